@@ -1,0 +1,44 @@
+//! Whom to connect to.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
+use crate::SshError;
+
+/// A user's account on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SshTarget {
+    /// The host's name: for messages, and for the look-up of its key.
+    pub host: String,
+    /// The address to connect to.
+    pub addr: IpAddr,
+    /// The TCP port, usually 22.
+    pub port: u16,
+    /// The account to log in to.
+    pub user: String,
+}
+
+impl SshTarget {
+    /// Looks up the host's first address in the system's resolver.
+    ///
+    /// # Errors
+    ///
+    /// [`SshError::Resolve`] if the name has no address.
+    pub fn resolve(host: &str, port: u16, user: &str) -> Result<Self, SshError> {
+        let failed = |source| SshError::Resolve { host: host.to_owned(), source };
+        let mut addresses = (host, port).to_socket_addrs().map_err(failed)?;
+        let first =
+            addresses.next().ok_or_else(|| failed(std::io::Error::other("the name has no address")))?;
+        Ok(Self { host: host.to_owned(), addr: first.ip(), port, user: user.to_owned() })
+    }
+
+    pub(crate) fn socket_addr(&self) -> SocketAddr {
+        SocketAddr::new(self.addr, self.port)
+    }
+}
+
+impl fmt::Display for SshTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}@{} ({})", self.user, self.host, self.socket_addr())
+    }
+}
