@@ -1,1 +1,15 @@
-//! muster-client
+//! The client API: its types ([`api`]) and the client that every front end uses ([`Client`]).
+//!
+//! The client blocks: a command asks one thing after another, and a runtime with threads would cost it more
+//! time than its questions.
+
+pub mod api;
+mod client;
+mod error;
+mod query;
+mod transport;
+
+pub use client::{
+    Client, JobFilter, Options, RETRY_DEFAULT, SOCKET_DEFAULT, default_socket, new_request_key,
+};
+pub use error::ClientError;

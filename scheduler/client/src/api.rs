@@ -1,0 +1,428 @@
+//! What goes over the client API: JSON over HTTP on a Unix socket. Fields are only ever added.
+//!
+//! | method and path                  | body → answer                                         |
+//! | -------------------------------- | ----------------------------------------------------- |
+//! | `GET  /v1/ping`                  | → [`Ping`]                                            |
+//! | `POST /v1/jobs`                  | [`SubmitRequest`] → [`SubmitAnswer`] (201)            |
+//! | `GET  /v1/jobs?state=&user=&all=&limit=` | → [`JobList`]                                 |
+//! | `GET  /v1/jobs/{ref}`            | → [`JobDetail`]; `ref` is `JOB` or `JOB_INDEX`        |
+//! | `GET  /v1/jobs/{ref}/why`        | → [`Why`]                                             |
+//! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
+//! | `POST /v1/jobs/{ref}/cancel`     | → [`CancelAnswer`]                                    |
+//! | `GET  /v1/nodes`                 | → [`NodeList`]                                        |
+//! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`                                |
+//! | `POST /v1/nodes/{name}/release`  | → `{}`                                                |
+//! | `GET  /v1/pools`                 | → [`PoolList`]                                        |
+//!
+//! A refusal is answered with [`ErrorBody`] and status 400 (bad request), 403 (not yours), 404 (no such thing),
+//! 409 (has ended), 429 (a limit is reached), 503 (cannot be stored at present).
+
+use std::collections::BTreeMap;
+
+use muster_core::ids::JobRef;
+use muster_core::spec::{ArraySpec, Request};
+use serde::{Deserialize, Serialize};
+
+/// The version of every answer's shape, grown when a field is added.
+pub const SCHEMA: u32 = 1;
+
+/// Proof that a controller answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The controller's version.
+    pub version: String,
+    /// How many nodes are up.
+    pub nodes_up: u32,
+    /// How many nodes are declared.
+    pub nodes: u32,
+}
+
+/// A job to submit. The user is the caller; umask, limits and environment are the caller's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitRequest {
+    /// The job's name.
+    pub name: String,
+    /// The pool; the default pool without.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// The text of the script.
+    pub script: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// Its environment.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Where it runs; absolute.
+    pub working_directory: String,
+    /// Pattern of the standard input.
+    #[serde(default)]
+    pub stdin: Option<String>,
+    /// Pattern of the standard output.
+    #[serde(default)]
+    pub stdout: Option<String>,
+    /// Pattern of the standard error.
+    #[serde(default)]
+    pub stderr: Option<String>,
+    /// Whether output files are appended to.
+    #[serde(default)]
+    pub append: bool,
+    /// The file mode creation mask.
+    pub umask: u32,
+    /// Soft limits by lower-case name of setrlimit(2).
+    #[serde(default)]
+    pub limits: BTreeMap<String, u64>,
+    /// The host on which it is submitted.
+    #[serde(default)]
+    pub submit_host: String,
+    /// What each task needs.
+    pub request: Request,
+    /// Time limit of one attempt, in seconds.
+    #[serde(default)]
+    pub time_limit_s: Option<u64>,
+    /// The elements of an array.
+    #[serde(default)]
+    pub array: Option<ArraySpec>,
+    /// Whether a task is queued again when a node fails under it.
+    #[serde(default = "yes")]
+    pub requeue: bool,
+    /// Higher goes first.
+    #[serde(default)]
+    pub priority: i32,
+    /// A key that makes a repeated request harmless.
+    #[serde(default)]
+    pub request_key: Option<String>,
+    /// Check everything, store nothing.
+    #[serde(default)]
+    pub test_only: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The job that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitAnswer {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Its id; absent when only a test was asked for.
+    pub job: Option<u64>,
+}
+
+/// How many tasks a cancellation reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelAnswer {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// How many.
+    pub tasks: u64,
+}
+
+/// Why a node is to be held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRequest {
+    /// For people.
+    pub reason: String,
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// A word for programs, such as `unknown_pool`.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// The state of a job or task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// In the queue.
+    Waiting,
+    /// Its instances are being prepared.
+    Preparing,
+    /// Its script runs.
+    Running,
+    /// Its processes are being ended.
+    Ending,
+    /// Exited with 0.
+    Completed,
+    /// Exited with another code or by a signal, or could not be started.
+    Failed,
+    /// Ran out of time.
+    TimedOut,
+    /// Ran out of memory.
+    OutOfMemory,
+    /// Was cancelled.
+    Cancelled,
+    /// A node failed under it.
+    NodeFailed,
+}
+
+impl TaskState {
+    /// Whether nothing will change any more.
+    #[must_use]
+    pub fn is_finished(self) -> bool {
+        !matches!(self, Self::Waiting | Self::Preparing | Self::Running | Self::Ending)
+    }
+
+    /// Every state, in the order of a task's life.
+    pub const ALL: [Self; 10] = [
+        Self::Waiting,
+        Self::Preparing,
+        Self::Running,
+        Self::Ending,
+        Self::Completed,
+        Self::Failed,
+        Self::TimedOut,
+        Self::OutOfMemory,
+        Self::Cancelled,
+        Self::NodeFailed,
+    ];
+
+    /// The state as JSON writes it, such as `timed_out`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Preparing => "preparing",
+            Self::Running => "running",
+            Self::Ending => "ending",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Cancelled => "cancelled",
+            Self::NodeFailed => "node_failed",
+        }
+    }
+}
+
+/// A list of jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobList {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Oldest first.
+    pub jobs: Vec<JobSummary>,
+    /// Whether `limit` cut the list.
+    pub cut: bool,
+}
+
+/// A line of the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSummary {
+    /// Id.
+    pub job: u64,
+    /// Name.
+    pub name: String,
+    /// Login name of the owner.
+    pub user: String,
+    /// Pool.
+    pub pool: String,
+    /// The state of its only task; of an array: running if any task is live, else waiting, else the worst end.
+    pub state: TaskState,
+    /// Tasks by state; only states with tasks.
+    pub tasks: BTreeMap<TaskState, u64>,
+    /// Whether it is an array.
+    pub array: bool,
+    /// Nodes of one task: of its allocation, or as asked for.
+    pub nodes: u32,
+    /// Ranks of one task.
+    pub ranks: u32,
+    /// Cores of one task.
+    pub cores: u64,
+    /// Host list of the live allocations.
+    pub node_list: String,
+    /// Instants in microseconds since 1970.
+    pub submitted_at_us: u64,
+    /// First start of a live or finished task.
+    pub started_at_us: Option<u64>,
+    /// When the last task finished.
+    pub finished_at_us: Option<u64>,
+    /// Time limit of one attempt, in seconds.
+    pub time_limit_s: Option<u64>,
+    /// Priority.
+    pub priority: i32,
+    /// Why it waits or how it ended, in a few words.
+    pub reason: String,
+}
+
+/// A job with its tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobDetail {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The line of the queue.
+    #[serde(flatten)]
+    pub summary: JobSummary,
+    /// Where it runs.
+    pub working_directory: String,
+    /// Patterns as submitted.
+    pub stdout: Option<String>,
+    /// Pattern of the standard error.
+    pub stderr: Option<String>,
+    /// What each task asks for.
+    pub request: Request,
+    /// The array's elements.
+    pub array_spec: Option<ArraySpec>,
+    /// Whether it is queued again when a node fails.
+    pub requeue: bool,
+    /// Tasks that are live or finished (at most [`TASKS_SHOWN_MAX`]), or the one that was asked for.
+    pub task_list: Vec<TaskView>,
+    /// Changes with every change of the job; for `wait`.
+    pub version: u64,
+}
+
+impl JobDetail {
+    /// Whether nothing of `job` will change any more: of the task that it names, else of all tasks.
+    #[must_use]
+    pub fn is_finished(&self, job: JobRef) -> bool {
+        match job.task {
+            Some(index) => {
+                self.task_list.iter().any(|task| task.index == index.0 && task.state.is_finished())
+            }
+            None => {
+                self.summary.tasks.keys().all(|state| state.is_finished()) && self.summary.state.is_finished()
+            }
+        }
+    }
+}
+
+/// Most tasks in one [`JobDetail`].
+pub const TASKS_SHOWN_MAX: usize = 10_000;
+
+/// A task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Index.
+    pub index: u32,
+    /// State.
+    pub state: TaskState,
+    /// Number of the present or last attempt; 0 if there was none.
+    pub attempt: u32,
+    /// Its shares, primary first.
+    pub shares: Vec<ShareView>,
+    /// When it was placed.
+    pub placed_at_us: Option<u64>,
+    /// When its script started.
+    pub started_at_us: Option<u64>,
+    /// When it finished.
+    pub finished_at_us: Option<u64>,
+    /// Exit code of the script.
+    pub exit_code: Option<u32>,
+    /// Signal that ended the script.
+    pub signal: Option<u32>,
+    /// How it ended or why it waits, a sentence.
+    pub reason: String,
+    /// CPU time of all its processes, in microseconds.
+    pub cpu_time_us: u64,
+    /// Largest memory of one node, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Paths of its output, patterns replaced; empty before it has an allocation.
+    pub stdout_path: String,
+    /// Path of the standard error; equal to `stdout_path` if merged.
+    pub stderr_path: String,
+}
+
+/// What a task holds on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareView {
+    /// Node name.
+    pub node: String,
+    /// Core numbers, such as `0-3`.
+    pub cores: String,
+    /// Ranks.
+    pub ranks: u32,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Why a task waits, and when it may start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The job.
+    pub job: u64,
+    /// State.
+    pub state: TaskState,
+    /// A word for programs, such as `resources`.
+    pub code: String,
+    /// Sentences for people.
+    pub sentences: Vec<String>,
+    /// When it is expected to start at the latest, if all that runs uses its whole time limit.
+    pub expected_start_us: Option<u64>,
+}
+
+/// A list of nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeList {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// In the configuration's order.
+    pub nodes: Vec<NodeView>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Name.
+    pub name: String,
+    /// `idle`, `mixed`, `full`, `down`, `held` or `unknown`.
+    pub state: String,
+    /// Why it takes no work; empty if it does.
+    pub reason: String,
+    /// Pools that hold it.
+    pub pools: Vec<String>,
+    /// Cores.
+    pub cores: u32,
+    /// Cores that no task holds.
+    pub cores_free: u32,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Memory that no task holds, in bytes.
+    pub memory_free_bytes: u64,
+    /// Real cores that the agent found.
+    pub cores_real: u32,
+    /// Tasks on it, as `JOB` or `JOB_INDEX`.
+    pub tasks: Vec<String>,
+    /// Address.
+    pub address: String,
+    /// The agent's version.
+    pub agent_version: String,
+    /// How it contains work.
+    pub containment: String,
+}
+
+/// A list of pools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolList {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// In the configuration's order.
+    pub pools: Vec<PoolView>,
+}
+
+/// A pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolView {
+    /// Name.
+    pub name: String,
+    /// Whether jobs that name no pool come here.
+    pub default: bool,
+    /// Host list.
+    pub node_list: String,
+    /// Time limit of tasks that name none, in seconds.
+    pub time_default_s: u64,
+    /// Longest time limit, in seconds.
+    pub time_max_s: u64,
+}

@@ -1,0 +1,348 @@
+//! The typed client.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::Method;
+use muster_core::ids::JobRef;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{
+    CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NodeList, Ping, PoolList, SubmitAnswer,
+    SubmitRequest, TaskState, Why,
+};
+use crate::error::ClientError;
+use crate::query::{encode, with_query};
+use crate::transport::{Answer, Failure, Question, Transport};
+
+/// Where the controller listens unless `MUSTER_SOCKET` says otherwise.
+pub const SOCKET_DEFAULT: &str = "/run/muster/muster.sock";
+/// How long a client tries again while the controller is away, unless `MUSTER_RETRY_S` says otherwise.
+pub const RETRY_DEFAULT: Duration = Duration::from_secs(10);
+/// How long the controller may take over one answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long one request of a wait stays open; a longer wait is made of several.
+const WAIT_TIME_MAX: Duration = Duration::from_secs(60);
+/// The pause before the second try; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The socket that `MUSTER_SOCKET` names, else [`SOCKET_DEFAULT`].
+#[must_use]
+pub fn default_socket() -> PathBuf {
+    env::var_os("MUSTER_SOCKET")
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| SOCKET_DEFAULT.into(), Into::into)
+}
+
+/// A key for [`SubmitRequest::request_key`] that no other request has.
+///
+/// # Errors
+/// [`ClientError::Io`] if the kernel gives no random number.
+pub fn new_request_key() -> Result<String, ClientError> {
+    let key = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|source| ClientError::Io {
+        what: "cannot read a random key from /proc/sys/kernel/random/uuid",
+        source,
+    })?;
+    Ok(key.trim().to_owned())
+}
+
+/// How a client behaves.
+pub struct Options {
+    /// The controller's socket.
+    pub socket: PathBuf,
+    /// How long to try again while the controller is away.
+    pub retry: Duration,
+    /// Called with a sentence when the first try has failed and others will follow.
+    pub on_away: Box<dyn FnMut(&str) + Send>,
+}
+
+impl Options {
+    /// The defaults for `socket`: retries as `MUSTER_RETRY_S` says, else [`RETRY_DEFAULT`]; the sentence goes to
+    /// the standard error.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        let seconds = env::var("MUSTER_RETRY_S").ok().and_then(|text| text.parse().ok());
+        Self {
+            socket: socket.to_owned(),
+            retry: seconds.map_or(RETRY_DEFAULT, Duration::from_secs),
+            on_away: Box::new(|sentence| eprintln!("muster: {sentence}")),
+        }
+    }
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Only jobs in one of these states; any without.
+    pub states: Vec<TaskState>,
+    /// Only jobs of this user.
+    pub user: Option<String>,
+    /// Finished jobs as well.
+    pub all: bool,
+    /// At most so many.
+    pub limit: Option<u64>,
+}
+
+/// A client of one controller, with one connection that is opened again when it breaks.
+///
+/// Every request may be repeated while the controller is away: submissions carry a key, and all others have
+/// the same effect once or twice.
+pub struct Client {
+    transport: Transport,
+    retry: Duration,
+    on_away: Box<dyn FnMut(&str) + Send>,
+}
+
+impl Client {
+    /// Connects with the defaults of [`Options::new`].
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] or [`ClientError::Closed`].
+    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+        Self::connect_with(Options::new(socket))
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] once the retries are used up, [`ClientError::Closed`] at once.
+    pub fn connect_with(options: Options) -> Result<Self, ClientError> {
+        let Options { socket, retry, on_away } = options;
+        let mut client = Self { transport: Transport::new(socket)?, retry, on_away };
+        client.until_reached(Transport::open)?;
+        Ok(client)
+    }
+
+    /// Asks whether the controller is there.
+    ///
+    /// # Errors
+    /// As every route: [`ClientError`].
+    pub fn ping(&mut self) -> Result<Ping, ClientError> {
+        self.get("/v1/ping".to_owned())
+    }
+
+    /// Submits a job. A request without a key gets one, so that a repeated try makes no second job.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the reason; otherwise as every route.
+    pub fn submit(&mut self, request: &SubmitRequest) -> Result<SubmitAnswer, ClientError> {
+        if request.request_key.is_some() {
+            return self.post("/v1/jobs".to_owned(), request);
+        }
+        let keyed = SubmitRequest { request_key: Some(new_request_key()?), ..request.clone() };
+        self.post("/v1/jobs".to_owned(), &keyed)
+    }
+
+    /// Lists jobs, oldest first.
+    ///
+    /// # Errors
+    /// As every route: [`ClientError`].
+    pub fn jobs(&mut self, filter: &JobFilter) -> Result<JobList, ClientError> {
+        let states: Vec<&str> = filter.states.iter().map(|state| state.word()).collect();
+        self.get(with_query(
+            "/v1/jobs",
+            &[
+                ("state", (!states.is_empty()).then(|| states.join(","))),
+                ("user", filter.user.clone()),
+                ("all", filter.all.then(|| "true".to_owned())),
+                ("limit", filter.limit.map(|limit| limit.to_string())),
+            ],
+        ))
+    }
+
+    /// A job, or one task of it.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 404 if there is none; otherwise as every route.
+    pub fn job(&mut self, job: JobRef) -> Result<JobDetail, ClientError> {
+        self.get(format!("/v1/jobs/{job}"))
+    }
+
+    /// Why a job waits.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 404 if there is none; otherwise as every route.
+    pub fn why(&mut self, job: JobRef) -> Result<Why, ClientError> {
+        self.get(format!("/v1/jobs/{job}/why"))
+    }
+
+    /// The job as it is once its version differs from `seen`, or after `time` (at most a minute is used).
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 404 if there is none; otherwise as every route.
+    pub fn wait_change(
+        &mut self,
+        job: JobRef,
+        seen: Option<u64>,
+        time: Duration,
+    ) -> Result<JobDetail, ClientError> {
+        let time = time.min(WAIT_TIME_MAX);
+        let path = with_query(
+            &format!("/v1/jobs/{job}/wait"),
+            &[
+                ("timeout_ms", Some(time.as_millis().to_string())),
+                ("seen", seen.map(|version| version.to_string())),
+            ],
+        );
+        self.request(&Question {
+            method: Method::GET,
+            path,
+            body: Bytes::new(),
+            time_max: ANSWER_TIME_MAX + time,
+        })
+    }
+
+    /// Waits until nothing of the job (or of the task) will change any more, through restarts of the controller.
+    /// `on_change` sees every state on the way. Without `time` it waits as long as it takes; `None` is answered
+    /// when the time is over.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 404 if there is none; otherwise as every route.
+    pub fn wait_finished(
+        &mut self,
+        job: JobRef,
+        time: Option<Duration>,
+        mut on_change: impl FnMut(&JobDetail),
+    ) -> Result<Option<JobDetail>, ClientError> {
+        let end = time.and_then(|time| Instant::now().checked_add(time));
+        let mut detail = self.job(job)?;
+        loop {
+            on_change(&detail);
+            if detail.is_finished(job) {
+                return Ok(Some(detail));
+            }
+            let left = end.map_or(WAIT_TIME_MAX, |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(None);
+            }
+            detail = self.wait_change(job, Some(detail.version), left)?;
+        }
+    }
+
+    /// Cancels a job, or one task of it.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 403, 404 or 409; otherwise as every route.
+    pub fn cancel(&mut self, job: JobRef) -> Result<CancelAnswer, ClientError> {
+        self.post(format!("/v1/jobs/{job}/cancel"), &serde_json::json!({}))
+    }
+
+    /// Lists the nodes.
+    ///
+    /// # Errors
+    /// As every route: [`ClientError`].
+    pub fn nodes(&mut self) -> Result<NodeList, ClientError> {
+        self.get("/v1/nodes".to_owned())
+    }
+
+    /// Holds a node back from new work.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 403 or 404; otherwise as every route.
+    pub fn hold_node(&mut self, node: &str, reason: &str) -> Result<(), ClientError> {
+        let body = HoldRequest { reason: reason.to_owned() };
+        self.post(format!("/v1/nodes/{}/hold", encode(node)), &body).map(|_: serde_json::Value| ())
+    }
+
+    /// Gives a node new work again.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 403 or 404; otherwise as every route.
+    pub fn release_node(&mut self, node: &str) -> Result<(), ClientError> {
+        let path = format!("/v1/nodes/{}/release", encode(node));
+        self.post(path, &serde_json::json!({})).map(|_: serde_json::Value| ())
+    }
+
+    /// Lists the pools.
+    ///
+    /// # Errors
+    /// As every route: [`ClientError`].
+    pub fn pools(&mut self) -> Result<PoolList, ClientError> {
+        self.get("/v1/pools".to_owned())
+    }
+
+    fn get<A: DeserializeOwned>(&mut self, path: String) -> Result<A, ClientError> {
+        self.request(&Question { method: Method::GET, path, body: Bytes::new(), time_max: ANSWER_TIME_MAX })
+    }
+
+    fn post<Q: Serialize, A: DeserializeOwned>(&mut self, path: String, body: &Q) -> Result<A, ClientError> {
+        let body = serde_json::to_vec(body).expect("the API's types have only string keys, and serialise");
+        self.request(&Question { method: Method::POST, path, body: body.into(), time_max: ANSWER_TIME_MAX })
+    }
+
+    fn request<A: DeserializeOwned>(&mut self, question: &Question) -> Result<A, ClientError> {
+        let answer = self.until_reached(|transport| transport.ask(question))?;
+        let bad = |what: String, source| ClientError::BadAnswer {
+            socket: self.transport.socket().clone(),
+            route: format!("{} {}", question.method, question.path),
+            what,
+            source,
+        };
+        if (200..300).contains(&answer.status) {
+            return serde_json::from_slice(&answer.body)
+                .map_err(|source| bad("something unexpected".to_owned(), Some(Box::new(source))));
+        }
+        match serde_json::from_slice::<ErrorBody>(&answer.body) {
+            Ok(body) => Err(ClientError::Refused { status: answer.status, body }),
+            Err(source) => Err(bad(format!("status {}", answer.status), Some(Box::new(source)))),
+        }
+    }
+
+    /// Tries until the controller is reached and able (status 503 is neither), or the time for retries is over.
+    fn until_reached<T: Reached>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Transport) -> Result<T, Failure>,
+    ) -> Result<T, ClientError> {
+        let end = Instant::now() + self.retry;
+        let mut pause = PAUSE_MIN;
+        let mut said = false;
+        loop {
+            let result = attempt(&mut self.transport);
+            let left = end.saturating_duration_since(Instant::now());
+            let cause = match result {
+                Ok(reached) if reached.is_able() || left.is_zero() => return Ok(reached),
+                Ok(_) => "cannot store anything at present".to_owned(),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Away(source)) if left.is_zero() => {
+                    return Err(ClientError::Unreachable { socket: self.transport.socket().clone(), source });
+                }
+                Err(Failure::Away(source)) => {
+                    format!("does not answer at {} ({source})", self.transport.socket().display())
+                }
+            };
+            // A connection that broke between two requests is opened again at once: nothing to talk about.
+            if !said && pause > PAUSE_MIN {
+                said = true;
+                (self.on_away)(&format!(
+                    "the controller {cause}: trying again for {} s",
+                    left.as_secs().max(1)
+                ));
+            }
+            self.transport.pause(pause.min(left));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+/// Whether a try that reached the controller is to be taken as it is.
+trait Reached {
+    fn is_able(&self) -> bool;
+}
+
+impl Reached for () {
+    fn is_able(&self) -> bool {
+        true
+    }
+}
+
+impl Reached for Answer {
+    fn is_able(&self) -> bool {
+        self.status != 503
+    }
+}
