@@ -1,1 +1,17 @@
-//! muster-core
+//! Muster's core: the words of the domain as types, the engine, and the policies.
+//!
+//! Nothing here reads a clock, opens a file, draws a random number or waits: time and identifiers come in with
+//! the inputs, and what is to be done goes out as [`input::Effect`]s. `ARCHITECTURE.md` shows the way of a job
+//! through it.
+
+pub mod cluster;
+pub mod cores;
+pub mod engine;
+pub mod event;
+pub mod ids;
+pub mod input;
+pub mod notation;
+pub mod patterns;
+pub mod plan;
+pub mod spec;
+pub mod state;

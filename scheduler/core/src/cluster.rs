@@ -1,0 +1,111 @@
+//! The cluster as the configuration declares it.
+
+use serde::{Deserialize, Serialize};
+
+/// What the configuration says, checked as a whole before it comes here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ClusterConfig {
+    /// The cluster's name.
+    pub name: String,
+    /// All nodes, each name once.
+    pub nodes: Vec<NodeConfig>,
+    /// All pools; the first marked one, else the first, is the default.
+    pub pools: Vec<PoolConfig>,
+    /// The network tree; empty: all nodes hang on one switch.
+    pub switches: Vec<SwitchConfig>,
+    /// Policy numbers.
+    pub policy: Policy,
+}
+
+/// A declared node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeConfig {
+    /// The node's name, which is its host name.
+    pub name: String,
+    /// How many cores tasks may use.
+    pub cores: u32,
+    /// How much memory tasks may use, in bytes.
+    pub memory_bytes: u64,
+    /// Whether the node declares more cores than it has: core c then runs on real core c modulo the real ones.
+    pub wrap_cores: bool,
+}
+
+/// A declared pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolConfig {
+    /// The pool's name.
+    pub name: String,
+    /// Names of its nodes.
+    pub nodes: Vec<String>,
+    /// Whether jobs that name no pool come here.
+    pub default: bool,
+    /// Time limit of tasks that name none, in seconds.
+    pub time_default_s: u64,
+    /// Longest time limit, in seconds.
+    pub time_max_s: u64,
+    /// Memory for each core of tasks that name none, in bytes; without: the node's memory divided by its cores.
+    pub memory_per_core_bytes: Option<u64>,
+    /// Whether tasks of one node are packed onto few nodes or spread over many.
+    pub fill: Fill,
+}
+
+/// How tasks that fit on one node are distributed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Fill {
+    /// Onto as few nodes as possible, so that whole nodes stay free for gangs.
+    #[default]
+    Pack,
+    /// Onto the emptiest nodes first.
+    Spread,
+}
+
+/// A declared switch: joins nodes (a leaf) or switches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchConfig {
+    /// The switch's name.
+    pub name: String,
+    /// Names of the nodes on it.
+    pub nodes: Vec<String>,
+    /// Names of the switches below it.
+    pub switches: Vec<String>,
+}
+
+/// Numbers that steer the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Whether root may submit.
+    pub root_may_submit: bool,
+    /// Most tasks that may wait, all jobs together.
+    pub tasks_waiting_max: u64,
+    /// Most jobs that one user may have unfinished.
+    pub jobs_per_user_max: u32,
+    /// Attempts of one task before it fails for good.
+    pub attempts_max: u32,
+    /// How long a node that failed a prepare is held back, in seconds.
+    pub hold_node_s: u64,
+    /// How long after a node failed under it a task waits before its next attempt, in seconds.
+    pub requeue_delay_s: u64,
+    /// Between SIGTERM and SIGKILL, in milliseconds.
+    pub kill_grace_ms: u32,
+    /// How long a gang may take to prepare, in seconds.
+    pub prepare_timeout_s: u64,
+    /// How many finished jobs stay in memory.
+    pub finished_jobs_kept: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            root_may_submit: false,
+            tasks_waiting_max: 10_000_000,
+            jobs_per_user_max: 10_000,
+            attempts_max: 5,
+            hold_node_s: 300,
+            requeue_delay_s: 2,
+            kill_grace_ms: 5_000,
+            prepare_timeout_s: 60,
+            finished_jobs_kept: 10_000,
+        }
+    }
+}

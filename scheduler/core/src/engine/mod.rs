@@ -1,0 +1,234 @@
+//! The engine: an input comes in with its instant, events and effects go out.
+//!
+//! [`decide`] looks at the state and answers with events; [`State::evolve`] lets them happen; [`effects`] says
+//! what the shell is to do because of each. [`Engine`] strings the three together.
+
+mod command;
+mod node;
+mod report;
+mod tick;
+mod validate;
+
+use std::sync::Arc;
+
+use crate::event::{Event, Record, Verdict};
+use crate::ids::{AttemptKey, Timestamp};
+use crate::input::{Decision, Effect, Input, Refusal, Reply};
+use crate::plan;
+use crate::state::{Instance, InstanceState, Live, State};
+
+/// Owns the state and lets inputs change it.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    state: State,
+    /// Whether something happened since the last pass that could let a task start.
+    changed: bool,
+    last_pass: Timestamp,
+}
+
+/// What an input or a pass brought about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The events, to be made durable before anything else leaves.
+    pub records: Vec<Record>,
+    /// What to do then.
+    pub effects: Vec<Effect>,
+    /// The answer, for those who asked.
+    pub reply: Result<Reply, Refusal>,
+}
+
+impl Engine {
+    /// An engine in this state.
+    #[must_use]
+    pub fn new(state: State) -> Self {
+        Self { state, changed: true, last_pass: Timestamp(0) }
+    }
+
+    /// The state after everything that was applied.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Gives the state back.
+    #[must_use]
+    pub fn into_state(self) -> State {
+        self.state
+    }
+
+    /// Decides one input and lets its events happen.
+    pub fn apply(&mut self, input: &Input, now: Timestamp) -> Applied {
+        let decision = decide(&self.state, input, now);
+        let mut applied = self.happen(decision.events, now);
+        applied.effects.extend(decision.effects);
+        applied.reply = decision.reply;
+        applied
+    }
+
+    /// One scheduling pass. Does nothing if nothing happened that could let a task start.
+    pub fn pass(&mut self, now: Timestamp) -> Applied {
+        let due = self
+            .state
+            .delayed()
+            .map(|(at, _)| at)
+            .find(|at| *at > self.last_pass)
+            .is_some_and(|at| at <= now);
+        if !self.changed && !due {
+            return Applied { records: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) };
+        }
+        let plan = plan::plan(&self.state, now);
+        let events = plan
+            .placements
+            .into_iter()
+            .map(|placement| Event::AttemptPlaced { key: placement.key, allocation: placement.allocation })
+            .collect();
+        let applied = self.happen(events, now);
+        self.changed = false;
+        self.last_pass = now;
+        applied
+    }
+
+    /// The next instant at which a [`Input::Tick`] or a pass has something to do even if nothing comes in.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let deadline = self.state.deadlines().next().map(|(at, _)| at);
+        let delayed = self.state.delayed().map(|(at, _)| at).find(|at| *at > self.last_pass);
+        let held = self.state.nodes.iter().filter_map(|node| node.held.as_ref()?.until).min();
+        [deadline, delayed, held].into_iter().flatten().min()
+    }
+
+    fn happen(&mut self, events: Vec<Event>, now: Timestamp) -> Applied {
+        let mut records = Vec::with_capacity(events.len());
+        let mut all_effects = Vec::new();
+        for event in events {
+            self.state.evolve(&event, now);
+            effects(&self.state, &event, &mut all_effects);
+            self.changed |= may_let_start(&event);
+            records.push(Record { at: now, event });
+        }
+        Applied { records, effects: all_effects, reply: Ok(Reply::Done) }
+    }
+}
+
+/// Whether a task might start because of the event.
+fn may_let_start(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::InstanceReady { .. }
+            | Event::AttemptGo { .. }
+            | Event::AttemptRunning { .. }
+            | Event::AttemptEnding { .. }
+            | Event::NodeHeld { .. }
+    )
+}
+
+/// Decides what an input means. Pure: nothing has happened before the events are let happen.
+#[must_use]
+pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
+    match input {
+        Input::Configure(config) => {
+            let same = *state.config == **config;
+            let events = if same { vec![] } else { vec![Event::Configured { config: Arc::clone(config) }] };
+            done(events)
+        }
+        Input::Submit { caller, spec, request_key } => {
+            command::submit(state, *caller, spec, request_key.as_deref())
+        }
+        Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
+        Input::HoldNode { caller, node, reason } => command::hold_node(state, *caller, node, reason),
+        Input::ReleaseNode { caller, node } => command::release_node(state, *caller, node),
+        Input::NodeHello { node, boot_id, hardware, held } => {
+            node::hello(state, node, boot_id, hardware, held, now)
+        }
+        Input::NodeReport { node, report } => node::report(state, node, report, now),
+        Input::NodeSilent { node, reason } => node::silent(state, node, reason, now),
+        Input::Tick => done(tick::tick(state, now)),
+    }
+}
+
+/// A decision that only lets events happen.
+fn done(events: Vec<Event>) -> Decision {
+    Decision { events, effects: Vec::new(), reply: Ok(Reply::Done) }
+}
+
+/// A decision that changes nothing.
+fn refused(refusal: Refusal) -> Decision {
+    Decision { events: Vec::new(), effects: Vec::new(), reply: Err(refusal) }
+}
+
+/// What the shell is to do because of an event that has just happened in `state`.
+fn effects(state: &State, event: &Event, out: &mut Vec<Effect>) {
+    match event {
+        Event::AttemptPlaced { key, allocation } => {
+            out.extend((0..allocation.shares.len()).filter_map(|i| prepare_effect(state, *key, i as u32)));
+        }
+        Event::AttemptGo { key } => {
+            let Some(live) = state.live_attempt(key.task) else { return };
+            out.extend((0..live.instances.len()).map(|i| go_effect(live, *key, i as u32)));
+        }
+        Event::AttemptEnding { key, verdict } => {
+            let Some(live) = state.live_attempt(key.task) else { return };
+            for (i, instance) in live.instances.iter().enumerate() {
+                if instance.holds_share() {
+                    out.push(stop_effect(state, live, *key, i as u32, verdict));
+                }
+            }
+        }
+        Event::InstanceGone { key, instance, .. } => {
+            let Some(live) = state.live_attempt(key.task) else { return };
+            out.push(Effect::Forget { node: live.allocation.shares[*instance as usize].node, key: *key });
+        }
+        Event::StaleGone { node, key } => out.push(Effect::Forget { node: *node, key: *key }),
+        _ => {}
+    }
+}
+
+fn prepare_effect(state: &State, key: AttemptKey, instance: u32) -> Option<Effect> {
+    let job = state.jobs.get(&key.task.job)?;
+    let live = job.live.get(&key.task.index)?;
+    Some(Effect::Prepare {
+        node: live.allocation.shares.get(instance as usize)?.node,
+        key,
+        instance,
+        allocation: Arc::clone(&live.allocation),
+        spec: Arc::clone(&job.spec),
+    })
+}
+
+fn go_effect(live: &Live, key: AttemptKey, instance: u32) -> Effect {
+    let endpoint = |instance: &Instance| match &instance.state {
+        InstanceState::Ready(endpoint) => endpoint.clone(),
+        _ => Default::default(),
+    };
+    let peers = live.instances.iter().map(endpoint).collect();
+    Effect::Go { node: live.allocation.shares[instance as usize].node, key, peers }
+}
+
+fn stop_effect(state: &State, live: &Live, key: AttemptKey, instance: u32, verdict: &Verdict) -> Effect {
+    let node = live.allocation.shares[instance as usize].node;
+    // Only those ends leave work that deserves a chance to save itself.
+    let grace_ms = match verdict {
+        Verdict::TimedOut | Verdict::Cancelled { .. } => state.config.policy.kill_grace_ms,
+        _ => 0,
+    };
+    Effect::Stop { node, key, grace_ms, reason: describe(state, verdict) }
+}
+
+/// A verdict as a few words for people.
+#[must_use]
+pub fn describe(state: &State, verdict: &Verdict) -> String {
+    let name = |node: &crate::ids::NodeId| state.node(*node).name.clone();
+    match verdict {
+        Verdict::Exited { code } => format!("exit code {code}"),
+        Verdict::Signalled { signal } => format!("killed by signal {signal}"),
+        Verdict::OutOfMemory { .. } => "ran out of the memory of its allocation".to_owned(),
+        Verdict::TimedOut => "ran out of its time limit".to_owned(),
+        Verdict::Cancelled { by_uid } => format!("cancelled by user id {by_uid}"),
+        Verdict::LaunchFailed { reason } => format!("could not be started: {reason}"),
+        Verdict::PrepareFailed { node, reason } => {
+            format!("node {} could not prepare it: {reason}", name(node))
+        }
+        Verdict::NodeFailed { node, reason } => format!("node {} failed: {reason}", name(node)),
+        Verdict::Broken { node, reason } => format!("ended by node {}: {reason}", name(node)),
+    }
+}

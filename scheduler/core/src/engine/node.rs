@@ -1,0 +1,154 @@
+//! Nodes that come, speak and go.
+
+use std::sync::Arc;
+
+use super::report::{self, all_gone};
+use super::{done, prepare_effect, refused};
+use crate::event::{Event, Hardware, Usage, Verdict};
+use crate::ids::{AttemptKey, NodeId, Timestamp};
+use crate::input::{Decision, Effect, InstancePhase, InstanceReport, Refusal, Reply};
+use crate::state::{InstanceState, LivePhase, State};
+
+/// A node says what it holds, and the two sides are brought together: what it holds and should not is ended,
+/// what it should hold and does not is given up, what was lost on the way is said again.
+pub(super) fn hello(
+    state: &State,
+    name: &str,
+    boot_id: &str,
+    hardware: &Arc<Hardware>,
+    held: &[InstanceReport],
+    now: Timestamp,
+) -> Decision {
+    let Some(node) = state.node_by_name(name).filter(|id| state.node(*id).declared) else {
+        return refused(Refusal::UnknownNode { node: name.to_owned() });
+    };
+    // The reports are decided one after another, each in the state that the ones before it leave.
+    let mut after = state.clone();
+    let mut events = Vec::new();
+    let mut effects = Vec::new();
+    let mut happen = |after: &mut State, new: Vec<Event>| {
+        for event in new {
+            after.evolve(&event, now);
+            events.push(event);
+        }
+    };
+    let stale: Vec<AttemptKey> =
+        held.iter().filter(|r| !is_gone(r) && !is_live_on(state, node, r.key)).map(|r| r.key).collect();
+    let up = Event::NodeUp { node, boot_id: boot_id.to_owned(), hardware: Arc::clone(hardware), stale };
+    happen(&mut after, vec![up]);
+    if let Some(reason) = unfit(state, node, hardware) {
+        happen(&mut after, vec![Event::NodeHeld { node, reason, until: None }]);
+    }
+    for report in held {
+        let decision = report::report(&after, node, report, now);
+        effects.extend(decision.effects);
+        let went = decision.events.iter().any(|event| matches!(event, Event::AttemptGo { .. }));
+        happen(&mut after, decision.events);
+        if let Some(live) =
+            after.live_attempt(report.key.task).filter(|live| live.attempt == report.key.attempt)
+        {
+            if !went {
+                report::repeat(&after, live, node, report, &mut effects);
+            }
+        }
+    }
+    let expected: Vec<AttemptKey> = after.node(node).attempts.iter().copied().collect();
+    for key in expected.into_iter().filter(|key| !held.iter().any(|r| r.key == *key)) {
+        let (new, effect) = missing(&after, node, key, now);
+        effects.extend(effect);
+        happen(&mut after, new);
+    }
+    Decision { events, effects, reply: Ok(Reply::Done) }
+}
+
+fn is_gone(report: &InstanceReport) -> bool {
+    matches!(report.phase, InstancePhase::Gone { .. })
+}
+
+fn is_live_on(state: &State, node: NodeId, key: AttemptKey) -> bool {
+    state.node(node).attempts.contains(&key)
+}
+
+/// Why a node cannot do what the configuration declares of it.
+fn unfit(state: &State, id: NodeId, hardware: &Hardware) -> Option<String> {
+    let node = state.node(id);
+    let real = hardware.cores.len() as u32;
+    if real == 0 {
+        return Some("its agent found no usable core".to_owned());
+    }
+    if node.cores > real && !node.wrap_cores {
+        return Some(format!(
+            "the configuration declares {} cores, the node has {real}: correct `cores`, then release the node",
+            node.cores
+        ));
+    }
+    None
+}
+
+/// An attempt that should be on the node, which does not hold it.
+fn missing(state: &State, node: NodeId, key: AttemptKey, now: Timestamp) -> (Vec<Event>, Option<Effect>) {
+    let known = state.jobs.get(&key.task.job).and_then(|job| Some((job, job.live.get(&key.task.index)?)));
+    let Some((job, live)) = known else { return (Vec::new(), None) };
+    let Some(instance) = live.allocation.instance_on(node) else { return (Vec::new(), None) };
+    let untouched = live.instances[instance as usize].state == InstanceState::Preparing;
+    let mut events = Vec::new();
+    let verdict = match &live.phase {
+        // The word to prepare was lost on the way, or the agent's memory with it: nothing has run yet.
+        LivePhase::Preparing if untouched => return (events, prepare_effect(state, key, instance)),
+        LivePhase::Ending { verdict, .. } => {
+            events.push(Event::InstanceGone { key, instance, usage: Usage::default() });
+            verdict.clone()
+        }
+        LivePhase::Preparing | LivePhase::Running { .. } => {
+            events.push(Event::InstanceLost { key, instance });
+            let reason = "it restarted, and what ran on it is gone".to_owned();
+            let verdict = Verdict::NodeFailed { node, reason };
+            events.push(Event::AttemptEnding { key, verdict: verdict.clone() });
+            verdict
+        }
+    };
+    let mut after = live.clone();
+    after.instances[instance as usize].state = InstanceState::Gone;
+    if all_gone(&after) {
+        events.push(report::ended(state, job, key, verdict, now));
+    }
+    (events, None)
+}
+
+pub(super) fn report(state: &State, name: &str, report: &InstanceReport, now: Timestamp) -> Decision {
+    match state.node_by_name(name) {
+        Some(node) => report::report(state, node, report, now),
+        None => refused(Refusal::UnknownNode { node: name.to_owned() }),
+    }
+}
+
+/// Gives a node up: every instance on it is lost, and with it every attempt that had one there.
+pub(super) fn silent(state: &State, name: &str, reason: &str, now: Timestamp) -> Decision {
+    let Some(node) = state.node_by_name(name) else {
+        return refused(Refusal::UnknownNode { node: name.to_owned() });
+    };
+    if !state.node(node).is_up() {
+        return done(Vec::new());
+    }
+    let mut events = vec![Event::NodeLost { node, reason: reason.to_owned() }];
+    for key in &state.node(node).attempts {
+        let Some(job) = state.jobs.get(&key.task.job) else { continue };
+        let Some(live) = job.live.get(&key.task.index) else { continue };
+        let Some(instance) = live.allocation.instance_on(node) else { continue };
+        events.push(Event::InstanceLost { key: *key, instance });
+        let verdict = match &live.phase {
+            LivePhase::Ending { verdict, .. } => verdict.clone(),
+            _ => {
+                let verdict = Verdict::NodeFailed { node, reason: reason.to_owned() };
+                events.push(Event::AttemptEnding { key: *key, verdict: verdict.clone() });
+                verdict
+            }
+        };
+        let mut after = live.clone();
+        after.instances[instance as usize].state = InstanceState::Lost;
+        if all_gone(&after) {
+            events.push(report::ended(state, job, *key, verdict, now));
+        }
+    }
+    done(events)
+}

@@ -1,0 +1,192 @@
+//! What nodes report of instances, and what that means for the attempt.
+
+use super::{done, stop_effect};
+use crate::event::{Event, Verdict};
+use crate::ids::{AttemptKey, NodeId, Timestamp};
+use crate::input::{Decision, Effect, GoneHow, InstancePhase, InstanceReport, Reply};
+use crate::state::{InstanceState, Job, Live, LivePhase, State};
+
+/// Decides what a report means. A report always says the instance's whole phase, so one that comes twice, or
+/// late, says nothing new.
+pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: Timestamp) -> Decision {
+    let key = report.key;
+    let known = state.jobs.get(&key.task.job).and_then(|job| Some((job, job.live.get(&key.task.index)?)));
+    let (job, live) = match known {
+        Some((job, live)) if is_instance(live, node, report) => (job, live),
+        _ => return unknown(state, node, report),
+    };
+    let instance = report.instance;
+    let ending = matches!(live.phase, LivePhase::Ending { .. });
+    match &report.phase {
+        InstancePhase::Preparing => done(Vec::new()),
+        InstancePhase::Ready(endpoint) => {
+            if live.instances[instance as usize].state != InstanceState::Preparing {
+                return done(Vec::new());
+            }
+            let mut events = vec![Event::InstanceReady { key, instance, endpoint: endpoint.clone() }];
+            let others_ready =
+                live.instances.iter().enumerate().all(|(i, other)| {
+                    i == instance as usize || matches!(other.state, InstanceState::Ready(_))
+                });
+            if others_ready && live.phase == LivePhase::Preparing {
+                events.push(Event::AttemptGo { key });
+            }
+            done(events)
+        }
+        InstancePhase::Running { started_at } => match live.phase {
+            LivePhase::Running { started_at: None, .. } if instance == 0 => {
+                done(vec![Event::AttemptRunning { key, started_at: *started_at }])
+            }
+            _ => done(Vec::new()),
+        },
+        InstancePhase::Gone { how, usage, started_at } => {
+            if !live.instances[instance as usize].holds_share() {
+                return forget(node, key);
+            }
+            let mut events = Vec::new();
+            if let (LivePhase::Running { started_at: None, .. }, Some(started_at), 0) =
+                (&live.phase, started_at, instance)
+            {
+                events.push(Event::AttemptRunning { key, started_at: *started_at });
+            }
+            events.push(Event::InstanceGone { key, instance, usage: *usage });
+            let verdict = if ending { None } else { verdict(job, live, node, instance, how) };
+            if let Some(verdict) = &verdict {
+                events.push(Event::AttemptEnding { key, verdict: verdict.clone() });
+            }
+            if let GoneHow::PrepareFailed { reason, node_at_fault: true } = how {
+                events.push(hold(state, node, reason, now));
+            }
+            events.extend(ended_if_last(state, job, live, key, instance, verdict, now));
+            done(events)
+        }
+    }
+}
+
+/// Whether the report is about this live attempt's instance on this node.
+fn is_instance(live: &Live, node: NodeId, report: &InstanceReport) -> bool {
+    live.attempt == report.key.attempt && live.allocation.instance_on(node) == Some(report.instance)
+}
+
+/// A report of an attempt that is not live here: it ended, or never was.
+fn unknown(state: &State, node: NodeId, report: &InstanceReport) -> Decision {
+    let key = report.key;
+    match report.phase {
+        InstancePhase::Gone { .. } if state.node(node).stale.contains(&key) => {
+            done(vec![Event::StaleGone { node, key }])
+        }
+        InstancePhase::Gone { .. } => forget(node, key),
+        _ => {
+            let reason = "this attempt has ended".to_owned();
+            let stop = Effect::Stop { node, key, grace_ms: 0, reason };
+            Decision { events: Vec::new(), effects: vec![stop], reply: Ok(Reply::Done) }
+        }
+    }
+}
+
+fn forget(node: NodeId, key: AttemptKey) -> Decision {
+    Decision { events: Vec::new(), effects: vec![Effect::Forget { node, key }], reply: Ok(Reply::Done) }
+}
+
+/// How the attempt ends because this instance is gone, if it ends because of it.
+fn verdict(job: &Job, live: &Live, node: NodeId, instance: u32, how: &GoneHow) -> Option<Verdict> {
+    let running = matches!(live.phase, LivePhase::Running { .. });
+    Some(match how {
+        GoneHow::PrepareFailed { reason, node_at_fault: true } => {
+            Verdict::PrepareFailed { node, reason: reason.clone() }
+        }
+        GoneHow::PrepareFailed { reason, node_at_fault: false } => {
+            Verdict::LaunchFailed { reason: reason.clone() }
+        }
+        GoneHow::Exited { code, signal, out_of_memory: true } if *code != 0 || *signal != 0 => {
+            Verdict::OutOfMemory { code: *code, signal: *signal }
+        }
+        GoneHow::Exited { signal, .. } if *signal != 0 => Verdict::Signalled { signal: *signal },
+        GoneHow::Exited { code, .. } => Verdict::Exited { code: *code },
+        // The primary tells the others that the script ended; its own report with the exit status is under way.
+        GoneHow::Stopped if instance != 0 && running => return None,
+        GoneHow::Stopped => {
+            let reason = format!("the node stopped job {} without being asked to", job.id);
+            Verdict::Broken { node, reason }
+        }
+        GoneHow::Broken { reason } => Verdict::Broken { node, reason: reason.clone() },
+    })
+}
+
+/// A node that could not prepare is held back for a while.
+pub(super) fn hold(state: &State, node: NodeId, reason: &str, now: Timestamp) -> Event {
+    let until = Some(now.plus_seconds(state.config.policy.hold_node_s));
+    Event::NodeHeld { node, reason: format!("a prepare failed: {reason}"), until }
+}
+
+/// The end of the attempt, if `gone` was its last instance.
+fn ended_if_last(
+    state: &State,
+    job: &Job,
+    live: &Live,
+    key: AttemptKey,
+    gone: u32,
+    verdict: Option<Verdict>,
+    now: Timestamp,
+) -> Option<Event> {
+    let others = live.instances.iter().enumerate().filter(|(i, _)| *i != gone as usize);
+    if others.map(|(_, instance)| instance.holds_share()).any(|held| held) {
+        return None;
+    }
+    let verdict = match (&live.phase, verdict) {
+        (LivePhase::Ending { verdict, .. }, _) => verdict.clone(),
+        (_, Some(verdict)) => verdict,
+        (_, None) => return None,
+    };
+    Some(ended(state, job, key, verdict, now))
+}
+
+/// Whether nothing of the attempt is left anywhere.
+pub(super) fn all_gone(live: &Live) -> bool {
+    !live.instances.iter().any(|instance| instance.holds_share())
+}
+
+/// Whether a task whose attempt ends like this is tried again, were it not for the limit of attempts.
+pub(super) fn would_requeue(job: &Job, verdict: &Verdict) -> bool {
+    match verdict {
+        // Nothing of the user's script has run: that is always safe to try again.
+        Verdict::PrepareFailed { .. } => true,
+        Verdict::NodeFailed { .. } | Verdict::Broken { .. } => job.spec.requeue,
+        _ => false,
+    }
+}
+
+/// The end of an attempt, with what becomes of its task.
+pub(super) fn ended(state: &State, job: &Job, key: AttemptKey, verdict: Verdict, now: Timestamp) -> Event {
+    let policy = &state.config.policy;
+    let again = would_requeue(job, &verdict) && key.attempt < policy.attempts_max;
+    let again_not_before = again.then(|| match verdict {
+        // The failing node is held back, so that the task may go on at once elsewhere.
+        Verdict::PrepareFailed { .. } => now,
+        _ => now.plus_seconds(policy.requeue_delay_s),
+    });
+    Event::AttemptEnded { key, verdict, again_not_before }
+}
+
+/// What a node must hear again after it reconnected, given what it says it holds.
+pub(super) fn repeat(
+    state: &State,
+    live: &Live,
+    node: NodeId,
+    report: &InstanceReport,
+    out: &mut Vec<Effect>,
+) {
+    let key = report.key;
+    match (&live.phase, &report.phase) {
+        (_, InstancePhase::Gone { .. }) => {}
+        (LivePhase::Ending { verdict, .. }, _) => {
+            out.push(stop_effect(state, live, key, report.instance, verdict));
+        }
+        (LivePhase::Running { .. }, InstancePhase::Ready(_))
+            if live.allocation.instance_on(node).is_some() =>
+        {
+            out.push(super::go_effect(live, key, report.instance));
+        }
+        _ => {}
+    }
+}

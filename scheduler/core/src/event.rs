@@ -1,0 +1,345 @@
+//! Facts. The journal is a sequence of them, and the state is what they add up to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::ClusterConfig;
+use crate::cores::CoreSet;
+use crate::ids::{AttemptKey, JobId, NodeId, TaskIndex, Timestamp};
+use crate::spec::{IndexRange, JobSpec};
+
+/// An event with its instant, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened. Variants and fields are only ever added: journals live longer than versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// A configuration came into force.
+    Configured {
+        /// All of it.
+        config: Arc<ClusterConfig>,
+    },
+    /// A job was accepted.
+    JobSubmitted {
+        /// Its new id.
+        job: JobId,
+        /// Its spec, defaults filled in.
+        spec: Arc<JobSpec>,
+        /// The client's key for this request: the same key of the same user gets the same job.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request_key: Option<String>,
+    },
+    /// Waiting tasks were cancelled.
+    WaitingCancelled {
+        /// The job.
+        job: JobId,
+        /// Which of its waiting tasks.
+        indices: Vec<IndexRange>,
+        /// Who asked.
+        by_uid: u32,
+    },
+    /// An attempt was given its allocation; from this instant its cores are its own.
+    AttemptPlaced {
+        /// The attempt.
+        key: AttemptKey,
+        /// What it holds, in the order of its instances.
+        allocation: Arc<Allocation>,
+    },
+    /// An instance is prepared.
+    InstanceReady {
+        /// The attempt.
+        key: AttemptKey,
+        /// Which instance.
+        instance: u32,
+        /// Where the others reach it.
+        endpoint: Endpoint,
+    },
+    /// All instances are ready: the word to start was given.
+    AttemptGo {
+        /// The attempt.
+        key: AttemptKey,
+    },
+    /// The script was started.
+    AttemptRunning {
+        /// The attempt.
+        key: AttemptKey,
+        /// The node's clock at its exec.
+        started_at: Timestamp,
+    },
+    /// The attempt's end was decided; its processes may still be there.
+    AttemptEnding {
+        /// The attempt.
+        key: AttemptKey,
+        /// How it ends.
+        verdict: Verdict,
+    },
+    /// Nothing of the attempt is left on this instance's node, whose share of the allocation is free again.
+    InstanceGone {
+        /// The attempt.
+        key: AttemptKey,
+        /// Which instance.
+        instance: u32,
+        /// What it used.
+        usage: Usage,
+    },
+    /// The instance's node was given up, and the instance with it.
+    InstanceLost {
+        /// The attempt.
+        key: AttemptKey,
+        /// Which instance.
+        instance: u32,
+    },
+    /// The last instance is gone: the task finished, or waits again.
+    AttemptEnded {
+        /// The attempt.
+        key: AttemptKey,
+        /// How it ended.
+        verdict: Verdict,
+        /// Whether the task waits for another attempt, and from when.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again_not_before: Option<Timestamp>,
+    },
+    /// A node's agent said hello.
+    NodeUp {
+        /// The node.
+        node: NodeId,
+        /// Changes with every boot.
+        boot_id: String,
+        /// What the agent found.
+        hardware: Arc<Hardware>,
+        /// Attempts that it still holds although they ended here: it gets no work before they are gone.
+        stale: Vec<AttemptKey>,
+    },
+    /// A stale attempt is gone from a node.
+    StaleGone {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
+    },
+    /// A node was given up.
+    NodeLost {
+        /// The node.
+        node: NodeId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A node gets no new work.
+    NodeHeld {
+        /// The node.
+        node: NodeId,
+        /// Why, for people.
+        reason: String,
+        /// Until then; until it is released without.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// A held node gets work again.
+    NodeReleased {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+/// What an attempt holds: one share for each instance; the first is the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// The shares, in the order of the instances.
+    pub shares: Vec<Share>,
+    /// Cores of one rank.
+    pub cores_per_rank: u32,
+}
+
+/// What an attempt holds on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The node.
+    pub node: NodeId,
+    /// Exactly these cores.
+    pub cores: CoreSet,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Ranks here.
+    pub ranks: u32,
+}
+
+impl Allocation {
+    /// Cores on all nodes together.
+    #[must_use]
+    pub fn cores(&self) -> u64 {
+        self.shares.iter().map(|share| u64::from(share.cores.len())).sum()
+    }
+
+    /// Ranks on all nodes together.
+    #[must_use]
+    pub fn ranks(&self) -> u32 {
+        self.shares.iter().map(|share| share.ranks).sum()
+    }
+
+    /// Which instance runs on `node`.
+    #[must_use]
+    pub fn instance_on(&self, node: NodeId) -> Option<u32> {
+        self.shares.iter().position(|share| share.node == node).map(|i| i as u32)
+    }
+}
+
+/// Where the other instances of a gang reach one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Endpoint {
+    /// Host name.
+    pub host: String,
+    /// IP address.
+    pub address: String,
+    /// Port of the attempt's own SSH endpoint; 0 for a task on one node.
+    pub ssh_port: u16,
+    /// Its host key, one line in OpenSSH's public key format.
+    pub ssh_host_key: String,
+    /// Port of the gang's membership on the primary, else 0.
+    pub gang_port: u16,
+}
+
+/// What an instance used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Usage {
+    /// CPU time of all its processes, in microseconds.
+    pub cpu_time_us: u64,
+    /// Memory high-water mark, in bytes; 0 if unknown.
+    pub memory_peak_bytes: u64,
+}
+
+/// How an attempt ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum Verdict {
+    /// The script exited: 0 is success.
+    Exited {
+        /// Exit code.
+        code: u32,
+    },
+    /// The script was killed by a signal that Muster did not send.
+    Signalled {
+        /// The signal's number.
+        signal: u32,
+    },
+    /// The kernel killed processes because the allocation's memory was used up.
+    OutOfMemory {
+        /// Exit code of the script.
+        code: u32,
+        /// Signal of the script, 0 if it exited.
+        signal: u32,
+    },
+    /// It ran longer than its time limit.
+    TimedOut,
+    /// Somebody cancelled it.
+    Cancelled {
+        /// Who.
+        by_uid: u32,
+    },
+    /// It could not be started, and that was the job's own fault.
+    LaunchFailed {
+        /// A sentence.
+        reason: String,
+    },
+    /// A node could not prepare it; the task goes back to the queue.
+    PrepareFailed {
+        /// The node.
+        node: NodeId,
+        /// A sentence.
+        reason: String,
+    },
+    /// A node failed under it.
+    NodeFailed {
+        /// The node.
+        node: NodeId,
+        /// A sentence.
+        reason: String,
+    },
+    /// The gang broke: a remote daemon was killed, contact was lost.
+    Broken {
+        /// The node that said so.
+        node: NodeId,
+        /// A sentence.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// Whether the task did what it should.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Exited { code: 0 })
+    }
+}
+
+/// What a node's agent found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Hardware {
+    /// Usable cores, by index.
+    pub cores: Vec<HardwareCore>,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// The address at which other nodes reach it.
+    pub address: String,
+    /// The agent's version.
+    pub agent_version: String,
+    /// How it contains attempts: `cgroup_v2`, `cgroup_hybrid` or `subreaper`.
+    pub containment: String,
+    /// Anything that a later version reports.
+    #[serde(default, flatten)]
+    pub more: BTreeMap<String, String>,
+}
+
+/// Where a core sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct HardwareCore {
+    /// Package number.
+    pub package: u32,
+    /// NUMA node number.
+    pub numa: u32,
+    /// Number of the last-level cache group.
+    pub l3: u32,
+}
+
+impl Event {
+    /// The job that the event is about.
+    #[must_use]
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Self::JobSubmitted { job, .. } | Self::WaitingCancelled { job, .. } => Some(*job),
+            Self::AttemptPlaced { key, .. }
+            | Self::InstanceReady { key, .. }
+            | Self::AttemptGo { key }
+            | Self::AttemptRunning { key, .. }
+            | Self::AttemptEnding { key, .. }
+            | Self::InstanceGone { key, .. }
+            | Self::InstanceLost { key, .. }
+            | Self::AttemptEnded { key, .. } => Some(key.task.job),
+            _ => None,
+        }
+    }
+
+    /// The task that the event is about.
+    #[must_use]
+    pub fn task(&self) -> Option<TaskIndex> {
+        match self {
+            Self::AttemptPlaced { key, .. }
+            | Self::InstanceReady { key, .. }
+            | Self::AttemptGo { key }
+            | Self::AttemptRunning { key, .. }
+            | Self::AttemptEnding { key, .. }
+            | Self::InstanceGone { key, .. }
+            | Self::InstanceLost { key, .. }
+            | Self::AttemptEnded { key, .. } => Some(key.task.index),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What comes into the engine, and what goes out.
+
+use std::sync::Arc;
+
+use crate::cluster::ClusterConfig;
+use crate::event::{Allocation, Endpoint, Event, Hardware, Usage};
+use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
+use crate::spec::JobSpec;
+
+/// Who gives a command, as the kernel knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// User id.
+    pub uid: u32,
+    /// Whether they administer the cluster.
+    pub admin: bool,
+}
+
+/// What comes into the engine. Each input is handled at an instant that comes with it.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A configuration comes into force.
+    Configure(Arc<ClusterConfig>),
+    /// A user submits a job.
+    Submit {
+        /// Who.
+        caller: Caller,
+        /// What; the user in it was set from the caller's credentials.
+        spec: Box<JobSpec>,
+        /// The client's key for this request.
+        request_key: Option<String>,
+    },
+    /// A user cancels a job or one task.
+    Cancel {
+        /// Who.
+        caller: Caller,
+        /// What.
+        target: JobRef,
+    },
+    /// An admin holds a node back from new work.
+    HoldNode {
+        /// Who.
+        caller: Caller,
+        /// The node's name.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// An admin gives a held node work again.
+    ReleaseNode {
+        /// Who.
+        caller: Caller,
+        /// The node's name.
+        node: String,
+    },
+    /// A node's agent opened a session.
+    NodeHello {
+        /// The node's name.
+        node: String,
+        /// Changes with every boot.
+        boot_id: String,
+        /// What the agent found.
+        hardware: Arc<Hardware>,
+        /// All attempts that the node holds, in their present phase.
+        held: Vec<InstanceReport>,
+    },
+    /// A node reports an instance's phase.
+    NodeReport {
+        /// The node's name.
+        node: String,
+        /// The report.
+        report: InstanceReport,
+    },
+    /// The shell heard nothing from a node for too long.
+    NodeSilent {
+        /// The node's name.
+        node: String,
+        /// Why it was given up, for people.
+        reason: String,
+    },
+    /// Time passed: limits and holds are looked at.
+    Tick,
+}
+
+/// What a node says of one instance: always its whole phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceReport {
+    /// The attempt.
+    pub key: AttemptKey,
+    /// Which instance.
+    pub instance: u32,
+    /// Its phase.
+    pub phase: InstancePhase,
+}
+
+/// The phase of an instance on its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstancePhase {
+    /// Being prepared.
+    Preparing,
+    /// Prepared; nothing of the user's script has run.
+    Ready(Endpoint),
+    /// The script runs.
+    Running {
+        /// The instant of its exec.
+        started_at: Timestamp,
+    },
+    /// Nothing of it is left.
+    Gone {
+        /// How it came to its end.
+        how: GoneHow,
+        /// What it used.
+        usage: Usage,
+        /// The instant of the script's exec, if it came to that.
+        started_at: Option<Timestamp>,
+    },
+}
+
+/// How an instance came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GoneHow {
+    /// It could not be prepared.
+    PrepareFailed {
+        /// A sentence.
+        reason: String,
+        /// Whether the node, rather than the job, is at fault.
+        node_at_fault: bool,
+    },
+    /// The script ended by itself.
+    Exited {
+        /// Exit code.
+        code: u32,
+        /// Terminating signal, 0 if it exited.
+        signal: u32,
+        /// Whether the kernel killed for lack of memory.
+        out_of_memory: bool,
+    },
+    /// A stop was carried out.
+    Stopped,
+    /// The node ended it by itself.
+    Broken {
+        /// A sentence.
+        reason: String,
+    },
+}
+
+/// What the shell is to do, once the events are durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell a node to prepare its instance. The shell adds the attempt's secrets.
+    Prepare {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
+        /// Which instance.
+        instance: u32,
+        /// The whole gang.
+        allocation: Arc<Allocation>,
+        /// The job's spec.
+        spec: Arc<JobSpec>,
+    },
+    /// Tell a node to start.
+    Go {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
+        /// All endpoints, by instance.
+        peers: Vec<Endpoint>,
+    },
+    /// Tell a node to end an instance.
+    Stop {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
+        /// Between SIGTERM and SIGKILL, in milliseconds.
+        grace_ms: u32,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Tell a node that its last report is durable here.
+    Forget {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
+    },
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing more to say.
+    Done,
+    /// The job that was made, or that the same request key had made before.
+    Submitted(JobId),
+    /// How many tasks were or are being cancelled.
+    Cancelled(u64),
+}
+
+/// Why a command was refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such pool.
+    #[error("there is no pool '{pool}'; the pools are: {known}")]
+    UnknownPool {
+        /// What was asked for.
+        pool: String,
+        /// The pools that exist.
+        known: String,
+    },
+    /// No such node.
+    #[error("there is no node '{node}' in this cluster")]
+    UnknownNode {
+        /// What was asked for.
+        node: String,
+    },
+    /// No such job.
+    #[error("there is no job {target}")]
+    UnknownJob {
+        /// What was asked for.
+        target: JobRef,
+    },
+    /// The job has ended.
+    #[error("job {target} has already ended")]
+    AlreadyEnded {
+        /// What was asked for.
+        target: JobRef,
+    },
+    /// The job belongs to somebody else.
+    #[error("job {target} belongs to user {owner}: only its owner or an admin may do this")]
+    NotOwner {
+        /// What was asked for.
+        target: JobRef,
+        /// Login name of the owner.
+        owner: String,
+    },
+    /// The command is for admins.
+    #[error("only an admin may {what}")]
+    NotAdmin {
+        /// What the command does.
+        what: &'static str,
+    },
+    /// Root may not submit.
+    #[error(
+        "root may not submit jobs: submit as an ordinary user, or set root_may_submit = true under [policy] in the configuration"
+    )]
+    RootMayNotSubmit,
+    /// More nodes than the pool has.
+    #[error("the job asks for {asked} nodes, but pool '{pool}' has {present}")]
+    TooManyNodes {
+        /// Nodes asked for.
+        asked: u32,
+        /// The pool.
+        pool: String,
+        /// Nodes of the pool.
+        present: u32,
+    },
+    /// No node, or not enough nodes, could ever hold it.
+    #[error("the job can never run in pool '{pool}': {why}")]
+    NeverFits {
+        /// The pool.
+        pool: String,
+        /// Which part does not fit, with numbers.
+        why: String,
+    },
+    /// A time limit beyond the pool's.
+    #[error("the job asks for {asked}, but pool '{pool}' allows at most {limit}")]
+    TimeLimit {
+        /// Asked for, as text.
+        asked: String,
+        /// The pool.
+        pool: String,
+        /// The pool's limit, as text.
+        limit: String,
+    },
+    /// A field of the spec is not in order.
+    #[error("{field}: {problem}")]
+    BadField {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it and what would be right.
+        problem: String,
+    },
+    /// A limit of this controller is reached.
+    #[error(
+        "{what}: at most {limit} are allowed; wait until some have ended, or ask an admin to raise {key} under [policy]"
+    )]
+    LimitReached {
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+        /// The configuration's key.
+        key: &'static str,
+    },
+}
+
+/// What a decision yields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The facts, in order.
+    pub events: Vec<Event>,
+    /// Effects that follow from the input alone rather than from an event, such as repeating a lost message.
+    pub effects: Vec<Effect>,
+    /// The answer, for those who asked.
+    pub reply: Result<Reply, Refusal>,
+}
+
+/// A task of a job, for messages.
+#[must_use]
+pub fn task_name(job: JobId, index: TaskIndex, is_array: bool) -> String {
+    if is_array { format!("{job}_{index}") } else { job.to_string() }
+}

@@ -1,0 +1,220 @@
+//! How much of a request a node, or a pool, can hold.
+
+use crate::cluster::PoolConfig;
+use crate::event::Share;
+use crate::ids::NodeId;
+use crate::input::Refusal;
+use crate::notation::format_size;
+use crate::spec::{Memory, Request};
+use crate::state::{Node, State};
+
+/// Counts of what is free on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NodeRoom {
+    pub cores: u32,
+    pub memory_bytes: u64,
+}
+
+impl NodeRoom {
+    pub fn free(node: &Node) -> Self {
+        Self { cores: node.free.len(), memory_bytes: node.free_memory_bytes }
+    }
+
+    pub fn whole(node: &Node) -> Self {
+        Self { cores: node.cores, memory_bytes: node.memory_bytes }
+    }
+
+    pub fn at_most(self, other: Self) -> Self {
+        Self { cores: self.cores.min(other.cores), memory_bytes: self.memory_bytes.min(other.memory_bytes) }
+    }
+
+    pub fn take(&mut self, share: &Share) {
+        self.take_counts(share.cores.len(), share.memory_bytes);
+    }
+
+    pub fn take_counts(&mut self, cores: u32, memory_bytes: u64) {
+        self.cores = self.cores.saturating_sub(cores);
+        self.memory_bytes = self.memory_bytes.saturating_sub(memory_bytes);
+    }
+
+    pub fn give(&mut self, share: &Share) {
+        self.cores += share.cores.len();
+        self.memory_bytes = self.memory_bytes.saturating_add(share.memory_bytes);
+    }
+}
+
+/// A pool and those of its nodes that take work.
+pub(super) struct PoolRoom<'a> {
+    pub pool: &'a PoolConfig,
+    pub nodes: Vec<NodeId>,
+}
+
+impl<'a> PoolRoom<'a> {
+    pub fn new(state: &'a State, name: &str) -> Option<Self> {
+        let pool = state.config.pools.iter().find(|pool| pool.name == name)?;
+        let nodes = pool_nodes(state, pool).filter(|id| state.node(*id).takes_work()).collect();
+        Some(Self { pool, nodes })
+    }
+}
+
+/// The nodes of a pool, in the configuration's order.
+pub(super) fn pool_nodes<'a>(state: &'a State, pool: &'a PoolConfig) -> impl Iterator<Item = NodeId> + 'a {
+    // Both lists are in the configuration's order as a rule; the set makes any order right.
+    let names: std::collections::HashSet<&str> = pool.nodes.iter().map(String::as_str).collect();
+    state
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(move |(_, node)| node.declared && names.contains(node.name.as_str()))
+        .map(|(i, _)| NodeId(i as u32))
+}
+
+/// Memory that each core gets where the job does not say.
+fn memory_per_core(node: &Node, pool: &PoolConfig) -> u64 {
+    pool.memory_per_core_bytes.unwrap_or(node.memory_bytes / u64::from(node.cores.max(1)))
+}
+
+/// The memory of a share with `ranks` ranks on `node`.
+pub(super) fn memory_bytes(node: &Node, pool: &PoolConfig, request: &Request, ranks: u32) -> u64 {
+    let cores = u64::from(ranks) * u64::from(request.cores_per_rank);
+    match request.memory {
+        Memory::WholeNode => node.memory_bytes,
+        Memory::PerNodeBytes(bytes) => bytes,
+        Memory::PerCoreBytes(bytes) => bytes.saturating_mul(cores),
+        Memory::PoolDefault if request.exclusive => node.memory_bytes,
+        Memory::PoolDefault => memory_per_core(node, pool).saturating_mul(cores),
+    }
+}
+
+/// How many ranks of a request the room on a node holds.
+pub(super) fn ranks_that_fit(node: &Node, pool: &PoolConfig, room: NodeRoom, request: &Request) -> u32 {
+    if request.exclusive && room.cores < node.cores {
+        return 0;
+    }
+    let by_cores = room.cores / request.cores_per_rank;
+    let per_rank = |per_core: u64| per_core.saturating_mul(u64::from(request.cores_per_rank)).max(1);
+    let by_memory = match request.memory {
+        Memory::WholeNode if room.memory_bytes == node.memory_bytes => u64::MAX,
+        Memory::PoolDefault if request.exclusive && room.memory_bytes == node.memory_bytes => u64::MAX,
+        Memory::WholeNode => 0,
+        Memory::PerNodeBytes(bytes) if bytes <= room.memory_bytes => u64::MAX,
+        Memory::PerNodeBytes(_) => 0,
+        Memory::PerCoreBytes(bytes) => room.memory_bytes / per_rank(bytes),
+        Memory::PoolDefault => room.memory_bytes / per_rank(memory_per_core(node, pool)),
+    };
+    let per_node = request.ranks_per_node.unwrap_or(u32::MAX);
+    by_cores.min(u32::try_from(by_memory).unwrap_or(u32::MAX)).min(per_node).min(request.ranks)
+}
+
+/// How many ranks each of `nodes` nodes holds: as equal as possible, the larger shares first.
+pub(super) fn split(ranks: u32, nodes: u32) -> (u32, u32) {
+    (ranks / nodes, ranks % nodes)
+}
+
+/// Refuses what the declared nodes of a pool could never hold, even empty.
+///
+/// # Errors
+/// [`Refusal::TooManyNodes`] or [`Refusal::NeverFits`], with the numbers.
+pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
+    let nodes: Vec<&Node> = pool_nodes(state, pool).map(|id| state.node(id)).collect();
+    let never = |why: String| Err(Refusal::NeverFits { pool: pool.name.clone(), why });
+    let asked = request.nodes_min();
+    if asked as usize > nodes.len() {
+        return Err(Refusal::TooManyNodes { asked, pool: pool.name.clone(), present: nodes.len() as u32 });
+    }
+    let most_cores = nodes.iter().map(|node| node.cores).max().unwrap_or(0);
+    if request.cores_per_rank > most_cores {
+        return never(format!(
+            "one rank asks for {} cores, the largest node has {most_cores}",
+            request.cores_per_rank
+        ));
+    }
+    let mut fitting: Vec<u32> = nodes
+        .iter()
+        .map(|node| ranks_that_fit(node, pool, NodeRoom::whole(node), request))
+        .filter(|ranks| *ranks > 0)
+        .collect();
+    fitting.sort_unstable_by(|a, b| b.cmp(a));
+    if fitting.is_empty() {
+        let most = nodes.iter().map(|node| node.memory_bytes).max().unwrap_or(0);
+        return never(format!(
+            "no node has the memory of even one rank, the largest has {}",
+            format_size(most)
+        ));
+    }
+    match request.nodes {
+        Some(count) => {
+            let (low, larger) = split(request.ranks, count);
+            let high = if larger > 0 { low + 1 } else { low };
+            let enough_high =
+                fitting.iter().filter(|ranks| **ranks >= high).count() >= larger.max(1) as usize;
+            let enough_low = fitting.iter().filter(|ranks| **ranks >= low).count() >= count as usize;
+            if !enough_high || !enough_low {
+                let cores = u64::from(high) * u64::from(request.cores_per_rank);
+                let able = fitting.iter().filter(|ranks| **ranks >= high).count();
+                return never(format!(
+                    "{count} nodes with {high} ranks of {} cores ({cores} cores) each are asked for, {able} nodes can \
+                     hold that; the largest has {most_cores} cores",
+                    request.cores_per_rank
+                ));
+            }
+        }
+        None => {
+            let most: u64 = fitting.iter().map(|ranks| u64::from(*ranks)).sum();
+            if u64::from(request.ranks) > most {
+                return never(format!(
+                    "{} ranks of {} cores are asked for, all {} nodes together hold {most}",
+                    request.ranks,
+                    request.cores_per_rank,
+                    nodes.len()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is short for a request, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    /// Nodes that it needs at least.
+    pub nodes_needed: u32,
+    /// Nodes of the pool that take work and could hold a part of it when empty.
+    pub nodes_usable: u32,
+    /// Nodes that could hold a part of it now.
+    pub nodes_free: u32,
+    /// Nodes of the pool.
+    pub nodes_in_pool: u32,
+    /// Cores that it needs.
+    pub cores_needed: u64,
+    /// Cores that are free on the pool's usable nodes.
+    pub cores_free: u64,
+    /// Whether it would fit at once, were nothing reserved for another job.
+    pub fits_now: bool,
+}
+
+pub(super) fn shortage(
+    state: &State,
+    pool: &PoolConfig,
+    nodes: &[NodeId],
+    room: &[NodeRoom],
+    request: &Request,
+) -> Shortage {
+    let part = request.nodes.map_or(1, |count| split(request.ranks, count).0);
+    let able = |id: &NodeId, room: NodeRoom| ranks_that_fit(state.node(*id), pool, room, request) >= part;
+    let nodes_usable = nodes.iter().filter(|id| able(id, NodeRoom::whole(state.node(**id)))).count() as u32;
+    let nodes_free = nodes.iter().filter(|id| able(id, room[id.0 as usize])).count() as u32;
+    let ranks_free: u64 = nodes
+        .iter()
+        .map(|id| u64::from(ranks_that_fit(state.node(*id), pool, room[id.0 as usize], request)))
+        .sum();
+    Shortage {
+        nodes_needed: request.nodes_min(),
+        nodes_usable,
+        nodes_free,
+        nodes_in_pool: pool.nodes.len() as u32,
+        cores_needed: request.cores_total(),
+        cores_free: nodes.iter().map(|id| u64::from(room[id.0 as usize].cores)).sum(),
+        fits_now: nodes_free >= request.nodes_min() && ranks_free >= u64::from(request.ranks),
+    }
+}

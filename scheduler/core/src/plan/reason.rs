@@ -1,0 +1,94 @@
+//! Why a task waits, in numbers and sentences.
+
+use std::fmt;
+
+use super::fit::Shortage;
+use crate::ids::{JobId, Timestamp};
+
+/// Why the next task of a job did not start in this pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Not enough is free.
+    Resources(Shortage),
+    /// Enough is free, but kept for an older job.
+    Behind {
+        /// The job for which it is kept.
+        job: JobId,
+    },
+    /// Nodes that it needs are down or held back.
+    NodesAway(Shortage),
+    /// As many elements of the array run as may run at once.
+    Throttle {
+        /// How many may run.
+        running_max: u32,
+    },
+    /// It waits a while after a failed attempt.
+    Delayed {
+        /// Until then.
+        until: Timestamp,
+    },
+    /// The configuration no longer has its pool.
+    PoolGone {
+        /// The pool.
+        pool: String,
+    },
+    /// After a change of the configuration, it can never run.
+    NeverFits {
+        /// Why.
+        why: String,
+    },
+    /// So many jobs are ahead that this pass did not come to it.
+    Depth {
+        /// How many were considered.
+        considered: usize,
+    },
+}
+
+impl Reason {
+    /// A word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Resources(_) => "resources",
+            Self::Behind { .. } => "priority",
+            Self::NodesAway(_) => "nodes_away",
+            Self::Throttle { .. } => "array_throttle",
+            Self::Delayed { .. } => "delayed",
+            Self::PoolGone { .. } => "pool_gone",
+            Self::NeverFits { .. } => "never_fits",
+            Self::Depth { .. } => "depth",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resources(s) if s.nodes_needed > 1 => write!(
+                f,
+                "it needs {} nodes and {} cores at once; {} of {} usable nodes have room, {} cores are free",
+                s.nodes_needed, s.cores_needed, s.nodes_free, s.nodes_usable, s.cores_free
+            ),
+            Self::Resources(s) => write!(
+                f,
+                "it needs {} cores on one node or more; {} cores are free, {} of {} usable nodes have room for a part",
+                s.cores_needed, s.cores_free, s.nodes_free, s.nodes_usable
+            ),
+            Self::Behind { job } => write!(f, "what it needs is kept for job {job}, which comes first"),
+            Self::NodesAway(s) => write!(
+                f,
+                "it needs {} nodes, but only {} of the pool's {} are up and take work",
+                s.nodes_needed, s.nodes_usable, s.nodes_in_pool
+            ),
+            Self::Throttle { running_max } => {
+                write!(f, "{running_max} of its tasks run, as many as it allows at once")
+            }
+            Self::Delayed { .. } => {
+                write!(f, "it was queued again and waits a moment before the next attempt")
+            }
+            Self::PoolGone { pool } => write!(f, "the configuration no longer has its pool '{pool}'"),
+            Self::NeverFits { why } => write!(f, "{why}"),
+            Self::Depth { considered } => write!(f, "more than {considered} jobs are ahead of it"),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What a user submits, and its limits.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::notation::Range;
+
+/// Largest script, in bytes.
+pub const SCRIPT_BYTES_MAX: usize = 4 << 20;
+/// Largest environment of a job, names and values, in bytes.
+pub const ENVIRONMENT_BYTES_MAX: usize = 1 << 20;
+/// Largest sum of a job's arguments, in bytes.
+pub const ARGUMENTS_BYTES_MAX: usize = 128 << 10;
+/// Longest job name, in bytes.
+pub const NAME_BYTES_MAX: usize = 200;
+/// Longest path, in bytes (PATH_MAX of limits.h).
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Most elements in one array.
+pub const ARRAY_ELEMENTS_MAX: u64 = 4_000_000;
+/// Largest array index.
+pub const ARRAY_INDEX_MAX: u32 = 1_000_000_000;
+/// Most ranks of one task.
+pub const RANKS_MAX: u32 = 1_000_000;
+
+/// The user that a job runs as. The node resolves the groups by the name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+}
+
+/// A job as it was submitted, with the pool's defaults filled in by the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// The job's name, for people.
+    pub name: String,
+    /// The pool; the default pool without.
+    pub pool: Option<String>,
+    /// Whom it runs as. Set by the controller from the caller's credentials.
+    pub user: User,
+    /// The text of the script, which starts with `#!`.
+    pub script: String,
+    /// Arguments of the script.
+    pub arguments: Vec<String>,
+    /// The environment of the script.
+    pub environment: BTreeMap<String, String>,
+    /// Where it runs; absolute.
+    pub working_directory: String,
+    /// Pattern of the standard input's path; `/dev/null` without. Patterns follow sbatch(1), `filename pattern`.
+    pub stdin: Option<String>,
+    /// Pattern of the standard output's path; without: `muster-%j.out`, with an array `muster-%A_%a.out`.
+    pub stdout: Option<String>,
+    /// Pattern of the standard error's path; the standard output without.
+    pub stderr: Option<String>,
+    /// Whether output files are appended to rather than truncated.
+    pub append: bool,
+    /// The file mode creation mask.
+    pub umask: u32,
+    /// Soft limits of setrlimit(2) by lower-case name; `u64::MAX` is unlimited.
+    pub limits: BTreeMap<String, u64>,
+    /// The host on which it was submitted.
+    pub submit_host: String,
+    /// What each task needs.
+    pub request: Request,
+    /// How long one attempt may run, in seconds; the pool's default without.
+    pub time_limit_s: Option<u64>,
+    /// The elements of an array; one task without.
+    pub array: Option<ArraySpec>,
+    /// Whether a task is queued again when a node fails under it.
+    pub requeue: bool,
+    /// Higher goes first; -10,000 to 10,000, above 0 for admins only.
+    pub priority: i32,
+}
+
+/// What one task needs: ranks, the cores of each, memory, and how they spread over nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Request {
+    /// Number of nodes; without: as few as hold the ranks.
+    pub nodes: Option<u32>,
+    /// Number of ranks of all nodes together.
+    pub ranks: u32,
+    /// Ranks on each node, at most; needed exactly when `nodes` × this equals `ranks`.
+    pub ranks_per_node: Option<u32>,
+    /// Cores of one rank.
+    pub cores_per_rank: u32,
+    /// Memory.
+    pub memory: Memory,
+    /// Whether whole nodes are wanted, shared with nobody.
+    pub exclusive: bool,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            nodes: None,
+            ranks: 1,
+            ranks_per_node: None,
+            cores_per_rank: 1,
+            memory: Memory::PoolDefault,
+            exclusive: false,
+        }
+    }
+}
+
+impl Request {
+    /// How many nodes the task needs at least: 1 where one node may do.
+    #[must_use]
+    pub fn nodes_min(&self) -> u32 {
+        self.nodes
+            .unwrap_or_else(|| self.ranks_per_node.map_or(1, |per_node| self.ranks.div_ceil(per_node.max(1))))
+    }
+
+    /// Cores of all ranks together.
+    #[must_use]
+    pub fn cores_total(&self) -> u64 {
+        u64::from(self.ranks) * u64::from(self.cores_per_rank)
+    }
+}
+
+/// How much memory a task needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Memory {
+    /// The pool's default for each core.
+    PoolDefault,
+    /// Bytes on each node.
+    PerNodeBytes(u64),
+    /// Bytes for each core.
+    PerCoreBytes(u64),
+    /// All memory of each node.
+    WholeNode,
+}
+
+/// The elements of an array.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArraySpec {
+    /// Index ranges, rising and disjoint.
+    pub indices: Vec<IndexRange>,
+    /// How many elements may run at once; no limit without.
+    pub running_max: Option<u32>,
+}
+
+/// The indices `first..=last`, every `step`th.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexRange {
+    /// First index.
+    pub first: u32,
+    /// Last index, one that the step hits.
+    pub last: u32,
+    /// Distance, at least 1.
+    pub step: u32,
+}
+
+impl IndexRange {
+    /// How many indices it holds.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        u64::from((self.last - self.first) / self.step) + 1
+    }
+
+    /// Never: a range holds at least one index.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl From<Range> for IndexRange {
+    fn from(range: Range) -> Self {
+        let last = range.last - (range.last - range.first) % range.step;
+        Self { first: range.first, last, step: range.step }
+    }
+}

@@ -1,0 +1,328 @@
+//! Lets events happen.
+//!
+//! Nothing is decided here: an event is a fact, and these functions only write it down. An event that speaks of
+//! something the state does not know is passed over, so that a journal cut short can never make a panic.
+
+use std::sync::Arc;
+
+use super::{
+    Finished, FinishedHow, Held, Instance, InstanceState, Job, Live, LivePhase, Node, NodeStatus, QueueKey,
+    State, Tried,
+};
+use crate::cluster::ClusterConfig;
+use crate::cores::CoreSet;
+use crate::event::{Allocation, Event, Usage, Verdict};
+use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
+use crate::spec::{IndexRange, JobSpec};
+
+pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
+    match event {
+        Event::Configured { config } => configured(state, config),
+        Event::JobSubmitted { job, spec, request_key } => {
+            submitted(state, *job, spec, request_key.clone(), at)
+        }
+        Event::WaitingCancelled { job, indices, by_uid } => {
+            waiting_cancelled(state, *job, indices, *by_uid, at)
+        }
+        Event::AttemptPlaced { key, allocation } => placed(state, *key, allocation, at),
+        Event::InstanceReady { key, instance, endpoint } => {
+            with_instance(state, *key, *instance, |i| i.state = InstanceState::Ready(endpoint.clone()));
+        }
+        Event::AttemptGo { key } => go(state, *key, at),
+        Event::AttemptRunning { key, started_at } => {
+            if let Some(Live { phase: LivePhase::Running { started_at: started, .. }, .. }) =
+                live_mut(state, *key)
+            {
+                *started = Some(*started_at);
+            }
+        }
+        Event::AttemptEnding { key, verdict } => ending(state, *key, verdict, at),
+        Event::InstanceGone { key, instance, usage } => {
+            free_share(state, *key, *instance);
+            with_instance(state, *key, *instance, |i| {
+                *i = Instance { state: InstanceState::Gone, usage: *usage }
+            });
+        }
+        Event::InstanceLost { key, instance } => {
+            free_share(state, *key, *instance);
+            with_instance(state, *key, *instance, |i| i.state = InstanceState::Lost);
+        }
+        Event::AttemptEnded { key, verdict, again_not_before } => {
+            ended(state, *key, verdict, *again_not_before, at);
+        }
+        Event::NodeUp { node, boot_id, hardware, stale } => with_node(state, *node, |n| {
+            n.status = NodeStatus::Up { since: at, boot_id: boot_id.clone(), hardware: Arc::clone(hardware) };
+            n.stale = stale.iter().copied().collect();
+        }),
+        Event::StaleGone { node, key } => with_node(state, *node, |n| {
+            n.stale.remove(key);
+        }),
+        Event::NodeLost { node, reason } => with_node(state, *node, |n| {
+            n.status = NodeStatus::Down { since: at, reason: reason.clone() };
+            n.stale.clear();
+        }),
+        Event::NodeHeld { node, reason, until } => with_node(state, *node, |n| {
+            n.held = Some(Held { since: at, reason: reason.clone(), until: *until });
+        }),
+        Event::NodeReleased { node } => with_node(state, *node, |n| n.held = None),
+    }
+}
+
+fn with_node(state: &mut State, id: NodeId, change: impl FnOnce(&mut Node)) {
+    if let Some(node) = state.nodes.get_mut(id.0 as usize) {
+        change(node);
+    }
+}
+
+/// The live attempt of exactly this key.
+fn live_mut(state: &mut State, key: AttemptKey) -> Option<&mut Live> {
+    let live = state.jobs.get_mut(&key.task.job)?.live.get_mut(&key.task.index)?;
+    (live.attempt == key.attempt).then_some(live)
+}
+
+fn with_instance(state: &mut State, key: AttemptKey, instance: u32, change: impl FnOnce(&mut Instance)) {
+    if let Some(i) = live_mut(state, key).and_then(|live| live.instances.get_mut(instance as usize)) {
+        change(i);
+    }
+}
+
+fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
+    state.config = Arc::clone(config);
+    for node in &mut state.nodes {
+        node.declared = false;
+    }
+    for declared in &config.nodes {
+        let id = match state.node_by_name(&declared.name) {
+            Some(id) => id.0 as usize,
+            None => {
+                state.nodes.push(Node {
+                    name: declared.name.clone(),
+                    declared: true,
+                    cores: 0,
+                    memory_bytes: 0,
+                    wrap_cores: declared.wrap_cores,
+                    free: CoreSet::new(),
+                    free_memory_bytes: 0,
+                    attempts: Default::default(),
+                    stale: Default::default(),
+                    status: NodeStatus::Unknown,
+                    held: None,
+                });
+                state.nodes.len() - 1
+            }
+        };
+        let node = &mut state.nodes[id];
+        node.declared = true;
+        node.cores = declared.cores;
+        node.memory_bytes = declared.memory_bytes;
+        node.wrap_cores = declared.wrap_cores;
+        recount(state, NodeId(id as u32));
+    }
+}
+
+/// Derives what is free on a node from what its attempts hold.
+fn recount(state: &mut State, id: NodeId) {
+    let node = &state.nodes[id.0 as usize];
+    let mut free = CoreSet::first(node.cores);
+    let mut memory = node.memory_bytes;
+    for key in &node.attempts {
+        let Some(live) = state.live_attempt(key.task) else { continue };
+        let Some(share) = live.allocation.shares.iter().find(|share| share.node == id) else { continue };
+        free.remove_all(&share.cores);
+        memory = memory.saturating_sub(share.memory_bytes);
+    }
+    let node = &mut state.nodes[id.0 as usize];
+    node.free = free;
+    node.free_memory_bytes = memory;
+}
+
+fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Option<String>, at: Timestamp) {
+    let ranges = match &spec.array {
+        Some(array) => array.indices.clone(),
+        None => vec![IndexRange { first: 0, last: 0, step: 1 }],
+    };
+    let waiting = super::IndexSet::from_ranges(&ranges);
+    state.waiting_count += waiting.len();
+    state.next_job = state.next_job.max(id.0 + 1);
+    *state.jobs_of_user.entry(spec.user.uid).or_default() += 1;
+    state.queue.insert(queue_key(spec, id));
+    if let Some(key) = &request_key {
+        state.request_keys.insert((spec.user.uid, key.clone()), id);
+    }
+    let job = Job {
+        id,
+        spec: Arc::clone(spec),
+        submitted_at: at,
+        waiting,
+        live: Default::default(),
+        tried: Default::default(),
+        finished: Default::default(),
+        finished_at: None,
+        request_key,
+    };
+    state.jobs.insert(id, job);
+}
+
+fn queue_key(spec: &JobSpec, id: JobId) -> QueueKey {
+    QueueKey(std::cmp::Reverse(spec.priority), id)
+}
+
+/// Keeps the queue's index in step with whether the job has waiting tasks.
+fn requeue_index(state: &mut State, id: JobId) {
+    let Some(job) = state.jobs.get(&id) else { return };
+    let key = queue_key(&job.spec, id);
+    if job.waiting.is_empty() {
+        state.queue.remove(&key);
+    } else {
+        state.queue.insert(key);
+    }
+}
+
+fn waiting_cancelled(state: &mut State, id: JobId, ranges: &[IndexRange], by_uid: u32, at: Timestamp) {
+    let Some(job) = state.jobs.get_mut(&id) else { return };
+    for index in ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize)) {
+        if !job.waiting.remove(index) {
+            continue;
+        }
+        state.waiting_count -= 1;
+        let index = TaskIndex(index);
+        if let Some(tried) = job.tried.remove(&index) {
+            state.delayed.remove(&(tried.not_before, TaskId { job: id, index }));
+        }
+        job.finished.insert(index, Finished { how: FinishedHow::CancelledWaiting { by_uid }, at });
+    }
+    requeue_index(state, id);
+    finish_if_done(state, id, at);
+}
+
+fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: Timestamp) {
+    let prepare_timeout_s = state.config.policy.prepare_timeout_s;
+    let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
+    if !job.waiting.remove(key.task.index.0) {
+        return;
+    }
+    if let Some(tried) = job.tried.get(&key.task.index) {
+        state.delayed.remove(&(tried.not_before, key.task));
+    }
+    let instance = Instance { state: InstanceState::Preparing, usage: Usage::default() };
+    let live = Live {
+        attempt: key.attempt,
+        allocation: Arc::clone(allocation),
+        instances: vec![instance; allocation.shares.len()],
+        placed_at: at,
+        phase: LivePhase::Preparing,
+    };
+    job.live.insert(key.task.index, live);
+    state.waiting_count -= 1;
+    state.live.insert(key);
+    state.deadlines.insert((at.plus_seconds(prepare_timeout_s), key));
+    requeue_index(state, key.task.job);
+    for share in &allocation.shares {
+        with_node(state, share.node, |node| {
+            node.free.remove_all(&share.cores);
+            node.free_memory_bytes = node.free_memory_bytes.saturating_sub(share.memory_bytes);
+            node.attempts.insert(key);
+        });
+    }
+}
+
+fn free_share(state: &mut State, key: AttemptKey, instance: u32) {
+    let Some(live) = live_mut(state, key) else { return };
+    let Some(true) = live.instances.get(instance as usize).map(Instance::holds_share) else { return };
+    let node = live.allocation.shares[instance as usize].node;
+    with_node(state, node, |node| {
+        node.attempts.remove(&key);
+    });
+    recount(state, node);
+}
+
+/// Drops the attempt's deadline from the index, whichever it is at present.
+fn drop_deadline(state: &mut State, key: AttemptKey) {
+    let Some(job) = state.jobs.get(&key.task.job) else { return };
+    let Some(live) = job.live.get(&key.task.index) else { return };
+    let deadline = match live.phase {
+        LivePhase::Preparing => Some(live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s)),
+        LivePhase::Running { .. } => live.deadline(job.spec.time_limit_s),
+        LivePhase::Ending { .. } => None,
+    };
+    // A configuration change may have moved the prepare time-out since it was entered.
+    if !deadline.is_some_and(|deadline| state.deadlines.remove(&(deadline, key))) {
+        state.deadlines.retain(|(_, other)| *other != key);
+    }
+}
+
+fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
+    drop_deadline(state, key);
+    let Some(live) = live_mut(state, key) else { return };
+    live.phase = LivePhase::Running { go_at: at, started_at: None };
+    let Some(job) = state.jobs.get(&key.task.job) else { return };
+    if let Some(limit) = job.spec.time_limit_s {
+        state.deadlines.insert((at.plus_seconds(limit), key));
+    }
+}
+
+fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) {
+    drop_deadline(state, key);
+    let Some(live) = live_mut(state, key) else { return };
+    let (since, started_at) = match live.phase {
+        LivePhase::Ending { since, started_at, .. } => (since, started_at),
+        _ => (at, live.started_at()),
+    };
+    live.phase = LivePhase::Ending { since, verdict: verdict.clone(), started_at };
+}
+
+fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Timestamp>, at: Timestamp) {
+    drop_deadline(state, key);
+    let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
+    if job.live.get(&key.task.index).is_none_or(|live| live.attempt != key.attempt) {
+        return;
+    }
+    let Some(live) = job.live.remove(&key.task.index) else { return };
+    state.live.remove(&key);
+    if let Some(not_before) = again {
+        let avoid = match verdict {
+            Verdict::NodeFailed { node, .. } | Verdict::PrepareFailed { node, .. } => Some(*node),
+            _ => None,
+        };
+        let tried = Tried { attempts: key.attempt, not_before, avoid, last: verdict.clone() };
+        job.tried.insert(key.task.index, tried);
+        job.waiting.insert(key.task.index.0);
+        state.waiting_count += 1;
+        state.delayed.insert((not_before, key.task));
+        requeue_index(state, key.task.job);
+        return;
+    }
+    job.tried.remove(&key.task.index);
+    let how = FinishedHow::Ran {
+        attempts: key.attempt,
+        verdict: verdict.clone(),
+        placed_at: live.placed_at,
+        started_at: live.started_at(),
+        usage: live.usage(),
+        allocation: live.allocation,
+    };
+    job.finished.insert(key.task.index, Finished { how, at });
+    finish_if_done(state, key.task.job, at);
+}
+
+fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {
+    let Some(job) = state.jobs.get_mut(&id) else { return };
+    if !job.is_finished() || job.finished_at.is_some() {
+        return;
+    }
+    job.finished_at = Some(at);
+    let uid = job.spec.user.uid;
+    if let Some(count) = state.jobs_of_user.get_mut(&uid) {
+        *count -= 1;
+        if *count == 0 {
+            state.jobs_of_user.remove(&uid);
+        }
+    }
+    state.finished.push_back(id);
+    while state.finished.len() > state.config.policy.finished_jobs_kept.max(1) {
+        let Some(oldest) = state.finished.pop_front() else { break };
+        if let Some(Job { request_key: Some(key), spec, .. }) = state.jobs.remove(&oldest) {
+            state.request_keys.remove(&(spec.user.uid, key));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What must hold in every state, derived anew from the records: tests call this after every event.
+
+use std::collections::BTreeMap;
+
+use super::State;
+use crate::cores::CoreSet;
+use crate::ids::{AttemptKey, NodeId};
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// Two attempts hold the same core.
+    #[error("core sets of {first} and {second} on node {node:?} overlap")]
+    CoreTwice {
+        /// The node.
+        node: NodeId,
+        /// One attempt.
+        first: AttemptKey,
+        /// The other.
+        second: AttemptKey,
+    },
+    /// More memory is held than a node has.
+    #[error("attempts on node {node:?} hold {held} bytes of {present}")]
+    MemoryTwice {
+        /// The node.
+        node: NodeId,
+        /// Held, in bytes.
+        held: u64,
+        /// There, in bytes.
+        present: u64,
+    },
+    /// What a node has free is not what its attempts leave.
+    #[error("node {node:?} says that {said} is free, its attempts leave {left}")]
+    FreeCores {
+        /// The node.
+        node: NodeId,
+        /// In the record.
+        said: CoreSet,
+        /// Derived.
+        left: CoreSet,
+    },
+    /// An index disagrees with the records.
+    #[error("the index '{index}' disagrees with the records")]
+    Index {
+        /// Which one.
+        index: &'static str,
+    },
+    /// A task is in two phases or in none.
+    #[error("job {job} has {found} tasks in its phases, it was submitted with {expected}")]
+    TaskLost {
+        /// The job's number.
+        job: u64,
+        /// Tasks found.
+        found: u64,
+        /// Tasks submitted.
+        expected: u64,
+    },
+}
+
+impl State {
+    /// Derives every cross-reference anew and compares.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn check_invariants(&self) -> Result<(), Broken> {
+        self.check_allocations()?;
+        self.check_tasks()?;
+        self.check_indices()
+    }
+
+    fn check_allocations(&self) -> Result<(), Broken> {
+        let mut holders: BTreeMap<NodeId, Vec<(AttemptKey, &CoreSet, u64)>> = BTreeMap::new();
+        for (key, _, live) in self.live() {
+            for (share, instance) in live.allocation.shares.iter().zip(&live.instances) {
+                if instance.holds_share() {
+                    holders.entry(share.node).or_default().push((key, &share.cores, share.memory_bytes));
+                }
+            }
+        }
+        for (i, node) in self.nodes.iter().enumerate() {
+            let id = NodeId(i as u32);
+            let mut left = CoreSet::first(node.cores);
+            let mut held: Vec<(AttemptKey, &CoreSet)> = Vec::new();
+            let mut memory = 0;
+            for (key, cores, memory_bytes) in holders.get(&id).map(Vec::as_slice).unwrap_or_default() {
+                if let Some((first, _)) = held.iter().find(|(_, other)| !other.is_disjoint(cores)) {
+                    return Err(Broken::CoreTwice { node: id, first: *first, second: *key });
+                }
+                held.push((*key, cores));
+                left.remove_all(cores);
+                memory += memory_bytes;
+            }
+            if memory > node.memory_bytes && node.free_memory_bytes > 0 {
+                return Err(Broken::MemoryTwice { node: id, held: memory, present: node.memory_bytes });
+            }
+            if left != node.free {
+                return Err(Broken::FreeCores { node: id, said: node.free.clone(), left });
+            }
+            if !held.iter().map(|(key, _)| key).eq(node.attempts.iter()) {
+                return Err(Broken::Index { index: "attempts of a node" });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_tasks(&self) -> Result<(), Broken> {
+        for job in self.jobs.values() {
+            let expected = job
+                .spec
+                .array
+                .as_ref()
+                .map_or(1, |array| array.indices.iter().map(|range| range.len()).sum());
+            let found = job.waiting.len() + job.live.len() as u64 + job.finished.len() as u64;
+            if found != expected {
+                return Err(Broken::TaskLost { job: job.id.0, found, expected });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_indices(&self) -> Result<(), Broken> {
+        let waiting: u64 = self.jobs.values().map(|job| job.waiting.len()).sum();
+        let live: usize = self.jobs.values().map(|job| job.live.len()).sum();
+        let queued = self.jobs.values().filter(|job| !job.waiting.is_empty()).count();
+        let unfinished = self.jobs.values().filter(|job| !job.is_finished()).count();
+        let by_user: u32 = self.jobs_of_user.values().sum();
+        let checks = [
+            ("waiting tasks", waiting == self.waiting_count),
+            ("live attempts", live == self.live.len() && self.live().count() == live),
+            ("queue", queued == self.queue.len()),
+            ("jobs of users", unfinished == by_user as usize),
+            ("finished jobs", self.jobs.len() == unfinished + self.finished.len()),
+            ("deadlines", self.deadlines.iter().all(|(_, key)| self.live.contains(key))),
+        ];
+        match checks.iter().find(|(_, holds)| !holds) {
+            Some((index, _)) => Err(Broken::Index { index }),
+            None => Ok(()),
+        }
+    }
+}

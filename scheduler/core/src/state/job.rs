@@ -1,0 +1,220 @@
+//! A job's record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::IndexSet;
+use crate::event::{Allocation, Endpoint, Usage, Verdict};
+use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
+use crate::spec::JobSpec;
+
+/// A job and its tasks, by phase.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// What was submitted, defaults filled in.
+    pub spec: Arc<JobSpec>,
+    /// When it was accepted.
+    pub submitted_at: Timestamp,
+    /// Its waiting tasks.
+    pub waiting: IndexSet,
+    /// Tasks with a live attempt.
+    pub live: BTreeMap<TaskIndex, Live>,
+    /// What is remembered of tasks that were tried before and have not finished.
+    pub tried: BTreeMap<TaskIndex, Tried>,
+    /// Its finished tasks.
+    pub finished: BTreeMap<TaskIndex, Finished>,
+    /// When its last task finished.
+    pub finished_at: Option<Timestamp>,
+    /// The client's key of the request that made it.
+    pub request_key: Option<String>,
+}
+
+/// A task's live attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// Which try, from 1.
+    pub attempt: u32,
+    /// What it holds.
+    pub allocation: Arc<Allocation>,
+    /// Its instances, in the order of the shares.
+    pub instances: Vec<Instance>,
+    /// When it was placed.
+    pub placed_at: Timestamp,
+    /// Its phase.
+    pub phase: LivePhase,
+}
+
+/// The phase of a live attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum LivePhase {
+    /// Its instances are being prepared.
+    Preparing,
+    /// The word to start was given.
+    Running {
+        /// When.
+        go_at: Timestamp,
+        /// The node's clock at the script's exec, once it reported that.
+        started_at: Option<Timestamp>,
+    },
+    /// Its end was decided; processes may still be there.
+    Ending {
+        /// When.
+        since: Timestamp,
+        /// How it ends.
+        verdict: Verdict,
+        /// The node's clock at the script's exec, if it came to that.
+        started_at: Option<Timestamp>,
+    },
+}
+
+/// One instance of a live attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// What is known of it.
+    pub state: InstanceState,
+    /// What it used; 0 until it is gone.
+    pub usage: Usage,
+}
+
+/// What is known of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    /// The node was told to prepare it.
+    Preparing,
+    /// It is prepared, or runs.
+    Ready(Endpoint),
+    /// Nothing of it is left.
+    Gone,
+    /// Its node was given up.
+    Lost,
+}
+
+impl Instance {
+    /// Whether its share of the allocation is still taken.
+    #[must_use]
+    pub fn holds_share(&self) -> bool {
+        matches!(self.state, InstanceState::Preparing | InstanceState::Ready(_))
+    }
+}
+
+/// What is remembered of a task between two attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// How many attempts there were.
+    pub attempts: u32,
+    /// It does not start before.
+    pub not_before: Timestamp,
+    /// A node that failed it, avoided as long as others do.
+    pub avoid: Option<NodeId>,
+    /// How the last attempt ended.
+    pub last: Verdict,
+}
+
+/// A finished task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// How it finished.
+    pub how: FinishedHow,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How a task finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FinishedHow {
+    /// Cancelled while it waited.
+    CancelledWaiting {
+        /// Who asked.
+        by_uid: u32,
+    },
+    /// After its last attempt.
+    Ran {
+        /// Number of attempts.
+        attempts: u32,
+        /// How the last one ended.
+        verdict: Verdict,
+        /// What the last one held.
+        allocation: Arc<Allocation>,
+        /// When the last one was placed.
+        placed_at: Timestamp,
+        /// The node's clock at the script's exec, if it came to that.
+        started_at: Option<Timestamp>,
+        /// What the last one used, all instances together: CPU time is a sum, memory the largest of a node.
+        usage: Usage,
+    },
+}
+
+impl FinishedHow {
+    /// Whether the task did what it should.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Ran { verdict, .. } if verdict.is_success())
+    }
+}
+
+impl Job {
+    /// Whether the job is an array.
+    #[must_use]
+    pub fn is_array(&self) -> bool {
+        self.spec.array.is_some()
+    }
+
+    /// Whether all of its tasks have finished.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.waiting.is_empty() && self.live.is_empty()
+    }
+
+    /// How many more of its tasks may start now: the array's throttle.
+    #[must_use]
+    pub fn may_start(&self) -> u64 {
+        match self.spec.array.as_ref().and_then(|array| array.running_max) {
+            Some(limit) => u64::from(limit).saturating_sub(self.live.len() as u64),
+            None => u64::MAX,
+        }
+    }
+
+    /// The number of the task's next attempt.
+    #[must_use]
+    pub fn next_attempt(&self, index: TaskIndex) -> u32 {
+        self.tried.get(&index).map_or(1, |tried| tried.attempts + 1)
+    }
+}
+
+impl Live {
+    /// When the attempt must have ended: its time limit counts from the word to start.
+    #[must_use]
+    pub fn deadline(&self, time_limit_s: Option<u64>) -> Option<Timestamp> {
+        let from = match &self.phase {
+            LivePhase::Running { go_at, .. } => *go_at,
+            LivePhase::Preparing => self.placed_at,
+            LivePhase::Ending { since, .. } => return Some(*since),
+        };
+        time_limit_s.map(|limit| from.plus_seconds(limit))
+    }
+
+    /// The node's clock at the script's exec, if it came to that.
+    #[must_use]
+    pub fn started_at(&self) -> Option<Timestamp> {
+        match &self.phase {
+            LivePhase::Preparing => None,
+            LivePhase::Running { started_at, .. } | LivePhase::Ending { started_at, .. } => *started_at,
+        }
+    }
+
+    /// What its instances used so far as is known.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.instances.iter().fold(Usage::default(), |sum, instance| Usage {
+            cpu_time_us: sum.cpu_time_us + instance.usage.cpu_time_us,
+            memory_peak_bytes: sum.memory_peak_bytes.max(instance.usage.memory_peak_bytes),
+        })
+    }
+}

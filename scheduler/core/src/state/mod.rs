@@ -1,0 +1,178 @@
+//! The state: what the events add up to.
+//!
+//! A task is in one of these phases; a job's record holds its tasks by phase.
+//!
+//! | phase      | left by             | to                                        |
+//! | ---------- | ------------------- | ----------------------------------------- |
+//! | waiting    | `AttemptPlaced`     | preparing                                 |
+//! |            | `WaitingCancelled`  | finished                                  |
+//! | preparing  | `AttemptGo`         | running                                   |
+//! |            | `AttemptEnding`     | ending                                    |
+//! | running    | `AttemptEnding`     | ending                                    |
+//! | ending     | `AttemptEnded`      | finished, or waiting for the next attempt |
+//!
+//! In every live phase the attempt holds its allocation; each share is free again when its instance is gone or
+//! its node was given up.
+
+mod evolve;
+mod invariants;
+mod job;
+mod node;
+mod waiting;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::invariants::Broken;
+pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, Live, LivePhase, Tried};
+pub use self::node::{Held, Node, NodeStatus};
+pub use self::waiting::IndexSet;
+use crate::cluster::ClusterConfig;
+use crate::event::Event;
+use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
+
+/// Everything that the controller knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The configuration in force.
+    pub config: Arc<ClusterConfig>,
+    /// Every node that was ever declared, by id.
+    pub nodes: Vec<Node>,
+    /// Jobs with tasks that have not finished, and the most recently finished ones.
+    pub jobs: BTreeMap<JobId, Job>,
+    /// The id of the next job.
+    pub next_job: u64,
+    /// Finished jobs in memory, in the order in which they finished.
+    finished: VecDeque<JobId>,
+    /// Jobs with waiting tasks, in the order in which they are considered.
+    queue: BTreeSet<QueueKey>,
+    /// Live attempts.
+    live: BTreeSet<AttemptKey>,
+    /// Instants at which live attempts run out of time to prepare or to run.
+    deadlines: BTreeSet<(Timestamp, AttemptKey)>,
+    /// Instants before which waiting tasks do not start again.
+    delayed: BTreeSet<(Timestamp, TaskId)>,
+    /// Waiting tasks of all jobs.
+    waiting_count: u64,
+    /// Unfinished jobs of each user.
+    jobs_of_user: BTreeMap<u32, u32>,
+    /// Request keys of the jobs in memory, by user.
+    #[serde(with = "request_keys")]
+    request_keys: HashMap<(u32, String), JobId>,
+}
+
+/// The order of the queue: higher priority first, then the older job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct QueueKey(std::cmp::Reverse<i32>, JobId);
+
+impl State {
+    /// The state of an empty cluster.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { next_job: 1, ..Self::default() }
+    }
+
+    /// Lets one event happen at `at`. Events must come in the order in which they were decided.
+    pub fn evolve(&mut self, event: &Event, at: Timestamp) {
+        evolve::evolve(self, event, at);
+    }
+
+    /// The node of this name, if it was ever declared.
+    #[must_use]
+    pub fn node_by_name(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|node| node.name == name).map(|i| NodeId(i as u32))
+    }
+
+    /// The node of this id.
+    ///
+    /// # Panics
+    /// If no event ever gave this id.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+
+    /// Names of the nodes of an allocation's shares, in order.
+    #[must_use]
+    pub fn node_names<'a>(&'a self, allocation: &'a crate::event::Allocation) -> Vec<&'a str> {
+        allocation.shares.iter().map(|share| self.node(share.node).name.as_str()).collect()
+    }
+
+    /// The jobs that have waiting tasks, in the order in which they are considered.
+    pub fn queue(&self) -> impl Iterator<Item = &Job> {
+        self.queue.iter().filter_map(|key| self.jobs.get(&key.1))
+    }
+
+    /// All live attempts.
+    pub fn live(&self) -> impl Iterator<Item = (AttemptKey, &Job, &Live)> {
+        self.live.iter().filter_map(|key| {
+            let job = self.jobs.get(&key.task.job)?;
+            Some((*key, job, job.live.get(&key.task.index)?))
+        })
+    }
+
+    /// The live attempt of a task.
+    #[must_use]
+    pub fn live_attempt(&self, task: TaskId) -> Option<&Live> {
+        self.jobs.get(&task.job)?.live.get(&task.index)
+    }
+
+    /// Live attempts with the instant at which each runs out of time, the earliest first.
+    pub fn deadlines(&self) -> impl Iterator<Item = (Timestamp, AttemptKey)> + '_ {
+        self.deadlines.iter().copied()
+    }
+
+    /// Waiting tasks that do not start before an instant, the earliest first.
+    pub fn delayed(&self) -> impl Iterator<Item = (Timestamp, TaskId)> + '_ {
+        self.delayed.iter().copied()
+    }
+
+    /// How many tasks wait, all jobs together.
+    #[must_use]
+    pub fn waiting_count(&self) -> u64 {
+        self.waiting_count
+    }
+
+    /// How many attempts are live.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// How many unfinished jobs a user has.
+    #[must_use]
+    pub fn jobs_of_user(&self, uid: u32) -> u32 {
+        self.jobs_of_user.get(&uid).copied().unwrap_or(0)
+    }
+
+    /// The job that this user's request key made, if it is still in memory.
+    #[must_use]
+    pub fn job_by_request_key(&self, uid: u32, key: &str) -> Option<JobId> {
+        self.request_keys.get(&(uid, key.to_owned())).copied()
+    }
+}
+
+/// JSON has no maps with pairs as keys: kept as a sorted list of triples.
+mod request_keys {
+    use std::collections::HashMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::ids::JobId;
+
+    pub fn serialize<S: Serializer>(keys: &HashMap<(u32, String), JobId>, out: S) -> Result<S::Ok, S::Error> {
+        let mut list: Vec<(u32, &str, JobId)> =
+            keys.iter().map(|((uid, key), job)| (*uid, key.as_str(), *job)).collect();
+        list.sort_unstable();
+        list.serialize(out)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        input: D,
+    ) -> Result<HashMap<(u32, String), JobId>, D::Error> {
+        let list = Vec::<(u32, String, JobId)>::deserialize(input)?;
+        Ok(list.into_iter().map(|(uid, key, job)| ((uid, key), job)).collect())
+    }
+}

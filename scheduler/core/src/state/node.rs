@@ -1,0 +1,110 @@
+//! A node's record.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cores::CoreSet;
+use crate::event::Hardware;
+use crate::ids::{AttemptKey, Timestamp};
+
+/// A node and what is free on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Whether the configuration in force declares it.
+    pub declared: bool,
+    /// Cores that the configuration declares.
+    pub cores: u32,
+    /// Memory that the configuration declares, in bytes.
+    pub memory_bytes: u64,
+    /// Whether core c runs on real core c modulo the real ones.
+    pub wrap_cores: bool,
+    /// Cores that no attempt holds.
+    pub free: CoreSet,
+    /// Memory that no attempt holds, in bytes.
+    pub free_memory_bytes: u64,
+    /// Attempts that hold a share of it.
+    pub attempts: BTreeSet<AttemptKey>,
+    /// Attempts that ended here but are still on the node.
+    pub stale: BTreeSet<AttemptKey>,
+    /// Whether its agent can be reached.
+    pub status: NodeStatus,
+    /// Set while it gets no new work.
+    pub held: Option<Held>,
+}
+
+/// Whether a node's agent can be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum NodeStatus {
+    /// Its agent never said hello.
+    Unknown,
+    /// It is there.
+    Up {
+        /// Since when.
+        since: Timestamp,
+        /// Changes with every boot.
+        boot_id: String,
+        /// What the agent found.
+        hardware: Arc<Hardware>,
+    },
+    /// It was given up.
+    Down {
+        /// Since when.
+        since: Timestamp,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why and how long a node gets no new work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// Until then; until it is released without.
+    pub until: Option<Timestamp>,
+}
+
+impl Node {
+    /// Whether the node may be given new work.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.declared && self.is_up() && self.held.is_none() && self.stale.is_empty()
+    }
+
+    /// Whether its agent can be reached.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.status, NodeStatus::Up { .. })
+    }
+
+    /// What its agent found, while it is up.
+    #[must_use]
+    pub fn hardware(&self) -> Option<&Arc<Hardware>> {
+        match &self.status {
+            NodeStatus::Up { hardware, .. } => Some(hardware),
+            _ => None,
+        }
+    }
+
+    /// Why it takes no work, in a few words.
+    #[must_use]
+    pub fn why_no_work(&self) -> Option<String> {
+        match (&self.status, &self.held) {
+            _ if !self.declared => Some("it is no longer in the configuration".to_owned()),
+            (NodeStatus::Unknown, _) => Some("its agent has not said hello yet".to_owned()),
+            (NodeStatus::Down { reason, .. }, _) => Some(format!("it is down: {reason}")),
+            (_, Some(held)) => Some(format!("it is held back: {}", held.reason)),
+            _ if !self.stale.is_empty() => {
+                Some("attempts that ended are still being cleaned up on it".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
