@@ -53,7 +53,13 @@ fn take<'a, R>(
     Some((targets.get(position)?, results.get(position)?))
 }
 
-fn with_retries<T>(
+/// Does the work, and again while it fails with an error that [`SshError::is_transient`], at most
+/// [`FAN_OUT_ATTEMPTS_MAX`] times in all.
+///
+/// # Errors
+///
+/// The last error of `work`.
+pub fn with_retries<T>(
     target: &SshTarget,
     work: &impl Fn(&SshTarget) -> Result<T, SshError>,
 ) -> Result<T, SshError> {

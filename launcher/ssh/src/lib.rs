@@ -18,7 +18,7 @@ mod upload;
 
 pub use error::SshError;
 pub use exec::{EXEC_OUTPUT_BYTES_MAX, ExecOutput, ExitStatus};
-pub use fan_out::{FAN_OUT_ATTEMPTS_MAX, FAN_OUT_PAUSE_FIRST, fan_out};
+pub use fan_out::{FAN_OUT_ATTEMPTS_MAX, FAN_OUT_PAUSE_FIRST, fan_out, with_retries};
 pub use host_keys::HostKeys;
 pub use interactive::DRAIN_AFTER_EXIT;
 pub use quote::shell_quote;
