@@ -15,3 +15,5 @@ pub mod patterns;
 pub mod plan;
 pub mod spec;
 pub mod state;
+#[cfg(test)]
+mod testing;

@@ -232,3 +232,6 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
         Verdict::Broken { node, reason } => format!("ended by node {}: {reason}", name(node)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! Builders for tests: a scenario reads like the story it tells.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cluster::{ClusterConfig, Fill, NodeConfig, Policy, PoolConfig, SwitchConfig};
+use crate::engine::{Applied, Engine};
+use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
+use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
+use crate::input::{Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, Refusal, Reply};
+use crate::spec::{ArraySpec, IndexRange, JobSpec, Memory, Request, User};
+use crate::state::{Finished, State};
+
+/// An ordinary user.
+pub const ANN: Caller = Caller { uid: 1000, admin: false };
+/// Another one.
+pub const BOB: Caller = Caller { uid: 1001, admin: false };
+/// An admin.
+pub const ROOT: Caller = Caller { uid: 0, admin: true };
+
+/// One GiB, in bytes.
+pub const GIB: u64 = 1 << 30;
+
+/// A configuration with one pool `main` over nodes `n1..` with these numbers of cores and 1 GiB for each core.
+#[must_use]
+pub fn config(cores: &[u32]) -> ClusterConfig {
+    let nodes: Vec<NodeConfig> = cores
+        .iter()
+        .enumerate()
+        .map(|(i, &cores)| NodeConfig {
+            name: format!("n{}", i + 1),
+            cores,
+            memory_bytes: u64::from(cores) * GIB,
+            wrap_cores: false,
+        })
+        .collect();
+    let pool = PoolConfig {
+        name: "main".to_owned(),
+        nodes: nodes.iter().map(|node| node.name.clone()).collect(),
+        default: true,
+        time_default_s: 3600,
+        time_max_s: 7 * 86_400,
+        memory_per_core_bytes: None,
+        fill: Fill::Pack,
+    };
+    ClusterConfig {
+        name: "test".to_owned(),
+        nodes,
+        pools: vec![pool],
+        switches: Vec::new(),
+        policy: Policy::default(),
+    }
+}
+
+/// A leaf switch.
+#[must_use]
+pub fn leaf(name: &str, nodes: &[&str]) -> SwitchConfig {
+    let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
+    SwitchConfig { name: name.to_owned(), nodes, switches: Vec::new() }
+}
+
+/// A job of one task of one rank on one core, submitted by `caller`.
+#[must_use]
+pub fn job(caller: Caller) -> JobSpec {
+    JobSpec {
+        name: "job".to_owned(),
+        pool: None,
+        user: User { name: format!("user{}", caller.uid), uid: caller.uid, gid: caller.uid },
+        script: "#!/bin/sh\ntrue\n".to_owned(),
+        arguments: Vec::new(),
+        environment: BTreeMap::new(),
+        working_directory: "/tmp".to_owned(),
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        append: false,
+        umask: 0o022,
+        limits: BTreeMap::new(),
+        submit_host: "head".to_owned(),
+        request: Request::default(),
+        time_limit_s: Some(600),
+        array: None,
+        requeue: true,
+        priority: 0,
+    }
+}
+
+impl JobSpec {
+    /// Asks for `nodes` nodes with `ranks_per_node` ranks each.
+    #[must_use]
+    pub fn gang(mut self, nodes: u32, ranks_per_node: u32) -> Self {
+        self.request.nodes = Some(nodes);
+        self.request.ranks = nodes * ranks_per_node;
+        self.request.ranks_per_node = Some(ranks_per_node);
+        self
+    }
+
+    /// Asks for `ranks` ranks, wherever they fit.
+    #[must_use]
+    pub fn ranks(mut self, ranks: u32) -> Self {
+        self.request.ranks = ranks;
+        self
+    }
+
+    /// Asks for memory on each node, in bytes.
+    #[must_use]
+    pub fn memory(mut self, per_node_bytes: u64) -> Self {
+        self.request.memory = Memory::PerNodeBytes(per_node_bytes);
+        self
+    }
+
+    /// Sets the time limit, in seconds.
+    #[must_use]
+    pub fn limit_s(mut self, seconds: u64) -> Self {
+        self.time_limit_s = Some(seconds);
+        self
+    }
+
+    /// Makes it an array of the elements `0..count`.
+    #[must_use]
+    pub fn array(mut self, count: u32, running_max: Option<u32>) -> Self {
+        let range = IndexRange { first: 0, last: count - 1, step: 1 };
+        self.array = Some(ArraySpec { indices: vec![range], running_max });
+        self
+    }
+}
+
+/// An engine with a hand on the clock. Checks the invariants after every input.
+pub struct Bench {
+    /// The engine.
+    pub engine: Engine,
+    /// The present instant.
+    pub now: Timestamp,
+    /// Effects of everything so far.
+    pub effects: Vec<Effect>,
+}
+
+impl Bench {
+    /// An engine with this configuration, all of whose nodes are up.
+    #[must_use]
+    pub fn new(config: ClusterConfig) -> Self {
+        let mut bench =
+            Self { engine: Engine::new(State::new()), now: Timestamp(1_000_000_000), effects: Vec::new() };
+        let nodes = config.nodes.clone();
+        bench.input(Input::Configure(Arc::new(config)));
+        for node in nodes {
+            bench.hello(&node.name, node.cores, Vec::new());
+        }
+        bench
+    }
+
+    /// Applies an input and runs a pass.
+    ///
+    /// # Panics
+    /// If an invariant does not hold afterwards.
+    pub fn input(&mut self, input: Input) -> Applied {
+        let applied = self.engine.apply(&input, self.now);
+        self.effects.extend(applied.effects.clone());
+        let pass = self.engine.pass(self.now);
+        self.effects.extend(pass.effects);
+        self.engine.state().check_invariants().expect("invariants hold after every input");
+        applied
+    }
+
+    /// A node says hello; four of its cores share a cache.
+    pub fn hello(&mut self, node: &str, cores: u32, held: Vec<InstanceReport>) {
+        let place = |i: u32| HardwareCore { package: i / 8, numa: i / 8, l3: i / 4 };
+        let hardware = Hardware {
+            cores: (0..cores).map(place).collect(),
+            memory_bytes: 64 * GIB,
+            ..Hardware::default()
+        };
+        let input = Input::NodeHello {
+            node: node.to_owned(),
+            boot_id: "boot".to_owned(),
+            hardware: Arc::new(hardware),
+            held,
+        };
+        self.input(input);
+    }
+
+    /// Submits a job.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn submit(&mut self, caller: Caller, spec: JobSpec) -> Result<JobId, Refusal> {
+        match self.input(Input::Submit { caller, spec: Box::new(spec), request_key: None }).reply? {
+            Reply::Submitted(job) => Ok(job),
+            other => unreachable!("a submit is answered with an id, not with {other:?}"),
+        }
+    }
+
+    /// Cancels a job.
+    pub fn cancel(&mut self, caller: Caller, job: JobId) -> Result<Reply, Refusal> {
+        self.input(Input::Cancel { caller, target: JobRef { job, task: None } }).reply
+    }
+
+    /// Lets time pass.
+    pub fn after_s(&mut self, seconds: u64) {
+        self.now = self.now.plus_seconds(seconds);
+        self.input(Input::Tick);
+    }
+
+    /// The key of the live attempt of a job's only, or first, task.
+    #[must_use]
+    pub fn key(&self, job: JobId) -> AttemptKey {
+        self.key_of(job, 0)
+    }
+
+    /// The key of the live attempt of a task.
+    #[must_use]
+    pub fn key_of(&self, job: JobId, index: u32) -> AttemptKey {
+        let task = TaskId { job, index: TaskIndex(index) };
+        let live = self.engine.state().live_attempt(task).expect("the task is live");
+        AttemptKey { task, attempt: live.attempt }
+    }
+
+    /// Names of the nodes that an attempt holds, in order.
+    #[must_use]
+    pub fn nodes_of(&self, key: AttemptKey) -> Vec<String> {
+        let state = self.engine.state();
+        let live = state.live_attempt(key.task).expect("the task is live");
+        state.node_names(&live.allocation).into_iter().map(str::to_owned).collect()
+    }
+
+    /// Whether a task of the job is live.
+    #[must_use]
+    pub fn is_live(&self, job: JobId) -> bool {
+        self.engine.state().jobs.get(&job).is_some_and(|job| !job.live.is_empty())
+    }
+
+    /// How a job's only task finished.
+    #[must_use]
+    pub fn finished(&self, job: JobId) -> Option<&Finished> {
+        self.engine.state().jobs.get(&job)?.finished.get(&TaskIndex(0))
+    }
+
+    /// One instance reports a phase.
+    pub fn report(&mut self, key: AttemptKey, instance: u32, phase: InstancePhase) -> Applied {
+        let state = self.engine.state();
+        let live = state.live_attempt(key.task).expect("the task is live");
+        let node = state.node(live.allocation.shares[instance as usize].node).name.clone();
+        self.report_from(&node, key, instance, phase)
+    }
+
+    /// A node reports a phase of an instance.
+    pub fn report_from(
+        &mut self,
+        node: &str,
+        key: AttemptKey,
+        instance: u32,
+        phase: InstancePhase,
+    ) -> Applied {
+        let report = InstanceReport { key, instance, phase };
+        self.input(Input::NodeReport { node: node.to_owned(), report })
+    }
+
+    /// All instances report ready, then the primary that it runs.
+    pub fn start(&mut self, key: AttemptKey) {
+        for instance in 0..self.nodes_of(key).len() as u32 {
+            self.report(key, instance, InstancePhase::Ready(Endpoint::default()));
+        }
+        self.report(key, 0, InstancePhase::Running { started_at: self.now });
+    }
+
+    /// An instance is gone.
+    pub fn gone(&mut self, key: AttemptKey, instance: u32, how: GoneHow) {
+        let phase = InstancePhase::Gone { how, usage: Usage::default(), started_at: None };
+        self.report(key, instance, phase);
+    }
+
+    /// The primary exits with `code`, then every other instance is stopped.
+    pub fn exit(&mut self, key: AttemptKey, code: u32) {
+        let others = self.nodes_of(key).len() as u32;
+        self.gone(key, 0, GoneHow::Exited { code, signal: 0, out_of_memory: false });
+        for instance in 1..others {
+            self.gone(key, instance, GoneHow::Stopped);
+        }
+    }
+}
