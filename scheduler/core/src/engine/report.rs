@@ -40,9 +40,6 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
             _ => done(Vec::new()),
         },
         InstancePhase::Gone { how, usage, started_at } => {
-            if !live.instances[instance as usize].holds_share() {
-                return forget(node, key);
-            }
             let mut events = Vec::new();
             if let (LivePhase::Running { started_at: None, .. }, Some(started_at), 0) =
                 (&live.phase, started_at, instance)
@@ -63,9 +60,12 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
     }
 }
 
-/// Whether the report is about this live attempt's instance on this node.
+/// Whether the report is about an instance of this live attempt that still holds its share of this node. One
+/// that was given up does not, even if its node has come back with it.
 fn is_instance(live: &Live, node: NodeId, report: &InstanceReport) -> bool {
-    live.attempt == report.key.attempt && live.allocation.instance_on(node) == Some(report.instance)
+    live.attempt == report.key.attempt
+        && live.allocation.instance_on(node) == Some(report.instance)
+        && live.instances[report.instance as usize].holds_share()
 }
 
 /// A report of an attempt that is not live here: it ended, or never was.

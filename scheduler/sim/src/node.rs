@@ -1,0 +1,165 @@
+//! A simulated node: what its agent knows, and what really runs on its cores.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_core::cores::CoreSet;
+use muster_core::event::{Endpoint, Hardware, HardwareCore, Usage};
+use muster_core::ids::{AttemptKey, Timestamp};
+use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport};
+
+use crate::rng::Rng;
+
+/// A node as it really is.
+pub(crate) struct SimNode {
+    pub name: String,
+    pub cores: u32,
+    pub boots: u64,
+    /// Whether messages pass at present.
+    pub linked: bool,
+    /// Whether the controller has a session with it.
+    pub session: bool,
+    /// When the controller last heard of it.
+    pub heard: Timestamp,
+    held: BTreeMap<AttemptKey, Held>,
+}
+
+struct Held {
+    instance: u32,
+    cores: CoreSet,
+    phase: InstancePhase,
+    /// Told to stop; processes go after a while.
+    stopping: bool,
+}
+
+/// Something that happened on a node and that the world must know.
+pub(crate) enum Happened {
+    /// A report to send.
+    Report(InstanceReport),
+    /// A primary's script was started: the world checks that all instances stand.
+    Started(AttemptKey),
+}
+
+impl SimNode {
+    pub fn new(name: String, cores: u32) -> Self {
+        Self {
+            name,
+            cores,
+            boots: 1,
+            linked: true,
+            session: false,
+            heard: Timestamp(0),
+            held: BTreeMap::new(),
+        }
+    }
+
+    pub fn hardware(&self) -> Arc<Hardware> {
+        let place = |i: u32| HardwareCore { package: i / 4, numa: i / 4, l3: i / 2 };
+        Arc::new(Hardware { cores: (0..self.cores).map(place).collect(), ..Hardware::default() })
+    }
+
+    pub fn held_reports(&self) -> Vec<InstanceReport> {
+        self.held.iter().map(|(key, held)| held.report(*key)).collect()
+    }
+
+    /// Power loss: nothing is left.
+    pub fn reboot(&mut self) {
+        self.held.clear();
+        self.boots += 1;
+        self.session = false;
+    }
+
+    /// Whether the instance is prepared or running here.
+    pub fn stands(&self, key: AttemptKey) -> bool {
+        let stands = |h: &Held| matches!(h.phase, InstancePhase::Ready(_) | InstancePhase::Running { .. });
+        self.held.get(&key).is_some_and(stands)
+    }
+
+    /// Two instances that hold the same core at this instant.
+    pub fn core_twice(&self) -> Option<(AttemptKey, AttemptKey)> {
+        let present: Vec<_> =
+            self.held.iter().filter(|(_, h)| !matches!(h.phase, InstancePhase::Gone { .. })).collect();
+        present.iter().enumerate().find_map(|(i, (key, held))| {
+            let other = present[..i].iter().find(|(_, other)| !other.cores.is_disjoint(&held.cores))?;
+            Some((*other.0, **key))
+        })
+    }
+
+    /// Obeys a message from the controller.
+    pub fn obey(&mut self, effect: &Effect) -> Option<Happened> {
+        match effect {
+            Effect::Prepare { key, instance, allocation, .. } => {
+                let share = &allocation.shares[*instance as usize];
+                self.held.entry(*key).or_insert_with(|| Held {
+                    instance: *instance,
+                    cores: share.cores.clone(),
+                    phase: InstancePhase::Preparing,
+                    stopping: false,
+                });
+                None
+            }
+            Effect::Go { key, .. } => {
+                let held = self.held.get_mut(key)?;
+                if held.instance != 0 || held.stopping || !matches!(held.phase, InstancePhase::Ready(_)) {
+                    return None;
+                }
+                held.phase = InstancePhase::Running { started_at: self.heard };
+                Some(Happened::Started(*key))
+            }
+            Effect::Stop { key, .. } => {
+                let Some(held) = self.held.get_mut(key) else {
+                    let how = GoneHow::Stopped;
+                    let phase = InstancePhase::Gone { how, usage: Usage::default(), started_at: None };
+                    return Some(Happened::Report(InstanceReport { key: *key, instance: 0, phase }));
+                };
+                held.stopping = true;
+                matches!(held.phase, InstancePhase::Gone { .. }).then(|| Happened::Report(held.report(*key)))
+            }
+            Effect::Forget { key, .. } => {
+                self.held.retain(|k, held| k != key || !matches!(held.phase, InstancePhase::Gone { .. }));
+                None
+            }
+        }
+    }
+
+    /// Lets a little happen on the node by itself; `calm` leaves failures out.
+    pub fn live(&mut self, rng: &mut Rng, calm: bool) -> Vec<Happened> {
+        let mut happened = Vec::new();
+        let mut started: BTreeSet<AttemptKey> = BTreeSet::new();
+        for (key, held) in &mut self.held {
+            let next = match &held.phase {
+                InstancePhase::Gone { .. } => None,
+                _ if held.stopping => rng.one_in(3).then(|| gone(GoneHow::Stopped)),
+                InstancePhase::Preparing if !calm && rng.one_in(40) => {
+                    let reason = "simulated".to_owned();
+                    Some(gone(GoneHow::PrepareFailed { reason, node_at_fault: rng.one_in(2) }))
+                }
+                InstancePhase::Preparing => rng.one_in(2).then(|| InstancePhase::Ready(Endpoint::default())),
+                InstancePhase::Running { .. } if started.insert(*key) && rng.one_in(12) => {
+                    let how =
+                        GoneHow::Exited { code: rng.below(3) as u32 / 2, signal: 0, out_of_memory: false };
+                    Some(gone(how))
+                }
+                _ if !calm && rng.one_in(400) => {
+                    Some(gone(GoneHow::Broken { reason: "simulated".to_owned() }))
+                }
+                _ => None,
+            };
+            if let Some(phase) = next {
+                held.phase = phase;
+                happened.push(Happened::Report(held.report(*key)));
+            }
+        }
+        happened
+    }
+}
+
+fn gone(how: GoneHow) -> InstancePhase {
+    InstancePhase::Gone { how, usage: Usage::default(), started_at: None }
+}
+
+impl Held {
+    fn report(&self, key: AttemptKey) -> InstanceReport {
+        InstanceReport { key, instance: self.instance, phase: self.phase.clone() }
+    }
+}

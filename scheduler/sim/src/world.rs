@@ -1,0 +1,420 @@
+//! Everything together: the loop of virtual time, the faults, and the checkers.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use muster_core::cluster::{ClusterConfig, Fill, NodeConfig, Policy, PoolConfig};
+use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, Timestamp};
+use muster_core::input::{Caller, Effect, Input, InstanceReport, Reply};
+use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request, User};
+use muster_core::state::Broken;
+
+use crate::controller::Controller;
+use crate::node::{Happened, SimNode};
+use crate::rng::Rng;
+
+/// How long the controller waits for a silent node, in virtual seconds.
+const NODE_TIMEOUT_S: u64 = 5;
+/// One step of virtual time, in microseconds.
+const STEP_US: u64 = 500_000;
+const GIB: u64 = 1 << 30;
+
+/// What a run is like.
+#[derive(Debug, Clone, Copy)]
+pub struct WorldOptions {
+    /// Decides everything else.
+    pub seed: u64,
+    /// Number of nodes.
+    pub nodes: u32,
+    /// Steps with faults.
+    pub stormy_steps: u64,
+    /// Steps without, in which everything must come to its end.
+    pub calm_steps_max: u64,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Jobs accepted.
+    pub jobs: u64,
+    /// Scripts started.
+    pub started: u64,
+    /// Controller crashes, node reboots and cut links.
+    pub faults: u64,
+    /// Records in the journal.
+    pub records: u64,
+    /// Steps that the calm phase took.
+    pub calm_steps: u64,
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// The state contradicts itself.
+    #[error("an invariant of the state does not hold")]
+    Invariant(#[source] Broken),
+    /// Replaying the journal gives another state.
+    #[error("replaying {records} records gives another state")]
+    ReplayDiffers {
+        /// Length of the journal.
+        records: usize,
+    },
+    /// Two attempts really held the same core.
+    #[error("node {node}: {first} and {second} held the same core")]
+    CoreTwice {
+        /// The node.
+        node: String,
+        /// One.
+        first: AttemptKey,
+        /// The other.
+        second: AttemptKey,
+    },
+    /// A script was started twice in one attempt.
+    #[error("{key} was started twice")]
+    StartedTwice {
+        /// The attempt.
+        key: AttemptKey,
+    },
+    /// A gang was started although an instance did not stand.
+    #[error("{key} was started although node {node} was not prepared")]
+    StartedAlone {
+        /// The attempt.
+        key: AttemptKey,
+        /// The node.
+        node: String,
+    },
+    /// Something accepted never came to its end.
+    #[error("{waiting} tasks still wait and {live} are still live after {steps} calm steps")]
+    NeverEnds {
+        /// Waiting tasks.
+        waiting: u64,
+        /// Live attempts.
+        live: usize,
+        /// Steps.
+        steps: u64,
+    },
+    /// An accepted job is not known any more.
+    #[error("job {job} was accepted and is lost")]
+    JobLost {
+        /// The job.
+        job: JobId,
+    },
+}
+
+struct World {
+    rng: Rng,
+    now: Timestamp,
+    controller: Controller,
+    nodes: Vec<SimNode>,
+    /// Messages under way to each node, in order, and from each.
+    to_node: Vec<VecDeque<Effect>>,
+    from_node: Vec<VecDeque<InstanceReport>>,
+    started: BTreeSet<AttemptKey>,
+    accepted: Vec<JobId>,
+    outcome: Outcome,
+}
+
+/// Runs one world to its end.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn run(options: WorldOptions) -> Result<Outcome, Violation> {
+    let mut world = World::new(options)?;
+    for _ in 0..options.stormy_steps {
+        world.submit_some()?;
+        world.faults()?;
+        world.step(false)?;
+    }
+    for node in &mut world.nodes {
+        node.linked = true;
+    }
+    while !world.is_idle() {
+        if world.outcome.calm_steps >= options.calm_steps_max {
+            let state = world.controller.engine.state();
+            let (waiting, live) = (state.waiting_count(), state.live_count());
+            return Err(Violation::NeverEnds { waiting, live, steps: options.calm_steps_max });
+        }
+        world.step(true)?;
+        world.outcome.calm_steps += 1;
+    }
+    world.check_accepted()?;
+    world.outcome.records = world.controller.journal_len() as u64;
+    Ok(world.outcome)
+}
+
+impl World {
+    fn new(options: WorldOptions) -> Result<Self, Violation> {
+        let mut rng = Rng::new(options.seed);
+        let nodes: Vec<SimNode> =
+            (1..=options.nodes).map(|i| SimNode::new(format!("n{i}"), 1 + rng.below(8) as u32)).collect();
+        let mut world = Self {
+            rng,
+            now: Timestamp(1_000_000_000),
+            controller: Controller::new(),
+            to_node: nodes.iter().map(|_| VecDeque::new()).collect(),
+            from_node: nodes.iter().map(|_| VecDeque::new()).collect(),
+            nodes,
+            started: BTreeSet::new(),
+            accepted: Vec::new(),
+            outcome: Outcome::default(),
+        };
+        let config = world.config();
+        world.input(&Input::Configure(Arc::new(config)))?;
+        Ok(world)
+    }
+
+    fn config(&self) -> ClusterConfig {
+        let node = |n: &SimNode| NodeConfig {
+            name: n.name.clone(),
+            cores: n.cores,
+            memory_bytes: u64::from(n.cores) * GIB,
+            wrap_cores: false,
+        };
+        let pool = PoolConfig {
+            name: "main".to_owned(),
+            nodes: self.nodes.iter().map(|n| n.name.clone()).collect(),
+            default: true,
+            time_default_s: 60,
+            time_max_s: 3600,
+            memory_per_core_bytes: None,
+            fill: Fill::Pack,
+        };
+        let policy =
+            Policy { hold_node_s: 10, prepare_timeout_s: 20, attempts_max: 1000, ..Policy::default() };
+        ClusterConfig {
+            name: "sim".to_owned(),
+            nodes: self.nodes.iter().map(node).collect(),
+            pools: vec![pool],
+            switches: Vec::new(),
+            policy,
+        }
+    }
+
+    fn input(&mut self, input: &Input) -> Result<Option<Reply>, Violation> {
+        let (effects, reply) = self.controller.input(input, self.now)?;
+        for effect in effects {
+            let node = match &effect {
+                Effect::Prepare { node, .. }
+                | Effect::Go { node, .. }
+                | Effect::Stop { node, .. }
+                | Effect::Forget { node, .. } => node.0 as usize,
+            };
+            // What is sent to a node without a session is lost: the next hello must make up for it.
+            if self.nodes[node].session {
+                self.to_node[node].push_back(effect);
+            }
+        }
+        Ok(reply.ok())
+    }
+
+    fn submit_some(&mut self) -> Result<(), Violation> {
+        if self.rng.one_in(4) {
+            let spec = self.spec();
+            let caller = Caller { uid: 1000, admin: false };
+            let input = Input::Submit { caller, spec: Box::new(spec), request_key: None };
+            if let Some(Reply::Submitted(job)) = self.input(&input)? {
+                self.accepted.push(job);
+                self.outcome.jobs += 1;
+            }
+        }
+        if self.rng.one_in(40) && !self.accepted.is_empty() {
+            let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
+            let caller = Caller { uid: 1000, admin: false };
+            self.input(&Input::Cancel { caller, target: JobRef { job, task: None } })?;
+        }
+        Ok(())
+    }
+
+    fn spec(&mut self) -> JobSpec {
+        let rng = &mut self.rng;
+        let mut request = Request { ranks: 1 + rng.below(4) as u32, ..Request::default() };
+        if rng.one_in(2) {
+            request.nodes = Some(1 + rng.below(4) as u32);
+            request.ranks = request.nodes.unwrap_or(1) * (1 + rng.below(2) as u32);
+        }
+        let array = rng.one_in(4).then(|| ArraySpec {
+            indices: vec![IndexRange { first: 0, last: rng.below(20) as u32, step: 1 }],
+            running_max: rng.one_in(2).then(|| 1 + rng.below(4) as u32),
+        });
+        JobSpec {
+            name: "sim".to_owned(),
+            pool: None,
+            user: User { name: "ann".to_owned(), uid: 1000, gid: 1000 },
+            script: "#!/bin/sh\n".to_owned(),
+            arguments: Vec::new(),
+            environment: Default::default(),
+            working_directory: "/".to_owned(),
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            append: false,
+            umask: 0o022,
+            limits: Default::default(),
+            submit_host: String::new(),
+            request,
+            time_limit_s: Some(5 + rng.below(30)),
+            array,
+            requeue: !rng.one_in(4),
+            priority: 0,
+        }
+    }
+
+    fn faults(&mut self) -> Result<(), Violation> {
+        if self.rng.one_in(60) {
+            self.outcome.faults += 1;
+            self.controller.crash()?;
+            for i in 0..self.nodes.len() {
+                self.drop_session(i);
+            }
+        }
+        let i = self.rng.below(self.nodes.len() as u64) as usize;
+        match self.rng.below(50) {
+            0 => {
+                self.outcome.faults += 1;
+                self.nodes[i].reboot();
+                self.drop_session(i);
+            }
+            1 => {
+                self.outcome.faults += 1;
+                self.nodes[i].linked = false;
+            }
+            // The agent restarts: its session breaks, what it supervises lives on.
+            2 => self.drop_session(i),
+            3..10 => self.nodes[i].linked = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Messages under way are lost with the session.
+    fn drop_session(&mut self, i: usize) {
+        self.nodes[i].session = false;
+        self.to_node[i].clear();
+        self.from_node[i].clear();
+    }
+
+    fn step(&mut self, calm: bool) -> Result<(), Violation> {
+        self.now = Timestamp(self.now.0 + STEP_US);
+        for i in 0..self.nodes.len() {
+            self.node_lives(i, calm)?;
+            self.messages(i, calm)?;
+            self.silence(i)?;
+        }
+        if self.controller.engine.next_wake().is_some_and(|at| at <= self.now) {
+            self.input(&Input::Tick)?;
+        }
+        for node in &self.nodes {
+            if let Some((first, second)) = node.core_twice() {
+                return Err(Violation::CoreTwice { node: node.name.clone(), first, second });
+            }
+        }
+        Ok(())
+    }
+
+    fn node_lives(&mut self, i: usize, calm: bool) -> Result<(), Violation> {
+        for happened in self.nodes[i].live(&mut self.rng, calm) {
+            self.happened(i, happened)?;
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, i: usize, happened: Happened) -> Result<(), Violation> {
+        match happened {
+            Happened::Report(report) => {
+                if self.nodes[i].session {
+                    self.from_node[i].push_back(report);
+                }
+                Ok(())
+            }
+            Happened::Started(key) => self.check_start(key),
+        }
+    }
+
+    /// The script of a gang may start only while every instance stands, unless a node was lost since the word was
+    /// given: then the engine is on its way to end it.
+    fn check_start(&mut self, key: AttemptKey) -> Result<(), Violation> {
+        self.outcome.started += 1;
+        if !self.started.insert(key) {
+            return Err(Violation::StartedTwice { key });
+        }
+        let state = self.controller.engine.state();
+        let Some(live) = state.live_attempt(key.task).filter(|live| live.attempt == key.attempt) else {
+            return Ok(());
+        };
+        for (share, instance) in live.allocation.shares.iter().zip(&live.instances) {
+            let node = &self.nodes[share.node.0 as usize];
+            let was_ready = matches!(instance.state, muster_core::state::InstanceState::Preparing);
+            if was_ready && !node.stands(key) {
+                return Err(Violation::StartedAlone { key, node: node.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers some of what is under way, in order on each link.
+    fn messages(&mut self, i: usize, calm: bool) -> Result<(), Violation> {
+        if !self.nodes[i].linked {
+            return Ok(());
+        }
+        if !self.nodes[i].session {
+            if calm || self.rng.one_in(3) {
+                self.hello(i)?;
+            }
+            return Ok(());
+        }
+        self.nodes[i].heard = self.now;
+        while !self.to_node[i].is_empty() && !self.rng.one_in(3) {
+            if let Some(effect) = self.to_node[i].pop_front() {
+                if let Some(happened) = self.nodes[i].obey(&effect) {
+                    self.happened(i, happened)?;
+                }
+            }
+        }
+        while !self.from_node[i].is_empty() && !self.rng.one_in(3) {
+            if let Some(report) = self.from_node[i].pop_front() {
+                let node = self.nodes[i].name.clone();
+                self.input(&Input::NodeReport { node, report })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, i: usize) -> Result<(), Violation> {
+        let node = &mut self.nodes[i];
+        node.session = true;
+        node.heard = self.now;
+        let input = Input::NodeHello {
+            node: node.name.clone(),
+            boot_id: node.boots.to_string(),
+            hardware: node.hardware(),
+            held: node.held_reports(),
+        };
+        self.input(&input)?;
+        Ok(())
+    }
+
+    fn silence(&mut self, i: usize) -> Result<(), Violation> {
+        let id = NodeId(i as u32);
+        let up = self.controller.engine.state().nodes.get(id.0 as usize).is_some_and(|node| node.is_up());
+        if up && self.now > self.nodes[i].heard.plus_seconds(NODE_TIMEOUT_S) {
+            self.drop_session(i);
+            let input = Input::NodeSilent { node: self.nodes[i].name.clone(), reason: "silent".to_owned() };
+            self.input(&input)?;
+        }
+        Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.controller.engine.state();
+        state.waiting_count() == 0 && state.live_count() == 0
+    }
+
+    fn check_accepted(&self) -> Result<(), Violation> {
+        let state = self.controller.engine.state();
+        let kept = state.config.policy.finished_jobs_kept;
+        match self.accepted.iter().find(|job| !state.jobs.contains_key(job)) {
+            Some(job) if self.accepted.len() <= kept => Err(Violation::JobLost { job: *job }),
+            _ => Ok(()),
+        }
+    }
+}
