@@ -1,0 +1,188 @@
+//! `[cluster]`, `[controller]`, `[policy]` and `[bootstrap]`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use muster_core::cluster::Policy;
+
+use crate::pools::check_name;
+use crate::problem::ProblemKind;
+use crate::section::{Reader, Section};
+use crate::{BootstrapConfig, ControllerConfig};
+
+/// The port on which node agents connect unless the file says otherwise (slurmctld's own).
+const PORT_DEFAULT: u16 = 6817;
+/// A year: longer waits are mistakes in the unit.
+const SECONDS_MAX: u64 = 366 * 86_400;
+
+pub(crate) fn cluster_name(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<String> {
+    let name = section.text(reader, "name", "mycluster");
+    if !section.has("name") {
+        section.missing(reader, "name", "name = \"mycluster\"");
+    }
+    section.finish(reader);
+    let name = name?;
+    check_name(reader, &name);
+    Some(name.value)
+}
+
+pub(crate) fn controller(
+    reader: &mut Reader<'_>,
+    section: Option<Section<'_, '_>>,
+) -> Option<ControllerConfig> {
+    let mut config = ControllerConfig {
+        listen: SocketAddr::from(([0, 0, 0, 0], PORT_DEFAULT)),
+        addresses: Vec::new(),
+        socket: PathBuf::from("/run/muster/muster.sock"),
+        state_dir: PathBuf::from("/var/lib/muster"),
+        admins: vec!["root".to_owned()],
+        node_timeout_s: 5,
+        heartbeat_ms: 1000,
+    };
+    if let Some(section) = section {
+        read_controller(reader, section, &mut config);
+    }
+    if config.addresses.is_empty() {
+        config.addresses.push(default_address(config.listen));
+    }
+    Some(config)
+}
+
+/// Where agents connect unless the file says: the address listened on, or this host's name if that is all.
+fn default_address(listen: SocketAddr) -> String {
+    if !listen.ip().is_unspecified() {
+        return listen.to_string();
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = if name.trim().is_empty() { "localhost" } else { name.trim() };
+    format!("{name}:{}", listen.port())
+}
+
+fn read_controller(reader: &mut Reader<'_>, mut section: Section<'_, '_>, config: &mut ControllerConfig) {
+    if let Some(text) = section.text(reader, "listen", "10.77.0.10:6817") {
+        match text.value.parse() {
+            Ok(address) => config.listen = address,
+            Err(_) => {
+                let expected = "an IP address and a port, such as 10.77.0.10:6817 or [::]:6817";
+                let kind = ProblemKind::BadText { key: "listen", expected, found: text.value };
+                reader.problem(text.span, kind);
+            }
+        }
+    }
+    for text in section.texts(reader, "addresses", "head:6817").unwrap_or_default() {
+        let good = text
+            .value
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        if good {
+            config.addresses.push(text.value);
+        } else {
+            let expected = "a host and a port, such as head:6817";
+            reader.problem(text.span, ProblemKind::BadText { key: "addresses", expected, found: text.value });
+        }
+    }
+    if let Some(path) = section.path(reader, "socket", "/run/muster/muster.sock") {
+        // sockaddr_un holds 108 bytes with the final zero (unix(7)).
+        if path.value.as_os_str().len() > 107 {
+            let found = path.value.display().to_string();
+            let expected = "a path of at most 107 bytes";
+            reader.problem(path.span, ProblemKind::BadText { key: "socket", expected, found });
+        }
+        config.socket = path.value;
+    }
+    if let Some(path) = section.path(reader, "state_dir", "/var/lib/muster") {
+        config.state_dir = path.value;
+    }
+    if let Some(names) = section.texts(reader, "admins", "root") {
+        config.admins = names.into_iter().map(|at| at.value).collect();
+    }
+    if let Some(at) = section.number(reader, "node_timeout_s", (1, 3600)) {
+        config.node_timeout_s = at.value;
+    }
+    if let Some(at) = section.number(reader, "heartbeat_ms", (50, 600_000)) {
+        let most_ms = config.node_timeout_s * 500;
+        if at.value > most_ms {
+            let (heartbeat_ms, node_timeout_s) = (at.value, config.node_timeout_s);
+            reader.problem(at.span, ProblemKind::HeartbeatTooSlow { heartbeat_ms, node_timeout_s, most_ms });
+        }
+        config.heartbeat_ms = at.value as u32;
+    } else {
+        // A short time-out alone must not make the default heartbeat too slow.
+        config.heartbeat_ms = (config.node_timeout_s * 200).min(1000) as u32;
+    }
+    section.finish(reader);
+}
+
+pub(crate) fn policy(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -> Option<Policy> {
+    let mut policy = Policy::default();
+    let Some(mut section) = section else { return Some(policy) };
+    let u32_max = u64::from(u32::MAX);
+    if let Some(at) = section.flag(reader, "root_may_submit") {
+        policy.root_may_submit = at.value;
+    }
+    if let Some(at) = section.number(reader, "tasks_waiting_max", (1, 1_000_000_000)) {
+        policy.tasks_waiting_max = at.value;
+    }
+    if let Some(at) = section.number(reader, "jobs_per_user_max", (1, u32_max)) {
+        policy.jobs_per_user_max = at.value as u32;
+    }
+    if let Some(at) = section.number(reader, "attempts_max", (1, 1000)) {
+        policy.attempts_max = at.value as u32;
+    }
+    if let Some(at) = section.number(reader, "hold_node_s", (0, SECONDS_MAX)) {
+        policy.hold_node_s = at.value;
+    }
+    if let Some(at) = section.number(reader, "requeue_delay_s", (0, SECONDS_MAX)) {
+        policy.requeue_delay_s = at.value;
+    }
+    if let Some(at) = section.number(reader, "kill_grace_ms", (0, 3_600_000)) {
+        policy.kill_grace_ms = at.value as u32;
+    }
+    if let Some(at) = section.number(reader, "prepare_timeout_s", (1, SECONDS_MAX)) {
+        policy.prepare_timeout_s = at.value;
+    }
+    // A job must stay in memory for a moment after its end: its accounting is taken from there.
+    if let Some(at) = section.number(reader, "finished_jobs_kept", (100, 100_000_000)) {
+        policy.finished_jobs_kept = at.value as usize;
+    }
+    section.finish(reader);
+    Some(policy)
+}
+
+/// The outer option is none where the section is wrong, the inner one where it is not wanted.
+pub(crate) fn bootstrap(
+    reader: &mut Reader<'_>,
+    section: Option<Section<'_, '_>>,
+) -> Option<Option<BootstrapConfig>> {
+    let Some(mut section) = section else { return Some(None) };
+    let enabled = section.flag(reader, "enabled").is_none_or(|at| at.value);
+    let user = section.text(reader, "user", "root");
+    let port = section.number(reader, "port", (1, 65_535));
+    let identity_file = section.path(reader, "identity_file", "/etc/muster/id_ed25519");
+    let known_hosts = section.path(reader, "known_hosts", "/etc/muster/known_hosts");
+    let binaries_dir = section.path(reader, "binaries_dir", "/usr/local/libexec/muster");
+    let remote_dir = section.path(reader, "remote_dir", "/opt/muster");
+    let program = section.text(reader, "program", "muster-bootstrap");
+    for (key, example) in [
+        ("identity_file", "identity_file = \"/etc/muster/id_ed25519\""),
+        ("known_hosts", "known_hosts = \"/etc/muster/known_hosts\""),
+        ("binaries_dir", "binaries_dir = \"/usr/local/libexec/muster\""),
+    ] {
+        if enabled && !section.has(key) {
+            section.missing(reader, key, example);
+        }
+    }
+    section.finish(reader);
+    if !enabled {
+        return Some(None);
+    }
+    Some(Some(BootstrapConfig {
+        user: user.map_or_else(|| "root".to_owned(), |at| at.value),
+        port: port.map_or(22, |at| at.value as u16),
+        identity_file: identity_file?.value,
+        known_hosts: known_hosts?.value,
+        binaries_dir: binaries_dir?.value,
+        remote_dir: remote_dir.map_or_else(|| PathBuf::from("/opt/muster"), |at| at.value),
+        program: program.map_or_else(|| PathBuf::from("muster-bootstrap"), |at| PathBuf::from(at.value)),
+    }))
+}

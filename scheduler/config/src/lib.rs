@@ -1,0 +1,122 @@
+//! The configuration file. [`load`] reads TOML and gives a [`Config`] that is right as a whole, or every error
+//! that it holds, each with its place, what is wrong and what would be right.
+
+mod controller;
+mod nodes;
+mod pools;
+mod problem;
+mod section;
+mod switches;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use muster_core::cluster::ClusterConfig;
+pub use problem::{ConfigErrors, Place, Problem, ProblemKind};
+use section::Reader;
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What the engine is told.
+    pub cluster: ClusterConfig,
+    /// How the controller runs.
+    pub controller: ControllerConfig,
+    /// How agents are brought onto nodes, if the controller is to do that.
+    pub bootstrap: Option<BootstrapConfig>,
+    /// Addresses of nodes, where they are not reached by their names.
+    pub addresses: BTreeMap<String, String>,
+}
+
+/// How the controller runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerConfig {
+    /// Where node agents connect.
+    pub listen: SocketAddr,
+    /// `HOST:PORT` texts that node agents are given to connect to, in order.
+    pub addresses: Vec<String>,
+    /// The client API's Unix socket.
+    pub socket: PathBuf,
+    /// Where the journal and the keys are.
+    pub state_dir: PathBuf,
+    /// Login names of those who administer the cluster, beside root.
+    pub admins: Vec<String>,
+    /// How long a node may be silent before it is given up, in seconds.
+    pub node_timeout_s: u64,
+    /// How often a node says that it is there, in milliseconds.
+    pub heartbeat_ms: u32,
+}
+
+/// How agents are brought onto nodes over SSH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootstrapConfig {
+    /// The user who logs in.
+    pub user: String,
+    /// The port of sshd.
+    pub port: u16,
+    /// The private key to log in with.
+    pub identity_file: PathBuf,
+    /// The host keys that are trusted; none other is.
+    pub known_hosts: PathBuf,
+    /// Where the agent's binaries are on this host.
+    pub binaries_dir: PathBuf,
+    /// Where they go on a node.
+    pub remote_dir: PathBuf,
+    /// The program that does it: a path, or a name to be found beside musterd or in `PATH`.
+    pub program: PathBuf,
+}
+
+/// Reads and checks the file at `path`.
+///
+/// # Errors
+/// [`ConfigErrors::Read`] if the file cannot be read, [`ConfigErrors::Invalid`] with all that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigErrors::Read { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+/// Checks `text`, which is called `path` in messages.
+///
+/// # Errors
+/// [`ConfigErrors::Invalid`] with all that is wrong with it.
+pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigErrors> {
+    let mut reader = Reader::new(text);
+    let config = read(&mut reader);
+    let mut problems = reader.finish(path);
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => {
+            problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
+            Err(ConfigErrors::Invalid { problems })
+        }
+    }
+}
+
+/// Reads all sections, going on after errors so that all of them are found.
+fn read(reader: &mut Reader<'_>) -> Option<Config> {
+    let document = reader.document()?;
+    let mut top = reader.top(&document);
+    let cluster_section = top.required_table(reader, "cluster");
+    let controller_section = top.table(reader, "controller");
+    let policy_section = top.table(reader, "policy");
+    let bootstrap_section = top.table(reader, "bootstrap");
+    let node_sections = top.tables(reader, "node");
+    let pool_sections = top.tables(reader, "pool");
+    let switch_sections = top.tables(reader, "switch");
+    top.finish(reader);
+
+    let name = cluster_section.and_then(|section| controller::cluster_name(reader, section));
+    let controller = controller::controller(reader, controller_section);
+    let policy = controller::policy(reader, policy_section);
+    let bootstrap = controller::bootstrap(reader, bootstrap_section);
+    let nodes = nodes::nodes(reader, node_sections);
+    let pools = pools::pools(reader, pool_sections, &nodes);
+    let switches = switches::switches(reader, switch_sections, &nodes);
+    let addresses = nodes.addresses;
+    let cluster = ClusterConfig { name: name?, nodes: nodes.list, pools, switches, policy: policy? };
+    Some(Config { cluster, controller: controller?, bootstrap: bootstrap?, addresses })
+}

@@ -1,0 +1,77 @@
+//! `[[node]]`: the nodes.
+
+use std::collections::BTreeMap;
+
+use muster_core::cluster::NodeConfig;
+use muster_core::cores::CORES_PER_NODE_MAX;
+
+use crate::problem::ProblemKind;
+use crate::section::{At, Reader, Section, Span};
+
+/// All nodes, right or wrong ones, so that pools and switches can be checked against their names.
+#[derive(Default)]
+pub(crate) struct Nodes {
+    pub list: Vec<NodeConfig>,
+    pub addresses: BTreeMap<String, String>,
+    /// Where each was declared.
+    pub places: BTreeMap<String, Span>,
+}
+
+pub(crate) fn nodes(reader: &mut Reader<'_>, sections: Vec<Section<'_, '_>>) -> Nodes {
+    let mut nodes = Nodes::default();
+    if sections.is_empty() {
+        let example = "[[node]] with name = \"n[01-04]\", cores = 8, memory = \"16G\"";
+        reader.problem(0..0, ProblemKind::NoneDeclared { what: "node", example });
+    }
+    for section in sections {
+        group(reader, section, &mut nodes);
+    }
+    nodes
+}
+
+/// One `[[node]]`, which declares as many nodes as its name lists.
+fn group(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &mut Nodes) {
+    let names = section.hosts(reader, "name");
+    if !section.has("name") {
+        section.missing(reader, "name", "name = \"n[01-04]\"");
+    }
+    let cores = section.number(reader, "cores", (1, u64::from(CORES_PER_NODE_MAX)));
+    if !section.has("cores") {
+        section.missing(reader, "cores", "cores = 8");
+    }
+    let memory = section.size(reader, "memory");
+    if !section.has("memory") {
+        section.missing(reader, "memory", "memory = \"16G\"");
+    }
+    let wrap_cores = section.flag(reader, "wrap_cores").is_some_and(|flag| flag.value);
+    let addresses = section.hosts(reader, "address");
+    let span = section.span.clone();
+    section.finish(reader);
+
+    let Some(names) = names else { return };
+    if names.value.is_empty() {
+        reader.problem(names.span.clone(), ProblemKind::Empty { owner: "this [[node]]".to_owned() });
+    }
+    if let Some(addresses) = addresses {
+        set_addresses(reader, &names.value, addresses, nodes);
+    }
+    let (cores, memory_bytes) = (cores.map_or(1, |at| at.value as u32), memory.map_or(1, |at| at.value));
+    for name in names.value {
+        if let Some(first) = nodes.places.get(&name) {
+            let first_line = reader.line(first);
+            reader.problem(names.span.clone(), ProblemKind::Duplicate { what: "node", name, first_line });
+            continue;
+        }
+        nodes.places.insert(name.clone(), span.clone());
+        nodes.list.push(NodeConfig { name, cores, memory_bytes, wrap_cores });
+    }
+}
+
+fn set_addresses(reader: &mut Reader<'_>, names: &[String], addresses: At<Vec<String>>, nodes: &mut Nodes) {
+    if addresses.value.len() != names.len() {
+        let kind = ProblemKind::AddressCount { addresses: addresses.value.len(), nodes: names.len() };
+        reader.problem(addresses.span, kind);
+        return;
+    }
+    nodes.addresses.extend(names.iter().cloned().zip(addresses.value));
+}

@@ -1,0 +1,326 @@
+//! Golden tests: what a person sees for each error.
+
+use std::path::Path;
+
+use muster_core::cluster::Fill;
+
+use crate::{Config, load, parse};
+
+const GOOD: &str = r#"
+[cluster]
+name = "test"
+[[node]]
+name = "n[01-04]"
+cores = 8
+memory = "4G"
+[[pool]]
+name = "main"
+nodes = "n[01-04]"
+"#;
+
+fn read(text: &str) -> Result<Config, String> {
+    parse(Path::new("m.toml"), text).map_err(|errors| errors.to_string())
+}
+
+#[track_caller]
+fn refused(text: &str, expected: &str) {
+    assert_eq!(read(text).unwrap_err(), expected.trim());
+}
+
+/// The good text with one part replaced.
+#[track_caller]
+fn with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    GOOD.replacen(from, to, 1)
+}
+
+#[test]
+fn a_short_file_is_filled_with_defaults() {
+    let config = read(GOOD).unwrap();
+    assert_eq!(config.cluster.name, "test");
+    assert_eq!(config.cluster.nodes.len(), 4);
+    assert_eq!(config.cluster.nodes[3].name, "n04");
+    assert_eq!((config.cluster.nodes[0].cores, config.cluster.nodes[0].memory_bytes), (8, 4 << 30));
+    let pool = &config.cluster.pools[0];
+    assert_eq!((pool.time_default_s, pool.time_max_s, pool.fill), (3600, 7 * 86_400, Fill::Pack));
+    assert_eq!(config.cluster.policy, muster_core::cluster::Policy::default());
+    assert_eq!(config.controller.listen.port(), 6817);
+    assert_eq!(config.controller.socket, Path::new("/run/muster/muster.sock"));
+    assert_eq!((config.controller.node_timeout_s, config.controller.heartbeat_ms), (5, 1000));
+    assert_eq!(config.bootstrap, None);
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = read(
+        r#"
+[cluster]
+name = "full"
+[controller]
+listen = "10.77.0.10:7000"
+addresses = ["head:7000", "10.77.0.10:7000"]
+socket = "/tmp/m.sock"
+state_dir = "/tmp/state"
+admins = ["root", "ann"]
+node_timeout_s = 3
+heartbeat_ms = 500
+[policy]
+root_may_submit = true
+tasks_waiting_max = 5
+jobs_per_user_max = 6
+attempts_max = 7
+hold_node_s = 8
+requeue_delay_s = 9
+kill_grace_ms = 10
+prepare_timeout_s = 11
+finished_jobs_kept = 120
+[[node]]
+name = "n[1-4]"
+address = "10.0.0.[11-14]"
+cores = 8
+memory = "4G"
+wrap_cores = true
+[[pool]]
+name = "a"
+nodes = "n[1-2]"
+default = true
+default_time = "30"
+max_time = "2:00:00"
+memory_per_core = "512M"
+fill = "spread"
+[[pool]]
+name = "b"
+nodes = "n[3-4]"
+[[switch]]
+name = "left"
+nodes = "n[1-2]"
+[[switch]]
+name = "right"
+nodes = "n[3-4]"
+[[switch]]
+name = "top"
+switches = "left,right"
+[bootstrap]
+enabled = true
+user = "muster"
+port = 2222
+identity_file = "/k/id"
+known_hosts = "/k/known"
+binaries_dir = "/k/bin"
+remote_dir = "/r"
+program = "/k/mb"
+"#,
+    )
+    .unwrap();
+    let policy = &config.cluster.policy;
+    assert_eq!(
+        (policy.tasks_waiting_max, policy.jobs_per_user_max, policy.attempts_max, policy.hold_node_s),
+        (5, 6, 7, 8)
+    );
+    assert_eq!(
+        (policy.requeue_delay_s, policy.kill_grace_ms, policy.prepare_timeout_s, policy.finished_jobs_kept),
+        (9, 10, 11, 120)
+    );
+    assert!(policy.root_may_submit);
+    assert_eq!(config.addresses["n3"], "10.0.0.13");
+    assert!(config.cluster.nodes[0].wrap_cores);
+    let pool = &config.cluster.pools[0];
+    assert_eq!((pool.time_default_s, pool.time_max_s), (1800, 7200));
+    assert_eq!((pool.memory_per_core_bytes, pool.fill, pool.default), (Some(512 << 20), Fill::Spread, true));
+    assert_eq!(config.cluster.switches[2].switches, ["left", "right"]);
+    assert_eq!(config.controller.admins, ["root", "ann"]);
+    assert_eq!(config.controller.addresses, ["head:7000", "10.77.0.10:7000"]);
+    let bootstrap = config.bootstrap.unwrap();
+    assert_eq!((bootstrap.user.as_str(), bootstrap.port), ("muster", 2222));
+    assert_eq!(bootstrap.program, Path::new("/k/mb"));
+}
+
+#[test]
+fn unknown_keys_name_the_nearest_known_one() {
+    refused(
+        &with("memory = ", "memroy = "),
+        r#"
+m.toml:4:1: [[node]] needs the key 'memory': write memory = "16G"
+m.toml:7:1: unknown key 'memroy' in [[node]]: did you mean 'memory'?
+"#,
+    );
+    refused(
+        &with("[[pool]]", "[[pools]]"),
+        r#"
+m.toml:1:1: the cluster has no pool: declare at least one with [[pool]] with name = "main", nodes = "n[01-04]"
+m.toml:8:3: unknown key 'pools' in the file: did you mean 'pool'?
+"#,
+    );
+    refused(
+        &format!("{GOOD}colour = 1"),
+        r"
+m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill
+",
+    );
+}
+
+#[test]
+fn missing_keys_are_named_with_an_example() {
+    refused(
+        "",
+        r#"
+m.toml:1:1: the file needs the key 'cluster': write [cluster] and below it name = "mycluster"
+m.toml:1:1: the cluster has no node: declare at least one with [[node]] with name = "n[01-04]", cores = 8, memory = "16G"
+m.toml:1:1: the cluster has no pool: declare at least one with [[pool]] with name = "main", nodes = "n[01-04]"
+"#,
+    );
+    refused(
+        "[cluster]\n[[node]]\n[[pool]]\n[[switch]]\n[bootstrap]\n",
+        r#"
+m.toml:1:1: [cluster] needs the key 'name': write name = "mycluster"
+m.toml:2:1: [[node]] needs the key 'name': write name = "n[01-04]"
+m.toml:2:1: [[node]] needs the key 'cores': write cores = 8
+m.toml:2:1: [[node]] needs the key 'memory': write memory = "16G"
+m.toml:3:1: [[pool]] needs the key 'name': write name = "main"
+m.toml:3:1: [[pool]] needs the key 'nodes': write nodes = "n[01-04]"
+m.toml:4:1: [[switch]] needs the key 'name': write name = "leaf1"
+m.toml:5:1: [bootstrap] needs the key 'identity_file': write identity_file = "/etc/muster/id_ed25519"
+m.toml:5:1: [bootstrap] needs the key 'known_hosts': write known_hosts = "/etc/muster/known_hosts"
+m.toml:5:1: [bootstrap] needs the key 'binaries_dir': write binaries_dir = "/usr/local/libexec/muster"
+"#,
+    );
+}
+
+#[test]
+fn values_of_wrong_types_and_notations_are_refused() {
+    refused(
+        &with("cores = 8", "cores = 0"),
+        "m.toml:6:9: 'cores' must be a whole number from 1 to 4096, but is 0",
+    );
+    refused(
+        &with("cores = 8", "cores = -1"),
+        "m.toml:6:9: 'cores' must be a whole number from 1 to 4096, but is -1",
+    );
+    refused(
+        &with("cores = 8", "cores = \"8\""),
+        "m.toml:6:9: 'cores' must be a whole number from 1 to 4096, but is a text",
+    );
+    refused(
+        &with("\"4G\"", "\"4X\""),
+        "m.toml:7:10: 'memory': '4X' is not a memory size: write a number of MiB, or a number with K, M, G or T, such as 4G",
+    );
+    refused(
+        &with("\"n[01-04]\"", "\"n[01-\""),
+        "m.toml:5:8: 'name': 'n[01-' is not a host list: write names and numbered ranges, such as node[01-04],head\n\
+         m.toml:10:9: pool 'main' names the node 'n01', which is not declared\n\
+         m.toml:10:9: pool 'main' names the node 'n02', which is not declared\n\
+         m.toml:10:9: pool 'main' names the node 'n03', which is not declared\n\
+         m.toml:10:9: pool 'main' names the node 'n04', which is not declared",
+    );
+    refused(
+        &format!("{GOOD}default_time = \"1h\"\nmax_time = 7\nfill = \"packed\"\n"),
+        "m.toml:11:16: 'default_time': '1h' is not a time: write minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS\n\
+         m.toml:12:12: 'max_time' must be a text, such as \"1:00:00\", but is a whole number\n\
+         m.toml:13:8: 'fill' must be one of \"pack\", \"spread\", but is 'packed'",
+    );
+    refused(
+        &format!("{GOOD}default_time = \"2-0\"\nmax_time = \"1-0\"\n"),
+        "m.toml:11:16: 'default_time' is 2-00:00:00, which is longer than 'max_time', 1-00:00:00: make it shorter, or 'max_time' longer",
+    );
+    refused(
+        &with("[[pool]]", "[pool]"),
+        "m.toml:1:1: the cluster has no pool: declare at least one with [[pool]] with name = \"main\", nodes = \"n[01-04]\"\n\
+         m.toml:8:1: 'pool' must be a list of tables, each written [[pool]], but is a table",
+    );
+}
+
+#[test]
+fn the_controllers_numbers_and_paths_are_checked() {
+    let text = format!(
+        "{GOOD}[controller]\nlisten = \"head\"\naddresses = [\"head\", 5]\nsocket = \"m.sock\"\n\
+         heartbeat_ms = 4000\n[policy]\nfinished_jobs_kept = 1\n"
+    );
+    refused(
+        &text,
+        "m.toml:12:10: 'listen' must be an IP address and a port, such as 10.77.0.10:6817 or [::]:6817, but is 'head'\n\
+         m.toml:13:14: 'addresses' must be a host and a port, such as head:6817, but is 'head'\n\
+         m.toml:13:22: 'addresses' must be a list of texts, such as [\"head:6817\"], but is a whole number\n\
+         m.toml:14:10: 'socket' must be an absolute path, which starts with /, but is 'm.sock'\n\
+         m.toml:15:16: 'heartbeat_ms' is 4000, but 'node_timeout_s' is 5: a node must be heard at least twice in that time, so write at most 2500\n\
+         m.toml:17:22: 'finished_jobs_kept' must be a whole number from 100 to 100000000, but is 1",
+    );
+}
+
+#[test]
+fn names_are_unique_and_known() {
+    refused(
+        &format!("{GOOD}[[node]]\nname = \"n04\"\ncores = 1\nmemory = \"1G\"\n"),
+        "m.toml:12:8: node 'n04' was already declared on line 4: give each node a name of its own",
+    );
+    refused(
+        &with("nodes = \"n[01-04]\"", "nodes = \"n01,m02,n01\""),
+        "m.toml:10:9: pool 'main' names the node 'm02', which is not declared: did you mean 'n02'?\n\
+         m.toml:10:9: 'n01' stands twice in 'nodes': write it once",
+    );
+    refused(
+        &with("nodes = \"n[01-04]\"", "nodes = \"\""),
+        "m.toml:10:9: pool 'main' is empty: name at least one node, such as nodes = \"n[01-04]\"",
+    );
+    refused(
+        &format!("{GOOD}default = true\n[[pool]]\nname = \"main\"\nnodes = \"n01\"\ndefault = true\n"),
+        "m.toml:12:1: pool 'main' was already declared on line 8: give each pool a name of its own\n\
+         m.toml:15:11: pool 'main' is marked as the default, but pool 'main' on line 11 is too: mark only one",
+    );
+    refused(
+        &with("cores = 8", "cores = 8\naddress = \"a,b\""),
+        "m.toml:7:11: 'address' names 2 addresses for 4 nodes: name exactly one for each, in the same order",
+    );
+}
+
+#[test]
+fn switches_form_a_tree_over_all_nodes() {
+    refused(
+        &format!(
+            "{GOOD}[[switch]]\nname = \"a\"\nnodes = \"n[01-02]\"\n[[switch]]\nname = \"b\"\nnodes = \"n[02-03]\"\n\
+             [[switch]]\nname = \"c\"\n"
+        ),
+        "m.toml:4:1: node 'n04' is on no switch, though the file declares switches: add it to a leaf switch's 'nodes'\n\
+         m.toml:14:1: node 'n02' is on switch 'b', but already on switch 'a': leave it on one of them\n\
+         m.toml:17:1: switch 'c' must have either 'nodes' or 'switches', and only one of them",
+    );
+    refused(
+        &format!(
+            "{GOOD}[[switch]]\nname = \"leaf\"\nnodes = \"n[01-04]\"\n[[switch]]\nname = \"a\"\nswitches = \"b\"\n\
+             [[switch]]\nname = \"b\"\nswitches = \"c\"\n[[switch]]\nname = \"c\"\nswitches = \"a,leef\"\n"
+        ),
+        "m.toml:14:1: the switches a > b > c > a form a circle: a switch must not be above itself\n\
+         m.toml:22:12: switch 'c' names the switch 'leef', which is not declared: did you mean 'leaf'?",
+    );
+    refused(
+        &format!(
+            "{GOOD}[[switch]]\nname = \"leaf\"\nnodes = \"n[01-04]\"\n[[switch]]\nname = \"a\"\nswitches = \"leaf\"\n\
+             [[switch]]\nname = \"b\"\nswitches = \"leaf\"\n"
+        ),
+        "m.toml:19:12: switch 'leaf' is on switch 'b', but already on switch 'a': leave it on one of them",
+    );
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_with_its_place() {
+    let message = read("[cluster\nname = 1\n").unwrap_err();
+    assert!(message.starts_with("m.toml:1:9: this is not TOML: "), "{message}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = load(Path::new("/nonexistent/m.toml")).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read the configuration /nonexistent/m.toml");
+}
+
+#[test]
+fn the_ready_configurations_load() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut nodes = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let config = load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+        nodes.insert(path.file_stem().unwrap().to_str().unwrap().to_owned(), config.cluster.nodes.len());
+    }
+    let expected = [("one-machine", 1), ("production", 132), ("ten-thousand", 10_000), ("test-cluster", 4)];
+    assert_eq!(nodes, expected.map(|(name, count)| (name.to_owned(), count)).into());
+}

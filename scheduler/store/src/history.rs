@@ -1,0 +1,320 @@
+//! Accounting: what ended, for users and for their accountants.
+
+use std::path::{Path, PathBuf};
+
+use muster_core::ids::{JobId, TaskIndex};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
+
+use crate::error::StoreError;
+use crate::schema::{failed, set_up_reader, signed};
+
+/// A row for one of the accounting tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HistoryRow {
+    /// A job ended.
+    Job(JobRow),
+    /// A task, or a range of an array, ended.
+    Task(Box<TaskRow>),
+}
+
+/// A job that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRow {
+    /// The job.
+    pub job: JobId,
+    /// Its name.
+    pub name: String,
+    /// Login name of its owner.
+    pub user: String,
+    /// User id of its owner.
+    pub uid: u32,
+    /// The pool.
+    pub pool: String,
+    /// How it ended, as the client API names it.
+    pub state: String,
+    /// How many tasks it had.
+    pub tasks: u64,
+    /// When it was accepted, in microseconds since 1970.
+    pub submitted_us: u64,
+    /// When its first task started, in microseconds since 1970.
+    pub started_us: Option<u64>,
+    /// When its last task ended, in microseconds since 1970.
+    pub ended_us: u64,
+    /// What the client API answers for it, as JSON, without its tasks.
+    pub detail: String,
+}
+
+/// Tasks that ended in the same way at the same instant: one, or a cancelled range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskSpan {
+    /// The first.
+    pub first: u32,
+    /// The last; the first again for a single task.
+    pub last: u32,
+    /// The distance between them, at least 1.
+    pub step: u32,
+}
+
+impl TaskSpan {
+    /// One task.
+    #[must_use]
+    pub fn one(index: TaskIndex) -> Self {
+        Self { first: index.0, last: index.0, step: 1 }
+    }
+
+    /// Whether the task is one of them.
+    #[must_use]
+    pub fn contains(&self, index: TaskIndex) -> bool {
+        (self.first..=self.last).contains(&index.0) && (index.0 - self.first).is_multiple_of(self.step.max(1))
+    }
+}
+
+/// A task that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskRow {
+    /// The job.
+    pub job: JobId,
+    /// Which of its tasks.
+    pub span: TaskSpan,
+    /// How many attempts there were.
+    pub attempts: u32,
+    /// The job's name.
+    pub name: String,
+    /// Login name of the owner.
+    pub user: String,
+    /// User id of the owner.
+    pub uid: u32,
+    /// The pool.
+    pub pool: String,
+    /// How it ended, as the client API names it.
+    pub state: String,
+    /// Exit code of the script.
+    pub exit_code: Option<u32>,
+    /// Signal that ended the script.
+    pub signal: Option<u32>,
+    /// How it ended, a sentence.
+    pub reason: String,
+    /// Host list of the last attempt.
+    pub nodes: String,
+    /// Cores of the last attempt, all nodes together.
+    pub cores: u64,
+    /// When the job was accepted, in microseconds since 1970.
+    pub submitted_us: u64,
+    /// When the script started, in microseconds since 1970.
+    pub started_us: Option<u64>,
+    /// When it ended, in microseconds since 1970.
+    pub ended_us: u64,
+    /// CPU time of the last attempt, in microseconds.
+    pub cpu_time_us: u64,
+    /// Largest memory of one node, in bytes.
+    pub memory_peak_bytes: u64,
+    /// What the client API answers for it, as JSON; none for tasks that never started.
+    pub view: Option<String>,
+}
+
+/// Writes rows within the transaction of the records that they come from. A row that is there already is
+/// written again: the same facts make the same row.
+pub(crate) fn write(transaction: &Transaction<'_>, rows: &[HistoryRow]) -> rusqlite::Result<()> {
+    for row in rows {
+        match row {
+            HistoryRow::Job(row) => write_job(transaction, row)?,
+            HistoryRow::Task(row) => write_task(transaction, row)?,
+        }
+    }
+    Ok(())
+}
+
+fn write_job(transaction: &Transaction<'_>, row: &JobRow) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO job_history \
+         (job, name, user, uid, pool, state, tasks, submitted_us, started_us, ended_us, detail) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    statement.execute(params![
+        signed(row.job.0),
+        row.name,
+        row.user,
+        row.uid,
+        row.pool,
+        row.state,
+        signed(row.tasks),
+        signed(row.submitted_us),
+        row.started_us.map(signed),
+        signed(row.ended_us),
+        row.detail,
+    ])?;
+    Ok(())
+}
+
+fn write_task(transaction: &Transaction<'_>, row: &TaskRow) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO task_history \
+         (job, task, task_last, task_step, attempts, name, user, uid, pool, state, exit_code, signal, reason, \
+          nodes, cores, submitted_us, started_us, ended_us, cpu_time_us, memory_peak_bytes, view) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
+    )?;
+    statement.execute(params![
+        signed(row.job.0),
+        row.span.first,
+        row.span.last,
+        row.span.step,
+        row.attempts,
+        row.name,
+        row.user,
+        row.uid,
+        row.pool,
+        row.state,
+        row.exit_code,
+        row.signal,
+        row.reason,
+        row.nodes,
+        signed(row.cores),
+        signed(row.submitted_us),
+        row.started_us.map(signed),
+        signed(row.ended_us),
+        signed(row.cpu_time_us),
+        signed(row.memory_peak_bytes),
+        row.view,
+    ])?;
+    Ok(())
+}
+
+/// Reads the accounting tables beside the writer, on a connection of its own that cannot write.
+#[derive(Debug)]
+pub struct HistoryReader {
+    connection: Connection,
+    path: PathBuf,
+}
+
+const JOB_COLUMNS: &str =
+    "job, name, user, uid, pool, state, tasks, submitted_us, started_us, ended_us, detail";
+const TASK_COLUMNS: &str = "job, task, task_last, task_step, attempts, name, user, uid, pool, state, exit_code, \
+     signal, reason, nodes, cores, submitted_us, started_us, ended_us, cpu_time_us, memory_peak_bytes, view";
+
+impl HistoryReader {
+    /// Opens the database that a [`crate::Store`] made.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if there is none or it cannot be read.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(failed(path, "open the history"))?;
+        set_up_reader(&connection, path)?;
+        Ok(Self { connection, path: path.to_owned() })
+    }
+
+    /// A job that has ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if it cannot be read.
+    pub fn job(&self, job: JobId) -> Result<Option<JobRow>, StoreError> {
+        let read = || {
+            self.connection
+                .prepare_cached(&format!("SELECT {JOB_COLUMNS} FROM job_history WHERE job = ?1"))?
+                .query_row([signed(job.0)], job_row)
+                .optional()
+        };
+        read().map_err(failed(&self.path, "read a job's history"))
+    }
+
+    /// The jobs that ended before job `below`, newest first, at most `limit`; of one user, if one is named.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if they cannot be read.
+    pub fn jobs(&self, below: JobId, user: Option<&str>, limit: usize) -> Result<Vec<JobRow>, StoreError> {
+        let read = || {
+            self.connection
+                .prepare_cached(&format!(
+                    "SELECT {JOB_COLUMNS} FROM job_history WHERE job < ?1 AND (?2 IS NULL OR user = ?2) \
+                     ORDER BY job DESC LIMIT ?3"
+                ))?
+                .query_map(params![signed(below.0), user, signed(limit as u64)], job_row)?
+                .collect::<Result<Vec<_>, _>>()
+        };
+        read().map_err(failed(&self.path, "read the history of jobs"))
+    }
+
+    /// The tasks of a job that have ended, by index, at most `limit` rows.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if they cannot be read.
+    pub fn tasks(&self, job: JobId, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
+        let read = || {
+            self.connection
+                .prepare_cached(&format!(
+                    "SELECT {TASK_COLUMNS} FROM task_history WHERE job = ?1 ORDER BY task LIMIT ?2"
+                ))?
+                .query_map(params![signed(job.0), signed(limit as u64)], task_row)?
+                .collect::<Result<Vec<_>, _>>()
+        };
+        read().map_err(failed(&self.path, "read the history of tasks"))
+    }
+
+    /// One task of a job, if it has ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if it cannot be read.
+    pub fn task(&self, job: JobId, index: TaskIndex) -> Result<Option<TaskRow>, StoreError> {
+        let read = || -> rusqlite::Result<Option<TaskRow>> {
+            let mut statement = self.connection.prepare_cached(&format!(
+                "SELECT {TASK_COLUMNS} FROM task_history WHERE job = ?1 AND task <= ?2 AND task_last >= ?2 \
+                 ORDER BY task DESC"
+            ))?;
+            let rows = statement.query_map(params![signed(job.0), index.0], task_row)?;
+            for row in rows {
+                let row = row?;
+                if row.span.contains(index) {
+                    return Ok(Some(row));
+                }
+            }
+            Ok(None)
+        };
+        read().map_err(failed(&self.path, "read a task's history"))
+    }
+}
+
+/// Numbers were written from unsigned ones, so that none is negative.
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    Ok(JobRow {
+        job: JobId(unsigned(row.get(0)?)),
+        name: row.get(1)?,
+        user: row.get(2)?,
+        uid: row.get(3)?,
+        pool: row.get(4)?,
+        state: row.get(5)?,
+        tasks: unsigned(row.get(6)?),
+        submitted_us: unsigned(row.get(7)?),
+        started_us: row.get::<_, Option<i64>>(8)?.map(unsigned),
+        ended_us: unsigned(row.get(9)?),
+        detail: row.get(10)?,
+    })
+}
+
+fn task_row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
+    Ok(TaskRow {
+        job: JobId(unsigned(row.get(0)?)),
+        span: TaskSpan { first: row.get(1)?, last: row.get(2)?, step: row.get(3)? },
+        attempts: row.get(4)?,
+        name: row.get(5)?,
+        user: row.get(6)?,
+        uid: row.get(7)?,
+        pool: row.get(8)?,
+        state: row.get(9)?,
+        exit_code: row.get(10)?,
+        signal: row.get(11)?,
+        reason: row.get(12)?,
+        nodes: row.get(13)?,
+        cores: unsigned(row.get(14)?),
+        submitted_us: unsigned(row.get(15)?),
+        started_us: row.get::<_, Option<i64>>(16)?.map(unsigned),
+        ended_us: unsigned(row.get(17)?),
+        cpu_time_us: unsigned(row.get(18)?),
+        memory_peak_bytes: unsigned(row.get(19)?),
+        view: row.get(20)?,
+    })
+}

@@ -1,0 +1,344 @@
+//! The store against real files, real processes that are killed, and a full disk.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use muster_core::cluster::ClusterConfig;
+use muster_core::event::{Event, Record};
+use muster_core::ids::{JobId, TaskIndex, Timestamp};
+use muster_core::spec::{IndexRange, JobSpec, Request, User};
+use muster_core::state::State;
+use muster_store::{HistoryReader, HistoryRow, JobRow, Store, StoreError, TaskRow, TaskSpan};
+use rusqlite::Connection;
+
+fn spec(name: &str) -> JobSpec {
+    JobSpec {
+        name: name.to_owned(),
+        pool: Some("main".to_owned()),
+        user: User { name: "ann".to_owned(), uid: 1000, gid: 1000 },
+        script: "#!/bin/sh\n".to_owned(),
+        arguments: Vec::new(),
+        environment: BTreeMap::from([("A".to_owned(), "é\n\"".to_owned())]),
+        working_directory: "/w".to_owned(),
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        append: false,
+        umask: 0o022,
+        limits: BTreeMap::new(),
+        submit_host: "head".to_owned(),
+        request: Request::default(),
+        time_limit_s: Some(60),
+        array: None,
+        requeue: true,
+        priority: 0,
+    }
+}
+
+fn submitted(job: u64) -> Record {
+    let spec = Arc::new(spec(&format!("job {job}")));
+    let event = Event::JobSubmitted { job: JobId(job), spec, request_key: Some(format!("key {job}")) };
+    Record { at: Timestamp(job * 1000), event }
+}
+
+fn cancelled(job: u64) -> Record {
+    let indices = vec![IndexRange { first: 0, last: 0, step: 1 }];
+    Record {
+        at: Timestamp(job * 1000 + 1),
+        event: Event::WaitingCancelled { job: JobId(job), indices, by_uid: 1000 },
+    }
+}
+
+fn configured() -> Record {
+    let config = Arc::new(ClusterConfig { name: "test".to_owned(), ..ClusterConfig::default() });
+    Record { at: Timestamp(1), event: Event::Configured { config } }
+}
+
+fn add_up(records: &[Record]) -> State {
+    let mut state = State::new();
+    for record in records {
+        state.evolve(&record.event, record.at);
+    }
+    state
+}
+
+fn database(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("muster.db")
+}
+
+#[test]
+fn what_was_appended_is_there_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let (mut store, recovered) = Store::open(&path).unwrap();
+    assert_eq!((recovered.last_seq, recovered.state), (0, State::new()));
+    let secret = *store.secret();
+    let records = [configured(), submitted(1), submitted(2), cancelled(1), submitted(3)];
+    store.append(&records[..2], &[]).unwrap();
+    store.append(&records[2..], &[]).unwrap();
+    drop(store);
+    let (store, recovered) = Store::open(&path).unwrap();
+    assert_eq!(recovered.last_seq, 5);
+    assert_eq!(recovered.replayed, 5);
+    assert_eq!(recovered.state, add_up(&records));
+    assert_eq!(*store.secret(), secret);
+}
+
+#[test]
+fn a_snapshot_and_the_records_after_it_give_the_same_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let (mut store, _) = Store::open(&path).unwrap();
+    let mut records = vec![configured()];
+    records.extend((1..=20).map(submitted));
+    records.extend((1..=10).map(cancelled));
+    store.append(&records, &[]).unwrap();
+    store.snapshot(&add_up(&records), Timestamp(5)).unwrap();
+    assert_eq!(store.records_since_snapshot(), 0);
+    records.push(submitted(21));
+    store.append(&records[records.len() - 1..], &[]).unwrap();
+    assert_eq!(store.records_since_snapshot(), 1);
+    drop(store);
+    let rows: i64 =
+        Connection::open(&path).unwrap().query_row("SELECT count(*) FROM journal", [], |r| r.get(0)).unwrap();
+    assert_eq!(rows, 1, "records under the snapshot are dropped, the one above it is kept");
+    let (_, recovered) = Store::open(&path).unwrap();
+    assert_eq!((recovered.last_seq, recovered.replayed), (32, 1));
+    assert_eq!(recovered.state, add_up(&records));
+}
+
+#[test]
+fn a_second_controller_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let (store, _) = Store::open(&path).unwrap();
+    let refused = Store::open(&path).unwrap_err();
+    assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
+    drop(store);
+    Store::open(&path).unwrap();
+}
+
+#[test]
+fn only_the_owner_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let (mut store, _) = Store::open(&path).unwrap();
+    store.append(&[configured()], &[]).unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", entry.path().display());
+    }
+}
+
+/// Damages a store of three records with one statement and returns what opening it then says.
+fn damaged_by(statement: &str) -> StoreError {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let (mut store, _) = Store::open(&path).unwrap();
+    store.append(&[configured(), submitted(1), submitted(2)], &[]).unwrap();
+    drop(store);
+    assert_eq!(Connection::open(&path).unwrap().execute(statement, []).unwrap(), 1);
+    Store::open(&path).unwrap_err()
+}
+
+#[test]
+fn damage_and_later_versions_are_refused_with_the_way_out() {
+    let error = damaged_by("UPDATE journal SET version = 7 WHERE seq = 2");
+    let message = error.to_string();
+    assert!(matches!(error, StoreError::UnknownVersion { seq: 2, version: 7, .. }), "{message}");
+    assert!(message.contains("start the musterd that wrote it"), "{message}");
+    let error = damaged_by("UPDATE journal SET body = '{\"at\":1,\"event\":' WHERE seq = 2");
+    assert!(matches!(error, StoreError::BrokenRecord { seq: 2, .. }), "{error}");
+    assert!(error.to_string().contains("restore the state directory from a backup"), "{error}");
+    let error = damaged_by(
+        "UPDATE journal SET body = '{\"at\":1,\"event\":{\"type\":\"from_the_future\"}}' WHERE seq = 3",
+    );
+    assert!(matches!(error, StoreError::BrokenRecord { seq: 3, .. }), "{error}");
+    let error = damaged_by("DELETE FROM journal WHERE seq = 2");
+    assert!(matches!(error, StoreError::MissingRecord { seq: 2, .. }), "{error}");
+    let error = damaged_by("UPDATE meta SET value = '9' WHERE key = 'schema_version'");
+    assert!(matches!(error, StoreError::NewerSchema { found: 9, .. }), "{error}");
+}
+
+#[test]
+fn a_full_disk_is_said_and_gets_well_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let (mut store, _) = Store::open(&path).unwrap();
+    let mut stored = vec![configured()];
+    store.append(&stored, &[]).unwrap();
+    store.limit_size(200 << 10).unwrap();
+    let mut job = 0;
+    let error = loop {
+        let batch: Vec<Record> = (1..=20).map(|i| submitted(job + i)).collect();
+        match store.append(&batch, &[]) {
+            Ok(()) => stored.extend(batch),
+            Err(error) => break error,
+        }
+        job += 20;
+        assert!(job < 100_000, "the limit must be reached");
+    };
+    assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
+    assert!(matches!(store.snapshot(&add_up(&stored), Timestamp(9)).unwrap_err(), StoreError::Full { .. }));
+    store.limit_size(0).unwrap();
+    let batch: Vec<Record> = (1..=20).map(|i| submitted(job + i)).collect();
+    store.append(&batch, &[]).unwrap();
+    stored.extend(batch);
+    drop(store);
+    let (_, recovered) = Store::open(&path).unwrap();
+    assert_eq!(recovered.state, add_up(&stored), "what failed left nothing behind");
+}
+
+fn job_row(job: u64, user: &str) -> HistoryRow {
+    HistoryRow::Job(JobRow {
+        job: JobId(job),
+        name: "j".to_owned(),
+        user: user.to_owned(),
+        uid: 1000,
+        pool: "main".to_owned(),
+        state: "completed".to_owned(),
+        tasks: 1,
+        submitted_us: 1,
+        started_us: Some(2),
+        ended_us: 3,
+        detail: "{}".to_owned(),
+    })
+}
+
+fn task_row(job: u64, span: TaskSpan, started_us: Option<u64>) -> HistoryRow {
+    HistoryRow::Task(Box::new(TaskRow {
+        job: JobId(job),
+        span,
+        attempts: 1,
+        name: "j".to_owned(),
+        user: "ann".to_owned(),
+        uid: 1000,
+        pool: "main".to_owned(),
+        state: "failed".to_owned(),
+        exit_code: Some(7),
+        signal: None,
+        reason: "exit code 7".to_owned(),
+        nodes: "n[1-2]".to_owned(),
+        cores: 16,
+        submitted_us: 1,
+        started_us,
+        ended_us: u64::MAX,
+        cpu_time_us: 3_600_000_000,
+        memory_peak_bytes: 5,
+        view: None,
+    }))
+}
+
+#[test]
+fn history_can_be_read_beside_the_writer_and_with_plain_sql() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let (mut store, _) = Store::open(&path).unwrap();
+    let span = TaskSpan { first: 10, last: 20, step: 5 };
+    let one = TaskSpan::one(TaskIndex(3));
+    let rows = [job_row(1, "ann"), job_row(2, "bob"), task_row(1, one, Some(2)), task_row(1, span, None)];
+    store.append(&[configured()], &rows).unwrap();
+    store.append(&[submitted(1)], &rows).unwrap();
+    let reader = HistoryReader::open(&path).unwrap();
+    let HistoryRow::Job(expected) = &rows[0] else { panic!() };
+    assert_eq!(reader.job(JobId(1)).unwrap().as_ref(), Some(expected));
+    assert_eq!(reader.job(JobId(9)).unwrap(), None);
+    let ids = |rows: Vec<JobRow>| rows.iter().map(|row| row.job.0).collect::<Vec<_>>();
+    assert_eq!(ids(reader.jobs(JobId(u64::MAX), None, 10).unwrap()), [2, 1]);
+    assert_eq!(ids(reader.jobs(JobId(2), None, 10).unwrap()), [1]);
+    assert_eq!(ids(reader.jobs(JobId(9), Some("bob"), 10).unwrap()), [2]);
+    assert_eq!(reader.tasks(JobId(1), 10).unwrap().len(), 2);
+    assert_eq!(reader.task(JobId(1), TaskIndex(3)).unwrap().unwrap().started_us, Some(2));
+    assert_eq!(reader.task(JobId(1), TaskIndex(15)).unwrap().unwrap().span, span);
+    assert_eq!(reader.task(JobId(1), TaskIndex(16)).unwrap(), None);
+    let hours: f64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT sum(cpu_time_us) / 3600e6 FROM task_history WHERE user = 'ann'", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert!((hours - 2.0).abs() < 1e-9, "{hours}");
+}
+
+const CHILD_DATABASE: &str = "MUSTER_STORE_CHILD_DATABASE";
+
+/// The body of the process that [`a_killed_writer_loses_nothing_that_it_said_was_stored`] kills.
+#[test]
+#[ignore = "runs as the child of another test"]
+fn writer_child() {
+    let Some(path) = std::env::var_os(CHILD_DATABASE) else { return };
+    let (mut store, recovered) = Store::open(Path::new(&path)).unwrap();
+    let mut state = recovered.state;
+    for job in state.next_job.. {
+        // Batches of one to three records, and a snapshot now and then, so that kills hit all kinds of commits.
+        let mut batch = vec![submitted(job)];
+        if job % 2 == 0 {
+            batch.push(cancelled(job - 1));
+        }
+        store.append(&batch, &[job_row(job, "ann")]).unwrap();
+        for record in &batch {
+            state.evolve(&record.event, record.at);
+        }
+        println!("stored {job}");
+        if job % 16 == 0 {
+            store.snapshot(&state, Timestamp(job)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_killed_writer_loses_nothing_that_it_said_was_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let mut last_job = 0;
+    for round in 0..12u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "writer_child", "--ignored", "--nocapture"])
+            .env(CHILD_DATABASE, &path)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // How far each child gets differs, and so does the place within a commit at which the kill hits it.
+        let lines_before_kill = 1 + (round * 7919) % 41;
+        let mut said = 0;
+        let stored = |line: &str| line.rsplit_once("stored ").and_then(|(_, job)| job.parse::<u64>().ok());
+        while said < lines_before_kill {
+            let line = lines.next().expect("the child writes until it is killed").unwrap();
+            if let Some(job) = stored(&line) {
+                last_job = job;
+                said += 1;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for line in lines {
+            last_job = stored(&line.unwrap()).unwrap_or(last_job);
+        }
+        let (store, recovered) = Store::open(&path).unwrap();
+        let state = recovered.state;
+        assert!(
+            state.next_job > last_job,
+            "job {last_job} was said to be stored, but {} is next",
+            state.next_job
+        );
+        assert!(state.next_job <= last_job + 2, "at most one job was stored without being said");
+        let mut model: Vec<Record> = Vec::new();
+        for job in 1..state.next_job {
+            model.push(submitted(job));
+            if job % 2 == 0 {
+                model.push(cancelled(job - 1));
+            }
+        }
+        assert_eq!(state, add_up(&model), "round {round}");
+        drop(store);
+        let history = HistoryReader::open(&path).unwrap().jobs(JobId(u64::MAX), None, 100_000).unwrap();
+        assert_eq!(history.len() as u64, state.next_job - 1, "history and journal agree");
+    }
+}
