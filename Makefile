@@ -1,0 +1,59 @@
+# Muster: what one does with it. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help deps build mpi-tasks demo cluster cluster-down test test-unit lint fmt sim clean
+
+NODES ?= 4
+CPUS ?= 8
+CLUSTER := target/release/muster-cluster
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Install what is missing (Debian packages, MPICH from PyPI); does nothing twice.
+	@.ci/deps.sh
+
+build: ## Build the release binaries.
+	@cargo build --release --locked --workspace --bins
+
+mpi-tasks: ## Build the MPI programs, once for each MPI.
+	@mpi-tasks/build.sh all
+
+demo: ## Bring up 4 hosts over SSH and run MPI gangs next to independent tasks.
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; fi
+	@$(MAKE) --no-print-directory build mpi-tasks
+	@target/release/muster-demo
+
+cluster: ## Bring a virtual cluster up and leave it running (NODES=4 CPUS=8).
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; fi
+	@$(MAKE) --no-print-directory build
+	@target/release/muster-demo cluster up --nodes $(NODES) --cpus $(CPUS) --env-file target/cluster/env
+
+cluster-down: ## Remove the cluster of `make cluster` without a trace.
+	@target/release/muster-demo cluster down --env-file target/cluster/env
+
+# Tests run in the release profile: the end-to-end tests need release binaries, and one profile is built once.
+test: ## Run the whole suite, from unit tests to end-to-end tests on real sshd and real MPI.
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; fi
+	@$(MAKE) --no-print-directory build mpi-tasks
+	@.ci/test.sh
+
+test-unit: ## Run the tests that need neither root nor MPI.
+	@MUSTER_TEST_SKIP_CLUSTER=1 .ci/test.sh
+
+lint: ## Check format, lints, documentation and licences.
+	@cargo fmt --all --check
+	@cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@cd mpi-tasks && cargo fmt --check && cargo clippy --locked --lib --no-default-features -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items --quiet
+	@.ci/licences.py
+
+fmt: ## Format everything.
+	@cargo fmt --all && cd mpi-tasks && cargo fmt
+
+sim: ## Run a thousand simulated worlds full of faults.
+	@cargo run --release --locked -q -p muster-sim -- --seeds 1000
+
+clean: ## Remove what was built.
+	@rm -rf target mpi-tasks/target
