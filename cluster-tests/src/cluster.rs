@@ -434,10 +434,12 @@ impl VirtualCluster {
         let mut result = Ok(());
         if unchanged {
             let names: Vec<String> = self.state.hosts.iter().map(|host| host.name.clone()).collect();
-            for carrier in [Carrier::Holder, Carrier::Init] {
-                for name in &names {
-                    result = result.and(self.kill_carrier(name, carrier));
-                }
+            for name in &names {
+                // A holder ends with its process 1, which it collects. Only one that has not got that far must be
+                // killed itself.
+                let started = self.state.running_init(name).is_ok();
+                let carrier = if started { Carrier::Init } else { Carrier::Holder };
+                result = result.and(self.kill_carrier(name, carrier));
             }
             for name in &names {
                 result = result.and(self.await_end(name));

@@ -209,6 +209,10 @@ fn start_sshd() -> Result<()> {
     let mut command = Command::new(sshd);
     command.args(["-D", "-e"]).env_clear().env("PATH", crate::shell::DEFAULT_PATH);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // SAFETY: changing the signal mask is one system call, which is safe between fork and exec.
+    unsafe {
+        command.pre_exec(crate::shell::unblock_signals);
+    }
     let mut child = command.spawn().map_err(ClusterError::system("start sshd"))?;
     let messages = child.stderr.take().expect("stderr was asked for as a pipe");
     // The thread must go on reading for as long as the host lives: sshd would wait on a full pipe.

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use muster_cluster_tests::{
-    ClusterError, ClusterOptions, HostStatus, LinkState, PowerState, Subnet, VirtualCluster, host, list,
-    shell, stand_guard,
+    ClusterError, ClusterOptions, HEAD, HostStatus, LinkState, PowerState, Subnet, VirtualCluster, host,
+    list, shell, stand_guard,
 };
 
 /// The exit code for "cannot be done here", as test runners know it.
@@ -19,6 +19,7 @@ const EXIT_FAILURE: u8 = 1;
 const EXAMPLES: &str = "\
 Examples:
   muster-cluster up --hosts 4 --user alice      head and node01 to node04
+  muster-cluster run --hosts 2 -- ssh node02 id head and two nodes, only while the program runs
   muster-cluster exec head -- ssh node01 hostname
   muster-cluster exec --user alice node02       a shell
   muster-cluster cut node03                     packets from and to node03 are lost
@@ -44,15 +45,16 @@ struct Arguments {
 enum Verb {
     /// Build a cluster; it lives until `down`
     Up {
-        /// The number of nodes beside head
-        #[arg(long, short = 'H', default_value_t = 4)]
-        hosts: usize,
-        /// The first three numbers of its addresses, as in 10.77.0; a free subnet if not given
-        #[arg(long)]
-        subnet: Option<Subnet>,
-        /// A user that the hosts must know; made inside the cluster if the machine has no such user
-        #[arg(long = "user", short)]
-        users: Vec<String>,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Build a cluster, run a program in its head, and take the cluster down when that ends
+    Run {
+        #[command(flatten)]
+        shape: Shape,
+        /// The program and its arguments; a shell if not given
+        #[arg(last = true)]
+        command: Vec<OsString>,
     },
     /// End all hosts and remove everything that the cluster put on this machine
     Down,
@@ -123,6 +125,25 @@ enum Verb {
     },
 }
 
+#[derive(Debug, Args)]
+struct Shape {
+    /// The number of nodes beside head
+    #[arg(long, short = 'H', default_value_t = 4)]
+    hosts: usize,
+    /// The first three numbers of its addresses, as in 10.77.0; a free subnet if not given
+    #[arg(long)]
+    subnet: Option<Subnet>,
+    /// A user that the hosts must know; made inside the cluster if the machine has no such user
+    #[arg(long = "user", short)]
+    users: Vec<String>,
+}
+
+impl Shape {
+    fn named(self, name: &str) -> ClusterOptions {
+        ClusterOptions { name: name.to_owned(), hosts: self.hosts, subnet: self.subnet, users: self.users }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments.name, arguments.command) {
@@ -138,9 +159,8 @@ fn main() -> ExitCode {
 fn run(name: &str, verb: Verb) -> Result<u8> {
     muster_cluster_tests::require_root()?;
     match verb {
-        Verb::Up { hosts, subnet, users } => {
-            up(ClusterOptions { name: name.to_owned(), hosts, subnet, users })?
-        }
+        Verb::Up { shape } => up(&shape.named(name))?,
+        Verb::Run { shape, command } => return run_in_head(&shape.named(name), &command),
         Verb::Down => VirtualCluster::remove(name)?,
         Verb::List { json } => print_clusters(json)?,
         Verb::Status { json } => print_status(&VirtualCluster::attach(name)?, json)?,
@@ -158,8 +178,8 @@ fn run(name: &str, verb: Verb) -> Result<u8> {
     Ok(0)
 }
 
-fn up(options: ClusterOptions) -> Result<()> {
-    let cluster = VirtualCluster::up(&options)?;
+fn up(options: &ClusterOptions) -> Result<()> {
+    let cluster = VirtualCluster::up(options)?;
     let subnet = cluster.state().subnet;
     println!(
         "cluster {}: head and {} nodes on {subnet}.0/{}",
@@ -169,6 +189,14 @@ fn up(options: ClusterOptions) -> Result<()> {
     );
     println!("try: muster-cluster exec --name {} head -- ssh node01 hostname", options.name);
     Ok(cluster.keep()?)
+}
+
+fn run_in_head(options: &ClusterOptions, command: &[OsString]) -> Result<u8> {
+    let cluster = VirtualCluster::up(options)?;
+    // `exec` already turns a signal into a code, so one is always there unless `exec` itself was killed.
+    let status = cluster.exec(HEAD, None)?.args(command).status().context("cannot start the program")?;
+    cluster.down()?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(EXIT_FAILURE))
 }
 
 fn print_clusters(json: bool) -> Result<()> {

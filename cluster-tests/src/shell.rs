@@ -131,11 +131,17 @@ fn start(program: &[OsString], identity: Option<Identity>, entries: Vec<File>) -
             if let Some(Identity { user, groups }) = &identity {
                 Identity::assume(groups, user.uid, user.gid)?;
             }
+            unblock_signals()?;
             // After the change of user, which clears it.
             Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)
         });
     }
     command.spawn()
+}
+
+/// Undoes the blocking of signals in a child, which would pass it on to whatever it starts.
+pub(crate) fn unblock_signals() -> std::io::Result<()> {
+    Ok(SigSet::empty().thread_set_mask()?)
 }
 
 /// Waits for the program and hands signals on to it.

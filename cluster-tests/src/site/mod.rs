@@ -1,0 +1,302 @@
+//! A whole Muster installation on a virtual cluster: one controller in `head`, agents that it bootstraps on the
+//! nodes over SSH, and users who submit.
+
+mod config;
+mod error;
+mod files;
+mod watch;
+
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use muster_client::Client;
+use muster_client::api::{JobDetail, NodeView};
+use muster_core::ids::{JobId, JobRef};
+use nix::sys::signal::Signal;
+
+pub use self::error::SiteError;
+pub use self::files::{binaries_dir, mpi_tasks_dir, mpich_home, repository};
+use crate::{ClusterOptions, HEAD, VirtualCluster};
+
+/// How long a controller may take to listen.
+const CONTROLLER_START_LIMIT: Duration = Duration::from_secs(30);
+/// How long the nodes may take to be up, all together.
+const NODES_UP_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a site is like.
+#[derive(Debug, Clone)]
+pub struct SiteOptions {
+    /// The hosts and users.
+    pub cluster: ClusterOptions,
+    /// Cores that each node declares; more than the machine has are wrapped onto the real ones.
+    pub cores: u32,
+    /// Lines under `[policy]`.
+    pub policy: String,
+    /// Where the controller keeps its state: on a real disk, so that what a commit costs is what it costs.
+    pub state_dir: PathBuf,
+}
+
+impl SiteOptions {
+    /// `nodes` nodes of `cores` cores and one user, `ann`.
+    ///
+    /// # Errors
+    /// [`SiteError::Files`] if no directory for the state can be made.
+    pub fn new(name: &str, nodes: usize, cores: u32) -> Result<Self, SiteError> {
+        let cluster =
+            ClusterOptions { hosts: nodes, users: vec!["ann".to_owned()], ..ClusterOptions::named(name) };
+        Ok(Self { cluster, cores, policy: String::new(), state_dir: files::fresh_state_dir(name)? })
+    }
+}
+
+/// How long each step of bringing a site up took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UpTimes {
+    /// Hosts with their sshd.
+    pub hosts: Duration,
+    /// The controller, until it listens.
+    pub controller: Duration,
+    /// All agents, from the controller's start until every node takes work.
+    pub agents: Duration,
+}
+
+/// A running site. Everything of it ends with the value, unless it is kept.
+pub struct Site {
+    /// The hosts.
+    pub cluster: VirtualCluster,
+    /// How long bringing it up took.
+    pub up_times: UpTimes,
+    controller: Option<Child>,
+    state_dir: PathBuf,
+    kept: bool,
+}
+
+impl Site {
+    /// Brings hosts, controller and agents up, and returns when every node takes work.
+    ///
+    /// # Errors
+    /// [`SiteError`]: what did not come up, with the end of its log.
+    pub fn up(options: &SiteOptions) -> Result<Self, SiteError> {
+        let started = Instant::now();
+        let cluster = VirtualCluster::up(&options.cluster)?;
+        let mut site = Self {
+            cluster,
+            up_times: UpTimes { hosts: started.elapsed(), ..UpTimes::default() },
+            controller: None,
+            state_dir: options.state_dir.clone(),
+            kept: false,
+        };
+        let text = config::text(&site.cluster, options)?;
+        files::write(&site.config_path(), &text)?;
+        let started = Instant::now();
+        site.start_controller()?;
+        site.up_times.controller = started.elapsed();
+        site.await_nodes_up()?;
+        site.up_times.agents = started.elapsed() - site.up_times.controller;
+        Ok(site)
+    }
+
+    /// The socket of the client API.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.cluster.shared_dir().join("muster.sock")
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.cluster.shared_dir().join("muster.toml")
+    }
+
+    /// What the controller logs.
+    #[must_use]
+    pub fn controller_log(&self) -> PathBuf {
+        self.cluster.shared_dir().join("musterd.log")
+    }
+
+    /// Starts the controller in `head` and returns when it listens.
+    ///
+    /// # Errors
+    /// [`SiteError::Controller`] with the end of its log.
+    pub fn start_controller(&mut self) -> Result<(), SiteError> {
+        let log = files::append(&self.controller_log())?;
+        let (ready, ready_child) = nix::unistd::pipe().map_err(|errno| SiteError::Pipe(errno.into()))?;
+        let mut command = self.cluster.exec(HEAD, None)?;
+        // The shell hands the pipe on as descriptor 3, whatever its number is here.
+        let script = format!("exec \"$0\" --config \"$1\" --ready-fd 3 3>/proc/{}/fd/{}", "self", 0);
+        let _ = script;
+        command
+            .arg("/bin/sh")
+            .args(["-c", "exec \"$0\" --config \"$1\" --ready-fd 3 3>&1 >&2"])
+            .arg(binaries_dir()?.join("musterd"))
+            .arg(self.config_path())
+            .env("PATH", path_with(&binaries_dir()?))
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(ready_child))
+            .stderr(Stdio::from(log));
+        let child = command.spawn().map_err(|source| SiteError::Spawn { program: "musterd", source })?;
+        drop(command);
+        self.controller = Some(child);
+        self.await_ready(std::fs::File::from(ready))
+    }
+
+    /// The controller writes a line, or closes the pipe by its end.
+    fn await_ready(&mut self, mut ready: std::fs::File) -> Result<(), SiteError> {
+        let mut fds = [nix::poll::PollFd::new(
+            std::os::fd::AsFd::as_fd(&ready),
+            nix::poll::PollFlags::POLLIN,
+        )];
+        let limit_ms = u16::try_from(CONTROLLER_START_LIMIT.as_millis()).unwrap_or(u16::MAX);
+        let polled = nix::poll::poll(&mut fds, limit_ms).map_err(|errno| SiteError::Pipe(errno.into()))?;
+        let _ = ready.as_raw_fd();
+        let mut byte = [0];
+        if polled > 0 && ready.read(&mut byte).map_err(SiteError::Pipe)? > 0 {
+            return Ok(());
+        }
+        Err(SiteError::Controller { log: files::tail(&self.controller_log()) })
+    }
+
+    /// Kills the controller with SIGKILL.
+    ///
+    /// # Errors
+    /// [`SiteError`] if its process cannot be found.
+    pub fn kill_controller(&mut self) -> Result<(), SiteError> {
+        self.end_controller(Signal::SIGKILL)
+    }
+
+    /// Stops the controller in good order with SIGTERM.
+    ///
+    /// # Errors
+    /// [`SiteError`] if its process cannot be found.
+    pub fn stop_controller(&mut self) -> Result<(), SiteError> {
+        self.end_controller(Signal::SIGTERM)
+    }
+
+    fn end_controller(&mut self, signal: Signal) -> Result<(), SiteError> {
+        let processes = self.cluster.processes(HEAD)?;
+        let is_controller = |p: &&crate::ProcessInfo| {
+            p.cmdline.first().is_some_and(|program| program.ends_with("/musterd"))
+        };
+        let pid = processes.iter().find(is_controller).map(|p| p.pid).ok_or(SiteError::NoController)?;
+        self.cluster.kill(pid, signal)?;
+        if let Some(mut child) = self.controller.take() {
+            child.wait().map_err(|source| SiteError::Spawn { program: "musterd", source })?;
+        }
+        Ok(())
+    }
+
+    /// A command of ours, run in `head` as a user.
+    ///
+    /// # Errors
+    /// [`SiteError`] if `head` is off or the binary was not built.
+    pub fn muster(&self, user: &str, directory: &Path) -> Result<Command, SiteError> {
+        let mut command = self.cluster.exec(HEAD, Some(user))?;
+        command
+            .args(["/usr/bin/env", "-C"])
+            .arg(directory)
+            .arg(binaries_dir()?.join("muster"))
+            .env("MUSTER_SOCKET", self.socket())
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Runs `muster ARGS` as a user in their directory and gives back what it printed.
+    ///
+    /// # Errors
+    /// [`SiteError`] if it could not be run; a non-zero exit is no error here.
+    pub fn run<S: AsRef<OsStr>>(&self, user: &str, directory: &Path, args: &[S]) -> Result<Output, SiteError> {
+        let mut command = self.muster(user, directory)?;
+        command.args(args);
+        command.output().map_err(|source| SiteError::Spawn { program: "muster", source })
+    }
+
+    /// Submits a script file as a user with `muster submit`.
+    ///
+    /// # Errors
+    /// [`SiteError::Refused`] with what the command said.
+    pub fn submit(&self, user: &str, directory: &Path, args: &[&str]) -> Result<JobId, SiteError> {
+        let output = self.run(user, directory, &[&["submit", "--parsable"], args].concat())?;
+        let id = String::from_utf8_lossy(&output.stdout).trim().parse();
+        match id {
+            Ok(id) if output.status.success() => Ok(JobId(id)),
+            _ => Err(SiteError::Refused {
+                code: output.status.code(),
+                message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            }),
+        }
+    }
+
+    /// A client of the API, as this process's user.
+    ///
+    /// # Errors
+    /// [`SiteError::Client`] if the controller does not answer.
+    pub fn client(&self) -> Result<Client, SiteError> {
+        Ok(Client::connect(&self.socket())?)
+    }
+
+    /// Waits until a job has finished.
+    ///
+    /// # Errors
+    /// [`SiteError::Late`] after `limit`, with what is known of the job.
+    pub fn wait(&self, job: JobId, limit: Duration) -> Result<JobDetail, SiteError> {
+        self.wait_until(job, limit, |detail| detail.summary.state.is_finished())
+    }
+
+    /// The nodes as the controller sees them.
+    ///
+    /// # Errors
+    /// [`SiteError::Client`] if the controller does not answer.
+    pub fn nodes(&self) -> Result<Vec<NodeView>, SiteError> {
+        Ok(self.client()?.nodes()?.nodes)
+    }
+
+    /// A job with its tasks.
+    ///
+    /// # Errors
+    /// [`SiteError::Client`] if there is none.
+    pub fn job(&self, job: JobId) -> Result<JobDetail, SiteError> {
+        Ok(self.client()?.job(JobRef { job, task: None })?)
+    }
+
+    /// Leaves everything running.
+    ///
+    /// # Errors
+    /// [`SiteError::Cluster`] if the hosts cannot be kept.
+    pub fn keep(mut self) -> Result<(), SiteError> {
+        self.kept = true;
+        if let Some(controller) = self.controller.take() {
+            drop(controller);
+        }
+        // The value is taken apart by hand, since ending it is what must not happen.
+        let site = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `site` is never used again and its destructor does not run, so the cluster is moved out once.
+        let cluster = unsafe { std::ptr::read(&site.cluster) };
+        Ok(cluster.keep()?)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        // The hosts end with the field `cluster`; what is left is the controller's launcher and the state.
+        if let Some(mut child) = self.controller.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.state_dir);
+        }
+    }
+}
+
+/// The search path with our binaries first.
+fn path_with(binaries: &Path) -> std::ffi::OsString {
+    let mut path = binaries.as_os_str().to_owned();
+    path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    path
+}
