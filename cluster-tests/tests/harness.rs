@@ -2,6 +2,8 @@
 //!
 //! These tests need root. Without it they fail, unless `MUSTER_TEST_SKIP_CLUSTER=1` says that this is meant.
 
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;

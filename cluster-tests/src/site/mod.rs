@@ -4,11 +4,12 @@
 mod config;
 mod error;
 mod files;
+mod stage;
 mod watch;
 
 use std::ffi::OsStr;
 use std::io::Read as _;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use muster_core::ids::{JobId, JobRef};
 use nix::sys::signal::Signal;
 
 pub use self::error::SiteError;
+pub use self::stage::Staged;
 pub use self::files::{binaries_dir, mpi_tasks_dir, mpich_home, repository};
 use crate::{ClusterOptions, HEAD, VirtualCluster};
 
@@ -69,9 +71,9 @@ pub struct Site {
     pub cluster: VirtualCluster,
     /// How long bringing it up took.
     pub up_times: UpTimes,
-    controller: Option<Child>,
-    state_dir: PathBuf,
-    kept: bool,
+    /// Where users find programs.
+    pub staged: Staged,
+    controller: Controller,
 }
 
 impl Site {
@@ -82,14 +84,15 @@ impl Site {
     pub fn up(options: &SiteOptions) -> Result<Self, SiteError> {
         let started = Instant::now();
         let cluster = VirtualCluster::up(&options.cluster)?;
+        let staged = Staged::at(&cluster.shared_dir());
         let mut site = Self {
             cluster,
+            staged,
             up_times: UpTimes { hosts: started.elapsed(), ..UpTimes::default() },
-            controller: None,
-            state_dir: options.state_dir.clone(),
-            kept: false,
+            controller: Controller { child: None, state_dir: Some(options.state_dir.clone()) },
         };
-        let text = config::text(&site.cluster, options)?;
+        site.staged.fill()?;
+        let text = config::text(&site.cluster, &site.staged, options)?;
         files::write(&site.config_path(), &text)?;
         let started = Instant::now();
         site.start_controller()?;
@@ -125,33 +128,26 @@ impl Site {
         let log = files::append(&self.controller_log())?;
         let (ready, ready_child) = nix::unistd::pipe().map_err(|errno| SiteError::Pipe(errno.into()))?;
         let mut command = self.cluster.exec(HEAD, None)?;
-        // The shell hands the pipe on as descriptor 3, whatever its number is here.
-        let script = format!("exec \"$0\" --config \"$1\" --ready-fd 3 3>/proc/{}/fd/{}", "self", 0);
-        let _ = script;
+        // Only the standard streams go through into the host: the shell makes descriptor 3 of its output.
         command
             .arg("/bin/sh")
             .args(["-c", "exec \"$0\" --config \"$1\" --ready-fd 3 3>&1 >&2"])
-            .arg(binaries_dir()?.join("musterd"))
+            .arg(self.staged.bin.join("musterd"))
             .arg(self.config_path())
-            .env("PATH", path_with(&binaries_dir()?))
             .stdin(Stdio::null())
             .stdout(Stdio::from(ready_child))
             .stderr(Stdio::from(log));
         let child = command.spawn().map_err(|source| SiteError::Spawn { program: "musterd", source })?;
         drop(command);
-        self.controller = Some(child);
+        self.controller.child = Some(child);
         self.await_ready(std::fs::File::from(ready))
     }
 
     /// The controller writes a line, or closes the pipe by its end.
     fn await_ready(&mut self, mut ready: std::fs::File) -> Result<(), SiteError> {
-        let mut fds = [nix::poll::PollFd::new(
-            std::os::fd::AsFd::as_fd(&ready),
-            nix::poll::PollFlags::POLLIN,
-        )];
+        let mut fds = [nix::poll::PollFd::new(ready.as_fd(), nix::poll::PollFlags::POLLIN)];
         let limit_ms = u16::try_from(CONTROLLER_START_LIMIT.as_millis()).unwrap_or(u16::MAX);
         let polled = nix::poll::poll(&mut fds, limit_ms).map_err(|errno| SiteError::Pipe(errno.into()))?;
-        let _ = ready.as_raw_fd();
         let mut byte = [0];
         if polled > 0 && ready.read(&mut byte).map_err(SiteError::Pipe)? > 0 {
             return Ok(());
@@ -182,7 +178,7 @@ impl Site {
         };
         let pid = processes.iter().find(is_controller).map(|p| p.pid).ok_or(SiteError::NoController)?;
         self.cluster.kill(pid, signal)?;
-        if let Some(mut child) = self.controller.take() {
+        if let Some(mut child) = self.controller.child.take() {
             child.wait().map_err(|source| SiteError::Spawn { program: "musterd", source })?;
         }
         Ok(())
@@ -197,8 +193,10 @@ impl Site {
         command
             .args(["/usr/bin/env", "-C"])
             .arg(directory)
-            .arg(binaries_dir()?.join("muster"))
+            .arg(self.staged.bin.join("muster"))
             .env("MUSTER_SOCKET", self.socket())
+            .env("MUSTER_MPI_TASKS", &self.staged.mpi_tasks)
+            .env("MPICH_HOME", &self.staged.mpich)
             .stdin(Stdio::null());
         Ok(command)
     }
@@ -265,38 +263,39 @@ impl Site {
     ///
     /// # Errors
     /// [`SiteError::Cluster`] if the hosts cannot be kept.
-    pub fn keep(mut self) -> Result<(), SiteError> {
-        self.kept = true;
-        if let Some(controller) = self.controller.take() {
-            drop(controller);
-        }
-        // The value is taken apart by hand, since ending it is what must not happen.
-        let site = std::mem::ManuallyDrop::new(self);
-        // SAFETY: `site` is never used again and its destructor does not run, so the cluster is moved out once.
-        let cluster = unsafe { std::ptr::read(&site.cluster) };
+    pub fn keep(self) -> Result<(), SiteError> {
+        let Self { cluster, mut controller, .. } = self;
+        controller.child = None;
+        controller.state_dir = None;
         Ok(cluster.keep()?)
+    }
+
+    /// Ends everything and says whether that went well.
+    ///
+    /// # Errors
+    /// [`SiteError::Cluster`] if something of the hosts could not be removed.
+    pub fn down(self) -> Result<(), SiteError> {
+        let Self { cluster, controller, .. } = self;
+        drop(controller);
+        Ok(cluster.down()?)
     }
 }
 
-impl Drop for Site {
+/// The controller's launcher and state on disk. Both end with the value, unless they were taken out of it.
+struct Controller {
+    child: Option<Child>,
+    state_dir: Option<PathBuf>,
+}
+
+impl Drop for Controller {
     fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        // The hosts end with the field `cluster`; what is left is the controller's launcher and the state.
-        if let Some(mut child) = self.controller.take() {
+        if let Some(mut child) = self.child.take() {
+            // Its launcher hands the kill on; errors mean that it has ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
-        if !std::thread::panicking() {
-            let _ = std::fs::remove_dir_all(&self.state_dir);
+        if let Some(state_dir) = self.state_dir.take().filter(|_| !std::thread::panicking()) {
+            let _ = std::fs::remove_dir_all(state_dir);
         }
     }
-}
-
-/// The search path with our binaries first.
-fn path_with(binaries: &Path) -> std::ffi::OsString {
-    let mut path = binaries.as_os_str().to_owned();
-    path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    path
 }
