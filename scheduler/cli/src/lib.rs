@@ -1,1 +1,108 @@
-//! muster-cli
+//! The command `muster`: what users and admins type.
+//!
+//! [`run`] is the whole program. Each command has a file of its own under `commands`; [`exit`] holds the exit
+//! codes of all of them, [`error`] their messages.
+
+pub mod cli;
+pub mod commands;
+pub mod error;
+pub mod exit;
+mod out;
+mod submit;
+mod table;
+mod text;
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use cli::{Cli, Command};
+use error::CliError;
+use exit::Exit;
+use nix::sys::signal::{SigHandler, Signal, raise, signal};
+use submit::{Meaning, find_long, find_short};
+
+/// Runs a command line (its first word is the program's name) and says how it ended.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refuse_usage(&arguments, &error),
+    };
+    let name = cli.command.name();
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(CliError::Output(source)) if source.kind() == io::ErrorKind::BrokenPipe => end_by_sigpipe(),
+        Err(error) => {
+            out::tell(&format!("muster {name}: {error}"));
+            error.exit().into()
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Submit(args) => commands::submit::run(*args),
+        Command::Queue(args) => commands::queue::run(&args),
+        Command::Show(args) => commands::show::run(&args),
+        Command::Why(args) => commands::why::run(&args),
+        Command::Cancel(args) => commands::cancel::run(&args),
+        Command::Logs(args) => commands::logs::run(&args),
+        Command::Wait(args) => commands::wait::run(&args),
+        Command::Layout(args) => commands::layout::run(&args),
+        Command::Nodes(args) => commands::nodes::run(&args),
+        Command::Pools(args) => commands::pools::run(&args),
+        Command::Ping(args) => commands::ping::run(&args),
+        Command::Config(args) => commands::config::run(&args.action),
+        Command::Help(args) => commands::help::run(&args),
+        Command::Generate(args) => commands::generate::run(&args.what),
+    }
+}
+
+/// Prints what clap found, with a better sentence for options that people know from Slurm.
+fn refuse_usage(arguments: &[OsString], error: &clap::Error) -> ExitCode {
+    let is_submit = arguments.get(1).is_some_and(|word| word == "submit");
+    if is_submit
+        && error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
+        && let Some(right) = slurm_option(option)
+    {
+        let option = option.split('=').next().unwrap_or(option).to_owned();
+        let error = CliError::Unsupported { place: "command line".to_owned(), option, right };
+        out::tell(&format!("muster submit: {error}"));
+        return Exit::Usage.into();
+    }
+    // Help and version are "errors" of clap's as well, with 0.
+    match error.print() {
+        Err(source) if source.kind() == io::ErrorKind::BrokenPipe => end_by_sigpipe(),
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8)),
+    }
+}
+
+/// What to do instead of an option of Slurm that Muster does not have.
+fn slurm_option(option: &str) -> Option<&'static str> {
+    let known = match option.strip_prefix("--") {
+        Some(long) => match find_long(long.split('=').next().unwrap_or(long)) {
+            submit::Found::One(known) => known,
+            _ => return None,
+        },
+        None => find_short(option.strip_prefix('-')?.chars().next()?)?,
+    };
+    match known.meaning {
+        Meaning::Refused(right) => Some(right),
+        _ => None,
+    }
+}
+
+/// Ends as every other tool does whose reader has gone: by SIGPIPE, without a word.
+fn end_by_sigpipe() -> ExitCode {
+    // SAFETY: the default action is set, so no handler runs; this is the only thread that still does anything.
+    let reset = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    if reset.is_ok() {
+        let _ = raise(Signal::SIGPIPE);
+    }
+    // Reached only if SIGPIPE is blocked.
+    Exit::Io.into()
+}

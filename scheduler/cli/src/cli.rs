@@ -1,0 +1,164 @@
+//! The command line: what there is, and its help.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    cancel::CancelArgs, layout::LayoutArgs, logs::LogsArgs, nodes::NodesArgs, queue::QueueArgs,
+    show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
+};
+
+/// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, disable_help_subcommand = true, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Submit a job script, or one command with --wrap
+    Submit(Box<SubmitArgs>),
+    /// List jobs: those that wait or run, with --all those that have ended as well
+    Queue(QueueArgs),
+    /// Show all about a job or one task of it
+    Show(ShowArgs),
+    /// Say why a job waits and when it may start
+    Why(WhyArgs),
+    /// Cancel jobs, or single tasks of them
+    Cancel(CancelArgs),
+    /// Print the output of a task; -f follows it to its end
+    Logs(LogsArgs),
+    /// Wait until jobs have ended, and end as they did
+    Wait(WaitArgs),
+    /// Draw which rank runs on which node and core
+    Layout(LayoutArgs),
+    /// List the nodes, hold them back from new work, or release them
+    Nodes(NodesArgs),
+    /// List the pools
+    Pools(PoolsArgs),
+    /// Ask whether the controller answers
+    Ping(PingArgs),
+    /// Check a configuration file
+    Config(ConfigArgs),
+    /// Print the help of a command, or the table of exit codes
+    Help(HelpArgs),
+    /// Make man pages and completions
+    #[command(hide = true)]
+    Generate(GenerateArgs),
+}
+
+impl Command {
+    /// How messages name it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Submit(_) => "submit",
+            Self::Queue(_) => "queue",
+            Self::Show(_) => "show",
+            Self::Why(_) => "why",
+            Self::Cancel(_) => "cancel",
+            Self::Logs(_) => "logs",
+            Self::Wait(_) => "wait",
+            Self::Layout(_) => "layout",
+            Self::Nodes(_) => "nodes",
+            Self::Pools(_) => "pools",
+            Self::Ping(_) => "ping",
+            Self::Config(_) => "config",
+            Self::Help(_) => "help",
+            Self::Generate(_) => "generate",
+        }
+    }
+}
+
+/// Arguments of `muster why`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  muster why 12      why job 12 waits\n  muster why 12_3    why task 3 of array 12 waits"
+)]
+pub struct WhyArgs {
+    /// Job (12) or task of an array (12_3)
+    #[arg(value_name = "JOB[_TASK]")]
+    pub job: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `muster pools`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  muster pools           a line for each pool; * marks the default\n  muster pools --json    for programs"
+)]
+pub struct PoolsArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `muster ping`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  muster ping                      is the controller there?\n  MUSTER_RETRY_S=0 muster ping     ask once only"
+)]
+pub struct PingArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `muster config`.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// What `muster config` does.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Check a file and print every fault with its line; nothing is sent anywhere
+    #[command(after_help = "Examples:\n  muster config check /etc/muster/muster.toml")]
+    Check {
+        /// The configuration file
+        file: PathBuf,
+    },
+}
+
+/// Arguments of `muster help`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  muster help submit        the help of muster submit\n  muster help exit-codes    what each exit code means"
+)]
+pub struct HelpArgs {
+    /// A command, or exit-codes
+    pub topic: Option<String>,
+}
+
+/// Arguments of `muster generate`.
+#[derive(Debug, clap::Args)]
+pub struct GenerateArgs {
+    /// What to make.
+    #[command(subcommand)]
+    pub what: GenerateWhat,
+}
+
+/// What `muster generate` makes.
+#[derive(Debug, Subcommand)]
+pub enum GenerateWhat {
+    /// Write a man page for each command into a directory
+    Man {
+        /// The directory; it is made if it is not there
+        directory: PathBuf,
+    },
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}

@@ -1,0 +1,105 @@
+//! `muster cancel`.
+
+use std::process::ExitCode;
+
+use muster_client::api::{SCHEMA, TaskState};
+use muster_client::{Client, JobFilter};
+use muster_core::ids::{JobId, JobRef};
+
+use super::{connect, job_refs};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::out::{print, print_json, tell};
+
+/// Arguments of `muster cancel`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  muster cancel 12 13        two jobs\n  muster cancel 14_3         task 3 of array 14\n  \
+    muster cancel --name sweep  all your jobs of this name\n  muster cancel --all-mine   all your jobs"
+)]
+pub struct CancelArgs {
+    /// Jobs (12) and tasks of arrays (12_3)
+    #[arg(value_name = "JOB[_TASK]")]
+    jobs: Vec<String>,
+    /// Jobs of this name; yours unless --user says otherwise
+    #[arg(long, value_name = "NAME", conflicts_with = "jobs")]
+    name: Option<String>,
+    /// Jobs of this user; of others for admins only
+    #[arg(short, long, value_name = "USER", conflicts_with_all = ["jobs", "all_mine"])]
+    user: Option<String>,
+    /// All your jobs
+    #[arg(long, visible_alias = "me", conflicts_with = "jobs")]
+    all_mine: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Cancelled {
+    job: String,
+    tasks: u64,
+}
+
+#[derive(serde::Serialize)]
+struct Report {
+    schema: u32,
+    jobs: Vec<Cancelled>,
+}
+
+pub(crate) fn run(args: &CancelArgs) -> Result<ExitCode, CliError> {
+    let named = job_refs(&args.jobs)?;
+    if named.is_empty() && args.name.is_none() && args.user.is_none() && !args.all_mine {
+        return Err(CliError::NothingToCancel);
+    }
+    let mut client = connect()?;
+    let is_search = named.is_empty();
+    let jobs = if is_search { search(&mut client, args)? } else { named };
+    let mut report = Report { schema: SCHEMA, jobs: Vec::new() };
+    let mut exit = Exit::Ok;
+    for job in jobs {
+        match client.cancel(job) {
+            Ok(answer) => report.jobs.push(Cancelled { job: job.to_string(), tasks: answer.tasks }),
+            Err(error) => {
+                let failed = Exit::of_client(&error);
+                // A job that ended between the search and now is what was wanted.
+                if is_search && failed == Exit::Ended {
+                    continue;
+                }
+                if failed == Exit::Away {
+                    return Err(error.into());
+                }
+                tell(&format!("muster cancel: {error}"));
+                exit = if exit == Exit::Ok { failed } else { exit };
+            }
+        }
+    }
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&sentences(&report, is_search))?;
+    }
+    Ok(exit.into())
+}
+
+fn search(client: &mut Client, args: &CancelArgs) -> Result<Vec<JobRef>, CliError> {
+    let user = match &args.user {
+        Some(user) => user.clone(),
+        None => super::queue::own_name()?,
+    };
+    let states = vec![TaskState::Waiting, TaskState::Preparing, TaskState::Running, TaskState::Ending];
+    let list = client.jobs(&JobFilter { user: Some(user), states, ..JobFilter::default() })?;
+    let wanted = list.jobs.iter().filter(|job| args.name.as_ref().is_none_or(|name| *name == job.name));
+    Ok(wanted.map(|job| JobRef { job: JobId(job.job), task: None }).collect())
+}
+
+fn sentences(report: &Report, is_search: bool) -> String {
+    if report.jobs.is_empty() && is_search {
+        return "No such job waits or runs\n".to_owned();
+    }
+    let sentence = |done: &Cancelled| match done.tasks {
+        1 => format!("Cancelled job {}\n", done.job),
+        tasks => format!("Cancelled job {} ({tasks} tasks)\n", done.job),
+    };
+    report.jobs.iter().map(sentence).collect()
+}

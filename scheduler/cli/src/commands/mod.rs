@@ -1,0 +1,31 @@
+//! One file for each command.
+
+pub mod cancel;
+pub(crate) mod config;
+pub(crate) mod generate;
+pub(crate) mod help;
+pub mod layout;
+pub mod logs;
+pub mod nodes;
+pub(crate) mod ping;
+pub(crate) mod pools;
+pub mod queue;
+pub mod show;
+pub mod submit;
+pub mod wait;
+pub(crate) mod why;
+
+use muster_client::{Client, default_socket};
+use muster_core::ids::JobRef;
+
+use crate::error::CliError;
+
+/// The controller that the environment names.
+fn connect() -> Result<Client, CliError> {
+    Ok(Client::connect(&default_socket())?)
+}
+
+/// Reads job ids.
+fn job_refs(texts: &[String]) -> Result<Vec<JobRef>, CliError> {
+    texts.iter().map(|text| Ok(text.parse::<JobRef>()?)).collect()
+}

@@ -1,0 +1,224 @@
+//! `muster submit`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use muster_core::ids::{JobId, JobRef};
+
+use super::connect;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::out::{print, print_json, tell};
+use crate::submit::{Caller, Layer, Opt, Origin, Script, build, from_environment, read_directives};
+
+const EXAMPLES: &str = "\
+Examples:
+  muster submit job.sh                        the script says what it needs by #SBATCH or #MUSTER lines
+  muster submit -N2 --ntasks-per-node=4 -t 30 mpi.sh input.dat
+  muster submit -a 0-99%10 sweep.sh           100 tasks, at most 10 at a time
+  muster submit --wrap \"hostname; date\"       one command, no script
+  muster submit -W job.sh                     wait for it and end as it did
+
+Options may stand in the script as well (#SBATCH --time=10), and in the environment as MUSTER_SUBMIT_TIME or
+SBATCH_TIMELIMIT; the command line wins over the environment, and that over the script.
+Exit codes: muster help exit-codes";
+
+/// Arguments of `muster submit`.
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = EXAMPLES, args_override_self = true, infer_long_args = true)]
+pub struct SubmitArgs {
+    /// The script (- for the standard input) and its arguments; options stand before it
+    #[arg(value_name = "SCRIPT [ARGUMENTS]", trailing_var_arg = true)]
+    script: Vec<String>,
+    /// Run this command line in place of a script
+    #[arg(long, value_name = "COMMAND")]
+    wrap: Option<String>,
+    /// Name of the job
+    #[arg(short = 'J', long, value_name = "NAME")]
+    job_name: Option<String>,
+    /// Pool whose nodes are used
+    #[arg(short = 'p', long, visible_alias = "partition", value_name = "POOL")]
+    pool: Option<String>,
+    /// Number of nodes
+    #[arg(short = 'N', long, value_name = "N")]
+    nodes: Option<String>,
+    /// Number of ranks of all nodes together
+    #[arg(short = 'n', long, value_name = "N")]
+    ntasks: Option<String>,
+    /// Ranks on each node
+    #[arg(long, alias = "tasks-per-node", value_name = "N")]
+    ntasks_per_node: Option<String>,
+    /// Cores of each rank
+    #[arg(short = 'c', long, value_name = "N")]
+    cpus_per_task: Option<String>,
+    /// Memory on each node, such as 4G; a bare number counts MiB, 0 is all of it
+    #[arg(long, value_name = "SIZE")]
+    mem: Option<String>,
+    /// Memory for each core
+    #[arg(long, value_name = "SIZE")]
+    mem_per_cpu: Option<String>,
+    /// Time limit: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS
+    #[arg(short = 't', long, value_name = "TIME")]
+    time: Option<String>,
+    /// File for the standard output; %j job, %a task, %x name, %u user, %N node
+    #[arg(short = 'o', long, value_name = "PATTERN")]
+    output: Option<String>,
+    /// File for the standard error; the standard output's without
+    #[arg(short = 'e', long, value_name = "PATTERN")]
+    error: Option<String>,
+    /// File for the standard input
+    #[arg(short = 'i', long, value_name = "PATTERN")]
+    input: Option<String>,
+    /// What happens to output files that are there: append or truncate
+    #[arg(long, value_name = "MODE")]
+    open_mode: Option<String>,
+    /// Working directory
+    #[arg(short = 'D', long, value_name = "DIRECTORY")]
+    chdir: Option<String>,
+    /// Make one task for each index, such as 0-99, 1,3,5 or 0-20:5; %N runs at most N at once
+    #[arg(short = 'a', long, value_name = "INDICES")]
+    array: Option<String>,
+    /// Variables that go with the job: ALL, NONE, or NAME and NAME=VALUE with commas
+    #[arg(long, value_name = "LIST")]
+    export: Option<String>,
+    /// Share the nodes with nobody
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "")]
+    exclusive: Option<String>,
+    /// Queue a task again when a node fails under it
+    #[arg(long, overrides_with = "no_requeue")]
+    requeue: bool,
+    /// Let a task fail when a node fails under it
+    #[arg(long)]
+    no_requeue: bool,
+    /// Priority from -10000 to 10000; above 0 for admins only
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    priority: Option<String>,
+    /// Wait for the end of the job, and end as it did
+    #[arg(short = 'W', long)]
+    wait: bool,
+    /// Print the job's id and nothing else
+    #[arg(long)]
+    parsable: bool,
+    /// Check everything, submit nothing
+    #[arg(long)]
+    test_only: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with_all = ["parsable", "wait"])]
+    json: bool,
+    /// Ignored: Slurm's account
+    #[arg(short = 'A', long, hide = true)]
+    account: Option<String>,
+    /// Ignored: Slurm's comment
+    #[arg(long, hide = true)]
+    comment: Option<String>,
+    /// Ignored: Slurm's mail address
+    #[arg(long, hide = true)]
+    mail_user: Option<String>,
+    /// Ignored: Slurm's events for mail
+    #[arg(long, hide = true)]
+    mail_type: Option<String>,
+    /// Ignored: Slurm's quality of service
+    #[arg(short = 'q', long, hide = true)]
+    qos: Option<String>,
+    /// Ignored: Slurm's login environment
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    get_user_env: Option<String>,
+}
+
+impl SubmitArgs {
+    /// What the command line says.
+    fn layer(&mut self) -> Layer {
+        let yes = |is: bool| is.then(String::new);
+        let said = [
+            ("--job-name", Opt::JobName, self.job_name.take()),
+            ("--pool", Opt::Pool, self.pool.take()),
+            ("--nodes", Opt::Nodes, self.nodes.take()),
+            ("--ntasks", Opt::Ntasks, self.ntasks.take()),
+            ("--ntasks-per-node", Opt::NtasksPerNode, self.ntasks_per_node.take()),
+            ("--cpus-per-task", Opt::CpusPerTask, self.cpus_per_task.take()),
+            ("--mem-per-cpu", Opt::MemPerCpu, self.mem_per_cpu.take()),
+            ("--mem", Opt::Mem, self.mem.take()),
+            ("--time", Opt::Time, self.time.take()),
+            ("--output", Opt::Output, self.output.take()),
+            ("--error", Opt::Error, self.error.take()),
+            ("--input", Opt::Input, self.input.take()),
+            ("--open-mode", Opt::OpenMode, self.open_mode.take()),
+            ("--chdir", Opt::Chdir, self.chdir.take()),
+            ("--array", Opt::Array, self.array.take()),
+            ("--export", Opt::Export, self.export.take()),
+            ("--exclusive", Opt::Exclusive, self.exclusive.take()),
+            ("--requeue", Opt::Requeue, yes(self.requeue)),
+            ("--no-requeue", Opt::NoRequeue, yes(self.no_requeue)),
+            ("--priority", Opt::Priority, self.priority.take()),
+            ("--wait", Opt::Wait, yes(self.wait)),
+            ("--parsable", Opt::Parsable, yes(self.parsable)),
+            ("--test-only", Opt::TestOnly, yes(self.test_only)),
+        ];
+        let mut layer = Layer::default();
+        for (name, option, value) in said {
+            if let Some(value) = value {
+                layer.say(option, value, Origin::CommandLine { option: name.to_owned() });
+            }
+        }
+        layer
+    }
+
+    fn warn_of_ignored(&self) {
+        for (name, value) in [
+            ("--account", &self.account),
+            ("--comment", &self.comment),
+            ("--mail-user", &self.mail_user),
+            ("--mail-type", &self.mail_type),
+            ("--qos", &self.qos),
+            ("--get-user-env", &self.get_user_env),
+        ] {
+            if value.is_some() {
+                warn(&format!("{name} has no meaning here and is ignored"));
+            }
+        }
+    }
+
+    /// The script and its arguments.
+    fn script(&mut self) -> Result<(Script, Vec<String>), CliError> {
+        let mut words = std::mem::take(&mut self.script).into_iter();
+        match (self.wrap.take(), words.next()) {
+            (Some(command), None) => Ok((Script::wrap(&command)?, Vec::new())),
+            (None, Some(path)) if path == "-" => Ok((Script::from_stdin()?, words.collect())),
+            (None, Some(path)) => Ok((Script::from_path(Path::new(&path))?, words.collect())),
+            _ => Err(CliError::NoScript),
+        }
+    }
+}
+
+fn warn(sentence: &str) {
+    tell(&format!("muster submit: warning: {sentence}"));
+}
+
+pub(crate) fn run(mut args: SubmitArgs) -> Result<ExitCode, CliError> {
+    args.warn_of_ignored();
+    let command_line = args.layer();
+    let (script, arguments) = args.script()?;
+    let directives = read_directives(&script.name, &script.text, warn)?;
+    let environment = from_environment(|name| std::env::var(name).ok());
+    let layer = directives.under(environment).under(command_line);
+    let request = build(&layer, script, arguments, Caller::this()?, warn)?;
+
+    let mut client = connect()?;
+    let answer = client.submit(&request)?;
+    if args.json {
+        print_json(&answer)?;
+    } else {
+        match answer.job {
+            Some(job) if layer.has(Opt::Parsable) => print(&format!("{job}\n"))?,
+            Some(job) => print(&format!("Submitted job {job}\n"))?,
+            None => print("This job can be submitted\n")?,
+        }
+    }
+    match answer.job {
+        Some(job) if layer.has(Opt::Wait) => {
+            let job = JobRef { job: JobId(job), task: None };
+            super::wait::wait_for(&mut client, &[job], None, !layer.has(Opt::Parsable))
+        }
+        _ => Ok(Exit::Ok.into()),
+    }
+}

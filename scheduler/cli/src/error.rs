@@ -1,0 +1,345 @@
+//! What can go wrong in a command, as sentences for people.
+
+use std::io;
+use std::path::PathBuf;
+
+use muster_client::ClientError;
+use muster_core::ids::BadJobRef;
+use muster_core::notation::NotationError;
+
+use crate::exit::Exit;
+use crate::submit::Origin;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The controller refused, or was not reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The standard output failed.
+    #[error("cannot write the output: {0}")]
+    Output(#[source] io::Error),
+    /// The script cannot be read.
+    #[error("cannot read the script {}: {source}", path.display())]
+    ScriptFile {
+        /// The script.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A file failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried, such as `read`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The system failed.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A job id that is none.
+    #[error(transparent)]
+    JobRef(#[from] BadJobRef),
+    /// A host list that is none.
+    #[error(transparent)]
+    Hosts(NotationError),
+    /// A word that is no state.
+    #[error("'{word}' is not a state: write all, or some of {known}")]
+    State {
+        /// What was written.
+        word: String,
+        /// The states that there are.
+        known: String,
+    },
+    /// A time, size or list that is none.
+    #[error("{origin}: {source}")]
+    Notation {
+        /// Where it was said.
+        origin: Origin,
+        /// What is wrong.
+        #[source]
+        source: NotationError,
+    },
+    /// Not a whole number in its range.
+    #[error("{origin}: '{value}' is not a whole number from {min} to {max}")]
+    Number {
+        /// Where it was said.
+        origin: Origin,
+        /// What was written.
+        value: String,
+        /// The least.
+        min: i64,
+        /// The largest.
+        max: i64,
+    },
+    /// A value that an option does not take.
+    #[error("{origin}: '{value}' is not possible here: {right}")]
+    Value {
+        /// Where it was said.
+        origin: Origin,
+        /// What was written.
+        value: String,
+        /// What would be right.
+        right: &'static str,
+    },
+    /// Two options that do not go together.
+    #[error("{origin} does not fit {other}: {right}")]
+    Together {
+        /// Where the first was said.
+        origin: Origin,
+        /// Where the other was said.
+        other: Origin,
+        /// What would be right.
+        right: &'static str,
+    },
+    /// An option that does not exist.
+    #[error("{place}: there is no option {option}{}", nearest.as_ref().map(|n| format!(", did you mean {n}?")).unwrap_or_default())]
+    UnknownOption {
+        /// `FILE:LINE: DIRECTIVE`.
+        place: String,
+        /// The option.
+        option: String,
+        /// The nearest one that exists.
+        nearest: Option<String>,
+    },
+    /// A shortened option that could be several.
+    #[error("{place}: {option} could be {candidates}: write more of it")]
+    AmbiguousOption {
+        /// `FILE:LINE: DIRECTIVE`.
+        place: String,
+        /// The option.
+        option: String,
+        /// What it could be.
+        candidates: String,
+    },
+    /// An option of Slurm that has no meaning here.
+    #[error("{place}: {option} is an option of Slurm that Muster does not have: {right}")]
+    Unsupported {
+        /// `FILE:LINE: DIRECTIVE`, or the command line.
+        place: String,
+        /// The option.
+        option: String,
+        /// What to do.
+        right: &'static str,
+    },
+    /// An option without the value it needs.
+    #[error("{place}: {option} needs a value after it")]
+    NoValue {
+        /// `FILE:LINE: DIRECTIVE`.
+        place: String,
+        /// The option.
+        option: String,
+    },
+    /// A value for an option that takes none.
+    #[error("{place}: {option} takes no value")]
+    NeedlessValue {
+        /// `FILE:LINE: DIRECTIVE`.
+        place: String,
+        /// The option.
+        option: String,
+    },
+    /// A word in a directive that is no option.
+    #[error("{place}: '{word}' is not an option: options start with - or --, and a remark with #")]
+    NotAnOption {
+        /// `FILE:LINE: DIRECTIVE`.
+        place: String,
+        /// The word.
+        word: String,
+    },
+    /// A quote that is not closed.
+    #[error("{place}: a quote is not closed")]
+    OpenQuote {
+        /// `FILE:LINE: DIRECTIVE`.
+        place: String,
+    },
+    /// A script that cannot be a batch script.
+    #[error("{name}: {fault}")]
+    Script {
+        /// The script, or `FILE:LINE`.
+        name: String,
+        /// What is wrong, and what would be right.
+        fault: ScriptFault,
+    },
+    /// Neither or both of a script and `--wrap`.
+    #[error("name a script, - for the standard input, or --wrap \"COMMAND\", and one of them only")]
+    NoScript,
+    /// A working directory that cannot be entered.
+    #[error("{origin}: {} cannot be the working directory: {source}", path.display())]
+    WorkingDirectory {
+        /// Where it was said.
+        origin: Origin,
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// An environment that is too large.
+    #[error(
+        "the environment has {bytes} bytes, more than {max}: the largest variable is {largest}; pass fewer by \
+         --export=NAME,NAME or --export=NONE"
+    )]
+    Environment {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+        /// The name of the largest variable.
+        largest: String,
+    },
+    /// Nothing says what to cancel.
+    #[error("name the jobs to cancel, such as muster cancel 12 13_4, or say --name, --user or --all-mine")]
+    NothingToCancel,
+    /// A task must be named.
+    #[error("job {job} has several tasks: name one, such as {job}_{example}")]
+    WhichTask {
+        /// The job.
+        job: u64,
+        /// One of its tasks.
+        example: u32,
+    },
+    /// A task that is not there yet.
+    #[error("task {task} has not started, and has no output yet: it is {state}; -f waits for it")]
+    NoOutputYet {
+        /// The task.
+        task: String,
+        /// Its state.
+        state: &'static str,
+    },
+    /// A task whose output file is not there.
+    #[error(
+        "the output of task {task} is not at {} on this host: if its node shares no file system with this host, \
+         look on node {node}", path.display()
+    )]
+    NoOutputHere {
+        /// The task.
+        task: String,
+        /// The file.
+        path: PathBuf,
+        /// The primary's node.
+        node: String,
+    },
+    /// A task that will never start.
+    #[error("job {job} is {state} and holds no cores: there is nothing to draw")]
+    NothingToDraw {
+        /// The job or task.
+        job: String,
+        /// Its state.
+        state: &'static str,
+    },
+    /// A topic that has no help.
+    #[error("there is no help for '{topic}': write the name of a command, or exit-codes")]
+    NoHelp {
+        /// What was written.
+        topic: String,
+    },
+    /// A configuration with faults, one a line.
+    #[error("{} cannot be used:\n{source}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: muster_config::ConfigErrors,
+    },
+}
+
+/// Why a text is no batch script.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScriptFault {
+    /// No byte in it.
+    #[error("the script is empty: its first line says which program reads it, such as #!/bin/bash")]
+    Empty,
+    /// No `#!`.
+    #[error(
+        "the first line is '{first}', and must start with #! and name the program that reads the script, such as \
+         #!/bin/bash; for a single command write muster submit --wrap \"COMMAND\""
+    )]
+    NoShebang {
+        /// The first line, shortened.
+        first: String,
+    },
+    /// An executable.
+    #[error(
+        "this is a program, not a script: write muster submit --wrap \"{name}\", or a script that starts it"
+    )]
+    Program {
+        /// How it was named.
+        name: String,
+    },
+    /// A NUL byte.
+    #[error("the script contains a NUL byte, so no shell reads it whole: it is not a text file")]
+    Nul,
+    /// Line ends of DOS.
+    #[error(
+        "the line ends with CR LF, as on Windows, and programs would take the CR as text: run dos2unix on it"
+    )]
+    DosLineEnds,
+    /// Not UTF-8.
+    #[error("the line is not UTF-8 text: convert the script, for example by iconv -f latin1 -t utf-8")]
+    NotUtf8,
+    /// Too large.
+    #[error("the script has more than {max} bytes: put the data into files of their own")]
+    TooLarge {
+        /// The limit, in bytes.
+        max: usize,
+    },
+}
+
+impl CliError {
+    /// The exit code that says this.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => Exit::of_client(error),
+            Self::Output(_) | Self::System { .. } => Exit::Io,
+            Self::File { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => Exit::NotFound,
+                io::ErrorKind::PermissionDenied => Exit::NotAllowed,
+                _ => Exit::Io,
+            },
+            Self::JobRef(_)
+            | Self::Hosts(_)
+            | Self::State { .. }
+            | Self::NoScript
+            | Self::NothingToCancel => Exit::Usage,
+            Self::WhichTask { .. } | Self::NoHelp { .. } => Exit::Usage,
+            Self::NoOutputYet { .. } | Self::NoOutputHere { .. } | Self::NothingToDraw { .. } => {
+                Exit::NotFound
+            }
+            Self::Notation { origin, .. }
+            | Self::Number { origin, .. }
+            | Self::Value { origin, .. }
+            | Self::Together { origin, .. } => {
+                if matches!(origin, Origin::CommandLine { .. }) {
+                    Exit::Usage
+                } else {
+                    Exit::Refused
+                }
+            }
+            Self::UnknownOption { .. }
+            | Self::AmbiguousOption { .. }
+            | Self::Unsupported { .. }
+            | Self::NoValue { .. }
+            | Self::NeedlessValue { .. }
+            | Self::NotAnOption { .. }
+            | Self::OpenQuote { .. }
+            | Self::Script { .. }
+            | Self::ScriptFile { .. }
+            | Self::WorkingDirectory { .. }
+            | Self::Environment { .. }
+            | Self::Config { .. } => Exit::Refused,
+        }
+    }
+}

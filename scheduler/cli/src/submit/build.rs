@@ -1,0 +1,316 @@
+//! From layers to a request: every value is read here, with the place where it was said.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use muster_client::api::SubmitRequest;
+use muster_core::notation::{parse_size_bytes, parse_time_s};
+use muster_core::spec::{Memory, RANKS_MAX, Request};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{AccessFlags, access, gethostname};
+
+use super::layer::{Layer, Origin, Said};
+use super::options::Opt;
+use super::script::Script;
+use super::{array, environment};
+use crate::error::CliError;
+
+/// What goes with a job from the process that submits it.
+#[derive(Debug, Default)]
+pub(crate) struct Caller {
+    pub(crate) directory: PathBuf,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) umask: u32,
+    pub(crate) limits: BTreeMap<String, u64>,
+    pub(crate) host: String,
+}
+
+/// The limits that go with a job, by their names in setrlimit(2) without `RLIMIT_`.
+const LIMITS: [(&str, Resource); 10] = [
+    ("as", Resource::RLIMIT_AS),
+    ("core", Resource::RLIMIT_CORE),
+    ("cpu", Resource::RLIMIT_CPU),
+    ("data", Resource::RLIMIT_DATA),
+    ("fsize", Resource::RLIMIT_FSIZE),
+    ("memlock", Resource::RLIMIT_MEMLOCK),
+    ("nofile", Resource::RLIMIT_NOFILE),
+    ("nproc", Resource::RLIMIT_NPROC),
+    ("rss", Resource::RLIMIT_RSS),
+    ("stack", Resource::RLIMIT_STACK),
+];
+
+impl Caller {
+    /// This process.
+    pub(crate) fn this() -> Result<Self, CliError> {
+        let directory = env::current_dir()
+            .map_err(|source| CliError::System { action: "tell the present directory", source })?;
+        let mask = umask(Mode::empty());
+        umask(mask);
+        let mut limits = BTreeMap::new();
+        for (name, resource) in LIMITS {
+            let (soft, _) = getrlimit(resource).map_err(|errno| CliError::System {
+                action: "read the resource limits",
+                source: errno.into(),
+            })?;
+            limits.insert(name.to_owned(), soft);
+        }
+        let host = gethostname()
+            .map_err(|errno| CliError::System { action: "tell the host's name", source: errno.into() })?;
+        let host = host.to_string_lossy().split('.').next().unwrap_or_default().to_owned();
+        Ok(Self { directory, environment: env::vars_os().collect(), umask: mask.bits(), limits, host })
+    }
+}
+
+/// Makes the request that `layer` describes.
+pub(crate) fn build(
+    layer: &Layer,
+    script: Script,
+    arguments: Vec<String>,
+    caller: Caller,
+    warn: impl FnMut(&str),
+) -> Result<SubmitRequest, CliError> {
+    let text = |option| layer.get(option).map(|said: &Said| said.value.clone());
+    Ok(SubmitRequest {
+        name: text(Opt::JobName).unwrap_or(script.job_name),
+        pool: text(Opt::Pool),
+        arguments,
+        environment: environment::choose(&caller.environment, text(Opt::Export).as_deref(), warn)?,
+        working_directory: working_directory(layer.get(Opt::Chdir), &caller.directory)?,
+        stdin: text(Opt::Input),
+        stdout: text(Opt::Output),
+        stderr: text(Opt::Error),
+        append: layer.get(Opt::OpenMode).map_or(Ok(false), append)?,
+        umask: caller.umask,
+        limits: caller.limits,
+        submit_host: caller.host,
+        request: request(layer)?,
+        time_limit_s: layer.get(Opt::Time).map(time_limit_s).transpose()?,
+        array: layer.get(Opt::Array).map(array::read).transpose()?,
+        requeue: !layer.has(Opt::NoRequeue),
+        priority: layer.get(Opt::Priority).map_or(Ok(0), |said| {
+            whole(said, -10_000, 10_000).map(|n| i32::try_from(n).expect("the range was checked"))
+        })?,
+        request_key: None,
+        test_only: layer.has(Opt::TestOnly),
+        script: script.text,
+    })
+}
+
+fn request(layer: &Layer) -> Result<Request, CliError> {
+    let count = |option: Opt| layer.get(option).map(positive).transpose();
+    let nodes = layer.get(Opt::Nodes).map(node_count).transpose()?;
+    let (ranks, per_node) = (count(Opt::Ntasks)?, count(Opt::NtasksPerNode)?);
+    let asked = nodes.unwrap_or(1).checked_mul(per_node.unwrap_or(1)).filter(|ranks| *ranks <= RANKS_MAX);
+    let Some(asked) = asked else {
+        let origin =
+            |option: Opt| layer.get(option).map(|said| said.origin.clone()).expect("a product has factors");
+        return Err(CliError::Together {
+            origin: origin(Opt::NtasksPerNode),
+            other: origin(Opt::Nodes),
+            right: "a task has at most 1,000,000 ranks",
+        });
+    };
+    Ok(Request {
+        nodes,
+        ranks: ranks.unwrap_or(asked),
+        ranks_per_node: per_node,
+        cores_per_rank: count(Opt::CpusPerTask)?.unwrap_or(1),
+        memory: memory(layer)?,
+        exclusive: layer.get(Opt::Exclusive).map_or(Ok(false), exclusive)?,
+    })
+}
+
+/// A whole number without a sign, from 1 to [`RANKS_MAX`].
+fn positive(said: &Said) -> Result<u32, CliError> {
+    whole(said, 1, i64::from(RANKS_MAX)).map(|n| u32::try_from(n).expect("the range was checked"))
+}
+
+fn whole(said: &Said, min: i64, max: i64) -> Result<i64, CliError> {
+    let digits = said.value.strip_prefix('-').unwrap_or(&said.value);
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    said.value.parse().ok().filter(|n| plain && (min..=max).contains(n)).ok_or_else(|| CliError::Number {
+        origin: said.origin.clone(),
+        value: said.value.clone(),
+        min,
+        max,
+    })
+}
+
+/// `--nodes=N`; sbatch's range `N-M` only if it leaves no choice.
+fn node_count(said: &Said) -> Result<u32, CliError> {
+    let part = |value: &str| positive(&Said { value: value.to_owned(), origin: said.origin.clone() });
+    match said.value.split_once('-') {
+        Some((min, max)) if !min.is_empty() => {
+            let min = part(min)?;
+            if part(max)? == min { Ok(min) } else { Err(wrong(said, "say one number of nodes, not a range")) }
+        }
+        _ => part(&said.value),
+    }
+}
+
+fn wrong(said: &Said, right: &'static str) -> CliError {
+    CliError::Value { origin: said.origin.clone(), value: said.value.clone(), right }
+}
+
+fn memory(layer: &Layer) -> Result<Memory, CliError> {
+    let size = |said: &Said| {
+        parse_size_bytes(&said.value)
+            .map_err(|source| CliError::Notation { origin: said.origin.clone(), source })
+    };
+    match (layer.get(Opt::Mem), layer.get(Opt::MemPerCpu)) {
+        (Some(said), _) if said.value == "0" => Ok(Memory::WholeNode),
+        (Some(said), _) => size(said).map(Memory::PerNodeBytes),
+        (None, Some(said)) => size(said).map(Memory::PerCoreBytes),
+        (None, None) => Ok(Memory::PoolDefault),
+    }
+}
+
+fn time_limit_s(said: &Said) -> Result<u64, CliError> {
+    if said.value == "0"
+        || ["UNLIMITED", "INFINITE"].iter().any(|word| word.eq_ignore_ascii_case(&said.value))
+    {
+        return Err(wrong(said, "every task has a time limit; muster pools shows the longest"));
+    }
+    parse_time_s(&said.value).map_err(|source| CliError::Notation { origin: said.origin.clone(), source })
+}
+
+fn append(said: &Said) -> Result<bool, CliError> {
+    match said.value.as_str() {
+        "a" | "append" => Ok(true),
+        "t" | "truncate" => Ok(false),
+        _ => Err(wrong(said, "write append or truncate")),
+    }
+}
+
+fn exclusive(said: &Said) -> Result<bool, CliError> {
+    // A variable of the environment is often set to a word for yes; the option on its own has no value.
+    match said.value.as_str() {
+        "" | "1" | "yes" | "true" => Ok(true),
+        _ => Err(wrong(said, "nodes are shared with nobody (--exclusive) or with everybody")),
+    }
+}
+
+fn working_directory(said: Option<&Said>, present: &Path) -> Result<String, CliError> {
+    let path = said.map_or_else(|| present.to_owned(), |said| present.join(&said.value));
+    let origin =
+        said.map_or_else(|| Origin::CommandLine { option: "--chdir".to_owned() }, |said| said.origin.clone());
+    let failed =
+        |source: io::Error| CliError::WorkingDirectory { origin: origin.clone(), path: path.clone(), source };
+    if !std::fs::metadata(&path).map_err(failed)?.is_dir() {
+        return Err(failed(io::ErrorKind::NotADirectory.into()));
+    }
+    access(&path, AccessFlags::X_OK).map_err(|errno| failed(errno.into()))?;
+    path.to_str().map(str::to_owned).ok_or_else(|| failed(io::Error::other("its path is not UTF-8 text")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::directives::read_directives;
+    use super::super::layer::from_environment;
+    use super::*;
+
+    fn layer(pairs: &[(Opt, &str)]) -> Layer {
+        let mut layer = Layer::default();
+        for (option, value) in pairs {
+            layer.say(*option, *value, Origin::CommandLine { option: format!("{option:?}") });
+        }
+        layer
+    }
+
+    fn built(layer: &Layer) -> Result<SubmitRequest, CliError> {
+        let caller = Caller { directory: "/".into(), ..Caller::default() };
+        build(layer, Script::wrap("true").unwrap(), vec![], caller, |warning| panic!("{warning}"))
+    }
+
+    #[test]
+    fn shapes_follow_from_what_was_said() {
+        for (pairs, nodes, ranks, per_node) in [
+            (&[][..], None, 1, None),
+            (&[(Opt::Ntasks, "6")], None, 6, None),
+            (&[(Opt::Nodes, "3")], Some(3), 3, None),
+            (&[(Opt::Nodes, "2-2"), (Opt::NtasksPerNode, "4")], Some(2), 8, Some(4)),
+            (&[(Opt::NtasksPerNode, "4")], None, 4, Some(4)),
+            (&[(Opt::NtasksPerNode, "4"), (Opt::Ntasks, "10")], None, 10, Some(4)),
+        ] {
+            let request = built(&layer(pairs)).unwrap().request;
+            assert_eq!(
+                (request.nodes, request.ranks, request.ranks_per_node),
+                (nodes, ranks, per_node),
+                "{pairs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_are_read_in_slurms_notations() {
+        let request = built(&layer(&[
+            (Opt::Mem, "4G"),
+            (Opt::Time, "1-12"),
+            (Opt::OpenMode, "append"),
+            (Opt::Priority, "-5"),
+            (Opt::NoRequeue, ""),
+            (Opt::Exclusive, ""),
+            (Opt::CpusPerTask, "3"),
+        ]))
+        .unwrap();
+        assert_eq!(request.request.memory, Memory::PerNodeBytes(4 << 30));
+        assert_eq!(request.time_limit_s, Some(129_600));
+        assert!(request.append && !request.requeue && request.request.exclusive);
+        assert_eq!((request.priority, request.request.cores_per_rank), (-5, 3));
+        assert_eq!(built(&layer(&[(Opt::Mem, "0")])).unwrap().request.memory, Memory::WholeNode);
+        let per_core = built(&layer(&[(Opt::MemPerCpu, "500M")])).unwrap().request.memory;
+        assert_eq!(per_core, Memory::PerCoreBytes(500 << 20));
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_what_would_be_right() {
+        for (option, value, right) in [
+            (Opt::Nodes, "2-4", "one number"),
+            (Opt::Nodes, "-1", "from 1"),
+            (Opt::Ntasks, "0", "from 1"),
+            (Opt::Ntasks, "+3", "from 1"),
+            (Opt::Time, "0", "muster pools"),
+            (Opt::Time, "unlimited", "muster pools"),
+            (Opt::Time, "1h", "HH:MM:SS"),
+            (Opt::Mem, "lots", "4G"),
+            (Opt::MemPerCpu, "0", "4G"),
+            (Opt::OpenMode, "x", "append or truncate"),
+            (Opt::Exclusive, "user", "--exclusive"),
+            (Opt::Priority, "10001", "from -10000 to 10000"),
+            (Opt::Chdir, "/nonexistent", "working directory"),
+            (Opt::Chdir, "/etc/passwd", "not a directory"),
+        ] {
+            let message = built(&layer(&[(option, value)])).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("{option:?}: ")) && message.contains(right), "{message}");
+        }
+        let many = built(&layer(&[(Opt::Nodes, "1000000"), (Opt::NtasksPerNode, "5000")])).unwrap_err();
+        assert!(many.to_string().contains("1,000,000 ranks"), "{many}");
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment_and_that_over_directives() {
+        let script = "#!/bin/sh\n#SBATCH -t 1 -n 1 -p script -J script\n";
+        let directives = read_directives("job.sh", script, |_| {}).unwrap();
+        let environment = from_environment(|name| {
+            matches!(name, "SBATCH_TIMELIMIT" | "SBATCH_PARTITION").then(|| "2".to_owned())
+        });
+        let command_line = layer(&[(Opt::Time, "3")]);
+        let request = built(&directives.under(environment).under(command_line)).unwrap();
+        assert_eq!(request.time_limit_s, Some(180));
+        assert_eq!(request.pool.as_deref(), Some("2"));
+        assert_eq!(request.name, "script");
+        assert_eq!(request.request.ranks, 1);
+    }
+
+    #[test]
+    fn this_process_goes_with_its_jobs() {
+        let caller = Caller::this().unwrap();
+        assert!(caller.directory.is_absolute() && !caller.host.is_empty() && !caller.host.contains('.'));
+        assert_eq!(caller.limits.len(), LIMITS.len());
+        assert!(caller.limits["nofile"] > 0 && caller.umask <= 0o777);
+    }
+}

@@ -1,0 +1,164 @@
+//! What was said in one place, and how places are laid over each other.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::options::{KNOWN, Meaning, Opt, Takes};
+
+/// Where an option was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// On the command line, by this option.
+    CommandLine {
+        /// With its dashes.
+        option: String,
+    },
+    /// In the environment, by this variable.
+    Environment {
+        /// Its name.
+        variable: String,
+    },
+    /// In the script, by this option of a directive.
+    Directive {
+        /// `FILE:LINE: DIRECTIVE`.
+        place: String,
+        /// With its dashes.
+        option: String,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommandLine { option } => f.write_str(option),
+            Self::Environment { variable } => f.write_str(variable),
+            Self::Directive { place, option } => write!(f, "{place}: {option}"),
+        }
+    }
+}
+
+/// A value with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// The text; empty for an option without one.
+    pub(crate) value: String,
+    pub(crate) origin: Origin,
+}
+
+/// Everything that was said in one place, the last word for each option.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Layer(BTreeMap<Opt, Said>);
+
+impl Layer {
+    /// Says `option`. What it replaces is forgotten: an earlier value, and an option of which it is the opposite.
+    pub(crate) fn say(&mut self, option: Opt, value: impl Into<String>, origin: Origin) {
+        for other in option.replaces() {
+            self.0.remove(other);
+        }
+        self.0.insert(option, Said { value: value.into(), origin });
+    }
+
+    pub(crate) fn get(&self, option: Opt) -> Option<&Said> {
+        self.0.get(&option)
+    }
+
+    pub(crate) fn has(&self, option: Opt) -> bool {
+        self.0.contains_key(&option)
+    }
+
+    /// This layer under `upper`, which has the last word.
+    pub(crate) fn under(mut self, upper: Self) -> Self {
+        for (option, said) in upper.0 {
+            self.say(option, said.value, said.origin);
+        }
+        self
+    }
+}
+
+/// sbatch's names for what it reads from the environment, where they are not the option's.
+const SBATCH_NAMES: [(&str, Opt); 21] = [
+    ("SBATCH_JOB_NAME", Opt::JobName),
+    ("SBATCH_PARTITION", Opt::Pool),
+    ("SBATCH_NODES", Opt::Nodes),
+    ("SBATCH_NTASKS", Opt::Ntasks),
+    ("SBATCH_NTASKS_PER_NODE", Opt::NtasksPerNode),
+    ("SBATCH_CPUS_PER_TASK", Opt::CpusPerTask),
+    ("SBATCH_MEM_PER_NODE", Opt::Mem),
+    ("SBATCH_MEM_PER_CPU", Opt::MemPerCpu),
+    ("SBATCH_TIMELIMIT", Opt::Time),
+    ("SBATCH_OUTPUT", Opt::Output),
+    ("SBATCH_ERROR", Opt::Error),
+    ("SBATCH_INPUT", Opt::Input),
+    ("SBATCH_OPEN_MODE", Opt::OpenMode),
+    ("SBATCH_CHDIR", Opt::Chdir),
+    ("SBATCH_ARRAY_INX", Opt::Array),
+    ("SBATCH_EXPORT", Opt::Export),
+    ("SBATCH_EXCLUSIVE", Opt::Exclusive),
+    ("SBATCH_REQUEUE", Opt::Requeue),
+    ("SBATCH_NO_REQUEUE", Opt::NoRequeue),
+    ("SBATCH_PRIORITY", Opt::Priority),
+    ("SBATCH_WAIT", Opt::Wait),
+];
+
+/// What the environment says: `SBATCH_*`, and over it `MUSTER_SUBMIT_*` with the options' long names.
+///
+/// The prefix is not `MUSTER_` alone, because a running script finds facts about its own job under it: a job
+/// that is submitted from inside another must not inherit its size.
+pub(crate) fn from_environment(lookup: impl Fn(&str) -> Option<String>) -> Layer {
+    let mut layer = Layer::default();
+    let mut say = |variable: String, option: Opt| {
+        if let Some(value) = lookup(&variable) {
+            layer.say(option, value, Origin::Environment { variable });
+        }
+    };
+    for (variable, option) in SBATCH_NAMES {
+        say(variable.to_owned(), option);
+    }
+    for known in KNOWN {
+        if let (Meaning::Set(option), Takes::Value | Takes::Maybe | Takes::Nothing) =
+            (known.meaning, known.takes)
+            && !matches!(option, Opt::Parsable | Opt::TestOnly)
+        {
+            say(format!("MUSTER_SUBMIT_{}", known.long.to_ascii_uppercase().replace('-', "_")), option);
+        }
+    }
+    layer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(option: &str) -> Origin {
+        Origin::CommandLine { option: option.to_owned() }
+    }
+
+    #[test]
+    fn the_upper_layer_has_the_last_word_also_over_opposites() {
+        let mut lower = Layer::default();
+        lower.say(Opt::Requeue, "", origin("a"));
+        lower.say(Opt::Mem, "4G", origin("a"));
+        lower.say(Opt::Time, "10", origin("a"));
+        let mut upper = Layer::default();
+        upper.say(Opt::NoRequeue, "", origin("b"));
+        upper.say(Opt::MemPerCpu, "1G", origin("b"));
+        let both = lower.under(upper);
+        assert!(both.has(Opt::NoRequeue) && !both.has(Opt::Requeue));
+        assert!(both.has(Opt::MemPerCpu) && !both.has(Opt::Mem));
+        assert_eq!(both.get(Opt::Time).unwrap().value, "10");
+    }
+
+    #[test]
+    fn the_environment_speaks_with_both_prefixes() {
+        let layer = from_environment(|name| match name {
+            "SBATCH_TIMELIMIT" => Some("10".to_owned()),
+            "SBATCH_PARTITION" => Some("a".to_owned()),
+            "MUSTER_SUBMIT_POOL" => Some("b".to_owned()),
+            "MUSTER_SUBMIT_TEST_ONLY" | "MUSTER_NODES" | "MUSTER_POOL" => Some("x".to_owned()),
+            _ => None,
+        });
+        assert_eq!(layer.get(Opt::Time).unwrap().origin.to_string(), "SBATCH_TIMELIMIT");
+        assert_eq!(layer.get(Opt::Pool).unwrap().value, "b");
+        assert!(!layer.has(Opt::TestOnly) && !layer.has(Opt::Nodes));
+    }
+}

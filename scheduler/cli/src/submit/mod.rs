@@ -1,0 +1,20 @@
+//! From a script, the command line, the environment and the directives to a request.
+//!
+//! The same options can be said in three places. Each place makes a [`Layer`]; the layers are laid over each
+//! other, and only then are values read, so that a mistake is reported with the place where it was made.
+
+mod array;
+mod build;
+mod directives;
+mod environment;
+mod layer;
+mod options;
+mod script;
+mod words;
+
+pub(crate) use build::{Caller, build};
+pub(crate) use directives::read_directives;
+pub use layer::Origin;
+pub(crate) use layer::{Layer, from_environment};
+pub(crate) use options::{Found, Meaning, Opt, find_long, find_short};
+pub(crate) use script::Script;

@@ -1,0 +1,282 @@
+//! Every option that a directive can name: ours, those of Slurm that change nothing, and those we refuse.
+
+/// An option of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Opt {
+    JobName,
+    Pool,
+    Nodes,
+    Ntasks,
+    NtasksPerNode,
+    CpusPerTask,
+    Mem,
+    MemPerCpu,
+    Time,
+    Output,
+    Error,
+    Input,
+    OpenMode,
+    Chdir,
+    Array,
+    Export,
+    Exclusive,
+    Requeue,
+    NoRequeue,
+    Priority,
+    Wait,
+    Parsable,
+    TestOnly,
+}
+
+impl Opt {
+    /// The options that are forgotten when this one is said after them.
+    pub(crate) fn replaces(self) -> &'static [Self] {
+        match self {
+            Self::Requeue => &[Self::NoRequeue],
+            Self::NoRequeue => &[Self::Requeue],
+            Self::Mem => &[Self::MemPerCpu],
+            Self::MemPerCpu => &[Self::Mem],
+            _ => &[],
+        }
+    }
+}
+
+/// Whether an option takes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    Nothing,
+    Value,
+    /// Only as `--option=value`.
+    Maybe,
+}
+
+/// What an option does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    Set(Opt),
+    /// Slurm's, and harmless: a warning says that it is ignored.
+    Ignored,
+    /// Slurm's, and not to be ignored: the job would not be what the user wants. Says what to do.
+    Refused(&'static str),
+}
+
+/// An option that exists.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) long: &'static str,
+    pub(crate) short: Option<char>,
+    pub(crate) takes: Takes,
+    pub(crate) meaning: Meaning,
+}
+
+const fn ours(long: &'static str, short: Option<char>, takes: Takes, option: Opt) -> Known {
+    Known { long, short, takes, meaning: Meaning::Set(option) }
+}
+
+const fn ignored(long: &'static str, short: Option<char>, takes: Takes) -> Known {
+    Known { long, short, takes, meaning: Meaning::Ignored }
+}
+
+const fn refused(long: &'static str, short: Option<char>, takes: Takes, right: &'static str) -> Known {
+    Known { long, short, takes, meaning: Meaning::Refused(right) }
+}
+
+const DEVICES: &str =
+    "nodes have cores and memory only; take it out, and ask for a pool whose nodes have the devices";
+const PLACES: &str = "name a pool of the right nodes with --pool, and take it out";
+const SHAPE: &str = "say the shape with --nodes, --ntasks-per-node and --cpus-per-task, and take it out";
+const LATER: &str = "submit the job when it may start; muster wait JOB waits for another job first";
+const TAKE_OUT: &str = "take it out";
+
+use Takes::{Maybe, Nothing, Value};
+
+/// All of them.
+pub(crate) static KNOWN: &[Known] = &[
+    ours("job-name", Some('J'), Value, Opt::JobName),
+    ours("pool", Some('p'), Value, Opt::Pool),
+    ours("partition", None, Value, Opt::Pool),
+    ours("nodes", Some('N'), Value, Opt::Nodes),
+    ours("ntasks", Some('n'), Value, Opt::Ntasks),
+    ours("ntasks-per-node", None, Value, Opt::NtasksPerNode),
+    ours("tasks-per-node", None, Value, Opt::NtasksPerNode),
+    ours("cpus-per-task", Some('c'), Value, Opt::CpusPerTask),
+    ours("mem", None, Value, Opt::Mem),
+    ours("mem-per-cpu", None, Value, Opt::MemPerCpu),
+    ours("time", Some('t'), Value, Opt::Time),
+    ours("output", Some('o'), Value, Opt::Output),
+    ours("error", Some('e'), Value, Opt::Error),
+    ours("input", Some('i'), Value, Opt::Input),
+    ours("open-mode", None, Value, Opt::OpenMode),
+    ours("chdir", Some('D'), Value, Opt::Chdir),
+    ours("array", Some('a'), Value, Opt::Array),
+    ours("export", None, Value, Opt::Export),
+    ours("exclusive", None, Maybe, Opt::Exclusive),
+    ours("requeue", None, Nothing, Opt::Requeue),
+    ours("no-requeue", None, Nothing, Opt::NoRequeue),
+    ours("priority", None, Value, Opt::Priority),
+    ours("wait", Some('W'), Nothing, Opt::Wait),
+    ours("parsable", None, Nothing, Opt::Parsable),
+    ours("test-only", None, Nothing, Opt::TestOnly),
+    ignored("account", Some('A'), Value),
+    ignored("comment", None, Value),
+    ignored("mail-user", None, Value),
+    ignored("mail-type", None, Value),
+    ignored("qos", Some('q'), Value),
+    ignored("get-user-env", None, Maybe),
+    refused("acctg-freq", None, Value, TAKE_OUT),
+    refused("batch", None, Value, PLACES),
+    refused("bb", None, Value, TAKE_OUT),
+    refused("bbf", None, Value, TAKE_OUT),
+    refused("begin", Some('b'), Value, LATER),
+    refused("cluster-constraint", None, Value, PLACES),
+    refused("clusters", Some('M'), Value, "submit on a host of that cluster"),
+    refused("constraint", Some('C'), Value, PLACES),
+    refused("container", None, Value, "start the container in the script"),
+    refused("contiguous", None, Nothing, "nodes are chosen close together anyway; take it out"),
+    refused("core-spec", Some('S'), Value, TAKE_OUT),
+    refused("cores-per-socket", None, Value, SHAPE),
+    refused("cpu-freq", None, Value, TAKE_OUT),
+    refused("cpus-per-gpu", None, Value, DEVICES),
+    refused("deadline", None, Value, LATER),
+    refused("delay-boot", None, Value, TAKE_OUT),
+    refused("dependency", Some('d'), Value, LATER),
+    refused("distribution", Some('m'), Value, "ranks fill one node after the other; take it out"),
+    refused("exclude", Some('x'), Value, PLACES),
+    refused("export-file", None, Value, "read the file in the script"),
+    refused("extra-node-info", Some('B'), Value, SHAPE),
+    refused("gid", None, Value, "work runs as the user who submits it"),
+    refused("gpu-bind", None, Value, DEVICES),
+    refused("gpu-freq", None, Value, DEVICES),
+    refused("gpus", Some('G'), Value, DEVICES),
+    refused("gpus-per-node", None, Value, DEVICES),
+    refused("gpus-per-socket", None, Value, DEVICES),
+    refused("gpus-per-task", None, Value, DEVICES),
+    refused("gres", None, Value, DEVICES),
+    refused("gres-flags", None, Value, DEVICES),
+    refused("hint", None, Value, "each rank has whole cores of its own; take it out"),
+    refused("hold", Some('H'), Nothing, "submit the job when it may start"),
+    refused("ignore-pbs", None, Nothing, "#PBS lines are remarks here; take it out"),
+    refused("kill-on-invalid-dep", None, Value, LATER),
+    refused("licenses", Some('L'), Value, TAKE_OUT),
+    refused("mem-bind", None, Value, TAKE_OUT),
+    refused("mem-per-gpu", None, Value, DEVICES),
+    refused("mincpus", None, Value, SHAPE),
+    refused("network", None, Value, TAKE_OUT),
+    refused("nice", None, Maybe, "write --priority=-100 instead"),
+    refused("no-kill", Some('k'), Maybe, "a gang ends as a whole when a node fails; take it out"),
+    refused("nodefile", Some('F'), Value, PLACES),
+    refused("nodelist", Some('w'), Value, PLACES),
+    refused("ntasks-per-core", None, Value, SHAPE),
+    refused("ntasks-per-gpu", None, Value, DEVICES),
+    refused("ntasks-per-socket", None, Value, SHAPE),
+    refused("overcommit", Some('O'), Nothing, "each rank has cores of its own; take it out"),
+    refused("oversubscribe", Some('s'), Nothing, "cores are never shared; take it out"),
+    refused("power", None, Value, TAKE_OUT),
+    refused("prefer", None, Value, PLACES),
+    refused("profile", None, Value, TAKE_OUT),
+    refused("propagate", None, Maybe, "all soft limits go with the job; take it out"),
+    refused("reboot", None, Nothing, TAKE_OUT),
+    refused("reservation", None, Value, PLACES),
+    refused("signal", None, Value, "a task gets SIGTERM before SIGKILL when its time is over; take it out"),
+    refused("sockets-per-node", None, Value, SHAPE),
+    refused("spread-job", None, Nothing, SHAPE),
+    refused(
+        "switches",
+        None,
+        Value,
+        "nodes are chosen under as few switches as possible anyway; take it out",
+    ),
+    refused("thread-spec", None, Value, TAKE_OUT),
+    refused("threads-per-core", None, Value, "each rank has whole cores of its own; take it out"),
+    refused("time-min", None, Value, "say the time that the job needs with --time"),
+    refused("tmp", None, Value, TAKE_OUT),
+    refused("uid", None, Value, "work runs as the user who submits it"),
+    refused("use-min-nodes", None, Nothing, "as few nodes as possible are used anyway; take it out"),
+    refused("wait-all-nodes", None, Value, "a script starts when all its nodes are ready; take it out"),
+    refused("wckey", None, Value, TAKE_OUT),
+];
+
+/// What a long name can mean.
+pub(crate) enum Found {
+    One(&'static Known),
+    /// It is the beginning of these.
+    Several(Vec<&'static str>),
+    /// It is nothing; the nearest name, if one is near.
+    None(Option<&'static str>),
+}
+
+/// Finds an option by its long name or by a beginning that no other has; `_` counts as `-`.
+pub(crate) fn find_long(name: &str) -> Found {
+    let name = name.replace('_', "-");
+    if let Some(known) = KNOWN.iter().find(|known| known.long == name) {
+        return Found::One(known);
+    }
+    let begins: Vec<&'static Known> =
+        KNOWN.iter().filter(|known| !name.is_empty() && known.long.starts_with(&name)).collect();
+    match begins.as_slice() {
+        [one] => Found::One(one),
+        [first, rest @ ..] if rest.iter().all(|known| known.meaning == first.meaning) && is_ours(first) => {
+            Found::One(first)
+        }
+        [] => Found::None(nearest(&name)),
+        several => Found::Several(several.iter().map(|known| known.long).collect()),
+    }
+}
+
+fn is_ours(known: &Known) -> bool {
+    matches!(known.meaning, Meaning::Set(_))
+}
+
+/// Finds an option by its letter.
+pub(crate) fn find_short(letter: char) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.short == Some(letter))
+}
+
+/// The nearest long name, unless all are far. Of two that are equally near, ours comes first.
+pub(crate) fn nearest(name: &str) -> Option<&'static str> {
+    const SIMILAR: f64 = 0.7;
+    KNOWN
+        .iter()
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, known.long), is_ours(known), known.long))
+        .filter(|(similarity, _, _)| *similarity >= SIMILAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)))
+        .map(|(_, _, long)| long)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_letters_are_given_once() {
+        let longs: BTreeSet<&str> = KNOWN.iter().map(|known| known.long).collect();
+        assert_eq!(longs.len(), KNOWN.len());
+        let shorts: Vec<char> = KNOWN.iter().filter_map(|known| known.short).collect();
+        assert_eq!(shorts.iter().collect::<BTreeSet<_>>().len(), shorts.len());
+    }
+
+    #[test]
+    fn long_names_may_be_shortened_while_they_stay_clear() {
+        let one = |name| match find_long(name) {
+            Found::One(known) => known.long,
+            _ => panic!("{name} must be found"),
+        };
+        assert_eq!(one("out"), "output");
+        assert_eq!(one("license"), "licenses");
+        assert_eq!(one("mem"), "mem");
+        assert_eq!(one("ntasks_per_node"), "ntasks-per-node");
+        assert_eq!(one("ntasks-per-n"), "ntasks-per-node");
+        let Found::Several(names) = find_long("mail") else { panic!("mail is the beginning of two") };
+        assert_eq!(names, ["mail-user", "mail-type"]);
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        assert_eq!(nearest("ntask-per-nod"), Some("ntasks-per-node"));
+        assert_eq!(nearest("ouptut"), Some("output"));
+        assert_eq!(nearest("cpu-per-tasks"), Some("cpus-per-task"));
+        assert_eq!(nearest("zzz"), None);
+    }
+}
