@@ -21,7 +21,8 @@ fn main() {
     for word in String::from_utf8_lossy(&answer.stdout).split_whitespace() {
         let Some(folder) = word.strip_prefix("-L") else { continue };
         if is_private(folder) {
-            println!("cargo::rustc-link-arg-bins=-Wl,-rpath,{folder}");
+            // First where a copy of programs and MPI lies side by side, then where it was when they were built.
+            println!("cargo::rustc-link-arg-bins=-Wl,-rpath,$ORIGIN/../../mpich/lib:{folder}");
         }
     }
 }

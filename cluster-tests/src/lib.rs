@@ -32,6 +32,7 @@ mod network;
 mod options;
 mod process;
 pub mod shell;
+pub mod site;
 mod state;
 
 pub use cluster::{HostStatus, LinkState, PowerState, VirtualCluster};

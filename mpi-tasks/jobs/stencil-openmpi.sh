@@ -1,6 +1,6 @@
 #!/bin/bash
 #SBATCH --job-name=stencil-openmpi
-#SBATCH --nodes=2
+#SBATCH --nodes=4
 #SBATCH --ntasks-per-node=2
 #SBATCH --time=00:05:00
 #SBATCH --output=stencil-openmpi-%j.out

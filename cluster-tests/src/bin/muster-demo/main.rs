@@ -1,0 +1,78 @@
+//! The main job, shown: a cluster over SSH, MPI gangs next to independent tasks, and what became of them.
+
+mod checks;
+mod demo;
+mod keep;
+mod local;
+mod story;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Shows Muster's main job on a virtual cluster, or keeps one running to try things out.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Without a command, the demo runs: 4 hosts come up, one controller bootstraps an agent on each over \
+                  SSH, an ordinary user runs two MPI gangs and an array of 200 tasks, and the results are checked.\n\n\
+                  Exit codes: 0 all went well, 1 something was not as it should be, 2 wrong usage.\n\n\
+                  Examples:\n  muster-demo\n  muster-demo cluster up --nodes 16 --cpus 4 --env-file target/cluster/env\n  \
+                  muster-demo cluster down --env-file target/cluster/env"
+)]
+struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Keep a cluster running.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterCommand {
+    /// Bring a cluster up and leave it running.
+    #[command(
+        after_help = "Example:\n  muster-demo cluster up --nodes 4 --cpus 8 --env-file target/cluster/env"
+    )]
+    Up {
+        /// Number of nodes.
+        #[arg(long, default_value_t = 4)]
+        nodes: usize,
+        /// Cores that each node declares.
+        #[arg(long, default_value_t = 8)]
+        cpus: u32,
+        /// Where to write the file that shells source.
+        #[arg(long)]
+        env_file: PathBuf,
+    },
+    /// Remove it without a trace.
+    #[command(after_help = "Example:\n  muster-demo cluster down --env-file target/cluster/env")]
+    Down {
+        /// The file that `up` wrote.
+        #[arg(long)]
+        env_file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Options::parse().command {
+        None if nix::unistd::geteuid().is_root() => demo::run(),
+        None => local::run(),
+        Some(Command::Cluster(ClusterCommand::Up { nodes, cpus, env_file })) => {
+            keep::up(nodes, cpus, &env_file)
+        }
+        Some(Command::Cluster(ClusterCommand::Down { env_file })) => keep::down(&env_file),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muster-demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
