@@ -32,6 +32,10 @@ const V1_CONTROLLERS: [&str; 13] = [
     "pids",
 ];
 
+/// The version 2 controllers that hosts get, where version 2 has them. Above the hosts they stay handed on when a
+/// cluster has ended, as systemd does it too: others may use them by then.
+const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+
 /// The group below a host's own in which its system processes live. With version 2 a group that hands
 /// controllers on may hold no process itself, as systemd's `system.slice` shows.
 const SYSTEM_GROUP: &str = "system";
@@ -270,11 +274,11 @@ fn fill_cpuset(hierarchy: &Hierarchy, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Lets the groups below `group` use every controller that it has. One at a time, and a refusal is no
+/// Lets the groups below `group` use those of [`V2_CONTROLLERS`] that it has. One at a time, and a refusal is no
 /// error: a machine may lack the right to one of them, and a host then lacks it too.
 fn hand_controllers_on(group: &Path) {
     let available = fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
-    for controller in available.split_ascii_whitespace() {
+    for controller in available.split_ascii_whitespace().filter(|name| V2_CONTROLLERS.contains(name)) {
         let _refused = write_file(&group.join("cgroup.subtree_control"), &format!("+{controller}"));
     }
 }

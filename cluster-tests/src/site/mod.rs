@@ -20,8 +20,8 @@ use muster_core::ids::{JobId, JobRef};
 use nix::sys::signal::Signal;
 
 pub use self::error::SiteError;
-pub use self::stage::Staged;
 pub use self::files::{binaries_dir, mpi_tasks_dir, mpich_home, repository};
+pub use self::stage::Staged;
 use crate::{ClusterOptions, HEAD, VirtualCluster};
 
 /// How long a controller may take to listen.
@@ -173,9 +173,8 @@ impl Site {
 
     fn end_controller(&mut self, signal: Signal) -> Result<(), SiteError> {
         let processes = self.cluster.processes(HEAD)?;
-        let is_controller = |p: &&crate::ProcessInfo| {
-            p.cmdline.first().is_some_and(|program| program.ends_with("/musterd"))
-        };
+        let is_controller =
+            |p: &&crate::ProcessInfo| p.cmdline.first().is_some_and(|program| program.ends_with("/musterd"));
         let pid = processes.iter().find(is_controller).map(|p| p.pid).ok_or(SiteError::NoController)?;
         self.cluster.kill(pid, signal)?;
         if let Some(mut child) = self.controller.child.take() {
@@ -205,7 +204,12 @@ impl Site {
     ///
     /// # Errors
     /// [`SiteError`] if it could not be run; a non-zero exit is no error here.
-    pub fn run<S: AsRef<OsStr>>(&self, user: &str, directory: &Path, args: &[S]) -> Result<Output, SiteError> {
+    pub fn run<S: AsRef<OsStr>>(
+        &self,
+        user: &str,
+        directory: &Path,
+        args: &[S],
+    ) -> Result<Output, SiteError> {
         let mut command = self.muster(user, directory)?;
         command.args(args);
         command.output().map_err(|source| SiteError::Spawn { program: "muster", source })
