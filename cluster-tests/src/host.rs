@@ -7,7 +7,7 @@
 //!    └─ whatever is started in the host
 //! ```
 //!
-//! Standard output is the line to whoever starts the host: process 1 writes [`READY`] when sshd listens.
+//! Standard output is the line to whoever starts the host: process 1 writes `ready` there when sshd listens.
 //! Standard error is the host's log.
 
 use std::fs::{self, File};
