@@ -1,1 +1,15 @@
-//! muster-node
+//! What runs on every node: the agent, which speaks with the controller, and one supervisor for each attempt,
+//! which outlives the agent.
+
+pub mod agent;
+pub mod attempt;
+pub mod config;
+pub mod containment;
+pub mod daemon;
+pub mod error;
+pub mod frame;
+pub mod process;
+pub mod supervisor;
+pub mod user;
+
+pub use error::{NodeError, Result};

@@ -1,0 +1,145 @@
+//! The way to the controller: one stream over mutual TLS that is made again whenever it breaks.
+
+use std::time::Duration;
+
+use muster_wire::MESSAGE_BYTES_MAX;
+use muster_wire::v1::node_controller_client::NodeControllerClient;
+use muster_wire::v1::{FromNode, ToNode};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use super::OUTBOX_MAX;
+use crate::config::{AgentConfig, AgentDir};
+use crate::error::{NodeError, Result};
+
+/// The pause before the first new try, and the longest one. Each failure doubles the pause.
+const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How long a connection, and the start of the stream, may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often the other side is asked whether it lives, and how long it may take to answer. A link that was cut
+/// without a word is noticed after the sum of both.
+const ALIVE_EVERY: Duration = Duration::from_secs(2);
+const ALIVE_WITHIN: Duration = Duration::from_secs(3);
+
+/// What happens to the way to the controller.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// A session begins. The first message in the outbox must be the hello.
+    Up {
+        /// Takes messages to the controller; dropping it ends the session.
+        outbox: mpsc::Sender<FromNode>,
+        /// The controller's address.
+        controller: String,
+        /// The address from which this node reaches the controller.
+        local_address: String,
+    },
+    /// The controller said something.
+    Heard(Box<ToNode>),
+    /// The session ended, or a try to make one failed.
+    Down {
+        /// Why, for the log.
+        reason: String,
+    },
+}
+
+/// Where the controllers are and how they are spoken with.
+#[derive(Debug)]
+pub struct Link {
+    addresses: Vec<String>,
+    tls: ClientTlsConfig,
+}
+
+impl Link {
+    /// Reads the certificates.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if one cannot be read, and [`NodeError::NoController`] if the settings name none.
+    pub fn new(dir: &AgentDir, config: &AgentConfig) -> Result<Self> {
+        if config.controller.is_empty() {
+            return Err(NodeError::NoController { path: dir.path().join("agent.json") });
+        }
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(dir.read(&config.ca)?))
+            .identity(Identity::from_pem(dir.read(&config.cert)?, dir.read(&config.key)?))
+            .domain_name(&config.controller_name);
+        Ok(Self { addresses: config.controller.clone(), tls })
+    }
+
+    /// Keeps a session for ever; ends when nobody listens to the events any more.
+    pub async fn keep(self, events: mpsc::Sender<LinkEvent>) {
+        let mut pause = AGAIN_AFTER.0;
+        for address in self.addresses.iter().cycle() {
+            let mut was_up = false;
+            let reason = match self.session(address, &events, &mut was_up).await {
+                Ok(()) => format!("{address} ended the session"),
+                Err(error) => format!("{address}: {}", error.sentence()),
+            };
+            if events.send(LinkEvent::Down { reason }).await.is_err() {
+                return;
+            }
+            if was_up {
+                pause = AGAIN_AFTER.0;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(AGAIN_AFTER.1);
+        }
+    }
+
+    async fn session(
+        &self,
+        address: &str,
+        events: &mpsc::Sender<LinkEvent>,
+        was_up: &mut bool,
+    ) -> Result<()> {
+        let endpoint = Endpoint::from_shared(format!("https://{address}"))
+            .and_then(|endpoint| endpoint.tls_config(self.tls.clone()))
+            .map_err(NodeError::Transport)?
+            .connect_timeout(CONNECT_WITHIN)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(ALIVE_EVERY)
+            .keep_alive_timeout(ALIVE_WITHIN)
+            .keep_alive_while_idle(true);
+        let channel = match tokio::time::timeout(CONNECT_WITHIN, endpoint.connect()).await {
+            Ok(channel) => channel.map_err(NodeError::Transport)?,
+            Err(late) => return Err(NodeError::system("connect to the controller")(late)),
+        };
+        let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
+        let local_address = local_address_towards(address);
+        let up = LinkEvent::Up { outbox, controller: address.to_owned(), local_address };
+        if events.send(up).await.is_err() {
+            return Ok(());
+        }
+        let mut client = NodeControllerClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let answer =
+            tokio::time::timeout(CONNECT_WITHIN, client.session(ReceiverStream::new(messages))).await;
+        let mut stream = match answer {
+            Ok(answer) => answer.map_err(|status| NodeError::Session(Box::new(status)))?.into_inner(),
+            Err(late) => return Err(NodeError::system("start the session")(late)),
+        };
+        while let Some(message) = stream.next().await {
+            let message = message.map_err(|status| NodeError::Session(Box::new(status)))?;
+            *was_up = true;
+            if events.send(LinkEvent::Heard(Box::new(message))).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The address that this node has towards the controller, as the routes say; nothing is sent for it.
+fn local_address_towards(controller: &str) -> String {
+    let ask = || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect(controller)?;
+        socket.local_addr()
+    };
+    ask().map_or_else(|_| "127.0.0.1".to_owned(), |address| address.ip().to_string())
+}

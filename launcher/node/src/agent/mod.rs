@@ -1,0 +1,264 @@
+//! The agent: the node's side of the session with the controller.
+//!
+//! One loop owns everything. It hears the controller ([`link`]), the supervisors ([`supervisors`]) and people who ask
+//! for its status ([`status`]), and keeps one record for each held attempt ([`registry`]). The agent holds nothing
+//! that is not on the disk or in a supervisor as well: it may be killed at any instant and start again.
+
+pub mod link;
+pub mod lock;
+mod registry;
+pub mod status;
+mod supervisors;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use muster_topo::{CoreMap, Topology};
+use muster_wire::v1::{self, FromNode, ToNode, from_node, to_node};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::config::{AgentConfig, AgentDir};
+use crate::containment::Containment;
+use crate::error::{NodeError, Result};
+use link::LinkEvent;
+use registry::Registry;
+
+/// The version that the agent says to the controller.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How many events of supervisors may wait for the agent.
+const EVENTS_MAX: usize = 1024;
+
+/// How many messages to the controller may wait. A link that takes none for so long is as good as cut, and is made
+/// again; its hello then says everything anew.
+const OUTBOX_MAX: usize = 1024;
+
+/// What the node knows about itself, for as long as the agent runs.
+#[derive(Debug)]
+struct Node {
+    dir: AgentDir,
+    config: AgentConfig,
+    topology: Topology,
+    containment: Containment,
+    boot_id: String,
+    bin_dir: PathBuf,
+    sshd: PathBuf,
+}
+
+/// Where OpenSSH's server may lie.
+const SSHD_PLACES: [&str; 4] =
+    ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/usr/local/bin/sshd"];
+
+impl Node {
+    fn find(dir: AgentDir) -> Result<Self> {
+        let config = dir.config()?;
+        let topology = Topology::discover().map_err(NodeError::Cores)?;
+        let containment = Containment::detect(&config.cgroup);
+        let program = std::env::current_exe().map_err(NodeError::system("find the agent's own program"))?;
+        let bin_dir = config.bin_dir.clone().or_else(|| program.parent().map(Into::into)).unwrap_or_default();
+        let found = SSHD_PLACES.into_iter().map(PathBuf::from).find(|place| place.is_file());
+        let sshd = config.sshd.clone().or(found).unwrap_or_else(|| SSHD_PLACES[0].into());
+        Ok(Self { boot_id: crate::process::boot_id(), dir, config, topology, containment, bin_dir, sshd })
+    }
+
+    /// Declared cores to the kernel's CPUs, as the controller wants it.
+    fn core_map(&self, welcome: Option<&v1::Welcome>) -> Result<CoreMap> {
+        match welcome {
+            Some(welcome) if welcome.wrap_cores => {
+                CoreMap::wrap(&self.topology, welcome.declared_cores).map_err(NodeError::Cores)
+            }
+            _ => Ok(CoreMap::exact(&self.topology)),
+        }
+    }
+
+    fn wire_topology(&self) -> v1::Topology {
+        let cores = self.topology.cores.iter().map(|core| v1::Core {
+            package: core.package,
+            numa: core.numa,
+            l3: core.l3,
+            cpus: core.pus.clone(),
+        });
+        v1::Topology { cores: cores.collect(), memory_bytes: self.topology.memory_bytes }
+    }
+}
+
+/// Runs the agent until a SIGTERM or SIGINT. Attempts go on without it.
+///
+/// # Errors
+///
+/// [`NodeError`] if it cannot start: another agent holds the folder, the settings are wrong, or the topology cannot
+/// be read.
+pub fn run(dir: AgentDir) -> Result<()> {
+    let _lock = lock::Lock::take(&dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(NodeError::system("start the runtime"))?;
+    let node = Node::find(dir)?;
+    if let Err(error) = node.containment.shelter("agent") {
+        tracing::warn!(error = error.sentence(), "the agent stays in the group of whoever started it");
+    }
+    runtime.block_on(Agent::new(node)?.serve())
+}
+
+struct Agent {
+    registry: Registry,
+    events: mpsc::Receiver<supervisors::Event>,
+    link_events: mpsc::Receiver<LinkEvent>,
+    status: mpsc::Receiver<status::Question>,
+    /// Where messages to the controller go while there is a session.
+    outbox: Option<mpsc::Sender<FromNode>>,
+    controller: Option<String>,
+    address: Option<String>,
+    heartbeat: Option<tokio::time::Interval>,
+    sequence: u64,
+}
+
+impl Agent {
+    fn new(node: Node) -> Result<Self> {
+        // Everything that tasks of the runtime need is made in `serve`; channels may be made here.
+        let (events_to, events) = mpsc::channel(EVENTS_MAX);
+        let (links_to, link_events) = mpsc::channel(64);
+        let (questions_to, status) = mpsc::channel(16);
+        let registry = Registry::new(node, events_to, links_to, questions_to)?;
+        Ok(Self {
+            registry,
+            events,
+            link_events,
+            status,
+            outbox: None,
+            controller: None,
+            address: None,
+            heartbeat: None,
+            sequence: 0,
+        })
+    }
+
+    async fn serve(mut self) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::system("await SIGTERM"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(NodeError::system("await SIGINT"))?;
+        self.registry.begin().await?;
+        crate::daemon::say_ready();
+        tracing::info!(node = self.registry.node.config.node, version = VERSION, "the agent serves");
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                Some(event) = self.events.recv() => {
+                    if let Some(report) = self.registry.on_supervisor(event) {
+                        self.report(report);
+                    }
+                }
+                Some(event) = self.link_events.recv() => self.on_link(event),
+                Some(question) = self.status.recv() => self.answer(question),
+                () = tick(&mut self.heartbeat) => {
+                    self.sequence += 1;
+                    crate::daemon::limit_log(&self.registry.node.dir);
+                    let beat = v1::Heartbeat { sequence: self.sequence };
+                    self.send(from_node::Body::Heartbeat(beat));
+                }
+            }
+        }
+        tracing::info!("the agent ends; attempts go on");
+        Ok(())
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { outbox, controller, local_address } => {
+                tracing::info!(controller, "connected");
+                self.outbox = Some(outbox);
+                self.controller = Some(controller);
+                let address = self.registry.node.config.address.clone();
+                self.address = Some(address.unwrap_or(local_address));
+                self.registry.address = self.address.clone().unwrap_or_default();
+                let hello = self.hello();
+                self.send(from_node::Body::Hello(hello));
+            }
+            LinkEvent::Heard(message) => self.on_controller(*message),
+            LinkEvent::Down { reason } => {
+                tracing::warn!(reason, "no session with the controller");
+                self.outbox = None;
+                self.controller = None;
+                self.heartbeat = None;
+            }
+        }
+    }
+
+    fn on_controller(&mut self, message: ToNode) {
+        let report = match message.body {
+            Some(to_node::Body::Welcome(welcome)) => {
+                let interval = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms.max(1)));
+                let mut heartbeat = tokio::time::interval(interval);
+                heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+                self.heartbeat = Some(heartbeat);
+                self.registry.welcome = Some(welcome);
+                None
+            }
+            Some(to_node::Body::Prepare(prepare)) => self.registry.prepare(prepare),
+            Some(to_node::Body::Go(go)) => self.registry.go(go),
+            Some(to_node::Body::Stop(stop)) => self.registry.stop(stop),
+            Some(to_node::Body::Forget(forget)) => {
+                self.registry.forget(&forget.key.unwrap_or_default());
+                None
+            }
+            None => {
+                tracing::warn!("the controller sent a message that this version does not know");
+                None
+            }
+        };
+        if let Some(report) = report {
+            self.report(report);
+        }
+    }
+
+    fn hello(&self) -> v1::Hello {
+        let node = &self.registry.node;
+        v1::Hello {
+            protocol_version: muster_wire::PROTOCOL_VERSION,
+            node: node.config.node.clone(),
+            boot_id: node.boot_id.clone(),
+            agent_version: VERSION.to_owned(),
+            topology: Some(node.wire_topology()),
+            held: self.registry.held(),
+            address: self.address.clone().unwrap_or_default(),
+            containment: node.containment.kind() as i32,
+        }
+    }
+
+    fn report(&mut self, report: v1::InstanceReport) {
+        self.send(from_node::Body::Report(report));
+    }
+
+    /// Says something if there is a session; whatever matters is said again in the next hello.
+    fn send(&mut self, body: from_node::Body) {
+        let Some(outbox) = &self.outbox else { return };
+        if outbox.try_send(FromNode { body: Some(body) }).is_err() {
+            // The end of the outbox ends the stream, and the link is made anew.
+            self.outbox = None;
+            self.heartbeat = None;
+        }
+    }
+
+    fn answer(&self, question: status::Question) {
+        let node = &self.registry.node;
+        let _ = question.answer.send(status::Status {
+            holder: lock::Holder::own(),
+            node: node.config.node.clone(),
+            version: VERSION.to_owned(),
+            controller: self.controller.clone(),
+            containment: node.containment.kind().as_str_name().to_owned(),
+            attempts: self.registry.held(),
+        });
+    }
+}
+
+async fn tick(heartbeat: &mut Option<tokio::time::Interval>) {
+    match heartbeat {
+        Some(heartbeat) => {
+            heartbeat.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,333 @@
+//! The attempts that this node holds.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::fs::DirBuilderExt;
+
+use muster_wire::v1::instance_report::Phase;
+use muster_wire::v1::{self, AttemptKey, InstanceReport, ToNode, to_node};
+use tokio::sync::mpsc;
+
+use super::Node;
+use super::link::{Link, LinkEvent};
+use super::status::{self, Question};
+use super::supervisors::{self, Event, Idle};
+use crate::attempt::{Assignment, AttemptDir, AttemptState, parse_key};
+use crate::error::{NodeError, Result};
+use crate::process::{ProcessId, now_us};
+
+/// The most attempts that a node holds, those that the controller has not yet told to forget included.
+const HELD_MAX: usize = 4096;
+
+/// How many supervisors wait for an attempt.
+const IDLE_SUPERVISORS: usize = 2;
+
+/// Job, task, attempt.
+type Key = (u64, u32, u32);
+
+/// One attempt.
+#[derive(Debug)]
+struct Held {
+    dir: AttemptDir,
+    report: InstanceReport,
+    /// `None` once nobody is there who could obey.
+    supervisor: Option<mpsc::Sender<ToNode>>,
+}
+
+impl Held {
+    fn is_gone(&self) -> bool {
+        matches!(self.report.phase, Some(Phase::Gone(_)))
+    }
+}
+
+/// All of them.
+pub(super) struct Registry {
+    pub node: Node,
+    /// What the controller said about this node.
+    pub welcome: Option<v1::Welcome>,
+    /// This node's own address, once it is known.
+    pub address: String,
+    held: BTreeMap<Key, Held>,
+    idle: VecDeque<Idle>,
+    events: mpsc::Sender<Event>,
+    /// Until the agent serves.
+    start: Option<(Link, mpsc::Sender<LinkEvent>, mpsc::Sender<Question>)>,
+}
+
+impl Registry {
+    pub fn new(
+        node: Node,
+        events: mpsc::Sender<Event>,
+        links: mpsc::Sender<LinkEvent>,
+        questions: mpsc::Sender<Question>,
+    ) -> Result<Self> {
+        let link = Link::new(&node.dir, &node.config)?;
+        Ok(Self {
+            node,
+            welcome: None,
+            address: String::new(),
+            held: BTreeMap::new(),
+            idle: VecDeque::new(),
+            events,
+            start: Some((link, links, questions)),
+        })
+    }
+
+    /// Finds the attempts of an earlier agent, and then, not before, speaks with the controller.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`] if the agent's folder cannot be used, or no supervisor can be started.
+    pub async fn begin(&mut self) -> Result<()> {
+        self.find_attempts()?;
+        self.refill()?;
+        if let Some((link, links, questions)) = self.start.take() {
+            status::serve(&self.node.dir, questions)?;
+            tokio::spawn(link.keep(links));
+        }
+        Ok(())
+    }
+
+    fn find_attempts(&mut self) -> Result<()> {
+        let folder = self.node.dir.attempts();
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(NodeError::file("create the folder", &folder))?;
+        let entries = std::fs::read_dir(&folder).map_err(NodeError::file("list", &folder))?;
+        for entry in entries.flatten() {
+            match entry.file_name().to_str().and_then(parse_key) {
+                Some(key) => self.find(key, AttemptDir::at(entry.path())),
+                None => {
+                    tracing::warn!(path = %entry.path().display(), "no attempt's folder; it is left alone")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, key: AttemptKey, dir: AttemptDir) {
+        let state = dir.load().unwrap_or_else(|error| {
+            tracing::warn!(attempt = %key, error = error.sentence(), "an attempt without a state");
+            self.unknown_state(key, 0)
+        });
+        let mut held = Held { dir: dir.clone(), report: state.report.clone(), supervisor: None };
+        let same_boot = state.boot_id == self.node.boot_id;
+        if !held.is_gone() {
+            if same_boot && state.supervisor.watch().is_some() {
+                held.supervisor = Some(supervisors::adopt(dir, &state, self.events.clone()));
+            } else {
+                let boot_id = self.node.boot_id.clone();
+                tokio::spawn(supervisors::clear_up(dir, state, boot_id, self.events.clone()));
+            }
+        }
+        self.held.insert(order(&key), held);
+    }
+
+    fn unknown_state(&self, key: AttemptKey, instance: u32) -> AttemptState {
+        AttemptState {
+            boot_id: self.node.boot_id.clone(),
+            supervisor: ProcessId { pid: 0, start_ticks: 0 },
+            containment: self.node.containment.clone(),
+            run: self.run_folder(&key),
+            report: InstanceReport {
+                key: Some(key),
+                instance,
+                phase: Some(Phase::Preparing(v1::Preparing {})),
+            },
+        }
+    }
+
+    fn run_folder(&self, key: &AttemptKey) -> std::path::PathBuf {
+        self.node.config.run_dir.join("attempts").join(key.to_string())
+    }
+
+    fn refill(&mut self) -> Result<()> {
+        while self.idle.len() < IDLE_SUPERVISORS {
+            self.idle.push_back(Idle::start(self.node.containment.shelter_entrance("supervisors"))?);
+        }
+        Ok(())
+    }
+
+    /// Every attempt in its present phase.
+    pub fn held(&self) -> Vec<InstanceReport> {
+        self.held.values().map(|held| held.report.clone()).collect()
+    }
+
+    /// Prepares an attempt; a known one is only reported again.
+    pub fn prepare(&mut self, prepare: v1::Prepare) -> Option<InstanceReport> {
+        let key = prepare.key?;
+        if let Some(held) = self.held.get(&order(&key)) {
+            return Some(held.report.clone());
+        }
+        let dir = AttemptDir::new(&self.node.dir.attempts(), &key);
+        let mut state = self.unknown_state(key, prepare.instance);
+        match self.hand_over(&dir, &mut state, prepare) {
+            Ok(supervisor) => {
+                let report = state.report;
+                let held = Held { dir, report: report.clone(), supervisor: Some(supervisor) };
+                self.held.insert(order(&key), held);
+                Some(report)
+            }
+            Err(error) => Some(self.refuse(dir, state, &error)),
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        dir: &AttemptDir,
+        state: &mut AttemptState,
+        prepare: v1::Prepare,
+    ) -> Result<mpsc::Sender<ToNode>> {
+        if self.held.len() >= HELD_MAX {
+            return Err(NodeError::TooManyAttempts { limit: HELD_MAX });
+        }
+        if self.address.is_empty() {
+            return Err(NodeError::NoAddress);
+        }
+        let map = self.node.core_map(self.welcome.as_ref())?;
+        let member = prepare.members.get(prepare.instance as usize);
+        let member = member.ok_or(NodeError::Incomplete { part: "own member" })?;
+        let cores = member.cores.iter().map(|core| map.cpus_of(*core).map(<[u32]>::to_vec));
+        let cores = cores.collect::<std::result::Result<Vec<_>, _>>().map_err(NodeError::Cores)?;
+        let assignment = Assignment {
+            node: self.node.config.node.clone(),
+            address: self.address.clone(),
+            private: dir.path().to_owned(),
+            run: state.run.clone(),
+            bin_dir: self.node.bin_dir.clone(),
+            sshd: self.node.sshd.clone(),
+            containment: self.node.containment.clone(),
+            cores,
+            cores_wrap: map.wraps(),
+        };
+        let idle = match self.idle.pop_front() {
+            Some(idle) => idle,
+            None => Idle::start(self.node.containment.shelter_entrance("supervisors"))?,
+        };
+        let _ = self.events.try_send(Event::Refill);
+        // On the disk before the supervisor knows of it: an agent that starts now finds it.
+        state.supervisor = idle.process;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(dir.path())
+            .map_err(NodeError::file("create the folder", dir.path()))?;
+        dir.save(state)?;
+        idle.assign(&assignment, prepare, self.events.clone())
+    }
+
+    /// An attempt that never began is kept like one that has ended.
+    fn refuse(&mut self, dir: AttemptDir, mut state: AttemptState, error: &NodeError) -> InstanceReport {
+        let failed = v1::PrepareFailed { reason: error.sentence(), node_at_fault: error.node_at_fault() };
+        state.report.phase = Some(Phase::Gone(v1::Gone {
+            how: Some(v1::gone::How::PrepareFailed(failed)),
+            usage: None,
+            started_at_us: 0,
+            ended_at_us: now_us(),
+        }));
+        let _ = std::fs::create_dir(dir.path());
+        if let Err(error) = dir.save(&state) {
+            tracing::error!(error = error.sentence(), "a refusal cannot be written down");
+        }
+        let key = order(&state.report.key.unwrap_or_default());
+        let report = state.report.clone();
+        self.held.insert(key, Held { dir, report: state.report, supervisor: None });
+        report
+    }
+
+    /// Lets a prepared attempt run.
+    pub fn go(&mut self, go: v1::Go) -> Option<InstanceReport> {
+        let key = go.key?;
+        let Some(held) = self.held.get(&order(&key)) else {
+            // Nothing of it is here; saying so is better than a gang that waits for this instance.
+            let reason = "this node does not hold the attempt that it was told to start";
+            let broken = v1::Broken { reason: reason.to_owned() };
+            return Some(absent(key, v1::gone::How::Broken(broken)));
+        };
+        match held.report.phase {
+            Some(Phase::Running(_) | Phase::Gone(_)) => Some(held.report.clone()),
+            _ => {
+                Self::pass_on(held, to_node::Body::Go(go));
+                None
+            }
+        }
+    }
+
+    /// Ends an attempt.
+    pub fn stop(&mut self, stop: v1::Stop) -> Option<InstanceReport> {
+        let key = stop.key?;
+        let Some(held) = self.held.get(&order(&key)) else {
+            return Some(absent(key, v1::gone::How::Stopped(v1::Stopped {})));
+        };
+        if held.is_gone() {
+            return Some(held.report.clone());
+        }
+        tracing::info!(attempt = %key, reason = stop.reason, "stop");
+        Self::pass_on(held, to_node::Body::Stop(stop));
+        None
+    }
+
+    fn pass_on(held: &Held, body: to_node::Body) {
+        // Without a supervisor the attempt is being cleared up; a supervisor that takes nothing is found dead by
+        // its connection.
+        if let Some(supervisor) = &held.supervisor
+            && supervisor.try_send(ToNode { body: Some(body) }).is_err()
+        {
+            tracing::warn!(report = ?held.report.key, "a supervisor does not take its messages");
+        }
+    }
+
+    /// Drops the record of an attempt that is gone.
+    pub fn forget(&mut self, key: &AttemptKey) {
+        let order = order(key);
+        match self.held.get(&order) {
+            Some(held) if held.is_gone() => {
+                if let Err(error) = std::fs::remove_dir_all(held.dir.path()) {
+                    tracing::warn!(attempt = %key, %error, "an attempt's folder cannot be removed");
+                }
+                self.held.remove(&order);
+            }
+            Some(_) => tracing::warn!(attempt = %key, "told to forget an attempt that is not gone"),
+            None => {}
+        }
+    }
+
+    /// What a supervisor said; the answer is for the controller.
+    pub fn on_supervisor(&mut self, event: Event) -> Option<InstanceReport> {
+        match event {
+            Event::Report(report) => {
+                let held = self.held.get_mut(&order(&report.key?))?;
+                // Nothing comes after gone, and a report that says nothing new needs no message.
+                if held.is_gone() || held.report == report {
+                    return None;
+                }
+                held.report = report.clone();
+                Some(report)
+            }
+            Event::Closed(key) => {
+                let held = self.held.get_mut(&order(&key))?;
+                held.supervisor = None;
+                if !held.is_gone() {
+                    let (dir, instance) = (held.dir.clone(), held.report.instance);
+                    let state = dir.load().unwrap_or_else(|_| self.unknown_state(key, instance));
+                    let boot_id = self.node.boot_id.clone();
+                    tokio::spawn(supervisors::clear_up(dir, state, boot_id, self.events.clone()));
+                }
+                None
+            }
+            Event::Refill => {
+                if let Err(error) = self.refill() {
+                    tracing::error!(error = error.sentence(), "no supervisor is ready for the next attempt");
+                }
+                None
+            }
+        }
+    }
+}
+
+fn order(key: &AttemptKey) -> Key {
+    (key.job, key.task, key.attempt)
+}
+
+/// The report about an attempt that this node does not hold.
+fn absent(key: AttemptKey, how: v1::gone::How) -> InstanceReport {
+    let gone = v1::Gone { how: Some(how), usage: None, started_at_us: 0, ended_at_us: now_us() };
+    InstanceReport { key: Some(key), instance: 0, phase: Some(Phase::Gone(gone)) }
+}

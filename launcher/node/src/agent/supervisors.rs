@@ -1,0 +1,227 @@
+//! Starting supervisors, talking with them, and clearing up after those that were killed.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use muster_wire::v1::instance_report::Phase;
+use muster_wire::v1::{self, InstanceReport, ToNode};
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::attempt::{Assignment, AttemptDir, AttemptState};
+use crate::error::{NodeError, Result};
+use crate::frame;
+use crate::process::{ProcessId, now_us};
+
+/// How many messages to one supervisor may wait.
+const OUTBOX_MAX: usize = 32;
+
+/// How long a supervisor that lives may take to open its socket. It does so within milliseconds of its assignment.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a supervisor that has closed its connection may take to end.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// The pause between two tries to reach a supervisor that starts.
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+/// What the agent hears.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A report of a supervisor, or of the clearing up after one.
+    Report(InstanceReport),
+    /// The supervisor has closed its connection.
+    Closed(v1::AttemptKey),
+    /// A supervisor was taken from the idle ones.
+    Refill,
+}
+
+/// A supervisor without an attempt. That it already runs takes its start out of the way of a task.
+#[derive(Debug)]
+pub(super) struct Idle {
+    pub process: ProcessId,
+    socket: UnixStream,
+}
+
+impl Idle {
+    /// Starts one, in a session of its own and outside the agent's group, so that nothing that ends the agent
+    /// reaches it.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::System`] if the process cannot be made.
+    pub fn start(shelter: Option<PathBuf>) -> Result<Self> {
+        let action = "start a supervisor";
+        let program = std::env::current_exe().map_err(NodeError::system(action))?;
+        let (near, far) = std::os::unix::net::UnixStream::pair().map_err(NodeError::system(action))?;
+        let mut command = Command::new(program);
+        command
+            .arg("supervise")
+            .stdin(Stdio::from(OwnedFd::from(far)))
+            .stdout(Stdio::null())
+            .current_dir("/");
+        if let Some(entrance) = shelter {
+            command.arg("--shelter").arg(entrance);
+        }
+        // SAFETY: setsid(2) is safe between fork and exec.
+        unsafe {
+            command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into));
+        }
+        // The runtime waits for children that nobody holds any more.
+        let child = command.spawn().map_err(NodeError::system(action))?;
+        let pid = child.id().map_or(0, u32::cast_signed);
+        let process = ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 });
+        near.set_nonblocking(true).map_err(NodeError::system(action))?;
+        Ok(Self { process, socket: UnixStream::from_std(near).map_err(NodeError::system(action))? })
+    }
+
+    /// Gives it an attempt. Whatever goes wrong from here on is told as events.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Frame`] if the assignment cannot be written down.
+    pub fn assign(
+        mut self,
+        assignment: &Assignment,
+        prepare: v1::Prepare,
+        events: mpsc::Sender<Event>,
+    ) -> Result<mpsc::Sender<ToNode>> {
+        let assignment = serde_json::to_vec(assignment).map_err(|error| NodeError::Frame(Box::new(error)))?;
+        let key = prepare.key.unwrap_or_default();
+        let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
+        tokio::spawn(async move {
+            let handed = async {
+                frame::write_bytes(&mut self.socket, &assignment).await?;
+                frame::write(&mut self.socket, &prepare).await
+            };
+            match handed.await {
+                Ok(()) => relay(self.socket, messages, &events).await,
+                Err(error) => tracing::warn!(attempt = %key, %error, "a supervisor did not take its attempt"),
+            }
+            let _ = events.send(Event::Closed(key)).await;
+        });
+        Ok(outbox)
+    }
+}
+
+/// Connects with the supervisor of an attempt that was found on the disk.
+pub(super) fn adopt(
+    dir: AttemptDir,
+    state: &AttemptState,
+    events: mpsc::Sender<Event>,
+) -> mpsc::Sender<ToNode> {
+    let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
+    let (key, process) = (state.report.key.unwrap_or_default(), state.supervisor);
+    tokio::spawn(async move {
+        let until = Instant::now() + OPEN_WITHIN;
+        let socket = loop {
+            match UnixStream::connect(dir.control()).await {
+                Ok(socket) => break Some(socket),
+                // A supervisor that was just given its attempt opens its socket soon; nobody tells when.
+                Err(_) if process.watch().is_some() && Instant::now() < until => {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                Err(error) => {
+                    tracing::warn!(attempt = %key, %error, "the supervisor of an attempt cannot be reached");
+                    break None;
+                }
+            }
+        };
+        if let Some(socket) = socket {
+            tracing::info!(attempt = %key, "adopted");
+            relay(socket, messages, &events).await;
+        }
+        let _ = events.send(Event::Closed(key)).await;
+    });
+    outbox
+}
+
+/// Carries messages to a supervisor and reports from it, until it closes.
+async fn relay(mut socket: UnixStream, mut messages: mpsc::Receiver<ToNode>, events: &mpsc::Sender<Event>) {
+    let (mut from, mut to) = socket.split();
+    let hear = async {
+        while let Ok(Some(report)) = frame::read::<InstanceReport>(&mut from).await {
+            if events.send(Event::Report(report)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let tell = async {
+        while let Some(message) = messages.recv().await {
+            if frame::write(&mut to, &message).await.is_err() {
+                break;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = hear => {}
+        () = tell => {}
+    }
+}
+
+/// After a supervisor has closed: if it did not bring its attempt to the end, this does. The report that is sent is
+/// always a gone.
+pub(super) async fn clear_up(
+    dir: AttemptDir,
+    last: AttemptState,
+    boot_id: String,
+    events: mpsc::Sender<Event>,
+) {
+    await_end(last.supervisor).await;
+    // The supervisor wrote until its end, so the disk knows more than the agent.
+    let mut state = dir.load().unwrap_or(last);
+    if !matches!(state.report.phase, Some(Phase::Gone(_))) {
+        let gone = sweep(&state, &boot_id).await;
+        state.report.phase = Some(Phase::Gone(gone));
+        if let Err(error) = dir.save(&state) {
+            tracing::error!(error = error.sentence(), "the end of an attempt cannot be written");
+        }
+    }
+    let _ = events.send(Event::Report(state.report)).await;
+}
+
+/// Waits until the supervisor's process has ended, and ends it if it does not.
+async fn await_end(process: ProcessId) {
+    let Some(handle) = process.watch() else { return };
+    // SAFETY: an owned descriptor stays open and the same for as long as it is registered.
+    let Ok(handle) = (unsafe { AsyncFd::register(handle) }) else { return };
+    if tokio::time::timeout(END_WITHIN, handle.readable()).await.is_err() {
+        tracing::warn!(pid = process.pid, "a supervisor without a connection is killed");
+        let _ = process.signal(nix::sys::signal::Signal::SIGKILL);
+        let _ = handle.readable().await;
+    }
+}
+
+/// Ends what a supervisor has left behind.
+async fn sweep(state: &AttemptState, boot_id: &str) -> v1::Gone {
+    let key = state.report.key.unwrap_or_default();
+    let same_boot = state.boot_id == boot_id;
+    tracing::warn!(attempt = %key, same_boot, "an attempt without its supervisor is cleared up");
+    let group = state.group();
+    if let Err(error) = group.end().await {
+        tracing::error!(attempt = %key, error = error.sentence(), "the end of the attempt cannot be awaited");
+    }
+    let usage = group.usage();
+    group.remove().await;
+    let _ = std::fs::remove_dir_all(&state.run);
+    let started_at_us = match &state.report.phase {
+        Some(Phase::Running(running)) => running.started_at_us,
+        _ => 0,
+    };
+    let reason = match same_boot {
+        true => "the supervisor of this attempt was killed",
+        false => "the node was restarted while it held this attempt",
+    };
+    v1::Gone {
+        how: Some(v1::gone::How::Broken(v1::Broken { reason: reason.to_owned() })),
+        usage: Some(usage),
+        started_at_us,
+        ended_at_us: now_us(),
+    }
+}

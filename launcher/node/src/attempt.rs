@@ -1,0 +1,184 @@
+//! What agent and supervisor share about one attempt: what the supervisor is told, and what lies on the disk.
+
+use std::path::{Path, PathBuf};
+
+use muster_wire::v1::{AttemptKey, InstanceReport};
+use serde::{Deserialize, Serialize};
+
+use crate::containment::{Containment, Group};
+use crate::error::{NodeError, Result};
+use crate::process::ProcessId;
+
+/// What an agent tells a supervisor before the controller's prepare: everything that the node knows and the
+/// controller does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The node's name.
+    pub node: String,
+    /// The address at which other nodes reach this one.
+    pub address: String,
+    /// The attempt's folder that only the agent's user may enter.
+    pub private: PathBuf,
+    /// The attempt's folder that belongs to its user.
+    pub run: PathBuf,
+    /// The folder with `muster-rsh` and `muster-rank`.
+    pub bin_dir: PathBuf,
+    /// The OpenSSH server program, or where it was looked for.
+    pub sshd: PathBuf,
+    /// How to hold the processes together.
+    pub containment: Containment,
+    /// The kernel's CPU numbers behind each core of this instance, in the order of the allocation.
+    pub cores: Vec<Vec<u32>>,
+    /// Whether several cores of the node share a CPU, so that ranks must yield while they wait.
+    pub cores_wrap: bool,
+}
+
+impl Assignment {
+    /// All CPUs of the instance, ascending.
+    pub fn cpus(&self) -> Vec<u32> {
+        let mut cpus: Vec<u32> = self.cores.iter().flatten().copied().collect();
+        cpus.sort_unstable();
+        cpus.dedup();
+        cpus
+    }
+}
+
+/// The files in an attempt's private folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptDir(PathBuf);
+
+/// `state.json`: what an agent that starts must know about an attempt that it finds.
+///
+/// It is replaced as a whole by a rename, so that a reader sees one phase or the next. It is not forced to the disk:
+/// what can be lost by that is lost with the node's power, and then the boot id tells that nothing runs any more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptState {
+    /// The boot of the node in which the attempt was prepared.
+    pub boot_id: String,
+    /// The process that holds the attempt.
+    pub supervisor: ProcessId,
+    /// How its processes are held together.
+    pub containment: Containment,
+    /// The folder that belongs to the user.
+    pub run: PathBuf,
+    /// The present phase.
+    pub report: InstanceReport,
+}
+
+impl AttemptState {
+    /// The attempt's containment.
+    pub fn group(&self) -> Group {
+        let name = self.report.key.unwrap_or_default().to_string();
+        self.containment.group(&name, self.run.clone())
+    }
+}
+
+impl AttemptDir {
+    /// The folder of an attempt below the agent's `attempts`.
+    pub fn new(attempts: &Path, key: &AttemptKey) -> Self {
+        Self(attempts.join(key.to_string()))
+    }
+
+    /// A folder that was found.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The socket at which the supervisor listens for an agent.
+    pub fn control(&self) -> PathBuf {
+        self.0.join("control.sock")
+    }
+
+    /// What the supervisor logs.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("supervisor.log")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.join("state.json")
+    }
+
+    /// The attempt's state.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] or [`NodeError::Malformed`] if it cannot be read.
+    pub fn load(&self) -> Result<AttemptState> {
+        let path = self.state();
+        let text = std::fs::read(&path).map_err(NodeError::file("read", &path))?;
+        serde_json::from_slice(&text).map_err(|source| NodeError::Malformed {
+            kind: "attempt's state",
+            path,
+            source,
+        })
+    }
+
+    /// Replaces the attempt's state.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if it cannot be written.
+    pub fn save(&self, state: &AttemptState) -> Result<()> {
+        let (path, new) = (self.state(), self.0.join("state.json.new"));
+        let text = serde_json::to_vec(state).map_err(|source| NodeError::Malformed {
+            kind: "attempt's state",
+            path: path.clone(),
+            source,
+        })?;
+        std::fs::write(&new, text).map_err(NodeError::file("write", &new))?;
+        std::fs::rename(&new, &path).map_err(NodeError::file("replace", &path))
+    }
+}
+
+/// The key in a folder's name, `JOB_TASK.ATTEMPT`.
+pub fn parse_key(name: &str) -> Option<AttemptKey> {
+    let (job, rest) = name.split_once('_')?;
+    let (task, attempt) = rest.split_once('.')?;
+    Some(AttemptKey { job: job.parse().ok()?, task: task.parse().ok()?, attempt: attempt.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_wire::v1;
+
+    #[test]
+    fn a_key_is_read_back_from_its_name() {
+        let key = AttemptKey { job: 12, task: 3, attempt: 1 };
+        assert_eq!(parse_key(&key.to_string()), Some(key));
+        assert_eq!(parse_key("lost+found"), None);
+    }
+
+    #[test]
+    fn a_state_survives_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = AttemptKey { job: 12, task: 3, attempt: 1 };
+        let dir = AttemptDir::new(folder.path(), &key);
+        std::fs::create_dir(dir.path()).unwrap();
+        let exited = v1::Exited { code: 7, signal: 0, out_of_memory: true };
+        let gone = v1::Gone {
+            how: Some(v1::gone::How::Exited(exited)),
+            usage: Some(v1::Usage { cpu_time_us: 1, memory_peak_bytes: 2 }),
+            started_at_us: 3,
+            ended_at_us: 4,
+        };
+        let state = AttemptState {
+            boot_id: "b".into(),
+            supervisor: ProcessId { pid: 1, start_ticks: 2 },
+            containment: Containment::Subreaper,
+            run: "/run/muster/attempts/12_3.1".into(),
+            report: InstanceReport {
+                key: Some(key),
+                instance: 2,
+                phase: Some(v1::instance_report::Phase::Gone(gone)),
+            },
+        };
+        dir.save(&state).unwrap();
+        assert_eq!(dir.load().unwrap(), state);
+    }
+}

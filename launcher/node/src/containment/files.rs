@@ -1,0 +1,67 @@
+//! The small files of a cgroup.
+
+use std::path::Path;
+
+use crate::error::{NodeError, Result};
+
+/// Writes a setting.
+pub(super) fn set(folder: &Path, file: &str, value: &str) -> Result<()> {
+    let path = folder.join(file);
+    // Opened without O_CREAT: a cgroup file that is missing must not be attempted to be made.
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, value.as_bytes()));
+    written.map_err(NodeError::file("write", path))
+}
+
+/// Reads a whole file; empty if it cannot be read.
+pub(super) fn get(folder: &Path, file: &str) -> String {
+    std::fs::read_to_string(folder.join(file)).unwrap_or_default()
+}
+
+/// The number after a key in a file of `key number` lines.
+pub(super) fn number_of(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// Makes a folder that may exist already.
+pub(super) fn make(folder: &Path) -> Result<()> {
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map_err(NodeError::file("create the cgroup", folder)),
+    }
+}
+
+/// Removes a group and the groups below it: whether nothing is left.
+pub(super) fn remove(folder: &Path) -> bool {
+    for below in below(folder) {
+        remove(&below);
+    }
+    match std::fs::remove_dir(folder) {
+        Ok(()) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+/// The groups directly below a group.
+pub(super) fn below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_whole() {
+        let text = "oom 3\noom_kill 2\noom_kill_disable 0\n";
+        assert_eq!(number_of(text, "oom_kill"), Some(2));
+        assert_eq!(number_of(text, "oom"), Some(3));
+        assert_eq!(number_of(text, "low"), None);
+    }
+}

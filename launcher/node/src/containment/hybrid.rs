@@ -1,0 +1,122 @@
+//! Limits in v1 controllers, the kill in the cgroup2 mount (Documentation/admin-guide/cgroup-v1 of the kernel).
+
+use std::path::{Path, PathBuf};
+
+use muster_wire::v1;
+use serde::{Deserialize, Serialize};
+
+use super::Limits;
+use super::files::{get, make, number_of, remove, set};
+use super::v2;
+use crate::error::Result;
+
+/// The parent groups of all attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trees {
+    pub(super) kill: v2::Tree,
+    /// Controllers and the parent group in each one's mount.
+    limits: Vec<(String, PathBuf)>,
+}
+
+impl Trees {
+    /// Makes the parent groups. A controller that cannot be used is left out.
+    pub(super) fn establish(kill: v2::Tree, mounts: &[(String, PathBuf)], parent: &str) -> Self {
+        let mut limits = Vec::new();
+        for (controller, mount) in mounts {
+            let folder = mount.join(parent);
+            let made = make(&folder).and_then(|()| match controller.as_str() {
+                "cpuset" => inherit_cpuset(mount, &folder),
+                _ => Ok(()),
+            });
+            match made {
+                Ok(()) => limits.push((controller.clone(), folder)),
+                Err(error) => {
+                    tracing::warn!(
+                        controller,
+                        error = error.sentence(),
+                        "a cgroup controller cannot be used"
+                    );
+                }
+            }
+        }
+        Self { kill, limits }
+    }
+
+    pub(super) fn group(&self, name: &str) -> Group {
+        let limits = self.limits.iter().map(|(controller, parent)| (controller.clone(), parent.join(name)));
+        Group { kill: self.kill.group(name), limits: limits.collect() }
+    }
+}
+
+/// A new v1 cpuset has no CPU and no memory node, and takes no process until it has both.
+fn inherit_cpuset(from: &Path, to: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        set(to, file, get(from, file).trim())?;
+    }
+    Ok(())
+}
+
+/// The groups of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    pub(super) kill: v2::Group,
+    limits: Vec<(String, PathBuf)>,
+}
+
+impl Group {
+    pub(super) fn create(&self, limits: &Limits) -> Result<()> {
+        self.kill.create(&Limits::default())?;
+        for (controller, folder) in &self.limits {
+            make(folder)?;
+            match controller.as_str() {
+                "cpuset" => {
+                    if let Some(parent) = folder.parent() {
+                        inherit_cpuset(parent, folder)?;
+                    }
+                    if !limits.cpus.is_empty() {
+                        set(folder, "cpuset.cpus", &muster_topo::format_list(&limits.cpus))?;
+                    }
+                }
+                "memory" if limits.memory_bytes > 0 => {
+                    let bytes = limits.memory_bytes.to_string();
+                    set(folder, "memory.limit_in_bytes", &bytes)?;
+                    // Memory was promised, not swap space; kernels that do not account for swap lack the file.
+                    let _ = set(folder, "memory.memsw.limit_in_bytes", &bytes);
+                }
+                "pids" => set(folder, "pids.max", &v2::pids_max().to_string())?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The group for the kill comes first: from then on nothing of the process can be missed.
+    pub(super) fn entrances(&self) -> Vec<PathBuf> {
+        let limits = self.limits.iter().map(|(_, folder)| folder.join("cgroup.procs"));
+        std::iter::once(self.kill.procs()).chain(limits).collect()
+    }
+
+    fn folder(&self, controller: &str) -> Option<&Path> {
+        self.limits.iter().find(|(name, _)| name == controller).map(|(_, folder)| folder.as_path())
+    }
+
+    pub(super) fn usage(&self) -> v1::Usage {
+        let memory = self.folder("memory").map(|folder| get(folder, "memory.max_usage_in_bytes"));
+        let nanoseconds = self.folder("cpuacct").map(|folder| get(folder, "cpuacct.usage"));
+        let number = |text: Option<String>| text.and_then(|text| text.trim().parse::<u64>().ok());
+        let cpu_time_us =
+            number(nanoseconds).map_or_else(|| self.kill.usage().cpu_time_us, |time_ns| time_ns / 1000);
+        v1::Usage { cpu_time_us, memory_peak_bytes: number(memory).unwrap_or(0) }
+    }
+
+    pub(super) fn out_of_memory(&self) -> bool {
+        self.folder("memory")
+            .is_some_and(|folder| number_of(&get(folder, "memory.oom_control"), "oom_kill").unwrap_or(0) > 0)
+    }
+
+    /// The kill's group goes last: while it stands, an agent that starts again knows that something is left.
+    pub(super) fn remove(&self) -> bool {
+        let limits_gone = self.limits.iter().fold(true, |gone, (_, folder)| remove(folder) && gone);
+        limits_gone && self.kill.remove()
+    }
+}

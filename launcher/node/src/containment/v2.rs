@@ -1,0 +1,182 @@
+//! cgroup version 2 (Documentation/admin-guide/cgroup-v2.rst of the kernel).
+
+use std::path::{Path, PathBuf};
+
+use muster_wire::v1;
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::Limits;
+use super::files::{below, get, make, number_of, remove, set};
+use crate::error::Result;
+
+/// The controllers whose limits an attempt gets, where the kernel offers them.
+const CONTROLLERS: [&str; 3] = ["cpuset", "memory", "pids"];
+
+/// The group below the parent that takes processes which would stand in the way of controllers.
+const AGENT: &str = "agent";
+
+/// The parent group of all attempts in the cgroup2 mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    parent: PathBuf,
+    controllers: Vec<String>,
+}
+
+impl Tree {
+    /// Makes the parent group and passes the controllers on to it.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::NodeError::File`] if no group may be made. A controller that cannot be had is left out.
+    pub(super) fn establish(mount: &Path, parent: &str) -> Result<Self> {
+        let parent = mount.join(parent);
+        make(&parent)?;
+        let offered = get(mount, "cgroup.controllers");
+        let wanted = CONTROLLERS.iter().filter(|name| offered.split_whitespace().any(|one| one == **name));
+        let mut tree = Self { parent, controllers: Vec::new() };
+        for controller in wanted {
+            match tree.pass_on(mount, controller) {
+                Ok(()) => tree.controllers.push((*controller).to_owned()),
+                Err(error) => {
+                    tracing::warn!(
+                        controller,
+                        error = error.sentence(),
+                        "a cgroup controller cannot be used"
+                    );
+                }
+            }
+        }
+        // The try that decides whether this kind works at all.
+        let probe = tree.group(&format!("probe-{}", std::process::id()));
+        make(&probe.path)?;
+        probe.remove();
+        Ok(tree)
+    }
+
+    /// Lets the groups below the parent have a controller. A group that holds processes cannot pass controllers
+    /// on (the rule of no internal processes), so an agent that stands in the visible root moves out of the way.
+    fn pass_on(&self, mount: &Path, controller: &str) -> Result<()> {
+        let switch = format!("+{controller}");
+        if set(mount, "cgroup.subtree_control", &switch).is_err() {
+            self.shelter(AGENT)?;
+            set(mount, "cgroup.subtree_control", &switch)?;
+        }
+        set(&self.parent, "cgroup.subtree_control", &switch)
+    }
+
+    /// Whether any limit can be set.
+    pub(super) fn has_limits(&self) -> bool {
+        !self.controllers.is_empty()
+    }
+
+    /// Moves the calling process into a group of its own kind below the parent.
+    pub(super) fn shelter(&self, role: &str) -> Result<()> {
+        let folder = self.parent.join(role);
+        make(&folder)?;
+        set(&folder, "cgroup.procs", "0")
+    }
+
+    /// The entrance of such a group, if the group can be made.
+    pub(super) fn shelter_entrance(&self, role: &str) -> Option<PathBuf> {
+        let folder = self.parent.join(role);
+        make(&folder).ok().map(|()| folder.join("cgroup.procs"))
+    }
+
+    pub(super) fn group(&self, name: &str) -> Group {
+        Group { path: self.parent.join(name), controllers: self.controllers.clone() }
+    }
+}
+
+/// The group of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    path: PathBuf,
+    controllers: Vec<String>,
+}
+
+impl Group {
+    pub(super) fn create(&self, limits: &Limits) -> Result<()> {
+        make(&self.path)?;
+        let has = |name: &str| self.controllers.iter().any(|known| known == name);
+        if has("cpuset") && !limits.cpus.is_empty() {
+            set(&self.path, "cpuset.cpus", &muster_topo::format_list(&limits.cpus))?;
+        }
+        if has("pids") {
+            set(&self.path, "pids.max", &pids_max().to_string())?;
+        }
+        if has("memory") {
+            // One process that is killed for want of memory leaves an MPI program hanging; all go together.
+            set(&self.path, "memory.oom.group", "1")?;
+            if limits.memory_bytes > 0 {
+                set(&self.path, "memory.max", &limits.memory_bytes.to_string())?;
+                // Memory was promised, not swap space; kernels without swap lack the file.
+                let _ = set(&self.path, "memory.swap.max", "0");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn procs(&self) -> PathBuf {
+        self.path.join("cgroup.procs")
+    }
+
+    pub(super) fn events(&self) -> PathBuf {
+        self.path.join("cgroup.events")
+    }
+
+    pub(super) fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.exists() || number_of(&get(&self.path, "cgroup.events"), "populated") == Some(0)
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        signal_tree(&self.path, signal);
+    }
+
+    /// Kills everything inside, once. `cgroup.kill` exists since Linux 5.14; before, the group is frozen so that
+    /// nothing can fork away from the kill, which reaches frozen processes too.
+    pub(super) fn kill(&self) {
+        if set(&self.path, "cgroup.kill", "1").is_err() {
+            let _ = set(&self.path, "cgroup.freeze", "1");
+            self.signal(Signal::SIGKILL);
+        }
+    }
+
+    pub(super) fn usage(&self) -> v1::Usage {
+        let cpu_time_us = number_of(&get(&self.path, "cpu.stat"), "usage_usec").unwrap_or(0);
+        let memory_peak_bytes = get(&self.path, "memory.peak").trim().parse().unwrap_or(0);
+        v1::Usage { cpu_time_us, memory_peak_bytes }
+    }
+
+    pub(super) fn out_of_memory(&self) -> bool {
+        number_of(&get(&self.path, "memory.events"), "oom_kill").unwrap_or(0) > 0
+    }
+
+    pub(super) fn remove(&self) -> bool {
+        remove(&self.path)
+    }
+}
+
+/// Signals the processes of a group and of all groups below.
+fn signal_tree(folder: &Path, signal: Signal) {
+    for line in get(folder, "cgroup.procs").lines() {
+        if let Some(pid) = line.parse::<i32>().ok().filter(|pid| *pid > 0) {
+            // A process that has ended meanwhile needs no signal.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+        }
+    }
+    for folder in below(folder) {
+        signal_tree(&folder, signal);
+    }
+}
+
+/// How many processes and threads an attempt may have: half of what the node can have at all, so that a task that
+/// forks without end cannot lock the node's administrator out.
+pub(super) fn pids_max() -> u64 {
+    let all = get(Path::new("/proc/sys/kernel"), "pid_max").trim().parse().unwrap_or(32768u64);
+    all / 2
+}

@@ -1,0 +1,105 @@
+//! Naming processes so that a number that the kernel gives away again is not mistaken for the old one.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+/// A process: its number, and its start as field 22 of proc_pid_stat(5) tells it, in clock ticks since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The number.
+    pub pid: i32,
+    /// The start.
+    pub start_ticks: u64,
+}
+
+impl ProcessId {
+    /// The process with this number, if there is one at this moment.
+    pub fn of(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(Self { pid, start_ticks: start_ticks(&stat)? })
+    }
+
+    /// The calling process.
+    pub fn own() -> Self {
+        let pid = std::process::id().cast_signed();
+        Self::of(pid).unwrap_or(Self { pid, start_ticks: 0 })
+    }
+
+    /// A handle that becomes readable when the process ends; `None` if it has ended already.
+    pub fn watch(self) -> Option<OwnedFd> {
+        // SAFETY: pidfd_open(2) takes two integers and returns a new file descriptor or -1.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+        // SAFETY: the descriptor is new and nobody else owns it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // Asked after the handle was opened: if the start agrees now, the handle is the right process's.
+        (Self::of(self.pid) == Some(self)).then_some(fd)
+    }
+
+    /// Sends a signal to this process, and to no other that got its number.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` if it has ended; otherwise as kill(2).
+    pub fn signal(self, signal: nix::sys::signal::Signal) -> Result<(), Errno> {
+        let fd = self.watch().ok_or(Errno::ESRCH)?;
+        // SAFETY: pidfd_send_signal(2) with a null siginfo behaves as kill(2); the descriptor is open.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                fd.as_raw_fd(),
+                signal as i32,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        Errno::result(done).map(drop)
+    }
+}
+
+/// The start in a line of `/proc/PID/stat`. The command's name stands in parentheses and may hold blanks and
+/// parentheses itself, so the fields are counted from the last one.
+fn start_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    // The field after the parenthesis is number 3.
+    rest.split_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// What changes with every boot of the node: the kernel's boot id, and the start of process 1, because the hosts
+/// of a virtual cluster share a kernel and boot one by one.
+pub fn boot_id() -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let init = ProcessId::of(1).map_or(0, |init| init.start_ticks);
+    format!("{}-{init}", kernel.trim())
+}
+
+/// Microseconds since 1970.
+pub fn now_us() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_in_stat_may_hold_anything() {
+        let stat = "17 (a) b (c) S 1 17 17 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1";
+        assert_eq!(start_ticks(stat), Some(4711));
+    }
+
+    #[test]
+    fn a_process_is_watched_until_it_ends_and_then_no_more() {
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let id = ProcessId::of(child.id().cast_signed()).unwrap();
+        assert!(id.watch().is_some());
+        assert!(ProcessId { start_ticks: id.start_ticks + 1, ..id }.watch().is_none());
+        id.signal(nix::sys::signal::Signal::SIGKILL).unwrap();
+        child.wait().unwrap();
+        assert!(id.watch().is_none());
+        assert_eq!(id.signal(nix::sys::signal::Signal::SIGKILL), Err(Errno::ESRCH));
+    }
+}

@@ -1,0 +1,185 @@
+//! Watching over an attempt while it runs, and its end.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use muster_wire::v1::gone::How;
+use muster_wire::v1::{self, Gone};
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
+
+use super::events::RemoteLost;
+use super::gang::{self, News};
+use super::prepare::Prepared;
+use super::{Event, Outcome, Supervisor};
+use crate::error::NodeError;
+use crate::process::now_us;
+
+/// How long the script may take to notice that a remote process of its launcher was lost. Open MPI's mpirun
+/// notices within 1.3 s; Hydra's never does.
+const REMOTE_LOST_GRACE: Duration = Duration::from_secs(3);
+
+/// How long the dead may take to become children of the supervisor. Their parents are dead too, so it is a matter of
+/// the kernel's microseconds.
+const REAP_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long an instance whose primary has ended waits for the controller's stop.
+const STOP_AFTER_END_WITHIN: Duration = Duration::from_secs(10);
+
+impl Supervisor {
+    /// Takes events until one of them ends the attempt.
+    pub(super) async fn watch_over(&mut self, prepared: &Prepared, gang: &gang::Handle) -> Outcome {
+        let mut lost: Option<(Instant, String)> = None;
+        loop {
+            let deadline = lost.as_ref().map(|(deadline, _)| *deadline);
+            let event = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, self.next_event()).await.ok(),
+                None => Some(self.next_event().await),
+            };
+            match event {
+                None => {
+                    let reason = lost.map(|(_, reason)| reason).unwrap_or_default();
+                    return Outcome::Broken(reason);
+                }
+                Some(Event::ScriptEnded(status)) => return Outcome::Exited(status),
+                Some(Event::Stop(stop)) => return Outcome::Stopped { grace_ms: stop.grace_ms },
+                Some(Event::Ssh(connection)) => self.serve_ssh(prepared, connection),
+                Some(Event::RemoteLost(news)) => self.note_lost(&mut lost, gang, news),
+                Some(Event::DaemonKilled(signal)) => {
+                    let news = RemoteLost {
+                        host: self.host_of(self.prepare.instance as usize).to_owned(),
+                        detail: format!("its SSH server was killed by signal {signal}"),
+                    };
+                    self.note_lost(&mut lost, gang, news);
+                }
+                Some(Event::Gang(News::DaemonLost(news))) => self.note_lost(&mut lost, gang, news),
+                Some(Event::Gang(News::PrimaryEnded)) => return self.wait_for_stop(prepared).await,
+                Some(Event::Gang(News::LostContact { with })) => {
+                    return Outcome::Broken(format!("lost contact with {with}"));
+                }
+                Some(Event::Go(_)) => {}
+            }
+        }
+    }
+
+    /// A launcher's process on some node is gone. The primary waits whether its script notices; others tell the
+    /// primary.
+    fn note_lost(&self, lost: &mut Option<(Instant, String)>, gang: &gang::Handle, news: RemoteLost) {
+        tracing::info!(host = news.host, detail = news.detail, "a launcher lost its remote process");
+        if !self.is_primary() {
+            gang.tell_primary(news);
+            return;
+        }
+        let reason = format!(
+            "the MPI daemon on {} was lost and the launcher did not notice: {}",
+            news.host, news.detail
+        );
+        lost.get_or_insert((Instant::now() + REMOTE_LOST_GRACE, reason));
+    }
+
+    /// The primary has ended, so this instance ends at once; that the controller agrees is told by its stop, which
+    /// comes as soon as it has heard the primary.
+    async fn wait_for_stop(&mut self, prepared: &Prepared) -> Outcome {
+        if let Err(error) = prepared.group.end().await {
+            tracing::error!(error = error.sentence(), "the instance could not be ended");
+        }
+        let deadline = Instant::now() + STOP_AFTER_END_WITHIN;
+        while let Ok(event) = tokio::time::timeout_at(deadline, self.next_event()).await {
+            if matches!(event, Event::Stop(_)) {
+                break;
+            }
+        }
+        Outcome::Stopped { grace_ms: 0 }
+    }
+
+    /// Ends the attempt on this node: what is told afterwards holds, nothing is left.
+    pub(super) async fn end(&mut self, prepared: &Prepared, outcome: Result<Outcome, NodeError>) -> Gone {
+        if let Ok(Outcome::Stopped { grace_ms }) = &outcome
+            && *grace_ms > 0
+        {
+            self.ask_to_end(prepared, Duration::from_millis(u64::from(*grace_ms))).await;
+        }
+        let group = &prepared.group;
+        if let Err(error) = self.end_group(prepared).await {
+            tracing::error!(error = error.sentence(), "the end of the attempt cannot be awaited");
+        }
+        self.reap_the_rest().await;
+        let (usage, out_of_memory) = (group.usage(), group.out_of_memory());
+        group.remove().await;
+        if let Err(error) = std::fs::remove_dir_all(&self.assignment.run) {
+            tracing::warn!(%error, "the attempt's folder cannot be removed");
+        }
+        let how = match outcome {
+            Ok(Outcome::Exited(status)) => How::Exited(exited(status, out_of_memory)),
+            Ok(Outcome::Stopped { .. }) => How::Stopped(v1::Stopped {}),
+            Ok(Outcome::Broken(reason)) => How::Broken(v1::Broken { reason }),
+            Err(error) if self.started_at_us == 0 => How::PrepareFailed(v1::PrepareFailed {
+                reason: error.sentence(),
+                node_at_fault: error.node_at_fault(),
+            }),
+            Err(error) => How::Broken(v1::Broken { reason: error.sentence() }),
+        };
+        Gone { how: Some(how), usage: Some(usage), started_at_us: self.started_at_us, ended_at_us: now_us() }
+    }
+
+    /// Kills everything. Children are reaped meanwhile, so that the sweep does not see them for ever.
+    async fn end_group(&mut self, prepared: &Prepared) -> Result<(), NodeError> {
+        let end = prepared.group.end();
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                done = &mut end => return done,
+                _ = self.next_event() => {}
+            }
+        }
+    }
+
+    /// Takes the status of everything that was killed, so that not even a number in the process table is left.
+    async fn reap_the_rest(&mut self) {
+        let all = async {
+            while self.reap() {
+                let _ = self.child_signal.recv().await;
+            }
+        };
+        let _ = tokio::time::timeout(REAP_WITHIN, all).await;
+    }
+
+    /// SIGTERM to all, and time to follow it. A second stop with less grace shortens the time.
+    async fn ask_to_end(&mut self, prepared: &Prepared, grace: Duration) {
+        prepared.group.signal(Signal::SIGTERM);
+        let mut deadline = Instant::now() + grace;
+        let emptied = prepared.group.emptied();
+        tokio::pin!(emptied);
+        loop {
+            tokio::select! {
+                () = &mut emptied => return,
+                () = tokio::time::sleep_until(deadline) => return,
+                event = self.next_event() => if let Event::Stop(stop) = event {
+                    deadline = deadline.min(Instant::now() + Duration::from_millis(u64::from(stop.grace_ms)));
+                },
+            }
+        }
+    }
+}
+
+fn exited(status: ExitStatus, out_of_memory: bool) -> v1::Exited {
+    v1::Exited {
+        code: status.code().unwrap_or(0).cast_unsigned(),
+        signal: status.signal().unwrap_or(0).cast_unsigned(),
+        out_of_memory,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_not_an_exit_code() {
+        let killed = exited(ExitStatus::from_raw(0x80 | 11), false);
+        assert_eq!((killed.code, killed.signal), (0, 11));
+        let ended = exited(ExitStatus::from_raw(7 << 8), true);
+        assert_eq!((ended.code, ended.signal, ended.out_of_memory), (7, 0, true));
+    }
+}

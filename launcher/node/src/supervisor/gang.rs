@@ -1,0 +1,304 @@
+//! Membership in a gang: every instance notices within [`GANG_TIMEOUT`] that the primary, or the way to it, is gone,
+//! and the primary that an instance is. Neither mpirun nor Hydra ever notices a network that is cut silently.
+//!
+//! Every other instance keeps one TCP connection to the primary. The primary opens with a challenge; the instance
+//! proves by an HMAC-SHA256 (RFC 2104) over it that it knows the attempt's token, which itself never travels there.
+//! From then on both sides send one JSON text a line, at least a ping every second.
+
+mod primary;
+mod secondary;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use hmac::{Hmac, Mac};
+use muster_wire::v1;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, watch};
+
+use super::events::RemoteLost;
+use super::{Event, Supervisor};
+use crate::error::{NodeError, Result};
+
+/// How long one side may be silent before it counts as lost.
+pub(super) const GANG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often each side says that it lives.
+const PING_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the two sides of a new connection may take to agree.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(2);
+
+/// The longest line, in bytes.
+const LINE_BYTES_MAX: u64 = 8 << 10;
+
+/// How many messages to the primary may wait.
+const OUTBOX_MAX: usize = 64;
+
+/// What the gang tells the supervisor.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Nothing was heard for [`GANG_TIMEOUT`].
+    LostContact {
+        /// `the primary on node01`, or the node's name.
+        with: String,
+    },
+    /// To other instances: the primary's script has ended, or was ended.
+    PrimaryEnded,
+    /// To the primary: another instance's daemon was killed.
+    DaemonLost(RemoteLost),
+}
+
+/// One line between two supervisors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+enum Line {
+    /// The primary opens.
+    Challenge { nonce: String },
+    /// The other proves itself.
+    Join { instance: u32, proof: String },
+    /// The primary accepts.
+    Welcome,
+    /// Either lives.
+    Ping,
+    /// The primary's part has ended.
+    End,
+    /// The other leaves because the controller said so.
+    Leave,
+    /// A daemon of the other instance was killed.
+    DaemonLost { host: String, detail: String },
+}
+
+/// The part of the membership that is made in the preparation: on the primary, the open port.
+pub(super) struct Membership(Option<TcpListener>);
+
+/// The running part.
+pub(super) struct Handle {
+    /// Says to the tasks of the primary that its part has ended.
+    ended: watch::Sender<bool>,
+    /// What another instance has to tell the primary.
+    outbox: mpsc::Sender<Line>,
+}
+
+impl Membership {
+    /// Opens the port on the primary.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::System`] if the node's address cannot be listened at.
+    pub fn prepare(supervisor: &Supervisor, endpoint: &mut v1::Endpoint) -> Result<Self> {
+        if !supervisor.is_primary() {
+            return Ok(Self(None));
+        }
+        let listener = super::ssh_endpoint::listen_at(&supervisor.assignment.address)?;
+        let port = listener.local_addr().map_err(NodeError::system("ask for a port's number"))?.port();
+        endpoint.gang_port = u32::from(port);
+        Ok(Self(Some(listener)))
+    }
+
+    /// From the go on.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Incomplete`] if the go does not say where the primary is.
+    pub fn begin(self, supervisor: &Supervisor, go: &v1::Go) -> Result<Handle> {
+        let token = supervisor.prepare.gang_token.clone();
+        let events = supervisor.sender.clone();
+        let (ended, watch_ended) = watch::channel(false);
+        let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
+        match self.0 {
+            Some(listener) => {
+                let hosts = supervisor.prepare.members.iter().map(|member| member.host.clone()).collect();
+                primary::begin(listener, token, hosts, events, watch_ended)?;
+            }
+            None => {
+                let primary = go.peers.first().ok_or(NodeError::Incomplete { part: "primary's endpoint" })?;
+                let port = u16::try_from(primary.gang_port).ok().filter(|port| *port != 0);
+                let port = port.ok_or(NodeError::Incomplete { part: "primary's membership port" })?;
+                secondary::begin(secondary::Way {
+                    address: (primary.address.clone(), port),
+                    host: primary.host.clone(),
+                    instance: supervisor.prepare.instance,
+                    token,
+                    events,
+                    messages,
+                });
+            }
+        }
+        Ok(Handle { ended, outbox })
+    }
+}
+
+impl Handle {
+    /// Of an attempt with one instance.
+    pub fn alone() -> Self {
+        Self { ended: watch::channel(false).0, outbox: mpsc::channel(1).0 }
+    }
+
+    /// On the primary: the others end their instances now.
+    pub fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// On another instance: the controller has stopped it, so the primary must not miss it.
+    pub fn leave(&self) {
+        let _ = self.outbox.try_send(Line::Leave);
+    }
+
+    /// On another instance: a daemon was killed here.
+    pub fn tell_primary(&self, news: RemoteLost) {
+        let _ = self.outbox.try_send(Line::DaemonLost { host: news.host, detail: news.detail });
+    }
+}
+
+/// The MAC with which an instance proves that it knows the token.
+fn proof(token: &str, nonce: &str, instance: u32) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(token.as_bytes()).expect("HMAC takes keys of any length");
+    mac.update(format!("muster gang {nonce} {instance}").as_bytes());
+    mac
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+/// Reads one line; an error for the end of the stream, for too much without a line's end, and for no valid line.
+async fn read_line(from: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Line> {
+    use std::io::{Error, ErrorKind};
+    let mut text = String::new();
+    from.take(LINE_BYTES_MAX).read_line(&mut text).await?;
+    if !text.ends_with('\n') {
+        return Err(Error::from(ErrorKind::UnexpectedEof));
+    }
+    serde_json::from_str(&text).map_err(|error| Error::new(ErrorKind::InvalidData, error))
+}
+
+async fn write_line(to: &mut (impl AsyncWrite + Unpin), line: &Line) -> std::io::Result<()> {
+    let mut text = serde_json::to_string(line)?;
+    text.push('\n');
+    to.write_all(text.as_bytes()).await
+}
+
+/// Passes news on; that nobody listens any more means that the attempt has ended.
+async fn tell(events: &mpsc::Sender<Event>, news: News) {
+    let _ = events.send(Event::Gang(news)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_depends_on_token_nonce_and_instance() {
+        let right = proof("token", "n", 1).finalize().into_bytes();
+        for (token, nonce, instance) in [("tokem", "n", 1), ("token", "m", 1), ("token", "n", 2)] {
+            assert!(proof(token, nonce, instance).verify_slice(&right).is_err());
+        }
+        assert!(proof("token", "n", 1).verify_slice(&right).is_ok());
+    }
+
+    #[test]
+    fn hex_goes_round_and_refuses_the_rest() {
+        assert_eq!(from_hex(&to_hex(&[0, 0x7f, 0xff])), Some(vec![0, 0x7f, 0xff]));
+        for wrong in ["0", "zz", "é1"] {
+            assert_eq!(from_hex(wrong), None);
+        }
+    }
+
+    /// Both sides over real connections on the loopback.
+    mod both {
+        use super::*;
+        use std::net::Ipv4Addr;
+
+        struct Gang {
+            port: u16,
+            primary: mpsc::Receiver<Event>,
+            ended: watch::Sender<bool>,
+        }
+
+        fn gang() -> Gang {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let (events, primary) = mpsc::channel(8);
+            let (ended, watch_ended) = watch::channel(false);
+            let hosts = vec!["node01".to_owned(), "node02".to_owned()];
+            primary::begin(listener, "token".into(), hosts, events, watch_ended).unwrap();
+            Gang { port, primary, ended }
+        }
+
+        fn join(port: u16, token: &str) -> (mpsc::Sender<Line>, mpsc::Receiver<Event>) {
+            let (events, inbox) = mpsc::channel(8);
+            let (outbox, messages) = mpsc::channel(8);
+            secondary::begin(secondary::Way {
+                address: ("127.0.0.1".into(), port),
+                host: "node01".into(),
+                instance: 1,
+                token: token.into(),
+                events,
+                messages,
+            });
+            (outbox, inbox)
+        }
+
+        async fn next(inbox: &mut mpsc::Receiver<Event>) -> News {
+            let event = tokio::time::timeout(GANG_TIMEOUT * 2, inbox.recv()).await.unwrap().unwrap();
+            match event {
+                Event::Gang(news) => news,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        #[tokio::test]
+        async fn news_goes_up_and_the_end_goes_down() {
+            let mut gang = gang();
+            let (outbox, mut inbox) = join(gang.port, "token");
+            outbox
+                .send(Line::DaemonLost { host: "node02".into(), detail: "was killed by signal 9".into() })
+                .await
+                .unwrap();
+            match next(&mut gang.primary).await {
+                News::DaemonLost(lost) => assert_eq!(lost.host, "node02"),
+                other => panic!("{other:?}"),
+            }
+            gang.ended.send_replace(true);
+            assert!(matches!(next(&mut inbox).await, News::PrimaryEnded));
+        }
+
+        #[tokio::test]
+        async fn who_does_not_know_the_token_is_lost_on_both_sides() {
+            let mut gang = gang();
+            let (_outbox, mut inbox) = join(gang.port, "guess");
+            match next(&mut gang.primary).await {
+                News::LostContact { with } => assert_eq!(with, "node02"),
+                other => panic!("{other:?}"),
+            }
+            match next(&mut inbox).await {
+                News::LostContact { with } => assert_eq!(with, "the primary on node01"),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        #[tokio::test]
+        async fn who_leaves_is_not_missed_and_who_falls_silent_is() {
+            let mut gang = gang();
+            let (outbox, _inbox) = join(gang.port, "token");
+            outbox.send(Line::Leave).await.unwrap();
+            let waited = tokio::time::timeout(GANG_TIMEOUT + PING_EVERY, gang.primary.recv()).await;
+            assert!(waited.is_err(), "{waited:?}");
+        }
+    }
+}

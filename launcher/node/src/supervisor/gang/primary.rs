@@ -1,0 +1,139 @@
+//! The primary's side: it listens, and misses who falls silent.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use hmac::Mac;
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use super::super::Event;
+use super::super::events::RemoteLost;
+use super::{GANG_TIMEOUT, HANDSHAKE_WITHIN, Line, News, PING_EVERY};
+use super::{from_hex, proof, read_line, tell, to_hex, write_line};
+use crate::error::{NodeError, Result};
+
+/// When each instance was heard last; `None` for those that are not missed: the primary, and who has left.
+type Heard = Arc<Mutex<Vec<Option<Instant>>>>;
+
+#[derive(Clone)]
+struct Gang {
+    token: Arc<str>,
+    heard: Heard,
+    events: mpsc::Sender<Event>,
+    ended: watch::Receiver<bool>,
+}
+
+/// Starts the tasks of the primary. `hosts` are the instances' nodes, in order.
+pub(super) fn begin(
+    listener: TcpListener,
+    token: String,
+    hosts: Vec<String>,
+    events: mpsc::Sender<Event>,
+    ended: watch::Receiver<bool>,
+) -> Result<()> {
+    let listener =
+        tokio::net::TcpListener::from_std(listener).map_err(NodeError::system("use the membership port"))?;
+    let now = Instant::now();
+    let heard = (0..hosts.len()).map(|instance| (instance > 0).then_some(now)).collect();
+    let gang = Gang { token: token.into(), heard: Arc::new(Mutex::new(heard)), events, ended };
+    tokio::spawn(miss(gang.clone(), hosts));
+    tokio::spawn(async move {
+        loop {
+            if let Ok((connection, _)) = listener.accept().await {
+                tokio::spawn(serve(gang.clone(), connection));
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Waits until some instance was silent for too long.
+async fn miss(gang: Gang, hosts: Vec<String>) {
+    loop {
+        let oldest = {
+            let heard = gang.heard.lock().expect("nobody panics with the lock");
+            let present = heard.iter().enumerate().filter_map(|(instance, at)| Some((((*at)?), instance)));
+            present.min()
+        };
+        let Some((at, instance)) = oldest else { return };
+        if at.elapsed() >= GANG_TIMEOUT {
+            let with = hosts.get(instance).cloned().unwrap_or_default();
+            return tell(&gang.events, News::LostContact { with }).await;
+        }
+        tokio::time::sleep_until(at + GANG_TIMEOUT).await;
+    }
+}
+
+async fn serve(gang: Gang, connection: TcpStream) {
+    let peer = connection.peer_addr().ok();
+    if let Err(error) = converse(gang, connection).await {
+        tracing::info!(?peer, %error, "a membership connection ended");
+    }
+}
+
+async fn converse(mut gang: Gang, connection: TcpStream) -> std::io::Result<()> {
+    connection.set_nodelay(true)?;
+    let (from, mut to) = connection.into_split();
+    let mut from = BufReader::new(from);
+    let instance = timeout(HANDSHAKE_WITHIN, greet(&gang, &mut from, &mut to)).await??;
+    let write = async {
+        loop {
+            let line = if *gang.ended.borrow_and_update() { Line::End } else { Line::Ping };
+            write_line(&mut to, &line).await?;
+            if line == Line::End {
+                // The connection stays open until the process ends, so that the line surely arrives.
+                std::future::pending::<()>().await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PING_EVERY) => {}
+                changed = gang.ended.changed() => if changed.is_err() { return Ok(()) },
+            }
+        }
+    };
+    let read = async {
+        loop {
+            let line = read_line(&mut from).await?;
+            let left = line == Line::Leave;
+            gang.heard.lock().expect("nobody panics with the lock")[instance] = (!left).then(Instant::now);
+            if let Line::DaemonLost { host, detail } = line {
+                tell(&gang.events, News::DaemonLost(RemoteLost { host, detail })).await;
+            }
+        }
+    };
+    tokio::select! {
+        done = write => done,
+        done = read => done,
+    }
+}
+
+/// Learns which instance is at the other end, and that it knows the token.
+async fn greet(
+    gang: &Gang,
+    from: &mut (impl tokio::io::AsyncBufRead + Unpin),
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+) -> std::io::Result<usize> {
+    use std::io::{Error, ErrorKind};
+    let refused = |text| Error::new(ErrorKind::PermissionDenied, text);
+    let mut random = [0u8; 16];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
+    let nonce = to_hex(&random);
+    write_line(to, &Line::Challenge { nonce: nonce.clone() }).await?;
+    let Line::Join { instance, proof: given } = read_line(from).await? else {
+        return Err(refused("the first line is no join"));
+    };
+    let given = from_hex(&given).unwrap_or_default();
+    // Compared in constant time.
+    if proof(&gang.token, &nonce, instance).verify_slice(&given).is_err() {
+        return Err(refused("the other side does not know the attempt's token"));
+    }
+    let index = instance as usize;
+    let members = gang.heard.lock().expect("nobody panics with the lock").len();
+    if index == 0 || index >= members {
+        return Err(refused("there is no such instance"));
+    }
+    write_line(to, &Line::Welcome).await?;
+    Ok(index)
+}

@@ -1,0 +1,304 @@
+//! The process that holds one attempt on one node, from its preparation until nothing of it is left.
+//!
+//! A supervisor has one thread and takes one event after the other. It works on without an agent and without a
+//! controller; what it has to say lies in `state.json` and is told to whichever agent connects.
+//!
+//! | phase | what happens | leaves by |
+//! | --- | --- | --- |
+//! | preparing | user, folders, files, containment, ports ([`prepare`]) | ready, or gone: prepare failed |
+//! | ready | nothing of the user's runs | go: running; stop: gone |
+//! | running | script ([`go`]), ranks of other nodes' launchers ([`ssh_endpoint`]), membership ([`gang`]) | the script's end, stop, a break |
+//! | gone | everything was killed and removed ([`end`]); the process ends | |
+
+mod control;
+mod end;
+mod events;
+mod gang;
+mod go;
+mod launch;
+mod prepare;
+pub mod spawn;
+mod ssh_endpoint;
+
+use std::collections::{HashSet, VecDeque};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use muster_wire::v1::instance_report::Phase;
+use muster_wire::v1::{self, Gone, InstanceReport};
+use nix::sys::signal::{SigHandler, Signal};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::attempt::{Assignment, AttemptDir, AttemptState};
+use crate::error::{NodeError, Result};
+use crate::frame;
+use crate::process::{ProcessId, boot_id, now_us};
+
+/// How many events may wait for the supervisor; who brings more waits.
+const EVENTS_MAX: usize = 256;
+
+/// Something that happened to the attempt.
+#[derive(Debug)]
+enum Event {
+    /// The controller's word, through the agent.
+    Go(v1::Go),
+    /// The controller's word, through the agent.
+    Stop(v1::Stop),
+    /// The script ended.
+    ScriptEnded(ExitStatus),
+    /// A process that serves a remote launcher was killed by this signal.
+    DaemonKilled(i32),
+    /// Another node's launcher connected to the attempt's SSH endpoint.
+    Ssh(std::net::TcpStream),
+    /// A launcher on this node, or the supervisor of another instance, lost a remote process.
+    RemoteLost(events::RemoteLost),
+    /// News from the gang.
+    Gang(gang::News),
+}
+
+/// How an attempt ends, apart from failures to prepare it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    /// The script ended by itself.
+    Exited(ExitStatus),
+    /// The controller said so; what is left gets this long after SIGTERM.
+    Stopped {
+        /// Milliseconds.
+        grace_ms: u32,
+    },
+    /// The node ends the attempt, and says why.
+    Broken(String),
+}
+
+/// The state of the process.
+struct Supervisor {
+    assignment: Assignment,
+    prepare: v1::Prepare,
+    state: AttemptState,
+    /// What agents are told: always the newest report.
+    report: watch::Sender<InstanceReport>,
+    /// Cloned for everything that brings events.
+    sender: mpsc::Sender<Event>,
+    inbox: mpsc::Receiver<Event>,
+    /// Events that were found while another was waited for.
+    found: VecDeque<Event>,
+    child_signal: tokio::signal::unix::Signal,
+    script: Option<i32>,
+    /// The processes that serve SSH connections.
+    daemons: HashSet<i32>,
+    started_at_us: u64,
+}
+
+/// Runs a supervisor that takes its assignment from the socket on standard input.
+///
+/// # Errors
+///
+/// [`NodeError`] if it cannot begin. Once it has an attempt it always ends well, and the report says what happened.
+pub fn run() -> Result<()> {
+    nix::sys::prctl::set_child_subreaper(true).map_err(NodeError::system("become a subreaper"))?;
+    for ignored in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+        // A supervisor ends when its attempt does; whoever wants it to end earlier stops the attempt.
+        // SAFETY: ignoring a signal runs no code.
+        unsafe { nix::sys::signal::signal(ignored, SigHandler::SigIgn) }
+            .map_err(NodeError::system("ignore signals"))?;
+    }
+    let socket = take_standard_input()?;
+    // One thread only: the script is started by a plain fork.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(NodeError::system("start the runtime"))?;
+    runtime.block_on(hold_one_attempt(socket))
+}
+
+/// Takes the socket away from descriptor 0, so that no child finds it there.
+fn take_standard_input() -> Result<std::os::unix::net::UnixStream> {
+    use std::os::fd::AsFd;
+    let action = "take over the socket on standard input";
+    let stdin = std::io::stdin();
+    let socket = stdin.as_fd().try_clone_to_owned().map_err(NodeError::system(action))?;
+    let null = std::fs::File::open("/dev/null").map_err(NodeError::file("open", "/dev/null"))?;
+    // SAFETY: descriptor 0 stays open, as `/dev/null`.
+    if unsafe { libc::dup2(null.as_raw_fd(), 0) } < 0 {
+        return Err(NodeError::system(action)(std::io::Error::last_os_error()));
+    }
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    socket.set_nonblocking(true).map_err(NodeError::system(action))?;
+    Ok(socket)
+}
+
+async fn hold_one_attempt(socket: std::os::unix::net::UnixStream) -> Result<()> {
+    let mut agent = UnixStream::from_std(socket).map_err(NodeError::system("use the agent's socket"))?;
+    let broken = |error| NodeError::Frame(Box::new(error));
+    // An agent that ends, or is replaced, leaves its idle supervisors without an attempt.
+    let Some(assignment) = frame::read_bytes(&mut agent).await.map_err(broken)? else { return Ok(()) };
+    let assignment: Assignment =
+        serde_json::from_slice(&assignment).map_err(|error| NodeError::Frame(Box::new(error)))?;
+    let Some(prepare) = frame::read::<v1::Prepare>(&mut agent).await.map_err(broken)? else {
+        return Ok(());
+    };
+    let private = AttemptDir::at(assignment.private.clone());
+    log_to(&private)?;
+    let mut supervisor = Supervisor::new(assignment, prepare)?;
+    supervisor.publish(Phase::Preparing(v1::Preparing {}))?;
+    let connections =
+        control::serve(&private.control(), agent, supervisor.report.subscribe(), supervisor.sender.clone())?;
+    let gone = supervisor.live().await;
+    let told = supervisor.publish(Phase::Gone(gone));
+    // The connections end with the last report; an agent that does not listen reads it from the disk.
+    drop(supervisor);
+    connections.finish().await;
+    told
+}
+
+fn log_to(private: &AttemptDir) -> Result<()> {
+    let log = private.log();
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(NodeError::file("open", &log))?;
+    // SAFETY: both descriptors are open.
+    if unsafe { libc::dup2(file.as_raw_fd(), 2) } < 0 {
+        return Err(NodeError::system("redirect the log")(std::io::Error::last_os_error()));
+    }
+    Ok(())
+}
+
+impl Supervisor {
+    fn new(assignment: Assignment, prepare: v1::Prepare) -> Result<Self> {
+        let report = InstanceReport { key: prepare.key, instance: prepare.instance, phase: None };
+        let (sender, inbox) = mpsc::channel(EVENTS_MAX);
+        Ok(Self {
+            state: AttemptState {
+                boot_id: boot_id(),
+                supervisor: ProcessId::own(),
+                containment: assignment.containment.clone(),
+                run: assignment.run.clone(),
+                report: report.clone(),
+            },
+            report: watch::Sender::new(report),
+            sender,
+            inbox,
+            found: VecDeque::new(),
+            child_signal: signal(SignalKind::child()).map_err(NodeError::system("await SIGCHLD"))?,
+            script: None,
+            daemons: HashSet::new(),
+            started_at_us: 0,
+            assignment,
+            prepare,
+        })
+    }
+
+    /// Enters a phase: on the disk first, then towards the agent.
+    fn publish(&mut self, phase: Phase) -> Result<()> {
+        self.state.report.phase = Some(phase);
+        AttemptDir::at(self.assignment.private.clone()).save(&self.state)?;
+        self.report.send_replace(self.state.report.clone());
+        Ok(())
+    }
+
+    fn is_primary(&self) -> bool {
+        self.prepare.instance == 0
+    }
+
+    /// The host of an instance, for messages.
+    fn host_of(&self, instance: usize) -> &str {
+        self.prepare.members.get(instance).map_or("an unknown node", |member| member.host.as_str())
+    }
+
+    /// The whole life of the attempt on this node.
+    async fn live(&mut self) -> Gone {
+        let mut prepared = match self.prepare() {
+            Ok(prepared) => prepared,
+            Err(error) => return self.refused(&error),
+        };
+        let mut gang = gang::Handle::alone();
+        let outcome = self.live_prepared(&mut prepared, &mut gang).await;
+        match &outcome {
+            // The other instances are stopped by the controller too, and shall have the same grace.
+            Ok(Outcome::Stopped { .. }) => gang.leave(),
+            Ok(_) => gang.end(),
+            Err(error) => {
+                tracing::error!(error = error.sentence(), "the attempt cannot go on");
+                gang.end();
+            }
+        }
+        let gone = self.end(&prepared, outcome).await;
+        gang.end();
+        gone
+    }
+
+    async fn live_prepared(
+        &mut self,
+        prepared: &mut prepare::Prepared,
+        gang: &mut gang::Handle,
+    ) -> Result<Outcome> {
+        self.publish(Phase::Ready(v1::Ready { endpoint: Some(prepared.endpoint.clone()) }))?;
+        let go = loop {
+            match self.next_event().await {
+                Event::Go(go) => break go,
+                Event::Stop(stop) => return Ok(Outcome::Stopped { grace_ms: stop.grace_ms }),
+                other => tracing::debug!(event = ?other, "an event before the go"),
+            }
+        };
+        *gang = self.go(prepared, &go)?;
+        self.publish(Phase::Running(v1::Running { started_at_us: self.started_at_us }))?;
+        Ok(self.watch_over(prepared, gang).await)
+    }
+
+    /// A preparation that failed: what was made is removed, and nothing of the user's has run.
+    fn refused(&self, error: &NodeError) -> Gone {
+        tracing::warn!(error = error.sentence(), "the preparation failed");
+        let failed = v1::PrepareFailed { reason: error.sentence(), node_at_fault: error.node_at_fault() };
+        Gone {
+            how: Some(v1::gone::How::PrepareFailed(failed)),
+            usage: None,
+            started_at_us: 0,
+            ended_at_us: now_us(),
+        }
+    }
+
+    /// The next event, whatever brings it.
+    async fn next_event(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.found.pop_front() {
+                return event;
+            }
+            tokio::select! {
+                _ = self.child_signal.recv() => {
+                    self.reap();
+                }
+                Some(event) = self.inbox.recv() => return event,
+            }
+        }
+    }
+
+    /// Takes the status of every child that has ended: the script, daemons, and orphans of the attempt, whose parent
+    /// a subreaper is.
+    ///
+    /// The answer is whether there are more children, which live.
+    fn reap(&mut self) -> bool {
+        loop {
+            let mut status = 0;
+            // The C library's call: nix's has no name for real-time signals and would lose a child that died of one.
+            // SAFETY: the status is a valid place for the answer.
+            let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+            if pid <= 0 {
+                return pid == 0;
+            }
+            let status = ExitStatus::from_raw(status);
+            if self.script == Some(pid) {
+                self.script = None;
+                self.found.push_back(Event::ScriptEnded(status));
+            } else if self.daemons.remove(&pid)
+                && let Some(signal) = status.signal()
+            {
+                self.found.push_back(Event::DaemonKilled(signal));
+            }
+        }
+    }
+}

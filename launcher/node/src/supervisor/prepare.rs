@@ -1,0 +1,278 @@
+//! Making everything ready before anything of the user's runs.
+
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use muster_wire::v1;
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, umask};
+use tokio::net::UnixDatagram;
+
+use super::gang::Membership;
+use super::spawn::{c_path, c_text};
+use super::ssh_endpoint::Endpoint;
+use super::{Supervisor, events};
+use crate::containment::{Group, Limits};
+use crate::error::{NodeError, Result};
+use crate::user::Account;
+
+/// Everything that a preparation makes.
+pub(super) struct Prepared {
+    pub account: Account,
+    pub group: Group,
+    /// On the primary only.
+    pub script: Option<Script>,
+    /// Where the other instances reach this one.
+    pub endpoint: v1::Endpoint,
+    /// Of a gang with several instances, until the go.
+    pub ssh: Option<Endpoint>,
+    /// Of a gang with several instances, until the go.
+    pub membership: Option<Membership>,
+    /// Until the go.
+    pub events: Option<UnixDatagram>,
+}
+
+/// What is run on the primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Script {
+    pub program: CString,
+    pub arguments: Vec<CString>,
+}
+
+impl Supervisor {
+    /// Prepares the instance.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that fails; nothing of the preparation is left then.
+    pub(super) fn prepare(&self) -> Result<Prepared> {
+        let prepared = self.prepare_parts();
+        if prepared.is_err() {
+            let _ = std::fs::remove_dir_all(&self.assignment.run);
+        }
+        prepared
+    }
+
+    fn prepare_parts(&self) -> Result<Prepared> {
+        let user = self.prepare.user.as_ref().ok_or(NodeError::Incomplete { part: "user" })?;
+        let account = Account::find(user)?;
+        let script = match self.is_primary() {
+            true => Some(self.prepare_work(&account)?),
+            false => None,
+        };
+        let folder = RunFolder::make(&self.assignment.run, &account)?;
+        if let Some((work, _)) = self.prepare.work.as_ref().zip(script.as_ref()) {
+            folder.write("script", 0o700, &work.script)?;
+        }
+        let mut endpoint = v1::Endpoint {
+            host: self
+                .prepare
+                .members
+                .get(self.prepare.instance as usize)
+                .map_or_else(|| self.assignment.node.clone(), |member| member.host.clone()),
+            address: self.assignment.address.clone(),
+            ..v1::Endpoint::default()
+        };
+        let gang = self.prepare.members.len() > 1;
+        let ssh = if gang { Some(Endpoint::prepare(self, &folder, &account, &mut endpoint)?) } else { None };
+        let membership = if gang { Some(Membership::prepare(self, &mut endpoint)?) } else { None };
+        self.write_launch_files(&folder)?;
+        let events_path = folder.path.join("events.sock");
+        let events = events::bind(&events_path)?;
+        folder.give(&events_path)?;
+        folder.hand_over()?;
+        let limits = Limits { cpus: self.assignment.cpus(), memory_bytes: self.prepare.memory_bytes };
+        let name = self.prepare.key.unwrap_or_default().to_string();
+        let group = self.assignment.containment.create(&name, self.assignment.run.clone(), &limits)?;
+        Ok(Prepared { account, group, script, endpoint, ssh, membership, events: Some(events) })
+    }
+
+    /// Checks what the script needs, as its user, and says how it is run.
+    fn prepare_work(&self, account: &Account) -> Result<Script> {
+        let work = self.prepare.work.as_ref().ok_or(NodeError::Incomplete { part: "work" })?;
+        let refuse = |action: &'static str, path: &Path| {
+            let (path, user) = (path.to_owned(), account.name.clone());
+            move |source| NodeError::UserPath { action, path, user, source }
+        };
+        let directory = Path::new(&work.working_directory);
+        account.may_enter(directory).map_err(refuse("enter the working directory", directory))?;
+        if !work.stdin_path.is_empty() {
+            let path = directory.join(&work.stdin_path);
+            let opened = account.with_rights(|| open_at_once(OpenOptions::new().read(true), &path));
+            opened.map_err(refuse("read the input file", &path))?;
+        }
+        for path in [&work.stdout_path, &work.stderr_path] {
+            if path.is_empty() {
+                continue;
+            }
+            let path = directory.join(path);
+            account
+                .with_rights(|| try_output(&path, work.umask))
+                .map_err(refuse("write the output file", &path))?;
+        }
+        let script = Script::of(work, &self.assignment.run)?;
+        if let Some(interpreter) = interpreter(&work.script) {
+            let path = Path::new(&interpreter.0);
+            account.may_run(path).map_err(refuse("run the script's interpreter", path))?;
+        }
+        Ok(script)
+    }
+}
+
+/// Opens a file without waiting for the other end of a pipe.
+fn open_at_once(options: &mut OpenOptions, path: &Path) -> std::io::Result<()> {
+    match options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path) {
+        // A named pipe that nobody reads yet will do when somebody does.
+        Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => Ok(()),
+        opened => opened.map(drop),
+    }
+}
+
+/// Makes the output file, as the script's start will, but without emptying it.
+fn try_output(path: &Path, mask: u32) -> std::io::Result<()> {
+    let before = umask(Mode::from_bits_truncate(mask));
+    let opened = open_at_once(OpenOptions::new().append(true).create(true).mode(0o666), path);
+    umask(before);
+    opened
+}
+
+impl Script {
+    fn of(work: &v1::Work, run: &Path) -> Result<Self> {
+        let path = run.join("script");
+        let mut words: Vec<Vec<u8>> = Vec::new();
+        match interpreter(&work.script) {
+            // A file system that forbids programs, as /run often does, forbids scripts to the kernel, but not
+            // to their interpreter.
+            Some((interpreter, argument)) if forbids_programs(run) => {
+                words.push(interpreter.into_bytes());
+                words.extend(argument.map(String::into_bytes));
+            }
+            Some(_) => {}
+            None if work.script.starts_with(b"\x7fELF") => {}
+            // What a shell does with a text that does not name its interpreter.
+            None => words.push(b"/bin/sh".to_vec()),
+        }
+        let mut arguments = Vec::new();
+        for word in words {
+            arguments
+                .push(CString::new(word).map_err(|_| NodeError::ZeroByte { what: "script's first line" })?);
+        }
+        arguments.push(c_path(&path)?);
+        let program = arguments[0].clone();
+        for argument in &work.arguments {
+            arguments.push(c_text(argument, "script's argument")?);
+        }
+        Ok(Self { program, arguments })
+    }
+}
+
+/// The program and its one argument in the first line of a script, as execve(2) reads them.
+fn interpreter(script: &[u8]) -> Option<(String, Option<String>)> {
+    let line = script.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let line = line.trim_matches([' ', '\t', '\r']);
+    let (program, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    let argument = argument.trim_matches([' ', '\t']);
+    (!program.is_empty()).then(|| (program.to_owned(), (!argument.is_empty()).then(|| argument.to_owned())))
+}
+
+/// Whether a file system that holds the folder, or its nearest parent that exists, is mounted `noexec`.
+fn forbids_programs(folder: &Path) -> bool {
+    folder
+        .ancestors()
+        .find_map(|folder| nix::sys::statvfs::statvfs(folder).ok())
+        .is_some_and(|found| found.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC))
+}
+
+/// The attempt's folder that belongs to its user. It is root's while it is filled, so that the user cannot turn a
+/// file into a link meanwhile.
+pub(super) struct RunFolder<'a> {
+    pub path: PathBuf,
+    account: &'a Account,
+}
+
+impl<'a> RunFolder<'a> {
+    fn make(path: &Path, account: &'a Account) -> Result<Self> {
+        if let Some(parent) = path.parent() {
+            // Everybody may pass: the users' folders below are closed themselves.
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
+            made.map_err(NodeError::file("create the folder", parent))?;
+        }
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(NodeError::file("remove the old folder", path)(error));
+            }
+            _ => {}
+        }
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .map_err(NodeError::file("create the folder", path))?;
+        Ok(Self { path: path.to_owned(), account })
+    }
+
+    /// Makes a file for the user.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if that fails.
+    pub fn write(&self, name: &str, mode: u32, contents: &[u8]) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&path)
+            .map_err(NodeError::file("create", &path))?;
+        file.write_all(contents).map_err(NodeError::file("write", &path))?;
+        // The mode of open(2) is cut by the mask.
+        file.set_permissions(std::fs::Permissions::from_mode(mode))
+            .map_err(NodeError::file("set the rights of", &path))?;
+        self.give(&path)?;
+        Ok(path)
+    }
+
+    /// Gives something in the folder, or the folder itself, to the user.
+    fn give(&self, path: &Path) -> Result<()> {
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(());
+        }
+        std::os::unix::fs::lchown(path, Some(self.account.uid), Some(self.account.gid))
+            .map_err(NodeError::file("give to the user", path))
+    }
+
+    /// From here on the folder is the user's.
+    fn hand_over(&self) -> Result<()> {
+        self.give(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_is_read_as_the_kernel_does() {
+        assert_eq!(interpreter(b"#!/bin/sh\necho"), Some(("/bin/sh".into(), None)));
+        assert_eq!(
+            interpreter(b"#! /usr/bin/env  python3 -u \nx"),
+            Some(("/usr/bin/env".into(), Some("python3 -u".into())))
+        );
+        assert_eq!(interpreter(b"echo"), None);
+        assert_eq!(interpreter(b"#!\n"), None);
+    }
+
+    #[test]
+    fn a_text_without_interpreter_is_the_shells() {
+        let work =
+            v1::Work { script: b"echo hi".to_vec(), arguments: vec!["a b".into()], ..v1::Work::default() };
+        let script = Script::of(&work, Path::new("/tmp/run")).unwrap();
+        let words: Vec<_> = script.arguments.iter().map(|word| word.to_str().unwrap()).collect();
+        assert_eq!(words, ["/bin/sh", "/tmp/run/script", "a b"]);
+        let work = v1::Work { arguments: vec!["a\0".into()], ..work };
+        assert!(matches!(Script::of(&work, Path::new("/tmp")), Err(NodeError::ZeroByte { .. })));
+    }
+}

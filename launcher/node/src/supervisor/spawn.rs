@@ -1,0 +1,382 @@
+//! Starting a process inside an attempt's containment, as the attempt's user.
+//!
+//! The child enters its cgroups before it becomes the program, so no process of an attempt is ever outside. What
+//! the child does between fork and exec allocates nothing and calls the system only.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::ForkResult;
+
+use crate::error::{NodeError, Result};
+use crate::user::Account;
+
+/// What the child does between fork and exec, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// A session of its own.
+    Session = 1,
+    /// Entering the cgroups.
+    Containment,
+    /// Binding to the instance's CPUs.
+    Affinity,
+    /// Lowering or raising a soft limit.
+    Limit,
+    /// Becoming the user.
+    Identity,
+    /// Entering the working directory.
+    Directory,
+    /// Opening standard input.
+    Stdin,
+    /// Opening standard output.
+    Stdout,
+    /// Opening standard error.
+    Stderr,
+    /// Becoming the program.
+    Exec,
+}
+
+impl Step {
+    const ALL: [Self; 10] = [
+        Self::Session,
+        Self::Containment,
+        Self::Affinity,
+        Self::Limit,
+        Self::Identity,
+        Self::Directory,
+        Self::Stdin,
+        Self::Stdout,
+        Self::Stderr,
+        Self::Exec,
+    ];
+
+    fn from_byte(byte: u8) -> Self {
+        Self::ALL.into_iter().find(|step| *step as u8 == byte).unwrap_or(Self::Exec)
+    }
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Session => "making a session",
+            Self::Containment => "entering the cgroups",
+            Self::Affinity => "binding to the cores",
+            Self::Limit => "setting a resource limit",
+            Self::Identity => "becoming the user",
+            Self::Directory => "entering the working directory",
+            Self::Stdin => "opening standard input",
+            Self::Stdout => "opening standard output",
+            Self::Stderr => "opening standard error",
+            Self::Exec => "running the program",
+        })
+    }
+}
+
+/// Where a process reads and writes.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Files that the process opens itself, as the user.
+    Files {
+        /// Read from here.
+        stdin: CString,
+        /// Write output here.
+        stdout: CString,
+        /// Write errors here; `None`: where the output goes.
+        stderr: Option<CString>,
+        /// Write after what the files hold, instead of emptying them.
+        append: bool,
+    },
+    /// A socket for input and output; errors go to `/dev/null`.
+    Socket(OwnedFd),
+}
+
+/// A process to be.
+#[derive(Debug)]
+pub struct Child<'a> {
+    /// The file to run.
+    pub program: CString,
+    /// Its arguments, the first being its own name.
+    pub arguments: Vec<CString>,
+    /// Its environment, each as `NAME=value`.
+    pub environment: Vec<CString>,
+    /// Who runs it.
+    pub account: &'a Account,
+    /// The files to write `0` to.
+    pub entrances: Vec<CString>,
+    /// The kernel's CPU numbers to bind to; none: as the supervisor.
+    pub cpus: &'a [u32],
+    /// Where it starts; `None`: `/`.
+    pub directory: Option<CString>,
+    /// The mask of new files' rights.
+    pub umask: u32,
+    /// Soft limits: what, and how much.
+    pub limits: Vec<(libc::__rlimit_resource_t, u64)>,
+    /// Input and output.
+    pub stdio: Stdio,
+}
+
+/// Text for the kernel.
+///
+/// # Errors
+///
+/// [`NodeError::ZeroByte`] if it holds one.
+pub fn c_text(text: &str, what: &'static str) -> Result<CString> {
+    CString::new(text).map_err(|_| NodeError::ZeroByte { what })
+}
+
+/// A path for the kernel.
+///
+/// # Errors
+///
+/// [`NodeError::ZeroByte`] if it holds one.
+pub fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| NodeError::ZeroByte { what: "path" })
+}
+
+impl Child<'_> {
+    /// Starts the process and returns its number as soon as it has become its program.
+    ///
+    /// The calling process must have one thread only, because the child goes on from a copy of it.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Spawn`] with the step that failed; nothing is left then. [`NodeError::System`] if no process
+    /// could be made.
+    pub fn start(&self) -> Result<i32> {
+        let (report_from, report_to) =
+            nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(NodeError::system("make a pipe"))?;
+        let plan = Plan::of(self);
+        // SAFETY: the child only makes system calls on memory that was prepared before, and never returns.
+        match unsafe { nix::unistd::fork() }.map_err(NodeError::system("fork"))? {
+            ForkResult::Child => {
+                let (step, error) = plan.carry_out();
+                let [a, b, c, d] = (error as i32).to_ne_bytes();
+                let bytes = [step as u8, a, b, c, d];
+                // SAFETY: a write of a small buffer to an open pipe; then the end of this process.
+                unsafe {
+                    libc::write(report_to.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
+                    libc::_exit(127)
+                }
+            }
+            ForkResult::Parent { child } => {
+                drop(report_to);
+                let mut report = Vec::new();
+                // The write end closes by itself when the program starts, and then there is nothing to read.
+                File::from(report_from)
+                    .read_to_end(&mut report)
+                    .map_err(NodeError::system("hear from a child"))?;
+                let Some((step, error)) = report.split_first().filter(|(_, rest)| rest.len() >= 4) else {
+                    return Ok(child.as_raw());
+                };
+                let _ = nix::sys::wait::waitpid(child, None);
+                let error = i32::from_ne_bytes([error[0], error[1], error[2], error[3]]);
+                Err(NodeError::Spawn {
+                    program: self.program.to_string_lossy().into_owned(),
+                    step: Step::from_byte(*step),
+                    source: Errno::from_raw(error),
+                })
+            }
+        }
+    }
+}
+
+/// Everything that the child needs, in the form that the kernel wants, made before the fork.
+struct Plan<'a> {
+    child: &'a Child<'a>,
+    arguments: Vec<*const libc::c_char>,
+    environment: Vec<*const libc::c_char>,
+    cpus: libc::cpu_set_t,
+    become_user: bool,
+}
+
+type Done = std::result::Result<(), (Step, Errno)>;
+
+impl<'a> Plan<'a> {
+    fn of(child: &'a Child<'a>) -> Self {
+        let pointers = |texts: &'a [CString]| {
+            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+        };
+        // SAFETY: a CPU set of zeros is the empty set.
+        let mut cpus: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        for cpu in child.cpus.iter().filter(|cpu| **cpu < libc::CPU_SETSIZE.cast_unsigned()) {
+            // SAFETY: the number is below the size of the set.
+            unsafe { libc::CPU_SET(*cpu as usize, &mut cpus) };
+        }
+        Self {
+            child,
+            arguments: pointers(&child.arguments),
+            environment: pointers(&child.environment),
+            cpus,
+            become_user: nix::unistd::geteuid().is_root(),
+        }
+    }
+
+    /// Runs in the child. Returns only if a step fails.
+    fn carry_out(&self) -> (Step, Errno) {
+        let steps = [Self::enter, Self::limit, Self::identify, Self::connect];
+        for step in steps {
+            if let Err(failed) = step(self) {
+                return failed;
+            }
+        }
+        reset_signals();
+        // SAFETY: both arrays end with a null pointer, and all texts live in `self.child`.
+        unsafe {
+            libc::execve(self.child.program.as_ptr(), self.arguments.as_ptr(), self.environment.as_ptr());
+        }
+        (Step::Exec, Errno::last())
+    }
+
+    /// Session, cgroups and CPUs.
+    fn enter(&self) -> Done {
+        // SAFETY: no arguments.
+        check(unsafe { libc::setsid() }, Step::Session)?;
+        for entrance in &self.child.entrances {
+            let fd = open(entrance, libc::O_WRONLY | libc::O_CLOEXEC, Step::Containment)?;
+            // SAFETY: one byte from a constant to a descriptor that was just opened.
+            check(unsafe { libc::write(fd, c"0".as_ptr().cast(), 1) } as i64, Step::Containment)?;
+            // SAFETY: the descriptor is this function's own.
+            unsafe { libc::close(fd) };
+        }
+        if self.child.cpus.is_empty() {
+            return Ok(());
+        }
+        let size = std::mem::size_of::<libc::cpu_set_t>();
+        // SAFETY: the set is as large as said.
+        check(unsafe { libc::sched_setaffinity(0, size, &raw const self.cpus) }, Step::Affinity)
+    }
+
+    /// Soft limits, as far as the hard ones allow. It comes before the change of the user, whom a low limit on
+    /// processes could otherwise stop here.
+    fn limit(&self) -> Done {
+        for (resource, soft) in &self.child.limits {
+            let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the structure is a valid place for the answer.
+            check(unsafe { libc::getrlimit(*resource, &raw mut now) }, Step::Limit)?;
+            now.rlim_cur = (*soft).min(now.rlim_max);
+            // SAFETY: the structure is valid.
+            check(unsafe { libc::setrlimit(*resource, &raw const now) }, Step::Limit)?;
+        }
+        Ok(())
+    }
+
+    fn identify(&self) -> Done {
+        if self.become_user {
+            let account = self.child.account;
+            // SAFETY: pointer and length describe a slice; the raw calls do what the C library's would do in a
+            // process with one thread.
+            unsafe {
+                let (count, groups) = (account.groups.len(), account.groups.as_ptr());
+                check(libc::syscall(libc::SYS_setgroups, count, groups), Step::Identity)?;
+                check(libc::setresgid(account.gid, account.gid, account.gid), Step::Identity)?;
+                check(libc::setresuid(account.uid, account.uid, account.uid), Step::Identity)?;
+            }
+        }
+        // SAFETY: no memory is involved.
+        unsafe { libc::umask(self.child.umask) };
+        let directory = self.child.directory.as_deref().unwrap_or(c"/");
+        // SAFETY: the text ends with a zero byte.
+        check(unsafe { libc::chdir(directory.as_ptr()) }, Step::Directory)
+    }
+
+    fn connect(&self) -> Done {
+        match &self.child.stdio {
+            Stdio::Socket(socket) => {
+                duplicate(socket.as_raw_fd(), 0, Step::Stdin)?;
+                duplicate(socket.as_raw_fd(), 1, Step::Stdout)?;
+                let null = open(c"/dev/null", libc::O_WRONLY | libc::O_CLOEXEC, Step::Stderr)?;
+                duplicate(null, 2, Step::Stderr)
+            }
+            Stdio::Files { stdin, stdout, stderr, append } => {
+                let fd = open(stdin, libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY, Step::Stdin)?;
+                duplicate(fd, 0, Step::Stdin)?;
+                let fd = open(stdout, output_flags(*append), Step::Stdout)?;
+                duplicate(fd, 1, Step::Stdout)?;
+                let fd = match stderr {
+                    Some(path) => open(path, output_flags(*append), Step::Stderr)?,
+                    None => 1,
+                };
+                duplicate(fd, 2, Step::Stderr)
+            }
+        }
+    }
+}
+
+/// Output is always written at the end of the file, because all processes of the script, and often several nodes,
+/// write to the same file.
+fn output_flags(append: bool) -> i32 {
+    let fresh = if append { 0 } else { libc::O_TRUNC };
+    libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC | libc::O_NOCTTY | fresh
+}
+
+fn open(path: &CStr, flags: i32, step: Step) -> std::result::Result<RawFd, (Step, Errno)> {
+    // SAFETY: the text ends with a zero byte.
+    let fd = unsafe { libc::open(path.as_ptr(), flags, 0o666) };
+    check(fd, step).map(|()| fd)
+}
+
+fn duplicate(from: RawFd, to: RawFd, step: Step) -> Done {
+    // A descriptor that already has the wanted number would keep its close-on-exec flag.
+    // SAFETY: both calls take numbers only.
+    check(
+        if from == to {
+            unsafe { libc::fcntl(to, libc::F_SETFD, 0) }
+        } else {
+            unsafe { libc::dup2(from, to) }
+        },
+        step,
+    )
+}
+
+fn check(result: impl Into<i64>, step: Step) -> Done {
+    if result.into() < 0 { Err((step, Errno::last())) } else { Ok(()) }
+}
+
+/// Gives all signals their default meaning. A program inherits what is ignored: a supervisor ignores SIGTERM, and
+/// Rust programs ignore SIGPIPE.
+fn reset_signals() {
+    for number in 1..=64 {
+        // SAFETY: the default disposition is valid for every signal; those that cannot be set are refused.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    // SAFETY: an empty set is made before it is used.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// The resource that a name of the wire means, such as `nofile`.
+pub fn resource(name: &str) -> Option<libc::__rlimit_resource_t> {
+    Some(match name {
+        "as" => libc::RLIMIT_AS,
+        "core" => libc::RLIMIT_CORE,
+        "cpu" => libc::RLIMIT_CPU,
+        "data" => libc::RLIMIT_DATA,
+        "fsize" => libc::RLIMIT_FSIZE,
+        "memlock" => libc::RLIMIT_MEMLOCK,
+        "nofile" => libc::RLIMIT_NOFILE,
+        "nproc" => libc::RLIMIT_NPROC,
+        "rss" => libc::RLIMIT_RSS,
+        "stack" => libc::RLIMIT_STACK,
+        _ => return None,
+    })
+}
+
+/// Takes ownership of a descriptor that this process was started with.
+///
+/// # Safety
+///
+/// Nobody else may own the descriptor.
+pub unsafe fn inherited(fd: RawFd) -> OwnedFd {
+    // SAFETY: the caller's promise.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

@@ -1,0 +1,266 @@
+//! The controller's side of the wire, in the hands of a test.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use muster_wire::MESSAGE_BYTES_MAX;
+use muster_wire::v1::instance_report::Phase;
+use muster_wire::v1::node_controller_server::{NodeController, NodeControllerServer};
+use muster_wire::v1::{
+    AttemptKey, Forget, FromNode, Go, Gone, Hello, InstanceReport, Prepare, Stop, ToNode, Welcome, from_node,
+    to_node,
+};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::{Stream, StreamExt};
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::PATIENCE;
+
+/// An authority, and what it signs.
+pub struct Authority {
+    pub pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate and its key.
+    pub fn sign(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+type Outboxes = Arc<Mutex<HashMap<String, mpsc::Sender<Result<ToNode, Status>>>>>;
+
+struct Service {
+    outboxes: Outboxes,
+    inbox: mpsc::UnboundedSender<(String, FromNode)>,
+    wrap_cores: Option<u32>,
+}
+
+#[tonic::async_trait]
+impl NodeController for Service {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<ToNode, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<FromNode>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        assert!(request.peer_certs().is_some_and(|certificates| !certificates.is_empty()));
+        let (outbox, messages) = mpsc::channel(64);
+        let (outboxes, inbox, wrap) = (self.outboxes.clone(), self.inbox.clone(), self.wrap_cores);
+        tokio::spawn(async move {
+            let mut stream = request.into_inner();
+            let mut node = String::new();
+            while let Some(Ok(message)) = stream.next().await {
+                if let Some(from_node::Body::Hello(hello)) = &message.body {
+                    node.clone_from(&hello.node);
+                    let welcome = Welcome {
+                        heartbeat_interval_ms: 200,
+                        declared_cores: wrap.unwrap_or(0),
+                        wrap_cores: wrap.is_some(),
+                        declared_memory_bytes: 0,
+                    };
+                    outbox.send(Ok(ToNode { body: Some(to_node::Body::Welcome(welcome)) })).await.unwrap();
+                    outboxes.lock().unwrap().insert(node.clone(), outbox.clone());
+                }
+                if inbox.send((node.clone(), message)).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+}
+
+/// A controller that does what the test says.
+pub struct Controller {
+    pub authority: Authority,
+    pub address: SocketAddr,
+    outboxes: Outboxes,
+    inbox: mpsc::UnboundedReceiver<(String, FromNode)>,
+    /// Messages that were read while others were waited for.
+    seen: VecDeque<(String, FromNode)>,
+    server: tokio::task::JoinHandle<()>,
+    wrap_cores: Option<u32>,
+}
+
+impl Controller {
+    pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// With nodes that declare so many cores, whatever they have.
+    pub async fn start_with(wrap_cores: Option<u32>) -> Self {
+        let authority = Authority::new();
+        let outboxes = Outboxes::default();
+        let (inbox_to, inbox) = mpsc::unbounded_channel();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = serve(listener, &authority, outboxes.clone(), inbox_to, wrap_cores);
+        Self { authority, address, outboxes, inbox, seen: VecDeque::new(), server, wrap_cores }
+    }
+
+    /// Ends all sessions and listens again at the same port after `down` has run.
+    pub async fn restart(&mut self, down: impl AsyncFnOnce()) {
+        self.server.abort();
+        let _ = (&mut self.server).await;
+        self.outboxes.lock().unwrap().clear();
+        down().await;
+        self.seen.clear();
+        let (inbox_to, inbox) = mpsc::unbounded_channel();
+        self.inbox = inbox;
+        let listener = loop {
+            match tokio::net::TcpListener::bind(self.address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        self.server = serve(listener, &self.authority, self.outboxes.clone(), inbox_to, self.wrap_cores);
+    }
+
+    pub async fn send(&self, node: &str, body: to_node::Body) {
+        let outbox = self.outboxes.lock().unwrap().get(node).cloned();
+        let outbox = outbox.unwrap_or_else(|| panic!("no session with {node}"));
+        outbox.send(Ok(ToNode { body: Some(body) })).await.unwrap();
+    }
+
+    pub async fn prepare(&self, node: &str, prepare: &Prepare) {
+        self.send(node, to_node::Body::Prepare(prepare.clone())).await;
+    }
+
+    pub async fn go(&self, node: &str, go: Go) {
+        self.send(node, to_node::Body::Go(go)).await;
+    }
+
+    pub async fn stop(&self, node: &str, key: AttemptKey, grace_ms: u32) {
+        let stop = Stop { key: Some(key), grace_ms, reason: "the test says so".into() };
+        self.send(node, to_node::Body::Stop(stop)).await;
+    }
+
+    pub async fn forget(&self, node: &str, key: AttemptKey) {
+        self.send(node, to_node::Body::Forget(Forget { key: Some(key) })).await;
+    }
+
+    /// Waits for the first message that the choice takes, and keeps the others for later.
+    pub async fn wait<T>(&mut self, what: &str, choice: impl Fn(&str, &FromNode) -> Option<T>) -> T {
+        if let Some(place) = self.seen.iter().position(|(node, message)| choice(node, message).is_some()) {
+            let (node, message) = self.seen.remove(place).unwrap();
+            return choice(&node, &message).unwrap();
+        }
+        loop {
+            let heard = tokio::time::timeout(PATIENCE, self.inbox.recv()).await;
+            let heard = heard.unwrap_or_else(|_| panic!("no message came: {what}; seen: {:?}", self.seen));
+            let (node, message) = heard.unwrap();
+            if let Some(chosen) = choice(&node, &message) {
+                return chosen;
+            }
+            if !matches!(message.body, Some(from_node::Body::Heartbeat(_))) {
+                self.seen.push_back((node, message));
+            }
+        }
+    }
+
+    pub async fn hello(&mut self, node: &str) -> Hello {
+        self.wait("hello", |from, message| match &message.body {
+            Some(from_node::Body::Hello(hello)) if from == node => Some(hello.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn phase<T>(
+        &mut self,
+        node: &str,
+        key: AttemptKey,
+        what: &str,
+        choice: impl Fn(&Phase) -> Option<T>,
+    ) -> T {
+        self.wait(what, |from, message| match &message.body {
+            Some(from_node::Body::Report(InstanceReport { key: Some(said), phase: Some(phase), .. }))
+                if from == node && *said == key =>
+            {
+                // A preparation that fails must not leave a test waiting for what cannot come.
+                match (choice(phase), phase) {
+                    (None, Phase::Gone(gone)) => panic!("waiting for {what}, but it is gone: {gone:?}"),
+                    (chosen, _) => chosen,
+                }
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn ready(&mut self, node: &str, key: AttemptKey) -> muster_wire::v1::Endpoint {
+        let ready = |phase: &Phase| match phase {
+            Phase::Ready(ready) => Some(ready.endpoint.clone().unwrap()),
+            _ => None,
+        };
+        self.phase(node, key, "ready", ready).await
+    }
+
+    pub async fn running(&mut self, node: &str, key: AttemptKey) -> u64 {
+        let running = |phase: &Phase| match phase {
+            Phase::Running(running) => Some(running.started_at_us),
+            _ => None,
+        };
+        self.phase(node, key, "running", running).await
+    }
+
+    pub async fn gone(&mut self, node: &str, key: AttemptKey) -> Gone {
+        let gone = |phase: &Phase| match phase {
+            Phase::Gone(gone) => Some(gone.clone()),
+            _ => None,
+        };
+        self.phase(node, key, "gone", gone).await
+    }
+
+    /// Prepares and starts a task of one instance.
+    pub async fn launch(&mut self, node: &str, prepare: &Prepare) {
+        self.prepare(node, prepare).await;
+        let endpoint = self.ready(node, prepare.key.unwrap()).await;
+        self.go(node, Go { key: prepare.key, peers: vec![endpoint] }).await;
+    }
+
+    /// Runs a task of one instance to its end.
+    pub async fn run(&mut self, node: &str, prepare: &Prepare) -> Gone {
+        self.launch(node, prepare).await;
+        self.gone(node, prepare.key.unwrap()).await
+    }
+}
+
+fn serve(
+    listener: tokio::net::TcpListener,
+    authority: &Authority,
+    outboxes: Outboxes,
+    inbox: mpsc::UnboundedSender<(String, FromNode)>,
+    wrap_cores: Option<u32>,
+) -> tokio::task::JoinHandle<()> {
+    let (cert, key) = authority.sign("controller");
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(cert, key))
+        .client_ca_root(Certificate::from_pem(&authority.pem));
+    let service = NodeControllerServer::new(Service { outboxes, inbox, wrap_cores })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let server = Server::builder().tls_config(tls).unwrap().tcp_nodelay(true);
+    tokio::spawn(async move {
+        server.serve_with_incoming(service, TcpListenerStream::new(listener)).await.unwrap();
+    })
+}

@@ -1,0 +1,80 @@
+//! Things to run.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use muster_wire::v1::{AttemptKey, Member, Prepare, User, Work};
+
+static JOBS: AtomicU64 = AtomicU64::new(1);
+
+/// A task of one instance on core 0, run by `nobody` in a folder of its own.
+pub struct Task {
+    pub prepare: Prepare,
+    pub folder: tempfile::TempDir,
+}
+
+impl Task {
+    pub fn new(node: &str, script: &str) -> Self {
+        Self::of(user("nobody"), &[(node, &[0])], script)
+    }
+
+    /// A task with these members and their cores.
+    pub fn of(user: User, members: &[(&str, &[u32])], script: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::Builder::new().prefix("muster-work-").tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let members = members.iter().map(|(host, cores)| Member {
+            host: (*host).to_owned(),
+            cores: cores.to_vec(),
+            ranks: u32::try_from(cores.len()).unwrap(),
+        });
+        let work = Work {
+            job_name: "test".into(),
+            pool: "all".into(),
+            script: script.as_bytes().to_vec(),
+            working_directory: folder.path().to_str().unwrap().into(),
+            stdout_path: folder.path().join("out").to_str().unwrap().into(),
+            umask: 0o027,
+            ..Work::default()
+        };
+        let job = JOBS.fetch_add(1, Ordering::Relaxed);
+        let prepare = Prepare {
+            key: Some(AttemptKey { job, task: 0, attempt: 1 }),
+            instance: 0,
+            members: members.collect(),
+            user: Some(user),
+            work: Some(work),
+            gang_token: "the gang's secret".into(),
+            cpus_per_rank: 1,
+            task_count: 1,
+            ..Prepare::default()
+        };
+        Self { prepare, folder }
+    }
+
+    pub fn key(&self) -> AttemptKey {
+        self.prepare.key.unwrap()
+    }
+
+    pub fn name(&self) -> String {
+        self.key().to_string()
+    }
+
+    pub fn work(&mut self) -> &mut Work {
+        self.prepare.work.as_mut().unwrap()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.path("out")).unwrap()
+    }
+}
+
+/// A user of this machine.
+pub fn user(name: &str) -> User {
+    let found = nix::unistd::User::from_name(name).unwrap().unwrap();
+    User { name: name.into(), uid: found.uid.as_raw(), gid: found.gid.as_raw() }
+}
