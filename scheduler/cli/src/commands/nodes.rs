@@ -16,8 +16,8 @@ use crate::table::{Cell, Side, Table};
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  muster nodes\n  muster nodes -l                                  with addresses and versions\n  \
-    muster nodes hold n[01-02] --reason \"new disks\"   running work goes on, new work stays away\n  \
+    after_help = "Examples:\n  muster nodes\n  muster nodes -l                  with addresses and versions\n  \
+    muster nodes hold n[01-02] --reason \"new disks\"\n                                   running work goes on, new work stays away\n  \
     muster nodes release n[01-02]"
 )]
 pub struct NodesArgs {

@@ -1,5 +1,6 @@
 //! `muster submit`.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,21 +14,27 @@ use crate::submit::{Caller, Layer, Opt, Origin, Script, build, from_environment,
 
 const EXAMPLES: &str = "\
 Examples:
-  muster submit job.sh                        the script says what it needs by #SBATCH or #MUSTER lines
+  muster submit job.sh                    the script says what it needs
   muster submit -N2 --ntasks-per-node=4 -t 30 mpi.sh input.dat
-  muster submit -a 0-99%10 sweep.sh           100 tasks, at most 10 at a time
-  muster submit --wrap \"hostname; date\"       one command, no script
-  muster submit -W job.sh                     wait for it and end as it did
+  muster submit -a 0-99%10 sweep.sh       100 tasks, at most 10 at a time
+  muster submit --wrap \"hostname; date\"   one command, no script
+  muster submit -W job.sh                 wait for it and end as it did
 
-Options may stand in the script as well (#SBATCH --time=10), and in the environment as MUSTER_SUBMIT_TIME or
-SBATCH_TIMELIMIT; the command line wins over the environment, and that over the script.
+Options may stand in the script as well, as #MUSTER --time=10 or #SBATCH -t 10,
+and in the environment, as MUSTER_SUBMIT_TIME or SBATCH_TIMELIMIT. The command
+line wins over the environment, and that over the script.
 Exit codes: muster help exit-codes";
+
+const USAGE: &str = "\
+muster submit [OPTIONS] SCRIPT [ARGUMENTS]...
+       muster submit [OPTIONS] --wrap COMMAND
+       muster submit [OPTIONS] < SCRIPT";
 
 /// Arguments of `muster submit`.
 #[derive(Debug, Default, clap::Args)]
-#[command(after_help = EXAMPLES, args_override_self = true, infer_long_args = true)]
+#[command(override_usage = USAGE, after_help = EXAMPLES, args_override_self = true, infer_long_args = true)]
 pub struct SubmitArgs {
-    /// The script (- for the standard input) and its arguments; options stand before it
+    /// The script (- for the standard input) and its arguments; options come first
     #[arg(value_name = "SCRIPT [ARGUMENTS]", trailing_var_arg = true)]
     script: Vec<String>,
     /// Run this command line in place of a script
@@ -51,7 +58,7 @@ pub struct SubmitArgs {
     /// Cores of each rank
     #[arg(short = 'c', long, value_name = "N")]
     cpus_per_task: Option<String>,
-    /// Memory on each node, such as 4G; a bare number counts MiB, 0 is all of it
+    /// Memory on each node: 4G, 500M, MiB without a unit; 0 is all
     #[arg(long, value_name = "SIZE")]
     mem: Option<String>,
     /// Memory for each core
@@ -60,7 +67,7 @@ pub struct SubmitArgs {
     /// Time limit: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS
     #[arg(short = 't', long, value_name = "TIME")]
     time: Option<String>,
-    /// File for the standard output; %j job, %a task, %x name, %u user, %N node
+    /// File for the output; %j job, %a task, %x name, %N node
     #[arg(short = 'o', long, value_name = "PATTERN")]
     output: Option<String>,
     /// File for the standard error; the standard output's without
@@ -69,21 +76,21 @@ pub struct SubmitArgs {
     /// File for the standard input
     #[arg(short = 'i', long, value_name = "PATTERN")]
     input: Option<String>,
-    /// What happens to output files that are there: append or truncate
+    /// append to output files that are there, or truncate them
     #[arg(long, value_name = "MODE")]
     open_mode: Option<String>,
     /// Working directory
     #[arg(short = 'D', long, value_name = "DIRECTORY")]
     chdir: Option<String>,
-    /// Make one task for each index, such as 0-99, 1,3,5 or 0-20:5; %N runs at most N at once
+    /// A task for each index: 0-99, 1,3 or 0-20:5; %N limits how many run
     #[arg(short = 'a', long, value_name = "INDICES")]
     array: Option<String>,
-    /// Variables that go with the job: ALL, NONE, or NAME and NAME=VALUE with commas
+    /// Variables for the job: ALL, NONE, or NAME[=VALUE],...
     #[arg(long, value_name = "LIST")]
     export: Option<String>,
     /// Share the nodes with nobody
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "")]
-    exclusive: Option<String>,
+    #[arg(long)]
+    exclusive: bool,
     /// Queue a task again when a node fails under it
     #[arg(long, overrides_with = "no_requeue")]
     requeue: bool,
@@ -146,7 +153,7 @@ impl SubmitArgs {
             ("--chdir", Opt::Chdir, self.chdir.take()),
             ("--array", Opt::Array, self.array.take()),
             ("--export", Opt::Export, self.export.take()),
-            ("--exclusive", Opt::Exclusive, self.exclusive.take()),
+            ("--exclusive", Opt::Exclusive, yes(self.exclusive)),
             ("--requeue", Opt::Requeue, yes(self.requeue)),
             ("--no-requeue", Opt::NoRequeue, yes(self.no_requeue)),
             ("--priority", Opt::Priority, self.priority.take()),
@@ -183,6 +190,7 @@ impl SubmitArgs {
         let mut words = std::mem::take(&mut self.script).into_iter();
         match (self.wrap.take(), words.next()) {
             (Some(command), None) => Ok((Script::wrap(&command)?, Vec::new())),
+            (None, None) if !std::io::stdin().is_terminal() => Ok((Script::from_stdin()?, Vec::new())),
             (None, Some(path)) if path == "-" => Ok((Script::from_stdin()?, words.collect())),
             (None, Some(path)) => Ok((Script::from_path(Path::new(&path))?, words.collect())),
             _ => Err(CliError::NoScript),

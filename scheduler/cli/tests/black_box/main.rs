@@ -1,0 +1,6 @@
+//! The command as its users meet it, against a stand-in for the controller.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod commands;
+mod common;
+mod exit_codes;
