@@ -78,7 +78,7 @@ pub(crate) fn build(
         name: text(Opt::JobName).unwrap_or(script.job_name),
         pool: text(Opt::Pool),
         arguments,
-        environment: environment::choose(&caller.environment, text(Opt::Export).as_deref(), warn)?,
+        environment: environment_with_origin(&caller, text(Opt::Export).as_deref(), warn)?,
         working_directory: working_directory(layer.get(Opt::Chdir), &caller.directory)?,
         stdin: text(Opt::Input),
         stdout: text(Opt::Output),
@@ -98,6 +98,22 @@ pub(crate) fn build(
         test_only: layer.has(Opt::TestOnly),
         script: script.text,
     })
+}
+
+/// The chosen variables, and where the job was submitted: a `--chdir` does not change that.
+fn environment_with_origin(
+    caller: &Caller,
+    export: Option<&str>,
+    warn: impl FnMut(&str),
+) -> Result<BTreeMap<String, String>, CliError> {
+    let mut variables = environment::choose(&caller.environment, export, warn)?;
+    for prefix in ["SLURM", "MUSTER"] {
+        if let Some(directory) = caller.directory.to_str() {
+            variables.insert(format!("{prefix}_SUBMIT_DIR"), directory.to_owned());
+        }
+        variables.insert(format!("{prefix}_SUBMIT_HOST"), caller.host.clone());
+    }
+    Ok(variables)
 }
 
 fn request(layer: &Layer) -> Result<Request, CliError> {
@@ -304,6 +320,14 @@ mod tests {
         assert_eq!(request.pool.as_deref(), Some("2"));
         assert_eq!(request.name, "script");
         assert_eq!(request.request.ranks, 1);
+    }
+
+    #[test]
+    fn a_job_knows_where_it_was_submitted() {
+        let request = built(&layer(&[(Opt::Chdir, "/tmp"), (Opt::Export, "NONE")])).unwrap();
+        assert_eq!(request.working_directory, "/tmp");
+        assert_eq!(request.environment["SLURM_SUBMIT_DIR"], "/");
+        assert_eq!(request.environment["MUSTER_SUBMIT_DIR"], "/");
     }
 
     #[test]

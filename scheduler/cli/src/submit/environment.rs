@@ -7,9 +7,6 @@ use muster_core::spec::ENVIRONMENT_BYTES_MAX;
 
 use crate::error::CliError;
 
-/// What a login would set, for jobs that take nothing from the caller.
-const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
-
 /// Beginnings of what a running script finds about its own job. A job that is submitted from inside another
 /// would take the other's size and rank for its own.
 const OF_THE_OUTER_JOB: [&str; 27] = [
@@ -46,7 +43,7 @@ const OF_THE_OUTER_JOB: [&str; 27] = [
 const OF_THE_USER: [&str; 4] = ["MUSTER_SOCKET", "MUSTER_RETRY_S", "MUSTER_SUBMIT_", "SLURM_MPI_TYPE"];
 
 /// Chooses from the caller's variables as `export` says (`ALL` without). `warn` gets a sentence for what cannot
-/// go with the job.
+/// go with the job. What a login gives (`HOME`, `PATH`, ...) is added where the job runs.
 pub(crate) fn choose(
     caller: &[(OsString, OsString)],
     export: Option<&str>,
@@ -56,13 +53,6 @@ pub(crate) fn choose(
     let mut chosen = BTreeMap::new();
     let words = export.map(split_at_commas).unwrap_or_else(|| vec!["ALL".to_owned()]);
     if !words.iter().any(|word| word.eq_ignore_ascii_case("ALL")) {
-        for (name, default) in [("HOME", "/"), ("USER", ""), ("LOGNAME", ""), ("SHELL", "/bin/sh")] {
-            let value = caller.get(name).copied().unwrap_or(default);
-            if !value.is_empty() {
-                chosen.insert(name.to_owned(), value.to_owned());
-            }
-        }
-        chosen.insert("PATH".to_owned(), PATH_DEFAULT.to_owned());
         chosen.extend(owned(caller.iter().filter(|(name, _)| name.starts_with("SLURM_"))));
     }
     for word in &words {
@@ -154,10 +144,7 @@ mod tests {
         let caller = caller(&[("A", "1"), ("B", "2"), ("HOME", "/h"), ("SLURM_CONF", "/c"), ("USER", "ann")]);
         let choose = |export| choose(&caller, export, |warning| panic!("{warning}")).unwrap();
         assert_eq!(names(&choose(None)), ["A", "B", "HOME", "SLURM_CONF", "USER"]);
-        let login = ["HOME", "LOGNAME", "PATH", "SHELL", "SLURM_CONF", "SLURM_EXPORT_ENV", "USER"];
-        let none = choose(Some("NONE"));
-        assert_eq!(names(&none), login.into_iter().filter(|n| *n != "LOGNAME").collect::<Vec<_>>());
-        assert_eq!((none["HOME"].as_str(), none["PATH"].as_str()), ("/h", PATH_DEFAULT));
+        assert_eq!(names(&choose(Some("NONE"))), ["SLURM_CONF", "SLURM_EXPORT_ENV"]);
         let some = choose(Some("B,C='x,y',D="));
         assert_eq!((some["B"].as_str(), some["C"].as_str(), some["D"].as_str()), ("2", "x,y", ""));
         assert!(!some.contains_key("A"));
