@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use muster_topo::{format_list, parse_list};
+use muster_topo::{CoreMap, TopoError, format_list, parse_list};
 
-use crate::MpiError;
+use crate::launch_files::rank_cores;
+use crate::{Instance, MpiError};
 
 const CPUS: &str = "MUSTER_RANK_CPUS";
 const CORES: &str = "MUSTER_RANK_CORES_ALL";
@@ -56,6 +57,23 @@ impl LocalRank {
 }
 
 impl Binding {
+    /// How the ranks of an instance are bound on a node with these cores.
+    ///
+    /// Where declared cores share real ones, ranks are told their declared cores but may run on all CPUs: MPI
+    /// libraries spin while they wait, and spinning ranks that are pinned to one CPU starve each other for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`TopoError::UnknownCore`] if the node lacks one of the instance's cores.
+    pub fn for_instance(map: &CoreMap, instance: &Instance, cores_per_rank: u32) -> Result<Self, TopoError> {
+        let slot = |local_rank| -> Result<RankBinding, TopoError> {
+            let cores: Vec<u32> = rank_cores(instance, local_rank, cores_per_rank).collect();
+            let cpus = if map.wraps() { map.all_cpus() } else { map.cpus(&cores)? };
+            Ok(RankBinding { cpus, cores })
+        };
+        Ok(Self { slots: (0..instance.ranks).map(slot).collect::<Result<_, _>>()? })
+    }
+
     /// A binding with these slots.
     pub fn new(slots: Vec<RankBinding>) -> Self {
         Self { slots }
@@ -156,6 +174,18 @@ mod tests {
         assert_eq!((cores(0, Some(3)), cores(2, Some(3))), (vec![4], vec![6, 7]));
         assert_eq!(cores(5, Some(8)), [5]);
         assert_eq!(cores(6, None), [6]);
+    }
+
+    #[test]
+    fn an_instance_is_bound_to_its_cores_threads_included() {
+        let machine = muster_topo::Topology::from_synthetic("package:1 core:4 pu:2").unwrap();
+        let instance = Instance { host: "n".to_owned(), ranks: 2, cores: vec![0, 1, 2, 3] };
+        let exact = Binding::for_instance(&CoreMap::exact(&machine), &instance, 2).unwrap();
+        assert_eq!(exact.to_text(), "MUSTER_RANK_CPUS=0-3;4-7\nMUSTER_RANK_CORES_ALL=0-1;2-3\n");
+        let shared = CoreMap::wrap(&machine, 16).unwrap();
+        let shared =
+            Binding::for_instance(&shared, &Instance { cores: vec![14, 15], ..instance }, 1).unwrap();
+        assert_eq!(shared.to_text(), "MUSTER_RANK_CPUS=0-7;0-7\nMUSTER_RANK_CORES_ALL=14;15\n");
     }
 
     #[test]

@@ -58,6 +58,23 @@ pub fn environment(layout: &GangLayout) -> Vec<(String, String)> {
     variables.0
 }
 
+/// The variables for what launchers start on other nodes: those that describe the allocation and the instance, for
+/// [`crate::SshdConfig::environment`].
+///
+/// The launchers' own settings are not among them. A launcher hands on what its daemons need, as the script has set it;
+/// a second copy from before the script would contradict it.
+///
+/// # Panics
+///
+/// If there is no instance of this number.
+pub fn endpoint_environment(layout: &GangLayout, instance: usize) -> Vec<(String, String)> {
+    let mut variables = Variables(Vec::new());
+    muster(layout, &mut variables);
+    slurm(layout, &mut variables);
+    variables.0.extend(node_environment(layout, instance));
+    variables.0
+}
+
 /// The variables that differ between the nodes of an allocation, for the instance of this number.
 ///
 /// # Panics
@@ -141,10 +158,10 @@ fn open_mpi_4(layout: &GangLayout, variables: &mut Variables) {
     // Hosts come from the file: unlike the Slurm variables it gives way to a --hostfile or --host of the user's.
     variables.set("OMPI_MCA_ras", "^slurm");
     variables.set("OMPI_MCA_orte_default_hostfile", layout.attempt_dir.hostfile().display());
-    // muster-rank pins, because it knows which cores the allocation holds on which node.
+    // muster-rank pins, because it knows which cores the allocation holds on which node. No mapping policy is set: it
+    // would contradict a --rankfile of the user's.
     variables.set("OMPI_MCA_orte_fork_agent", layout.rank_starter.display());
     variables.set("OMPI_MCA_hwloc_base_binding_policy", "none");
-    variables.set("OMPI_MCA_rmaps_base_mapping_policy", "slot");
     if layout.wraps_cores {
         variables.set("OMPI_MCA_mpi_yield_when_idle", 1);
     }

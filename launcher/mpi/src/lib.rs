@@ -28,7 +28,7 @@ mod sshd;
 pub use attempt_dir::AttemptDir;
 pub use binding::{Binding, LocalRank, RankBinding};
 pub use elf::{MpiKind, which_mpi};
-pub use environment::{ALLOW_ROOT, NODE_OWN_NAMES, environment, node_environment};
+pub use environment::{ALLOW_ROOT, NODE_OWN_NAMES, endpoint_environment, environment, node_environment};
 pub use error::MpiError;
 pub use hostlist::{slurm_nodelist, tasks_per_node};
 pub use keys::AttemptKeys;

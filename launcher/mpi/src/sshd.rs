@@ -13,7 +13,8 @@ pub struct SshdConfig<'a> {
     pub user: &'a str,
     /// The attempt's folder, with the host key and the authorized key in it.
     pub attempt_dir: &'a AttemptDir,
-    /// Variables that every process started through the endpoint sees. `sshd` passes on none of its own.
+    /// Variables that every process started through the endpoint sees, see [`crate::endpoint_environment`]. `sshd`
+    /// passes on none of its own.
     pub environment: &'a [(String, String)],
 }
 
