@@ -299,7 +299,7 @@ pub fn format_size(bytes: u64) -> String {
         let one = 1u64 << shift;
         if bytes >= one {
             let tenths = (bytes / (one / 10).max(1)).min(u64::MAX / 2);
-            return if bytes % one == 0 || tenths % 10 == 0 {
+            return if bytes.is_multiple_of(one) || tenths.is_multiple_of(10) {
                 format!("{}{unit}", bytes / one)
             } else {
                 format!("{}.{}{unit}", tenths / 10, tenths % 10)

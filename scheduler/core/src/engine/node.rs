@@ -44,12 +44,9 @@ pub(super) fn hello(
         effects.extend(decision.effects);
         let went = decision.events.iter().any(|event| matches!(event, Event::AttemptGo { .. }));
         happen(&mut after, decision.events);
-        if let Some(live) =
-            after.live_attempt(report.key.task).filter(|live| live.attempt == report.key.attempt)
-        {
-            if !went {
-                report::repeat(&after, live, node, report, &mut effects);
-            }
+        let live = after.live_attempt(report.key.task).filter(|live| live.attempt == report.key.attempt);
+        if let Some(live) = live.filter(|_| !went) {
+            report::repeat(&after, live, node, report, &mut effects);
         }
     }
     let expected: Vec<AttemptKey> = after.node(node).attempts.iter().copied().collect();

@@ -129,8 +129,8 @@ fn ended_if_last(
     verdict: Option<Verdict>,
     now: Timestamp,
 ) -> Option<Event> {
-    let others = live.instances.iter().enumerate().filter(|(i, _)| *i != gone as usize);
-    if others.map(|(_, instance)| instance.holds_share()).any(|held| held) {
+    let mut others = live.instances.iter().enumerate().filter(|(i, _)| *i != gone as usize);
+    if others.any(|(_, instance)| instance.holds_share()) {
         return None;
     }
     let verdict = match (&live.phase, verdict) {

@@ -210,10 +210,9 @@ impl<'a> Pass<'a> {
             let at = share.node.0 as usize;
             self.free[at].remove_all(&share.cores);
             self.room[at].take(share);
-            if let Some(reservation) = self.reservation.as_mut().filter(|r| end > r.start) {
-                if let Some(spare) = reservation.spare.get_mut(&share.node) {
-                    spare.take(share);
-                }
+            let reservation = self.reservation.as_mut().filter(|r| end > r.start);
+            if let Some(spare) = reservation.and_then(|r| r.spare.get_mut(&share.node)) {
+                spare.take(share);
             }
         }
         let allocation = Arc::new(allocation);
