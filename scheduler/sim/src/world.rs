@@ -364,10 +364,9 @@ impl World {
         }
         self.nodes[i].heard = self.now;
         while !self.to_node[i].is_empty() && !self.rng.one_in(3) {
-            if let Some(effect) = self.to_node[i].pop_front() {
-                if let Some(happened) = self.nodes[i].obey(&effect) {
-                    self.happened(i, happened)?;
-                }
+            let happened = self.to_node[i].pop_front().and_then(|effect| self.nodes[i].obey(&effect));
+            if let Some(happened) = happened {
+                self.happened(i, happened)?;
             }
         }
         while !self.from_node[i].is_empty() && !self.rng.one_in(3) {
