@@ -77,9 +77,12 @@ fn number(value: &Value, key: &str) -> Result<u64> {
     value[key].as_u64().with_context(|| format!("no number '{key}' in {value}"))
 }
 
+/// From when to when a task held a core, in microseconds, and which task.
+type Held = Vec<(u64, u64, String)>;
+
 /// Checks that no core was held by two tasks at the same instant; says how many shares there were.
 pub fn no_core_twice(details: &[JobDetail]) -> Result<usize> {
-    let mut held: BTreeMap<(&str, u32), Vec<(u64, u64, String)>> = BTreeMap::new();
+    let mut held: BTreeMap<(&str, u32), Held> = BTreeMap::new();
     let mut shares = 0;
     for detail in details {
         for task in &detail.task_list {

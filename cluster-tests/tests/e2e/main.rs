@@ -1,0 +1,13 @@
+//! What Muster promises, on real processes: real sshd, real mpirun, real cgroups, processes killed for real.
+//!
+//! These tests need root. Without it they fail, unless `MUSTER_TEST_SKIP_CLUSTER=1` says that this is meant.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
+mod bad_input;
+mod failures;
+mod gangs;
+mod recovery;
+mod support;
+mod swarm;
+mod users;
