@@ -22,6 +22,13 @@ pub(super) fn hello(
     let Some(node) = state.node_by_name(name).filter(|id| state.node(*id).declared) else {
         return refused(Refusal::UnknownNode { node: name.to_owned() });
     };
+    let stale: Vec<AttemptKey> =
+        held.iter().filter(|r| !is_gone(r) && !is_live_on(state, node, r.key)).map(|r| r.key).collect();
+    let up = Event::NodeUp { node, boot_id: boot_id.to_owned(), hardware: Arc::clone(hardware), stale };
+    let held_back = unfit(state, node, hardware).map(|reason| Event::NodeHeld { node, reason, until: None });
+    if held.is_empty() && state.node(node).attempts.is_empty() {
+        return done([Some(up), held_back].into_iter().flatten().collect());
+    }
     // The reports are decided one after another, each in the state that the ones before it leave.
     let mut after = state.clone();
     let mut events = Vec::new();
@@ -32,13 +39,7 @@ pub(super) fn hello(
             events.push(event);
         }
     };
-    let stale: Vec<AttemptKey> =
-        held.iter().filter(|r| !is_gone(r) && !is_live_on(state, node, r.key)).map(|r| r.key).collect();
-    let up = Event::NodeUp { node, boot_id: boot_id.to_owned(), hardware: Arc::clone(hardware), stale };
-    happen(&mut after, vec![up]);
-    if let Some(reason) = unfit(state, node, hardware) {
-        happen(&mut after, vec![Event::NodeHeld { node, reason, until: None }]);
-    }
+    happen(&mut after, [Some(up), held_back].into_iter().flatten().collect());
     for report in held {
         let decision = report::report(&after, node, report, now);
         effects.extend(decision.effects);
