@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use muster_core::cluster::Policy;
+use muster_core::cores::CORES_PER_NODE_MAX;
 
 use crate::pools::check_name;
 use crate::problem::ProblemKind;
@@ -141,8 +142,9 @@ pub(crate) fn policy(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) 
     if let Some(at) = section.number(reader, "prepare_timeout_s", (1, SECONDS_MAX)) {
         policy.prepare_timeout_s = at.value;
     }
-    // A job must stay in memory for a moment after its end: its accounting is taken from there.
-    if let Some(at) = section.number(reader, "finished_jobs_kept", (100, 100_000_000)) {
+    // A job must stay in memory for a moment after its end, because its accounting is taken from there; no more
+    // jobs can end at the same instant than a node has cores.
+    if let Some(at) = section.number(reader, "finished_jobs_kept", (u64::from(CORES_PER_NODE_MAX), 100_000_000)) {
         policy.finished_jobs_kept = at.value as usize;
     }
     section.finish(reader);

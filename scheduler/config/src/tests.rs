@@ -73,7 +73,7 @@ hold_node_s = 8
 requeue_delay_s = 9
 kill_grace_ms = 10
 prepare_timeout_s = 11
-finished_jobs_kept = 120
+finished_jobs_kept = 5000
 [[node]]
 name = "n[1-4]"
 address = "10.0.0.[11-14]"
@@ -119,7 +119,7 @@ program = "/k/mb"
     );
     assert_eq!(
         (policy.requeue_delay_s, policy.kill_grace_ms, policy.prepare_timeout_s, policy.finished_jobs_kept),
-        (9, 10, 11, 120)
+        (9, 10, 11, 5000)
     );
     assert!(policy.root_may_submit);
     assert_eq!(config.addresses["n3"], "10.0.0.13");
@@ -242,7 +242,7 @@ fn the_controllers_numbers_and_paths_are_checked() {
          m.toml:13:22: 'addresses' must be a list of texts, such as [\"head:6817\"], but is a whole number\n\
          m.toml:14:10: 'socket' must be an absolute path, which starts with /, but is 'm.sock'\n\
          m.toml:15:16: 'heartbeat_ms' is 4000, but 'node_timeout_s' is 5: a node must be heard at least twice in that time, so write at most 2500\n\
-         m.toml:17:22: 'finished_jobs_kept' must be a whole number from 100 to 100000000, but is 1",
+         m.toml:17:22: 'finished_jobs_kept' must be a whole number from 4096 to 100000000, but is 1",
     );
 }
 

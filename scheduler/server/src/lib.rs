@@ -1,1 +1,25 @@
-//! muster-server
+//! musterd, the controller: a thin shell around the engine. It decides nothing.
+//!
+//! ```text
+//! clients ── api ──┐                         ┌── view ◄── shared ◄── durable records
+//!                  ├──► engine_loop ── commit ┤
+//! nodes ─ sessions ┘    (one thread)          └── sessions ──► effects to nodes
+//! ```
+//!
+//! Nothing leaves the engine's thread before it is durable, be it an answer, an effect, or what readers see.
+
+pub mod accounting;
+pub mod api;
+pub mod bootstrap;
+pub mod engine_loop;
+pub mod error;
+pub mod secrets;
+pub mod server;
+pub mod sessions;
+pub mod shared;
+pub mod tls;
+pub mod translate;
+pub mod view;
+
+pub use error::ServerError;
+pub use server::{Running, start};

@@ -1,1 +1,157 @@
-fn main() {}
+//! `musterd`, the controller's program.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use muster_config::Config;
+use muster_server::{Running, ServerError, start};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+const EXIT_CODES: &str = "\
+Signals:
+  SIGTERM, SIGINT  stop: take a snapshot and leave running work running
+  SIGHUP           read the configuration again; if it holds errors, the old one stays in force
+
+Exit codes:
+  0  stopped as asked, or --check found the configuration in order
+  1  something failed while running
+  2  the command line is wrong
+  3  the configuration cannot be read or holds errors
+  4  the state directory cannot be used: locked by another musterd, damaged, or of a later version
+  5  an address or socket cannot be listened on";
+
+/// The controller of a Muster cluster: decides who runs where and when.
+#[derive(Debug, Parser)]
+#[command(name = "musterd", version, after_help = EXIT_CODES)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "MUSTER_CONFIG", default_value = "/etc/muster/muster.toml")]
+    config: PathBuf,
+    /// Only check the configuration.
+    #[arg(long)]
+    check: bool,
+    /// Write the line "ready" to this open file descriptor when clients and nodes can connect.
+    #[arg(long, value_name = "N")]
+    ready_fd: Option<u32>,
+    /// What is logged to the standard error, as tracing's filters say it, such as "debug" or "muster_server=trace".
+    #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = "info")]
+    log: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &ServerError) -> u8 {
+    match error {
+        ServerError::Config(_) => 3,
+        ServerError::Store(_) | ServerError::BadCertificate { .. } | ServerError::Certificate { .. } => 4,
+        ServerError::Listen { .. } | ServerError::File { .. } => 5,
+        ServerError::Transport(_) | ServerError::System { .. } | ServerError::EngineEnded => 1,
+    }
+}
+
+/// Prints an error and its causes, each on a line of its own.
+fn report(error: &ServerError) {
+    eprintln!("musterd: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        eprintln!("  {}", error.to_string().replace('\n', "\n  "));
+        cause = error.source();
+    }
+}
+
+fn load(path: &Path) -> Result<Config, ServerError> {
+    muster_config::load(path).map_err(ServerError::Config)
+}
+
+fn run(arguments: &Arguments) -> Result<(), ServerError> {
+    let config = load(&arguments.config)?;
+    if arguments.check {
+        let (nodes, pools) = (config.cluster.nodes.len(), config.cluster.pools.len());
+        println!("{}: in order: {nodes} nodes, {pools} pools", arguments.config.display());
+        return Ok(());
+    }
+    let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let system = |source| ServerError::System { doing: "start the runtime", source };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(system)?;
+    let result = runtime.block_on(serve(arguments, config));
+    // Nothing that is still under way needs to be waited for: what matters is durable.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(arguments: &Arguments, config: Config) -> Result<(), ServerError> {
+    let mut signals = Signals::new()?;
+    let name = config.cluster.name.clone();
+    let mut running = start(config).await?;
+    println!(
+        "musterd: ready: cluster {name}, nodes at {}, clients at {}",
+        running.node_address,
+        running.socket.display()
+    );
+    say_ready(arguments.ready_fd);
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hang_up.recv() => reload(&mut running, &arguments.config).await,
+            error = running.failed() => return Err(error),
+        }
+    }
+    tracing::info!("stopping; running work goes on");
+    running.stop().await;
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServerError> {
+        let of = |kind| signal(kind).map_err(|source| ServerError::System { doing: "catch signals", source });
+        Ok(Self {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+            hang_up: of(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Whoever started this may have gone away: a pipe without a reader is no failure.
+fn say_ready(descriptor: Option<u32>) {
+    let Some(descriptor) = descriptor else { return };
+    let path = format!("/proc/self/fd/{descriptor}");
+    let written = OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(b"ready\n"));
+    if let Err(error) = written {
+        tracing::warn!(descriptor, %error, "cannot say ready");
+    }
+}
+
+async fn reload(running: &mut Running, path: &Path) {
+    match load(path) {
+        Ok(config) => match running.reload(config).await {
+            Ok(()) => tracing::info!("the configuration was read again"),
+            Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+        },
+        Err(ServerError::Config(errors)) => {
+            tracing::error!("the configuration stays as it was, because the file is not in order:\n{errors}");
+        }
+        Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+    }
+}

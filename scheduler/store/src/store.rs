@@ -72,7 +72,7 @@ impl Store {
         let failed = failed(&self.path, "store records");
         let bodies = records
             .iter()
-            .map(|record| serde_json::to_string(record))
+            .map(serde_json::to_string)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| StoreError::Encode { what: "a record", source })?;
         let transaction = self.connection.transaction().map_err(&failed)?;

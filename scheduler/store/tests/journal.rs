@@ -1,5 +1,7 @@
 //! The store against real files, real processes that are killed, and a full disk.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

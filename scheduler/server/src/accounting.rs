@@ -1,0 +1,148 @@
+//! Accounting rows from records: what ended, as the client API shows it.
+
+use std::collections::BTreeSet;
+
+use muster_client::api::{TaskState, TaskView};
+use muster_core::event::{Event, Record};
+use muster_core::ids::{JobId, TaskIndex, Timestamp};
+use muster_core::notation::{self, format_hosts};
+use muster_core::plan::Plan;
+use muster_core::spec::IndexRange;
+use muster_core::state::{Job, State};
+use muster_store::{HistoryRow, JobRow, TaskRow, TaskSpan};
+
+use crate::view;
+
+/// The rows that follow from `records`, which have just brought `state` about. A job that has ended stays in
+/// memory at least until the next input, so that all that is needed is still there.
+#[must_use]
+pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
+    let mut rows = Vec::new();
+    let mut ended: BTreeSet<JobId> = BTreeSet::new();
+    for record in records {
+        let job = match &record.event {
+            Event::AttemptEnded { key, again_not_before: None, .. } => {
+                let Some(job) = state.jobs.get(&key.task.job) else { continue };
+                rows.extend(task_row(state, job, key.task.index));
+                job
+            }
+            Event::WaitingCancelled { job, indices, by_uid } => {
+                let Some(job) = state.jobs.get(job) else { continue };
+                rows.extend(
+                    indices.iter().map(|range| cancelled_row(state, job, *range, *by_uid, record.at)),
+                );
+                job
+            }
+            _ => continue,
+        };
+        if job.finished_at.is_some() && ended.insert(job.id) {
+            rows.extend(job_row(state, job));
+        }
+    }
+    rows
+}
+
+fn blank(job: &Job, span: TaskSpan, state: TaskState, ended: Timestamp) -> TaskRow {
+    TaskRow {
+        job: job.id,
+        span,
+        attempts: 0,
+        name: job.spec.name.clone(),
+        user: job.spec.user.name.clone(),
+        uid: job.spec.user.uid,
+        pool: job.spec.pool.clone().unwrap_or_default(),
+        state: state.word().to_owned(),
+        exit_code: None,
+        signal: None,
+        reason: String::new(),
+        nodes: String::new(),
+        cores: 0,
+        submitted_us: job.submitted_at.0,
+        started_us: None,
+        ended_us: ended.0,
+        cpu_time_us: 0,
+        memory_peak_bytes: 0,
+        view: None,
+    }
+}
+
+fn task_row(state: &State, job: &Job, index: TaskIndex) -> Option<HistoryRow> {
+    let at = job.finished.get(&index)?.at;
+    let task = view::task(state, &Plan::default(), job, index)?;
+    Some(HistoryRow::Task(Box::new(from_view(job, &task, at))))
+}
+
+fn from_view(job: &Job, task: &TaskView, at: Timestamp) -> TaskRow {
+    let nodes: Vec<&str> = task.shares.iter().map(|share| share.node.as_str()).collect();
+    TaskRow {
+        attempts: task.attempt,
+        exit_code: task.exit_code,
+        signal: task.signal,
+        reason: task.reason.clone(),
+        nodes: format_hosts(&nodes),
+        cores: task.shares.iter().map(|share| count(&share.cores)).sum(),
+        started_us: task.started_at_us,
+        cpu_time_us: task.cpu_time_us,
+        memory_peak_bytes: task.memory_peak_bytes,
+        view: serde_json::to_string(task).ok(),
+        ..blank(job, TaskSpan::one(TaskIndex(task.index)), task.state, at)
+    }
+}
+
+/// How many numbers a range list such as `0-3,8` holds.
+fn count(ranges: &str) -> u64 {
+    let ranges = notation::parse_ranges(ranges, u32::MAX).unwrap_or_default();
+    ranges.iter().map(|range| u64::from(range.last - range.first) + 1).sum()
+}
+
+/// A million cancelled elements are one row, as they were one record.
+fn cancelled_row(state: &State, job: &Job, range: IndexRange, by_uid: u32, at: Timestamp) -> HistoryRow {
+    let first = TaskIndex(range.first);
+    let task = view::task(state, &Plan::default(), job, first);
+    if let (Some(task), true) = (&task, range.first == range.last) {
+        return HistoryRow::Task(Box::new(from_view(job, task, at)));
+    }
+    let span = TaskSpan { first: range.first, last: range.last, step: range.step };
+    let reason = task.map_or_else(|| format!("cancelled by user id {by_uid}"), |task| task.reason);
+    HistoryRow::Task(Box::new(TaskRow { reason, ..blank(job, span, TaskState::Cancelled, at) }))
+}
+
+fn job_row(state: &State, job: &Job) -> Option<HistoryRow> {
+    let detail = view::frame(state, &Plan::default(), job, 0);
+    let summary = &detail.summary;
+    Some(HistoryRow::Job(JobRow {
+        job: job.id,
+        name: summary.name.clone(),
+        user: summary.user.clone(),
+        uid: job.spec.user.uid,
+        pool: summary.pool.clone(),
+        state: summary.state.word().to_owned(),
+        tasks: summary.tasks.values().sum(),
+        submitted_us: summary.submitted_at_us,
+        started_us: summary.started_at_us,
+        ended_us: summary.finished_at_us.unwrap_or_default(),
+        detail: serde_json::to_string(&detail).ok()?,
+    }))
+}
+
+/// The task of a row that has no view of its own.
+#[must_use]
+pub fn view_of(row: &TaskRow, index: TaskIndex) -> TaskView {
+    let own = row.view.as_deref().and_then(|text| serde_json::from_str::<TaskView>(text).ok());
+    own.unwrap_or_else(|| TaskView {
+        index: index.0,
+        state: TaskState::ALL.into_iter().find(|s| s.word() == row.state).unwrap_or(TaskState::Cancelled),
+        attempt: row.attempts,
+        shares: Vec::new(),
+        placed_at_us: None,
+        started_at_us: row.started_us,
+        finished_at_us: Some(row.ended_us),
+        exit_code: row.exit_code,
+        signal: row.signal,
+        reason: row.reason.clone(),
+        cpu_time_us: row.cpu_time_us,
+        memory_peak_bytes: row.memory_peak_bytes,
+        stdout_path: String::new(),
+        stderr_path: String::new(),
+    })
+}

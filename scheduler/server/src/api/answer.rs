@@ -1,0 +1,127 @@
+//! Answers and refusals as HTTP.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use muster_client::api::ErrorBody;
+use muster_core::ids::BadJobRef;
+use muster_core::input::Refusal;
+use muster_store::StoreError;
+use serde::de::DeserializeOwned;
+
+use crate::engine_loop::{InputError, chain};
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The engine refused, or could not store.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The path names no job.
+    #[error(transparent)]
+    JobRef(#[from] BadJobRef),
+    /// The body is too large or broke off.
+    #[error("the request's body cannot be read: {0}")]
+    Body(#[from] BytesRejection),
+    /// The body is not what the route takes.
+    #[error("the request's body is not what this route takes: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The query is not what the route takes.
+    #[error("the query is not what this route takes: {0}")]
+    Query(#[from] QueryRejection),
+    /// A word in the query that is no state.
+    #[error("'{word}' is not a state of a job; the states are {known}")]
+    BadState {
+        /// What was asked for.
+        word: String,
+        /// What could be asked for.
+        known: String,
+    },
+    /// The caller's user id has no login name.
+    #[error("user id {uid} has no login name on the controller's host, so that no node could run its jobs")]
+    NoUser {
+        /// The user id.
+        uid: u32,
+    },
+    /// No such route.
+    #[error(
+        "there is no {method} {path}: this controller's API is older than the client, or the path is wrong"
+    )]
+    NoRoute {
+        /// The method.
+        method: String,
+        /// The path.
+        path: String,
+    },
+    /// The accounting tables cannot be read.
+    #[error("the accounting tables cannot be read at present")]
+    History(#[source] StoreError),
+    /// The server's own fault.
+    #[error("the controller failed over this request; its log says why")]
+    Panicked,
+    /// The request took too long.
+    #[error("the controller took too long over this request")]
+    TooLong,
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Input(InputError::Refused(refusal))
+    }
+}
+
+fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
+    match refusal {
+        Refusal::UnknownPool { .. } => (StatusCode::BAD_REQUEST, "unknown_pool"),
+        Refusal::UnknownNode { .. } => (StatusCode::NOT_FOUND, "unknown_node"),
+        Refusal::UnknownJob { .. } => (StatusCode::NOT_FOUND, "unknown_job"),
+        Refusal::AlreadyEnded { .. } => (StatusCode::CONFLICT, "already_ended"),
+        Refusal::NotOwner { .. } => (StatusCode::FORBIDDEN, "not_owner"),
+        Refusal::NotAdmin { .. } => (StatusCode::FORBIDDEN, "not_admin"),
+        Refusal::RootMayNotSubmit => (StatusCode::FORBIDDEN, "root_may_not_submit"),
+        Refusal::TooManyNodes { .. } => (StatusCode::BAD_REQUEST, "too_many_nodes"),
+        Refusal::NeverFits { .. } => (StatusCode::BAD_REQUEST, "never_fits"),
+        Refusal::TimeLimit { .. } => (StatusCode::BAD_REQUEST, "time_limit"),
+        Refusal::BadField { .. } => (StatusCode::BAD_REQUEST, "bad_field"),
+        Refusal::LimitReached { .. } => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
+    }
+}
+
+impl ApiError {
+    fn code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Input(InputError::Refused(refusal)) => refusal_code(refusal),
+            Self::Input(InputError::NotStored { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
+            Self::Input(InputError::Stopping) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            Self::JobRef(_) => (StatusCode::BAD_REQUEST, "bad_job_id"),
+            Self::Body(_) | Self::Json(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::BadState { .. } => (StatusCode::BAD_REQUEST, "bad_state"),
+            Self::NoUser { .. } => (StatusCode::FORBIDDEN, "no_user"),
+            Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
+            Self::History(_) => (StatusCode::SERVICE_UNAVAILABLE, "history"),
+            Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+            Self::TooLong => (StatusCode::SERVICE_UNAVAILABLE, "too_long"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, code) = self.code();
+        if let Self::History(error) = &self {
+            tracing::warn!(error = %chain(error), "the accounting tables cannot be read");
+        }
+        let body = ErrorBody { code: code.to_owned(), message: self.to_string() };
+        (status, Json(body)).into_response()
+    }
+}
+
+/// Reads a body; axum's own extractor would answer in its own words.
+pub fn read_json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, ApiError> {
+    Ok(serde_json::from_slice(&body?)?)
+}
+
+/// An answer.
+pub type Answered<T> = Result<Json<T>, ApiError>;

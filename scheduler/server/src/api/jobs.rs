@@ -1,0 +1,315 @@
+//! `/v1/jobs`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State as Shell};
+use axum::http::StatusCode;
+use muster_client::api::{
+    CancelAnswer, JobDetail, JobList, JobSummary, SCHEMA, SubmitAnswer, SubmitRequest, TASKS_SHOWN_MAX,
+    TaskState, Why,
+};
+use muster_core::engine;
+use muster_core::ids::{JobId, JobRef, TaskIndex};
+use muster_core::input::{Input, Refusal, Reply};
+use muster_core::plan;
+use muster_core::spec::{JobSpec, User};
+use serde::Deserialize;
+use tokio::time::timeout_at;
+
+use super::answer::{Answered, ApiError, read_json};
+use super::peer::Peer;
+use super::{App, blocking};
+use crate::accounting;
+use crate::engine_loop::clock;
+use crate::view;
+
+/// Most jobs in one list.
+const JOBS_LISTED_MAX: usize = 100_000;
+/// Longest wait of one request.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+/// Forecasts run the planner forward in virtual time: of longer queues, only the first job's start is known.
+const FORECAST_JOBS_MAX: usize = 500;
+/// The same for large clusters.
+const FORECAST_NODES_MAX: usize = 2_000;
+
+/// `POST /v1/jobs`
+pub async fn submit(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<SubmitAnswer>), ApiError> {
+    let mut request: SubmitRequest = read_json(body)?;
+    let user = peer.user().ok_or(ApiError::NoUser { uid: peer.uid })?;
+    let (request_key, test_only) = (request.request_key.take(), request.test_only);
+    let input = Input::Submit { caller: peer.caller(), spec: Box::new(spec(request, user)), request_key };
+    if test_only {
+        let reading = app.shared.read();
+        engine::decide(reading.state(), &input, clock()).reply?;
+        return Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job: None })));
+    }
+    let job = match app.engine.ask(input).await? {
+        Reply::Submitted(job) => Some(job.0),
+        Reply::Done | Reply::Cancelled(_) => None,
+    };
+    Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job })))
+}
+
+fn spec(request: SubmitRequest, user: User) -> JobSpec {
+    JobSpec {
+        name: request.name,
+        pool: request.pool,
+        user,
+        script: request.script,
+        arguments: request.arguments,
+        environment: request.environment,
+        working_directory: request.working_directory,
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+        append: request.append,
+        umask: request.umask,
+        limits: request.limits,
+        submit_host: request.submit_host,
+        request: request.request,
+        time_limit_s: request.time_limit_s,
+        array: request.array,
+        requeue: request.requeue,
+        priority: request.priority,
+    }
+}
+
+/// `POST /v1/jobs/{ref}/cancel`
+pub async fn cancel(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Path(target): Path<String>,
+) -> Answered<CancelAnswer> {
+    let target: JobRef = target.parse()?;
+    let tasks = match app.engine.ask(Input::Cancel { caller: peer.caller(), target }).await {
+        Ok(Reply::Cancelled(tasks)) => tasks,
+        Ok(_) => 0,
+        Err(error) => return Err(ended_before(&app, target, error.into()).await),
+    };
+    Ok(Json(CancelAnswer { schema: SCHEMA, tasks }))
+}
+
+/// A job that is only in the accounting tables is not unknown: it has ended.
+async fn ended_before(app: &Arc<App>, target: JobRef, error: ApiError) -> ApiError {
+    use crate::engine_loop::InputError::Refused;
+    if !matches!(error, ApiError::Input(Refused(Refusal::UnknownJob { .. }))) {
+        return error;
+    }
+    let known = blocking(app, move |app| past_detail(app, target)).await;
+    if known.is_ok() { Refusal::AlreadyEnded { target }.into() } else { error }
+}
+
+/// The query of `GET /v1/jobs`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    state: Option<String>,
+    user: Option<String>,
+    all: Option<String>,
+    limit: Option<usize>,
+}
+
+/// What a list is to hold.
+struct Filter {
+    states: Vec<TaskState>,
+    user: Option<String>,
+    finished: bool,
+    limit: usize,
+}
+
+impl Filter {
+    fn new(query: ListQuery) -> Result<Self, ApiError> {
+        let words = query.state.unwrap_or_default();
+        let state = |word: &str| {
+            let known = || TaskState::ALL.map(TaskState::word).join(", ");
+            let found = TaskState::ALL.into_iter().find(|state| state.word() == word);
+            found.ok_or_else(|| ApiError::BadState { word: word.to_owned(), known: known() })
+        };
+        let states: Vec<TaskState> =
+            words.split(',').filter(|word| !word.is_empty()).map(state).collect::<Result<_, _>>()?;
+        let all = query.all.is_some_and(|all| !matches!(all.as_str(), "" | "0" | "false"));
+        let finished = all || states.iter().any(|state| state.is_finished());
+        let limit = query.limit.unwrap_or(JOBS_LISTED_MAX).min(JOBS_LISTED_MAX);
+        Ok(Self { states, user: query.user, finished, limit })
+    }
+
+    fn takes(&self, summary: &JobSummary) -> bool {
+        (self.states.is_empty() || self.states.iter().any(|state| summary.tasks.contains_key(state)))
+            && self.user.as_ref().is_none_or(|user| *user == summary.user)
+    }
+}
+
+/// `GET /v1/jobs`: the newest that match, oldest first.
+pub async fn list(
+    Shell(app): Shell<Arc<App>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Answered<JobList> {
+    let filter = Filter::new(query?.0)?;
+    blocking(&app, move |app| listed(app, &filter)).await.map(Json)
+}
+
+fn listed(app: &App, filter: &Filter) -> Result<JobList, ApiError> {
+    let plan = app.shared.plan(clock(), None);
+    let mut jobs: BTreeMap<u64, JobSummary> = BTreeMap::new();
+    // One more than the limit, to know whether there are more.
+    let most = filter.limit.saturating_add(1);
+    {
+        let reading = app.shared.read();
+        let state = reading.state();
+        let wanted = state.jobs.values().rev().filter(|job| filter.finished || job.finished_at.is_none());
+        let wanted = wanted.filter(|job| filter.user.as_ref().is_none_or(|user| *user == job.spec.user.name));
+        let summaries = wanted.map(|job| view::summary(state, &plan, job));
+        jobs.extend(summaries.filter(|summary| filter.takes(summary)).take(most).map(|s| (s.job, s)));
+    }
+    if filter.finished {
+        let rows =
+            app.history().jobs(JobId(u64::MAX), filter.user.as_deref(), most).map_err(ApiError::History)?;
+        for row in rows {
+            let Ok(detail) = serde_json::from_str::<JobDetail>(&row.detail) else { continue };
+            if filter.takes(&detail.summary) {
+                jobs.entry(row.job.0).or_insert(detail.summary);
+            }
+        }
+    }
+    let cut = jobs.len() > filter.limit;
+    let skip = jobs.len().saturating_sub(filter.limit);
+    Ok(JobList { schema: SCHEMA, jobs: jobs.into_values().skip(skip).collect(), cut })
+}
+
+/// `GET /v1/jobs/{ref}`
+pub async fn show(Shell(app): Shell<Arc<App>>, Path(target): Path<String>) -> Answered<JobDetail> {
+    let target: JobRef = target.parse()?;
+    blocking(&app, move |app| detail(app, target)).await.map(Json)
+}
+
+/// A job from memory, else from the accounting tables.
+fn detail(app: &App, target: JobRef) -> Result<JobDetail, ApiError> {
+    let plan = app.shared.plan(clock(), Some(target.job));
+    {
+        let reading = app.shared.read();
+        if let Some(job) = reading.state().jobs.get(&target.job) {
+            let version = reading.version(target.job);
+            let detail = view::detail(reading.state(), &plan, job, target.task, version);
+            return detail.ok_or_else(|| Refusal::UnknownJob { target }.into());
+        }
+    }
+    past_detail(app, target)
+}
+
+fn past_detail(app: &App, target: JobRef) -> Result<JobDetail, ApiError> {
+    let unknown = || ApiError::from(Refusal::UnknownJob { target });
+    let history = app.history();
+    let row = history.job(target.job).map_err(ApiError::History)?.ok_or_else(unknown)?;
+    let mut detail: JobDetail = serde_json::from_str(&row.detail)?;
+    detail.task_list = match target.task {
+        Some(index) => {
+            let row = history.task(target.job, index).map_err(ApiError::History)?.ok_or_else(unknown)?;
+            vec![accounting::view_of(&row, index)]
+        }
+        None => {
+            let rows = history.tasks(target.job, TASKS_SHOWN_MAX).map_err(ApiError::History)?;
+            rows.iter().map(|row| accounting::view_of(row, TaskIndex(row.span.first))).collect()
+        }
+    };
+    Ok(detail)
+}
+
+/// The query of `GET /v1/jobs/{ref}/wait`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaitQuery {
+    timeout_ms: Option<u64>,
+    seen: Option<u64>,
+}
+
+/// `GET /v1/jobs/{ref}/wait`
+pub async fn wait(
+    Shell(app): Shell<Arc<App>>,
+    Path(target): Path<String>,
+    query: Result<Query<WaitQuery>, QueryRejection>,
+) -> Answered<JobDetail> {
+    let target: JobRef = target.parse()?;
+    let query = query?.0;
+    let time = Duration::from_millis(query.timeout_ms.unwrap_or(u64::MAX)).min(WAIT_MAX);
+    let end = tokio::time::Instant::now() + time;
+    // Subscribed before the first look, so that no change can fall between the two.
+    let mut changes = app.shared.subscribe(target.job);
+    let mut stopping = app.stopping.clone();
+    loop {
+        let is_new = {
+            let reading = app.shared.read();
+            let in_memory = reading.state().jobs.contains_key(&target.job);
+            !in_memory || query.seen != Some(reading.version(target.job))
+        };
+        if is_new || *stopping.borrow() || tokio::time::Instant::now() >= end {
+            return blocking(&app, move |app| detail(app, target)).await.map(Json);
+        }
+        tokio::select! {
+            _ = timeout_at(end, changes.changed()) => {}
+            _ = stopping.changed() => {}
+        }
+    }
+}
+
+/// `GET /v1/jobs/{ref}/why`
+pub async fn why(Shell(app): Shell<Arc<App>>, Path(target): Path<String>) -> Answered<Why> {
+    let target: JobRef = target.parse()?;
+    blocking(&app, move |app| explain(app, target)).await.map(Json)
+}
+
+fn explain(app: &App, target: JobRef) -> Result<Why, ApiError> {
+    let detail = detail(app, target)?;
+    let task = target.task.and_then(|_| detail.task_list.first());
+    let state = task.map_or(detail.summary.state, |task| task.state);
+    let reason = task.map_or(&detail.summary.reason, |task| &task.reason).clone();
+    let mut why = Why {
+        schema: SCHEMA,
+        job: target.job.0,
+        state,
+        code: state.word().to_owned(),
+        sentences: Vec::new(),
+        expected_start_us: None,
+    };
+    match state {
+        TaskState::Waiting => explain_waiting(app, target, reason, &mut why),
+        TaskState::Preparing => {
+            why.sentences.push(format!("its nodes prepare it: {}", detail.summary.node_list))
+        }
+        TaskState::Running => why.sentences.push(format!("it runs on {}", detail.summary.node_list)),
+        TaskState::Ending => why.sentences.push(format!("it is being ended: {reason}")),
+        _ => why.sentences.push(reason),
+    }
+    Ok(why)
+}
+
+fn explain_waiting(app: &App, target: JobRef, reason: String, why: &mut Why) {
+    why.sentences.push(reason);
+    let now = clock();
+    let plan = app.shared.plan(now, Some(target.job));
+    let Some(waiting) = plan.waiting.get(&target.job) else { return };
+    why.code = waiting.reason.code().to_owned();
+    let reserved = waiting.expected_start;
+    why.expected_start_us = reserved.or_else(|| forecast(app, target.job)).map(|at| at.0.max(now.0));
+}
+
+/// The forecast copies the state, and runs beside the engine rather than on its lock.
+fn forecast(app: &App, job: JobId) -> Option<muster_core::ids::Timestamp> {
+    let state = {
+        let reading = app.shared.read();
+        let state = reading.state();
+        let small = state.nodes.len() <= FORECAST_NODES_MAX && state.queue().count() <= FORECAST_JOBS_MAX;
+        small.then(|| state.clone())?
+    };
+    // One at a time: forecasts must not take the processors from the engine.
+    let _turn = app.forecasts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    plan::expected_start(&state, job, clock())
+}

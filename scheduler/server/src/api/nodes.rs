@@ -1,0 +1,63 @@
+//! `/v1/ping`, `/v1/nodes` and `/v1/pools`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Extension, Path, State as Shell};
+use muster_client::api::{HoldRequest, NodeList, Ping, PoolList, SCHEMA};
+use muster_core::input::Input;
+use serde_json::{Value, json};
+
+use super::answer::{Answered, read_json};
+use super::peer::Peer;
+use super::{App, blocking};
+use crate::view;
+
+/// `GET /v1/ping`
+pub async fn ping(Shell(app): Shell<Arc<App>>) -> Json<Ping> {
+    let reading = app.shared.read();
+    let state = reading.state();
+    let declared = state.nodes.iter().filter(|node| node.declared);
+    Json(Ping {
+        schema: SCHEMA,
+        cluster: state.config.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        nodes_up: declared.clone().filter(|node| node.is_up()).count() as u32,
+        nodes: declared.count() as u32,
+    })
+}
+
+/// `GET /v1/nodes`
+pub async fn nodes(Shell(app): Shell<Arc<App>>) -> Answered<NodeList> {
+    let nodes = blocking(&app, |app| Ok(view::nodes(app.shared.read().state()))).await?;
+    Ok(Json(NodeList { schema: SCHEMA, nodes }))
+}
+
+/// `GET /v1/pools`
+pub async fn pools(Shell(app): Shell<Arc<App>>) -> Json<PoolList> {
+    Json(PoolList { schema: SCHEMA, pools: view::pools(app.shared.read().state()) })
+}
+
+/// `POST /v1/nodes/{name}/hold`
+pub async fn hold(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Path(node): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answered<Value> {
+    let HoldRequest { reason } = read_json(body)?;
+    app.engine.ask(Input::HoldNode { caller: peer.caller(), node, reason }).await?;
+    Ok(Json(json!({})))
+}
+
+/// `POST /v1/nodes/{name}/release`
+pub async fn release(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Path(node): Path<String>,
+) -> Answered<Value> {
+    app.engine.ask(Input::ReleaseNode { caller: peer.caller(), node }).await?;
+    Ok(Json(json!({})))
+}

@@ -1,0 +1,265 @@
+//! Brings agents onto nodes: asks the program `muster-bootstrap serve` to, at the start and whenever a node has
+//! no session.
+//!
+//! The program is a child with pipes: a request is one line of JSON, and so is its answer, in any order. It does
+//! many nodes at a time; a node is asked for again with growing pauses for as long as it has no session.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_config::{BootstrapConfig, Config};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::engine_loop::chain;
+use crate::sessions::Sessions;
+use crate::tls::{Authority, CONTROLLER_NAME};
+
+/// The pause before the second try; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long an agent whose session ended may take to come back by itself.
+const RETURN_WITHIN: Duration = Duration::from_secs(2);
+/// How long an agent that was started may take to open its session.
+const SESSION_WITHIN: Duration = Duration::from_secs(10);
+/// Requests that may wait for the program to read them.
+const REQUESTS_MAX: usize = 256;
+
+/// What the program is asked to do.
+#[derive(Debug, Clone, Serialize)]
+struct Request {
+    node: String,
+    address: String,
+    port: u16,
+    user: String,
+    identity_file: PathBuf,
+    known_hosts_file: PathBuf,
+    binaries_dir: PathBuf,
+    remote_dir: PathBuf,
+    controller: Vec<String>,
+    controller_name: &'static str,
+    tls: Tls,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Tls {
+    ca_pem: String,
+    cert_pem: String,
+    key_pem: String,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, Deserialize)]
+struct Answer {
+    node: String,
+    ok: bool,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+type Asked = (Request, oneshot::Sender<Answer>);
+
+/// The watch over nodes without a session.
+pub struct Bootstrap {
+    sessions: Arc<Sessions>,
+    authority: Arc<Authority>,
+    settings: BootstrapConfig,
+    requests: mpsc::Sender<Asked>,
+    watches: HashMap<String, AbortHandle>,
+    program: AbortHandle,
+}
+
+impl Bootstrap {
+    /// Starts the program, and the watch over every node of the configuration.
+    #[must_use]
+    pub fn start(
+        settings: BootstrapConfig,
+        sessions: Arc<Sessions>,
+        authority: Arc<Authority>,
+        config: &Config,
+    ) -> Self {
+        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        let program = tokio::spawn(run_program(find_program(&settings.program), inbox)).abort_handle();
+        let mut bootstrap =
+            Self { sessions, authority, settings, requests, watches: HashMap::new(), program };
+        bootstrap.reconcile(config);
+        bootstrap
+    }
+
+    /// Watches exactly the nodes of this configuration.
+    pub fn reconcile(&mut self, config: &Config) {
+        let declared: Vec<&str> = config.cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+        self.watches.retain(|node, watch| {
+            let keep = declared.contains(&node.as_str());
+            if !keep {
+                watch.abort();
+            }
+            keep
+        });
+        for node in declared {
+            if self.watches.contains_key(node) {
+                continue;
+            }
+            let Some(request) = self.request(node, config) else { continue };
+            let watch = watch(request, Arc::clone(&self.sessions), self.requests.clone());
+            self.watches.insert(node.to_owned(), tokio::spawn(watch).abort_handle());
+        }
+    }
+
+    fn request(&self, node: &str, config: &Config) -> Option<Request> {
+        let keyed = match self.authority.node(node) {
+            Ok(keyed) => keyed,
+            Err(error) => {
+                tracing::error!(node, error = %chain(&error), "no certificate: the node is not brought up");
+                return None;
+            }
+        };
+        let ca_pem = self.authority.ca_pem().to_owned();
+        Some(Request {
+            node: node.to_owned(),
+            address: config.addresses.get(node).cloned().unwrap_or_else(|| node.to_owned()),
+            port: self.settings.port,
+            user: self.settings.user.clone(),
+            identity_file: self.settings.identity_file.clone(),
+            known_hosts_file: self.settings.known_hosts.clone(),
+            binaries_dir: self.settings.binaries_dir.clone(),
+            remote_dir: self.settings.remote_dir.clone(),
+            controller: config.controller.addresses.clone(),
+            controller_name: CONTROLLER_NAME,
+            tls: Tls { ca_pem, cert_pem: keyed.cert_pem, key_pem: keyed.key_pem },
+        })
+    }
+}
+
+impl Drop for Bootstrap {
+    fn drop(&mut self) {
+        self.program.abort();
+        self.watches.values().for_each(AbortHandle::abort);
+    }
+}
+
+/// A name without a folder is looked for beside this program first, then in `PATH`.
+fn find_program(program: &Path) -> PathBuf {
+    if program.components().count() > 1 {
+        return program.to_owned();
+    }
+    let here = std::env::current_exe().ok();
+    let beside = here.and_then(|exe| Some(exe.parent()?.join(program))).filter(|path| path.exists());
+    beside.unwrap_or_else(|| program.to_owned())
+}
+
+/// Asks for the node's agent for as long as the node has no session.
+async fn watch(request: Request, sessions: Arc<Sessions>, requests: mpsc::Sender<Asked>) {
+    let mut presence = sessions.presence(&request.node);
+    let mut pause = PAUSE_MIN;
+    // At the start there is nothing that could come back by itself sooner than it is brought up, except agents
+    // that outlived a restart of the controller: those open a session within the same time.
+    loop {
+        if presence.wait_for(|present| !present).await.is_err() {
+            return;
+        }
+        if timeout(RETURN_WITHIN, presence.wait_for(|present| *present)).await.is_ok() {
+            continue;
+        }
+        let (reply, answer) = oneshot::channel();
+        if requests.send((request.clone(), reply)).await.is_err() {
+            return;
+        }
+        match answer.await {
+            Ok(Answer { ok: true, .. }) => {
+                tracing::info!(node = %request.node, "the agent was brought up");
+                if timeout(SESSION_WITHIN, presence.wait_for(|present| *present)).await.is_ok() {
+                    pause = PAUSE_MIN;
+                    continue;
+                }
+                tracing::warn!(node = %request.node, "the agent was brought up, but it opens no session");
+            }
+            Ok(Answer { error, .. }) => {
+                let error = error.unwrap_or_else(|| "no reason was given".to_owned());
+                tracing::warn!(node = %request.node, %error, "the node could not be brought up");
+            }
+            Err(_) => tracing::warn!(node = %request.node, "muster-bootstrap ended before it answered"),
+        }
+        let _ = timeout(pause, presence.wait_for(|present| *present)).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Runs the program, again and again if it ends.
+async fn run_program(program: PathBuf, mut requests: mpsc::Receiver<Asked>) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let spawned = Command::new(&program)
+            .arg("serve")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        match spawned {
+            Err(error) => {
+                tracing::error!(program = %program.display(), %error, "cannot start muster-bootstrap")
+            }
+            Ok(mut child) => {
+                let answered = converse(&mut child, &mut requests).await;
+                if requests.is_closed() {
+                    return;
+                }
+                if answered > 0 {
+                    pause = PAUSE_MIN;
+                }
+                let status = child.wait().await.map_or_else(|e| e.to_string(), |status| status.to_string());
+                tracing::error!(status, "muster-bootstrap ended; it is started again");
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Passes requests and answers until the program or this controller ends. Says how many answers there were.
+/// Whoever waits for an answer that cannot come any more is told by the end of the channel.
+async fn converse(child: &mut Child, requests: &mut mpsc::Receiver<Asked>) -> u64 {
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return 0 };
+    let mut lines = BufReader::new(stdout).lines();
+    let mut waiting: HashMap<String, oneshot::Sender<Answer>> = HashMap::new();
+    let mut answered = 0;
+    loop {
+        tokio::select! {
+            asked = requests.recv() => {
+                let Some((request, reply)) = asked else { return answered };
+                if let Err(error) = write_line(&mut stdin, &request).await {
+                    tracing::warn!(%error, "muster-bootstrap takes no request");
+                    return answered;
+                }
+                waiting.insert(request.node, reply);
+            }
+            line = lines.next_line() => {
+                let Ok(Some(line)) = line else { return answered };
+                match serde_json::from_str::<Answer>(&line) {
+                    Ok(answer) => {
+                        answered += 1;
+                        if let Some(reply) = waiting.remove(&answer.node) {
+                            let _ = reply.send(answer);
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, line, "muster-bootstrap says something unexpected"),
+                }
+            }
+        }
+    }
+}
+
+async fn write_line(stdin: &mut ChildStdin, request: &Request) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stdin.write_all(&line).await?;
+    stdin.flush().await
+}

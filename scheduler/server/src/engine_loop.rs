@@ -1,0 +1,286 @@
+//! The one thread that owns the engine and the store.
+//!
+//! It takes what is queued, lets the engine decide it, runs a scheduling pass, makes everything durable in one
+//! commit, and only then lets effects and answers out. If the commit fails, nothing of the batch has happened:
+//! those who asked are told so, sessions of nodes are closed so that every report is said again, and the engine
+//! goes back to the last durable state.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use muster_core::engine::{Applied, Engine};
+use muster_core::event::Record;
+use muster_core::ids::Timestamp;
+use muster_core::input::{Effect, Input, Refusal, Reply};
+use muster_store::{HistoryRow, Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::accounting;
+use crate::error::ServerError;
+use crate::sessions::Sessions;
+use crate::shared::Shared;
+
+/// Inputs that are decided and committed together at most.
+const BATCH_MAX: usize = 1024;
+/// Inputs that may be queued before those who bring more have to wait.
+const QUEUE_MAX: usize = 4096;
+/// Records after which a snapshot is taken, so that a recovery replays no more than these.
+const RECORDS_PER_SNAPSHOT: u64 = 20_000;
+/// How long after a failed commit work is tried again that nobody asks for.
+const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// The shortest sleep, so that a wake-up that brought nothing about cannot become a busy loop.
+const SLEEP_MIN: Duration = Duration::from_millis(1);
+
+/// Why an input has no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The engine refused it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be stored, so that it has not happened.
+    #[error("the controller cannot store anything at present, and nothing was changed: {reason}")]
+    NotStored {
+        /// Why.
+        reason: String,
+    },
+    /// The controller is stopping.
+    #[error("the controller is stopping; nothing was changed")]
+    Stopping,
+}
+
+type ReplySender = oneshot::Sender<Result<Reply, InputError>>;
+
+enum Order {
+    Input { input: Input, reply: Option<ReplySender> },
+    Stop,
+}
+
+/// Brings inputs to the engine.
+#[derive(Clone)]
+pub struct EngineHandle {
+    orders: mpsc::Sender<Order>,
+}
+
+impl EngineHandle {
+    /// Brings an input and waits until what it brought about is durable.
+    ///
+    /// # Errors
+    /// [`InputError`].
+    pub async fn ask(&self, input: Input) -> Result<Reply, InputError> {
+        let (reply, answer) = oneshot::channel();
+        let order = Order::Input { input, reply: Some(reply) };
+        self.orders.send(order).await.map_err(|_| InputError::Stopping)?;
+        answer.await.map_err(|_| InputError::Stopping)?
+    }
+
+    /// Brings an input that nobody waits for. It is lost if it cannot be stored: for what is said again.
+    pub async fn tell(&self, input: Input) {
+        let _ = self.orders.send(Order::Input { input, reply: None }).await;
+    }
+
+    /// Makes the engine stop after what is queued, with a snapshot.
+    pub async fn stop(&self) {
+        let _ = self.orders.send(Order::Stop).await;
+    }
+}
+
+/// The engine's thread, started by [`start`].
+pub struct EngineThread {
+    /// Brings inputs to it.
+    pub handle: EngineHandle,
+    /// Ends when the engine was stopped.
+    pub thread: JoinHandle<()>,
+}
+
+/// Starts the engine in the state that `shared` holds.
+///
+/// # Errors
+/// [`ServerError::System`] if there can be no thread.
+pub fn start(
+    store: Store,
+    shared: Arc<Shared>,
+    sessions: Arc<Sessions>,
+) -> Result<EngineThread, ServerError> {
+    let system = |doing| move |source| ServerError::System { doing, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(system("make the engine's timer"))?;
+    let (orders, inbox) = mpsc::channel(QUEUE_MAX);
+    let mut engine_loop = Loop {
+        engine: Engine::new(shared.copy()),
+        store,
+        shared,
+        sessions,
+        now: Timestamp(0),
+        failed: false,
+    };
+    let thread = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || runtime.block_on(engine_loop.run(inbox)))
+        .map_err(system("start the engine's thread"))?;
+    Ok(EngineThread { handle: EngineHandle { orders }, thread })
+}
+
+/// The present instant of the system's clock.
+#[must_use]
+pub fn clock() -> Timestamp {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX))
+}
+
+struct Loop {
+    engine: Engine,
+    store: Store,
+    shared: Arc<Shared>,
+    sessions: Arc<Sessions>,
+    now: Timestamp,
+    /// Whether the last commit failed.
+    failed: bool,
+}
+
+/// What a batch brought about, until it is durable.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    history: Vec<HistoryRow>,
+    effects: Vec<Effect>,
+    replies: Vec<(ReplySender, Result<Reply, Refusal>)>,
+}
+
+impl Batch {
+    fn add(&mut self, engine: &Engine, applied: &mut Applied) {
+        self.history.extend(accounting::rows(engine.state(), &applied.records));
+        self.records.append(&mut applied.records);
+        self.effects.append(&mut applied.effects);
+    }
+}
+
+impl Loop {
+    async fn run(&mut self, mut inbox: mpsc::Receiver<Order>) {
+        let mut orders = Vec::with_capacity(BATCH_MAX);
+        loop {
+            let stop = self.wait(&mut inbox, &mut orders).await;
+            let stop = self.turn(&mut orders) || stop;
+            if stop {
+                break;
+            }
+        }
+        if let Err(error) = self.store.snapshot(self.engine.state(), self.now) {
+            tracing::warn!(error = %chain(&error), "no snapshot at the stop; the next start replays the journal");
+        }
+    }
+
+    /// Waits for orders, or until the engine has something to do by itself. Says whether all senders are gone.
+    async fn wait(&self, inbox: &mut mpsc::Receiver<Order>, orders: &mut Vec<Order>) -> bool {
+        let received = match self.sleep() {
+            None => inbox.recv_many(orders, BATCH_MAX).await,
+            Some(sleep) => {
+                let receive = inbox.recv_many(orders, BATCH_MAX);
+                match tokio::time::timeout(sleep, receive).await {
+                    Ok(received) => received,
+                    Err(_) => return false,
+                }
+            }
+        };
+        received == 0
+    }
+
+    /// How long nothing has to be done.
+    fn sleep(&self) -> Option<Duration> {
+        if self.failed {
+            return Some(AGAIN_AFTER_FAILURE);
+        }
+        let wake = self.engine.next_wake()?;
+        Some(Duration::from_micros(wake.micros_since(clock())).max(SLEEP_MIN))
+    }
+
+    /// Decides a batch, makes it durable, and lets its consequences out. Says whether to stop.
+    fn turn(&mut self, orders: &mut Vec<Order>) -> bool {
+        // The journal's instants never go back, even where the system's clock does.
+        self.now = self.now.max(clock());
+        let mut batch = Batch::default();
+        let mut stop = false;
+        for order in orders.drain(..) {
+            match order {
+                Order::Stop => stop = true,
+                Order::Input { input, reply } => {
+                    let mut applied = self.engine.apply(&input, self.now);
+                    batch.add(&self.engine, &mut applied);
+                    match (reply, applied.reply) {
+                        (Some(reply), answer) => batch.replies.push((reply, answer)),
+                        (None, Err(refusal)) => tracing::warn!(%refusal, "an input was refused"),
+                        (None, Ok(_)) => {}
+                    }
+                }
+            }
+        }
+        if self.engine.next_wake().is_some_and(|wake| wake <= self.now) {
+            let mut applied = self.engine.apply(&Input::Tick, self.now);
+            batch.add(&self.engine, &mut applied);
+        }
+        if !stop {
+            let mut applied = self.engine.pass(self.now);
+            batch.add(&self.engine, &mut applied);
+        }
+        self.finish(batch);
+        stop
+    }
+
+    fn finish(&mut self, batch: Batch) {
+        match self.store.append(&batch.records, &batch.history) {
+            Ok(()) => self.let_out(batch),
+            Err(error) => self.take_back(batch, &error),
+        }
+        if self.store.records_since_snapshot() >= RECORDS_PER_SNAPSHOT && !self.failed {
+            // The journal is whole without it: a failure costs time at the next start, and nothing else.
+            if let Err(error) = self.store.snapshot(self.engine.state(), self.now) {
+                tracing::warn!(error = %chain(&error), "cannot take a snapshot");
+            }
+        }
+    }
+
+    fn let_out(&mut self, batch: Batch) {
+        if self.failed && !batch.records.is_empty() {
+            tracing::info!("the controller can store again");
+            self.failed = false;
+        }
+        self.shared.publish(&batch.records);
+        for effect in &batch.effects {
+            self.sessions.carry_out(self.engine.state(), effect);
+        }
+        for (reply, answer) in batch.replies {
+            let _ = reply.send(answer.map_err(InputError::Refused));
+        }
+    }
+
+    fn take_back(&mut self, batch: Batch, error: &StoreError) {
+        let reason = chain(error);
+        tracing::error!(
+            error = %reason,
+            records = batch.records.len(),
+            "cannot store; nothing of this batch has happened"
+        );
+        self.failed = true;
+        self.engine = Engine::new(self.shared.copy());
+        // What nodes reported in this batch is lost here; a new session begins with everything they hold.
+        self.sessions.close_all("the controller could not store what it heard");
+        // Refusals as well may rest on what did not happen.
+        for (reply, _) in batch.replies {
+            let _ = reply.send(Err(InputError::NotStored { reason: reason.clone() }));
+        }
+    }
+}
+
+/// An error with its causes, for a line of the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

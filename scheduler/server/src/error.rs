@@ -1,0 +1,80 @@
+//! What can keep the controller from running.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use muster_config::ConfigErrors;
+use muster_store::StoreError;
+
+/// Why the controller does not start or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The configuration cannot be used.
+    #[error("the configuration is not in order")]
+    Config(#[source] ConfigErrors),
+    /// The journal cannot be used.
+    #[error("the controller's state cannot be used")]
+    Store(#[source] StoreError),
+    /// A file or folder.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The address for nodes cannot be listened on.
+    #[error(
+        "cannot listen on {address} for node agents: correct `listen` under [controller], or stop what uses it"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A key or certificate cannot be made.
+    #[error("cannot make a certificate for {subject}")]
+    Certificate {
+        /// For whom.
+        subject: String,
+        /// The cause.
+        #[source]
+        source: rcgen::Error,
+    },
+    /// A key or certificate on disk cannot be read.
+    #[error("{} is not a PEM certificate: remove it and its key, and musterd makes new ones", path.display())]
+    BadCertificate {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// The server for nodes ended.
+    #[error("the server for node agents failed")]
+    Transport(#[source] tonic::transport::Error),
+    /// The operating system refuses something basic.
+    #[error("cannot {doing}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The engine's thread ended, which it only does when told to.
+    #[error("the engine ended by itself; the log before this says why")]
+    EngineEnded,
+}
+
+impl ServerError {
+    /// Wraps a failure with a file.
+    pub(crate) fn file(doing: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {
+        move |source| Self::File { doing, path: path.to_owned(), source }
+    }
+}

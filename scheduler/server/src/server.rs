@@ -1,0 +1,262 @@
+//! Puts the parts together, and takes them apart again.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use muster_config::Config;
+use muster_core::input::Input;
+use muster_store::{HistoryReader, Store};
+use muster_wire::MESSAGE_BYTES_MAX;
+use muster_wire::v1::node_controller_server::NodeControllerServer;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle};
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+use crate::api::{self, Admins, App};
+use crate::bootstrap::Bootstrap;
+use crate::engine_loop::{self, EngineHandle, InputError, chain};
+use crate::error::ServerError;
+use crate::secrets::Secrets;
+use crate::sessions::{NodeService, Sessions};
+use crate::shared::Shared;
+use crate::tls::{Authority, private_folder};
+
+/// The journal's file below `state_dir`.
+const DATABASE: &str = "muster.db";
+/// How long clients and nodes may take to let go at a stop.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// Between two signs of life that the transport asks of a node, so that a cut cable is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// A controller that runs.
+pub struct Running {
+    /// Where node agents connect.
+    pub node_address: SocketAddr,
+    /// Where clients connect.
+    pub socket: PathBuf,
+    config: Config,
+    engine: EngineHandle,
+    engine_ended: oneshot::Receiver<()>,
+    admins: Admins,
+    authority: Arc<Authority>,
+    sessions: Arc<Sessions>,
+    bootstrap: Option<Bootstrap>,
+    giving_up: AbortHandle,
+    stop: watch::Sender<bool>,
+    serving: Vec<JoinHandle<()>>,
+}
+
+/// Starts the controller. It is reachable for clients and nodes when this returns.
+///
+/// # Errors
+/// [`ServerError`] if anything that it needs is not to be had.
+pub async fn start(config: Config) -> Result<Running, ServerError> {
+    let state_dir = config.controller.state_dir.clone();
+    private_folder(&state_dir)?;
+    let path = state_dir.join(DATABASE);
+    let (store, recovered) = blocking({
+        let path = path.clone();
+        move || Store::open(&path).map_err(ServerError::Store)
+    })
+    .await?;
+    tracing::info!(
+        records = recovered.last_seq,
+        replayed = recovered.replayed,
+        jobs = recovered.state.jobs.len(),
+        "the state was recovered"
+    );
+    let history = HistoryReader::open(&path).map_err(ServerError::Store)?;
+    let authority = Arc::new(open_authority(&config).await?);
+    let secrets = Secrets::new(store.secret());
+    let shared = Arc::new(Shared::new(recovered.state, recovered.last_seq));
+    let sessions = Arc::new(Sessions::new(
+        Arc::clone(&shared),
+        Arc::clone(&authority),
+        secrets,
+        Duration::from_millis(u64::from(config.controller.heartbeat_ms)),
+        Duration::from_secs(config.controller.node_timeout_s),
+    ));
+    let thread = engine_loop::start(store, Arc::clone(&shared), Arc::clone(&sessions))?;
+    let engine = thread.handle.clone();
+    let engine_ended = join_later(thread.thread);
+    sessions.connect(engine.clone());
+    configure(&engine, &config).await;
+
+    let (stop, stopping) = watch::channel(false);
+    let admins: Admins = Arc::new(RwLock::new(config.controller.admins.clone()));
+    let app = Arc::new(App {
+        engine: engine.clone(),
+        shared,
+        history: Mutex::new(history),
+        forecasts: Mutex::new(()),
+        admins: Arc::clone(&admins),
+        stopping: stopping.clone(),
+    });
+    let (node_address, nodes) = serve_nodes(&config, &authority, &sessions, stopping)?;
+    let clients = api::listen(&config.controller.socket)?;
+    let serving = vec![nodes, tokio::spawn(api::serve(clients, app))];
+    let giving_up = {
+        let sessions = Arc::clone(&sessions);
+        tokio::spawn(async move { sessions.give_up_missing().await }).abort_handle()
+    };
+    let bootstrap = config
+        .bootstrap
+        .clone()
+        .map(|settings| Bootstrap::start(settings, Arc::clone(&sessions), Arc::clone(&authority), &config));
+    let socket = config.controller.socket.clone();
+    Ok(Running {
+        node_address,
+        socket,
+        config,
+        engine,
+        engine_ended,
+        admins,
+        authority,
+        sessions,
+        bootstrap,
+        giving_up,
+        stop,
+        serving,
+    })
+}
+
+/// Runs what reads and writes files off the threads that serve others.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
+) -> Result<T, ServerError> {
+    let doing = "run a blocking step";
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|error| ServerError::System { doing, source: std::io::Error::other(error) })?
+}
+
+async fn open_authority(config: &Config) -> Result<Authority, ServerError> {
+    let state_dir = config.controller.state_dir.clone();
+    let nodes: Vec<String> = config.cluster.nodes.iter().map(|node| node.name.clone()).collect();
+    blocking(move || {
+        let authority = Authority::open(&state_dir)?;
+        authority.admit(nodes.iter().map(String::as_str))?;
+        Ok(authority)
+    })
+    .await
+}
+
+/// Makes the end of a thread something to be awaited.
+fn join_later(thread: std::thread::JoinHandle<()>) -> oneshot::Receiver<()> {
+    let (ended, receiver) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        if thread.join().is_err() {
+            tracing::error!("the engine's thread panicked");
+        }
+        let _ = ended.send(());
+    });
+    receiver
+}
+
+/// Tells the engine of the configuration. A disk that is full must not keep the controller from starting: what
+/// was configured before stays in force.
+async fn configure(engine: &EngineHandle, config: &Config) {
+    match engine.ask(Input::Configure(Arc::new(config.cluster.clone()))).await {
+        Ok(_) => {}
+        Err(error @ InputError::NotStored { .. }) => {
+            tracing::error!(%error, "the configuration is not in force; reload it when there is room");
+        }
+        Err(error) => tracing::error!(%error, "the configuration is not in force"),
+    }
+}
+
+fn serve_nodes(
+    config: &Config,
+    authority: &Authority,
+    sessions: &Arc<Sessions>,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(SocketAddr, JoinHandle<()>), ServerError> {
+    let address = config.controller.listen;
+    let listen = |source| ServerError::Listen { address, source };
+    let incoming = TcpIncoming::bind(address).map_err(listen)?.with_nodelay(Some(true));
+    let node_address = incoming.local_addr().map_err(listen)?;
+    let controller = authority.controller();
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(&controller.cert_pem, &controller.key_pem))
+        .client_ca_root(Certificate::from_pem(authority.ca_pem()));
+    let service = NodeControllerServer::new(NodeService::new(Arc::clone(sessions)))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let server = Server::builder()
+        .tls_config(tls)
+        .map_err(ServerError::Transport)?
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(service);
+    let serving = tokio::spawn(async move {
+        let stopped = async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
+            tracing::error!(error = %chain(&error), "the server for node agents failed");
+        }
+    });
+    Ok((node_address, serving))
+}
+
+impl Running {
+    /// Puts another configuration into force. What is only read at the start stays as it was, and is logged.
+    ///
+    /// # Errors
+    /// [`ServerError`] if new nodes can be given no certificates; nothing has changed then.
+    pub async fn reload(&mut self, config: Config) -> Result<(), ServerError> {
+        let (new, old) = (&config.controller, &self.config.controller);
+        let fixed = [
+            ("listen", new.listen != old.listen),
+            ("socket", new.socket != old.socket),
+            ("state_dir", new.state_dir != old.state_dir),
+            ("node_timeout_s", new.node_timeout_s != old.node_timeout_s),
+            ("heartbeat_ms", new.heartbeat_ms != old.heartbeat_ms),
+            ("[bootstrap]", config.bootstrap != self.config.bootstrap),
+        ];
+        for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
+            tracing::warn!(key, "a change of this takes effect when musterd is started again");
+        }
+        let nodes: Vec<String> = config.cluster.nodes.iter().map(|node| node.name.clone()).collect();
+        let authority = Arc::clone(&self.authority);
+        blocking(move || authority.admit(nodes.iter().map(String::as_str))).await?;
+        configure(&self.engine, &config).await;
+        *self.admins.write().expect("no code panics under this lock") = config.controller.admins.clone();
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.reconcile(&config);
+        }
+        self.config = config;
+        Ok(())
+    }
+
+    /// Waits for an end that nobody asked for.
+    pub async fn failed(&mut self) -> ServerError {
+        let _ = (&mut self.engine_ended).await;
+        ServerError::EngineEnded
+    }
+
+    /// Stops: lets nodes go without touching what runs on them, takes a snapshot, and answers those who wait.
+    pub async fn stop(mut self) {
+        self.bootstrap.take();
+        self.giving_up.abort();
+        self.sessions.stop();
+        self.engine.stop().await;
+        let _ = self.engine_ended.await;
+        self.stop.send_replace(true);
+        let end = tokio::time::Instant::now() + STOP_WITHIN;
+        for task in self.serving {
+            if tokio::time::timeout_at(end, task).await.is_err() {
+                tracing::debug!("a part did not end in time, and is left behind");
+            }
+        }
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// Where the journal of a configuration is.
+#[must_use]
+pub fn database(state_dir: &Path) -> PathBuf {
+    state_dir.join(DATABASE)
+}

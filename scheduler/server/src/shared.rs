@@ -1,0 +1,131 @@
+//! What readers see: a copy of the state that only durable events reach, so that nothing is ever shown that a
+//! crash could take back, and that no reader waits for a disk.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use muster_core::event::Record;
+use muster_core::ids::{JobId, Timestamp};
+use muster_core::plan::{self, Plan};
+use muster_core::state::State;
+use tokio::sync::watch;
+
+/// How long reasons may be older than the state, for readers that ask often.
+const PLAN_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// The durable state, for readers.
+pub struct Shared {
+    durable: RwLock<Durable>,
+    plan: Mutex<Option<KnownPlan>>,
+    waiters: Mutex<HashMap<JobId, watch::Sender<u64>>>,
+}
+
+struct Durable {
+    state: State,
+    /// Sequence number of the last record in `state`.
+    seq: u64,
+    /// Sequence number of the last record about each job that changed since the start.
+    changed: HashMap<JobId, u64>,
+    /// The version of every other job.
+    seq_at_start: u64,
+}
+
+struct KnownPlan {
+    seq: u64,
+    made: Instant,
+    plan: Arc<Plan>,
+}
+
+/// The durable state at one instant. Nothing becomes durable while it is held: hold it briefly.
+pub struct Reading<'a>(RwLockReadGuard<'a, Durable>);
+
+impl Reading<'_> {
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.0.state
+    }
+
+    /// A number that changes with every change of the job, and that a restart does not repeat for another
+    /// content of it.
+    #[must_use]
+    pub fn version(&self, job: JobId) -> u64 {
+        self.0.changed.get(&job).copied().unwrap_or(self.0.seq_at_start)
+    }
+}
+
+impl Shared {
+    /// The state that was recovered, whose last record has the number `seq`.
+    #[must_use]
+    pub fn new(state: State, seq: u64) -> Self {
+        let durable = Durable { state, seq, changed: HashMap::new(), seq_at_start: seq };
+        Self { durable: RwLock::new(durable), plan: Mutex::new(None), waiters: Mutex::new(HashMap::new()) }
+    }
+
+    /// The durable state.
+    pub fn read(&self) -> Reading<'_> {
+        Reading(self.durable.read().expect("evolving a state does not panic"))
+    }
+
+    /// Lets durable records happen here as well, and tells those who wait for a job of theirs.
+    pub fn publish(&self, records: &[Record]) {
+        if records.is_empty() {
+            return;
+        }
+        let mut jobs: HashMap<JobId, u64> = HashMap::new();
+        {
+            let mut guard = self.durable.write().expect("evolving a state does not panic");
+            let durable = &mut *guard;
+            for record in records {
+                durable.seq += 1;
+                durable.state.evolve(&record.event, record.at);
+                if let Some(job) = record.event.job() {
+                    jobs.insert(job, durable.seq);
+                }
+            }
+            durable.changed.extend(&jobs);
+            // Versions of jobs that left the memory are forgotten now and then.
+            if durable.changed.len() > 2 * durable.state.jobs.len() + 1000 {
+                let state = &durable.state;
+                durable.changed.retain(|job, _| state.jobs.contains_key(job));
+            }
+        }
+        let mut waiters = self.waiters.lock().expect("no code panics under this lock");
+        for (job, version) in jobs {
+            let Some(waiter) = waiters.get(&job) else { continue };
+            if waiter.receiver_count() == 0 {
+                waiters.remove(&job);
+            } else {
+                waiter.send_replace(version);
+            }
+        }
+    }
+
+    /// Changes whenever the job does.
+    pub fn subscribe(&self, job: JobId) -> watch::Receiver<u64> {
+        let mut waiters = self.waiters.lock().expect("no code panics under this lock");
+        waiters.entry(job).or_insert_with(|| watch::channel(0).0).subscribe()
+    }
+
+    /// Why jobs wait, as of the present state or a moment ago; `needed` is certainly among them if it waits.
+    pub fn plan(&self, now: Timestamp, needed: Option<JobId>) -> Arc<Plan> {
+        let mut known = self.plan.lock().expect("planning does not panic");
+        let durable = self.durable.read().expect("evolving a state does not panic");
+        if let Some(known) = &*known {
+            let has_needed = needed.is_none_or(|job| known.plan.waiting.contains_key(&job));
+            if known.seq == durable.seq || (has_needed && known.made.elapsed() < PLAN_AGE_MAX) {
+                return Arc::clone(&known.plan);
+            }
+        }
+        let plan = Arc::new(plan::plan(&durable.state, now));
+        *known = Some(KnownPlan { seq: durable.seq, made: Instant::now(), plan: Arc::clone(&plan) });
+        plan
+    }
+
+    /// A copy of the durable state.
+    #[must_use]
+    pub fn copy(&self) -> State {
+        self.read().state().clone()
+    }
+}

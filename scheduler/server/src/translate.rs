@@ -1,0 +1,251 @@
+//! Between the engine's words and the wire's.
+
+use std::sync::Arc;
+
+use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, Usage};
+use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
+use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport};
+use muster_core::patterns;
+use muster_core::spec::{ArraySpec, IndexRange, JobSpec};
+use muster_core::state::State;
+use muster_wire::v1;
+
+use crate::secrets::Secrets;
+use crate::view;
+
+/// A message that does not keep to the contract.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadMessage {
+    /// A field that must be there.
+    #[error("the message lacks its {field}")]
+    Missing {
+        /// Which.
+        field: &'static str,
+    },
+    /// A number outside its limits.
+    #[error("{field} is {value}, but at most {max} is possible")]
+    TooLarge {
+        /// Which field.
+        field: &'static str,
+        /// What it holds.
+        value: u32,
+        /// Its limit.
+        max: u32,
+    },
+}
+
+fn missing(field: &'static str) -> BadMessage {
+    BadMessage::Missing { field }
+}
+
+/// An attempt's key for the wire.
+#[must_use]
+pub fn wire_key(key: AttemptKey) -> v1::AttemptKey {
+    v1::AttemptKey { job: key.task.job.0, task: key.task.index.0, attempt: key.attempt }
+}
+
+fn core_key(key: Option<v1::AttemptKey>) -> Result<AttemptKey, BadMessage> {
+    let key = key.ok_or_else(|| missing("key"))?;
+    let task = TaskId { job: JobId(key.job), index: TaskIndex(key.task) };
+    Ok(AttemptKey { task, attempt: key.attempt })
+}
+
+fn port(field: &'static str, value: u32) -> Result<u16, BadMessage> {
+    let max = u32::from(u16::MAX);
+    u16::try_from(value).map_err(|_| BadMessage::TooLarge { field, value, max })
+}
+
+fn core_endpoint(endpoint: v1::Endpoint) -> Result<Endpoint, BadMessage> {
+    Ok(Endpoint {
+        host: endpoint.host,
+        address: endpoint.address,
+        ssh_port: port("ssh_port", endpoint.ssh_port)?,
+        ssh_host_key: endpoint.ssh_host_key,
+        gang_port: port("gang_port", endpoint.gang_port)?,
+    })
+}
+
+fn wire_endpoint(endpoint: &Endpoint) -> v1::Endpoint {
+    v1::Endpoint {
+        host: endpoint.host.clone(),
+        address: endpoint.address.clone(),
+        ssh_port: u32::from(endpoint.ssh_port),
+        ssh_host_key: endpoint.ssh_host_key.clone(),
+        gang_port: u32::from(endpoint.gang_port),
+    }
+}
+
+/// What a node says of an instance.
+///
+/// # Errors
+/// [`BadMessage`] if it does not keep to the contract.
+pub fn report(report: v1::InstanceReport) -> Result<InstanceReport, BadMessage> {
+    use v1::instance_report::Phase;
+    let phase = match report.phase.ok_or_else(|| missing("phase"))? {
+        Phase::Preparing(_) => InstancePhase::Preparing,
+        Phase::Ready(ready) => {
+            InstancePhase::Ready(core_endpoint(ready.endpoint.ok_or_else(|| missing("endpoint"))?)?)
+        }
+        Phase::Running(running) => InstancePhase::Running { started_at: Timestamp(running.started_at_us) },
+        Phase::Gone(gone) => {
+            let usage = gone.usage.unwrap_or_default();
+            InstancePhase::Gone {
+                how: gone_how(gone.how.ok_or_else(|| missing("how"))?),
+                usage: Usage { cpu_time_us: usage.cpu_time_us, memory_peak_bytes: usage.memory_peak_bytes },
+                started_at: (gone.started_at_us > 0).then_some(Timestamp(gone.started_at_us)),
+            }
+        }
+    };
+    Ok(InstanceReport { key: core_key(report.key)?, instance: report.instance, phase })
+}
+
+fn gone_how(how: v1::gone::How) -> GoneHow {
+    use v1::gone::How;
+    match how {
+        How::PrepareFailed(failed) => {
+            GoneHow::PrepareFailed { reason: failed.reason, node_at_fault: failed.node_at_fault }
+        }
+        How::Exited(exited) => {
+            GoneHow::Exited { code: exited.code, signal: exited.signal, out_of_memory: exited.out_of_memory }
+        }
+        How::Stopped(_) => GoneHow::Stopped,
+        How::Broken(broken) => GoneHow::Broken { reason: broken.reason },
+    }
+}
+
+/// What a node's agent found.
+#[must_use]
+pub fn hardware(hello: &v1::Hello) -> Hardware {
+    let topology = hello.topology.clone().unwrap_or_default();
+    let core = |core: &v1::Core| HardwareCore { package: core.package, numa: core.numa, l3: core.l3 };
+    let containment = match hello.containment() {
+        v1::Containment::Unspecified => "unknown",
+        v1::Containment::CgroupV2 => "cgroup_v2",
+        v1::Containment::CgroupHybrid => "cgroup_hybrid",
+        v1::Containment::Subreaper => "subreaper",
+    };
+    Hardware {
+        cores: topology.cores.iter().map(core).collect(),
+        memory_bytes: topology.memory_bytes,
+        address: hello.address.clone(),
+        agent_version: hello.agent_version.clone(),
+        containment: containment.to_owned(),
+        ..Hardware::default()
+    }
+}
+
+/// The message that carries an effect out.
+#[must_use]
+pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode {
+    use v1::to_node::Body;
+    let body = match effect {
+        Effect::Prepare { key, instance, allocation, spec, .. } => {
+            Body::Prepare(prepare(state, secrets, *key, *instance, allocation, spec))
+        }
+        Effect::Go { key, peers, .. } => {
+            Body::Go(v1::Go { key: Some(wire_key(*key)), peers: peers.iter().map(wire_endpoint).collect() })
+        }
+        Effect::Stop { key, grace_ms, reason, .. } => {
+            Body::Stop(v1::Stop { key: Some(wire_key(*key)), grace_ms: *grace_ms, reason: reason.clone() })
+        }
+        Effect::Forget { key, .. } => Body::Forget(v1::Forget { key: Some(wire_key(*key)) }),
+    };
+    v1::ToNode { body: Some(body) }
+}
+
+fn prepare(
+    state: &State,
+    secrets: &Secrets,
+    key: AttemptKey,
+    instance: u32,
+    allocation: &Arc<Allocation>,
+    spec: &Arc<JobSpec>,
+) -> v1::Prepare {
+    let members = allocation.shares.iter().map(|share| v1::Member {
+        host: state.node(share.node).name.clone(),
+        cores: share.cores.iter().collect(),
+        ranks: share.ranks,
+    });
+    let members: Vec<v1::Member> = members.collect();
+    let primary = members.first().map_or(String::new(), |member| member.host.clone());
+    let is_primary = instance == 0;
+    // A task on one node reaches no other: it has no SSH endpoint, and needs no key to one.
+    let keys = (members.len() > 1).then(|| secrets.ssh_keys(key));
+    let (public, private) = keys.map(|keys| (keys.public, keys.private)).unwrap_or_default();
+    let share = allocation.shares.get(instance as usize);
+    v1::Prepare {
+        key: Some(wire_key(key)),
+        instance,
+        members,
+        memory_bytes: share.map_or(0, |share| share.memory_bytes),
+        user: Some(v1::User { name: spec.user.name.clone(), uid: spec.user.uid, gid: spec.user.gid }),
+        work: Some(work(key, spec, &primary, is_primary)),
+        gang_token: secrets.gang_token(key),
+        ssh_authorized_key: public,
+        ssh_private_key: if is_primary { private } else { String::new() },
+        cpus_per_rank: allocation.cores_per_rank,
+        task_count: spec.array.as_ref().map_or(1, task_count),
+        array: spec.array.is_some(),
+    }
+}
+
+fn task_count(array: &ArraySpec) -> u32 {
+    let count: u64 = array.indices.iter().map(IndexRange::len).sum();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn work(key: AttemptKey, spec: &JobSpec, primary: &str, is_primary: bool) -> v1::Work {
+    let (stdout_path, stderr_path) = view::output_paths(key.task.job, spec, key.task.index, primary);
+    let names = view::names(key.task.job, spec, key.task.index, primary);
+    let stdin = spec.stdin.as_deref().map(|text| patterns::expand(text, names, &spec.working_directory));
+    let limit = |(name, soft): (&String, &u64)| v1::ResourceLimit { name: name.clone(), soft: *soft };
+    v1::Work {
+        job_name: spec.name.clone(),
+        pool: spec.pool.clone().unwrap_or_default(),
+        script: if is_primary { spec.script.clone().into_bytes() } else { Vec::new() },
+        arguments: spec.arguments.clone(),
+        environment: spec.environment.clone().into_iter().collect(),
+        working_directory: spec.working_directory.clone(),
+        stdin_path: stdin.unwrap_or_default(),
+        stdout_path,
+        stderr_path,
+        append: spec.append,
+        umask: spec.umask,
+        limits: spec.limits.iter().map(limit).collect(),
+        time_limit_s: spec.time_limit_s.unwrap_or(0),
+        submit_host: spec.submit_host.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_that_break_the_contract_are_refused() {
+        let key = Some(v1::AttemptKey { job: 1, task: 2, attempt: 3 });
+        let bad = |phase, key| report(v1::InstanceReport { key, instance: 0, phase }).unwrap_err();
+        use v1::instance_report::Phase;
+        assert_eq!(bad(None, key), missing("phase"));
+        assert_eq!(bad(Some(Phase::Preparing(v1::Preparing {})), None), missing("key"));
+        assert_eq!(bad(Some(Phase::Ready(v1::Ready { endpoint: None })), key), missing("endpoint"));
+        assert_eq!(bad(Some(Phase::Gone(v1::Gone::default())), key), missing("how"));
+        let endpoint = v1::Endpoint { ssh_port: 70_000, ..v1::Endpoint::default() };
+        let error = bad(Some(Phase::Ready(v1::Ready { endpoint: Some(endpoint) })), key);
+        assert_eq!(error.to_string(), "ssh_port is 70000, but at most 65535 is possible");
+    }
+
+    #[test]
+    fn a_report_is_read() {
+        let usage = Some(v1::Usage { cpu_time_us: 5, memory_peak_bytes: 6 });
+        let how = Some(v1::gone::How::Exited(v1::Exited { code: 7, signal: 0, out_of_memory: false }));
+        let gone = v1::Gone { how, usage, started_at_us: 0, ended_at_us: 9 };
+        let phase = Some(v1::instance_report::Phase::Gone(gone));
+        let key = Some(v1::AttemptKey { job: 1, task: 2, attempt: 3 });
+        let read = report(v1::InstanceReport { key, instance: 4, phase }).unwrap();
+        assert_eq!((read.key.to_string().as_str(), read.instance), ("1_2.3", 4));
+        let InstancePhase::Gone { how, usage, started_at } = read.phase else { panic!() };
+        assert_eq!(how, GoneHow::Exited { code: 7, signal: 0, out_of_memory: false });
+        assert_eq!((usage.cpu_time_us, usage.memory_peak_bytes, started_at), (5, 6, None));
+    }
+}

@@ -1,0 +1,463 @@
+//! The state as the client API shows it. Pure functions over the durable state and the plan of the last pass.
+
+use std::collections::BTreeMap;
+
+use muster_client::api::{
+    JobDetail, JobSummary, NodeView, PoolView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState, TaskView,
+};
+use muster_core::event::{Allocation, Usage, Verdict};
+use muster_core::ids::{TaskIndex, Timestamp};
+use muster_core::input::task_name;
+use muster_core::notation::{format_hosts, format_size, format_time_s};
+use muster_core::patterns::{self, Names};
+use muster_core::plan::Plan;
+use muster_core::spec::{JobSpec, Memory};
+use muster_core::state::{Finished, FinishedHow, Job, Live, LivePhase, Node, NodeStatus, State};
+use nix::sys::signal::Signal;
+
+/// The state that a verdict leaves a task in.
+#[must_use]
+pub fn verdict_state(verdict: &Verdict) -> TaskState {
+    match verdict {
+        Verdict::Exited { code: 0 } => TaskState::Completed,
+        Verdict::Exited { .. }
+        | Verdict::Signalled { .. }
+        | Verdict::LaunchFailed { .. }
+        | Verdict::Broken { .. } => TaskState::Failed,
+        Verdict::OutOfMemory { .. } => TaskState::OutOfMemory,
+        Verdict::TimedOut => TaskState::TimedOut,
+        Verdict::Cancelled { .. } => TaskState::Cancelled,
+        Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } => TaskState::NodeFailed,
+    }
+}
+
+/// Exit code and signal of a verdict.
+#[must_use]
+pub fn verdict_exit(verdict: &Verdict) -> (Option<u32>, Option<u32>) {
+    match verdict {
+        Verdict::Exited { code } => (Some(*code), None),
+        Verdict::Signalled { signal } => (None, Some(*signal)),
+        Verdict::OutOfMemory { code, signal: 0 } => (Some(*code), None),
+        Verdict::OutOfMemory { signal, .. } => (None, Some(*signal)),
+        _ => (None, None),
+    }
+}
+
+/// How a task ended, as a sentence.
+#[must_use]
+pub fn verdict_reason(state: &State, spec: &JobSpec, verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Exited { code } => format!("exit code {code}"),
+        Verdict::Signalled { signal } => format!("killed by {}", signal_name(*signal)),
+        Verdict::OutOfMemory { .. } => match spec.request.memory {
+            Memory::PerNodeBytes(bytes) => {
+                format!("ran out of memory: its limit was {} on each node", format_size(bytes))
+            }
+            Memory::PerCoreBytes(bytes) => {
+                format!("ran out of memory: its limit was {} for each core", format_size(bytes))
+            }
+            Memory::PoolDefault => {
+                "ran out of memory: it asked for none, and got the pool's default for each core".to_owned()
+            }
+            Memory::WholeNode => "ran out of memory: it had all memory of its nodes".to_owned(),
+        },
+        Verdict::TimedOut => match spec.time_limit_s {
+            Some(limit) => format!("ran out of its time limit of {}", format_time_s(limit)),
+            None => "ran out of its time limit".to_owned(),
+        },
+        Verdict::Cancelled { by_uid } => format!("cancelled by {}", user_name(spec, *by_uid)),
+        other => muster_core::engine::describe(state, other),
+    }
+}
+
+fn signal_name(signal: u32) -> String {
+    match i32::try_from(signal).ok().and_then(|number| Signal::try_from(number).ok()) {
+        Some(name) => format!("signal {signal} ({name})"),
+        None => format!("signal {signal}"),
+    }
+}
+
+/// The login name of a user id, as far as it is known without asking the system.
+fn user_name(spec: &JobSpec, uid: u32) -> String {
+    match uid {
+        _ if uid == spec.user.uid => spec.user.name.clone(),
+        0 => "root".to_owned(),
+        _ => format!("user id {uid}"),
+    }
+}
+
+/// The state of a live attempt.
+fn live_state(live: &Live) -> TaskState {
+    match live.phase {
+        LivePhase::Preparing => TaskState::Preparing,
+        LivePhase::Running { .. } => TaskState::Running,
+        LivePhase::Ending { .. } => TaskState::Ending,
+    }
+}
+
+/// The state of a finished task.
+#[must_use]
+pub fn finished_state(how: &FinishedHow) -> TaskState {
+    match how {
+        FinishedHow::CancelledWaiting { .. } => TaskState::Cancelled,
+        FinishedHow::Ran { verdict, .. } => verdict_state(verdict),
+    }
+}
+
+fn finished_reason(state: &State, spec: &JobSpec, how: &FinishedHow) -> String {
+    match how {
+        FinishedHow::CancelledWaiting { by_uid } => {
+            format!("cancelled by {} while it waited", user_name(spec, *by_uid))
+        }
+        FinishedHow::Ran { verdict, .. } => verdict_reason(state, spec, verdict),
+    }
+}
+
+/// Why the waiting tasks of a job wait.
+#[must_use]
+pub fn waiting_reason(job: &Job, plan: &Plan) -> String {
+    match plan.waiting.get(&job.id) {
+        Some(waiting) => waiting.reason.to_string(),
+        None => "it is about to be looked at".to_owned(),
+    }
+}
+
+/// How bad an end is: of an array, the worst is shown.
+fn badness(state: TaskState) -> u32 {
+    match state {
+        TaskState::Completed => 0,
+        TaskState::Cancelled => 1,
+        TaskState::TimedOut => 2,
+        TaskState::OutOfMemory => 3,
+        TaskState::NodeFailed => 4,
+        _ => 5,
+    }
+}
+
+/// Counts a job's tasks by state.
+#[must_use]
+pub fn task_counts(job: &Job) -> BTreeMap<TaskState, u64> {
+    let mut counts = BTreeMap::new();
+    let waiting = job.waiting.len();
+    if waiting > 0 {
+        counts.insert(TaskState::Waiting, waiting);
+    }
+    let live = job.live.values().map(live_state);
+    for state in live.chain(job.finished.values().map(|finished| finished_state(&finished.how))) {
+        *counts.entry(state).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// The state of a job as a whole: of an array, running if any task is live, else waiting, else the worst end.
+fn job_state(job: &Job, counts: &BTreeMap<TaskState, u64>) -> TaskState {
+    if let Some(live) = job.live.values().next() {
+        return if job.is_array() { TaskState::Running } else { live_state(live) };
+    }
+    if counts.contains_key(&TaskState::Waiting) {
+        return TaskState::Waiting;
+    }
+    counts.keys().copied().max_by_key(|state| badness(*state)).unwrap_or(TaskState::Completed)
+}
+
+fn job_reason(state: &State, plan: &Plan, job: &Job, of: TaskState) -> String {
+    if of == TaskState::Waiting {
+        return waiting_reason(job, plan);
+    }
+    if let Some(live) = job.live.values().next() {
+        return match &live.phase {
+            LivePhase::Ending { verdict, .. } => verdict_reason(state, &job.spec, verdict),
+            _ => String::new(),
+        };
+    }
+    let worst = job.finished.values().max_by_key(|finished| badness(finished_state(&finished.how)));
+    worst.map(|finished| finished_reason(state, &job.spec, &finished.how)).unwrap_or_default()
+}
+
+fn finished_start(finished: &Finished) -> Option<Timestamp> {
+    match &finished.how {
+        FinishedHow::Ran { started_at, .. } => *started_at,
+        FinishedHow::CancelledWaiting { .. } => None,
+    }
+}
+
+/// The allocation that stands for a job's tasks: of its first live task, else of its last finished one.
+fn typical_allocation(job: &Job) -> Option<&Allocation> {
+    if let Some(live) = job.live.values().next() {
+        return Some(&live.allocation);
+    }
+    job.finished.values().rev().find_map(|finished| match &finished.how {
+        FinishedHow::Ran { allocation, .. } => Some(allocation.as_ref()),
+        FinishedHow::CancelledWaiting { .. } => None,
+    })
+}
+
+/// Names of the nodes that a job's live tasks hold, or that its last finished task held.
+fn node_list(state: &State, job: &Job) -> String {
+    if job.live.is_empty() {
+        return typical_allocation(job).map(|a| format_hosts(&state.node_names(a))).unwrap_or_default();
+    }
+    let mut names: Vec<&str> =
+        job.live.values().flat_map(|live| state.node_names(&live.allocation)).collect();
+    names.sort_unstable();
+    names.dedup();
+    format_hosts(&names)
+}
+
+/// A line of the queue.
+#[must_use]
+pub fn summary(state: &State, plan: &Plan, job: &Job) -> JobSummary {
+    let tasks = task_counts(job);
+    let whole = job_state(job, &tasks);
+    let allocation = typical_allocation(job);
+    let started = job.live.values().filter_map(Live::started_at);
+    let started = started.chain(job.finished.values().filter_map(finished_start)).min();
+    let request = &job.spec.request;
+    JobSummary {
+        job: job.id.0,
+        name: job.spec.name.clone(),
+        user: job.spec.user.name.clone(),
+        pool: job.spec.pool.clone().unwrap_or_default(),
+        state: whole,
+        tasks,
+        array: job.is_array(),
+        nodes: allocation.map_or(request.nodes_min(), |a| a.shares.len() as u32),
+        ranks: allocation.map_or(request.ranks, Allocation::ranks),
+        cores: allocation.map_or(request.cores_total(), Allocation::cores),
+        node_list: node_list(state, job),
+        submitted_at_us: job.submitted_at.0,
+        started_at_us: started.map(|at| at.0),
+        finished_at_us: job.finished_at.map(|at| at.0),
+        time_limit_s: job.spec.time_limit_s,
+        priority: job.spec.priority,
+        reason: job_reason(state, plan, job, whole),
+    }
+}
+
+/// A job with its tasks, or with one of them; none if it has no such task.
+#[must_use]
+pub fn detail(
+    state: &State,
+    plan: &Plan,
+    job: &Job,
+    only: Option<TaskIndex>,
+    version: u64,
+) -> Option<JobDetail> {
+    let task_list = match only {
+        Some(index) => vec![task(state, plan, job, index)?],
+        None => shown_tasks(state, plan, job),
+    };
+    Some(JobDetail { task_list, ..frame(state, plan, job, version) })
+}
+
+/// A job without its tasks.
+#[must_use]
+pub fn frame(state: &State, plan: &Plan, job: &Job, version: u64) -> JobDetail {
+    JobDetail {
+        schema: SCHEMA,
+        summary: summary(state, plan, job),
+        working_directory: job.spec.working_directory.clone(),
+        stdout: job.spec.stdout.clone(),
+        stderr: job.spec.stderr.clone(),
+        request: job.spec.request.clone(),
+        array_spec: job.spec.array.clone(),
+        requeue: job.spec.requeue,
+        task_list: Vec::new(),
+        version,
+    }
+}
+
+/// Live tasks first, since they matter most where the list is cut; by index.
+fn shown_tasks(state: &State, plan: &Plan, job: &Job) -> Vec<TaskView> {
+    let indices = job.live.keys().chain(job.finished.keys()).take(TASKS_SHOWN_MAX);
+    let mut tasks: Vec<TaskView> = indices.filter_map(|index| task(state, plan, job, *index)).collect();
+    tasks.sort_unstable_by_key(|task| task.index);
+    tasks
+}
+
+/// One task of a job.
+#[must_use]
+pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<TaskView> {
+    if let Some(live) = job.live.get(&index) {
+        return Some(live_task(state, job, index, live));
+    }
+    if let Some(finished) = job.finished.get(&index) {
+        return Some(finished_task(state, job, index, finished));
+    }
+    job.waiting.contains(index.0).then(|| {
+        let last = job.tried.get(&index).map(|tried| verdict_reason(state, &job.spec, &tried.last));
+        let mut reason = waiting_reason(job, plan);
+        if let Some(last) = last {
+            reason = format!("{reason} (attempt {} ended: {last})", job.next_attempt(index) - 1);
+        }
+        TaskView { attempt: job.next_attempt(index) - 1, ..blank_task(index, TaskState::Waiting, reason) }
+    })
+}
+
+fn blank_task(index: TaskIndex, state: TaskState, reason: String) -> TaskView {
+    TaskView {
+        index: index.0,
+        state,
+        attempt: 0,
+        shares: Vec::new(),
+        placed_at_us: None,
+        started_at_us: None,
+        finished_at_us: None,
+        exit_code: None,
+        signal: None,
+        reason,
+        cpu_time_us: 0,
+        memory_peak_bytes: 0,
+        stdout_path: String::new(),
+        stderr_path: String::new(),
+    }
+}
+
+fn live_task(state: &State, job: &Job, index: TaskIndex, live: &Live) -> TaskView {
+    let usage = live.usage();
+    let (exit, reason) = match &live.phase {
+        LivePhase::Ending { verdict, .. } => {
+            (verdict_exit(verdict), verdict_reason(state, &job.spec, verdict))
+        }
+        _ => ((None, None), String::new()),
+    };
+    let task = TaskView {
+        attempt: live.attempt,
+        placed_at_us: Some(live.placed_at.0),
+        started_at_us: live.started_at().map(|at| at.0),
+        exit_code: exit.0,
+        signal: exit.1,
+        ..blank_task(index, live_state(live), reason)
+    };
+    with_allocation(task, state, job, &live.allocation, usage)
+}
+
+fn finished_task(state: &State, job: &Job, index: TaskIndex, finished: &Finished) -> TaskView {
+    let reason = finished_reason(state, &job.spec, &finished.how);
+    let task = TaskView {
+        finished_at_us: Some(finished.at.0),
+        ..blank_task(index, finished_state(&finished.how), reason)
+    };
+    match &finished.how {
+        FinishedHow::CancelledWaiting { .. } => task,
+        FinishedHow::Ran { attempts, verdict, allocation, placed_at, started_at, usage } => {
+            let (exit_code, signal) = verdict_exit(verdict);
+            let task = TaskView {
+                attempt: *attempts,
+                placed_at_us: Some(placed_at.0),
+                started_at_us: started_at.map(|at| at.0),
+                exit_code,
+                signal,
+                ..task
+            };
+            with_allocation(task, state, job, allocation, *usage)
+        }
+    }
+}
+
+fn with_allocation(
+    task: TaskView,
+    state: &State,
+    job: &Job,
+    allocation: &Allocation,
+    usage: Usage,
+) -> TaskView {
+    let primary = allocation.shares.first().map_or("", |share| state.node(share.node).name.as_str());
+    let (stdout_path, stderr_path) = output_paths(job.id, &job.spec, TaskIndex(task.index), primary);
+    let stderr_path = if stderr_path.is_empty() { stdout_path.clone() } else { stderr_path };
+    let shares = allocation.shares.iter().map(|share| ShareView {
+        node: state.node(share.node).name.clone(),
+        cores: share.cores.to_string(),
+        ranks: share.ranks,
+        memory_bytes: share.memory_bytes,
+    });
+    TaskView {
+        shares: shares.collect(),
+        cpu_time_us: usage.cpu_time_us,
+        memory_peak_bytes: usage.memory_peak_bytes,
+        stdout_path,
+        stderr_path,
+        ..task
+    }
+}
+
+/// What the patterns of a task's paths are replaced with.
+pub(crate) fn names<'a>(
+    job: muster_core::ids::JobId,
+    spec: &'a JobSpec,
+    index: TaskIndex,
+    primary: &'a str,
+) -> Names<'a> {
+    let task = spec.array.is_some().then_some(index);
+    Names { job, task, job_name: &spec.name, user: &spec.user.name, host: primary }
+}
+
+/// The paths of a task's standard output and error, patterns replaced; the second is empty if they are one.
+pub(crate) fn output_paths(
+    job: muster_core::ids::JobId,
+    spec: &JobSpec,
+    index: TaskIndex,
+    primary: &str,
+) -> (String, String) {
+    let names = names(job, spec, index, primary);
+    let expand = |pattern: &str| patterns::expand(pattern, names, &spec.working_directory);
+    let stdout = spec.stdout.as_deref().unwrap_or(patterns::default_output(spec.array.is_some()));
+    (expand(stdout), spec.stderr.as_deref().map(expand).unwrap_or_default())
+}
+
+/// All nodes that are declared, in the configuration's order.
+#[must_use]
+pub fn nodes(state: &State) -> Vec<NodeView> {
+    let declared = state.config.nodes.iter().filter_map(|node| state.node_by_name(&node.name));
+    declared.map(|id| node(state, state.node(id))).collect()
+}
+
+fn node(state: &State, node: &Node) -> NodeView {
+    let hardware = node.hardware();
+    let pools = state.config.pools.iter().filter(|pool| pool.nodes.contains(&node.name));
+    let tasks = node.attempts.iter().map(|key| {
+        let is_array = state.jobs.get(&key.task.job).is_some_and(Job::is_array);
+        task_name(key.task.job, key.task.index, is_array)
+    });
+    NodeView {
+        name: node.name.clone(),
+        state: node_state(node).to_owned(),
+        reason: node.why_no_work().unwrap_or_default(),
+        pools: pools.map(|pool| pool.name.clone()).collect(),
+        cores: node.cores,
+        cores_free: node.free.len(),
+        memory_bytes: node.memory_bytes,
+        memory_free_bytes: node.free_memory_bytes,
+        cores_real: hardware.map_or(0, |hardware| hardware.cores.len() as u32),
+        tasks: tasks.collect(),
+        address: hardware.map(|hardware| hardware.address.clone()).unwrap_or_default(),
+        agent_version: hardware.map(|hardware| hardware.agent_version.clone()).unwrap_or_default(),
+        containment: hardware.map(|hardware| hardware.containment.clone()).unwrap_or_default(),
+    }
+}
+
+fn node_state(node: &Node) -> &'static str {
+    match &node.status {
+        NodeStatus::Unknown => "unknown",
+        NodeStatus::Down { .. } => "down",
+        NodeStatus::Up { .. } if !node.takes_work() => "held",
+        NodeStatus::Up { .. } if node.free.is_empty() => "full",
+        NodeStatus::Up { .. } if node.attempts.is_empty() => "idle",
+        NodeStatus::Up { .. } => "mixed",
+    }
+}
+
+/// All pools, in the configuration's order. Without a mark the first is the default.
+#[must_use]
+pub fn pools(state: &State) -> Vec<PoolView> {
+    let pools = &state.config.pools;
+    let default = pools.iter().position(|pool| pool.default).unwrap_or(0);
+    let view = |(i, pool): (usize, &muster_core::cluster::PoolConfig)| PoolView {
+        name: pool.name.clone(),
+        default: i == default,
+        node_list: format_hosts(&pool.nodes),
+        time_default_s: pool.time_default_s,
+        time_max_s: pool.time_max_s,
+    };
+    pools.iter().enumerate().map(view).collect()
+}
