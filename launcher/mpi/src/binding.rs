@@ -114,6 +114,18 @@ impl Binding {
         Ok(Self { slots })
     }
 
+    /// The place of a rank that its launcher has bound already, as `mpirun --bind-to` or `--rankfile` ask for, to the
+    /// CPUs `bound`: these CPUs, if they lie within the allocation. `None` if they do not.
+    pub fn bound_by_launcher(&self, bound: &[u32]) -> Option<RankBinding> {
+        let within = |cpu: &u32| self.slots.iter().any(|slot| slot.cpus.contains(cpu));
+        if bound.is_empty() || !bound.iter().all(within) {
+            return None;
+        }
+        let touched = self.slots.iter().filter(|slot| slot.cpus.iter().any(|cpu| bound.contains(cpu)));
+        let cores = touched.flat_map(|slot| slot.cores.iter().copied()).collect();
+        Some(RankBinding { cpus: bound.to_vec(), cores })
+    }
+
     /// The place of a rank.
     ///
     /// A step with as many ranks as there are slots has one slot each. A step with fewer shares all slots out among
@@ -174,6 +186,14 @@ mod tests {
         assert_eq!((cores(0, Some(3)), cores(2, Some(3))), (vec![4], vec![6, 7]));
         assert_eq!(cores(5, Some(8)), [5]);
         assert_eq!(cores(6, None), [6]);
+    }
+
+    #[test]
+    fn a_binding_by_the_launcher_holds_within_the_allocation() {
+        let bound = four().bound_by_launcher(&[1, 2]).unwrap();
+        assert_eq!((bound.cpus, bound.cores), (vec![1, 2], vec![5, 6]));
+        assert_eq!(four().bound_by_launcher(&[1, 9]), None);
+        assert_eq!(four().bound_by_launcher(&[]), None);
     }
 
     #[test]

@@ -12,21 +12,10 @@ pub const USAGE: &str = "muster-rsh [-x] HOST COMMAND...";
 pub const FORWARDED_BYTES_MAX: usize = 64 * 1024;
 
 /// Beginnings of variable names that do not travel: what a launcher tells its own processes on one node, and what
-/// belongs to a login or a desktop.
-const LOCAL_PREFIXES: [&str; 12] = [
-    "OMPI_",
-    "PRTE_",
-    "PMIX_",
-    "PMI_",
-    "PMI2_",
-    "HYDRA_",
-    "HYDI_",
-    "MPI_LOCAL",
-    "SLURM_STEP",
-    "SSH_",
-    "XDG_",
-    "DBUS_",
-];
+/// belongs to a login or a desktop. Open MPI says its settings to its daemons on their command line; Hydra's proxies
+/// read theirs (`HYDRA_`) from the environment.
+const LOCAL_PREFIXES: [&str; 11] =
+    ["OMPI_", "PRTE_", "PMIX_", "PMI_", "PMI2_", "HYDI_", "MPI_LOCAL", "SLURM_STEP", "SSH_", "XDG_", "DBUS_"];
 
 /// Variables that travel although the rules above forbid it: without them an Open MPI that was moved from where it was
 /// built does not find itself.
@@ -169,12 +158,16 @@ mod tests {
             ("PMIX_PREFIX", "/p"),
             ("OMPI_MCA_ess", "hnp"),
             ("OPAL_PREFIX", "/o"),
+            ("HYDRA_BINDING", "core"),
             ("MUSTER_NODE", "node01"),
             ("MUSTER_ATTEMPT_DIR", "/a"),
             ("BASH_FUNC_module%%", "() { :; }"),
         ]);
         let names: Vec<&str> = chosen.kept.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["MUSTER_ATTEMPT_DIR", "OPAL_PREFIX", "PATH", "PMIX_PREFIX", "OMP_NUM_THREADS"]);
+        assert_eq!(
+            names,
+            ["MUSTER_ATTEMPT_DIR", "OPAL_PREFIX", "PATH", "PMIX_PREFIX", "HYDRA_BINDING", "OMP_NUM_THREADS"]
+        );
         let line = parse(&["n", "orted", "$X"]).unwrap().remote_line(&choose(&[("PATH", "/opt/it's here")]));
         assert_eq!(line, r"export PATH='/opt/it'\''s here'; orted $X");
         assert_eq!(parse(&["n", "true"]).unwrap().remote_line(&Forwarded::default()), "true");

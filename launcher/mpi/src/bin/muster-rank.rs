@@ -2,7 +2,8 @@
 //!
 //! Open MPI's daemons call it in front of each rank (`orte_fork_agent`, `odls_base_exec_agent`). It finds the rank's
 //! number on this node in the launcher's variables, the CPUs in the attempt's file `binding` on this node, and sets
-//! `MUSTER_RANK_CORES` to the node's declared numbers of the cores. Exit code 125: it could not do so.
+//! `MUSTER_RANK_CORES` to the node's declared numbers of the cores. A binding that the user asked of the launcher stays
+//! if it lies within the allocation. Exit code 125: it could not do so.
 
 use std::error::Error;
 use std::os::unix::process::CommandExt;
@@ -10,8 +11,8 @@ use std::process::{Command, ExitCode};
 
 use muster_mpi::{AttemptDir, Binding, LocalRank, MpiError};
 use muster_topo::format_list;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::{Pid, getppid};
 
 /// The exit code of failures of the starter itself, as `env` and `timeout` have it.
 const FAILED: u8 = 125;
@@ -45,11 +46,30 @@ fn become_rank() -> Result<std::convert::Infallible, MpiError> {
         path: path.clone(),
         source,
     })?;
-    let place = Binding::parse(&text, &path)?.of(local);
+    let binding = Binding::parse(&text, &path)?;
+    let place = match bound_by_launcher().and_then(|bound| binding.bound_by_launcher(&bound)) {
+        Some(place) => place,
+        None => binding.of(local),
+    };
     pin(&place.cpus)?;
     let source =
         Command::new(&program).args(arguments).env("MUSTER_RANK_CORES", format_list(&place.cores)).exec();
     Err(MpiError::Exec { program: program.to_string_lossy().into_owned(), source })
+}
+
+/// The CPUs that this process was bound to by its launcher: those that it may use, if they are fewer than its parent's.
+fn bound_by_launcher() -> Option<Vec<u32>> {
+    let cpus = |pid: Pid| -> Option<Vec<u32>> {
+        let set = sched_getaffinity(pid).ok()?;
+        Some(
+            (0..CpuSet::count())
+                .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
+                .map(|cpu| cpu as u32)
+                .collect(),
+        )
+    };
+    let (own, parents) = (cpus(Pid::from_raw(0))?, cpus(getppid())?);
+    (own.len() < parents.len()).then_some(own)
 }
 
 fn pin(cpus: &[u32]) -> Result<(), MpiError> {

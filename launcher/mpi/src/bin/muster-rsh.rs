@@ -27,10 +27,11 @@ fn main() -> ExitCode {
         return failure(&MpiError::NoVariable { name: AttemptDir::VARIABLE, by: "the node's supervisor" });
     };
     let dir = AttemptDir::new(folder);
-    let request = match Request::parse(std::env::args().skip(1)) {
-        Ok(request) => request,
-        Err(error) => return failure(&error),
-    };
+    let request =
+        match Request::parse(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())) {
+            Ok(request) => request,
+            Err(error) => return failure(&error),
+        };
     match run(&dir, &request) {
         Ok(ExitStatus::Code(code)) => ExitCode::from(u8::try_from(code).unwrap_or(TRANSPORT_FAILED)),
         Ok(ExitStatus::Signal(name)) => {
