@@ -58,7 +58,8 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// [`NodeError::File`] if one cannot be read, and [`NodeError::NoController`] if the settings name none.
+    /// [`NodeError::File`] if one cannot be read, [`NodeError::Transport`] if one is none, and
+    /// [`NodeError::NoController`] if the settings name no controller.
     pub fn new(dir: &AgentDir, config: &AgentConfig) -> Result<Self> {
         if config.controller.is_empty() {
             return Err(NodeError::NoController { path: dir.path().join("agent.json") });
@@ -67,6 +68,8 @@ impl Link {
             .ca_certificate(Certificate::from_pem(dir.read(&config.ca)?))
             .identity(Identity::from_pem(dir.read(&config.cert)?, dir.read(&config.key)?))
             .domain_name(&config.controller_name);
+        // Certificates that cannot be used shall stop the agent now, and not each of its connections later.
+        Endpoint::from_static("https://controller").tls_config(tls.clone()).map_err(NodeError::Transport)?;
         Ok(Self { addresses: config.controller.clone(), tls })
     }
 

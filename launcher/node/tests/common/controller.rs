@@ -164,8 +164,9 @@ impl Controller {
             let (node, message) = self.seen.remove(place).unwrap();
             return choice(&node, &message).unwrap();
         }
+        let until = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let heard = tokio::time::timeout(PATIENCE, self.inbox.recv()).await;
+            let heard = tokio::time::timeout_at(until, self.inbox.recv()).await;
             let heard = heard.unwrap_or_else(|_| panic!("no message came: {what}; seen: {:?}", self.seen));
             let (node, message) = heard.unwrap();
             if let Some(chosen) = choice(&node, &message) {

@@ -60,13 +60,16 @@ impl Node {
         let mut command = if self.private_run {
             // A mount namespace with a file system of its own over the folder for attempts.
             std::fs::create_dir_all(&self.run).unwrap();
+            let hosts = "127.0.0.1 localhost node01 node02\n";
+            std::fs::write(self.dir.path().join("hosts"), hosts).unwrap();
             let script = format!(
-                "mount -t tmpfs -o mode=755 muster-test {run} && exec {program} agent --dir {dir}",
+                "hostname {name} && mount --bind {dir}/hosts /etc/hosts && mount -t tmpfs -o mode=755 muster-test {run} && exec {program} agent --dir {dir}",
+                name = self.name,
                 run = self.run.display(),
                 dir = self.dir.path().display()
             );
             let mut command = Command::new("unshare");
-            command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+            command.args(["--mount", "--propagation", "private", "--uts", "sh", "-c", &script]);
             command
         } else {
             let mut command = Command::new(program);
