@@ -16,8 +16,8 @@ use muster_wire::v1::node_controller_server::NodeController;
 use muster_wire::{PROTOCOL_VERSION, v1};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine_loop::{EngineHandle, InputError};
@@ -204,16 +204,19 @@ impl NodeController for NodeService {
                  declare the node, and give it the certificate under tls/nodes/ of the controller's state_dir",
             )
         })?;
+        // The welcome goes first, but only once the hello is durable; what the engine says because of the hello
+        // waits behind it.
+        let (welcome, first) = mpsc::channel(1);
         let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
         let sessions = Arc::clone(&self.sessions);
         tokio::spawn(async move {
             let slot = sessions.slot(&name);
-            if let Err(status) = sessions.keep(&slot, request.into_inner(), outbox.clone()).await {
+            if let Err(status) = sessions.keep(&slot, request.into_inner(), welcome, outbox.clone()).await {
                 tracing::warn!(node = %slot.node, reason = status.message(), "the session ended");
                 let _ = outbox.send(Err(status)).await;
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(first).chain(ReceiverStream::new(messages)))))
     }
 }
 
@@ -223,8 +226,10 @@ impl Sessions {
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         mut stream: Streaming<v1::FromNode>,
+        first: Outbox,
         outbox: Outbox,
     ) -> Result<(), Status> {
+        let welcome = self.welcome(&slot.node)?;
         let hello = read_hello(&slot.node, &mut stream).await?;
         let (close, mut closed) = oneshot::channel();
         let (generation, answer) = self.begin(slot, hello, outbox, close).await?;
@@ -232,6 +237,8 @@ impl Sessions {
             self.ended(slot, generation);
             return Err(Status::unavailable(error.to_string()));
         }
+        let _ = first.try_send(Ok(welcome));
+        drop(first);
         tracing::info!(node = %slot.node, "a session began");
         let end = loop {
             let message = tokio::select! {
@@ -272,11 +279,9 @@ impl Sessions {
         let held = held.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let hardware = Arc::new(translate::hardware(&hello));
         let input = Input::NodeHello { node: slot.node.clone(), boot_id: hello.boot_id, hardware, held };
-        let welcome = self.welcome(&slot.node)?;
         let mut generation = slot.generation.lock().await;
         slot.close("the session was replaced by a newer one");
         *generation += 1;
-        let _ = outbox.try_send(Ok(welcome));
         *slot.lock_live() = Some(LiveSession { generation: *generation, outbox, close });
         let answer = self.engine().ask(input).await;
         if answer.is_ok() {

@@ -476,3 +476,100 @@ fn nodes_without_a_session_are_brought_up_again_and_again() {
     let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(last["node"], "n02");
 }
+
+/// Asks as another user, with curl: status and body.
+fn ask_as(
+    controller: &Controller,
+    uid: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (String, serde_json::Value) {
+    use std::os::unix::fs::PermissionsExt as _;
+    // The folder is the test's own; other users must pass through it to the socket.
+    std::fs::set_permissions(controller.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = std::process::Command::new("setpriv")
+        .args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups", "curl", "-sS"])
+        .arg("--unix-socket")
+        .arg(controller.socket())
+        .args(["-w", "\n%{http_code}", "-X", method, "-d", body, &format!("http://m{path}")])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (body, status) = text.rsplit_once('\n').unwrap();
+    (status.to_owned(), serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn the_kernel_says_who_asks() {
+    let controller = Controller::start(1);
+    let mut root = controller.client();
+    let roots = root.submit(&job("roots")).unwrap().job.unwrap();
+    // 65534 is nobody, a user with a name; 54321 has none.
+    let body = serde_json::to_string(&job("nobodys")).unwrap();
+    let (status, answer) = ask_as(&controller, "65534", "POST", "/v1/jobs", &body);
+    assert_eq!(status, "201", "{answer}");
+    let nobodys = answer["job"].as_u64().unwrap();
+    assert_eq!(root.job(whole(nobodys)).unwrap().summary.user, "nobody");
+    let (status, answer) = ask_as(&controller, "54321", "POST", "/v1/jobs", &body);
+    assert_eq!((status.as_str(), answer["code"].as_str()), ("403", Some("no_user")));
+    let path = format!("/v1/jobs/{roots}/cancel");
+    let (status, answer) = ask_as(&controller, "65534", "POST", &path, "");
+    assert_eq!((status.as_str(), answer["code"].as_str()), ("403", Some("not_owner")));
+    assert_eq!(answer["message"], "job 1 belongs to user root: only its owner or an admin may do this");
+    let (status, answer) = ask_as(&controller, "65534", "POST", "/v1/nodes/n01/hold", r#"{"reason":"x"}"#);
+    assert_eq!((status.as_str(), answer["code"].as_str()), ("403", Some("not_admin")));
+    let path = format!("/v1/jobs/{nobodys}/cancel");
+    let (status, answer) = ask_as(&controller, "65534", "POST", &path, "");
+    assert_eq!((status.as_str(), answer["tasks"].as_u64()), ("200", Some(1)));
+    // Whoever the configuration names is an admin.
+    let text = std::fs::read_to_string(controller.config()).unwrap();
+    let text = text.replace("node_timeout_s = 1", "node_timeout_s = 1\nadmins = [\"nobody\"]");
+    std::fs::write(controller.config(), text).unwrap();
+    controller.signal(nix::sys::signal::Signal::SIGHUP);
+    let end = std::time::Instant::now() + SOON;
+    while ask_as(&controller, "65534", "POST", "/v1/nodes/n01/hold", r#"{"reason":"x"}"#).0 != "200" {
+        assert!(std::time::Instant::now() < end, "nobody must become an admin");
+    }
+}
+
+#[test]
+fn no_accepted_job_is_lost_by_kills_at_any_instant() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let mut controller = Controller::start(1);
+    let accepted = AtomicU64::new(0);
+    for round in 0..6u64 {
+        let socket = controller.socket();
+        let goal = accepted.load(Ordering::SeqCst) + 3 + (round * 31) % 17;
+        std::thread::scope(|scope| {
+            for thread in 0..3u64 {
+                let (accepted, socket) = (&accepted, &socket);
+                scope.spawn(move || {
+                    let options = muster_client::Options {
+                        retry: Duration::ZERO,
+                        ..muster_client::Options::new(socket)
+                    };
+                    let Ok(mut client) = muster_client::Client::connect_with(options) else { return };
+                    for number in 0.. {
+                        let request_key = Some(format!("{round} {thread} {number}"));
+                        let request = muster_client::api::SubmitRequest { request_key, ..job("kept") };
+                        let Ok(answer) = client.submit(&request) else { return };
+                        accepted.fetch_max(answer.job.unwrap(), Ordering::SeqCst);
+                    }
+                });
+            }
+            let end = std::time::Instant::now() + SOON;
+            while accepted.load(Ordering::SeqCst) < goal {
+                assert!(std::time::Instant::now() < end, "jobs must be accepted");
+                std::thread::yield_now();
+            }
+            controller.kill();
+        });
+        controller.run();
+        let jobs = controller.client().jobs(&JobFilter::default()).unwrap().jobs;
+        let ids: Vec<u64> = jobs.iter().map(|job| job.job).collect();
+        let last = accepted.load(Ordering::SeqCst);
+        assert!(ids.len() as u64 >= last, "{last} were accepted, {} are there", ids.len());
+        assert_eq!(ids, (1..=ids.len() as u64).collect::<Vec<_>>());
+    }
+}
