@@ -179,7 +179,8 @@ fn open_mpi_5(layout: &GangLayout, variables: &mut Variables) {
     variables.set("PRTE_MCA_rmaps_default_mapping_policy", "slot");
 }
 
-/// Hydra (MPICH, Intel MPI), under the names of several of its ages.
+/// Hydra (MPICH), under the names of several of its ages, and Intel MPI's own names for the same settings (taken from its
+/// reference, not tried).
 fn hydra(layout: &GangLayout, variables: &mut Variables) {
     for name in ["HYDRA_BOOTSTRAP", "HYDRA_LAUNCHER"] {
         variables.set(name, "ssh");
@@ -187,6 +188,9 @@ fn hydra(layout: &GangLayout, variables: &mut Variables) {
     for name in ["HYDRA_BOOTSTRAP_EXEC", "HYDRA_LAUNCHER_EXEC"] {
         variables.set(name, layout.remote_shell.display());
     }
+    variables.set("I_MPI_HYDRA_BOOTSTRAP", "ssh");
+    variables.set("I_MPI_HYDRA_BOOTSTRAP_EXEC", layout.remote_shell.display());
+    variables.set("I_MPI_HYDRA_HOST_FILE", layout.attempt_dir.hostfile_hydra().display());
     variables.set("HYDRA_HOST_FILE", layout.attempt_dir.hostfile_hydra().display());
     // Hydra counts cores within the cpuset that its proxy runs in, which is the allocation.
     let binding = match (layout.wraps_cores, layout.cores_per_rank) {

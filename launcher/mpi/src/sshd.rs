@@ -42,7 +42,6 @@ impl SshdConfig<'_> {
              DisableForwarding yes\n\
              MaxSessions 256\n\
              LoginGraceTime 30\n\
-             ClientAliveInterval 15\n\
              UseDNS no\n\
              PrintMotd no\n\
              PrintLastLog no\n\
