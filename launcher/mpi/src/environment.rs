@@ -179,8 +179,7 @@ fn open_mpi_5(layout: &GangLayout, variables: &mut Variables) {
     variables.set("PRTE_MCA_rmaps_default_mapping_policy", "slot");
 }
 
-/// Hydra (MPICH), under the names of several of its ages, and Intel MPI's own names for the same settings (taken from its
-/// reference, not tried).
+/// Hydra (MPICH), under the names of several of its ages, and under those of Intel MPI, with which it was never tried.
 fn hydra(layout: &GangLayout, variables: &mut Variables) {
     for name in ["HYDRA_BOOTSTRAP", "HYDRA_LAUNCHER"] {
         variables.set(name, "ssh");

@@ -3,7 +3,7 @@
 //! Open MPI and Hydra (MPICH, Intel MPI) are told about the allocation in words they know, host files and
 //! environment variables ([`environment`]), and are given two programs of ours in place of their own means:
 //!
-//! - `muster-rsh` instead of `ssh`: it reaches the attempt's own SSH endpoint on each node ([`sshd_config`]), so that
+//! - `muster-rsh` instead of `ssh`: it reaches the attempt's own SSH endpoint on each node ([`SshdConfig`]), so that
 //!   whatever is started there lands inside the attempt's containment, and it needs no key of the user's;
 //! - `muster-rank` in front of each rank (Open MPI only): it pins the rank to the cores that the allocation holds for
 //!   it on that node ([`Binding`]).
