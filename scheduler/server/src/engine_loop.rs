@@ -25,8 +25,11 @@ use crate::shared::Shared;
 const BATCH_MAX: usize = 1024;
 /// Inputs that may be queued before those who bring more have to wait.
 const QUEUE_MAX: usize = 4096;
-/// Records after which a snapshot is taken, so that a recovery replays no more than these.
+/// Records after which a snapshot is taken at the earliest.
 const RECORDS_PER_SNAPSHOT: u64 = 20_000;
+/// Bytes of the last snapshot for each record until the next: about a record's own size, so that snapshots of a
+/// large state never cost more than the journal itself.
+const SNAPSHOT_BYTES_PER_RECORD: u64 = 256;
 /// How long after a failed commit work is tried again that nobody asks for.
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The shortest sleep, so that a wake-up that brought nothing about cannot become a busy loop.
@@ -115,6 +118,7 @@ pub fn start(
         sessions,
         now: Timestamp(0),
         failed: false,
+        snapshot_after: RECORDS_PER_SNAPSHOT,
     };
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
@@ -138,6 +142,8 @@ struct Loop {
     now: Timestamp,
     /// Whether the last commit failed.
     failed: bool,
+    /// How many records after the last snapshot the next one is due.
+    snapshot_after: u64,
 }
 
 /// What a batch brought about, until it is durable.
@@ -167,9 +173,7 @@ impl Loop {
                 break;
             }
         }
-        if let Err(error) = self.store.snapshot(self.engine.state(), self.now) {
-            tracing::warn!(error = %chain(&error), "no snapshot at the stop; the next start replays the journal");
-        }
+        self.snapshot();
     }
 
     /// Waits for orders, or until the engine has something to do by itself. Says whether all senders are gone.
@@ -233,10 +237,18 @@ impl Loop {
             Ok(()) => self.let_out(batch),
             Err(error) => self.take_back(batch, &error),
         }
-        if self.store.records_since_snapshot() >= RECORDS_PER_SNAPSHOT && !self.failed {
+        if self.store.records_since_snapshot() >= self.snapshot_after && !self.failed {
+            self.snapshot();
+        }
+    }
+
+    fn snapshot(&mut self) {
+        match self.store.snapshot(self.engine.state(), self.now) {
+            Ok(bytes) => self.snapshot_after = RECORDS_PER_SNAPSHOT.max(bytes / SNAPSHOT_BYTES_PER_RECORD),
             // The journal is whole without it: a failure costs time at the next start, and nothing else.
-            if let Err(error) = self.store.snapshot(self.engine.state(), self.now) {
+            Err(error) => {
                 tracing::warn!(error = %chain(&error), "cannot take a snapshot");
+                self.snapshot_after = self.store.records_since_snapshot() + RECORDS_PER_SNAPSHOT;
             }
         }
     }

@@ -37,6 +37,7 @@ pub struct KeyedCertificate {
 pub struct Authority {
     folder: PathBuf,
     ca: KeyedCertificate,
+    issuer: Issuer<'static, KeyPair>,
     controller: KeyedCertificate,
     /// Whom each certificate, as DER, was made for.
     names: RwLock<HashMap<Vec<u8>, String>>,
@@ -58,8 +59,12 @@ impl Authority {
         let folder = state_dir.join("tls");
         private_folder(&folder.join("nodes"))?;
         let ca = keyed(&folder, "ca", &Subject::Authority, None)?;
-        let controller = keyed(&folder, "controller", &Subject::Controller, Some(&ca))?;
-        Ok(Self { folder, ca, controller, names: RwLock::new(HashMap::new()) })
+        // The issuer's name and usages are constants, so that its certificate need not be parsed.
+        let issuer = || Ok(Issuer::new(params(&Subject::Authority)?, KeyPair::from_pem(&ca.key_pem)?));
+        let issuer =
+            issuer().map_err(|source| ServerError::Certificate { subject: "ca".to_owned(), source })?;
+        let controller = keyed(&folder, "controller", &Subject::Controller, Some(&issuer))?;
+        Ok(Self { folder, ca, issuer, controller, names: RwLock::new(HashMap::new()) })
     }
 
     /// The authority's certificate, which both sides trust.
@@ -85,7 +90,7 @@ impl Authority {
     }
 
     fn load(&self, name: &str) -> Result<(KeyedCertificate, Vec<u8>), ServerError> {
-        let keyed = keyed(&self.folder.join("nodes"), name, &Subject::Node(name), Some(&self.ca))?;
+        let keyed = keyed(&self.folder.join("nodes"), name, &Subject::Node(name), Some(&self.issuer))?;
         let path = self.folder.join("nodes").join(format!("{name}.crt"));
         let der = CertificateDer::from_pem_slice(keyed.cert_pem.as_bytes())
             .map_err(|source| ServerError::BadCertificate { path, source })?;
@@ -117,29 +122,28 @@ fn keyed(
     folder: &Path,
     name: &str,
     subject: &Subject<'_>,
-    ca: Option<&KeyedCertificate>,
+    issuer: Option<&Issuer<'_, KeyPair>>,
 ) -> Result<KeyedCertificate, ServerError> {
     let (cert, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
     if let (Some(cert_pem), Some(key_pem)) = (read_if_there(&cert)?, read_if_there(&key)?) {
         return Ok(KeyedCertificate { cert_pem, key_pem });
     }
-    let made =
-        make(subject, ca).map_err(|source| ServerError::Certificate { subject: name.to_owned(), source })?;
+    let made = make(subject, issuer)
+        .map_err(|source| ServerError::Certificate { subject: name.to_owned(), source })?;
     write_private(&key, &made.key_pem)?;
     write_private(&cert, &made.cert_pem)?;
     Ok(made)
 }
 
-fn make(subject: &Subject<'_>, ca: Option<&KeyedCertificate>) -> Result<KeyedCertificate, rcgen::Error> {
+fn make(
+    subject: &Subject<'_>,
+    issuer: Option<&Issuer<'_, KeyPair>>,
+) -> Result<KeyedCertificate, rcgen::Error> {
     let key = KeyPair::generate()?;
     let params = params(subject)?;
-    let certificate = match ca {
+    let certificate = match issuer {
         None => params.self_signed(&key)?,
-        Some(ca) => {
-            // The issuer's name and usages are constants, so that its certificate need not be parsed again.
-            let issuer_params = self::params(&Subject::Authority)?;
-            params.signed_by(&key, &Issuer::new(issuer_params, KeyPair::from_pem(&ca.key_pem)?))?
-        }
+        Some(issuer) => params.signed_by(&key, issuer)?,
     };
     Ok(KeyedCertificate { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
 }

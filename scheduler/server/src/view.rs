@@ -1,6 +1,6 @@
 //! The state as the client API shows it. Pure functions over the durable state and the plan of the last pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use muster_client::api::{
     JobDetail, JobSummary, NodeView, PoolView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState, TaskView,
@@ -408,13 +408,19 @@ pub(crate) fn output_paths(
 /// All nodes that are declared, in the configuration's order.
 #[must_use]
 pub fn nodes(state: &State) -> Vec<NodeView> {
-    let declared = state.config.nodes.iter().filter_map(|node| state.node_by_name(&node.name));
-    declared.map(|id| node(state, state.node(id))).collect()
+    let by_name: HashMap<&str, &Node> = state.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+    let mut pools_of: HashMap<&str, Vec<String>> = HashMap::new();
+    for pool in &state.config.pools {
+        for node in &pool.nodes {
+            pools_of.entry(node).or_default().push(pool.name.clone());
+        }
+    }
+    let declared = state.config.nodes.iter().filter_map(|node| by_name.get(node.name.as_str()));
+    declared.map(|view| node(state, view, pools_of.remove(view.name.as_str()).unwrap_or_default())).collect()
 }
 
-fn node(state: &State, node: &Node) -> NodeView {
+fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
     let hardware = node.hardware();
-    let pools = state.config.pools.iter().filter(|pool| pool.nodes.contains(&node.name));
     let tasks = node.attempts.iter().map(|key| {
         let is_array = state.jobs.get(&key.task.job).is_some_and(Job::is_array);
         task_name(key.task.job, key.task.index, is_array)
@@ -423,7 +429,7 @@ fn node(state: &State, node: &Node) -> NodeView {
         name: node.name.clone(),
         state: node_state(node).to_owned(),
         reason: node.why_no_work().unwrap_or_default(),
-        pools: pools.map(|pool| pool.name.clone()).collect(),
+        pools,
         cores: node.cores,
         cores_free: node.free.len(),
         memory_bytes: node.memory_bytes,

@@ -573,3 +573,48 @@ fn no_accepted_job_is_lost_by_kills_at_any_instant() {
         assert_eq!(ids, (1..=ids.len() as u64).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn jobs_that_left_the_memory_are_answered_from_the_accounting() {
+    // The least number of finished jobs that the configuration lets the memory keep.
+    const KEPT: u64 = 4096;
+    let controller = Controller::start(1);
+    let text = std::fs::read_to_string(controller.config()).unwrap();
+    let text = text.replace("[policy]", &format!("[policy]\nfinished_jobs_kept = {KEPT}"));
+    std::fs::write(controller.config(), text).unwrap();
+    controller.signal(nix::sys::signal::Signal::SIGHUP);
+    let mut client = controller.client();
+    let array = muster_core::spec::ArraySpec {
+        indices: vec![muster_core::spec::IndexRange { first: 0, last: 900_000, step: 3 }],
+        running_max: None,
+    };
+    let first = muster_client::api::SubmitRequest { array: Some(array), ..job("first") };
+    client.submit(&first).unwrap();
+    assert_eq!(client.cancel(whole(1)).unwrap().tasks, 300_001);
+    let in_memory = client.job(whole(1)).unwrap();
+    assert_eq!(in_memory.summary.tasks[&TaskState::Cancelled], 300_001);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = controller.client();
+                for _ in 0..KEPT / 8 + 1 {
+                    let id = client.submit(&job("many")).unwrap().job.unwrap();
+                    client.cancel(whole(id)).unwrap();
+                }
+            });
+        }
+    });
+    let past = client.job(whole(1)).unwrap();
+    assert_eq!(past.version, 0, "it comes from the accounting");
+    assert_eq!(past.summary, in_memory.summary);
+    assert_eq!(past.task_list.len(), 1, "a cancelled range is one row");
+    let task = JobRef { job: JobId(1), task: Some(muster_core::ids::TaskIndex(300)) };
+    let past = client.job(task).unwrap();
+    assert_eq!((past.task_list[0].index, past.task_list[0].state), (300, TaskState::Cancelled));
+    let task = JobRef { job: JobId(1), task: Some(muster_core::ids::TaskIndex(301)) };
+    assert_eq!(code(&client.job(task).unwrap_err()), (404, "unknown_job"));
+    assert_eq!(code(&client.cancel(whole(1)).unwrap_err()), (409, "already_ended"));
+    let all = client.jobs(&JobFilter { all: true, ..JobFilter::default() }).unwrap().jobs;
+    assert_eq!(all.len() as u64, 1 + 8 * (KEPT / 8 + 1));
+    assert_eq!(all[0].name, "first");
+}

@@ -95,12 +95,13 @@ impl Store {
     }
 
     /// Stores `state`, which all records up to the last one add up to, and drops the records that it covers.
+    /// Gives the snapshot's size in bytes; 0 if there was nothing new to store.
     ///
     /// # Errors
     /// As [`Store::append`]; the journal is untouched then.
-    pub fn snapshot(&mut self, state: &State, at: Timestamp) -> Result<(), StoreError> {
+    pub fn snapshot(&mut self, state: &State, at: Timestamp) -> Result<u64, StoreError> {
         if self.snapshot_seq == self.last_seq && self.last_seq > 0 {
-            return Ok(());
+            return Ok(0);
         }
         let failed = failed(&self.path, "store a snapshot");
         let body = serde_json::to_string(state)
@@ -117,7 +118,7 @@ impl Store {
         transaction.execute("DELETE FROM journal WHERE seq <= ?1", [seq]).map_err(&failed)?;
         transaction.commit().map_err(&failed)?;
         self.snapshot_seq = self.last_seq;
-        Ok(())
+        Ok(body.len() as u64)
     }
 
     /// Sequence number of the last record.
