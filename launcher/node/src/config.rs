@@ -125,6 +125,22 @@ impl AgentDir {
         std::fs::read(&path).map_err(NodeError::file("read", &path))
     }
 
+    /// A digest of all that an agent reads when it starts, as far as it can be read.
+    pub fn digest(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut files = vec![PathBuf::from("agent.json")];
+        if let Ok(config) = self.config() {
+            files.extend([config.ca, config.cert, config.key]);
+        }
+        let mut digest = Sha256::new();
+        for file in files {
+            let text = self.read(&file).unwrap_or_default();
+            digest.update(text.len().to_be_bytes());
+            digest.update(text);
+        }
+        format!("{:x}", digest.finalize())
+    }
+
     /// The file that the running agent locks; it holds an `agent::lock::Holder`.
     pub fn lock(&self) -> PathBuf {
         self.0.join("agent.lock")

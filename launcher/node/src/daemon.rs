@@ -40,7 +40,7 @@ pub fn start(dir: &AgentDir) -> Result<String> {
     // What would make the agent fail at once is said here and not only in its log.
     let config = dir.config()?;
     if let Some(holder) = Lock::holder(dir)? {
-        if holder.program == Holder::own().program {
+        if holder.process.pid == 0 || holder.is_like(&Holder::own(dir)) {
             let running = await_service(dir)?;
             return Ok(format!(
                 "the agent of {} runs already as process {}",

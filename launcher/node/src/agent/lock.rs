@@ -20,12 +20,19 @@ pub struct Holder {
     /// Which program file it runs: its path, inode, size and time of change. Two agents of the same build from the
     /// same place agree in it, and no others do.
     pub program: String,
+    /// A digest of the settings and certificates that it started with.
+    pub settings: String,
 }
 
 impl Holder {
-    /// What the calling process would say.
-    pub fn own() -> Self {
-        Self { process: ProcessId::own(), program: program_identity() }
+    /// What the calling process would say as the agent of a folder.
+    pub fn own(dir: &AgentDir) -> Self {
+        Self { process: ProcessId::own(), program: program_identity(), settings: dir.digest() }
+    }
+
+    /// Whether the other runs the same program with the same settings.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.program == other.program && self.settings == other.settings
     }
 
     /// Who the file of a folder names, if it names somebody. Only a lock that is held makes it true.
@@ -75,7 +82,7 @@ impl Lock {
             }
             Err((_, errno)) => return Err(NodeError::file("lock", &path)(errno.into())),
         };
-        let text = serde_json::to_vec(&Holder::own()).expect("a holder is plain data");
+        let text = serde_json::to_vec(&Holder::own(dir)).expect("a holder is plain data");
         file.set_len(0).and_then(|()| file.write_all(&text)).map_err(NodeError::file("write", &path))?;
         Ok(Self { _file: file })
     }
@@ -96,8 +103,11 @@ impl Lock {
                 let mut text = Vec::new();
                 file.read_to_end(&mut text).map_err(NodeError::file("read", &path))?;
                 // An agent that has just taken the lock has not written yet.
-                let unknown =
-                    || Holder { process: ProcessId { pid: 0, start_ticks: 0 }, program: String::new() };
+                let unknown = || Holder {
+                    process: ProcessId { pid: 0, start_ticks: 0 },
+                    program: String::new(),
+                    settings: String::new(),
+                };
                 Ok(Some(serde_json::from_slice(&text).unwrap_or_else(|_| unknown())))
             }
         }
@@ -125,7 +135,7 @@ mod tests {
         let dir = AgentDir::open(folder.path()).unwrap();
         assert_eq!(Lock::holder(&dir).unwrap(), None);
         let lock = Lock::take(&dir).unwrap();
-        assert_eq!(Lock::holder(&dir).unwrap(), Some(Holder::own()));
+        assert_eq!(Lock::holder(&dir).unwrap(), Some(Holder::own(&dir)));
         match Lock::take(&dir) {
             Err(NodeError::AlreadyRunning { pid, .. }) => assert_eq!(pid, std::process::id()),
             other => panic!("{other:?}"),

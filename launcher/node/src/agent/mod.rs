@@ -103,6 +103,7 @@ pub fn run(dir: AgentDir) -> Result<()> {
 }
 
 struct Agent {
+    holder: lock::Holder,
     registry: Registry,
     events: mpsc::Receiver<supervisors::Event>,
     link_events: mpsc::Receiver<LinkEvent>,
@@ -121,8 +122,10 @@ impl Agent {
         let (events_to, events) = mpsc::channel(EVENTS_MAX);
         let (links_to, link_events) = mpsc::channel(64);
         let (questions_to, status) = mpsc::channel(16);
+        let holder = lock::Holder::own(&node.dir);
         let registry = Registry::new(node, events_to, links_to, questions_to)?;
         Ok(Self {
+            holder,
             registry,
             events,
             link_events,
@@ -244,7 +247,7 @@ impl Agent {
     fn answer(&self, question: status::Question) {
         let node = &self.registry.node;
         let _ = question.answer.send(status::Status {
-            holder: lock::Holder::own(),
+            holder: self.holder.clone(),
             node: node.config.node.clone(),
             version: VERSION.to_owned(),
             controller: self.controller.clone(),
