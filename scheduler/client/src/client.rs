@@ -23,10 +23,15 @@ use crate::transport::{Answer, Failure, Question, Transport};
 pub const SOCKET_DEFAULT: &str = "/run/muster/muster.sock";
 /// How long a client tries again while the controller is away, unless `MUSTER_RETRY_S` says otherwise.
 pub const RETRY_DEFAULT: Duration = Duration::from_secs(10);
+/// The same for what waits for the end of a job, once the controller has answered: an upgrade of the controller
+/// must not end it.
+pub const RETRY_WAITING_DEFAULT: Duration = Duration::from_secs(600);
 /// How long the controller may take over one answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long one request of a wait stays open; a longer wait is made of several.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(60);
+/// The longest time for retries; longer ones could not be added to an instant.
+const RETRY_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// The pause before the second try; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two tries.
@@ -58,19 +63,23 @@ pub struct Options {
     pub socket: PathBuf,
     /// How long to try again while the controller is away.
     pub retry: Duration,
+    /// The same for [`Client::wait_change`] and [`Client::wait_finished`], once the controller has answered.
+    pub retry_waiting: Duration,
     /// Called with a sentence when the first try has failed and others will follow.
     pub on_away: Box<dyn FnMut(&str) + Send>,
 }
 
 impl Options {
-    /// The defaults for `socket`: retries as `MUSTER_RETRY_S` says, else [`RETRY_DEFAULT`]; the sentence goes to
-    /// the standard error.
+    /// The defaults for `socket`: retries as `MUSTER_RETRY_S` says, else for [`RETRY_DEFAULT`] and
+    /// [`RETRY_WAITING_DEFAULT`]; the sentence goes to the standard error.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        let seconds = env::var("MUSTER_RETRY_S").ok().and_then(|text| text.parse().ok());
+        let said =
+            env::var("MUSTER_RETRY_S").ok().and_then(|text| text.parse().ok()).map(Duration::from_secs);
         Self {
             socket: socket.to_owned(),
-            retry: seconds.map_or(RETRY_DEFAULT, Duration::from_secs),
+            retry: said.unwrap_or(RETRY_DEFAULT),
+            retry_waiting: said.unwrap_or(RETRY_WAITING_DEFAULT),
             on_away: Box::new(|sentence| eprintln!("muster: {sentence}")),
         }
     }
@@ -96,6 +105,7 @@ pub struct JobFilter {
 pub struct Client {
     transport: Transport,
     retry: Duration,
+    retry_waiting: Duration,
     on_away: Box<dyn FnMut(&str) + Send>,
 }
 
@@ -113,9 +123,9 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`] once the retries are used up, [`ClientError::Closed`] at once.
     pub fn connect_with(options: Options) -> Result<Self, ClientError> {
-        let Options { socket, retry, on_away } = options;
-        let mut client = Self { transport: Transport::new(socket)?, retry, on_away };
-        client.until_reached(Transport::open)?;
+        let Options { socket, retry, retry_waiting, on_away } = options;
+        let mut client = Self { transport: Transport::new(socket)?, retry, retry_waiting, on_away };
+        client.until_reached(retry, Transport::open)?;
         Ok(client)
     }
 
@@ -190,12 +200,9 @@ impl Client {
                 ("seen", seen.map(|version| version.to_string())),
             ],
         );
-        self.request(&Question {
-            method: Method::GET,
-            path,
-            body: Bytes::new(),
-            time_max: ANSWER_TIME_MAX + time,
-        })
+        let time_max = ANSWER_TIME_MAX + time;
+        let retry = self.retry_waiting;
+        self.request(retry, &Question { method: Method::GET, path, body: Bytes::new(), time_max })
     }
 
     /// Waits until nothing of the job (or of the task) will change any more, through restarts of the controller.
@@ -268,16 +275,22 @@ impl Client {
     }
 
     fn get<A: DeserializeOwned>(&mut self, path: String) -> Result<A, ClientError> {
-        self.request(&Question { method: Method::GET, path, body: Bytes::new(), time_max: ANSWER_TIME_MAX })
+        let question = Question { method: Method::GET, path, body: Bytes::new(), time_max: ANSWER_TIME_MAX };
+        self.request(self.retry, &question)
     }
 
     fn post<Q: Serialize, A: DeserializeOwned>(&mut self, path: String, body: &Q) -> Result<A, ClientError> {
         let body = serde_json::to_vec(body).expect("the API's types have only string keys, and serialise");
-        self.request(&Question { method: Method::POST, path, body: body.into(), time_max: ANSWER_TIME_MAX })
+        let question = Question { method: Method::POST, path, body: body.into(), time_max: ANSWER_TIME_MAX };
+        self.request(self.retry, &question)
     }
 
-    fn request<A: DeserializeOwned>(&mut self, question: &Question) -> Result<A, ClientError> {
-        let answer = self.until_reached(|transport| transport.ask(question))?;
+    fn request<A: DeserializeOwned>(
+        &mut self,
+        retry: Duration,
+        question: &Question,
+    ) -> Result<A, ClientError> {
+        let answer = self.until_reached(retry, |transport| transport.ask(question))?;
         let bad = |what: String, source| ClientError::BadAnswer {
             socket: self.transport.socket().clone(),
             route: format!("{} {}", question.method, question.path),
@@ -297,9 +310,10 @@ impl Client {
     /// Tries until the controller is reached and able (status 503 is neither), or the time for retries is over.
     fn until_reached<T: Reached>(
         &mut self,
+        retry: Duration,
         mut attempt: impl FnMut(&mut Transport) -> Result<T, Failure>,
     ) -> Result<T, ClientError> {
-        let end = Instant::now() + self.retry;
+        let end = Instant::now() + retry.min(RETRY_MAX);
         let mut pause = PAUSE_MIN;
         let mut said = false;
         loop {

@@ -10,6 +10,7 @@ mod query;
 mod transport;
 
 pub use client::{
-    Client, JobFilter, Options, RETRY_DEFAULT, SOCKET_DEFAULT, default_socket, new_request_key,
+    Client, JobFilter, Options, RETRY_DEFAULT, RETRY_WAITING_DEFAULT, SOCKET_DEFAULT, default_socket,
+    new_request_key,
 };
 pub use error::ClientError;

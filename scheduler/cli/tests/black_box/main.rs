@@ -3,4 +3,5 @@
 
 mod commands;
 mod common;
+mod controller;
 mod exit_codes;

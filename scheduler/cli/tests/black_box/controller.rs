@@ -1,0 +1,189 @@
+//! The command against the real controller, whose nodes never come: what needs no running task.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+
+use muster_cli::exit::Exit;
+use muster_client::api::{JobDetail, TaskState};
+use nix::unistd::Uid;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::common::{Ran, muster};
+
+/// A user who is not an admin; tests that run as root become this one where it matters.
+const NOBODY: u32 = 65_534;
+
+/// A controller with two nodes of 4 cores.
+struct Controller {
+    folder: TempDir,
+    runtime: Runtime,
+    running: Option<muster_server::Running>,
+}
+
+impl Controller {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[cluster]\nname = \"test\"\n[controller]\nlisten = \"127.0.0.1:0\"\nsocket = \"{0}/s\"\n\
+             state_dir = \"{0}/state\"\n[policy]\nroot_may_submit = true\n\
+             [[node]]\nname = \"n[1-2]\"\ncores = 4\nmemory = \"4G\"\n[[pool]]\nname = \"main\"\nnodes = \"n[1-2]\"\n",
+            folder.path().display()
+        );
+        std::fs::write(folder.path().join("muster.toml"), text).unwrap();
+        let mut controller = Self { folder, runtime: Runtime::new().unwrap(), running: None };
+        controller.resume();
+        controller
+    }
+
+    fn resume(&mut self) {
+        let config = muster_config::load(&self.folder.path().join("muster.toml")).unwrap();
+        self.running = Some(self.runtime.block_on(muster_server::start(config)).unwrap());
+    }
+
+    fn pause(&mut self) {
+        self.runtime.block_on(self.running.take().unwrap().stop());
+    }
+
+    fn socket(&self) -> std::path::PathBuf {
+        self.folder.path().join("s")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::new(muster(&self.socket(), arguments).current_dir("/").output().unwrap())
+    }
+
+    /// Runs it as somebody who is no admin.
+    fn run_as_nobody(&self, arguments: &[&str]) -> Ran {
+        std::fs::set_permissions(self.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let mut command = muster(&self.socket(), arguments);
+        Ran::new(command.current_dir("/").uid(NOBODY).gid(NOBODY).output().unwrap())
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        // A runtime that is dropped waits for the engine's thread, which ends when it is told to.
+        if self.running.is_some() {
+            self.pause();
+        }
+    }
+}
+
+/// Whether the test can become another user, and that user can start the program.
+fn can_be_nobody() -> bool {
+    let program = Path::new(env!("CARGO_BIN_EXE_muster"));
+    let mut command = std::process::Command::new(program);
+    Uid::effective().is_root()
+        && command
+            .arg("--version")
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output()
+            .is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn a_job_is_submitted_seen_explained_and_cancelled() {
+    let controller = Controller::start();
+    let ran = controller.run(&["submit", "--parsable", "-J", "gang", "-N2", "-n8", "-t5", "--wrap", "true"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "1\n", ""));
+    let ran = controller.run(&["submit", "-a", "0-99:3%4", "--wrap", "true"]);
+    assert_eq!(ran.out, "Submitted job 2\n", "{ran:?}");
+
+    let queue = controller.run(&["queue", "--me", "-t", "waiting"]).out;
+    let lines: Vec<&str> = queue.lines().collect();
+    assert!(lines.len() == 3 && lines[1].contains("gang") && lines[2].contains("34 waiting"), "{queue}");
+    let ran = controller.run(&["why", "1"]);
+    assert!(ran.code == Some(0) && ran.out.ends_with('\n') && ran.out.len() > 10, "{ran:?}");
+    let detail: JobDetail = serde_json::from_str(&controller.run(&["show", "2", "--json"]).out).unwrap();
+    assert_eq!(detail.summary.tasks[&TaskState::Waiting], 34);
+    assert!(controller.run(&["show", "2"]).out.contains("0-99:3, 4 at once"), "{detail:?}");
+    let ran = controller.run(&["logs", "1"]);
+    assert!(ran.code == Some(4) && ran.err.contains("waiting"), "{ran:?}");
+    let ran = controller.run(&["layout", "1"]);
+    assert!(ran.code == Some(4) && ran.err.contains("nothing to draw"), "{ran:?}");
+    let ran = controller.run(&["wait", "1", "--timeout", "0"]);
+    assert_eq!(ran.code, Some(Exit::TimeOut as i32), "{ran:?}");
+
+    assert_eq!(controller.run(&["cancel", "1", "2_3"]).out, "Cancelled job 1\nCancelled job 2_3\n");
+    assert_eq!(controller.run(&["wait", "1"]).code, Some(1));
+    assert_eq!(controller.run(&["wait", "2_3"]).code, Some(1));
+    let ran = controller.run(&["cancel", "1"]);
+    assert_eq!(ran.code, Some(Exit::Ended as i32), "{ran:?}");
+    assert_eq!(controller.run(&["cancel", "--all-mine"]).out, "Cancelled job 2 (33 tasks)\n");
+    assert_eq!(controller.run(&["queue"]).out.lines().count(), 1);
+    assert_eq!(controller.run(&["queue", "--all"]).out.lines().count(), 3);
+}
+
+#[test]
+fn the_controllers_refusals_have_their_codes() {
+    let controller = Controller::start();
+    for (arguments, exit, word) in [
+        (&["submit", "--test-only", "-N2", "--wrap", "true"][..], Exit::Ok, ""),
+        (&["submit", "-N3", "--wrap", "true"], Exit::Refused, "2"),
+        (&["submit", "-p", "mian", "--wrap", "true"], Exit::Refused, "main"),
+        (&["show", "7"], Exit::NotFound, "7"),
+        (&["why", "7_1"], Exit::NotFound, "7_1"),
+        (&["cancel", "7"], Exit::NotFound, "7"),
+        (&["wait", "7"], Exit::NotFound, "7"),
+        (&["nodes", "hold", "n9", "--reason", "x"], Exit::NotFound, "n9"),
+    ] {
+        let ran = controller.run(arguments);
+        assert_eq!(ran.code, Some(exit as i32), "{arguments:?}: {ran:?}");
+        assert!(ran.err.contains(word), "{arguments:?}: {ran:?}");
+    }
+    assert_eq!(controller.run(&["queue", "--all"]).out.lines().count(), 1, "a test stores nothing");
+}
+
+#[test]
+fn nodes_and_pools_are_those_of_the_configuration() {
+    let controller = Controller::start();
+    let ping = controller.run(&["ping"]).out;
+    assert!(
+        ping.starts_with("The controller of cluster test answers") && ping.ends_with("0 of 2 nodes are up\n"),
+        "{ping}"
+    );
+    let pools = controller.run(&["pools"]).out;
+    assert!(pools.contains("main*") && pools.contains("n[1-2]"), "{pools}");
+    let held = controller.run(&["nodes", "hold", "n[1-2]", "--reason", "new disks"]);
+    assert_eq!(held.code, Some(0), "{held:?}");
+    assert_eq!(controller.run(&["nodes", "release", "n1"]).code, Some(0));
+    let nodes = controller.run(&["nodes", "-l"]).out;
+    assert!(nodes.contains("n1 ") && nodes.contains("n2 ") && nodes.contains("main"), "{nodes}");
+}
+
+#[test]
+fn other_peoples_work_is_not_for_everybody() {
+    if !can_be_nobody() {
+        return;
+    }
+    let controller = Controller::start();
+    assert_eq!(controller.run(&["submit", "--wrap", "true"]).code, Some(0));
+    for arguments in
+        [&["cancel", "1"][..], &["nodes", "hold", "n1", "--reason", "x"], &["nodes", "release", "n1"]]
+    {
+        let ran = controller.run_as_nobody(arguments);
+        assert_eq!(ran.code, Some(Exit::NotAllowed as i32), "{arguments:?}: {ran:?}");
+    }
+    let ran = controller.run_as_nobody(&["submit", "--priority", "5", "--wrap", "true"]);
+    assert!(ran.code == Some(1) || ran.code == Some(5), "{ran:?}");
+}
+
+#[test]
+fn a_wait_outlives_a_restart_of_the_controller() {
+    let mut controller = Controller::start();
+    controller.run(&["submit", "--wrap", "true"]);
+    let mut command = muster(&controller.socket(), &["wait", "1"]);
+    command.env_remove("MUSTER_RETRY_S").stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    controller.pause();
+    let mut sentence = String::new();
+    let mut errors = std::io::BufReader::new(child.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut errors, &mut sentence).unwrap();
+    assert!(sentence.contains("trying again"), "{sentence}");
+    controller.resume();
+    assert_eq!(controller.run(&["cancel", "1"]).code, Some(0));
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
