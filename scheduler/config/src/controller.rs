@@ -163,7 +163,7 @@ pub(crate) fn bootstrap(
     let identity_file = section.path(reader, "identity_file", "/etc/muster/id_ed25519");
     let known_hosts = section.path(reader, "known_hosts", "/etc/muster/known_hosts");
     let binaries_dir = section.path(reader, "binaries_dir", "/usr/local/libexec/muster");
-    let remote_dir = section.path(reader, "remote_dir", "/opt/muster");
+    let remote_dir = section.path(reader, "remote_dir", "/var/lib/muster");
     let program = section.text(reader, "program", "muster-bootstrap");
     for (key, example) in [
         ("identity_file", "identity_file = \"/etc/muster/id_ed25519\""),
@@ -184,7 +184,7 @@ pub(crate) fn bootstrap(
         identity_file: identity_file?.value,
         known_hosts: known_hosts?.value,
         binaries_dir: binaries_dir?.value,
-        remote_dir: remote_dir.map_or_else(|| PathBuf::from("/opt/muster"), |at| at.value),
+        remote_dir: remote_dir.map_or_else(|| PathBuf::from("/var/lib/muster"), |at| at.value),
         program: program.map_or_else(|| PathBuf::from("muster-bootstrap"), |at| PathBuf::from(at.value)),
     }))
 }
