@@ -1,6 +1,6 @@
 //! `musterd`, the controller's program.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,7 +36,7 @@ struct Arguments {
     check: bool,
     /// Write the line "ready" to this open file descriptor when clients and nodes can connect.
     #[arg(long, value_name = "N")]
-    ready_fd: Option<u32>,
+    ready_fd: Option<i32>,
     /// What is logged to the standard error, as tracing's filters say it, such as "debug" or "muster_server=trace".
     #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = "info")]
     log: String,
@@ -95,6 +95,7 @@ fn run(arguments: &Arguments) -> Result<(), ServerError> {
 }
 
 async fn serve(arguments: &Arguments, config: Config) -> Result<(), ServerError> {
+    let ready = take_ready(arguments.ready_fd)?;
     let mut signals = Signals::new()?;
     let name = config.cluster.name.clone();
     let mut running = start(config).await?;
@@ -103,7 +104,7 @@ async fn serve(arguments: &Arguments, config: Config) -> Result<(), ServerError>
         running.node_address,
         running.socket.display()
     );
-    say_ready(arguments.ready_fd);
+    say_ready(ready);
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => break,
@@ -134,13 +135,24 @@ impl Signals {
     }
 }
 
+/// Takes over the descriptor that readiness is said to, so that no child inherits it. It must be open for
+/// writing.
+fn take_ready(descriptor: Option<i32>) -> Result<Option<File>, ServerError> {
+    let Some(descriptor) = descriptor else { return Ok(None) };
+    let path = PathBuf::from(format!("/proc/self/fd/{descriptor}"));
+    // Opened again, it closes on exec, which the inherited one does not.
+    let opened = OpenOptions::new().write(true).open(&path);
+    let file = opened.map_err(|source| ServerError::File { doing: "write to", path, source })?;
+    if descriptor > 2 {
+        let _ = nix::unistd::close(descriptor);
+    }
+    Ok(Some(file))
+}
+
 /// Whoever started this may have gone away: a pipe without a reader is no failure.
-fn say_ready(descriptor: Option<u32>) {
-    let Some(descriptor) = descriptor else { return };
-    let path = format!("/proc/self/fd/{descriptor}");
-    let written = OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(b"ready\n"));
-    if let Err(error) = written {
-        tracing::warn!(descriptor, %error, "cannot say ready");
+fn say_ready(file: Option<File>) {
+    if let Some(error) = file.and_then(|mut file| file.write_all(b"ready\n").err()) {
+        tracing::warn!(%error, "cannot say ready");
     }
 }
 

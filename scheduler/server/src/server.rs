@@ -28,6 +28,8 @@ use crate::tls::{Authority, private_folder};
 const DATABASE: &str = "muster.db";
 /// How long clients and nodes may take to let go at a stop.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// How long a node may take to show its certificate.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Between two signs of life that the transport asks of a node, so that a cut cable is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
@@ -180,7 +182,8 @@ fn serve_nodes(
     let controller = authority.controller();
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(&controller.cert_pem, &controller.key_pem))
-        .client_ca_root(Certificate::from_pem(authority.ca_pem()));
+        .client_ca_root(Certificate::from_pem(authority.ca_pem()))
+        .timeout(HANDSHAKE_WITHIN);
     let service = NodeControllerServer::new(NodeService::new(Arc::clone(sessions)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -18,8 +18,19 @@ const PLAN_AGE_MAX: Duration = Duration::from_secs(1);
 pub struct Shared {
     durable: RwLock<Durable>,
     plan: Mutex<Option<KnownPlan>>,
-    waiters: Mutex<HashMap<JobId, watch::Sender<u64>>>,
+    waiters: Mutex<Waiters>,
 }
+
+/// Those who wait for changes of jobs.
+#[derive(Default)]
+struct Waiters {
+    by_job: HashMap<JobId, watch::Sender<u64>>,
+    /// How many there may be before those that nobody waits for any more are looked for.
+    tidy_at: usize,
+}
+
+/// Jobs that may have been waited for before the first tidying up.
+const WAITERS_TIDY_MIN: usize = 1024;
 
 struct Durable {
     state: State,
@@ -60,7 +71,7 @@ impl Shared {
     #[must_use]
     pub fn new(state: State, seq: u64) -> Self {
         let durable = Durable { state, seq, changed: HashMap::new(), seq_at_start: seq };
-        Self { durable: RwLock::new(durable), plan: Mutex::new(None), waiters: Mutex::new(HashMap::new()) }
+        Self { durable: RwLock::new(durable), plan: Mutex::new(None), waiters: Mutex::default() }
     }
 
     /// The durable state.
@@ -93,9 +104,9 @@ impl Shared {
         }
         let mut waiters = self.waiters.lock().expect("no code panics under this lock");
         for (job, version) in jobs {
-            let Some(waiter) = waiters.get(&job) else { continue };
+            let Some(waiter) = waiters.by_job.get(&job) else { continue };
             if waiter.receiver_count() == 0 {
-                waiters.remove(&job);
+                waiters.by_job.remove(&job);
             } else {
                 waiter.send_replace(version);
             }
@@ -105,7 +116,11 @@ impl Shared {
     /// Changes whenever the job does.
     pub fn subscribe(&self, job: JobId) -> watch::Receiver<u64> {
         let mut waiters = self.waiters.lock().expect("no code panics under this lock");
-        waiters.entry(job).or_insert_with(|| watch::channel(0).0).subscribe()
+        if waiters.by_job.len() >= waiters.tidy_at {
+            waiters.by_job.retain(|_, waiter| waiter.receiver_count() > 0);
+            waiters.tidy_at = WAITERS_TIDY_MIN.max(2 * waiters.by_job.len());
+        }
+        waiters.by_job.entry(job).or_insert_with(|| watch::channel(0).0).subscribe()
     }
 
     /// Why jobs wait, as of the present state or a moment ago; `needed` is certainly among them if it waits.

@@ -353,6 +353,8 @@ fn a_second_controller_and_a_bad_configuration_have_exit_codes_of_their_own() {
     assert!(message.contains("is locked by another process"), "{message}");
     let checked = controller.command().arg("--check").output().unwrap();
     assert!(checked.status.success());
+    let closed = controller.command().args(["--ready-fd", "77"]).output().unwrap();
+    assert_eq!(closed.status.code(), Some(5));
     let broken = Controller::prepared(1, "colour = 1");
     let refused = broken.command().arg("--check").output().unwrap();
     assert_eq!(refused.status.code(), Some(3));
@@ -617,4 +619,22 @@ fn jobs_that_left_the_memory_are_answered_from_the_accounting() {
     let all = client.jobs(&JobFilter { all: true, ..JobFilter::default() }).unwrap().jobs;
     assert_eq!(all.len() as u64, 1 + 8 * (KEPT / 8 + 1));
     assert_eq!(all[0].name, "first");
+}
+
+#[test]
+fn readiness_is_said_to_a_descriptor() {
+    let mut controller = Controller::prepared(1, "");
+    let path = controller.folder.path().join("ready");
+    let mut command = std::process::Command::new("sh");
+    let script = format!("exec \"$@\" --ready-fd 7 7> {}", path.display());
+    command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_musterd"), "--config"]).arg(controller.config());
+    controller.run_command(command);
+    let end = std::time::Instant::now() + SOON;
+    while std::fs::read_to_string(&path).unwrap() != "ready\n" {
+        assert!(std::time::Instant::now() < end, "ready must be said");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let inherited = std::path::PathBuf::from(format!("/proc/{}/fd/7", controller.pid()));
+    let target = std::fs::read_link(inherited).unwrap_or_default();
+    assert_ne!(target, path, "the descriptor is closed");
 }
