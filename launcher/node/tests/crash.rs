@@ -35,6 +35,15 @@ fn held(hello: &Hello) -> &Phase {
     hello.held[0].phase.as_ref().unwrap()
 }
 
+/// The end of an attempt that a new agent clears up: before its hello or after it.
+async fn cleared_up(controller: &mut Controller, task: &Task) -> Gone {
+    let hello = controller.hello("node01").await;
+    match held(&hello) {
+        Phase::Gone(gone) => gone.clone(),
+        _ => controller.gone("node01", task.key()).await,
+    }
+}
+
 /// A script that waits until the test lets it go on.
 const WAITS: &str = "#!/bin/sh\necho up >ready\nwhile [ ! -e go ]; do sleep 0.02; done\nexit 5\n";
 
@@ -122,8 +131,7 @@ async fn a_supervisor_that_was_killed_leaves_nothing_behind() {
     node.kill_agent();
     kill(supervisor);
     node.start_agent();
-    controller.hello("node01").await;
-    let gone = controller.gone("node01", task.key()).await;
+    let gone = cleared_up(&mut controller, &task).await;
     assert_eq!(broken(&gone), "the supervisor of this attempt was killed");
     assert!(node.processes(&task.name()).is_empty());
     assert!(!node.run.join("attempts").join(task.name()).exists());
@@ -145,7 +153,7 @@ async fn a_reboot_is_told_as_such() {
     text["boot_id"] = "an earlier boot".into();
     std::fs::write(&state, text.to_string()).unwrap();
     node.start_agent();
-    let gone = controller.gone("node01", task.key()).await;
+    let gone = cleared_up(&mut controller, &task).await;
     assert_eq!(broken(&gone), "the node was restarted while it held this attempt");
 }
 

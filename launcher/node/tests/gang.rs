@@ -51,10 +51,11 @@ fn build_shims() {
 }
 
 impl Gang {
-    async fn start() -> Self {
+    async fn start(known_names: &str) -> Self {
         build_shims();
         let mut controller = Controller::start_with(Some(4)).await;
-        let nodes: Vec<Node> = NODES.iter().map(|name| Node::start_private(&controller, name)).collect();
+        let nodes: Vec<Node> =
+            NODES.iter().map(|name| Node::start_private(&controller, name, known_names)).collect();
         for name in NODES {
             controller.hello(name).await;
         }
@@ -121,7 +122,7 @@ async fn a_bare_mpirun_runs_on_both_nodes_and_its_exit_ends_all() {
     if !has("mpirun.openmpi") {
         return;
     }
-    let mut gang = Gang::start().await;
+    let mut gang = Gang::start("").await;
     let script = "#!/bin/sh
 mpirun.openmpi sh -c 'echo \"rank $OMPI_COMM_WORLD_RANK $(hostname) $MUSTER_NODE $GREETING $MUSTER_RANK_CORES\"'
 exit 7
@@ -149,7 +150,7 @@ async fn a_bare_mpiexec_runs_on_both_nodes() {
     if !has("mpiexec.hydra") {
         return;
     }
-    let mut gang = Gang::start().await;
+    let mut gang = Gang::start("node01 node02").await;
     let script = "#!/bin/sh\nmpiexec.hydra sh -c 'echo \"rank $PMI_RANK $(hostname)\"'\n";
     let task = gang.launch(script).await;
     let (primary, _) = gang.finish(&task).await;
@@ -180,7 +181,7 @@ async fn a_hydra_proxy_that_was_killed_ends_the_attempt() {
     if !has("mpiexec.hydra") {
         return;
     }
-    let mut gang = Gang::start().await;
+    let mut gang = Gang::start("node01 node02").await;
     let task = gang.launch(&endless("mpiexec.hydra")).await;
     four_ranks(&task).await;
     let proxy = gang.nodes[1].processes(&task.name()).into_iter().find(|pid| {
@@ -201,7 +202,7 @@ async fn a_member_that_falls_silent_breaks_the_gang() {
     if !has("mpirun.openmpi") {
         return;
     }
-    let mut gang = Gang::start().await;
+    let mut gang = Gang::start("").await;
     // The script does not care for its gang, as mpirun does not when the network is cut.
     let task = gang.launch("#!/bin/sh\necho up >ready\nsleep 1000\n").await;
     eventually("the script is up", || task.path("ready").exists()).await;
@@ -226,7 +227,7 @@ async fn a_stop_takes_a_whole_step_away_on_both_nodes() {
     if !has("mpirun.openmpi") {
         return;
     }
-    let mut gang = Gang::start().await;
+    let mut gang = Gang::start("").await;
     let task = gang.launch(&endless("mpirun.openmpi")).await;
     four_ranks(&task).await;
     assert!(gang.nodes[1].processes(&task.name()).len() >= 3);
@@ -245,7 +246,7 @@ async fn nobody_else_enters_the_attempts_ssh_endpoint() {
     if !has("mpirun.openmpi") {
         return;
     }
-    let mut gang = Gang::start().await;
+    let mut gang = Gang::start("").await;
     let task = gang.launch("#!/bin/sh\necho up >ready\nsleep 1000\n").await;
     eventually("the script is up", || task.path("ready").exists()).await;
     for name in NODES {

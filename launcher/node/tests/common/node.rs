@@ -28,8 +28,13 @@ impl Node {
     }
 
     /// A node whose folder for attempts has the same path as another's, as on two machines.
-    pub fn start_private(controller: &Controller, name: &str) -> Self {
+    ///
+    /// `known_names`: further names that `/etc/hosts` knows there. Hydra's daemons look theirs up; Open MPI would take
+    /// all names with a loopback address for one host.
+    pub fn start_private(controller: &Controller, name: &str, known_names: &str) -> Self {
         let mut node = Self::make(controller, name, true);
+        let hosts = format!("127.0.0.1 localhost {known_names}\n");
+        std::fs::write(node.dir.path().join("hosts"), hosts).unwrap();
         node.start_agent();
         node
     }
@@ -60,10 +65,9 @@ impl Node {
         let mut command = if self.private_run {
             // A mount namespace with a file system of its own over the folder for attempts.
             std::fs::create_dir_all(&self.run).unwrap();
-            let hosts = "127.0.0.1 localhost node01 node02\n";
-            std::fs::write(self.dir.path().join("hosts"), hosts).unwrap();
             let script = format!(
-                "hostname {name} && mount --bind {dir}/hosts /etc/hosts && mount -t tmpfs -o mode=755 muster-test {run} && exec {program} agent --dir {dir}",
+                "hostname {name} && mount --bind {dir}/hosts /etc/hosts \
+                 && mount -t tmpfs -o mode=755 muster-test {run} && exec {program} agent --dir {dir}",
                 name = self.name,
                 run = self.run.display(),
                 dir = self.dir.path().display()
