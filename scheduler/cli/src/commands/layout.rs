@@ -19,7 +19,7 @@ const CORES_PER_ROW: usize = 16;
 /// Arguments of `muster layout`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  muster layout 12       a box for each node, a cell for each core, the rank in it\n  \
+    after_help = "Examples:\n  muster layout 12       a box for each node, a cell for each core\n  \
     muster layout 12 13    two jobs side by side: A0 is rank 0 of the first\n  muster layout 12_3     one task of array 12"
 )]
 pub struct LayoutArgs {
@@ -121,7 +121,9 @@ fn draw(names: &[(String, String)], seats: &[Seat], nodes: &[NodeView]) -> Strin
         }
         draw_node(&mut out, &tame(&node), &cells);
     }
-    out.push_str("\nA cell is a core with its number above it and the rank on it; - is held without a rank, · is not of this job\n");
+    out.push_str(
+        "\nA cell is a core, its number above it and its rank inside; - is held without a rank, · is not of these jobs\n",
+    );
     out
 }
 

@@ -15,7 +15,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::out::{is_terminal, print, print_json, tell};
 use crate::table::{Cell, Side, Table};
-use crate::text::{elapsed_s, instant, now_us, state_style, state_words, time_or_dash};
+use crate::text::{elapsed_s, now_us, state_style, state_words, time_or_dash};
 
 /// How often `--watch` looks again.
 const WATCH_PERIOD: Duration = Duration::from_secs(2);
@@ -25,8 +25,9 @@ const WATCH_PERIOD: Duration = Duration::from_secs(2);
 #[command(after_help = "Examples:\n  muster queue                    what waits and runs\n  \
     muster queue --me --all         all your jobs, those that have ended as well\n  \
     muster queue -t running -p big  what runs in pool big\n  muster queue 12 13 -w           watch two jobs\n\n\
-    States: waiting, preparing, running, ending, completed, failed, timed_out, out_of_memory, cancelled,\n\
-    node_failed, all; Slurm's names and letters (PENDING, PD, ...) are read as well.")]
+    States: waiting, preparing, running, ending, completed, failed, timed_out,\n\
+    out_of_memory, cancelled, node_failed, all; Slurm's names and letters\n\
+    (PENDING, PD, ...) are read as well.")]
 pub struct QueueArgs {
     /// Only these jobs
     #[arg(value_name = "JOB")]
@@ -203,12 +204,12 @@ pub(super) fn counts(tasks: &BTreeMap<TaskState, u64>) -> String {
     texts.join(" ")
 }
 
-/// Where it runs, else why it waits or how it ended, with the start that squeue users look for.
+/// Where it runs or ran; why it waits, or what it failed of.
 fn place(job: &JobSummary) -> String {
+    let is_over = job.state.is_finished() && job.state != TaskState::Completed;
     match (job.node_list.as_str(), job.reason.as_str()) {
-        ("", "") if job.state.is_finished() => job.finished_at_us.map(instant).unwrap_or_default(),
-        ("", "") => String::new(),
-        ("", reason) => format!("({reason})"),
+        (nodes, "") => nodes.to_owned(),
+        (nodes, reason) if nodes.is_empty() || is_over => format!("({reason})"),
         (nodes, _) => nodes.to_owned(),
     }
 }
@@ -261,6 +262,15 @@ mod tests {
 1234  relax  ann   main  waiting  3 running 197 waiting 1 failed      2  00:00:00         -  (no room)
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_failed_job_says_what_it_failed_of() {
+        let ended =
+            |state| JobSummary { node_list: "n1".into(), reason: "exit code 7".into(), ..summary(1, state) };
+        assert_eq!(place(&ended(TaskState::Failed)), "(exit code 7)");
+        assert_eq!(place(&ended(TaskState::Completed)), "n1");
+        assert_eq!(place(&ended(TaskState::Running)), "n1");
     }
 
     #[test]

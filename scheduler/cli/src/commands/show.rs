@@ -64,10 +64,13 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
     line(&mut out, "Asks for", format_request(&detail.request));
     line(&mut out, "Time limit", time_or_dash(job.time_limit_s));
     line(&mut out, "Priority", job.priority.to_string());
-    line(&mut out, "When node fails", if detail.requeue { "queued again" } else { "fails" });
+    line(&mut out, "Requeue", if detail.requeue { "when a node fails" } else { "never" });
     line(&mut out, "Submitted", instant(job.submitted_at_us));
-    line(&mut out, "Started", instant_or_dash(job.started_at_us));
-    line(&mut out, "Finished", instant_or_dash(job.finished_at_us));
+    // The only task of a job says this itself.
+    if job.array || detail.task_list.is_empty() {
+        line(&mut out, "Started", instant_or_dash(job.started_at_us));
+        line(&mut out, "Finished", instant_or_dash(job.finished_at_us));
+    }
     line(&mut out, "Directory", &detail.working_directory);
     for task in detail.task_list.iter().take(TASKS_IN_FULL_MAX) {
         out.push('\n');
@@ -75,7 +78,7 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
             line(&mut out, "Task", format!("{}_{}", job.job, task.index));
             line(&mut out, "State", state_words(task.state));
         }
-        write_task(&mut out, task, now_us);
+        write_task(&mut out, task, &job.reason, now_us);
     }
     let hidden = detail.task_list.len().saturating_sub(TASKS_IN_FULL_MAX);
     if hidden > 0 {
@@ -88,7 +91,8 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
     out
 }
 
-fn write_task(out: &mut String, task: &TaskView, now_us: u64) {
+/// Everything about a task; its reason only if the job has not said it already.
+fn write_task(out: &mut String, task: &TaskView, job_reason: &str, now_us: u64) {
     if task.attempt > 0 {
         line(out, "Attempt", task.attempt.to_string());
     }
@@ -106,7 +110,7 @@ fn write_task(out: &mut String, task: &TaskView, now_us: u64) {
         (Some(code), None) => line(out, "Exit code", code.to_string()),
         (None, None) => {}
     }
-    if !task.reason.is_empty() {
+    if !task.reason.is_empty() && *task.reason != *job_reason {
         line(out, "Reason", &task.reason);
     }
     if !task.stdout_path.is_empty() {
@@ -145,7 +149,8 @@ fn format_efficiency(task: &TaskView) -> String {
             let possible_us = u128::from(cores) * u128::from(finished - started);
             let percent = u128::from(task.cpu_time_us) * 100 / possible_us;
             let possible = format_time_s(u64::try_from(possible_us / 1_000_000).unwrap_or(u64::MAX));
-            format!("{used}: {percent} % of {possible} ({cores} cores)")
+            let noun = if cores == 1 { "core" } else { "cores" };
+            format!("{used}: {percent} % of {possible} ({cores} {noun})")
         }
         _ => used,
     }
@@ -247,7 +252,7 @@ mod tests {
         };
         assert_eq!(format_efficiency(&task), "00:00:30: 75 % of 00:00:40 (4 cores)");
         let mut out = String::new();
-        write_task(&mut out, &task, 0);
+        write_task(&mut out, &task, "", 0);
         assert!(out.contains("Memory  512M of 1G at most on one node"), "{out}");
         assert!(out.contains("Node  n: cores 2,4, 2 ranks, 1G") && !out.contains("Error"), "{out}");
         assert_eq!(format_signal(9), "9 (SIGKILL)");

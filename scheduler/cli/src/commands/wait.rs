@@ -21,7 +21,8 @@ use crate::text::{state_words, tame};
 #[command(after_help = "Examples:\n  muster wait 12                 end as job 12 does\n  \
     muster wait 12 13_4            wait for both; the highest exit code counts\n  \
     muster wait 12 --timeout 60    give up after a minute, with exit code 124\n\n\
-    Exit code: 0 if all succeeded; a task's own exit code; 128 + N if signal N ended it; 1 if it ended otherwise.")]
+    Exit code: 0 if all succeeded; a task's own exit code; 128 + N if signal N\n\
+    ended it; 1 if it ended otherwise.")]
 pub struct WaitArgs {
     /// Jobs (12) and tasks of arrays (12_3)
     #[arg(value_name = "JOB[_TASK]", required = true)]

@@ -93,4 +93,16 @@ mod tests {
             assert!(message.starts_with("--array: "), "{text}: {message}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn an_array_holds_the_indices_that_were_written(numbers in proptest::collection::vec((0u32..300, 0u32..40, 1u32..6), 1..6)) {
+            let text: Vec<String> = numbers.iter().map(|(a, n, step)| format!("{a}-{}:{step}", a + n)).collect();
+            let wanted: BTreeSet<u32> =
+                numbers.iter().flat_map(|(a, n, step)| (*a..=a + n).step_by(*step as usize)).collect();
+            let spec = read_text(&text.join(",")).unwrap();
+            proptest::prop_assert_eq!(indices(&spec), wanted.into_iter().collect::<Vec<_>>());
+            proptest::prop_assert!(spec.indices.windows(2).all(|pair| pair[0].last < pair[1].first));
+        }
+    }
 }

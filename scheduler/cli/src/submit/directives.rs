@@ -209,4 +209,18 @@ mod tests {
         assert_eq!(warnings[1], "job.sh:2: #SBATCH --account=a -q x: -q has no meaning here and is ignored");
         assert_eq!(value(&layer, Opt::Ntasks), Some("2"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_script_makes_the_reader_panic(text in "(#SBATCH|#MUSTER)? [-=a-z0-9'\"#%\\\\ ,é]{0,60}") {
+            let _ = read_directives("job.sh", &format!("#!/bin/sh\n{text}\n"), |_| {});
+        }
+
+        #[test]
+        fn a_quoted_value_comes_out_as_it_went_in(value in "[ -~&&[^']]{0,40}") {
+            let script = format!("#!/bin/sh\n#SBATCH --job-name='{value}' # a remark\n");
+            let layer = read(&script).unwrap();
+            proptest::prop_assert_eq!(&layer.get(Opt::JobName).unwrap().value, &value);
+        }
+    }
 }

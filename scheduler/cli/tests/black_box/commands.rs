@@ -373,3 +373,33 @@ fn man_pages_and_completions_are_made() {
         "{completions}"
     );
 }
+
+#[test]
+fn help_reads_as_it_was_written() {
+    let fake = Fake::always(500, "");
+    let expected = "\
+Say why a job waits and when it may start
+
+Usage: muster why [OPTIONS] <JOB[_TASK]>
+
+Arguments:
+  <JOB[_TASK]>  Job (12) or task of an array (12_3)
+
+Options:
+      --json  Print JSON
+  -h, --help  Print help
+
+Examples:
+  muster why 12      why job 12 waits
+  muster why 12_3    why task 3 of array 12 waits
+";
+    assert_eq!(fake.run(&["why", "--help"]).out, expected);
+    // No example is broken on the narrowest terminal that is common.
+    for command in
+        ["submit", "queue", "show", "cancel", "logs", "wait", "layout", "nodes", "pools", "ping", "help"]
+    {
+        let help = fake.run(&[command, "--help"]).out;
+        let (_, examples) = help.split_once("Examples:\n").unwrap();
+        assert!(examples.lines().all(|line| line.chars().count() <= 80), "{command}: {examples}");
+    }
+}
