@@ -1,5 +1,7 @@
 //! A real sshd on the loopback, and the real agent behind it.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;

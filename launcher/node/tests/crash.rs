@@ -1,11 +1,13 @@
 //! Whatever is killed or restarted: no attempt is lost, none runs twice, nothing is left behind.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::process::Command;
 
 use common::controller::Controller;
-use common::node::Node;
+use common::node::{Kind, Node};
 use common::work::Task;
 use common::{eventually, is_root};
 use muster_wire::v1::gone::How;
@@ -186,7 +188,7 @@ async fn the_agent_runs_in_the_background_once_and_only_once() {
         return;
     }
     let mut controller = Controller::start().await;
-    let node = Node::make(&controller, "node01", false);
+    let node = Node::make(&controller, "node01", Kind::Plain);
     let command = async |words: &[&str]| {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_muster-node"));
         command.args(words).arg("--dir").arg(node.dir.path());

@@ -1,5 +1,7 @@
 //! Gangs of two nodes on one machine: each with its own name, mounts and agent, and real MPI launchers.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::path::Path;
@@ -64,9 +66,15 @@ impl Gang {
 
     /// Prepares a script on two cores of each node, and starts it.
     async fn launch(&mut self, script: &str) -> Task {
+        self.launch_within(script, 0).await
+    }
+
+    /// With a limit of memory on each node, in bytes.
+    async fn launch_within(&mut self, script: &str, memory_bytes: u64) -> Task {
         let mut task = Task::of(somebody(), &[("node01", &[0, 1]), ("node02", &[2, 3])], script);
         let keys = muster_mpi::AttemptKeys::generate().unwrap();
         task.prepare.ssh_authorized_key = keys.public_line;
+        task.prepare.memory_bytes = memory_bytes;
         task.work().environment.insert("GREETING".into(), "good day".into());
         let secondary = Prepare { instance: 1, ..task.prepare.clone() };
         task.prepare.ssh_private_key = keys.private_openssh;
@@ -203,23 +211,26 @@ async fn a_member_that_falls_silent_breaks_the_gang() {
         return;
     }
     let mut gang = Gang::start("").await;
-    // The script does not care for its gang, as mpirun does not when the network is cut.
-    let task = gang.launch("#!/bin/sh\necho up >ready\nsleep 1000\n").await;
-    eventually("the script is up", || task.path("ready").exists()).await;
-    for name in NODES {
-        gang.controller.running(name, task.key()).await;
+    for (silent, other, sentence) in
+        [(1, 0, "lost contact with node02"), (0, 1, "lost contact with the primary on node01")]
+    {
+        // The script does not care for its gang, as mpirun does not when the network is cut.
+        let task = gang.launch("#!/bin/sh\necho up >ready\nsleep 1000\n").await;
+        eventually("the script is up", || task.path("ready").exists()).await;
+        for name in NODES {
+            gang.controller.running(name, task.key()).await;
+        }
+        // A stopped supervisor says nothing, as one behind a cut cable.
+        let supervisor = nix::unistd::Pid::from_raw(gang.nodes[silent].supervisor(&task.name()));
+        nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        let cut = std::time::Instant::now();
+        let gone = gang.controller.gone(NODES[other], task.key()).await;
+        assert_eq!(broken(&gone), sentence);
+        assert!(cut.elapsed().as_secs() < 15, "{:?}", cut.elapsed());
+        nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGCONT).unwrap();
+        gang.controller.stop(NODES[silent], task.key(), 0).await;
+        gang.controller.gone(NODES[silent], task.key()).await;
     }
-    // A stopped supervisor says nothing, as one behind a cut cable.
-    let silent = nix::unistd::Pid::from_raw(gang.nodes[1].supervisor(&task.name()));
-    nix::sys::signal::kill(silent, nix::sys::signal::Signal::SIGSTOP).unwrap();
-    let cut = std::time::Instant::now();
-    let primary = gang.controller.gone("node01", task.key()).await;
-    assert_eq!(broken(&primary), "lost contact with node02");
-    assert!(cut.elapsed().as_secs() < 10, "{:?}", cut.elapsed());
-    // And the other end misses the primary.
-    nix::sys::signal::kill(silent, nix::sys::signal::Signal::SIGCONT).unwrap();
-    let secondary = gang.controller.gone("node02", task.key()).await;
-    assert_eq!(broken(&secondary), "lost contact with the primary on node01");
 }
 
 #[tokio::test]
@@ -281,5 +292,24 @@ async fn nobody_else_enters_the_attempts_ssh_endpoint() {
     gang.controller.stop("node02", task.key(), 0).await;
     for name in NODES {
         gang.controller.gone(name, task.key()).await;
+    }
+}
+
+#[tokio::test]
+async fn the_primary_tells_that_another_node_was_out_of_memory() {
+    if !has("mpirun.openmpi") {
+        return;
+    }
+    let mut gang = Gang::start("").await;
+    let rsh = Path::new(env!("CARGO_BIN_EXE_muster-node")).with_file_name("muster-rsh");
+    let script = format!(
+        "#!/bin/sh\n{} node02 'exec /usr/bin/python3 -c \"x = bytearray(400_000_000)\"'\n",
+        rsh.display()
+    );
+    let task = gang.launch_within(&script, 150_000_000).await;
+    let (primary, _) = gang.finish(&task).await;
+    match &primary.how {
+        Some(How::Exited(exited)) => assert!(exited.out_of_memory && exited.code == 137, "{exited:?}"),
+        other => panic!("{other:?}: {}", task.output()),
     }
 }

@@ -1,5 +1,7 @@
 //! Tasks of one instance, from the prepare to the forget, with the real agent.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use common::controller::Controller;

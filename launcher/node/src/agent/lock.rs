@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::AgentDir;
 use crate::error::{NodeError, Result};
 use crate::process::ProcessId;
+
+/// How often a lock is tried, and the pause in between: whoever only looks who holds it does so for an instant.
+const TRIES: u32 = 10;
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Who holds the lock, as the lock's file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,14 +78,21 @@ impl Lock {
     /// [`NodeError::AlreadyRunning`] if another process holds it, and [`NodeError::File`] if the file cannot be used.
     pub fn take(dir: &AgentDir) -> Result<Self> {
         let path = dir.lock();
-        let file = open(&path)?;
-        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                let pid = Holder::read(dir).map_or(0, |holder| holder.process.pid.cast_unsigned());
-                return Err(NodeError::AlreadyRunning { dir: dir.path().to_owned(), pid });
+        let mut file = open(&path)?;
+        let mut tries = 0..TRIES;
+        let mut file = loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => break file,
+                Err((again, nix::errno::Errno::EWOULDBLOCK)) if tries.next().is_some() => {
+                    file = again;
+                    std::thread::sleep(TRY_AGAIN_AFTER);
+                }
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                    let pid = Holder::read(dir).map_or(0, |holder| holder.process.pid.cast_unsigned());
+                    return Err(NodeError::AlreadyRunning { dir: dir.path().to_owned(), pid });
+                }
+                Err((_, errno)) => return Err(NodeError::file("lock", &path)(errno.into())),
             }
-            Err((_, errno)) => return Err(NodeError::file("lock", &path)(errno.into())),
         };
         let text = serde_json::to_vec(&Holder::own(dir)).expect("a holder is plain data");
         file.set_len(0).and_then(|()| file.write_all(&text)).map_err(NodeError::file("write", &path))?;

@@ -54,7 +54,7 @@ impl Supervisor {
                     self.note_lost(&mut lost, gang, news);
                 }
                 Some(Event::Gang(News::DaemonLost(news))) => self.note_lost(&mut lost, gang, news),
-                Some(Event::Gang(News::PrimaryEnded)) => return self.wait_for_stop(prepared).await,
+                Some(Event::Gang(News::PrimaryEnded)) => return self.wait_for_stop(prepared, gang).await,
                 Some(Event::Gang(News::LostContact { with })) => {
                     return Outcome::Broken(format!("lost contact with {with}"));
                 }
@@ -80,7 +80,8 @@ impl Supervisor {
 
     /// The primary has ended, so this instance ends at once; that the controller agrees is told by its stop, which
     /// comes as soon as it has heard the primary.
-    async fn wait_for_stop(&mut self, prepared: &Prepared) -> Outcome {
+    async fn wait_for_stop(&mut self, prepared: &Prepared, gang: &gang::Handle) -> Outcome {
+        gang.answer_end(prepared.group.out_of_memory());
         if let Err(error) = prepared.group.end().await {
             tracing::error!(error = error.sentence(), "the instance could not be ended");
         }
@@ -94,7 +95,12 @@ impl Supervisor {
     }
 
     /// Ends the attempt on this node: what is told afterwards holds, nothing is left.
-    pub(super) async fn end(&mut self, prepared: &Prepared, outcome: Result<Outcome, NodeError>) -> Gone {
+    pub(super) async fn end(
+        &mut self,
+        prepared: &Prepared,
+        gang: &gang::Handle,
+        outcome: Result<Outcome, NodeError>,
+    ) -> Gone {
         if let Ok(Outcome::Stopped { grace_ms }) = &outcome
             && *grace_ms > 0
         {
@@ -105,7 +111,13 @@ impl Supervisor {
             tracing::error!(error = error.sentence(), "the end of the attempt cannot be awaited");
         }
         self.reap_the_rest().await;
-        let (usage, out_of_memory) = (group.usage(), group.out_of_memory());
+        let (usage, mut out_of_memory) = (group.usage(), group.out_of_memory());
+        if let Ok(Outcome::Exited(status)) = &outcome
+            && !status.success()
+            && !out_of_memory
+        {
+            out_of_memory = gang.were_out_of_memory(self.prepare.members.len() - 1).await;
+        }
         group.remove().await;
         if let Err(error) = std::fs::remove_dir_all(&self.assignment.run) {
             tracing::warn!(%error, "the attempt's folder cannot be removed");

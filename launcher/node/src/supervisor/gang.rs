@@ -31,6 +31,9 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 /// How long the two sides of a new connection may take to agree.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long the primary waits to hear whether others were out of memory.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+
 /// The longest line, in bytes.
 const LINE_BYTES_MAX: u64 = 8 << 10;
 
@@ -67,6 +70,8 @@ enum Line {
     End,
     /// The other leaves because the controller said so.
     Leave,
+    /// The other instance answers the end.
+    Ended { out_of_memory: bool },
     /// A daemon of the other instance was killed.
     DaemonLost { host: String, detail: String },
 }
@@ -74,10 +79,21 @@ enum Line {
 /// The part of the membership that is made in the preparation: on the primary, the open port.
 pub(super) struct Membership(Option<TcpListener>);
 
+/// What the other instances have answered to the primary's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Answers {
+    /// How many have.
+    count: usize,
+    /// Whether one of them was out of memory.
+    out_of_memory: bool,
+}
+
 /// The running part.
 pub(super) struct Handle {
     /// Says to the tasks of the primary that its part has ended.
     ended: watch::Sender<bool>,
+    /// On the primary: what the others answered to that.
+    answers: watch::Receiver<Answers>,
     /// What another instance has to tell the primary.
     outbox: mpsc::Sender<Line>,
 }
@@ -108,10 +124,11 @@ impl Membership {
         let events = supervisor.sender.clone();
         let (ended, watch_ended) = watch::channel(false);
         let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
+        let (answers_to, answers) = watch::channel(Answers::default());
         match self.0 {
             Some(listener) => {
                 let hosts = supervisor.prepare.members.iter().map(|member| member.host.clone()).collect();
-                primary::begin(listener, token, hosts, events, watch_ended)?;
+                primary::begin(listener, token, hosts, events, watch_ended, answers_to)?;
             }
             None => {
                 let primary = go.peers.first().ok_or(NodeError::Incomplete { part: "primary's endpoint" })?;
@@ -127,19 +144,34 @@ impl Membership {
                 });
             }
         }
-        Ok(Handle { ended, outbox })
+        Ok(Handle { ended, answers, outbox })
     }
 }
 
 impl Handle {
     /// Of an attempt with one instance.
     pub fn alone() -> Self {
-        Self { ended: watch::channel(false).0, outbox: mpsc::channel(1).0 }
+        let answers = watch::channel(Answers::default()).1;
+        Self { ended: watch::channel(false).0, answers, outbox: mpsc::channel(1).0 }
     }
 
     /// On the primary: the others end their instances now.
     pub fn end(&self) {
         self.ended.send_replace(true);
+    }
+
+    /// On the primary, after its end: whether one of `others` instances was out of memory, as far as they say so in
+    /// time. It tells the user why a rank was killed; nothing else waits for it.
+    pub async fn were_out_of_memory(&self, others: usize) -> bool {
+        let mut answers = self.answers.clone();
+        let all = answers.wait_for(|answers| answers.out_of_memory || answers.count >= others);
+        let told = tokio::time::timeout(ANSWERS_WITHIN, all).await;
+        matches!(told, Ok(Ok(answers)) if answers.out_of_memory)
+    }
+
+    /// On another instance: the answer to the primary's end.
+    pub fn answer_end(&self, out_of_memory: bool) {
+        let _ = self.outbox.try_send(Line::Ended { out_of_memory });
     }
 
     /// On another instance: the controller has stopped it, so the primary must not miss it.
@@ -226,7 +258,7 @@ mod tests {
         struct Gang {
             port: u16,
             primary: mpsc::Receiver<Event>,
-            ended: watch::Sender<bool>,
+            handle: Handle,
         }
 
         fn gang() -> Gang {
@@ -236,8 +268,9 @@ mod tests {
             let (events, primary) = mpsc::channel(8);
             let (ended, watch_ended) = watch::channel(false);
             let hosts = vec!["node01".to_owned(), "node02".to_owned()];
-            primary::begin(listener, "token".into(), hosts, events, watch_ended).unwrap();
-            Gang { port, primary, ended }
+            let (answers_to, answers) = watch::channel(Answers::default());
+            primary::begin(listener, "token".into(), hosts, events, watch_ended, answers_to).unwrap();
+            Gang { port, primary, handle: Handle { ended, answers, outbox: mpsc::channel(1).0 } }
         }
 
         fn join(port: u16, token: &str) -> (mpsc::Sender<Line>, mpsc::Receiver<Event>) {
@@ -274,8 +307,10 @@ mod tests {
                 News::DaemonLost(lost) => assert_eq!(lost.host, "node02"),
                 other => panic!("{other:?}"),
             }
-            gang.ended.send_replace(true);
+            gang.handle.end();
             assert!(matches!(next(&mut inbox).await, News::PrimaryEnded));
+            outbox.send(Line::Ended { out_of_memory: true }).await.unwrap();
+            assert!(gang.handle.were_out_of_memory(1).await);
         }
 
         #[tokio::test]

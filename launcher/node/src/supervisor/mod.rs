@@ -227,7 +227,7 @@ impl Supervisor {
                 gang.end();
             }
         }
-        let gone = self.end(&prepared, outcome).await;
+        let gone = self.end(&prepared, &gang, outcome).await;
         gang.end();
         gone
     }

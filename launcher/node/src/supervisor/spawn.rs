@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -324,15 +324,14 @@ fn open(path: &CStr, flags: i32, step: Step) -> std::result::Result<RawFd, (Step
 
 fn duplicate(from: RawFd, to: RawFd, step: Step) -> Done {
     // A descriptor that already has the wanted number would keep its close-on-exec flag.
-    // SAFETY: both calls take numbers only.
-    check(
-        if from == to {
-            unsafe { libc::fcntl(to, libc::F_SETFD, 0) }
-        } else {
-            unsafe { libc::dup2(from, to) }
-        },
-        step,
-    )
+    let done = if from == to {
+        // SAFETY: the call takes numbers only.
+        unsafe { libc::fcntl(to, libc::F_SETFD, 0) }
+    } else {
+        // SAFETY: the call takes numbers only.
+        unsafe { libc::dup2(from, to) }
+    };
+    check(done, step)
 }
 
 fn check(result: impl Into<i64>, step: Step) -> Done {
@@ -369,14 +368,4 @@ pub fn resource(name: &str) -> Option<libc::__rlimit_resource_t> {
         "stack" => libc::RLIMIT_STACK,
         _ => return None,
     })
-}
-
-/// Takes ownership of a descriptor that this process was started with.
-///
-/// # Safety
-///
-/// Nobody else may own the descriptor.
-pub unsafe fn inherited(fd: RawFd) -> OwnedFd {
-    // SAFETY: the caller's promise.
-    unsafe { OwnedFd::from_raw_fd(fd) }
 }

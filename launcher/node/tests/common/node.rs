@@ -16,13 +16,30 @@ pub struct Node {
     pub cgroup: String,
     pub run: PathBuf,
     agent: Option<Child>,
-    private_run: bool,
+    kind: Kind,
+}
+
+/// How a node's agent lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As root, like any daemon.
+    Plain,
+    /// In mounts of its own, where the folder for attempts has the same path as on other nodes.
+    PrivateRun,
+    /// Where no cgroup file system is mounted.
+    NoCgroups,
+    /// As the user `nobody`.
+    Nobody,
 }
 
 impl Node {
     /// A node that runs with a folder of its own for attempts.
     pub fn start(controller: &Controller, name: &str) -> Self {
-        let mut node = Self::make(controller, name, false);
+        Self::start_as(controller, name, Kind::Plain)
+    }
+
+    pub fn start_as(controller: &Controller, name: &str, kind: Kind) -> Self {
+        let mut node = Self::make(controller, name, kind);
         node.start_agent();
         node
     }
@@ -32,14 +49,14 @@ impl Node {
     /// `known_names`: further names that `/etc/hosts` knows there. Hydra's daemons look theirs up; Open MPI would take
     /// all names with a loopback address for one host.
     pub fn start_private(controller: &Controller, name: &str, known_names: &str) -> Self {
-        let mut node = Self::make(controller, name, true);
+        let mut node = Self::make(controller, name, Kind::PrivateRun);
         let hosts = format!("127.0.0.1 localhost {known_names}\n");
         std::fs::write(node.dir.path().join("hosts"), hosts).unwrap();
         node.start_agent();
         node
     }
 
-    pub fn make(controller: &Controller, name: &str, private_run: bool) -> Self {
+    pub fn make(controller: &Controller, name: &str, kind: Kind) -> Self {
         let dir = tempfile::Builder::new().prefix("muster-node-").tempdir().unwrap();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("muster-test-{}-{number}", std::process::id());
@@ -47,39 +64,39 @@ impl Node {
         for (file, text) in [("ca.pem", &controller.authority.pem), ("node.pem", &cert), ("node.key", &key)] {
             std::fs::write(dir.path().join(file), text).unwrap();
         }
-        let run = match private_run {
-            true => PathBuf::from(format!("/tmp/muster-run-{}", std::process::id())),
+        let run = match kind {
+            Kind::PrivateRun => PathBuf::from(format!("/tmp/muster-run-{}", std::process::id())),
             // Everybody may pass to the attempts' folders, so it cannot lie in the agent's.
-            false => PathBuf::from(format!("/tmp/muster-run-{}-{number}", std::process::id())),
+            _ => PathBuf::from(format!("/tmp/muster-run-{}-{number}", std::process::id())),
         };
         let mut config = AgentConfig::new(name, vec![controller.address.to_string()], "controller");
         config.address = Some("127.0.0.1".into());
         config.run_dir = run.clone();
         config.cgroup.clone_from(&cgroup);
         std::fs::write(dir.path().join("agent.json"), serde_json::to_vec(&config).unwrap()).unwrap();
-        Self { name: name.into(), dir, cgroup, run, agent: None, private_run }
+        Self { name: name.into(), dir, cgroup, run, agent: None, kind }
     }
 
     pub fn start_agent(&mut self) {
         let program = env!("CARGO_BIN_EXE_muster-node");
-        let mut command = if self.private_run {
-            // A mount namespace with a file system of its own over the folder for attempts.
-            std::fs::create_dir_all(&self.run).unwrap();
-            let script = format!(
-                "hostname {name} && mount --bind {dir}/hosts /etc/hosts \
-                 && mount -t tmpfs -o mode=755 muster-test {run} && exec {program} agent --dir {dir}",
-                name = self.name,
-                run = self.run.display(),
-                dir = self.dir.path().display()
-            );
-            let mut command = Command::new("unshare");
-            command.args(["--mount", "--propagation", "private", "--uts", "sh", "-c", &script]);
-            command
-        } else {
-            let mut command = Command::new(program);
-            command.arg("agent").arg("--dir").arg(self.dir.path());
-            command
+        let (run, dir) = (self.run.display(), self.dir.path().display());
+        let agent = format!("exec {program} agent --dir {dir}");
+        let before = match self.kind {
+            Kind::Plain => String::new(),
+            Kind::PrivateRun => format!(
+                "mkdir -p {run} && hostname {} && mount --bind {dir}/hosts /etc/hosts \
+                 && mount -t tmpfs -o mode=755 muster-test {run} && ",
+                self.name
+            ),
+            Kind::NoCgroups => "umount -R /sys/fs/cgroup && ".into(),
+            Kind::Nobody => format!(
+                "mkdir -p {run} && chown -R nobody {run} {dir} \
+                 && exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '{agent}' && "
+            ),
         };
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "--uts", "sh", "-c"]);
+        command.arg(format!("{before}{agent}"));
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::super::Event;
 use super::super::events::RemoteLost;
-use super::{GANG_TIMEOUT, HANDSHAKE_WITHIN, Line, News, PING_EVERY};
+use super::{Answers, GANG_TIMEOUT, HANDSHAKE_WITHIN, Line, News, PING_EVERY};
 use super::{from_hex, proof, read_line, tell, to_hex, write_line};
 use crate::error::{NodeError, Result};
 
@@ -24,6 +24,7 @@ struct Gang {
     heard: Heard,
     events: mpsc::Sender<Event>,
     ended: watch::Receiver<bool>,
+    answers: Arc<watch::Sender<Answers>>,
 }
 
 /// Starts the tasks of the primary. `hosts` are the instances' nodes, in order.
@@ -33,12 +34,19 @@ pub(super) fn begin(
     hosts: Vec<String>,
     events: mpsc::Sender<Event>,
     ended: watch::Receiver<bool>,
+    answers: watch::Sender<Answers>,
 ) -> Result<()> {
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(NodeError::system("use the membership port"))?;
     let now = Instant::now();
     let heard = (0..hosts.len()).map(|instance| (instance > 0).then_some(now)).collect();
-    let gang = Gang { token: token.into(), heard: Arc::new(Mutex::new(heard)), events, ended };
+    let gang = Gang {
+        token: token.into(),
+        heard: Arc::new(Mutex::new(heard)),
+        events,
+        ended,
+        answers: answers.into(),
+    };
     tokio::spawn(miss(gang.clone(), hosts));
     tokio::spawn(async move {
         loop {
@@ -98,8 +106,15 @@ async fn converse(mut gang: Gang, connection: TcpStream) -> std::io::Result<()> 
             let line = read_line(&mut from).await?;
             let left = line == Line::Leave;
             gang.heard.lock().expect("nobody panics with the lock")[instance] = (!left).then(Instant::now);
-            if let Line::DaemonLost { host, detail } = line {
-                tell(&gang.events, News::DaemonLost(RemoteLost { host, detail })).await;
+            match line {
+                Line::DaemonLost { host, detail } => {
+                    tell(&gang.events, News::DaemonLost(RemoteLost { host, detail })).await;
+                }
+                Line::Ended { out_of_memory } => gang.answers.send_modify(|answers| {
+                    answers.count += 1;
+                    answers.out_of_memory |= out_of_memory;
+                }),
+                _ => {}
             }
         }
     };

@@ -44,8 +44,7 @@ pub(super) fn begin(mut way: Way) {
                 Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
             };
             match outcome {
-                Ok(Spoken::Ended) => return tell(&way.events, News::PrimaryEnded).await,
-                Ok(Spoken::Left) => return,
+                Ok(()) => return,
                 Err(error) => {
                     tracing::info!(%error, "no connection to the primary");
                     if heard.elapsed() >= GANG_TIMEOUT {
@@ -57,14 +56,6 @@ pub(super) fn begin(mut way: Way) {
             }
         }
     });
-}
-
-/// How a conversation came to its good end.
-enum Spoken {
-    /// The primary has ended.
-    Ended,
-    /// This side has left.
-    Left,
 }
 
 impl Way {
@@ -92,14 +83,14 @@ impl Way {
         &mut self,
         (mut from, mut to): (Reader, OwnedWriteHalf),
         heard: &mut Instant,
-    ) -> std::io::Result<Spoken> {
+    ) -> std::io::Result<()> {
         *heard = Instant::now();
-        let messages = &mut self.messages;
+        let (messages, events) = (&mut self.messages, &self.events);
         let read = async {
             loop {
                 // A line takes the primary a second; silence for longer is the cut that nobody else notices.
                 match timeout(GANG_TIMEOUT, read_line(&mut from)).await?? {
-                    Line::End => return Ok(Spoken::Ended),
+                    Line::End => tell(events, News::PrimaryEnded).await,
                     _ => *heard = Instant::now(),
                 }
             }
@@ -111,12 +102,13 @@ impl Way {
                     message = messages.recv() => match message {
                         Some(line) => line,
                         // The supervisor is at its end.
-                        None => return Ok(Spoken::Left),
+                        None => return Ok(()),
                     },
                 };
                 write_line(&mut to, &line).await?;
-                if line == Line::Leave {
-                    return Ok(Spoken::Left);
+                // After these the primary expects nothing more from here.
+                if matches!(line, Line::Leave | Line::Ended { .. }) {
+                    return Ok(());
                 }
             }
         };
