@@ -1,7 +1,5 @@
 //! How many tasks a second go their whole way through the controller, with nodes that take no time.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 mod common;
 
 use std::time::Instant;

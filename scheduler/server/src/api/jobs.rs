@@ -19,7 +19,7 @@ use muster_core::input::{Input, Refusal, Reply};
 use muster_core::plan;
 use muster_core::spec::{JobSpec, User};
 use serde::Deserialize;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answered, ApiError, read_json};
 use super::peer::Peer;
@@ -32,6 +32,8 @@ use crate::view;
 const JOBS_LISTED_MAX: usize = 100_000;
 /// Longest wait of one request.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+/// Changes of a running array within this time are answered as one: an answer shows thousands of tasks.
+const ARRAY_PAUSE: Duration = Duration::from_millis(200);
 /// Forecasts run the planner forward in virtual time: of longer queues, only the first job's start is known.
 const FORECAST_JOBS_MAX: usize = 500;
 /// The same for large clusters.
@@ -240,23 +242,47 @@ pub async fn wait(
     let target: JobRef = target.parse()?;
     let query = query?.0;
     let time = Duration::from_millis(query.timeout_ms.unwrap_or(u64::MAX)).min(WAIT_MAX);
-    let end = tokio::time::Instant::now() + time;
+    let start = Instant::now();
+    let end = start + time;
     // Subscribed before the first look, so that no change can fall between the two.
     let mut changes = app.shared.subscribe(target.job);
     let mut stopping = app.stopping.clone();
+    let early = start + ARRAY_PAUSE;
     loop {
-        let is_new = {
-            let reading = app.shared.read();
-            let in_memory = reading.state().jobs.contains_key(&target.job);
-            !in_memory || query.seen != Some(reading.version(target.job))
+        let news = news(&app, target.job, query.seen);
+        let now = Instant::now();
+        let due = match news {
+            News::None => end,
+            News::OfArray => early.min(end),
+            News::Now => now,
         };
-        if is_new || *stopping.borrow() || tokio::time::Instant::now() >= end {
+        if due <= now || *stopping.borrow() {
             return blocking(&app, move |app| detail(app, target)).await.map(Json);
         }
         tokio::select! {
-            _ = timeout_at(end, changes.changed()) => {}
+            _ = timeout_at(due, changes.changed()) => {}
             _ = stopping.changed() => {}
         }
+    }
+}
+
+/// Whether a job changed since the version that the caller has seen.
+enum News {
+    None,
+    /// One of many tasks changed: others will soon.
+    OfArray,
+    Now,
+}
+
+fn news(app: &App, job: JobId, seen: Option<u64>) -> News {
+    let reading = app.shared.read();
+    let (Some(known), Some(seen)) = (reading.state().jobs.get(&job), seen) else { return News::Now };
+    if reading.version(job) == seen {
+        News::None
+    } else if known.is_array() && known.finished_at.is_none() {
+        News::OfArray
+    } else {
+        News::Now
     }
 }
 

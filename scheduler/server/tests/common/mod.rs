@@ -45,7 +45,7 @@ name = "test"
 listen = "127.0.0.1:0"
 socket = "{0}/run/muster.sock"
 state_dir = "{0}/state"
-node_timeout_s = 1
+node_timeout_s = 2
 [policy]
 root_may_submit = true
 requeue_delay_s = 0
@@ -171,9 +171,10 @@ impl Drop for Controller {
     }
 }
 
-/// A node that the test plays.
+/// A node that the test plays. It says that it is there until it is dropped or told to fall silent.
 pub struct Node {
     pub name: String,
+    beating: tokio::task::AbortHandle,
     outbox: mpsc::Sender<v1::FromNode>,
     inbox: Streaming<v1::ToNode>,
 }
@@ -215,7 +216,8 @@ impl Node {
         outbox.send(v1::FromNode { body: Some(Said::Hello(hello)) }).await.unwrap();
         let mut client = NodeControllerClient::new(channel);
         let inbox = client.session(ReceiverStream::new(messages)).await?.into_inner();
-        Ok(Self { name: name.to_owned(), outbox, inbox })
+        let beating = tokio::spawn(beat(outbox.clone())).abort_handle();
+        Ok(Self { name: name.to_owned(), beating, outbox, inbox })
     }
 
     /// The next message, or how the session ended.
@@ -256,8 +258,9 @@ impl Node {
         }
     }
 
-    pub async fn heartbeat(&self, sequence: u64) {
-        self.send(Said::Heartbeat(v1::Heartbeat { sequence })).await;
+    /// Says no more that it is there, with its session open.
+    pub fn fall_silent(&self) {
+        self.beating.abort();
     }
 
     pub async fn report(&self, report: v1::InstanceReport) {
@@ -266,6 +269,22 @@ impl Node {
 
     async fn send(&self, body: Said) {
         self.outbox.send(v1::FromNode { body: Some(body) }).await.unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.beating.abort();
+    }
+}
+
+async fn beat(outbox: mpsc::Sender<v1::FromNode>) {
+    for sequence in 0.. {
+        let body = Some(Said::Heartbeat(v1::Heartbeat { sequence }));
+        if outbox.send(v1::FromNode { body }).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
