@@ -144,7 +144,9 @@ pub(crate) fn policy(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) 
     }
     // A job must stay in memory for a moment after its end, because its accounting is taken from there; no more
     // jobs can end at the same instant than a node has cores.
-    if let Some(at) = section.number(reader, "finished_jobs_kept", (u64::from(CORES_PER_NODE_MAX), 100_000_000)) {
+    if let Some(at) =
+        section.number(reader, "finished_jobs_kept", (u64::from(CORES_PER_NODE_MAX), 100_000_000))
+    {
         policy.finished_jobs_kept = at.value as usize;
     }
     section.finish(reader);

@@ -26,8 +26,10 @@ use crate::tls::{Authority, CONTROLLER_NAME};
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How long an agent whose session ended may take to come back by itself.
-const RETURN_WITHIN: Duration = Duration::from_secs(2);
+/// How long an agent whose session ended may take to come back by itself: it tries at once, and again soon.
+const RETURN_WITHIN: Duration = Duration::from_millis(500);
+/// How long agents that outlived a restart of the controller may take: their pauses had time to grow.
+const RETURN_AFTER_RESTART_WITHIN: Duration = Duration::from_secs(3);
 /// How long an agent that was started may take to open its session.
 const SESSION_WITHIN: Duration = Duration::from_secs(10);
 /// Requests that may wait for the program to read them.
@@ -160,13 +162,18 @@ fn find_program(program: &Path) -> PathBuf {
 async fn watch(request: Request, sessions: Arc<Sessions>, requests: mpsc::Sender<Asked>) {
     let mut presence = sessions.presence(&request.node);
     let mut pause = PAUSE_MIN;
-    // At the start there is nothing that could come back by itself sooner than it is brought up, except agents
-    // that outlived a restart of the controller: those open a session within the same time.
+    // A node that was never there, or was given up, has no agent that could come back by itself.
+    let mut patience = match sessions.was_up(&request.node) {
+        true => RETURN_AFTER_RESTART_WITHIN,
+        false => Duration::ZERO,
+    };
     loop {
         if presence.wait_for(|present| !present).await.is_err() {
             return;
         }
-        if timeout(RETURN_WITHIN, presence.wait_for(|present| *present)).await.is_ok() {
+        let returned = timeout(patience, presence.wait_for(|present| *present)).await.is_ok();
+        patience = RETURN_WITHIN;
+        if returned {
             continue;
         }
         let (reply, answer) = oneshot::channel();

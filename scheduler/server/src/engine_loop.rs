@@ -2,8 +2,8 @@
 //!
 //! It takes what is queued, lets the engine decide it, runs a scheduling pass, makes everything durable in one
 //! commit, and only then lets effects and answers out. If the commit fails, nothing of the batch has happened:
-//! those who asked are told so, sessions of nodes are closed so that every report is said again, and the engine
-//! goes back to the last durable state.
+//! those who asked are told so, the engine goes back to the last durable state, and if nodes were heard in it,
+//! sessions are closed so that every report is said again.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -153,6 +153,8 @@ struct Batch {
     history: Vec<HistoryRow>,
     effects: Vec<Effect>,
     replies: Vec<(ReplySender, Result<Reply, Refusal>)>,
+    /// Whether a node said something in it.
+    heard_nodes: bool,
 }
 
 impl Batch {
@@ -210,6 +212,7 @@ impl Loop {
             match order {
                 Order::Stop => stop = true,
                 Order::Input { input, reply } => {
+                    batch.heard_nodes |= matches!(input, Input::NodeHello { .. } | Input::NodeReport { .. });
                     let mut applied = self.engine.apply(&input, self.now);
                     batch.add(&self.engine, &mut applied);
                     match (reply, applied.reply) {
@@ -276,8 +279,10 @@ impl Loop {
         );
         self.failed = true;
         self.engine = Engine::new(self.shared.copy());
-        // What nodes reported in this batch is lost here; a new session begins with everything they hold.
-        self.sessions.close_all("the controller could not store what it heard");
+        if batch.heard_nodes {
+            // What they said is lost here; a new session begins with everything they hold.
+            self.sessions.close_all("the controller could not store what it heard");
+        }
         // Refusals as well may rest on what did not happen.
         for (reply, _) in batch.replies {
             let _ = reply.send(Err(InputError::NotStored { reason: reason.clone() }));

@@ -122,6 +122,15 @@ impl Sessions {
         self.slot(node).present.subscribe()
     }
 
+    /// Whether the node counts as up, be it that its agent is known to be there or that it was there when the
+    /// controller stopped.
+    #[must_use]
+    pub fn was_up(&self, node: &str) -> bool {
+        let reading = self.shared.read();
+        let state = reading.state();
+        state.node_by_name(node).is_some_and(|id| state.node(id).is_up())
+    }
+
     /// Tells a node what an effect wants of it. A node without a session hears it after its next hello, because
     /// the engine says then again what the node should know and does not.
     pub fn carry_out(&self, state: &State, effect: &Effect) {

@@ -372,36 +372,50 @@ fn a_configuration_that_is_read_again_brings_new_nodes() {
     }
 }
 
-#[test]
-fn a_full_disk_is_said_and_nothing_is_lost() {
+/// A controller whose files may grow to 1 MiB; what goes beyond fails, rather than killing it by SIGXFSZ.
+fn with_a_small_disk() -> Controller {
     let mut controller = Controller::prepared(1, "");
     let mut command = std::process::Command::new("sh");
-    // A file may grow to 1 MiB; what goes beyond fails, rather than killing the process by SIGXFSZ.
     let script = "trap '' XFSZ; ulimit -S -f 2048; exec \"$@\"";
     command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_musterd"), "--config"]).arg(controller.config());
     command.stderr(Stdio::null());
     controller.run_command(command);
-    let mut client = controller.client();
+    controller
+}
+
+/// Submits large jobs until one is refused. Gives the ids of the others, and the refusal.
+fn fill_disk(client: &mut muster_client::Client) -> (Vec<u64>, ClientError) {
     let mut accepted = Vec::new();
-    let refused = loop {
+    loop {
         let large = format!("#!/bin/sh\n#{}", "x".repeat(20_000));
         let request = muster_client::api::SubmitRequest { script: large, ..job("large") };
         match client.submit(&request) {
             Ok(answer) => accepted.push(answer.job.unwrap()),
-            Err(error) => break error,
+            Err(error) => return (accepted, error),
         }
         assert!(accepted.len() < 1000, "the disk must fill up");
-    };
-    assert_eq!(code(&refused), (503, "not_stored"));
-    let listed = |client: &mut muster_client::Client| {
-        client.jobs(&JobFilter::default()).unwrap().jobs.iter().map(|job| job.job).collect::<Vec<_>>()
-    };
-    assert_eq!(listed(&mut client), accepted, "what was refused is not shown");
+    }
+}
+
+fn make_room(controller: &Controller) {
     let limit = std::process::Command::new("prlimit")
         .args(["--fsize=unlimited:", "--pid", &controller.pid().to_string()])
         .status()
         .unwrap();
     assert!(limit.success());
+}
+
+#[test]
+fn a_full_disk_is_said_and_nothing_is_lost() {
+    let mut controller = with_a_small_disk();
+    let mut client = controller.client();
+    let (mut accepted, refused) = fill_disk(&mut client);
+    assert_eq!(code(&refused), (503, "not_stored"));
+    let listed = |client: &mut muster_client::Client| {
+        client.jobs(&JobFilter::default()).unwrap().jobs.iter().map(|job| job.job).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&mut client), accepted, "what was refused is not shown");
+    make_room(&controller);
     accepted.push(client.submit(&job("after")).unwrap().job.unwrap());
     assert_eq!(listed(&mut client), accepted);
     controller.kill();
@@ -409,6 +423,37 @@ fn a_full_disk_is_said_and_nothing_is_lost() {
     assert_eq!(listed(&mut controller.client()), accepted);
     let expected: Vec<u64> = (1..=accepted.len() as u64).collect();
     assert_eq!(accepted, expected, "no id is used for what did not happen");
+}
+
+#[test]
+fn what_nodes_report_while_the_disk_is_full_is_heard_once_there_is_room() {
+    let controller = with_a_small_disk();
+    let rt = runtime();
+    let mut client = controller.client();
+    let mut node = rt.block_on(controller.node("n01"));
+    let mut request = job("reports");
+    request.request.cores_per_rank = 4;
+    let id = client.submit(&request).unwrap().job.unwrap();
+    let prepare = rt.block_on(node.told_to_prepare());
+    rt.block_on(node.report(ready(&prepare)));
+    rt.block_on(node.told_to_go());
+    rt.block_on(node.report(running(&prepare)));
+    until(&mut client, id, TaskState::Running);
+    fill_disk(&mut client);
+    // A last small record may still fit where a large one did not: repeated until it does not either.
+    while client.submit(&job("small")).is_ok() {}
+    rt.block_on(node.report(exited(&prepare, 0, 0)));
+    let status = rt.block_on(node.next()).unwrap_err();
+    assert_eq!(status.message(), "the controller could not store what it heard");
+    assert_eq!(
+        client.job(whole(id)).unwrap().summary.state,
+        TaskState::Running,
+        "nothing undurable is shown"
+    );
+    make_room(&controller);
+    let mut node = rt.block_on(controller.node_holding("n01", vec![exited(&prepare, 0, 0)]));
+    assert_eq!(rt.block_on(node.told_to_forget()).key, prepare.key);
+    assert_eq!(client.job(whole(id)).unwrap().summary.state, TaskState::Completed);
 }
 
 #[test]
