@@ -205,10 +205,10 @@ fn failures_name_the_node_and_the_step() {
     }
     let (host, binaries) = (Host::start(), binaries());
     let request = host.request(&binaries);
+    let set = muster_bootstrap::Binaries::read(&binaries).unwrap();
     let error = |request: &Value| {
-        let answer = serve(std::slice::from_ref(request)).remove(0);
-        assert!(!answer.ok);
-        answer.error.unwrap()
+        let request = serde_json::from_value(request.clone()).unwrap();
+        muster_bootstrap::install(&request, &set).unwrap_err().sentence()
     };
     host.trust("id.pub");
     let text = error(&request);

@@ -59,6 +59,12 @@ impl ProcessId {
     }
 }
 
+/// The parent of a process.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// The start in a line of `/proc/PID/stat`. The command's name stands in parentheses and may hold blanks and
 /// parentheses itself, so the fields are counted from the last one.
 fn start_ticks(stat: &str) -> Option<u64> {

@@ -189,20 +189,25 @@ async fn a_hydra_proxy_that_was_killed_ends_the_attempt() {
     if !has("mpiexec.hydra") {
         return;
     }
-    let mut gang = Gang::start("node01 node02").await;
-    let task = gang.launch(&endless("mpiexec.hydra")).await;
-    four_ranks(&task).await;
-    let proxy = gang.nodes[1].processes(&task.name()).into_iter().find(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm"))
-            .is_ok_and(|name| name.starts_with("hydra_pmi_proxy"))
-    });
-    let killed = nix::unistd::Pid::from_raw(proxy.unwrap());
-    nix::sys::signal::kill(killed, nix::sys::signal::Signal::SIGKILL).unwrap();
-    let (primary, _) = gang.finish(&task).await;
-    let reason = broken(&primary);
-    assert!(reason.starts_with("the MPI daemon on node02 was lost"), "{reason}");
-    assert!(reason.contains("SIGKILL"), "{reason}");
-    assert_eq!(gang.count(&task), 0);
+    for (place, name) in NODES.iter().enumerate().rev() {
+        let mut gang = Gang::start("node01 node02").await;
+        let task = gang.launch(&endless("mpiexec.hydra")).await;
+        four_ranks(&task).await;
+        // Long enough for the primary to have seen its own proxy.
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        let proxy = gang.nodes[place].processes(&task.name()).into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.starts_with("hydra_pmi_proxy"))
+        });
+        let killed = nix::unistd::Pid::from_raw(proxy.unwrap());
+        nix::sys::signal::kill(killed, nix::sys::signal::Signal::SIGKILL).unwrap();
+        let (primary, _) = gang.finish(&task).await;
+        let reason = broken(&primary);
+        assert!(reason.starts_with(&format!("the MPI daemon on {name} was lost")), "{reason}");
+        let why = ["hydra_pmi_proxy ended, but mpiexec.hydra still waits for it", "SIGKILL"][place];
+        assert!(reason.contains(why), "{reason}");
+        assert_eq!(gang.count(&task), 0);
+    }
 }
 
 #[tokio::test]

@@ -111,7 +111,13 @@ impl Registry {
         let mut held = Held { dir: dir.clone(), report: state.report.clone(), supervisor: None };
         let same_boot = state.boot_id == self.node.boot_id;
         if !held.is_gone() {
-            if same_boot && state.supervisor.watch().is_some() {
+            // A state that cannot be read, perhaps because another version wrote it, is no reason to end the attempt:
+            // whoever listens at its socket holds it.
+            let is_held = || {
+                state.supervisor.watch().is_some()
+                    || std::os::unix::net::UnixStream::connect(dir.control()).is_ok()
+            };
+            if same_boot && is_held() {
                 held.supervisor = Some(supervisors::adopt(dir, &state, self.events.clone()));
             } else {
                 let boot_id = self.node.boot_id.clone();

@@ -159,6 +159,15 @@ impl Group {
         }
     }
 
+    /// The processes inside at this moment.
+    pub fn processes(&self) -> Vec<i32> {
+        match self {
+            Self::V2(group) => group.processes(),
+            Self::Hybrid(group) => group.kill.processes(),
+            Self::Subreaper(sweep) => sweep.processes(),
+        }
+    }
+
     /// Sends a signal to every process inside. Processes that start meanwhile may miss it.
     pub fn signal(&self, signal: Signal) {
         match self {
@@ -207,7 +216,7 @@ impl Group {
             Self::V2(group) => group,
             Self::Hybrid(group) => &group.kill,
             Self::Subreaper(sweep) => {
-                while sweep.count() > 0 {
+                while !sweep.processes().is_empty() {
                     tokio::time::sleep(KILL_AGAIN_AFTER).await;
                 }
                 return;

@@ -24,19 +24,15 @@ impl Sweep {
     /// Signals every process of the attempt and says how many there were. Processes that have ended but were not
     /// waited for do not count.
     pub(super) fn signal(&self, signal: Signal) -> usize {
-        let found = self.find();
+        let found = self.processes();
         for pid in &found {
             let _ = nix::sys::signal::kill(Pid::from_raw(*pid), signal);
         }
         found.len()
     }
 
-    /// How many processes there are.
-    pub(super) fn count(&self) -> usize {
-        self.find().len()
-    }
-
-    fn find(&self) -> Vec<i32> {
+    /// The living processes of the attempt.
+    pub(super) fn processes(&self) -> Vec<i32> {
         let own = std::process::id().cast_signed();
         let mark = format!("MUSTER_ATTEMPT_DIR={}", self.run_folder.display()).into_bytes();
         let all = living();

@@ -134,7 +134,14 @@ impl Group {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        signal_tree(&self.path, signal);
+        for pid in self.processes() {
+            // A process that has ended meanwhile needs no signal.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+        }
+    }
+
+    pub(super) fn processes(&self) -> Vec<i32> {
+        processes_in(&self.path)
     }
 
     /// Kills everything inside, once. `cgroup.kill` exists since Linux 5.14; before, the group is frozen so that
@@ -161,17 +168,13 @@ impl Group {
     }
 }
 
-/// Signals the processes of a group and of all groups below.
-fn signal_tree(folder: &Path, signal: Signal) {
-    for line in get(folder, "cgroup.procs").lines() {
-        if let Some(pid) = line.parse::<i32>().ok().filter(|pid| *pid > 0) {
-            // A process that has ended meanwhile needs no signal.
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
-        }
-    }
-    for folder in below(folder) {
-        signal_tree(&folder, signal);
-    }
+/// The processes of a group and of all groups below.
+fn processes_in(folder: &Path) -> Vec<i32> {
+    let text = get(folder, "cgroup.procs");
+    let mut all: Vec<i32> =
+        text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect();
+    all.extend(below(folder).iter().flat_map(|folder| processes_in(folder)));
+    all
 }
 
 /// How many processes and threads an attempt may have: half of what the node can have at all, so that a task that
@@ -179,4 +182,80 @@ fn signal_tree(folder: &Path, signal: Signal) {
 pub(super) fn pids_max() -> u64 {
     let all = get(Path::new("/proc/sys/kernel"), "pid_max").trim().parse().unwrap_or(32768u64);
     all / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+
+    /// A folder that looks like a group with these files.
+    fn pretended(files: &[&str]) -> (tempfile::TempDir, Group) {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            std::fs::write(folder.path().join(file), "").unwrap();
+        }
+        let controllers = ["cpuset", "memory", "pids"].map(str::to_owned).to_vec();
+        let group = Group { path: folder.path().to_owned(), controllers };
+        (folder, group)
+    }
+
+    #[test]
+    fn limits_are_written_as_the_kernel_wants_them() {
+        let files = ["cpuset.cpus", "memory.max", "memory.oom.group", "memory.swap.max", "pids.max"];
+        let (folder, group) = pretended(&files);
+        group.create(&Limits { cpus: vec![0, 1, 2, 5], memory_bytes: 1 << 30 }).unwrap();
+        let read = |file| std::fs::read_to_string(folder.path().join(file)).unwrap();
+        assert_eq!(files.map(read), ["0-2,5", "1073741824", "1", "0", &pids_max().to_string()]);
+        // Without a limit the kernel's own, none, stays.
+        let (folder, group) = pretended(&files);
+        group.create(&Limits::default()).unwrap();
+        assert_eq!(std::fs::read_to_string(folder.path().join("memory.max")).unwrap(), "");
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_that_names_it() {
+        let (_folder, group) = pretended(&["cpuset.cpus", "pids.max"]);
+        let error = group.create(&Limits::default()).unwrap_err().to_string();
+        assert!(error.contains("memory.oom.group"), "{error}");
+    }
+
+    #[test]
+    fn what_was_used_is_read() {
+        let (folder, group) = pretended(&[]);
+        std::fs::write(folder.path().join("cpu.stat"), "usage_usec 123\nuser_usec 100\n").unwrap();
+        std::fs::write(folder.path().join("memory.peak"), "4096\n").unwrap();
+        std::fs::write(folder.path().join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
+        assert_eq!(group.usage(), v1::Usage { cpu_time_us: 123, memory_peak_bytes: 4096 });
+        assert!(group.out_of_memory());
+    }
+
+    /// On the cgroup2 mount of this machine, wherever it is, without controllers.
+    #[tokio::test]
+    async fn a_real_group_is_entered_killed_and_removed() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let mounts = super::super::mounts::Mounts::read();
+        let Some(mount) = mounts.unified else { return };
+        let name = format!("muster-unit-{}", std::process::id());
+        let tree = Tree { parent: mount.join(&name), controllers: Vec::new() };
+        make(&tree.parent).unwrap();
+        let group = tree.group("1_0.1");
+        group.create(&Limits::default()).unwrap();
+        let entrance = group.procs();
+        let mut command = std::process::Command::new("sleep");
+        // SAFETY: the write of a small file allocates, which is harmless in a test.
+        unsafe { command.arg("1000").pre_exec(move || std::fs::write(&entrance, "0")) };
+        let mut child = command.spawn().unwrap();
+        assert_eq!(group.processes(), [child.id().cast_signed()]);
+        assert!(!group.is_empty());
+        let whole = super::super::Group::V2(group.clone());
+        whole.end().await.unwrap();
+        assert!(group.is_empty());
+        child.wait().unwrap();
+        whole.remove().await;
+        assert!(!group.exists());
+        remove(&tree.parent);
+    }
 }

@@ -18,7 +18,7 @@ use crate::process::now_us;
 
 /// How long the script may take to notice that a remote process of its launcher was lost. Open MPI's mpirun
 /// notices within 1.3 s; Hydra's never does.
-const REMOTE_LOST_GRACE: Duration = Duration::from_secs(3);
+pub(super) const LOST_GRACE: Duration = Duration::from_secs(3);
 
 /// How long the dead may take to become children of the supervisor. Their parents are dead too, so it is a matter of
 /// the kernel's microseconds.
@@ -53,6 +53,10 @@ impl Supervisor {
                     };
                     self.note_lost(&mut lost, gang, news);
                 }
+                Some(Event::LauncherStuck { detail }) => {
+                    let host = self.host_of(self.prepare.instance as usize);
+                    return Outcome::Broken(lost_reason(host, &detail));
+                }
                 Some(Event::Gang(News::DaemonLost(news))) => self.note_lost(&mut lost, gang, news),
                 Some(Event::Gang(News::PrimaryEnded)) => return self.wait_for_stop(prepared, gang).await,
                 Some(Event::Gang(News::LostContact { with })) => {
@@ -71,11 +75,8 @@ impl Supervisor {
             gang.tell_primary(news);
             return;
         }
-        let reason = format!(
-            "the MPI daemon on {} was lost and the launcher did not notice: {}",
-            news.host, news.detail
-        );
-        lost.get_or_insert((Instant::now() + REMOTE_LOST_GRACE, reason));
+        let reason = lost_reason(&news.host, &news.detail);
+        lost.get_or_insert((Instant::now() + LOST_GRACE, reason));
     }
 
     /// The primary has ended, so this instance ends at once; that the controller agrees is told by its stop, which
@@ -173,6 +174,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Why an attempt ends whose launcher waits for something that is gone.
+fn lost_reason(host: &str, detail: &str) -> String {
+    format!("the MPI daemon on {host} was lost and the launcher did not notice: {detail}")
 }
 
 fn exited(status: ExitStatus, out_of_memory: bool) -> v1::Exited {

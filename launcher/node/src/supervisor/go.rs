@@ -7,7 +7,7 @@ use muster_wire::v1;
 
 use super::prepare::{Prepared, Script};
 use super::spawn::{Child, Stdio, c_path, c_text, resource};
-use super::{Supervisor, events, gang};
+use super::{Supervisor, events, gang, local_daemons};
 use crate::error::{NodeError, Result};
 use crate::process::now_us;
 use crate::user::Account;
@@ -33,6 +33,7 @@ impl Supervisor {
             self.write_peers(&prepared.account, &go.peers)?;
             let pid = self.start_script(prepared, script)?;
             self.script = Some(pid);
+            tokio::spawn(local_daemons::watch(prepared.group.clone(), self.sender.clone()));
         }
         self.started_at_us = now_us();
         Ok(membership)

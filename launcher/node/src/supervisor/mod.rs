@@ -16,6 +16,7 @@ mod events;
 mod gang;
 mod go;
 mod launch;
+mod local_daemons;
 mod prepare;
 pub mod spawn;
 mod ssh_endpoint;
@@ -55,6 +56,11 @@ enum Event {
     Ssh(std::net::TcpStream),
     /// A launcher on this node, or the supervisor of another instance, lost a remote process.
     RemoteLost(events::RemoteLost),
+    /// A launcher on this node waits for a daemon that is gone.
+    LauncherStuck {
+        /// Which one, for the message.
+        detail: String,
+    },
     /// News from the gang.
     Gang(gang::News),
 }
