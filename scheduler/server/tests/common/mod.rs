@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use muster_client::api::SubmitRequest;
-use muster_client::{Client, Options};
+use muster_client::api::{SubmitRequest, TaskState};
+use muster_client::{Client, ClientError, Options};
+use muster_core::ids::{JobId, JobRef};
 use muster_core::spec::Request;
 use muster_wire::v1;
 use muster_wire::v1::from_node::Body as Said;
@@ -355,4 +356,33 @@ pub fn gang(nodes: u32) -> SubmitRequest {
 
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+pub fn whole(job: u64) -> JobRef {
+    JobRef { job: JobId(job), task: None }
+}
+
+pub fn code(error: &ClientError) -> (u16, &str) {
+    match error {
+        ClientError::Refused { status, body } => (*status, body.code.as_str()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until the job is in `state`.
+pub fn until(
+    client: &mut muster_client::Client,
+    job: u64,
+    state: TaskState,
+) -> muster_client::api::JobDetail {
+    let mut seen = None;
+    let end = std::time::Instant::now() + SOON;
+    loop {
+        let detail = client.wait_change(whole(job), seen, SOON).unwrap();
+        if detail.summary.state == state {
+            return detail;
+        }
+        assert!(std::time::Instant::now() < end, "{state:?} must come, not {detail:?}");
+        seen = Some(detail.version);
+    }
 }

@@ -1,0 +1,126 @@
+//! The way of an attempt, from its submission to its end.
+
+use muster_client::api::TaskState;
+use muster_core::ids::JobId;
+use muster_core::ids::JobRef;
+use muster_store::HistoryReader;
+use muster_wire::v1;
+use muster_wire::v1::to_node::Body as Told;
+
+use crate::common::{Controller, exited, gang, gone, job, ready, running, runtime, until, whole};
+
+#[test]
+fn a_task_goes_its_whole_way() {
+    let controller = Controller::start(1);
+    let rt = runtime();
+    let mut client = controller.client();
+    let mut node = rt.block_on(controller.node("n01"));
+    let id = client.submit(&job("first")).unwrap().job.unwrap();
+    assert_eq!(id, 1);
+    let prepare = rt.block_on(node.told_to_prepare());
+    assert_eq!(prepare.key, Some(v1::AttemptKey { job: 1, task: 0, attempt: 1 }));
+    let work = prepare.work.as_ref().unwrap();
+    assert_eq!(work.script, b"#!/bin/sh\ntrue\n");
+    assert_eq!((work.stdout_path.as_str(), work.stderr_path.as_str()), ("/tmp/muster-1.out", ""));
+    assert_eq!((work.job_name.as_str(), work.pool.as_str(), work.time_limit_s), ("first", "main", 3600));
+    assert_eq!((prepare.task_count, prepare.array, prepare.cpus_per_rank), (1, false, 1));
+    assert_eq!(prepare.user.as_ref().unwrap().name, "root");
+    assert!(prepare.ssh_private_key.is_empty(), "a task on one node needs no keys");
+    assert_eq!(until(&mut client, id, TaskState::Preparing).summary.node_list, "n01");
+    rt.block_on(node.report(ready(&prepare)));
+    assert_eq!(rt.block_on(node.told_to_go()).peers.len(), 1);
+    rt.block_on(node.report(running(&prepare)));
+    let detail = until(&mut client, id, TaskState::Running);
+    assert_eq!(detail.task_list[0].shares[0].node, "n01");
+    assert_eq!(client.why(whole(id)).unwrap().sentences, ["it runs on n01"]);
+    rt.block_on(node.report(exited(&prepare, 7, 0)));
+    assert_eq!(rt.block_on(node.told_to_forget()).key, prepare.key);
+    let detail = until(&mut client, id, TaskState::Failed);
+    let task = &detail.task_list[0];
+    assert_eq!((task.exit_code, task.signal, task.reason.as_str()), (Some(7), None, "exit code 7"));
+    assert_eq!((task.started_at_us, task.cpu_time_us), (Some(5_000_000), 1_500_000));
+    assert_eq!(task.stdout_path, "/tmp/muster-1.out");
+    let history = HistoryReader::open(&controller.folder.path().join("state/muster.db")).unwrap();
+    let row = history.job(JobId(1)).unwrap().unwrap();
+    assert_eq!((row.state.as_str(), row.user.as_str()), ("failed", "root"));
+    let row = &history.tasks(JobId(1), 9).unwrap()[0];
+    assert_eq!((row.exit_code, row.nodes.as_str(), row.cores), (Some(7), "n01", 1));
+}
+
+#[test]
+fn a_gang_is_prepared_on_all_its_nodes_before_it_starts() {
+    let controller = Controller::start(2);
+    let rt = runtime();
+    let mut client = controller.client();
+    let id = client.submit(&gang(2)).unwrap().job.unwrap();
+    let (mut one, mut two) =
+        rt.block_on(async { (controller.node("n01").await, controller.node("n02").await) });
+    let (first, second) = rt.block_on(async { (one.told_to_prepare().await, two.told_to_prepare().await) });
+    let (primary, other) = if first.instance == 0 { (&first, &second) } else { (&second, &first) };
+    assert_eq!(primary.members.len(), 2);
+    assert_eq!(primary.members[0].cores, [0, 1, 2, 3]);
+    assert_eq!(primary.gang_token, other.gang_token);
+    assert!(!primary.gang_token.is_empty());
+    assert!(primary.ssh_private_key.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
+    assert!(other.ssh_private_key.is_empty(), "only the primary holds the key");
+    assert!(other.ssh_authorized_key.starts_with("ssh-ed25519 "));
+    assert!(other.work.as_ref().unwrap().script.is_empty(), "only the primary holds the script");
+    rt.block_on(one.report(ready(&first)));
+    rt.block_on(two.report(ready(&second)));
+    let (go_one, go_two) = rt.block_on(async { (one.told_to_go().await, two.told_to_go().await) });
+    assert_eq!(go_one, go_two);
+    assert_eq!(go_one.peers.iter().map(|peer| peer.ssh_port).collect::<Vec<_>>(), [2200, 2201]);
+    let why = client.why(JobRef { job: JobId(id), task: None }).unwrap();
+    assert_eq!(why.state, TaskState::Running);
+    client.cancel(whole(id)).unwrap();
+    let stop = rt.block_on(one.told_to_stop());
+    assert_eq!((stop.grace_ms, stop.reason.as_str()), (5000, "cancelled by user id 0"));
+    rt.block_on(two.told_to_stop());
+    let stopped = || v1::gone::How::Stopped(v1::Stopped {});
+    rt.block_on(one.report(gone(&first, stopped())));
+    rt.block_on(two.report(gone(&second, stopped())));
+    let detail = until(&mut client, id, TaskState::Cancelled);
+    assert_eq!(detail.summary.reason, "cancelled by root");
+    assert_eq!(detail.task_list[0].cpu_time_us, 3_000_000);
+}
+
+#[test]
+fn a_killed_controller_goes_on_where_it_was() {
+    let mut controller = Controller::start(2);
+    let rt = runtime();
+    let id = controller.client().submit(&gang(2)).unwrap().job.unwrap();
+    let (mut one, mut two) =
+        rt.block_on(async { (controller.node("n01").await, controller.node("n02").await) });
+    let (first, second) = rt.block_on(async { (one.told_to_prepare().await, two.told_to_prepare().await) });
+    rt.block_on(one.report(ready(&first)));
+    until(&mut controller.client(), id, TaskState::Preparing);
+    controller.kill();
+    controller.run();
+    // The first node holds its instance; the second lost the order on the way and hears it again.
+    let mut one = rt.block_on(controller.node_holding("n01", vec![ready(&first)]));
+    let mut two = rt.block_on(controller.node("n02"));
+    let again = rt.block_on(two.told_to_prepare());
+    assert_eq!(again, second, "secrets and all else are the same after the restart");
+    rt.block_on(two.report(ready(&again)));
+    rt.block_on(async { (one.told_to_go().await, two.told_to_go().await) });
+    let primary = if first.instance == 0 { &first } else { &second };
+    let (node_p, node_o) = if first.instance == 0 { (&mut one, &mut two) } else { (&mut two, &mut one) };
+    rt.block_on(node_p.report(running(primary)));
+    until(&mut controller.client(), id, TaskState::Running);
+    controller.kill();
+    controller.run();
+    let other = if first.instance == 0 { &second } else { &first };
+    let (name_p, name_o) = (node_p.name.clone(), node_o.name.clone());
+    let mut node_o = rt.block_on(controller.node_holding(&name_o, vec![ready(other)]));
+    // The script ended while the controller was away.
+    let mut node_p = rt.block_on(controller.node_holding(&name_p, vec![exited(primary, 0, 0)]));
+    rt.block_on(async {
+        // What was lost on the way may be said again before the news of the end.
+        while !matches!(node_o.told().await, Told::Stop(_)) {}
+        node_o.report(gone(other, v1::gone::How::Stopped(v1::Stopped {}))).await;
+        while !matches!(node_p.told().await, Told::Forget(_)) {}
+        while !matches!(node_o.told().await, Told::Forget(_)) {}
+    });
+    let detail = until(&mut controller.client(), id, TaskState::Completed);
+    assert_eq!(detail.task_list[0].attempt, 1, "it ran once");
+}

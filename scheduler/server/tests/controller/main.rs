@@ -1,0 +1,11 @@
+//! The controller from outside: a real process, real sockets, and nodes that the tests play.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod attempts;
+#[path = "../common/mod.rs"]
+mod common;
+mod nodes;
+mod process;
+mod routes;
+mod storage;
