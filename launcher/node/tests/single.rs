@@ -280,3 +280,26 @@ async fn a_start_takes_milliseconds() {
     // Wide enough for a busy machine: it is to notice a wait of a timer's length, not a slow disk.
     assert!(times[10].as_millis() < 200, "{times:?}");
 }
+
+#[tokio::test]
+async fn many_tasks_at_once_all_come_to_their_end() {
+    if !is_root() {
+        return;
+    }
+    let (mut controller, _node) = one_node().await;
+    let tasks: Vec<Task> =
+        (0..40).map(|number| Task::new("node01", &format!("#!/bin/sh\nexit {number}\n"))).collect();
+    let begun = std::time::Instant::now();
+    for task in &tasks {
+        controller.prepare("node01", &task.prepare).await;
+    }
+    for task in &tasks {
+        let endpoint = controller.ready("node01", task.key()).await;
+        let go = muster_wire::v1::Go { key: Some(task.key()), peers: vec![endpoint] };
+        controller.go("node01", go).await;
+    }
+    for (number, task) in (0..).zip(&tasks) {
+        assert_eq!(exited(&controller.gone("node01", task.key()).await).code, number);
+    }
+    println!("{} tasks in {:?}", tasks.len(), begun.elapsed());
+}

@@ -152,6 +152,12 @@ impl Registry {
         Ok(())
     }
 
+    fn refill_or_complain(&mut self) {
+        if let Err(error) = self.refill() {
+            tracing::error!(error = error.sentence(), "no supervisor is ready for the next attempt");
+        }
+    }
+
     /// Every attempt in its present phase.
     pub fn held(&self) -> Vec<InstanceReport> {
         self.held.values().map(|held| held.report.clone()).collect()
@@ -208,7 +214,6 @@ impl Registry {
             Some(idle) => idle,
             None => Idle::start(self.node.containment.shelter_entrance("supervisors"))?,
         };
-        let _ = self.events.try_send(Event::Refill);
         // On the disk before the supervisor knows of it: an agent that starts now finds it.
         state.supervisor = idle.process;
         std::fs::DirBuilder::new()
@@ -305,6 +310,10 @@ impl Registry {
                     return None;
                 }
                 held.report = report.clone();
+                // Not while a task waits for its start, which the start of another process would delay.
+                if matches!(report.phase, Some(Phase::Running(_) | Phase::Gone(_))) {
+                    self.refill_or_complain();
+                }
                 Some(report)
             }
             Event::Closed(key) => {
@@ -315,12 +324,6 @@ impl Registry {
                     let state = dir.load().unwrap_or_else(|_| self.unknown_state(key, instance));
                     let boot_id = self.node.boot_id.clone();
                     tokio::spawn(supervisors::clear_up(dir, state, boot_id, self.events.clone()));
-                }
-                None
-            }
-            Event::Refill => {
-                if let Err(error) = self.refill() {
-                    tracing::error!(error = error.sentence(), "no supervisor is ready for the next attempt");
                 }
                 None
             }

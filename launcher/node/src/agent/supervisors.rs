@@ -37,8 +37,6 @@ pub(super) enum Event {
     Report(InstanceReport),
     /// The supervisor has closed its connection.
     Closed(v1::AttemptKey),
-    /// A supervisor was taken from the idle ones.
-    Refill,
 }
 
 /// A supervisor without an attempt. That it already runs takes its start out of the way of a task.

@@ -83,6 +83,11 @@ impl Group {
                     // Memory was promised, not swap space; kernels that do not account for swap lack the file.
                     let _ = set(folder, "memory.memsw.limit_in_bytes", &bytes);
                 }
+                // By shares, an attempt that spins on all its cores starves neither the agent nor its neighbours.
+                "cpu" => {
+                    let shares = 1024 * limits.cpus.len().max(1);
+                    set(folder, "cpu.shares", &shares.to_string())?;
+                }
                 "pids" => set(folder, "pids.max", &v2::pids_max().to_string())?,
                 _ => {}
             }

@@ -68,6 +68,7 @@ impl Containment {
     /// Finds the best kind that works here. `parent` is the name of the cgroup that is to hold all others.
     pub fn detect(parent: &str) -> Self {
         let mounts = mounts::Mounts::read();
+        mounts.favor_dynamic_groups();
         let tree = match &mounts.unified {
             Some(mount) => v2::Tree::establish(mount, parent),
             None => return Self::Subreaper,

@@ -11,7 +11,7 @@ use super::files::{below, get, make, number_of, remove, set};
 use crate::error::Result;
 
 /// The controllers whose limits an attempt gets, where the kernel offers them.
-const CONTROLLERS: [&str; 3] = ["cpuset", "memory", "pids"];
+const CONTROLLERS: [&str; 4] = ["cpuset", "memory", "pids", "cpu"];
 
 /// The group below the parent that takes processes which would stand in the way of controllers.
 const AGENT: &str = "agent";
@@ -101,6 +101,11 @@ impl Group {
         let has = |name: &str| self.controllers.iter().any(|known| known == name);
         if has("cpuset") && !limits.cpus.is_empty() {
             set(&self.path, "cpuset.cpus", &muster_topo::format_list(&limits.cpus))?;
+        }
+        if has("cpu") {
+            // By weight, an attempt that spins on all its cores starves neither the agent nor its neighbours.
+            let weight = (100 * limits.cpus.len()).clamp(100, 10_000);
+            set(&self.path, "cpu.weight", &weight.to_string())?;
         }
         if has("pids") {
             set(&self.path, "pids.max", &pids_max().to_string())?;
