@@ -38,6 +38,15 @@ impl ProcessId {
         (Self::of(self.pid) == Some(self)).then_some(fd)
     }
 
+    /// Returns when the process has ended.
+    pub async fn ended(self) {
+        let Some(handle) = self.watch() else { return };
+        // SAFETY: an owned descriptor stays open and the same for as long as it is registered.
+        if let Ok(handle) = unsafe { tokio::io::unix::AsyncFd::register(handle) } {
+            let _ = handle.readable().await;
+        }
+    }
+
     /// Sends a signal to this process, and to no other that got its number.
     ///
     /// # Errors

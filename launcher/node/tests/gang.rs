@@ -211,6 +211,31 @@ async fn a_hydra_proxy_that_was_killed_ends_the_attempt() {
 }
 
 #[tokio::test]
+async fn a_script_may_try_again_after_its_launcher_has_failed() {
+    if !has("mpirun.openmpi") {
+        return;
+    }
+    let mut gang = Gang::start("").await;
+    let script = "#!/bin/sh
+mpirun.openmpi sh -c 'echo up >>ready; exec sleep 1000' && exit 1
+echo failed >failed
+sleep 5
+mpirun.openmpi sh -c 'echo \"rank $OMPI_COMM_WORLD_RANK\"'
+";
+    let task = gang.launch(script).await;
+    four_ranks(&task).await;
+    let daemon = gang.nodes[1].processes(&task.name()).into_iter().find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("orted"))
+    });
+    let killed = nix::unistd::Pid::from_raw(daemon.unwrap());
+    nix::sys::signal::kill(killed, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let (primary, _) = gang.finish(&task).await;
+    assert_eq!(exit_code(&primary), 0, "{}", task.output());
+    assert!(task.path("failed").exists());
+    assert_eq!(ranks(&task).len(), 4, "{}", task.output());
+}
+
+#[tokio::test]
 async fn a_member_that_falls_silent_breaks_the_gang() {
     if !has("mpirun.openmpi") {
         return;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{self, InstanceReport, ToNode};
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -55,9 +54,10 @@ impl Idle {
     /// [`NodeError::System`] if the process cannot be made.
     pub fn start(shelter: Option<PathBuf>) -> Result<Self> {
         let action = "start a supervisor";
-        let program = std::env::current_exe().map_err(NodeError::system(action))?;
         let (near, far) = std::os::unix::net::UnixStream::pair().map_err(NodeError::system(action))?;
-        let mut command = Command::new(program);
+        // The very program that runs here, even if its file was replaced or removed meanwhile.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("muster-node");
         command
             .arg("supervise")
             .stdin(Stdio::from(OwnedFd::from(far)))
@@ -186,13 +186,10 @@ pub(super) async fn clear_up(
 
 /// Waits until the supervisor's process has ended, and ends it if it does not.
 async fn await_end(process: ProcessId) {
-    let Some(handle) = process.watch() else { return };
-    // SAFETY: an owned descriptor stays open and the same for as long as it is registered.
-    let Ok(handle) = (unsafe { AsyncFd::register(handle) }) else { return };
-    if tokio::time::timeout(END_WITHIN, handle.readable()).await.is_err() {
+    if tokio::time::timeout(END_WITHIN, process.ended()).await.is_err() {
         tracing::warn!(pid = process.pid, "a supervisor without a connection is killed");
         let _ = process.signal(nix::sys::signal::Signal::SIGKILL);
-        let _ = handle.readable().await;
+        process.ended().await;
     }
 }
 

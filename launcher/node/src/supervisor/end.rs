@@ -1,5 +1,6 @@
 //! Watching over an attempt while it runs, and its end.
 
+use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -30,34 +31,27 @@ const STOP_AFTER_END_WITHIN: Duration = Duration::from_secs(10);
 impl Supervisor {
     /// Takes events until one of them ends the attempt.
     pub(super) async fn watch_over(&mut self, prepared: &Prepared, gang: &gang::Handle) -> Outcome {
-        let mut lost: Option<(Instant, String)> = None;
+        let mut losses = Losses::default();
         loop {
-            let deadline = lost.as_ref().map(|(deadline, _)| *deadline);
-            let event = match deadline {
+            let event = match losses.deadline() {
                 Some(deadline) => tokio::time::timeout_at(deadline, self.next_event()).await.ok(),
                 None => Some(self.next_event().await),
             };
             match event {
-                None => {
-                    let reason = lost.map(|(_, reason)| reason).unwrap_or_default();
-                    return Outcome::Broken(reason);
-                }
+                None => return losses.outcome(),
                 Some(Event::ScriptEnded(status)) => return Outcome::Exited(status),
                 Some(Event::Stop(stop)) => return Outcome::Stopped { grace_ms: stop.grace_ms },
                 Some(Event::Ssh(connection)) => self.serve_ssh(prepared, connection),
-                Some(Event::RemoteLost(news)) => self.note_lost(&mut lost, gang, news),
+                Some(Event::Followed { host }) => losses.follow(host),
+                Some(Event::LauncherStuck(lost)) => return Outcome::Broken(lost_reason(&lost)),
                 Some(Event::DaemonKilled(signal)) => {
-                    let news = RemoteLost {
-                        host: self.host_of(self.prepare.instance as usize).to_owned(),
-                        detail: format!("its SSH server was killed by signal {signal}"),
-                    };
-                    self.note_lost(&mut lost, gang, news);
+                    let host = self.host_of(self.prepare.instance as usize).to_owned();
+                    let detail = format!("its SSH server was killed by signal {signal}");
+                    self.note_lost(&mut losses, gang, RemoteLost { host, detail });
                 }
-                Some(Event::LauncherStuck { detail }) => {
-                    let host = self.host_of(self.prepare.instance as usize);
-                    return Outcome::Broken(lost_reason(host, &detail));
+                Some(Event::RemoteLost(lost) | Event::Gang(News::DaemonLost(lost))) => {
+                    self.note_lost(&mut losses, gang, lost);
                 }
-                Some(Event::Gang(News::DaemonLost(news))) => self.note_lost(&mut lost, gang, news),
                 Some(Event::Gang(News::PrimaryEnded)) => return self.wait_for_stop(prepared, gang).await,
                 Some(Event::Gang(News::LostContact { with })) => {
                     return Outcome::Broken(format!("lost contact with {with}"));
@@ -69,14 +63,13 @@ impl Supervisor {
 
     /// A launcher's process on some node is gone. The primary waits whether its script notices; others tell the
     /// primary.
-    fn note_lost(&self, lost: &mut Option<(Instant, String)>, gang: &gang::Handle, news: RemoteLost) {
-        tracing::info!(host = news.host, detail = news.detail, "a launcher lost its remote process");
-        if !self.is_primary() {
-            gang.tell_primary(news);
-            return;
+    fn note_lost(&self, losses: &mut Losses, gang: &gang::Handle, lost: RemoteLost) {
+        tracing::info!(host = lost.host, detail = lost.detail, "a launcher lost its remote process");
+        if self.is_primary() {
+            losses.note(lost);
+        } else {
+            gang.tell_primary(lost);
         }
-        let reason = lost_reason(&news.host, &news.detail);
-        lost.get_or_insert((Instant::now() + LOST_GRACE, reason));
     }
 
     /// The primary has ended, so this instance ends at once; that the controller agrees is told by its stop, which
@@ -176,9 +169,41 @@ impl Supervisor {
     }
 }
 
+/// Processes of launchers that were lost and whose launcher nobody watches: the script must end in time.
+#[derive(Default)]
+struct Losses {
+    /// Hosts whose losses a launcher was told of; it is watched instead.
+    followed: HashSet<String>,
+    first: Option<(Instant, RemoteLost)>,
+}
+
+impl Losses {
+    fn follow(&mut self, host: String) {
+        if self.first.as_ref().is_some_and(|(_, lost)| lost.host == host) {
+            self.first = None;
+        }
+        self.followed.insert(host);
+    }
+
+    fn note(&mut self, lost: RemoteLost) {
+        if !self.followed.contains(&lost.host) {
+            self.first.get_or_insert((Instant::now() + LOST_GRACE, lost));
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.first.as_ref().map(|(deadline, _)| *deadline)
+    }
+
+    /// What becomes of the attempt after the deadline.
+    fn outcome(self) -> Outcome {
+        Outcome::Broken(self.first.map(|(_, lost)| lost_reason(&lost)).unwrap_or_default())
+    }
+}
+
 /// Why an attempt ends whose launcher waits for something that is gone.
-fn lost_reason(host: &str, detail: &str) -> String {
-    format!("the MPI daemon on {host} was lost and the launcher did not notice: {detail}")
+fn lost_reason(lost: &RemoteLost) -> String {
+    format!("the MPI daemon on {} was lost and the launcher did not notice: {}", lost.host, lost.detail)
 }
 
 fn exited(status: ExitStatus, out_of_memory: bool) -> v1::Exited {
@@ -192,6 +217,29 @@ fn exited(status: ExitStatus, out_of_memory: bool) -> v1::Exited {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_loss_counts_once_and_not_if_its_launcher_is_watched() {
+        let lost = |host: &str, detail: &str| RemoteLost { host: host.into(), detail: detail.into() };
+        let mut losses = Losses::default();
+        losses.follow("node02".into());
+        losses.note(lost("node02", "a"));
+        assert_eq!(losses.deadline(), None);
+        losses.note(lost("node03", "b"));
+        losses.note(lost("node04", "c"));
+        let deadline = losses.deadline().unwrap();
+        assert!(deadline > Instant::now() + LOST_GRACE / 2);
+        losses.follow("node04".into());
+        assert_eq!(losses.deadline(), Some(deadline));
+        match losses.outcome() {
+            Outcome::Broken(reason) => assert!(reason.contains("node03"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        let mut losses = Losses::default();
+        losses.note(lost("node02", "a"));
+        losses.follow("node02".into());
+        assert_eq!(losses.deadline(), None);
+    }
 
     #[test]
     fn a_signal_is_not_an_exit_code() {

@@ -1,13 +1,19 @@
 //! `events.sock`: where launchers on this node tell what they have seen.
 
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use serde::Deserialize;
-use tokio::net::UnixDatagram;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::Event;
+use super::end::LOST_GRACE;
 use crate::error::{NodeError, Result};
+use crate::process::{ProcessId, parent_of};
 
 /// The longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 8 << 10;
@@ -28,28 +34,76 @@ enum Message {
     RemoteLost(RemoteLost),
 }
 
-/// Makes the socket.
-///
-/// # Errors
-///
-/// [`NodeError::File`] if that fails.
-pub(super) fn bind(path: &Path) -> Result<UnixDatagram> {
-    UnixDatagram::bind(path).map_err(NodeError::file("make the socket", path))
+/// The open socket.
+pub(super) struct Socket(OwnedFd);
+
+impl Socket {
+    /// Makes the socket. With each message the kernel tells which process sent it.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] or [`NodeError::System`] if that fails.
+    pub fn bind(path: &Path) -> Result<Self> {
+        let socket = UnixDatagram::bind(path).map_err(NodeError::file("make the socket", path))?;
+        let action = "set up the events' socket";
+        socket.set_nonblocking(true).map_err(NodeError::system(action))?;
+        setsockopt(&socket, sockopt::PassCred, &true).map_err(NodeError::system(action))?;
+        Ok(Self(socket.into()))
+    }
+
+    /// Passes messages on for as long as the attempt lives. Every process of the user may write here, so what cannot
+    /// be read is dropped.
+    pub async fn listen(self, events: mpsc::Sender<Event>) {
+        // SAFETY: an owned descriptor stays open and the same for as long as it is registered.
+        let Ok(socket) = (unsafe { AsyncFd::register(self.0) }) else { return };
+        while let Ok(mut ready) = socket.readable().await {
+            match receive(socket.get_ref()) {
+                Ok((bytes, sender)) => take(&bytes, sender, &events).await,
+                Err(_) => ready.clear_ready(),
+            }
+        }
+    }
 }
 
-/// Passes messages on for as long as the attempt lives. Every process of the user may write here, so what cannot be
-/// read is dropped.
-pub(super) async fn listen(socket: UnixDatagram, events: mpsc::Sender<Event>) {
+/// One message and the number of its sender.
+fn receive(socket: &OwnedFd) -> nix::Result<(Vec<u8>, Option<i32>)> {
     let mut bytes = vec![0; MESSAGE_BYTES_MAX];
-    while let Ok(length) = socket.recv(&mut bytes).await {
-        match serde_json::from_slice(&bytes[..length]) {
-            Ok(Message::RemoteLost(lost)) => {
-                if events.send(Event::RemoteLost(lost)).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::debug!(%error, "a launcher's message cannot be read"),
+    let mut space = nix::cmsg_space!(libc::ucred);
+    let (length, sender) = {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let received =
+            recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_DONTWAIT)?;
+        let sender = received.cmsgs()?.find_map(|message| match message {
+            ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
+            _ => None,
+        });
+        (received.bytes, sender)
+    };
+    bytes.truncate(length);
+    Ok((bytes, sender))
+}
+
+async fn take(bytes: &[u8], sender: Option<i32>, events: &mpsc::Sender<Event>) {
+    let lost = match serde_json::from_slice(bytes) {
+        Ok(Message::RemoteLost(lost)) => lost,
+        Err(error) => return tracing::debug!(%error, "a launcher's message cannot be read"),
+    };
+    // The launcher is the parent of the remote shell, which is about to end, but has not yet been waited for.
+    let launcher = sender.and_then(parent_of).filter(|parent| *parent > 1).and_then(ProcessId::of);
+    let event = match launcher {
+        Some(launcher) => {
+            tokio::spawn(follow(launcher, lost.clone(), events.clone()));
+            Event::Followed { host: lost.host }
         }
+        None => Event::RemoteLost(lost),
+    };
+    let _ = events.send(event).await;
+}
+
+/// A launcher that notices the loss ends soon, and what its script makes of that is the script's affair.
+async fn follow(launcher: ProcessId, lost: RemoteLost, events: mpsc::Sender<Event>) {
+    if tokio::time::timeout(LOST_GRACE, launcher.ended()).await.is_err() {
+        let _ = events.send(Event::LauncherStuck(lost)).await;
     }
 }
 
@@ -63,5 +117,22 @@ mod tests {
         let Message::RemoteLost(lost) = serde_json::from_str(text).unwrap();
         assert_eq!((lost.host.as_str(), lost.detail.as_str()), ("node03", "killed by signal 9"));
         assert!(serde_json::from_str::<Message>(r#"{"event":"other"}"#).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_launcher_that_does_not_end_is_stuck() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.sock");
+        let socket = Socket::bind(&path).unwrap();
+        let (events, mut inbox) = mpsc::channel(8);
+        let listener = tokio::spawn(socket.listen(events));
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.send_to(b"nonsense", &path).unwrap();
+        sender.send_to(muster_mpi::shim::remote_lost_event("node02", "why").as_bytes(), &path).unwrap();
+        // The parent of this test lives on for longer than the grace.
+        assert!(matches!(inbox.recv().await, Some(Event::Followed { host }) if host == "node02"));
+        let stuck = tokio::time::timeout(LOST_GRACE * 2, inbox.recv()).await.unwrap();
+        assert!(matches!(stuck, Some(Event::LauncherStuck(lost)) if lost.detail == "why"));
+        listener.abort();
     }
 }

@@ -7,7 +7,7 @@ use muster_wire::v1;
 
 use super::prepare::{Prepared, Script};
 use super::spawn::{Child, Stdio, c_path, c_text, resource};
-use super::{Supervisor, events, gang, local_daemons};
+use super::{Supervisor, gang, local_daemons};
 use crate::error::{NodeError, Result};
 use crate::process::now_us;
 use crate::user::Account;
@@ -20,7 +20,7 @@ impl Supervisor {
     /// [`NodeError`] if the script cannot be started.
     pub(super) fn go(&mut self, prepared: &mut Prepared, go: &v1::Go) -> Result<gang::Handle> {
         if let Some(socket) = prepared.events.take() {
-            tokio::spawn(events::listen(socket, self.sender.clone()));
+            tokio::spawn(socket.listen(self.sender.clone()));
         }
         if let Some(ssh) = prepared.ssh.take() {
             ssh.listen(self.sender.clone())?;
@@ -33,7 +33,11 @@ impl Supervisor {
             self.write_peers(&prepared.account, &go.peers)?;
             let pid = self.start_script(prepared, script)?;
             self.script = Some(pid);
-            tokio::spawn(local_daemons::watch(prepared.group.clone(), self.sender.clone()));
+            tokio::spawn(local_daemons::watch(
+                prepared.group.clone(),
+                prepared.endpoint.host.clone(),
+                self.sender.clone(),
+            ));
         }
         self.started_at_us = now_us();
         Ok(membership)

@@ -11,11 +11,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::Event;
 use super::end::LOST_GRACE;
+use super::events::RemoteLost;
 use crate::containment::Group;
 use crate::process::ProcessId;
 
@@ -29,7 +29,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 const DAEMONS: [&str; 2] = ["hydra_pmi_proxy", "hydra_bstrap_pr"];
 
 /// Looks for daemons for as long as the attempt lives.
-pub(super) async fn watch(group: Group, events: mpsc::Sender<Event>) {
+pub(super) async fn watch(group: Group, host: String, events: mpsc::Sender<Event>) {
     let mut known: HashSet<i32> = HashSet::new();
     let pause = if matches!(group, Group::Subreaper(_)) { SWEEP_EVERY } else { LOOK_EVERY };
     while !events.is_closed() {
@@ -38,7 +38,7 @@ pub(super) async fn watch(group: Group, events: mpsc::Sender<Event>) {
         for pid in daemons.difference(&known) {
             let parent = crate::process::parent_of(*pid).and_then(ProcessId::of);
             if let Some((daemon, launcher)) = ProcessId::of(*pid).zip(parent) {
-                tokio::spawn(follow(daemon, launcher, events.clone()));
+                tokio::spawn(follow(daemon, launcher, host.clone(), events.clone()));
             }
         }
         known = daemons;
@@ -55,19 +55,11 @@ fn is_daemon(pid: i32) -> bool {
 }
 
 /// Waits for the end of a daemon, and then for that of its launcher.
-async fn follow(daemon: ProcessId, launcher: ProcessId, events: mpsc::Sender<Event>) {
+async fn follow(daemon: ProcessId, launcher: ProcessId, host: String, events: mpsc::Sender<Event>) {
     let (daemon_name, launcher_name) = (name_of(daemon.pid), name_of(launcher.pid));
-    ended(daemon).await;
-    if tokio::time::timeout(LOST_GRACE, ended(launcher)).await.is_err() {
+    daemon.ended().await;
+    if tokio::time::timeout(LOST_GRACE, launcher.ended()).await.is_err() {
         let detail = format!("{daemon_name} ended, but {launcher_name} still waits for it");
-        let _ = events.send(Event::LauncherStuck { detail }).await;
-    }
-}
-
-async fn ended(process: ProcessId) {
-    let Some(handle) = process.watch() else { return };
-    // SAFETY: an owned descriptor stays open and the same for as long as it is registered.
-    if let Ok(handle) = unsafe { AsyncFd::register(handle) } {
-        let _ = handle.readable().await;
+        let _ = events.send(Event::LauncherStuck(RemoteLost { host, detail })).await;
     }
 }

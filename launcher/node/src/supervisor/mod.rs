@@ -54,13 +54,15 @@ enum Event {
     DaemonKilled(i32),
     /// Another node's launcher connected to the attempt's SSH endpoint.
     Ssh(std::net::TcpStream),
-    /// A launcher on this node, or the supervisor of another instance, lost a remote process.
+    /// A launcher on this node that cannot be watched, or the supervisor of another instance, lost a process.
     RemoteLost(events::RemoteLost),
-    /// A launcher on this node waits for a daemon that is gone.
-    LauncherStuck {
-        /// Which one, for the message.
-        detail: String,
+    /// A launcher on this node lost its process on a host, and it is being watched whether the launcher notices.
+    Followed {
+        /// The other host.
+        host: String,
     },
+    /// A launcher on this node still waits for a process that is gone.
+    LauncherStuck(events::RemoteLost),
     /// News from the gang.
     Gang(gang::News),
 }
@@ -104,6 +106,8 @@ struct Supervisor {
 ///
 /// [`NodeError`] if it cannot begin. Once it has an attempt it always ends well, and the report says what happened.
 pub fn run() -> Result<()> {
+    // The kernel's name for a program started through /proc/self/exe says nothing to an administrator.
+    let _ = nix::sys::prctl::set_name(c"muster-superv");
     nix::sys::prctl::set_child_subreaper(true).map_err(NodeError::system("become a subreaper"))?;
     for ignored in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
         // A supervisor ends when its attempt does; whoever wants it to end earlier stops the attempt.

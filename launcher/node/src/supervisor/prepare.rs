@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use muster_wire::v1;
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
-use tokio::net::UnixDatagram;
 
 use super::gang::Membership;
 use super::spawn::{c_path, c_text};
@@ -32,7 +31,7 @@ pub(super) struct Prepared {
     /// Of a gang with several instances, until the go.
     pub membership: Option<Membership>,
     /// Until the go.
-    pub events: Option<UnixDatagram>,
+    pub events: Option<events::Socket>,
 }
 
 /// What is run on the primary.
@@ -81,7 +80,7 @@ impl Supervisor {
         let membership = if gang { Some(Membership::prepare(self, &mut endpoint)?) } else { None };
         self.write_launch_files(&folder)?;
         let events_path = folder.path.join("events.sock");
-        let events = events::bind(&events_path)?;
+        let events = events::Socket::bind(&events_path)?;
         folder.give(&events_path)?;
         folder.hand_over()?;
         let limits = Limits { cpus: self.assignment.cpus(), memory_bytes: self.prepare.memory_bytes };
