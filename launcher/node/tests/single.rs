@@ -5,9 +5,9 @@
 mod common;
 
 use common::controller::Controller;
-use common::is_root;
 use common::node::Node;
 use common::work::{Task, user};
+use common::{eventually, is_root};
 use muster_wire::v1::gone::How;
 use muster_wire::v1::{Exited, Gone, ResourceLimit};
 
@@ -47,7 +47,7 @@ async fn a_script_runs_to_its_exit_and_is_forgotten() {
         assert!(!node.run.join("attempts").join(task.name()).exists());
         assert!(node.attempt(&task.name()).exists());
         controller.forget("node01", task.key()).await;
-        common::eventually("the record is forgotten", || !node.attempt(&task.name()).exists()).await;
+        eventually("the record is forgotten", || !node.attempt(&task.name()).exists()).await;
         if code == 0 && signal == 0 {
             assert_eq!(task.output(), "hello\n");
         }
@@ -163,7 +163,7 @@ while :; do sleep 1000; done
     let task = Task::new("node01", script);
     controller.launch("node01", &task.prepare).await;
     controller.running("node01", task.key()).await;
-    common::eventually("the tree stands", || task.path("ready").exists()).await;
+    eventually("the tree stands", || task.path("ready").exists()).await;
     let inside = node.processes(&task.name());
     assert!(inside.len() >= 4, "{inside:?}");
     controller.stop("node01", task.key(), 100).await;
@@ -190,7 +190,7 @@ async fn a_script_that_obeys_has_its_grace() {
     let script = "#!/bin/sh\ntrap 'echo saved; exit 0' TERM\necho up >ready\nwhile :; do sleep 0.01; done\n";
     let task = Task::new("node01", script);
     controller.launch("node01", &task.prepare).await;
-    common::eventually("the script is up", || task.path("ready").exists()).await;
+    eventually("the script is up", || task.path("ready").exists()).await;
     let asked = std::time::Instant::now();
     controller.stop("node01", task.key(), 20_000).await;
     let gone = controller.gone("node01", task.key()).await;
@@ -286,7 +286,7 @@ async fn many_tasks_at_once_all_come_to_their_end() {
     if !is_root() {
         return;
     }
-    let (mut controller, _node) = one_node().await;
+    let (mut controller, node) = one_node().await;
     let tasks: Vec<Task> =
         (0..40).map(|number| Task::new("node01", &format!("#!/bin/sh\nexit {number}\n"))).collect();
     let begun = std::time::Instant::now();
@@ -302,4 +302,6 @@ async fn many_tasks_at_once_all_come_to_their_end() {
         assert_eq!(exited(&controller.gone("node01", task.key()).await).code, number);
     }
     println!("{} tasks in {:?}", tasks.len(), begun.elapsed());
+    // The supervisors are gone too, and were waited for: only the idle ones are left.
+    eventually("two children are left", || node.children() == 2).await;
 }

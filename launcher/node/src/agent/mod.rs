@@ -1,7 +1,7 @@
 //! The agent: the node's side of the session with the controller.
 //!
-//! One loop owns everything. It hears the controller ([`link`]), the supervisors ([`supervisors`]) and people who ask
-//! for its status ([`status`]), and keeps one record for each held attempt ([`registry`]). The agent holds nothing
+//! One loop owns everything. It hears the controller (`link`), the supervisors (`supervisors`) and people who ask
+//! for its status (`status`), and keeps one record for each held attempt (`registry`). The agent holds nothing
 //! that is not on the disk or in a supervisor as well: it may be killed at any instant and start again.
 
 pub mod link;

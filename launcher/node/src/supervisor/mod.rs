@@ -5,10 +5,10 @@
 //!
 //! | phase | what happens | leaves by |
 //! | --- | --- | --- |
-//! | preparing | user, folders, files, containment, ports ([`prepare`]) | ready, or gone: prepare failed |
+//! | preparing | user, folders, files, containment, ports (`prepare`) | ready, or gone: prepare failed |
 //! | ready | nothing of the user's runs | go: running; stop: gone |
-//! | running | script ([`go`]), ranks of other nodes' launchers ([`ssh_endpoint`]), membership ([`gang`]) | the script's end, stop, a break |
-//! | gone | everything was killed and removed ([`end`]); the process ends | |
+//! | running | script (`go`), ranks of other nodes' launchers (`ssh_endpoint`), membership (`gang`) | the script's end, stop, a break |
+//! | gone | everything was killed and removed (`end`); the process ends | |
 
 mod control;
 mod end;

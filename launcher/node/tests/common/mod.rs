@@ -11,15 +11,15 @@ use std::time::Duration;
 /// How long anything may take before a test fails. Nothing here takes more than a few seconds.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether the tests that need root can run. Without root it is a failure, unless whoever runs the tests said that
-/// such tests are to be skipped.
+/// Whether the tests that need root can run, and are wanted. Without root it is a failure, unless whoever runs the
+/// tests said that such tests are to be skipped.
 pub fn is_root() -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return true;
+    if std::env::var("MUSTER_TEST_SKIP_CLUSTER").is_ok_and(|value| value == "1") {
+        return false;
     }
-    let skip = std::env::var("MUSTER_TEST_SKIP_CLUSTER").is_ok_and(|value| value == "1");
-    assert!(skip, "this test needs root, for cgroups and users; set MUSTER_TEST_SKIP_CLUSTER=1 to skip it");
-    false
+    let root = nix::unistd::geteuid().is_root();
+    assert!(root, "this test needs root, for cgroups and users; set MUSTER_TEST_SKIP_CLUSTER=1 to skip it");
+    true
 }
 
 /// Waits until something holds that no event tells.

@@ -132,6 +132,13 @@ impl Node {
         text.unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
     }
 
+    /// How many children the agent has, dead ones included.
+    pub fn children(&self) -> usize {
+        let pid = self.agent.as_ref().unwrap().id();
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        text.split_whitespace().count()
+    }
+
     /// The supervisor's process of an attempt.
     pub fn supervisor(&self, key: &str) -> i32 {
         let text = std::fs::read(self.attempt(key).join("state.json")).unwrap();
