@@ -13,7 +13,7 @@ RUST_MIN=1.95
 # build: a C toolchain, hwloc, OpenSSL for libssh2, libclang for bindgen, the protobuf compiler
 # run:   sshd and ssh, ip, Open MPI, Python for its test programs and for pip
 PACKAGES=(
-    build-essential pkg-config libhwloc-dev libssl-dev libclang-dev protobuf-compiler
+    build-essential pkg-config libhwloc-dev libssl-dev libudev-dev libclang-dev protobuf-compiler
     openssh-server openssh-client iproute2 openmpi-bin libopenmpi-dev python3
     unzip curl ca-certificates git
 )

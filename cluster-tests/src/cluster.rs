@@ -98,6 +98,7 @@ impl VirtualCluster {
         crate::require_root()?;
         network::find_program("ip", "iproute2")?;
         network::find_program("sshd", "openssh-server")?;
+        crate::cgroup::favor_dynamic_groups();
         let state = ClusterState::claim(options)?;
         let mut cluster = Self { state, holders: Mutex::default(), guard: None };
         let built = Guard::start(&cluster.state).and_then(|guard| {

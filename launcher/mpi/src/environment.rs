@@ -164,6 +164,9 @@ fn open_mpi_4(layout: &GangLayout, variables: &mut Variables) {
     variables.set("OMPI_MCA_hwloc_base_binding_policy", "none");
     if layout.wraps_cores {
         variables.set("OMPI_MCA_mpi_yield_when_idle", 1);
+        // MPICH gives the core away as well. Ranks that only spin next to ranks that yield can keep everything
+        // else on the core waiting for seconds.
+        variables.set("MPIR_CVAR_ENABLE_HEAVY_YIELD", 1);
     }
 }
 

@@ -119,25 +119,31 @@ fn cores(text: &str) -> Result<Vec<u32>> {
     Ok(parse_ranges(text, u32::MAX - 1)?.into_iter().flat_map(|range| range.first..=range.last).collect())
 }
 
-/// Compares what the ranks report of their pinning with the allocation; says how many ranks there were.
+/// Compares where the ranks say that they run, and on which cores, with the allocation; says how many there were.
 pub fn pinning(detail: &JobDetail) -> Result<usize> {
     let task = detail.task_list.first().context("the job has no task")?;
     let text = std::fs::read_to_string(&task.stdout_path).with_context(|| task.stdout_path.clone())?;
     let start = text.find('{').with_context(|| format!("no report in {text:?}"))?;
     let report: Value = serde_json::from_str(&text[start..]).context("the report cannot be read")?;
-    let ranks = report["rank"].as_array();
-    let ranks = ranks.with_context(|| format!("no ranks in {report}"))?;
-    let real = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+    let ranks = report["rank"].as_array().with_context(|| format!("no ranks in {report}"))?;
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut used: BTreeSet<(&str, u32)> = BTreeSet::new();
     for rank in ranks {
         let host = rank["host"].as_str().unwrap_or_default();
         let share = task.shares.iter().find(|share| share.node == host);
         let share = share.with_context(|| format!("a rank ran on {host}, which was not allocated"))?;
-        // Virtual hosts declare more cores than the machine has: core c runs on real core c modulo the real ones.
-        let allowed: BTreeSet<u32> = cores(&share.cores)?.into_iter().map(|core| core % real).collect();
-        let affinity = cores(rank["cpus"].as_str().unwrap_or_default())?;
-        let inside = !affinity.is_empty() && affinity.iter().all(|cpu| allowed.contains(cpu));
-        ensure!(inside, "a rank on {host} may run on {affinity:?}, its cores are {}", share.cores);
+        // Open MPI starts ranks through our rank starter, which tells each its cores; Hydra binds by itself.
+        if let Some(told) = rank["muster_rank_cores"].as_str() {
+            let allowed = cores(&share.cores)?;
+            for core in cores(told)? {
+                ensure!(
+                    allowed.contains(&core),
+                    "a rank on {host} was given core {core}, not one of {}",
+                    share.cores
+                );
+                ensure!(used.insert((host, core)), "two ranks on {host} were given core {core}");
+            }
+        }
         *seen.entry(host).or_default() += 1;
     }
     for share in &task.shares {

@@ -81,7 +81,9 @@ fn play(site: &Site, story: &mut Story) -> Result<()> {
     println!("  cores: {shares} shares of nodes were held, no core by two tasks at the same instant");
     for id in jobs.reports {
         let ranks = checks::pinning(detail_of(&details, id)?)?;
-        println!("  pinning: {ranks} ranks of job {id} report the cores that were allocated to them");
+        println!(
+            "  layout: {ranks} ranks of job {id} ran on the nodes and cores that were allocated to them"
+        );
     }
     story.headline("Which rank ran where");
     print!("{}", muster(site, &work, &["layout", &jobs.open_mpi.to_string(), &jobs.mpich.to_string()])?);

@@ -91,6 +91,7 @@ impl Node {
 /// be read.
 pub fn run(dir: AgentDir) -> Result<()> {
     let _lock = lock::Lock::take(&dir)?;
+    crate::process::go_ahead_of_work();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

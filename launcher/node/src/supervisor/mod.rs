@@ -115,6 +115,7 @@ pub fn run() -> Result<()> {
         unsafe { nix::sys::signal::signal(ignored, SigHandler::SigIgn) }
             .map_err(NodeError::system("ignore signals"))?;
     }
+    crate::process::go_ahead_of_work();
     let socket = take_standard_input()?;
     // One thread only: the script is started by a plain fork.
     let runtime = tokio::runtime::Builder::new_current_thread()
