@@ -2,8 +2,8 @@
 //!
 //! One SSH session a node, and in the usual case one command on it: the settings and certificates travel over its
 //! standard input, so that no secret is ever an argument, and the same command starts the agent. Only a node that
-//! lacks the programs costs more: they are put into a folder named by their contents, all or nothing, so that
-//! several versions live side by side and a running attempt keeps the programs that it began with.
+//! lacks the programs costs one command more: they are put into a folder named by their contents, all or nothing, so
+//! that several versions live side by side and a running attempt keeps the programs that it began with.
 
 mod binaries;
 mod error;

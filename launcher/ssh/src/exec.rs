@@ -63,8 +63,13 @@ impl Session {
         self.exec_reading(command, &mut { stdin }, Some(limit))
     }
 
-    /// Runs a command with the rest of `stdin` as its standard input. `stdin` must not block for long.
-    pub(crate) fn exec_reading(
+    /// As [`Session::exec_within`], but with the rest of `stdin` as the standard input, which need not fit in memory.
+    /// `stdin` must not block for long.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::exec_within`]; an error of `stdin` is a [`SshError::Session`].
+    pub fn exec_reading(
         &mut self,
         command: &str,
         stdin: &mut dyn Read,
