@@ -166,6 +166,7 @@ pub(crate) fn bootstrap(
     let known_hosts = section.path(reader, "known_hosts", "/etc/muster/known_hosts");
     let binaries_dir = section.path(reader, "binaries_dir", "/usr/local/libexec/muster");
     let remote_dir = section.path(reader, "remote_dir", "/var/lib/muster");
+    let run_dir = section.path(reader, "run_dir", "/run/muster");
     let program = section.text(reader, "program", "muster-bootstrap");
     for (key, example) in [
         ("identity_file", "identity_file = \"/etc/muster/id_ed25519\""),
@@ -187,6 +188,7 @@ pub(crate) fn bootstrap(
         known_hosts: known_hosts?.value,
         binaries_dir: binaries_dir?.value,
         remote_dir: remote_dir.map_or_else(|| PathBuf::from("/var/lib/muster"), |at| at.value),
+        run_dir: run_dir.map(|at| at.value),
         program: program.map_or_else(|| PathBuf::from("muster-bootstrap"), |at| PathBuf::from(at.value)),
     }))
 }

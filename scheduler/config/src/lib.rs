@@ -65,6 +65,8 @@ pub struct BootstrapConfig {
     pub binaries_dir: PathBuf,
     /// Where they go on a node.
     pub remote_dir: PathBuf,
+    /// Where agents make the folders of attempts, if not in the usual place.
+    pub run_dir: Option<PathBuf>,
     /// The program that does it: a path, or a name to be found beside musterd or in `PATH`.
     pub program: PathBuf,
 }

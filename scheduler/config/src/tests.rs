@@ -108,6 +108,7 @@ identity_file = "/k/id"
 known_hosts = "/k/known"
 binaries_dir = "/k/bin"
 remote_dir = "/r"
+run_dir = "/r/run"
 program = "/k/mb"
 "#,
     )
@@ -133,6 +134,7 @@ program = "/k/mb"
     let bootstrap = config.bootstrap.unwrap();
     assert_eq!((bootstrap.user.as_str(), bootstrap.port), ("muster", 2222));
     assert_eq!(bootstrap.program, Path::new("/k/mb"));
+    assert_eq!(bootstrap.run_dir.as_deref(), Some(Path::new("/r/run")));
 }
 
 #[test]

@@ -46,6 +46,8 @@ struct Request {
     known_hosts_file: PathBuf,
     binaries_dir: PathBuf,
     remote_dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_dir: Option<PathBuf>,
     controller: Vec<String>,
     controller_name: &'static str,
     tls: Tls,
@@ -134,6 +136,7 @@ impl Bootstrap {
             known_hosts_file: self.settings.known_hosts.clone(),
             binaries_dir: self.settings.binaries_dir.clone(),
             remote_dir: self.settings.remote_dir.clone(),
+            run_dir: self.settings.run_dir.clone(),
             controller: config.controller.addresses.clone(),
             controller_name: CONTROLLER_NAME,
             tls: Tls { ca_pem, cert_pem: keyed.cert_pem, key_pem: keyed.key_pem },
