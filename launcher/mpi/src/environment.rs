@@ -85,6 +85,7 @@ pub fn node_environment(layout: &GangLayout, instance: usize) -> Vec<(String, St
     let mut variables = Variables(Vec::new());
     variables.set("MUSTER_NODE", &here.host);
     variables.set("MUSTER_INSTANCE", instance);
+    variables.set("MUSTER_CORES", muster_topo::format_list(&here.cores));
     variables.set("SLURMD_NODENAME", &here.host);
     variables.set("SLURM_NODEID", instance);
     variables.set("SLURM_CPUS_ON_NODE", here.cores.len());

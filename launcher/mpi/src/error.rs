@@ -83,6 +83,15 @@ pub enum MpiError {
         #[source]
         source: io::Error,
     },
+    /// A program of one MPI under the launcher of another: every rank would be alone in a world of its own, or abort.
+    #[error(
+        "`{program}` is linked with MPICH or a library of its kind, but Open MPI's mpirun starts it: start it with \
+         MPICH's mpiexec, or build it with Open MPI"
+    )]
+    WrongMpi {
+        /// The program.
+        program: String,
+    },
     /// The program was called in a way that it does not know.
     #[error("{problem}; usage: {usage}")]
     Usage {

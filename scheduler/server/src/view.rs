@@ -20,14 +20,15 @@ use nix::sys::signal::Signal;
 pub fn verdict_state(verdict: &Verdict) -> TaskState {
     match verdict {
         Verdict::Exited { code: 0 } => TaskState::Completed,
-        Verdict::Exited { .. }
-        | Verdict::Signalled { .. }
-        | Verdict::LaunchFailed { .. }
-        | Verdict::Broken { .. } => TaskState::Failed,
+        Verdict::Exited { .. } | Verdict::Signalled { .. } | Verdict::LaunchFailed { .. } => {
+            TaskState::Failed
+        }
         Verdict::OutOfMemory { .. } => TaskState::OutOfMemory,
         Verdict::TimedOut => TaskState::TimedOut,
         Verdict::Cancelled { .. } => TaskState::Cancelled,
-        Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } => TaskState::NodeFailed,
+        Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
+            TaskState::NodeFailed
+        }
     }
 }
 

@@ -6,10 +6,13 @@
 //! if it lies within the allocation. Exit code 125: it could not do so.
 
 use std::error::Error;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use muster_mpi::{AttemptDir, Binding, LocalRank, MpiError};
+use muster_mpi::{AttemptDir, Binding, LocalRank, MpiError, MpiKind, which_mpi};
 use muster_topo::format_list;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{Pid, getppid};
@@ -51,10 +54,30 @@ fn become_rank() -> Result<std::convert::Infallible, MpiError> {
         Some(place) => place,
         None => binding.of(local),
     };
+    if variable("OMPI_COMM_WORLD_LOCAL_RANK").is_some() {
+        refuse_other_mpi(&program)?;
+    }
     pin(&place.cpus)?;
     let source =
         Command::new(&program).args(arguments).env("MUSTER_RANK_CORES", format_list(&place.cores)).exec();
     Err(MpiError::Exec { program: program.to_string_lossy().into_owned(), source })
+}
+
+/// Refuses a program that is linked with another MPI than the one that starts it. What cannot be told is let be: a
+/// script, or an interpreter that loads its MPI later.
+fn refuse_other_mpi(program: &OsStr) -> Result<(), MpiError> {
+    let found = if program.as_bytes().contains(&b'/') {
+        Some(PathBuf::from(program))
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    };
+    match found.map(|file| which_mpi(&file)) {
+        Some(Ok(Some(MpiKind::Mpich))) => {
+            Err(MpiError::WrongMpi { program: program.to_string_lossy().into_owned() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The CPUs that this process was bound to by its launcher: those that it may use, if they are fewer than its parent's.

@@ -22,6 +22,9 @@ const TRANSPORT_FAILED: u8 = 255;
 /// How long each step of the connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The greatest number of a signal (signal(7)).
+const SIGNAL_MAX: u8 = 64;
+
 fn main() -> ExitCode {
     let Some(folder) = std::env::var_os(AttemptDir::VARIABLE) else {
         return failure(&MpiError::NoVariable { name: AttemptDir::VARIABLE, by: "the node's supervisor" });
@@ -33,12 +36,18 @@ fn main() -> ExitCode {
             Err(error) => return failure(&error),
         };
     match run(&dir, &request) {
-        Ok(ExitStatus::Code(code)) => ExitCode::from(u8::try_from(code).unwrap_or(TRANSPORT_FAILED)),
-        Ok(ExitStatus::Signal(name)) => {
-            let detail = format!("the remote command was killed by SIG{name}");
-            eprintln!("muster-rsh: {}: {detail}", request.host);
-            report_lost(&dir, &request.host, &detail);
-            ExitCode::from(signal_code(&name))
+        Ok(status) => {
+            let code = match status {
+                ExitStatus::Code(code) => u8::try_from(code).unwrap_or(TRANSPORT_FAILED),
+                ExitStatus::Signal(name) => signal_code(&name),
+            };
+            // A shell that started the daemon there says 128 and the signal's number where it was killed.
+            if let Some(signal) = code.checked_sub(128).filter(|signal| (1..=SIGNAL_MAX).contains(signal)) {
+                let detail = format!("what was started there was killed by signal {signal}");
+                eprintln!("muster-rsh: {}: {detail}", request.host);
+                report_lost(&dir, &request.host, &detail);
+            }
+            ExitCode::from(code)
         }
         Err(error) => {
             if matches!(error, MpiError::Remote { .. }) {

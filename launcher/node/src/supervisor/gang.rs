@@ -22,8 +22,9 @@ use super::events::RemoteLost;
 use super::{Event, Supervisor};
 use crate::error::{NodeError, Result};
 
-/// How long one side may be silent before it counts as lost.
-pub(super) const GANG_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one side may be silent before it counts as lost. Ranks that spin on every core of a node can keep its
+/// supervisor waiting for seconds; an end that nobody asked for is worse than one that comes a little later.
+pub(super) const GANG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often each side says that it lives.
 const PING_EVERY: Duration = Duration::from_secs(1);

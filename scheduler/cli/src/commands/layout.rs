@@ -1,4 +1,4 @@
-//! `muster layout`: which rank runs on which node and core, drawn.
+//! `muster layout`: which rank runs, or ran, on which node and core, drawn.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,10 +18,8 @@ const CORES_PER_ROW: usize = 16;
 
 /// Arguments of `muster layout`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  muster layout 12       a box for each node, a cell for each core\n  \
-    muster layout 12 13    two jobs side by side: A0 is rank 0 of the first\n  muster layout 12_3     one task of array 12"
-)]
+#[command(after_help = "Examples:\n  muster layout 12       a box for each node, a cell for each core\n  \
+    muster layout 12 13    two jobs side by side: A0 is rank 0 of the first\n  muster layout 12_3     one task of array 12")]
 pub struct LayoutArgs {
     /// Jobs (12) and tasks of arrays (12_3)
     #[arg(value_name = "JOB[_TASK]", required = true)]
@@ -54,9 +52,7 @@ pub(crate) fn run(args: &LayoutArgs) -> Result<ExitCode, CliError> {
     for job in job_refs(&args.jobs)? {
         let detail = client.job(job)?;
         let before = names.len();
-        for task in
-            detail.task_list.iter().filter(|task| !task.shares.is_empty() && !task.state.is_finished())
-        {
+        for task in drawn(&detail, job.task.is_some()) {
             let name =
                 if detail.summary.array { format!("{}_{}", job.job, task.index) } else { job.to_string() };
             seats.extend(task_seats(&name, &detail, task));
@@ -73,6 +69,14 @@ pub(crate) fn run(args: &LayoutArgs) -> Result<ExitCode, CliError> {
         print(&draw(&names, &seats, &client.nodes()?.nodes))?;
     }
     Ok(Exit::Ok.into())
+}
+
+/// The tasks that hold cores; of a finished job, or a finished task that was named, those that it held last.
+fn drawn(detail: &JobDetail, named: bool) -> impl Iterator<Item = &TaskView> {
+    let live = detail.task_list.iter().any(|task| !task.state.is_finished());
+    // What the tasks of a finished array held, one after another, makes no picture.
+    let past = !live && (named || !detail.summary.array);
+    detail.task_list.iter().filter(move |task| !task.shares.is_empty() && (past || !task.state.is_finished()))
 }
 
 /// Ranks in block order: they fill share after share, each with its own cores in rising order.
