@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -14,7 +15,7 @@ use muster_client::Client;
 use muster_client::api::JobDetail;
 use muster_cluster_tests::site::{binaries_dir, mpi_tasks_dir, mpich_home, repository};
 use muster_core::ids::{JobId, JobRef};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
 use crate::checks;
@@ -32,20 +33,41 @@ const ASK_INTERVAL: Duration = Duration::from_millis(10);
 /// Names of Unix sockets end at 107 bytes; the agent's sockets lie this deep below the demo's folder.
 const FOLDER_BYTES_MAX: usize = 60;
 
+/// Whether the user pressed Ctrl-C.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_interrupt(_signal: libc::c_int) {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Lets the demo outlive Ctrl-C, so that it can remove what it made: the controller gets the signal too and ends,
+/// and with it what the demo waits for. A handler, unlike a signal that is ignored, is not passed on to programs.
+fn outlive_interrupt() -> Result<()> {
+    // SAFETY: the handler only stores to an atomic, which is safe wherever a signal may come.
+    unsafe { signal(Signal::SIGINT, SigHandler::Handler(note_interrupt)) }
+        .context("no handler for SIGINT")?;
+    Ok(())
+}
+
 pub fn run() -> Result<()> {
     println!(
         "Muster, without root: this host is the only node, with an sshd of your own.\n\
          Only root can show several hosts, because they are network namespaces.\n\
          Only root can show several users, because the agent must become each of them.\n\
-         Only root can show containment by cgroups; here the agent looks after process groups instead."
+         Only root can show containment by cgroups; here the agent adopts and ends the processes of a task instead."
     );
     let tools = Tools::find()?;
     let mut story = Story::new();
+    outlive_interrupt()?;
     let mut place = Place::make(&tools.bin)?;
     let outcome = play(&mut place, &tools, &mut story);
     let log = place.log_tail();
     let started = Instant::now();
     let removed = place.remove();
+    if INTERRUPTED.load(Ordering::Relaxed) {
+        removed.context("the demo was interrupted, and not everything could be removed")?;
+        bail!("the demo was interrupted; everything is removed");
+    }
     // What went wrong first is what the reader must know first.
     outcome.with_context(|| format!("the demo failed; the controller's log ends with:\n{log}\n"))?;
     removed.context("not everything could be removed")?;
@@ -77,12 +99,12 @@ impl Tools {
         let open_mpi = in_path("mpirun.openmpi").or_else(|| in_path("mpirun")).is_some();
         let mpich = mpich_home().join("bin/mpiexec").exists();
         let said = [
-            (sshd.is_some(), "sshd is missing (openssh-server); root installs it with `.ci/deps.sh`"),
-            (keygen.is_some(), "ssh-keygen is missing (openssh-client); root installs it with `.ci/deps.sh`"),
-            (bin.is_ok(), "Muster's programs are not built; `make build` builds them"),
-            (mpi_tasks.is_some(), "the MPI programs are not built; `make mpi-tasks` builds them"),
-            (open_mpi, "Open MPI is missing (openmpi-bin); root installs it with `.ci/deps.sh`"),
-            (mpich, "MPICH is missing in target/mpich; `.ci/deps.sh` puts it there, without root too"),
+            (sshd.is_some(), "sshd (openssh-server); root installs it with `.ci/deps.sh`"),
+            (keygen.is_some(), "ssh-keygen (openssh-client); root installs it with `.ci/deps.sh`"),
+            (bin.is_ok(), "Muster's programs; `make build` builds them"),
+            (mpi_tasks.is_some(), "the MPI programs; `make mpi-tasks` builds them"),
+            (open_mpi, "Open MPI (openmpi-bin); root installs it with `.ci/deps.sh`"),
+            (mpich, "MPICH in target/mpich; `.ci/deps.sh` puts it there, without root too"),
         ];
         for (_, sentence) in said.iter().filter(|(there, _)| !there) {
             println!("Missing: {sentence}.");
@@ -136,7 +158,7 @@ impl Place {
                 Ok(()) => {
                     return Ok(Self {
                         dir,
-                        bin: binaries_dir()?,
+                        bin: bin.to_owned(),
                         sshd: None,
                         controller: None,
                         removed: false,
