@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build mpi-tasks demo cluster cluster-down test test-unit lint fmt sim clean
+.PHONY: help deps build mpi-tasks demo cluster cluster-down test test-unit lint fmt sim bench clean
 
 NODES ?= 4
 CPUS ?= 8
@@ -44,9 +44,9 @@ test-unit: ## Run the tests that need neither root nor MPI.
 
 lint: ## Check format, lints, documentation and licences.
 	@cargo fmt --all --check
-	@cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
 	@cd mpi-tasks && cargo fmt --check && cargo clippy --locked --lib --no-default-features -- -D warnings
-	@RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items --quiet
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	@.ci/licences.py
 
 fmt: ## Format everything.
@@ -54,6 +54,10 @@ fmt: ## Format everything.
 
 sim: ## Run a thousand simulated worlds full of faults.
 	@cargo run --release --locked -q -p muster-sim -- --seeds 1000
+
+bench: ## Measure the time from a submit to the first line of its script, on an idle cluster of 4 nodes.
+	@$(MAKE) --no-print-directory build
+	@target/release/muster-demo latency
 
 clean: ## Remove what was built.
 	@rm -rf target mpi-tasks/target

@@ -36,7 +36,7 @@ fn ranks_that_fail_end_the_gang_with_their_exit_code() {
         ("segfault, Open MPI", open_mpi("segfault"), &[139]),
         // Not an exit without MPI_Finalize: Hydra hands on another code at times, and hangs at others.
         ("abort 5, MPICH", mpich("abort:5"), &[5]),
-        ("segfault, MPICH", mpich("segfault"), &[11, 139]),
+        ("segfault, MPICH", mpich("segfault"), &[11, 139, 255]),
         ("fork away, Open MPI", open_mpi("fork-away"), &[0]),
     ];
     for (what, body, codes) in cases {

@@ -3,6 +3,7 @@
 mod checks;
 mod demo;
 mod keep;
+mod latency;
 mod local;
 mod story;
 
@@ -28,6 +29,13 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure the time from a submit to the first line of its script.
+    #[command(after_help = "Example:\n  muster-demo latency --samples 50")]
+    Latency {
+        /// Submits of each kind.
+        #[arg(long, default_value_t = 30)]
+        samples: usize,
+    },
     /// Keep a cluster running.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -63,6 +71,7 @@ fn main() -> ExitCode {
     let result = match Options::parse().command {
         None if nix::unistd::geteuid().is_root() => demo::run(),
         None => local::run(),
+        Some(Command::Latency { samples }) => latency::run(samples),
         Some(Command::Cluster(ClusterCommand::Up { nodes, cpus, env_file })) => {
             keep::up(nodes, cpus, &env_file)
         }

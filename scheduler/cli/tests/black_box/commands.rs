@@ -347,17 +347,19 @@ fn logs_follow_a_task_from_before_its_start_to_its_end() {
 }
 
 #[test]
-fn the_layout_is_drawn_for_what_runs() {
-    let detail = json(&job(vec![task(0, TaskState::Running)]));
-    let nodes = json(&NodeList { schema: SCHEMA, nodes: vec![] });
-    let fake = Fake::start(move |question| match question.line.as_str() {
-        "GET /v1/nodes" => (200, nodes.clone()),
-        _ => (200, detail.clone()),
-    });
-    let ran = fake.run(&["layout", "12"]);
-    assert!(ran.out.contains("n1\n  0   1\n┌───┬───┐\n│ 0 │ 1 │\n└───┴───┘\n"), "{ran:?}");
-    let ran = Fake::always(200, json(&job(vec![task(0, TaskState::Completed)]))).run(&["layout", "12"]);
-    assert!(ran.code == Some(4) && ran.err.contains("job 12 is completed"), "{ran:?}");
+fn the_layout_is_drawn_for_what_runs_and_for_what_ran() {
+    for state in [TaskState::Running, TaskState::Completed] {
+        let detail = json(&job(vec![task(0, state)]));
+        let nodes = json(&NodeList { schema: SCHEMA, nodes: vec![] });
+        let fake = Fake::start(move |question| match question.line.as_str() {
+            "GET /v1/nodes" => (200, nodes.clone()),
+            _ => (200, detail.clone()),
+        });
+        let ran = fake.run(&["layout", "12"]);
+        assert!(ran.out.contains("n1\n  0   1\n┌───┬───┐\n│ 0 │ 1 │\n└───┴───┘\n"), "{ran:?}");
+    }
+    let ran = Fake::always(200, json(&job(vec![]))).run(&["layout", "12"]);
+    assert!(ran.code == Some(4) && ran.err.contains("holds no cores"), "{ran:?}");
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! How long it takes from `muster submit` to the first line of the user's script, and what that consists of.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, ensure};
+use muster_cluster_tests::site::{Site, SiteOptions};
+
+use crate::checks;
+
+const USER: &str = "ann";
+const JOB_LIMIT: Duration = Duration::from_secs(20);
+
+/// One submit, in microseconds.
+struct Sample {
+    /// From before the command was started to the script's first line.
+    whole: u64,
+    /// From before the command was started until the engine decided: process start, reading the script, the socket.
+    command: u64,
+    /// From the decision to the script's exec: commit, prepare on all nodes, the word to start.
+    launch: u64,
+    /// From the exec to the first line: the interpreter starts.
+    interpreter: u64,
+}
+
+pub fn run(samples: usize) -> Result<()> {
+    ensure!(samples > 0, "at least one sample is needed");
+    let name = format!("lat{}", std::process::id() % 10_000);
+    let site = Site::up(&SiteOptions::new(&name, 4, 8)?)?;
+    let work = checks::user_directory(&site, USER)?;
+    std::fs::write(work.join("first.sh"), "#!/bin/bash\necho $EPOCHREALTIME\n")?;
+    println!(
+        "{samples} submits each, one after another, on an idle cluster of 4 nodes; medians in milliseconds"
+    );
+    println!("{:24} {:>8} {:>8} {:>8} {:>12}", "", "whole", "command", "launch", "interpreter");
+    for (what, nodes) in [("one task on one node", "1"), ("a gang on four nodes", "4")] {
+        let mut all = Vec::new();
+        for _ in 0..samples {
+            all.push(sample(&site, &work, nodes)?);
+        }
+        let median = |of: fn(&Sample) -> u64| {
+            let mut values: Vec<u64> = all.iter().map(of).collect();
+            values.sort_unstable();
+            values[values.len() / 2] as f64 / 1000.0
+        };
+        println!(
+            "{what:24} {:>8.1} {:>8.1} {:>8.1} {:>12.1}",
+            median(|s| s.whole),
+            median(|s| s.command),
+            median(|s| s.launch),
+            median(|s| s.interpreter)
+        );
+    }
+    site.down()?;
+    Ok(())
+}
+
+fn sample(site: &Site, work: &Path, nodes: &str) -> Result<Sample> {
+    let before = micros(SystemTime::now())?;
+    let job = site.submit(USER, work, &["-N", nodes, "-n", nodes, "first.sh"])?;
+    let detail = site.wait(job, JOB_LIMIT)?;
+    ensure!(checks::all_completed(&detail), "{}", checks::complaint(&detail));
+    let task = detail.task_list.first().context("the job has no task")?;
+    let text = std::fs::read_to_string(&task.stdout_path)?;
+    // EPOCHREALTIME has exactly six digits after the point.
+    let first_line: u64 = text.trim().replace(['.', ','], "").parse().context("the script wrote no time")?;
+    let decided = detail.summary.submitted_at_us;
+    let started = task.started_at_us.context("the script has no start")?;
+    Ok(Sample {
+        whole: first_line.saturating_sub(before),
+        command: decided.saturating_sub(before),
+        launch: started.saturating_sub(decided),
+        interpreter: first_line.saturating_sub(started),
+    })
+}
+
+fn micros(time: SystemTime) -> Result<u64> {
+    Ok(u64::try_from(time.duration_since(SystemTime::UNIX_EPOCH)?.as_micros())?)
+}
