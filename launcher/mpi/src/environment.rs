@@ -11,9 +11,10 @@ pub const ALLOW_ROOT: [&str; 4] = [
 ];
 
 /// Variables whose value belongs to one node or one process, so that they must not travel to another node.
-pub const NODE_OWN_NAMES: [&str; 22] = [
+pub const NODE_OWN_NAMES: [&str; 23] = [
     "MUSTER_NODE",
     "MUSTER_INSTANCE",
+    "MUSTER_CORES",
     "MUSTER_RANK_CORES",
     "SLURMD_NODENAME",
     "SLURM_NODEID",

@@ -204,7 +204,7 @@ async fn a_hydra_proxy_that_was_killed_ends_the_attempt() {
         let (primary, _) = gang.finish(&task).await;
         let reason = broken(&primary);
         assert!(reason.starts_with(&format!("the MPI daemon on {name} was lost")), "{reason}");
-        let why = ["hydra_pmi_proxy ended, but mpiexec.hydra still waits for it", "SIGKILL"][place];
+        let why = ["hydra_pmi_proxy ended, but mpiexec.hydra still waits for it", "signal 9"][place];
         assert!(reason.contains(why), "{reason}");
         assert_eq!(gang.count(&task), 0);
     }

@@ -78,7 +78,7 @@ fn a_killed_command_is_reported_to_the_supervisor() {
     expect(&output, 137, "");
     let event = attempt.event();
     assert!(
-        event.contains("\"remote_lost\"") && event.contains("node02") && event.contains("SIGKILL"),
+        event.contains("\"remote_lost\"") && event.contains("node02") && event.contains("signal 9"),
         "{event}"
     );
     // What a killed command leaves behind is the containment's to end; here the test does it.
