@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
-use crate::ids::{AttemptKey, JobId, NodeId, TaskIndex, Timestamp};
+use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
 use crate::spec::{IndexRange, JobSpec};
 
 /// An event with its instant, as the journal keeps it.
@@ -323,22 +323,6 @@ impl Event {
             | Self::InstanceGone { key, .. }
             | Self::InstanceLost { key, .. }
             | Self::AttemptEnded { key, .. } => Some(key.task.job),
-            _ => None,
-        }
-    }
-
-    /// The task that the event is about.
-    #[must_use]
-    pub fn task(&self) -> Option<TaskIndex> {
-        match self {
-            Self::AttemptPlaced { key, .. }
-            | Self::InstanceReady { key, .. }
-            | Self::AttemptGo { key }
-            | Self::AttemptRunning { key, .. }
-            | Self::AttemptEnding { key, .. }
-            | Self::InstanceGone { key, .. }
-            | Self::InstanceLost { key, .. }
-            | Self::AttemptEnded { key, .. } => Some(key.task.index),
             _ => None,
         }
     }
