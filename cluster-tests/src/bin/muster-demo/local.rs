@@ -5,13 +5,14 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use muster_client::Client;
+use muster_client::{Client, JobFilter};
 use muster_client::api::JobDetail;
 use muster_cluster_tests::site::{binaries_dir, mpi_tasks_dir, mpich_home, repository};
 use muster_core::ids::{JobId, JobRef};
@@ -30,22 +31,31 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const RUN_LIMIT: Duration = Duration::from_secs(300);
 /// How often is asked for what nothing announces: that sshd listens, that the node is up.
 const ASK_INTERVAL: Duration = Duration::from_millis(10);
+/// How soon Ctrl-C is noticed while jobs run.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Names of Unix sockets end at 107 bytes; the agent's sockets lie this deep below the demo's folder.
 const FOLDER_BYTES_MAX: usize = 60;
 
-/// Whether the user pressed Ctrl-C.
+/// Whether the user pressed Ctrl-C, or somebody asked the demo to end.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn note_interrupt(_signal: libc::c_int) {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// Lets the demo outlive Ctrl-C, so that it can remove what it made: the controller gets the signal too and ends,
-/// and with it what the demo waits for. A handler, unlike a signal that is ignored, is not passed on to programs.
+/// Lets the demo outlive Ctrl-C, so that it can remove what it made. sshd and the controller have process groups of
+/// their own, which a terminal's Ctrl-C does not reach: the controller is needed to end the jobs.
 fn outlive_interrupt() -> Result<()> {
     // SAFETY: the handler only stores to an atomic, which is safe wherever a signal may come.
-    unsafe { signal(Signal::SIGINT, SigHandler::Handler(note_interrupt)) }
-        .context("no handler for SIGINT")?;
+    let set = |which| unsafe { signal(which, SigHandler::Handler(note_interrupt)) };
+    for which in [Signal::SIGINT, Signal::SIGTERM] {
+        set(which).with_context(|| format!("no handler for {which}"))?;
+    }
+    Ok(())
+}
+
+fn go_on() -> Result<()> {
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
     Ok(())
 }
 
@@ -213,6 +223,7 @@ impl Place {
             .args(["-D", "-e", "-f"])
             .arg(self.path("sshd_config"))
             .stdin(Stdio::null())
+            .process_group(0)
             .stderr(File::create(self.path("sshd.log"))?)
             .spawn()
             .context("sshd could not be run")?;
@@ -258,6 +269,7 @@ impl Place {
             .arg(self.bin.join("musterd"))
             .arg(self.path("muster.toml"))
             .stdin(Stdio::null())
+            .process_group(0)
             .stdout(Stdio::piped())
             .stderr(File::create(self.path("musterd.log"))?)
             .spawn()
@@ -280,6 +292,7 @@ impl Place {
                 return Ok(());
             }
             ensure!(Instant::now() < until, "node {} is {}: {}", node.name, node.state, node.reason);
+            go_on()?;
             std::thread::sleep(ASK_INTERVAL);
         }
     }
@@ -306,13 +319,32 @@ impl Place {
 
     /// Goes on after errors, so that one thing that does not end keeps nothing else; says the first.
     fn end(&mut self) -> Result<()> {
-        // The controller first: it would bring the agent up again.
+        // Jobs first: they would outlive the agent. The agent last: the controller would bring it up again.
+        let jobs = self.end_jobs();
         let controller = self.controller.take().map_or(Ok(()), |child| stop(child, "musterd"));
         let agent = self.stop_agent();
         let sshd = self.sshd.take().map_or(Ok(()), |child| stop(child, "sshd"));
         let dir = std::fs::remove_dir_all(&self.dir)
             .with_context(|| format!("{} cannot be removed", self.dir.display()));
-        controller.and(agent).and(sshd).and(dir)
+        jobs.and(controller).and(agent).and(sshd).and(dir)
+    }
+
+    /// Cancels what has not finished and waits for its end.
+    fn end_jobs(&mut self) -> Result<()> {
+        let alive = self.controller.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+        if !alive || !self.path("sock").exists() {
+            return Ok(());
+        }
+        let mut client = Client::connect(&self.path("sock"))?;
+        for job in client.jobs(&JobFilter::default())?.jobs {
+            let target = JobRef { job: JobId(job.job), task: None };
+            if !job.state.is_finished() {
+                client.cancel(target)?;
+                let ended = client.wait_finished(target, Some(START_LIMIT), |_| ())?;
+                ensure!(ended.is_some(), "job {} was cancelled, but does not end", job.job);
+            }
+        }
+        Ok(())
     }
 
     fn stop_agent(&self) -> Result<()> {
@@ -426,13 +458,17 @@ fn await_all(place: &Place, jobs: &[Job]) -> Result<Vec<JobDetail>> {
     let until = Instant::now() + RUN_LIMIT;
     let (mut details, mut before) = (Vec::new(), 0);
     for job in jobs {
-        let left = until.saturating_duration_since(Instant::now());
-        let detail = client.wait_finished(JobRef { job: job.id, task: None }, Some(left), |detail| {
-            let finished = detail.summary.tasks.iter().filter(|(state, _)| state.is_finished());
-            bar.set_position(before + finished.map(|(_, count)| count).sum::<u64>());
-        })?;
-        let Some(detail) = detail else {
-            bail!("job {} had not ended after {} s", job.id, RUN_LIMIT.as_secs())
+        let target = JobRef { job: job.id, task: None };
+        let detail = loop {
+            let detail = client.wait_finished(target, Some(LOOK_INTERVAL), |detail| {
+                let finished = detail.summary.tasks.iter().filter(|(state, _)| state.is_finished());
+                bar.set_position(before + finished.map(|(_, count)| count).sum::<u64>());
+            })?;
+            if let Some(detail) = detail {
+                break detail;
+            }
+            go_on()?;
+            ensure!(Instant::now() < until, "job {} had not ended after {} s", job.id, RUN_LIMIT.as_secs());
         };
         before += detail.summary.tasks.values().sum::<u64>();
         let complaint = || checks::complaint(&detail);
