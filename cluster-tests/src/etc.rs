@@ -154,6 +154,20 @@ impl Accounts {
         let read = |path: &str| fs::read_to_string(path).map_err(ClusterError::file("read", Path::new(path)));
         let mut accounts =
             Self { passwd: read("/etc/passwd")?, group: read("/etc/group")?, shadow: String::new() };
+        // Root's shells on the hosts must not run what root keeps in its home for itself: bash reads ~/.bashrc for
+        // every command over SSH, and a host that loses power in the middle of it may leave a lock behind there.
+        let root_home = state.dir().join("home/root");
+        make_dir(&root_home, 0o700)?;
+        let with_home = |line: &str| {
+            let mut fields: Vec<String> = line.split(':').map(str::to_owned).collect();
+            if fields.first().is_some_and(|name| name == "root")
+                && let Some(home) = fields.get_mut(5)
+            {
+                *home = root_home.display().to_string();
+            }
+            fields.join(":") + "\n"
+        };
+        accounts.passwd = accounts.passwd.lines().map(with_home).collect();
         for (id, user) in (FIRST_USER_ID..).zip(&state.users) {
             if accounts.passwd.lines().any(|line| line.split(':').next() == Some(user)) {
                 continue;

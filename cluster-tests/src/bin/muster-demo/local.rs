@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use muster_client::{Client, JobFilter};
 use muster_client::api::JobDetail;
+use muster_client::{Client, JobFilter};
 use muster_cluster_tests::site::{binaries_dir, mpi_tasks_dir, mpich_home, repository};
 use muster_core::ids::{JobId, JobRef};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
