@@ -35,11 +35,13 @@ fn is_root() -> bool {
     true
 }
 
-/// Builds the programs and says where they are.
+/// Builds the programs, in the profile of this test, and says where they are.
 fn binaries() -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    run(&cargo, &["build", "-q", "-p", "muster-mpi", "-p", "muster-node", "--bins"]);
-    Path::new(env!("CARGO_BIN_EXE_muster-bootstrap")).parent().unwrap().to_owned()
+    let folder = Path::new(env!("CARGO_BIN_EXE_muster-bootstrap")).parent().unwrap();
+    let profile = if folder.ends_with("release") { "release" } else { "dev" };
+    run(&cargo, &["build", "-q", "--profile", profile, "-p", "muster-mpi", "-p", "muster-node", "--bins"]);
+    folder.to_owned()
 }
 
 impl Host {

@@ -164,6 +164,8 @@ fn open_mpi_4(layout: &GangLayout, variables: &mut Variables) {
     // would contradict a --rankfile of the user's.
     variables.set("OMPI_MCA_orte_fork_agent", layout.rank_starter.display());
     variables.set("OMPI_MCA_hwloc_base_binding_policy", "none");
+    // What daemons leave behind when they are killed goes with the attempt instead of staying in /tmp.
+    variables.set("OMPI_MCA_orte_tmpdir_base", layout.attempt_dir.path().display());
     if layout.wraps_cores {
         variables.set("OMPI_MCA_mpi_yield_when_idle", 1);
         // MPICH gives the core away as well. Ranks that only spin next to ranks that yield can keep everything
@@ -182,6 +184,7 @@ fn open_mpi_5(layout: &GangLayout, variables: &mut Variables) {
     variables.set("PRTE_MCA_odls_base_exec_agent", layout.rank_starter.display());
     variables.set("PRTE_MCA_hwloc_default_binding_policy", "none");
     variables.set("PRTE_MCA_rmaps_default_mapping_policy", "slot");
+    variables.set("PRTE_MCA_prte_tmpdir_base", layout.attempt_dir.path().display());
 }
 
 /// Hydra (MPICH), under the names of several of its ages, and under those of Intel MPI, with which it was never tried.

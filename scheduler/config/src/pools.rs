@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_core::cluster::{Fill, PoolConfig};
+use muster_core::cluster::{Backfill, Fill, Order, PoolConfig};
 use muster_core::notation::format_time_s;
 
 use crate::nodes::Nodes;
@@ -13,6 +13,23 @@ use crate::section::{At, Reader, Section, Span};
 const TIME_DEFAULT_S: u64 = 3600;
 /// Longest time limit, where the pool does not say.
 const TIME_MAX_S: u64 = 7 * 86_400;
+
+const FILLS: [(&str, Fill); 2] = [("pack", Fill::Pack), ("spread", Fill::Spread)];
+
+const ORDERS: [(&str, Order); 5] = [
+    ("default", Order::Default),
+    ("fcfs", Order::Fcfs),
+    ("sjf", Order::Sjf),
+    ("wfp3", Order::Wfp3),
+    ("f1", Order::F1),
+];
+
+const BACKFILLS: [(&str, Backfill); 4] = [
+    ("none", Backfill::None),
+    ("easy", Backfill::Easy),
+    ("easy-shortest", Backfill::EasyShortest),
+    ("conservative", Backfill::Conservative),
+];
 
 pub(crate) fn pools(
     reader: &mut Reader<'_>,
@@ -72,9 +89,13 @@ fn pool(
     let time_max = section.time(reader, "max_time");
     let memory_per_core_bytes = section.size(reader, "memory_per_core").map(|at| at.value);
     let fill = section.text(reader, "fill", "pack");
+    let order = section.text(reader, "order", "default");
+    let backfill = section.text(reader, "backfill", "easy");
     section.finish(reader);
 
-    let fill = fill.map_or(Fill::default(), |text| fill_of(reader, text));
+    let fill = choice(reader, "fill", fill, &FILLS);
+    let order = choice(reader, "order", order, &ORDERS);
+    let backfill = choice(reader, "backfill", backfill, &BACKFILLS);
     let time_max_s = time_max.as_ref().map_or(TIME_MAX_S, |at| at.value);
     // A pool that only allows short tasks need not say so twice.
     let time_default_s = time_default.as_ref().map_or(TIME_DEFAULT_S.min(time_max_s), |at| at.value);
@@ -87,19 +108,33 @@ fn pool(
     let name = name.value;
     let owner = format!("pool '{name}'");
     let nodes = members.map(|members| known_nodes(reader, &owner, members, nodes)).unwrap_or_default();
-    Some(PoolConfig { name, nodes, default, time_default_s, time_max_s, memory_per_core_bytes, fill })
+    Some(PoolConfig {
+        name,
+        nodes,
+        default,
+        time_default_s,
+        time_max_s,
+        memory_per_core_bytes,
+        fill,
+        order,
+        backfill,
+    })
 }
 
-fn fill_of(reader: &mut Reader<'_>, text: At<String>) -> Fill {
-    match text.value.as_str() {
-        "pack" => Fill::Pack,
-        "spread" => Fill::Spread,
-        _ => {
-            let choices = "\"pack\", \"spread\"".to_owned();
-            reader.problem(text.span, ProblemKind::BadChoice { key: "fill", choices, found: text.value });
-            Fill::default()
-        }
+/// What the word stands for; the default without a word, and after an unknown one, which is an error.
+fn choice<T: Copy + Default>(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    text: Option<At<String>>,
+    known: &[(&str, T)],
+) -> T {
+    let Some(text) = text else { return T::default() };
+    if let Some((_, value)) = known.iter().find(|(word, _)| *word == text.value) {
+        return *value;
     }
+    let choices = known.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+    reader.problem(text.span, ProblemKind::BadChoice { key, choices, found: text.value });
+    T::default()
 }
 
 /// Names of pools and switches are words on command lines.

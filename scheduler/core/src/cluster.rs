@@ -47,6 +47,44 @@ pub struct PoolConfig {
     pub memory_per_core_bytes: Option<u64>,
     /// Whether tasks of one node are packed onto few nodes or spread over many.
     pub fill: Fill,
+    /// In which order its jobs are considered.
+    #[serde(default)]
+    pub order: Order,
+    /// What may overtake.
+    #[serde(default)]
+    pub backfill: Backfill,
+}
+
+/// The order in which a pool considers its jobs. A job's priority goes before all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Short and small jobs first, with a guard by age.
+    #[default]
+    Default,
+    /// First come, first served.
+    Fcfs,
+    /// The shortest time limit first.
+    Sjf,
+    /// The largest (wait ÷ time limit)³ × cores first (Tang, Lan, Desai, Buettner, CLUSTER 2009).
+    Wfp3,
+    /// The smallest log₁₀(time limit) × cores + 870 log₁₀(submit time) first (Carastan-Santos, de Camargo, SC 2017).
+    F1,
+}
+
+/// What may overtake a job that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Backfill {
+    /// Nothing.
+    None,
+    /// Whatever does not delay the first job that waits (Lifka, JSSPP 1995), in the pool's order.
+    #[default]
+    Easy,
+    /// The same, the shortest time limit first (Tsafrir, Etsion, Feitelson, TPDS 2007).
+    EasyShortest,
+    /// Whatever delays no job that waits: each has a reservation from its arrival on.
+    Conservative,
 }
 
 /// How tasks that fit on one node are distributed.

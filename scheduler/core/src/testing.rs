@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::cluster::{ClusterConfig, Fill, NodeConfig, Policy, PoolConfig, SwitchConfig};
+use crate::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, SwitchConfig};
 use crate::engine::{Applied, Engine};
 use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
@@ -42,6 +42,8 @@ pub fn config(cores: &[u32]) -> ClusterConfig {
         time_max_s: 7 * 86_400,
         memory_per_core_bytes: None,
         fill: Fill::Pack,
+        order: Order::Fcfs,
+        backfill: Backfill::Easy,
     };
     ClusterConfig {
         name: "test".to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use muster_core::cluster::{ClusterConfig, Fill, NodeConfig, Policy, PoolConfig};
+use muster_core::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig};
 use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, Timestamp};
 use muster_core::input::{Caller, Effect, Input, InstanceReport, Reply};
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request, User};
@@ -178,6 +178,8 @@ impl World {
             time_max_s: 3600,
             memory_per_core_bytes: None,
             fill: Fill::Pack,
+            order: Order::Default,
+            backfill: Backfill::Easy,
         };
         let policy =
             Policy { hold_node_s: 10, prepare_timeout_s: 20, attempts_max: 1000, ..Policy::default() };

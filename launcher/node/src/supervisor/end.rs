@@ -25,6 +25,10 @@ pub(super) const LOST_GRACE: Duration = Duration::from_secs(3);
 /// the kernel's microseconds.
 const REAP_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long the daemons of a launcher whose script has ended may take to leave by themselves. They need a few
+/// milliseconds, and remove their files on the way.
+const LEAVE_WITHIN: Duration = Duration::from_millis(500);
+
 /// How long an instance whose primary has ended waits for the controller's stop.
 const STOP_AFTER_END_WITHIN: Duration = Duration::from_secs(10);
 
@@ -76,8 +80,12 @@ impl Supervisor {
     /// comes as soon as it has heard the primary.
     async fn wait_for_stop(&mut self, prepared: &Prepared, gang: &gang::Handle) -> Outcome {
         gang.answer_end(prepared.group.out_of_memory());
+        let stopped = self.let_leave(prepared).await;
         if let Err(error) = prepared.group.end().await {
             tracing::error!(error = error.sentence(), "the instance could not be ended");
+        }
+        if stopped {
+            return Outcome::Stopped { grace_ms: 0 };
         }
         let deadline = Instant::now() + STOP_AFTER_END_WITHIN;
         while let Ok(event) = tokio::time::timeout_at(deadline, self.next_event()).await {
@@ -137,6 +145,21 @@ impl Supervisor {
             tokio::select! {
                 done = &mut end => return done,
                 _ = self.next_event() => {}
+            }
+        }
+    }
+
+    /// Gives what is left a moment to leave by itself. Says whether the controller's stop came meanwhile.
+    async fn let_leave(&mut self, prepared: &Prepared) -> bool {
+        let mut stopped = false;
+        let deadline = tokio::time::sleep(LEAVE_WITHIN);
+        let emptied = prepared.group.emptied();
+        tokio::pin!(deadline, emptied);
+        loop {
+            tokio::select! {
+                () = &mut emptied => return stopped,
+                () = &mut deadline => return stopped,
+                event = self.next_event() => stopped |= matches!(event, Event::Stop(_)),
             }
         }
     }
