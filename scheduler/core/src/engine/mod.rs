@@ -14,16 +14,14 @@ use std::sync::Arc;
 use crate::event::{Event, Record, Verdict};
 use crate::ids::{AttemptKey, Timestamp};
 use crate::input::{Decision, Effect, Input, Refusal, Reply};
-use crate::plan;
+use crate::plan::{Placement, Planner};
 use crate::state::{Instance, InstanceState, Live, State};
 
 /// Owns the state and lets inputs change it.
 #[derive(Debug, Clone)]
 pub struct Engine {
     state: State,
-    /// Whether something happened since the last pass that could let a task start.
-    changed: bool,
-    last_pass: Timestamp,
+    planner: Planner,
 }
 
 /// What an input or a pass brought about.
@@ -41,7 +39,8 @@ impl Engine {
     /// An engine in this state.
     #[must_use]
     pub fn new(state: State) -> Self {
-        Self { state, changed: true, last_pass: Timestamp(0) }
+        let planner = Planner::new(&state);
+        Self { state, planner }
     }
 
     /// The state after everything that was applied.
@@ -67,32 +66,22 @@ impl Engine {
 
     /// One scheduling pass. Does nothing if nothing happened that could let a task start.
     pub fn pass(&mut self, now: Timestamp) -> Applied {
-        let due = self
-            .state
-            .delayed()
-            .map(|(at, _)| at)
-            .find(|at| *at > self.last_pass)
-            .is_some_and(|at| at <= now);
-        if !self.changed && !due {
+        if !self.planner.is_due(now) {
             return Applied { records: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) };
         }
-        let plan = plan::plan(&self.state, now);
-        let events = plan
-            .placements
-            .into_iter()
-            .map(|placement| Event::AttemptPlaced { key: placement.key, allocation: placement.allocation })
-            .collect();
-        let applied = self.happen(events, now);
-        self.changed = false;
-        self.last_pass = now;
-        applied
+        let placements = self.planner.pass(&self.state, now);
+        let placed = |placement: Placement| Event::AttemptPlaced {
+            key: placement.key,
+            allocation: placement.allocation,
+        };
+        self.happen(placements.into_iter().map(placed).collect(), now)
     }
 
     /// The next instant at which a [`Input::Tick`] or a pass has something to do even if nothing comes in.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
         let deadline = self.state.deadlines().next().map(|(at, _)| at);
-        let delayed = self.state.delayed().map(|(at, _)| at).find(|at| *at > self.last_pass);
+        let delayed = self.planner.next_wake();
         let held = self.state.nodes.iter().filter_map(|node| node.held.as_ref()?.until).min();
         [deadline, delayed, held].into_iter().flatten().min()
     }
@@ -102,24 +91,12 @@ impl Engine {
         let mut all_effects = Vec::new();
         for event in events {
             self.state.evolve(&event, now);
+            self.planner.happened(&self.state, &event);
             effects(&self.state, &event, &mut all_effects);
-            self.changed |= may_let_start(&event);
             records.push(Record { at: now, event });
         }
         Applied { records, effects: all_effects, reply: Ok(Reply::Done) }
     }
-}
-
-/// Whether a task might start because of the event.
-fn may_let_start(event: &Event) -> bool {
-    !matches!(
-        event,
-        Event::InstanceReady { .. }
-            | Event::AttemptGo { .. }
-            | Event::AttemptRunning { .. }
-            | Event::AttemptEnding { .. }
-            | Event::NodeHeld { .. }
-    )
 }
 
 /// Decides what an input means. Pure: nothing has happened before the events are let happen.

@@ -37,11 +37,6 @@ pub enum Reason {
         /// Why.
         why: String,
     },
-    /// So many jobs are ahead that this pass did not come to it.
-    Depth {
-        /// How many were considered.
-        considered: usize,
-    },
 }
 
 impl Reason {
@@ -56,7 +51,6 @@ impl Reason {
             Self::Delayed { .. } => "delayed",
             Self::PoolGone { .. } => "pool_gone",
             Self::NeverFits { .. } => "never_fits",
-            Self::Depth { .. } => "depth",
         }
     }
 }
@@ -88,7 +82,6 @@ impl fmt::Display for Reason {
             }
             Self::PoolGone { pool } => write!(f, "the configuration no longer has its pool '{pool}'"),
             Self::NeverFits { why } => write!(f, "{why}"),
-            Self::Depth { considered } => write!(f, "more than {considered} jobs are ahead of it"),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::ids::NodeId;
 use crate::state::State;
 
 /// All switches with the nodes below them.
+#[derive(Debug, Clone)]
 pub(super) struct SwitchTree {
     /// The smallest first.
     switches: Vec<Below>,
@@ -15,6 +16,7 @@ pub(super) struct SwitchTree {
 }
 
 /// The nodes below one switch.
+#[derive(Debug, Clone)]
 pub(super) struct Below {
     nodes: HashSet<NodeId>,
 }

@@ -1,0 +1,282 @@
+//! What passes look at, kept up to date event by event.
+//!
+//! Everything here follows from the state: [`Planner::new`] derives it anew, and gives the same.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::class::Classes;
+use super::fit::{self, NodeRoom};
+use super::topology::SwitchTree;
+use crate::cluster::ClusterConfig;
+use crate::cores::CoreSet;
+use crate::event::{Allocation, Event};
+use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
+use crate::state::{Job, State};
+
+/// Decides what starts. Derived from a state, and told of every event that happens in it.
+#[derive(Debug, Clone)]
+pub struct Planner {
+    pub(super) config: Arc<ClusterConfig>,
+    pub(super) tree: SwitchTree,
+    pub(super) pools: Vec<Pool>,
+    /// By node id.
+    pub(super) nodes: Vec<NodeView>,
+    /// What leaves when at the latest.
+    pub(super) ends: BTreeMap<(Timestamp, AttemptKey), Arc<Allocation>>,
+    pub(super) end_of: HashMap<AttemptKey, Timestamp>,
+    /// Jobs that wait for something other than room, with the instant at which that is over if it is known.
+    parked: BTreeMap<JobId, Option<Timestamp>>,
+    /// Whether something happened since the last pass that could let a task start.
+    changed: bool,
+}
+
+/// A pool with what is free in it.
+#[derive(Debug, Clone)]
+pub(super) struct Pool {
+    /// Its nodes in the order of the tree. A node's place in this list is its slot.
+    pub slots: Vec<NodeId>,
+    /// Nodes that take work and have free cores, by how many.
+    pub by_free: BTreeSet<(u32, u32)>,
+    pub cores_free: u64,
+    /// Whether another pool has some of the same nodes.
+    pub overlaps: bool,
+    pub classes: Classes,
+}
+
+/// A node as passes see it.
+#[derive(Debug, Clone)]
+pub(super) struct NodeView {
+    pub free: CoreSet,
+    pub room: NodeRoom,
+    pub takes_work: bool,
+    /// The pools that have it, with its slot in each.
+    pub seats: Vec<(u32, u32)>,
+}
+
+impl Planner {
+    /// Derives everything from a state.
+    #[must_use]
+    pub fn new(state: &State) -> Self {
+        let tree = SwitchTree::new(state);
+        let mut planner = Self {
+            config: Arc::clone(&state.config),
+            tree,
+            pools: Vec::new(),
+            nodes: Vec::new(),
+            ends: BTreeMap::new(),
+            end_of: HashMap::new(),
+            parked: BTreeMap::new(),
+            changed: true,
+        };
+        planner.add_nodes(state);
+        for (key, job, live) in state.live() {
+            let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
+            planner.remember_end(key, end, &live.allocation);
+        }
+        for job in state.queue() {
+            planner.admit(state, job);
+        }
+        planner
+    }
+
+    fn add_nodes(&mut self, state: &State) {
+        let blank = NodeView {
+            free: CoreSet::new(),
+            room: NodeRoom { cores: 0, memory_bytes: 0 },
+            takes_work: false,
+            seats: Vec::new(),
+        };
+        self.nodes = vec![blank; state.nodes.len()];
+        for (i, pool) in self.config.pools.iter().enumerate() {
+            let mut slots: Vec<NodeId> = fit::pool_nodes(state, pool).collect();
+            slots.sort_by_key(|node| (self.tree.position(*node), *node));
+            for (slot, node) in slots.iter().enumerate() {
+                self.nodes[node.0 as usize].seats.push((i as u32, slot as u32));
+            }
+            self.pools.push(Pool {
+                slots,
+                by_free: BTreeSet::new(),
+                cores_free: 0,
+                overlaps: false,
+                classes: Classes::default(),
+            });
+        }
+        for node in 0..self.nodes.len() {
+            if let [first, second, ..] = self.nodes[node].seats[..] {
+                self.pools[first.0 as usize].overlaps = true;
+                self.pools[second.0 as usize].overlaps = true;
+            }
+            self.look_at(state, NodeId(node as u32));
+        }
+    }
+
+    /// Takes over what the state says of a node.
+    fn look_at(&mut self, state: &State, id: NodeId) {
+        let node = state.node(id);
+        let Some(view) = self.nodes.get_mut(id.0 as usize) else { return };
+        let before = (view.takes_work, view.room.cores);
+        view.free.clone_from(&node.free);
+        view.room = NodeRoom::free(node);
+        view.takes_work = node.takes_work();
+        self.reseat(id, before);
+    }
+
+    /// Keeps the pools' indices in step with a node whose room or readiness changed.
+    fn reseat(&mut self, id: NodeId, (took_work, cores_before): (bool, u32)) {
+        let view = &self.nodes[id.0 as usize];
+        if (took_work, cores_before) == (view.takes_work, view.room.cores) {
+            return;
+        }
+        for &(pool, slot) in &view.seats {
+            let pool = &mut self.pools[pool as usize];
+            if took_work && cores_before > 0 {
+                pool.by_free.remove(&(cores_before, slot));
+                pool.cores_free -= u64::from(cores_before);
+            }
+            if view.takes_work && view.room.cores > 0 {
+                pool.by_free.insert((view.room.cores, slot));
+                pool.cores_free += u64::from(view.room.cores);
+            }
+        }
+    }
+
+    /// The pool of a job, if the configuration still has it.
+    pub(super) fn pool_of(&self, job: &Job) -> Option<usize> {
+        let name = job.spec.pool.as_deref().unwrap_or_default();
+        self.config.pools.iter().position(|pool| pool.name == name)
+    }
+
+    fn admit(&mut self, state: &State, job: &Job) {
+        if let Some(pool) = self.pool_of(job) {
+            self.pools[pool].classes.admit(state, job);
+        }
+    }
+
+    pub(super) fn dismiss(&mut self, state: &State, job: &Job) {
+        if let Some(pool) = self.pool_of(job) {
+            self.pools[pool].classes.dismiss(state, job);
+        }
+    }
+
+    /// Sets a job aside that waits for something other than room.
+    pub(super) fn park(&mut self, state: &State, job: &Job, until: Option<Timestamp>) {
+        self.dismiss(state, job);
+        self.parked.insert(job.id, until);
+    }
+
+    /// Puts jobs back whose time has come.
+    pub(super) fn unpark_due(&mut self, state: &State, now: Timestamp) {
+        let due: Vec<JobId> = self
+            .parked
+            .iter()
+            .filter(|(_, until)| until.is_some_and(|until| until <= now))
+            .map(|(job, _)| *job)
+            .collect();
+        for job in due {
+            self.readmit(state, job);
+        }
+    }
+
+    fn readmit(&mut self, state: &State, id: JobId) {
+        self.parked.remove(&id);
+        if let Some(job) = state.jobs.get(&id).filter(|job| !job.waiting.is_empty()) {
+            self.admit(state, job);
+        }
+    }
+
+    /// Whether a pass could start something that the last one did not.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.changed || self.parked.values().flatten().any(|until| *until <= now)
+    }
+
+    pub(super) fn passed(&mut self) {
+        self.changed = false;
+    }
+
+    /// The next instant at which a parked job may go on.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.parked.values().flatten().min().copied()
+    }
+
+    /// Writes down what an event that has just happened in `state` changes. Placements that a pass of this planner
+    /// decided were written down by the pass.
+    pub fn happened(&mut self, state: &State, event: &Event) {
+        match event {
+            Event::Configured { .. } => *self = Self::new(state),
+            Event::JobSubmitted { job, .. } | Event::WaitingCancelled { job, .. } => {
+                self.job_changed(state, *job);
+            }
+            Event::AttemptPlaced { key, .. } => {
+                if state.jobs.get(&key.task.job).is_some_and(|job| job.waiting.is_empty()) {
+                    self.job_changed(state, key.task.job);
+                }
+            }
+            Event::AttemptGo { key } | Event::AttemptEnding { key, .. } => self.end_moved(state, *key),
+            Event::InstanceGone { key, instance, .. } | Event::InstanceLost { key, instance } => {
+                let live = state.live_attempt(key.task);
+                if let Some(share) = live.and_then(|live| live.allocation.shares.get(*instance as usize)) {
+                    self.look_at(state, share.node);
+                }
+                self.changed = true;
+            }
+            Event::AttemptEnded { key, .. } => {
+                self.forget_end(*key);
+                self.job_changed(state, key.task.job);
+            }
+            Event::NodeUp { node, .. }
+            | Event::StaleGone { node, .. }
+            | Event::NodeLost { node, .. }
+            | Event::NodeHeld { node, .. }
+            | Event::NodeReleased { node } => {
+                self.look_at(state, *node);
+                self.changed = true;
+            }
+            Event::InstanceReady { .. } | Event::AttemptRunning { .. } => {}
+        }
+    }
+
+    fn job_changed(&mut self, state: &State, id: JobId) {
+        self.changed = true;
+        let Some(job) = state.jobs.get(&id) else { return };
+        if job.waiting.is_empty() {
+            self.parked.remove(&id);
+            self.dismiss(state, job);
+        } else {
+            self.readmit(state, id);
+        }
+    }
+
+    fn end_moved(&mut self, state: &State, key: AttemptKey) {
+        let Some(job) = state.jobs.get(&key.task.job) else { return };
+        let Some(live) = job.live.get(&key.task.index) else { return };
+        let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
+        if self.end_of.get(&key) != Some(&end) {
+            self.forget_end(key);
+            self.remember_end(key, end, &live.allocation);
+        }
+    }
+
+    pub(super) fn remember_end(&mut self, key: AttemptKey, end: Timestamp, allocation: &Arc<Allocation>) {
+        self.ends.insert((end, key), Arc::clone(allocation));
+        self.end_of.insert(key, end);
+    }
+
+    fn forget_end(&mut self, key: AttemptKey) {
+        if let Some(end) = self.end_of.remove(&key) {
+            self.ends.remove(&(end, key));
+        }
+    }
+
+    /// Takes an allocation out of what is free, until the state says the same.
+    pub(super) fn take(&mut self, allocation: &Allocation) {
+        for share in &allocation.shares {
+            let Some(view) = self.nodes.get_mut(share.node.0 as usize) else { continue };
+            let before = (view.takes_work, view.room.cores);
+            view.free.remove_all(&share.cores);
+            view.room.take(share);
+            self.reseat(share.node, before);
+        }
+    }
+}
