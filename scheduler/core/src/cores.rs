@@ -76,6 +76,13 @@ impl CoreSet {
         self.words.iter().enumerate().all(|(i, a)| a & !other.words.get(i).copied().unwrap_or(0) == 0)
     }
 
+    /// The highest core.
+    #[must_use]
+    pub fn max(&self) -> Option<u32> {
+        let last = self.words.last()?;
+        Some((self.words.len() as u32 - 1) * 64 + 63 - last.leading_zeros())
+    }
+
     /// Adds every core of `other`.
     pub fn add_all(&mut self, other: &Self) {
         if self.words.len() < other.words.len() {

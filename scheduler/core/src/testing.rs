@@ -161,6 +161,7 @@ impl Bench {
         let pass = self.engine.pass(self.now);
         self.effects.extend(pass.effects);
         self.engine.state().check_invariants().expect("invariants hold after every input");
+        assert!(self.engine.is_consistent(), "the planner follows the state");
         applied
     }
 

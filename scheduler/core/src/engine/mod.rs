@@ -49,6 +49,12 @@ impl Engine {
         &self.state
     }
 
+    /// Whether everything that the engine keeps beside the state still follows from it. For tests.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        self.planner.is_consistent(&self.state)
+    }
+
     /// Gives the state back.
     #[must_use]
     pub fn into_state(self) -> State {

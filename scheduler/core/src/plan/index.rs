@@ -45,7 +45,7 @@ pub(super) struct Pool {
 }
 
 /// A node as passes see it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeView {
     pub free: CoreSet,
     pub room: NodeRoom,
@@ -235,6 +235,22 @@ impl Planner {
             }
             Event::InstanceReady { .. } | Event::AttemptRunning { .. } => {}
         }
+    }
+
+    /// Whether what was kept up to date equals what follows from the state.
+    #[must_use]
+    pub fn is_consistent(&self, state: &State) -> bool {
+        let fresh = Self::new(state);
+        let pools = self.pools.iter().zip(&fresh.pools).all(|(kept, fresh)| {
+            kept.by_free == fresh.by_free && kept.cores_free == fresh.cores_free && kept.slots == fresh.slots
+        });
+        let parked = self.parked.keys().filter(|job| state.jobs.contains_key(job)).count();
+        let jobs = |planner: &Self| planner.pools.iter().map(|pool| pool.classes.jobs()).sum::<usize>();
+        pools
+            && self.nodes == fresh.nodes
+            && self.ends == fresh.ends
+            && jobs(self) + parked == jobs(&fresh)
+            && self.parked.len() == parked
     }
 
     fn job_changed(&mut self, state: &State, id: JobId) {

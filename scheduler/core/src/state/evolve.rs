@@ -103,6 +103,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
                     wrap_cores: declared.wrap_cores,
                     free: CoreSet::new(),
                     free_memory_bytes: 0,
+                    overheld: false,
                     attempts: Default::default(),
                     stale: Default::default(),
                     status: NodeStatus::Unknown,
@@ -124,14 +125,16 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
 fn recount(state: &mut State, id: NodeId) {
     let node = &state.nodes[id.0 as usize];
     let mut free = CoreSet::first(node.cores);
-    let mut memory = node.memory_bytes;
+    let (mut memory, mut overheld) = (node.memory_bytes, false);
     for key in &node.attempts {
         let Some(live) = state.live_attempt(key.task) else { continue };
         let Some(share) = live.allocation.shares.iter().find(|share| share.node == id) else { continue };
         free.remove_all(&share.cores);
+        overheld |= share.memory_bytes > memory;
         memory = memory.saturating_sub(share.memory_bytes);
     }
     let node = &mut state.nodes[id.0 as usize];
+    node.overheld = overheld;
     node.free = free;
     node.free_memory_bytes = memory;
 }
@@ -230,10 +233,15 @@ fn free_share(state: &mut State, key: AttemptKey, instance: u32) {
     let Some(live) = live_mut(state, key) else { return };
     let Some(true) = live.instances.get(instance as usize).map(Instance::holds_share) else { return };
     let node = live.allocation.shares[instance as usize].node;
-    with_node(state, node, |node| {
-        node.attempts.remove(&key);
-    });
-    recount(state, node);
+    let share = &live.allocation.shares[instance as usize];
+    let (cores, memory_bytes) = (share.cores.clone(), share.memory_bytes);
+    let Some(record) = state.nodes.get_mut(node.0 as usize) else { return };
+    record.attempts.remove(&key);
+    if record.overheld || cores.max().is_some_and(|core| core >= record.cores) {
+        return recount(state, node);
+    }
+    record.free.add_all(&cores);
+    record.free_memory_bytes += memory_bytes;
 }
 
 /// Drops the attempt's deadline from the index, whichever it is at present.

@@ -26,6 +26,9 @@ pub struct Node {
     pub free: CoreSet,
     /// Memory that no attempt holds, in bytes.
     pub free_memory_bytes: u64,
+    /// Whether its attempts hold more memory than it has, because the configuration has taken some away since.
+    #[serde(default)]
+    pub overheld: bool,
     /// Attempts that hold a share of it.
     pub attempts: BTreeSet<AttemptKey>,
     /// Attempts that ended here but are still on the node.
