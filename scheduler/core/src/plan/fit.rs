@@ -216,8 +216,7 @@ pub(super) fn shortage(
     for (id, room) in nodes {
         let node = state.node(id);
         let now = ranks_that_fit(node, pool, room, request);
-        short.nodes_usable +=
-            u32::from(ranks_that_fit(node, pool, NodeRoom::whole(node), request) >= part);
+        short.nodes_usable += u32::from(ranks_that_fit(node, pool, NodeRoom::whole(node), request) >= part);
         short.nodes_free += u32::from(now >= part);
         short.cores_free += u64::from(room.cores);
         ranks_free += u64::from(now);

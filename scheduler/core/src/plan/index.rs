@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::class::Classes;
+use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
 use super::topology::SwitchTree;
 use crate::cluster::ClusterConfig;
@@ -42,6 +43,10 @@ pub(super) struct Pool {
     /// Whether another pool has some of the same nodes.
     pub overlaps: bool,
     pub classes: Classes,
+    /// Of a pool with conservative backfill.
+    pub promises: Promises,
+    /// The latest planned end of what has left since the last pass: later than now, it left early.
+    pub left_until: Timestamp,
 }
 
 /// A node as passes see it.
@@ -100,6 +105,8 @@ impl Planner {
                 cores_free: 0,
                 overlaps: false,
                 classes: Classes::default(),
+                promises: Promises::new(),
+                left_until: Timestamp(u64::MAX),
             });
         }
         for node in 0..self.nodes.len() {
@@ -130,6 +137,9 @@ impl Planner {
         }
         for &(pool, slot) in &view.seats {
             let pool = &mut self.pools[pool as usize];
+            if took_work != view.takes_work {
+                pool.left_until = Timestamp(u64::MAX);
+            }
             if took_work && cores_before > 0 {
                 pool.by_free.remove(&(cores_before, slot));
                 pool.cores_free -= u64::from(cores_before);
@@ -187,17 +197,21 @@ impl Planner {
 
     /// Whether a pass could start something that the last one did not.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        self.changed || self.parked.values().flatten().any(|until| *until <= now)
+        self.changed || self.next_wake().is_some_and(|at| at <= now)
     }
 
     pub(super) fn passed(&mut self) {
         self.changed = false;
+        for pool in &mut self.pools {
+            pool.left_until = Timestamp(0);
+        }
     }
 
-    /// The next instant at which a parked job may go on.
+    /// The next instant at which a parked job may go on or a promised start has come.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.parked.values().flatten().min().copied()
+        let promised = self.pools.iter().flat_map(|pool| pool.promises.values()).map(|promise| promise.start);
+        self.parked.values().flatten().copied().chain(promised).min()
     }
 
     /// Writes down what an event that has just happened in `state` changes. Placements that a pass of this planner
@@ -280,8 +294,13 @@ impl Planner {
     }
 
     fn forget_end(&mut self, key: AttemptKey) {
-        if let Some(end) = self.end_of.remove(&key) {
-            self.ends.remove(&(end, key));
+        let Some(end) = self.end_of.remove(&key) else { return };
+        let Some(allocation) = self.ends.remove(&(end, key)) else { return };
+        for share in &allocation.shares {
+            for (pool, _) in &self.nodes[share.node.0 as usize].seats {
+                let pool = &mut self.pools[*pool as usize];
+                pool.left_until = pool.left_until.max(end);
+            }
         }
     }
 

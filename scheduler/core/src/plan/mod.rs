@@ -8,12 +8,14 @@
 
 mod choose;
 mod class;
+mod conservative;
 mod fit;
 mod forecast;
 mod index;
 mod order;
 mod pass;
 mod pick;
+mod profile;
 mod reason;
 mod reserve;
 mod topology;

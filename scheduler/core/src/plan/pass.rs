@@ -32,7 +32,13 @@ impl Planner {
         let config = Arc::clone(&self.config);
         let mut queues: Vec<Queue> =
             config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
-        let mut pass = Pass { planner: self, state, now, explain, reservations: Vec::new(), plan: Plan::default() };
+        let mut pass =
+            Pass { planner: self, state, now, explain, reservations: Vec::new(), plan: Plan::default() };
+        for (pool, config) in config.pools.iter().enumerate() {
+            if config.backfill == Backfill::Conservative {
+                pass.conservative(config, pool, &mut queues[pool]);
+            }
+        }
         // Pools may share nodes, so whoever comes first in any of them goes first: by priority, then by age.
         while let Some(pool) = first_pool(&queues) {
             pass.step(&config.pools[pool], pool, &mut queues[pool]);
@@ -45,7 +51,8 @@ impl Planner {
     /// What a pass considers of a pool: every group that might fit, and the first of those that cannot.
     fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
         let pool = &self.pools[index];
-        let mut queue = Queue { blocked: None, ready: BinaryHeap::new(), head: Head::Open, order: config.order };
+        let mut queue =
+            Queue { blocked: None, ready: BinaryHeap::new(), head: Head::Open, order: config.order };
         let mut ready = Vec::new();
         for (class, head) in pool.classes.heads() {
             let score = score(config.order, head.shape, now);
@@ -89,7 +96,8 @@ impl Queue {
 
 fn first_pool(queues: &[Queue]) -> Option<usize> {
     let key = |rank: Rank| (rank.priority, std::cmp::Reverse(rank.job));
-    let busy = queues.iter().enumerate().filter(|(_, queue)| !queue.ready.is_empty() || queue.blocked.is_some());
+    let busy =
+        queues.iter().enumerate().filter(|(_, queue)| !queue.ready.is_empty() || queue.blocked.is_some());
     busy.max_by_key(|(_, queue)| queue.first().map(key)).map(|(i, _)| i)
 }
 
@@ -113,9 +121,39 @@ enum Tried {
 }
 
 impl Pass<'_> {
+    /// A pool whose every task has a reservation.
+    fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
+        let freed_early = self.planner.pools[pool].left_until > self.now;
+        for due in self.planner.keep_promises(self.state, config, pool, self.now, freed_early) {
+            self.start(config, due.job, due.index, &due.chosen);
+        }
+        let ranks: Vec<Rank> = queue.ready.drain().collect();
+        queue.blocked = None;
+        if !self.explain {
+            return;
+        }
+        let placed = self.plan.placed();
+        for rank in ranks {
+            let Some(class) = self.planner.pools[pool].classes.get(rank.class) else { continue };
+            let left = |id: &&JobId| {
+                let waiting = self.state.jobs.get(id).map_or(0, |job| job.waiting.len());
+                placed.get(id).is_none_or(|placed| (*placed as u64) < waiting)
+            };
+            let jobs: Vec<JobId> = class.jobs.iter().filter(left).copied().collect();
+            let request = class.key.request.clone();
+            let reason = self.why(config, pool, &request, Head::Open, None);
+            for id in jobs {
+                let expected_start = self.planner.promised(pool, id);
+                self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+            }
+        }
+    }
+
     /// Considers the first group of a pool.
     fn step(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
-        if let Some(blocked) = queue.blocked.filter(|blocked| queue.ready.peek().is_none_or(|top| blocked > top)) {
+        if let Some(blocked) =
+            queue.blocked.filter(|blocked| queue.ready.peek().is_none_or(|top| blocked > top))
+        {
             queue.blocked = None;
             // Without anything that might overtake, nobody asks when it starts.
             let matters = !queue.ready.is_empty() || self.planner.pools[pool].overlaps;
@@ -152,7 +190,8 @@ impl Pass<'_> {
         job: JobId,
         reserve: bool,
     ) {
-        let Some(request) = self.planner.pools[pool].classes.get(class).map(|class| class.key.request.clone())
+        let Some(request) =
+            self.planner.pools[pool].classes.get(class).map(|class| class.key.request.clone())
         else {
             return;
         };
@@ -171,8 +210,10 @@ impl Pass<'_> {
                 Backfill::EasyShortest => {
                     queue.order = Order::Sjf;
                     let ranks: Vec<Rank> = queue.ready.drain().collect();
-                    queue.ready =
-                        ranks.into_iter().filter_map(|rank| self.rank(pool, Order::Sjf, rank, rank.job)).collect();
+                    queue.ready = ranks
+                        .into_iter()
+                        .filter_map(|rank| self.rank(pool, Order::Sjf, rank, rank.job))
+                        .collect();
                 }
                 Backfill::Easy | Backfill::Conservative => {}
             }
@@ -194,11 +235,9 @@ impl Pass<'_> {
             return Some(Reason::NeverFits { why: refusal.to_string() });
         }
         let usable = |node: &NodeId| self.planner.nodes[node.0 as usize].takes_work;
-        let rooms = self.planner.pools[pool]
-            .slots
-            .iter()
-            .filter(|node| usable(node))
-            .map(|node| fit::ranks_that_fit(state.node(*node), config, NodeRoom::whole(state.node(*node)), request));
+        let rooms = self.planner.pools[pool].slots.iter().filter(|node| usable(node)).map(|node| {
+            fit::ranks_that_fit(state.node(*node), config, NodeRoom::whole(state.node(*node)), request)
+        });
         if fit::suffices(request, rooms) {
             return None;
         }
@@ -226,16 +265,29 @@ impl Pass<'_> {
         let Some(group) = self.planner.pools[pool].classes.get(class) else { return };
         let jobs: Vec<JobId> = group.jobs.range(job..).copied().collect();
         let request = group.key.request.clone();
-        let reason = never.or_else(|| self.never(config, pool, &request)).unwrap_or_else(|| {
-            let short = self.shortage(config, pool, &request);
-            match head {
-                Head::Waits(first) if short.fits_now && first != job => Reason::Behind { job: first },
-                _ => Reason::Resources(short),
-            }
-        });
+        let reason = never.unwrap_or_else(|| self.why(config, pool, &request, head, Some(job)));
         for id in jobs {
             let expected_start = expected_start.filter(|_| id == job);
             self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+        }
+    }
+
+    /// Why a request does not start, given who comes first.
+    fn why(
+        &self,
+        config: &PoolConfig,
+        pool: usize,
+        request: &Request,
+        head: Head,
+        job: Option<JobId>,
+    ) -> Reason {
+        if let Some(never) = self.never(config, pool, request) {
+            return never;
+        }
+        let short = self.shortage(config, pool, request);
+        match head {
+            Head::Waits(first) if short.fits_now && Some(first) != job => Reason::Behind { job: first },
+            _ => Reason::Resources(short),
         }
     }
 
