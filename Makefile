@@ -53,7 +53,7 @@ fmt: ## Format everything.
 	@cargo fmt --all && cd mpi-tasks && cargo fmt
 
 sim: ## Run a thousand simulated worlds full of faults.
-	@cargo run --release --locked -q -p muster-sim -- --seeds 1000
+	@cargo run --release --locked -q -p muster-sim -- faults --seeds 1000
 
 bench: ## Measure the time from a submit to the first line of its script, on an idle cluster of 4 nodes.
 	@$(MAKE) --no-print-directory build

@@ -1,13 +1,13 @@
-//! The engine against faults: a controller, nodes and the network between them in virtual time.
+//! The production engine in virtual time: against traces of real sites, against scale, and against faults.
 //!
-//! One seed decides everything: what is submitted, which messages are late, who crashes and when. The checkers
-//! watch what really happens on the simulated nodes, not what the engine believes. After a stormy phase the
-//! faults stop, and everything that was accepted must come to its end. A failure names its seed.
+//! Nothing here decides who runs where and when: every number comes from [`muster_core::engine::Engine`], fed with
+//! the inputs that nodes and users would send.
 
-mod controller;
-mod node;
+pub mod error;
+pub mod faults;
+pub mod replay;
 mod rng;
-mod world;
+pub mod swf;
 
+pub use error::SimError;
 pub use rng::Rng;
-pub use world::{Outcome, Violation, WorldOptions, run};

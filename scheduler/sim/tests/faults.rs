@@ -1,6 +1,6 @@
 //! A few hundred stormy worlds; `muster-sim` runs as many more as one likes.
 
-use muster_sim::{WorldOptions, run};
+use muster_sim::faults::{WorldOptions, run};
 
 #[test]
 fn every_promise_is_kept_in_every_world() {

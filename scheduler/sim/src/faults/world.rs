@@ -9,8 +9,8 @@ use muster_core::input::{Caller, Effect, Input, InstanceReport, Reply};
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request, User};
 use muster_core::state::Broken;
 
-use crate::controller::Controller;
-use crate::node::{Happened, SimNode};
+use super::controller::Controller;
+use super::node::{Happened, SimNode};
 use crate::rng::Rng;
 
 /// How long the controller waits for a silent node, in virtual seconds.

@@ -6,7 +6,7 @@ use muster_core::ids::Timestamp;
 use muster_core::input::{Effect, Input, Refusal, Reply};
 use muster_core::state::State;
 
-use crate::Violation;
+use super::Violation;
 
 /// The engine with its journal. Effects leave only after their records are in the journal.
 pub(crate) struct Controller {

@@ -1,0 +1,4 @@
+//! The subcommands.
+
+pub mod faults;
+pub mod replay;
