@@ -59,7 +59,8 @@ pub struct PoolConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// Short and small jobs first, with a guard by age.
+    /// The job that is due first: three time limits after its submission, at most two days or two limits; what may
+    /// overtake it goes by time limit ÷ (wait + one day).
     #[default]
     Default,
     /// First come, first served.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::choose::{Candidate, Chosen, choose};
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
-use super::order::{Rank, score};
+use super::order::{Rank, Ranking};
 use super::profile::{Kept, Profile, fits};
 use crate::cluster::PoolConfig;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
@@ -111,7 +111,7 @@ impl Planner {
                 let Some(shape) = classes.shape(class, job.submitted_at) else { continue };
                 ranks.push(Rank {
                     priority: head.priority,
-                    score: score(config.order, shape, now),
+                    score: Ranking::Order(config.order).score(shape, now),
                     job: *id,
                     class,
                 });

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::choose::{Candidate, Chosen, choose};
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
-use super::order::{Rank, score};
+use super::order::{Rank, Ranking};
 use super::reserve::Reservation;
 use super::{Placement, Plan, Reason, Waiting, never_fits, pick};
-use crate::cluster::{Backfill, Fill, Order, PoolConfig};
+use crate::cluster::{Backfill, Fill, PoolConfig};
 use crate::event::{Allocation, Share};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::Request;
@@ -51,11 +51,11 @@ impl Planner {
     /// What a pass considers of a pool: every group that might fit, and the first of those that cannot.
     fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
         let pool = &self.pools[index];
-        let mut queue =
-            Queue { blocked: None, ready: BinaryHeap::new(), head: Head::Open, order: config.order };
+        let ranking = Ranking::Order(config.order);
+        let mut queue = Queue { blocked: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
         let mut ready = Vec::new();
         for (class, head) in pool.classes.heads() {
-            let score = score(config.order, head.shape, now);
+            let score = ranking.score(head.shape, now);
             let rank = Rank { priority: head.priority, score, job: head.job, class };
             let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
             if might_fit || explain {
@@ -76,7 +76,7 @@ struct Queue {
     /// Groups that might fit.
     ready: BinaryHeap<Rank>,
     head: Head,
-    order: Order,
+    ranking: Ranking,
 }
 
 /// The first job of a pool that does not fit.
@@ -163,7 +163,7 @@ impl Pass<'_> {
         match self.try_class(config, pool, rank) {
             Tried::Done => {}
             Tried::Again(job) => {
-                if let Some(rank) = self.rank(pool, queue.order, rank, job) {
+                if let Some(rank) = self.rank(pool, queue.ranking, rank, job) {
                     queue.ready.push(rank);
                 }
             }
@@ -174,10 +174,10 @@ impl Pass<'_> {
     }
 
     /// Where the group stands once `job` is its oldest.
-    fn rank(&self, pool: usize, order: Order, before: Rank, job: JobId) -> Option<Rank> {
+    fn rank(&self, pool: usize, ranking: Ranking, before: Rank, job: JobId) -> Option<Rank> {
         let submitted_at = self.state.jobs.get(&job)?.submitted_at;
         let shape = self.planner.pools[pool].classes.shape(before.class, submitted_at)?;
-        Some(Rank { score: score(order, shape, self.now), job, ..before })
+        Some(Rank { score: ranking.score(shape, self.now), job, ..before })
     }
 
     /// A group does not fit: says why, and keeps room for it if it is the first.
@@ -201,21 +201,14 @@ impl Pass<'_> {
         if first && never.is_none() {
             queue.head = Head::Waits(job);
             queue.blocked = None;
-            match config.backfill {
-                Backfill::None => {
-                    if !self.explain {
-                        queue.ready.clear();
-                    }
-                }
-                Backfill::EasyShortest => {
-                    queue.order = Order::Sjf;
-                    let ranks: Vec<Rank> = queue.ready.drain().collect();
-                    queue.ready = ranks
-                        .into_iter()
-                        .filter_map(|rank| self.rank(pool, Order::Sjf, rank, rank.job))
-                        .collect();
-                }
-                Backfill::Easy | Backfill::Conservative => {}
+            let ranking = Ranking::of_backfill(config.order, config.backfill);
+            if config.backfill == Backfill::None && !self.explain {
+                queue.ready.clear();
+            } else if ranking != queue.ranking {
+                queue.ranking = ranking;
+                let ranks: Vec<Rank> = queue.ready.drain().collect();
+                let again = |rank: Rank| self.rank(pool, ranking, rank, rank.job);
+                queue.ready = ranks.into_iter().filter_map(again).collect();
             }
             if reserve && config.backfill != Backfill::None {
                 let reservation = self.planner.reserve(self.state, config, pool, job, &request, self.now);

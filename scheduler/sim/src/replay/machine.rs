@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use muster_core::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig};
-use muster_core::cores::CORES_PER_NODE_MAX;
 use muster_core::engine::Engine;
 use muster_core::event::{Hardware, HardwareCore};
 use muster_core::ids::Timestamp;
@@ -18,22 +17,13 @@ const TIME_MAX_S: u64 = 100_000_000_000;
 /// Memory of a node, in bytes: jobs of a replay ask for none.
 const NODE_MEMORY_BYTES: u64 = 1 << 40;
 
-/// The cores of each node: one node if it can hold all, else the fewest equal ones, else nearly equal ones.
-#[must_use]
-pub fn node_sizes(processors: u32) -> Vec<u32> {
-    let fewest = processors.div_ceil(CORES_PER_NODE_MAX).max(1);
-    // A machine whose size has only large factors is split unevenly rather than into splinters.
-    let even = (fewest..=fewest.saturating_mul(4)).find(|nodes| processors.is_multiple_of(*nodes));
-    let nodes = even.unwrap_or(fewest);
-    (0..nodes).map(|i| processors / nodes + u32::from(i < processors % nodes)).collect()
-}
-
 /// An engine whose one pool has `processors` cores, all of them up and free at instant 0.
 ///
 /// # Errors
 /// [`SimError::Cluster`] if the engine refuses the cluster.
 pub fn engine(processors: u32, order: Order, backfill: Backfill) -> Result<Engine, SimError> {
-    let sizes = node_sizes(processors);
+    // One node of any size, because processors of the logs have no places: each may work with every other.
+    let sizes = [processors];
     let name = |i: usize| format!("n{}", i + 1);
     let nodes = sizes.iter().enumerate().map(|(i, &cores)| NodeConfig {
         name: name(i),
@@ -117,20 +107,5 @@ pub fn blank_spec() -> JobSpec {
         array: None,
         requeue: false,
         priority: 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn machines_are_split_into_the_fewest_equal_nodes() {
-        assert_eq!(node_sizes(1), [1]);
-        assert_eq!(node_sizes(4096), [4096]);
-        assert_eq!(node_sizes(93_312), vec![3888; 24]);
-        // A prime number: nearly equal sizes.
-        assert_eq!(node_sizes(8209), [2737, 2736, 2736]);
-        assert_eq!(node_sizes(1_000_000).iter().sum::<u32>(), 1_000_000);
     }
 }
