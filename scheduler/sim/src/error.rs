@@ -38,6 +38,16 @@ pub enum SimError {
         #[source]
         source: SwfError,
     },
+    /// A file is not a network tree.
+    #[error("{} line {line}: {problem}", path.display())]
+    Topology {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
     /// Nobody says how large the machine is.
     #[error(
         "the trace has no header line 'MaxProcs' or 'MaxNodes': say how many processors the machine had with --procs"

@@ -1,17 +1,11 @@
 //! The cluster on which a trace is replayed: processors without places, as the archive's logs know them.
 
-use std::sync::Arc;
-
 use muster_core::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig};
 use muster_core::cores::CORES_PER_NODE_MAX;
-use muster_core::engine::Engine;
-use muster_core::event::{Hardware, HardwareCore};
-use muster_core::ids::Timestamp;
-use muster_core::input::Input;
+use muster_core::event::HardwareCore;
 use muster_core::spec::{JobSpec, Memory, Request, User};
-use muster_core::state::State;
 
-use crate::SimError;
+use crate::{SimError, Stage};
 
 /// Longest time limit that a replayed job may have, in seconds: some thousand years.
 const TIME_MAX_S: u64 = 100_000_000_000;
@@ -28,11 +22,11 @@ pub fn node_sizes(processors: u32) -> Vec<u32> {
     (0..nodes).map(|i| processors / nodes + u32::from(i < processors % nodes)).collect()
 }
 
-/// An engine whose one pool has `processors` cores, all of them up and free at instant 0.
+/// A stage whose one pool has `processors` cores, all of them up and free at instant 0.
 ///
 /// # Errors
 /// [`SimError::Cluster`] if the engine refuses the cluster.
-pub fn engine(processors: u32, order: Order, backfill: Backfill) -> Result<Engine, SimError> {
+pub fn stage(processors: u32, order: Order, backfill: Backfill) -> Result<Stage, SimError> {
     let sizes = node_sizes(processors);
     let name = |i: usize| format!("n{}", i + 1);
     let nodes = sizes.iter().enumerate().map(|(i, &cores)| NodeConfig {
@@ -65,33 +59,7 @@ pub fn engine(processors: u32, order: Order, backfill: Backfill) -> Result<Engin
         switches: Vec::new(),
         policy,
     };
-    bring_up(config)
-}
-
-/// An engine with this configuration, all of whose nodes say hello at instant 0.
-///
-/// # Errors
-/// [`SimError::Cluster`] if the engine refuses the configuration or a node.
-pub fn bring_up(config: ClusterConfig) -> Result<Engine, SimError> {
-    let nodes: Vec<(String, u32)> = config.nodes.iter().map(|node| (node.name.clone(), node.cores)).collect();
-    let mut engine = Engine::new(State::new());
-    let start = Timestamp(0);
-    engine.apply(&Input::Configure(Arc::new(config)), start).reply.map_err(SimError::Cluster)?;
-    let mut last: Option<Arc<Hardware>> = None;
-    for (node, cores) in nodes {
-        let same = last.take().filter(|hardware| hardware.cores.len() == cores as usize);
-        let hardware = same.unwrap_or_else(|| {
-            Arc::new(Hardware {
-                cores: vec![HardwareCore::default(); cores as usize],
-                memory_bytes: NODE_MEMORY_BYTES,
-                ..Hardware::default()
-            })
-        });
-        last = Some(Arc::clone(&hardware));
-        let hello = Input::NodeHello { node, boot_id: "1".to_owned(), hardware, held: Vec::new() };
-        engine.apply(&hello, start).reply.map_err(SimError::Cluster)?;
-    }
-    Ok(engine)
+    Stage::bring_up(config, |_| HardwareCore::default())
 }
 
 /// A job of one rank on one core; a replay changes its size, its limit and its user before each submit.
