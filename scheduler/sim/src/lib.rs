@@ -8,6 +8,7 @@ pub mod faults;
 pub mod replay;
 mod rng;
 pub mod scale;
+pub mod scenario;
 mod stage;
 pub mod swf;
 

@@ -22,6 +22,7 @@ struct Options {
 enum Command {
     Replay(commands::replay::ReplayArgs),
     Scale(commands::scale::ScaleArgs),
+    Scenario(commands::scenario::ScenarioArgs),
     Faults(commands::faults::FaultsArgs),
 }
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let outcome = match Options::parse().command {
         Command::Replay(args) => commands::replay::run(&args),
         Command::Scale(args) => commands::scale::run(&args),
+        Command::Scenario(args) => commands::scenario::run(&args),
         Command::Faults(args) => commands::faults::run(&args),
     };
     match outcome {

@@ -3,3 +3,4 @@
 pub mod faults;
 pub mod replay;
 pub mod scale;
+pub mod scenario;
