@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use muster_core::ids::JobId;
 use muster_core::input::Refusal;
 
+use crate::scenario::ScenarioError;
 use crate::swf::SwfError;
 
 /// Why a simulation could not be carried out.
@@ -37,6 +38,25 @@ pub enum SimError {
         /// Where and why.
         #[source]
         source: SwfError,
+    },
+    /// A scenario cannot be read, or something in it came otherwise than it says.
+    #[error("{}", path.display())]
+    Scenario {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: ScenarioError,
+    },
+    /// A file is not a network tree.
+    #[error("{} line {line}: {problem}", path.display())]
+    Topology {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong and what would be right.
+        problem: String,
     },
     /// Nobody says how large the machine is.
     #[error(

@@ -7,7 +7,11 @@ pub mod error;
 pub mod faults;
 pub mod replay;
 mod rng;
+pub mod scale;
+pub mod scenario;
+mod stage;
 pub mod swf;
 
 pub use error::SimError;
 pub use rng::Rng;
+pub use stage::Stage;

@@ -1,10 +1,14 @@
 //! `muster-sim`: the production engine in virtual time.
 
+mod alloc;
 mod commands;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static HEAP: alloc::Counted = alloc::Counted;
 
 /// Runs the production scheduler in virtual time: against traces of real sites, against scale, and against faults.
 #[derive(Debug, Parser)]
@@ -17,12 +21,16 @@ struct Options {
 #[derive(Debug, Subcommand)]
 enum Command {
     Replay(commands::replay::ReplayArgs),
+    Scale(commands::scale::ScaleArgs),
+    Scenario(commands::scenario::ScenarioArgs),
     Faults(commands::faults::FaultsArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Options::parse().command {
         Command::Replay(args) => commands::replay::run(&args),
+        Command::Scale(args) => commands::scale::run(&args),
+        Command::Scenario(args) => commands::scenario::run(&args),
         Command::Faults(args) => commands::faults::run(&args),
     };
     match outcome {

@@ -2,3 +2,5 @@
 
 pub mod faults;
 pub mod replay;
+pub mod scale;
+pub mod scenario;

@@ -1,36 +1,25 @@
 //! The cluster on which a trace is replayed: processors without places, as the archive's logs know them.
 
-use std::sync::Arc;
-
 use muster_core::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig};
-use muster_core::engine::Engine;
-use muster_core::event::{Hardware, HardwareCore};
-use muster_core::ids::Timestamp;
-use muster_core::input::Input;
-use muster_core::spec::{JobSpec, Memory, Request, User};
-use muster_core::state::State;
+use muster_core::event::HardwareCore;
+use muster_core::spec::JobSpec;
 
-use crate::SimError;
+use crate::{SimError, Stage};
 
 /// Longest time limit that a replayed job may have, in seconds: some thousand years.
 const TIME_MAX_S: u64 = 100_000_000_000;
 /// Memory of a node, in bytes: jobs of a replay ask for none.
 const NODE_MEMORY_BYTES: u64 = 1 << 40;
 
-/// An engine whose one pool has `processors` cores, all of them up and free at instant 0.
+/// A stage whose one pool has `processors` cores, all of them up and free at instant 0.
 ///
 /// # Errors
 /// [`SimError::Cluster`] if the engine refuses the cluster.
-pub fn engine(processors: u32, order: Order, backfill: Backfill) -> Result<Engine, SimError> {
+pub fn stage(processors: u32, order: Order, backfill: Backfill) -> Result<Stage, SimError> {
     // One node of any size, because processors of the logs have no places: each may work with every other.
     let sizes = [processors];
     let name = |i: usize| format!("n{}", i + 1);
-    let nodes = sizes.iter().enumerate().map(|(i, &cores)| NodeConfig {
-        name: name(i),
-        cores,
-        memory_bytes: NODE_MEMORY_BYTES,
-        wrap_cores: false,
-    });
+    let nodes = sizes.iter().enumerate().map(|(i, &cores)| declare(name(i), cores, NODE_MEMORY_BYTES));
     let pool = PoolConfig {
         name: "replay".to_owned(),
         nodes: (0..sizes.len()).map(name).collect(),
@@ -55,57 +44,26 @@ pub fn engine(processors: u32, order: Order, backfill: Backfill) -> Result<Engin
         switches: Vec::new(),
         policy,
     };
-    bring_up(config)
+    Stage::bring_up(config, |_| HardwareCore::default())
 }
 
-/// An engine with this configuration, all of whose nodes say hello at instant 0.
-///
-/// # Errors
-/// [`SimError::Cluster`] if the engine refuses the configuration or a node.
-pub fn bring_up(config: ClusterConfig) -> Result<Engine, SimError> {
-    let nodes: Vec<(String, u32)> = config.nodes.iter().map(|node| (node.name.clone(), node.cores)).collect();
-    let mut engine = Engine::new(State::new());
-    let start = Timestamp(0);
-    engine.apply(&Input::Configure(Arc::new(config)), start).reply.map_err(SimError::Cluster)?;
-    let mut last: Option<Arc<Hardware>> = None;
-    for (node, cores) in nodes {
-        let same = last.take().filter(|hardware| hardware.cores.len() == cores as usize);
-        let hardware = same.unwrap_or_else(|| {
-            Arc::new(Hardware {
-                cores: vec![HardwareCore::default(); cores as usize],
-                memory_bytes: NODE_MEMORY_BYTES,
-                ..Hardware::default()
-            })
-        });
-        last = Some(Arc::clone(&hardware));
-        let hello = Input::NodeHello { node, boot_id: "1".to_owned(), hardware, held: Vec::new() };
-        engine.apply(&hello, start).reply.map_err(SimError::Cluster)?;
+/// A job that says only what every job must say, as the first client ever would have sent it: what came later has
+/// its default.
+const BLANK_SPEC: &str = r##"{
+    "name": "job", "pool": null, "user": {"name": "user", "uid": 1, "gid": 1}, "script": "#!/bin/sh", "arguments": [],
+    "environment": {}, "working_directory": "/", "stdin": null, "stdout": null, "stderr": null, "append": false,
+    "umask": 18, "limits": {}, "submit_host": "", "time_limit_s": null, "array": null, "requeue": false, "priority": 0,
+    "request": {
+        "nodes": null, "ranks": 1, "ranks_per_node": null, "cores_per_rank": 1, "memory": {"per_node_bytes": 0},
+        "exclusive": false
     }
-    Ok(engine)
-}
+}"##;
 
-/// A job of one rank on one core; a replay changes its size, its limit and its user before each submit.
+/// A job of one rank on one core without memory; a replay changes its size, its limit and its user before each submit.
+///
+/// # Panics
+/// Never: the text has every field that a spec must have.
 #[must_use]
 pub fn blank_spec() -> JobSpec {
-    JobSpec {
-        name: "job".to_owned(),
-        pool: None,
-        user: User { name: "user".to_owned(), uid: 1, gid: 1 },
-        script: "#!/bin/sh".to_owned(),
-        arguments: Vec::new(),
-        environment: Default::default(),
-        working_directory: "/".to_owned(),
-        stdin: None,
-        stdout: None,
-        stderr: None,
-        append: false,
-        umask: 0o022,
-        limits: Default::default(),
-        submit_host: String::new(),
-        request: Request { memory: Memory::PerNodeBytes(0), ..Request::default() },
-        time_limit_s: None,
-        array: None,
-        requeue: false,
-        priority: 0,
-    }
+    serde_json::from_str(BLANK_SPEC).expect("the blank spec has every field that has no default")
 }

@@ -10,18 +10,16 @@ mod workload;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use muster_core::cluster::{Backfill, Order};
-use muster_core::engine::Engine;
-use muster_core::event::{Allocation, Endpoint, Usage};
-use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
-use muster_core::input::{Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport};
+use muster_core::ids::{JobId, TaskId, TaskIndex, Timestamp};
+use muster_core::input::{Caller, Effect, Input};
 
+pub(crate) use self::metrics::nearest_rank;
 pub use self::metrics::{Metrics, bounded_slowdown};
 pub use self::policy::ReplayPolicy;
 pub use self::workload::{PROCESSORS_MAX, ReplayJob, Window, Workload};
-use crate::SimError;
+use crate::{SimError, Stage};
 
 /// How a job of the trace fared, in seconds from the first submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +59,7 @@ pub fn replay(workload: &Workload, order: Order, backfill: Backfill) -> Result<V
 /// Plays users and nodes. The engine's job `n` is the workload's job `n - 1`.
 struct Driver<'a> {
     workload: &'a Workload,
-    engine: Engine,
+    stage: Stage,
     /// Starts of the jobs, in seconds; none while a job waits.
     starts: Vec<Option<u64>>,
     submitted: usize,
@@ -71,20 +69,13 @@ struct Driver<'a> {
     now: Timestamp,
     /// Ends to come: second and place in the workload.
     ends: BinaryHeap<Reverse<(u64, usize)>>,
-    /// One input of each kind, changed for each use: whole logs make millions of them.
+    /// The submit, changed for each job.
     submit: Input,
-    /// One report of each node.
-    reports: Vec<Input>,
 }
 
 impl<'a> Driver<'a> {
     fn new(workload: &'a Workload, order: Order, backfill: Backfill) -> Result<Self, SimError> {
-        let engine = machine::engine(workload.processors, order, backfill)?;
-        let nobody = AttemptKey { task: TaskId { job: JobId(0), index: TaskIndex(0) }, attempt: 1 };
-        let reports = engine.state().nodes.iter().map(|node| Input::NodeReport {
-            node: node.name.clone(),
-            report: InstanceReport { key: nobody, instance: 0, phase: InstancePhase::Preparing },
-        });
+        let stage = machine::stage(workload.processors, order, backfill)?;
         let submit = Input::Submit {
             caller: Caller { uid: 1, admin: false },
             spec: Box::new(machine::blank_spec()),
@@ -98,15 +89,15 @@ impl<'a> Driver<'a> {
             now: Timestamp(0),
             ends: BinaryHeap::new(),
             submit,
-            reports: reports.collect(),
-            engine,
+            stage,
         })
     }
 
     /// The next second at which something happens. What the engine wants to do of itself comes in between: a
     /// reservation may fall on an instant at which nothing else happens.
     fn next_instant(&self) -> Option<u64> {
-        let wake = self.engine.next_wake().filter(|at| *at > self.now).map(|at| at.0.div_ceil(1_000_000));
+        let wake =
+            self.stage.engine.next_wake().filter(|at| *at > self.now).map(|at| at.0.div_ceil(1_000_000));
         let end = self.ends.peek().map(|Reverse((second, _))| *second);
         let submit = self.workload.jobs.get(self.submitted).map(|job| job.submit_s);
         [wake.filter(|_| self.started < self.workload.jobs.len()), end, submit].into_iter().flatten().min()
@@ -118,21 +109,28 @@ impl<'a> Driver<'a> {
         while let Some(Reverse((_, job))) = self.ends.peek().copied().filter(|Reverse((at, _))| *at == second)
         {
             self.ends.pop();
-            self.end(job, now);
+            let task = TaskId { job: JobId(job as u64 + 1), index: TaskIndex(0) };
+            self.stage.end(task, 0, now);
         }
         while self.workload.jobs.get(self.submitted).is_some_and(|job| job.submit_s == second) {
             self.submit(now)?;
         }
-        if self.engine.next_wake().is_some_and(|at| at <= now) {
-            let due = self.engine.apply(&Input::Tick, now);
+        if self.stage.engine.next_wake().is_some_and(|at| at <= now) {
+            let due = self.stage.engine.apply(&Input::Tick, now);
             if let Some(Effect::Stop { key, .. }) = due.effects.first() {
                 return Err(SimError::EndedByEngine { job: key.task.job, seconds: second });
             }
         }
-        let effects = self.engine.pass(now).effects;
-        for effect in effects {
-            self.obey(&effect, now, second);
-        }
+        let effects = self.stage.engine.pass(now).effects;
+        let (ends, starts, jobs) = (&mut self.ends, &mut self.starts, &self.workload.jobs);
+        let mut started = 0;
+        self.stage.obey(&effects, now, |key| {
+            let place = key.task.job.0 as usize - 1;
+            starts[place] = Some(second);
+            started += 1;
+            ends.push(Reverse((second + jobs[place].run_s, place)));
+        });
+        self.started += started;
         Ok(())
     }
 
@@ -146,52 +144,8 @@ impl<'a> Driver<'a> {
             spec.request.ranks = job.processors;
             spec.time_limit_s = Some(job.estimate_s);
         }
-        let applied = self.engine.apply(&self.submit, now);
+        let applied = self.stage.engine.apply(&self.submit, now);
         applied.reply.map(|_| ()).map_err(|source| SimError::Refused { number: job.number, source })
-    }
-
-    /// A node obeys at once: what is to be prepared is ready, and what may go runs.
-    fn obey(&mut self, effect: &Effect, now: Timestamp, second: u64) {
-        let Effect::Prepare { node, key, instance, .. } = effect else { return };
-        let ready = InstancePhase::Ready(Endpoint::default());
-        let applied = self.report(node.0 as usize, *key, *instance, ready, now);
-        let goes = applied.iter().any(|effect| matches!(effect, Effect::Go { .. }));
-        if goes {
-            let place = key.task.job.0 as usize - 1;
-            self.starts[place] = Some(second);
-            self.started += 1;
-            self.ends.push(Reverse((second + self.workload.jobs[place].run_s, place)));
-        }
-    }
-
-    /// The script ends, and every node says that nothing is left.
-    fn end(&mut self, place: usize, now: Timestamp) {
-        let task = TaskId { job: JobId(place as u64 + 1), index: TaskIndex(0) };
-        let Some(live) = self.engine.state().live_attempt(task) else { return };
-        let key = AttemptKey { task, attempt: live.attempt };
-        let allocation: Arc<Allocation> = Arc::clone(&live.allocation);
-        for (instance, share) in allocation.shares.iter().enumerate() {
-            let how = match instance {
-                0 => GoneHow::Exited { code: 0, signal: 0, out_of_memory: false },
-                _ => GoneHow::Stopped,
-            };
-            let phase = InstancePhase::Gone { how, usage: Usage::default(), started_at: None };
-            self.report(share.node.0 as usize, key, instance as u32, phase, now);
-        }
-    }
-
-    fn report(
-        &mut self,
-        node: usize,
-        key: AttemptKey,
-        instance: u32,
-        phase: InstancePhase,
-        now: Timestamp,
-    ) -> Vec<Effect> {
-        if let Input::NodeReport { report, .. } = &mut self.reports[node] {
-            *report = InstanceReport { key, instance, phase };
-        }
-        self.engine.apply(&self.reports[node], now).effects
     }
 
     fn finish(self) -> Result<Vec<JobRun>, SimError> {

@@ -71,11 +71,15 @@ fn wfp3_weighs_wait_and_width_against_length() {
 
 #[test]
 fn f1_weighs_size_against_age() {
-    // At 100: 2 has log10(1000) x 10 + 870 log10(10) = 900, 3 has log10(10) x 10 + 870 log10(12) = 949, and
-    // 4 has log10(10) x 1 + 870 log10(11) = 907: age wins while a log is young.
-    let jobs =
-        [job(1, 0, 100, 100, 10), job(2, 10, 30, 1000, 10), job(4, 11, 10, 10, 10), job(3, 12, 10, 10, 10)];
-    assert_eq!(starts(10, &jobs, ReplayPolicy::F1Easy), [0, 100, 130, 140]);
+    // At 100: 2 has log10(1000000) x 10 + 870 log10(10) = 930, 3 has log10(10) x 10 + 870 log10(11) = 916, and 4 has
+    // 10 + 870 log10(12) = 949: age wins while a log is young.
+    let jobs = [
+        job(1, 0, 100, 100, 10),
+        job(2, 10, 30, 1_000_000, 10),
+        job(3, 11, 10, 10, 10),
+        job(4, 12, 10, 10, 10),
+    ];
+    assert_eq!(starts(10, &jobs, ReplayPolicy::F1Easy), [0, 110, 100, 140]);
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! Events as sentences of a transcript.
+
+use std::collections::BTreeMap;
+
+use muster_core::engine::describe;
+use muster_core::event::{Allocation, Event};
+use muster_core::ids::{JobId, NodeId, TaskId};
+use muster_core::notation::{format_hosts, format_time_s};
+use muster_core::state::State;
+
+/// What an event means for a reader; nothing for the many that only carry on what was told.
+pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Event) -> Option<String> {
+    let node = |id: &NodeId| state.node(*id).name.as_str();
+    Some(match event {
+        Event::AttemptPlaced { key, allocation } => {
+            let again =
+                if key.attempt > 1 { format!(" again, attempt {},", key.attempt) } else { String::new() };
+            format!("{} starts{again} on {}", task(state, names, key.task), places(state, allocation))
+        }
+        Event::AttemptEnded { key, verdict, again_not_before } => {
+            let next = match again_not_before {
+                Some(at) => format!("; it waits for another attempt from {} on", format_time_s(at.seconds())),
+                None => String::new(),
+            };
+            format!("{} ends: {}{next}", task(state, names, key.task), describe(state, verdict))
+        }
+        Event::WaitingCancelled { job, indices, .. } => {
+            let count: u64 = indices.iter().map(|range| range.len()).sum();
+            let tasks = if count == 1 { "task" } else { "tasks" };
+            format!("{} is cancelled: {count} {tasks} that waited", name(names, *job))
+        }
+        Event::NodeUp { node: id, .. } => format!("{} is up", node(id)),
+        Event::NodeLost { node: id, reason } => format!("{} is given up: {reason}", node(id)),
+        Event::NodeHeld { node: id, reason, .. } => format!("{} is held back: {reason}", node(id)),
+        Event::NodeReleased { node: id } => format!("{} takes work again", node(id)),
+        _ => return None,
+    })
+}
+
+/// A job's name in the scenario.
+pub(super) fn name(names: &BTreeMap<JobId, String>, job: JobId) -> String {
+    names.get(&job).cloned().unwrap_or_else(|| format!("job {job}"))
+}
+
+/// A task's name in the scenario.
+pub(super) fn task(state: &State, names: &BTreeMap<JobId, String>, task: TaskId) -> String {
+    match state.jobs.get(&task.job) {
+        Some(job) if job.is_array() => format!("{}_{}", name(names, task.job), task.index),
+        _ => name(names, task.job),
+    }
+}
+
+/// An allocation as `n[1-2] (cores 0-3), n3 (cores 0,2)`.
+pub(super) fn places(state: &State, allocation: &Allocation) -> String {
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for share in &allocation.shares {
+        let cores = share.cores.to_string();
+        let node = state.node(share.node).name.as_str();
+        match groups.last_mut() {
+            Some((same, nodes)) if *same == cores => nodes.push(node),
+            _ => groups.push((cores, vec![node])),
+        }
+    }
+    let group = |(cores, nodes): &(String, Vec<&str>)| format!("{} (cores {cores})", format_hosts(nodes));
+    groups.iter().map(group).collect::<Vec<_>>().join(", ")
+}
