@@ -171,9 +171,8 @@ impl Tree {
     fn is_alike(&self, index: usize) -> bool {
         // Which of them is near to a device makes a difference unless all lie in the same memory.
         self.numas[index].is_some()
-            && split::below(&self.groups, index).all(|i| {
-                self.groups[i].below_end as usize == i + 1 && self.costs[i] == self.costs[index + 1]
-            })
+            && split::below(&self.groups, index)
+                .all(|i| self.groups[i].below_end as usize == i + 1 && self.costs[i] == self.costs[index + 1])
     }
 
     fn worth(&self, group: usize, x: u32, near: Option<u32>) -> i64 {

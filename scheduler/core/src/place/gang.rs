@@ -2,20 +2,32 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::ops::Range;
 
 use super::split::{self, Group, SEARCH_MAX};
-use super::{Below, Candidate, Chosen, SwitchTree, Wanted};
+use super::{Below, Candidate, Chosen, Manner, Prefer, SwitchTree, Wanted};
 use crate::cluster::Fill;
 
-/// How good a choice of nodes below switches of one level is: less is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Badness {
+/// How good a choice of nodes below switches of one level is.
+#[derive(Debug, Clone, Copy)]
+struct Goodness {
     leaves: u32,
     /// Levels that all pairs together are nearer than at the common switch.
-    nearer: Reverse<u64>,
-    /// How well the gang fits in: the sum over all switches of the squares of what stays free, less what is free
-    /// before.
-    fit: Reverse<i128>,
+    nearer: u64,
+    /// How well the gang fits in: the sum over all switches of the squares of what stays free, less the squares of
+    /// what was free before.
+    fit: i128,
+}
+
+impl Goodness {
+    /// Less is better.
+    fn key(self, prefer: Prefer) -> [i128; 3] {
+        let (leaves, nearer) = (i128::from(self.leaves), -i128::from(self.nearer));
+        match prefer {
+            Prefer::FewestLeaves => [leaves, nearer, -self.fit],
+            Prefer::ShortestDistances => [nearer, leaves, -self.fit],
+        }
+    }
 }
 
 /// Exactly `count` nodes with equal parts; where they cannot be equal, one more rank on the first ones.
@@ -24,7 +36,7 @@ pub(super) fn choose_exactly(
     wanted: &Wanted,
     count: u32,
     candidates: &[Candidate],
-    fill: Fill,
+    manner: Manner,
 ) -> Option<Vec<Chosen>> {
     let (low, larger) = (wanted.ranks / count, wanted.ranks % count);
     let candidates: Cow<'_, [Candidate]> = if candidates.iter().all(|candidate| candidate.ranks >= low) {
@@ -34,9 +46,9 @@ pub(super) fn choose_exactly(
     };
     let all_larger = larger == 0 || candidates.iter().all(|candidate| candidate.ranks > low);
     let nodes = if all_larger {
-        nearest(tree, &candidates, count, wanted.leaves_max, fill)?
+        nearest(tree, &candidates, count, manner)?
     } else {
-        nearest_with_larger(tree, &candidates, count, (low, larger), wanted.leaves_max, fill)?
+        nearest_with_larger(tree, &candidates, count, (low, larger), manner)?
     };
     let mut left = larger;
     let mut chosen: Vec<Chosen> = nodes
@@ -59,17 +71,16 @@ pub(super) fn nearest(
     tree: &SwitchTree,
     candidates: &[Candidate],
     count: u32,
-    leaves_max: Option<u32>,
-    fill: Fill,
+    manner: Manner,
 ) -> Option<Vec<u32>> {
     if candidates.len() < count as usize {
         return None;
     }
     let below = Below::new(tree, candidates);
-    let shares = shares(&below, count, leaves_max, |switch| below.count(switch) >= count)?;
+    let shares = shares(&below, count, manner, |switch| below.count(switch) >= count)?;
     let mut nodes = Vec::with_capacity(count as usize);
     for (leaf, share) in shares {
-        take(&below, leaf, share, |candidate| order(candidate, fill), &mut nodes);
+        take(&below, leaf, share, |candidate| order(candidate, manner.fill), &mut nodes);
     }
     Some(nodes)
 }
@@ -83,13 +94,7 @@ fn order(candidate: &Candidate, fill: Fill) -> u64 {
 }
 
 /// Takes those `count` candidates of a leaf that come first in `order`, and adds them in their own order.
-fn take(
-    below: &Below<'_>,
-    leaf: usize,
-    count: u32,
-    order: impl Fn(&Candidate) -> u64,
-    nodes: &mut Vec<u32>,
-) {
+fn take(below: &Below<'_>, leaf: usize, count: u32, order: impl Fn(&Candidate) -> u64, nodes: &mut Vec<u32>) {
     let range = below.on_leaf(leaf);
     let indices = range.start as u32..range.end as u32;
     let on_leaf = &below.candidates[range];
@@ -110,28 +115,25 @@ fn take(
 fn shares(
     below: &Below<'_>,
     count: u32,
-    leaves_max: Option<u32>,
+    manner: Manner,
     holds: impl Fn(usize) -> bool,
 ) -> Option<Vec<(usize, u32)>> {
     let tree = below.tree;
     for level in tree.by_level.chunk_by(|a, b| level(tree, *a) == level(tree, *b)) {
         let able: Vec<usize> = level.iter().map(|i| *i as usize).filter(|switch| holds(*switch)).collect();
         let leaf = able.iter().filter(|switch| is_leaf(tree, **switch)).min_by_key(|s| below.count(**s));
+        // A leaf of nodes that hang on an inner switch is as high as that, and others may be nearer below it.
+        let leaf =
+            leaf.filter(|leaf| manner.prefer == Prefer::FewestLeaves || tree.switches[**leaf].level == 1);
         if let Some(leaf) = leaf {
             return Some(vec![(tree.switches[*leaf].leaf_first as usize, count)]);
         }
-        let fewest: Vec<u32> = able.iter().map(|switch| fewest_leaves(below, *switch, count)).collect();
-        let Some(least) = fewest.iter().copied().min() else { continue };
-        if leaves_max.is_some_and(|most| least > most) {
-            continue;
-        }
-        let best = able.iter().zip(&fewest).filter(|(_, leaves)| **leaves == least).map(|(switch, _)| *switch);
-        let best = best_below(below, best, count, least);
-        // A guess may be on more leaves than is needed.
-        if let Some((badness, shares)) = best
-            && leaves_max.is_none_or(|most| badness.leaves <= most)
-        {
-            return Some(shares);
+        let found = manner.attempts().find_map(|manner| {
+            let (goodness, shares) = best_below(below, &able, count, manner.prefer)?;
+            manner.allows(goodness.leaves).then_some(shares)
+        });
+        if found.is_some() {
+            return found;
         }
     }
     None
@@ -155,39 +157,44 @@ fn fewest_leaves(below: &Below<'_>, switch: usize, count: u32) -> u32 {
 /// The best split below one of these switches, each of which has room.
 fn best_below(
     below: &Below<'_>,
-    switches: impl Iterator<Item = usize>,
+    switches: &[usize],
     count: u32,
-    fewest: u32,
-) -> Option<(Badness, Vec<(usize, u32)>)> {
+    prefer: Prefer,
+) -> Option<(Goodness, Vec<(usize, u32)>)> {
+    let tree = below.tree;
+    let fewest: Vec<u32> = match prefer {
+        Prefer::FewestLeaves => switches.iter().map(|switch| fewest_leaves(below, *switch, count)).collect(),
+        Prefer::ShortestDistances => vec![0; switches.len()],
+    };
+    let least = fewest.iter().copied().min()?;
     let mut left = SEARCH_MAX;
-    let mut best: Option<(Badness, usize, Vec<u32>)> = None;
-    for switch in switches {
+    let mut best: Option<(Goodness, usize, Vec<u32>)> = None;
+    for (&switch, _) in switches.iter().zip(&fewest).filter(|(_, fewest)| **fewest == least) {
         let groups = groups(below, switch);
-        let steps = u64::from(count) * u64::from(groups[0].room);
         let mut consider = |parts: Vec<u32>| {
-            let badness = badness(below.tree, switch, &groups, &parts);
-            if best.as_ref().is_none_or(|(least, ..)| badness < *least) {
-                best = Some((badness, switch, parts));
+            let goodness = goodness(tree, switch, &groups, &parts);
+            if best.as_ref().is_none_or(|(other, ..)| goodness.key(prefer) < other.key(prefer)) {
+                best = Some((goodness, switch, parts));
             }
-            badness.leaves
+            goodness.leaves
         };
+        let steps = u64::from(count) * u64::from(groups[0].room);
         let mut parts = vec![0; groups.len()];
         if !groups[0].alike && steps <= left {
             left -= steps;
-            split::best(&groups, count, &|group, x| worth(below.tree, switch, &groups, group, x), &mut parts);
+            split::best(&groups, count, &|i, x| worth(tree, switch, &groups, i, x, prefer), &mut parts);
             consider(parts);
             continue;
         }
         split::guess(&groups, 0, count, &mut parts);
-        if consider(parts) > fewest {
-            consider(fullest_leaves(below.tree, switch, &groups, count));
+        if consider(parts) > least && prefer == Prefer::FewestLeaves {
+            consider(fullest_leaves(tree, switch, &groups, count));
         }
     }
-    let (badness, switch, parts) = best?;
-    let tree = below.tree;
+    let (goodness, switch, parts) = best?;
     let leaves = (switch..).zip(parts).filter(|(_, share)| *share > 0);
     let shares = leaves.map(|(switch, share)| (tree.switches[switch].leaf_first as usize, share)).collect();
-    Some((badness, shares))
+    Some((goodness, shares))
 }
 
 /// The switch and those below it, with their candidates.
@@ -210,21 +217,22 @@ fn groups(below: &Below<'_>, switch: usize) -> Vec<Group> {
     groups
 }
 
-/// What it is worth that `x` nodes below a switch are taken, as one number: leaves count most, then distance, then
-/// fit.
+/// What it is worth that `x` nodes below a switch are taken, as one number.
 ///
 /// The search takes no more than `SEARCH_MAX` nodes times room, and no more nodes than there is room, so it takes
 /// at most 2⁹ nodes. Distances add up to at most levels × nodes² ÷ 2 < 2²⁴, and fits to levels × 2 × nodes × room
 /// < 2²⁶.
-fn worth(tree: &SwitchTree, top: usize, groups: &[Group], group: usize, x: u32) -> i64 {
-    const NEARER: i64 = 1 << 26;
-    const LEAF: i64 = NEARER << 24;
+fn worth(tree: &SwitchTree, top: usize, groups: &[Group], group: usize, x: u32, prefer: Prefer) -> i64 {
     if x == 0 {
         return 0;
     }
+    let (of_leaf, of_nearer) = match prefer {
+        Prefer::FewestLeaves => (1 << (26 + 24), 1 << 26),
+        Prefer::ShortestDistances => (1 << 26, 1 << (26 + 10)),
+    };
     let (nearer, fit) = parts_of_worth(tree, top, groups, group, x);
-    let leaf = if is_leaf(tree, top + group) { LEAF } else { 0 };
-    nearer as i64 * NEARER + fit as i64 - leaf
+    let leaf = if is_leaf(tree, top + group) { of_leaf } else { 0 };
+    nearer as i64 * of_nearer + fit as i64 - leaf
 }
 
 fn parts_of_worth(tree: &SwitchTree, top: usize, groups: &[Group], group: usize, x: u32) -> (u64, i128) {
@@ -234,7 +242,7 @@ fn parts_of_worth(tree: &SwitchTree, top: usize, groups: &[Group], group: usize,
     (u64::from(gain) * pairs, fit)
 }
 
-fn badness(tree: &SwitchTree, top: usize, groups: &[Group], parts: &[u32]) -> Badness {
+fn goodness(tree: &SwitchTree, top: usize, groups: &[Group], parts: &[u32]) -> Goodness {
     let mut counts = parts.to_vec();
     let (mut nearer, mut fit) = (0, 0);
     for group in (0..groups.len()).rev() {
@@ -250,7 +258,7 @@ fn badness(tree: &SwitchTree, top: usize, groups: &[Group], parts: &[u32]) -> Ba
         }
     }
     let leaves = parts.iter().filter(|share| **share > 0).count() as u32;
-    Badness { leaves, nearer: Reverse(nearer), fit: Reverse(fit) }
+    Goodness { leaves, nearer, fit }
 }
 
 /// The fewest leaves: the fullest ones, of equal ones those under the fullest switch; what is left goes onto a leaf
@@ -282,32 +290,33 @@ fn nearest_with_larger(
     candidates: &[Candidate],
     count: u32,
     (low, larger): (u32, u32),
-    leaves_max: Option<u32>,
-    fill: Fill,
+    manner: Manner,
 ) -> Option<Vec<u32>> {
     let below = Below::new(tree, candidates);
     let mut able = vec![0_u32];
     for candidate in candidates {
         able.push(able[able.len() - 1] + u32::from(candidate.ranks > low));
     }
-    let able_in = |range: std::ops::Range<usize>| able[range.end] - able[range.start];
+    let able_in = |range: Range<usize>| able[range.end] - able[range.start];
     let holds = |switch: usize| {
         let range = below.range(switch);
         range.len() >= count as usize && able_in(range) >= larger
     };
-    let shares = shares(&below, count, leaves_max, &holds)?;
+    let shares = shares(&below, count, manner, &holds)?;
     let has: u32 = shares.iter().map(|(leaf, share)| able_in(below.on_leaf(*leaf)).min(*share)).sum();
     if has >= larger {
         let mut nodes = Vec::with_capacity(count as usize);
         for (leaf, share) in shares {
-            let first = |candidate: &Candidate| u64::from(candidate.ranks <= low) << 32 | order(candidate, fill);
+            let first = |candidate: &Candidate| {
+                u64::from(candidate.ranks <= low) << 32 | order(candidate, manner.fill)
+            };
             take(&below, leaf, share, first, &mut nodes);
         }
         return Some(nodes);
     }
     // The nearest nodes are too small.
-    lowest(&below, leaves_max, holds, |range| {
-        larger_first(tree, candidates, range, (low, larger), count, fill)
+    lowest(&below, manner, holds, |range, manner| {
+        larger_first(tree, candidates, range, (low, larger), count, manner)
     })
 }
 
@@ -316,16 +325,16 @@ fn nearest_with_larger(
 fn larger_first(
     tree: &SwitchTree,
     candidates: &[Candidate],
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     (low, larger): (u32, u32),
     count: u32,
-    fill: Fill,
+    manner: Manner,
 ) -> Option<Vec<u32>> {
     let is_larger = |i: &u32| candidates[*i as usize].ranks > low;
     let indices: Vec<u32> = (range.start as u32..range.end as u32).filter(is_larger).collect();
     let larger_ones: Vec<Candidate> = indices.iter().map(|i| candidates[*i as usize]).collect();
     let place = |count: u32| -> Option<Vec<u32>> {
-        let nodes = nearest(tree, &larger_ones, count, None, fill)?;
+        let nodes = nearest(tree, &larger_ones, count, manner.unlimited())?;
         Some(nodes.into_iter().map(|i| indices[i as usize]).collect())
     };
     let mut mixed = place(larger)?;
@@ -333,30 +342,49 @@ fn larger_first(
         (range.start as u32..range.end as u32).filter(|i| mixed.binary_search(i).is_err()).collect();
     add_nearest(tree, candidates, &mut mixed, &others, count - larger);
     let both = [Some(mixed), place(count)];
-    both.into_iter().flatten().min_by_key(|nodes| spread(tree, candidates, nodes))
+    both.into_iter().flatten().min_by_key(|nodes| spread(tree, candidates, nodes).key(manner.prefer))
 }
 
-/// Leaf switches and distance of nodes that are given as indices of candidates.
-fn spread(tree: &SwitchTree, candidates: &[Candidate], nodes: &[u32]) -> (u32, u64) {
+/// How good nodes are that are given as indices of candidates; only to be compared below switches of one level.
+pub(super) fn spread(tree: &SwitchTree, candidates: &[Candidate], nodes: &[u32]) -> Spread {
     let nodes: Vec<_> = nodes.iter().map(|i| tree.node_at(candidates[*i as usize].position)).collect();
-    (tree.leaves_of(&nodes), tree.pair_distance(&nodes))
+    Spread { leaves: tree.leaves_of(&nodes), distance: tree.pair_distance(&nodes) }
+}
+
+/// Leaf switches and distance of nodes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spread {
+    leaves: u32,
+    distance: u64,
+}
+
+impl Spread {
+    /// Less is better.
+    pub fn key(self, prefer: Prefer) -> [u64; 2] {
+        match prefer {
+            Prefer::FewestLeaves => [u64::from(self.leaves), self.distance],
+            Prefer::ShortestDistances => [self.distance, u64::from(self.leaves)],
+        }
+    }
 }
 
 /// The best of what `place` finds in the ranges of candidates below those lowest switches that hold what is wanted.
 pub(super) fn lowest(
     below: &Below<'_>,
-    leaves_max: Option<u32>,
+    manner: Manner,
     holds: impl Fn(usize) -> bool,
-    place: impl Fn(std::ops::Range<usize>) -> Option<Vec<u32>>,
+    place: impl Fn(Range<usize>, Manner) -> Option<Vec<u32>>,
 ) -> Option<Vec<u32>> {
     let tree = below.tree;
     tree.by_level.chunk_by(|a, b| level(tree, *a) == level(tree, *b)).find_map(|level| {
-        let able = level.iter().map(|i| *i as usize).filter(|switch| holds(*switch));
-        let (spread, nodes) = able
-            .filter_map(|switch| place(below.range(switch)))
-            .map(|nodes| (spread(tree, below.candidates, &nodes), nodes))
-            .min_by_key(|(spread, _)| *spread)?;
-        leaves_max.is_none_or(|most| spread.0 <= most).then_some(nodes)
+        manner.attempts().find_map(|manner| {
+            let able = level.iter().map(|i| *i as usize).filter(|switch| holds(*switch));
+            let (spread, nodes) = able
+                .filter_map(|switch| place(below.range(switch), manner))
+                .map(|nodes| (spread(tree, below.candidates, &nodes), nodes))
+                .min_by_key(|(spread, _)| spread.key(manner.prefer))?;
+            manner.allows(spread.leaves).then_some(nodes)
+        })
     })
 }
 

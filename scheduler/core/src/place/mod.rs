@@ -26,6 +26,20 @@ pub struct Wanted {
     pub ranks: u32,
     /// Most leaf switches that the nodes may be on.
     pub leaves_max: Option<u32>,
+    /// What makes several nodes near to each other.
+    pub prefer: Prefer,
+}
+
+/// Which nodes below the lowest switch are the best. Both counts are least at once for most gangs; where they are
+/// not, one has to give way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Prefer {
+    /// Those on the fewest leaf switches, and of these the nearest. A large gang may so be scattered over the fullest
+    /// leaves of the whole cluster.
+    FewestLeaves,
+    /// Those with the least sum of distances over all pairs, and of these the ones on the fewest leaf switches.
+    #[default]
+    ShortestDistances,
 }
 
 /// A node that could hold a part of it.
@@ -51,10 +65,11 @@ pub struct Chosen {
 /// Chooses nodes, or none if the candidates cannot hold what is wanted.
 ///
 /// `candidates` are in rising order of their positions, each once. The nodes are always below the lowest switch
-/// that can hold what is wanted; there they are on as few leaf switches as possible, then as near to each other
-/// as possible (the sum of [`SwitchTree::distance`] over all pairs), then where they leave as little broken up as
-/// possible: switches and nodes that are partly used anyway first. Where the search for the best would take long
-/// (thousands of nodes), the leaf switches and distances are only nearly the fewest and smallest.
+/// that can hold what is wanted; there they are on as few leaf switches as possible and as near to each other as
+/// possible (the sum of [`SwitchTree::distance`] over all pairs), in the order of [`Wanted::prefer`]; then where they
+/// leave as little broken up as possible: switches and nodes that are partly used anyway first. Where the search
+/// for the best would take long (hundreds of nodes among thousands), or where nodes differ in the ranks that they
+/// hold, leaf switches and distances may be a little more than the least.
 ///
 /// With [`Wanted::nodes`] the ranks are split as equally as possible over exactly that many nodes. Without, one node
 /// is taken if one has room ([`Fill::Pack`]: the one with the fewest free cores, [`Fill::Spread`]: the emptiest),
@@ -75,11 +90,41 @@ pub fn choose(
     match wanted.nodes {
         Some(0) => None,
         Some(1) => one_node(tree, wanted.ranks, candidates, fill).map(|one| vec![one]),
-        Some(count) => gang::choose_exactly(tree, wanted, count, candidates, fill),
+        Some(count) => gang::choose_exactly(tree, wanted, count, candidates, Manner::new(wanted, fill)),
         None => match one_node(tree, wanted.ranks, candidates, fill) {
             Some(one) => Some(vec![one]),
-            None => few::choose_few(tree, wanted, candidates, fill),
+            None => few::choose_few(tree, wanted.ranks, candidates, Manner::new(wanted, fill)),
         },
+    }
+}
+
+/// How nodes are compared.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    leaves_max: Option<u32>,
+    prefer: Prefer,
+    fill: Fill,
+}
+
+impl Manner {
+    fn new(wanted: &Wanted, fill: Fill) -> Self {
+        Self { leaves_max: wanted.leaves_max, prefer: wanted.prefer, fill }
+    }
+
+    /// The same without the limit on leaves.
+    fn unlimited(self) -> Self {
+        Self { leaves_max: None, ..self }
+    }
+
+    fn allows(self, leaves: u32) -> bool {
+        self.leaves_max.is_none_or(|most| leaves <= most)
+    }
+
+    /// The ways to look for nodes, one after the other until one keeps the limit on leaves.
+    fn attempts(self) -> impl Iterator<Item = Self> {
+        let fewest = Self { prefer: Prefer::FewestLeaves, ..self };
+        let again = self.leaves_max.is_some() && self.prefer != Prefer::FewestLeaves;
+        std::iter::once(self).chain(again.then_some(fewest))
     }
 }
 

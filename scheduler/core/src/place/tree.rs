@@ -245,8 +245,11 @@ impl SwitchTree {
 
 impl<'c> Walk<'c> {
     fn all(&mut self, switches: &'c [SwitchConfig], count: usize) {
-        let named: HashMap<&str, ()> =
-            switches.iter().flat_map(|switch| switch.switches.iter()).map(|name| (name.as_str(), ())).collect();
+        let named: HashMap<&str, ()> = switches
+            .iter()
+            .flat_map(|switch| switch.switches.iter())
+            .map(|name| (name.as_str(), ()))
+            .collect();
         let top = self.tree.open(0);
         let mut highest = 0;
         // Roots first; a circle has none, and what is left of it is walked from its first switch.

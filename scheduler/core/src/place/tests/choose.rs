@@ -1,10 +1,10 @@
 use super::{Numbers, free, irregular, names, regular};
 use crate::cluster::Fill;
 use crate::ids::NodeId;
-use crate::place::{Candidate, Chosen, SwitchTree, Wanted, choose};
+use crate::place::{Candidate, Chosen, Prefer, SwitchTree, Wanted, choose};
 
 fn gang(nodes: u32) -> Wanted {
-    Wanted { nodes: Some(nodes), ranks: nodes, leaves_max: None }
+    Wanted { nodes: Some(nodes), ranks: nodes, leaves_max: None, prefer: Prefer::FewestLeaves }
 }
 
 fn nodes(chosen: &[Chosen]) -> Vec<NodeId> {
@@ -72,11 +72,25 @@ fn gangs_of_any_tree_are_as_near_as_can_be() {
         let count = wanted.ranks as usize;
         let most = wanted.leaves_max.unwrap_or(u32::MAX);
         let best = best_quality(&tree, &candidates, most, |set| set.len() == count);
+        if most == u32::MAX {
+            let wanted = Wanted { prefer: Prefer::ShortestDistances, ..wanted };
+            let nearest = choose(&tree, &wanted, &candidates, Fill::Pack);
+            let nearest = nearest.map(|chosen| quality(&tree, &nodes(&chosen))).map(|(h, s, d)| (h, d, s));
+            let best = all_sets(&candidates, |set| set.len() == count)
+                .map(|set| set.iter().map(|candidate| tree.node_at(candidate.position)).collect::<Vec<_>>())
+                .map(|set| (tree.height(&set), tree.pair_distance(&set), tree.leaves_of(&set)))
+                .min();
+            assert_eq!(nearest, best, "case {case}: {tree:?} {candidates:?}");
+        }
         let chosen = choose(&tree, &wanted, &candidates, Fill::Pack);
         if let Some(chosen) = &chosen {
             check(&wanted, &tree, &candidates, chosen);
         }
-        assert_eq!(chosen.map(|chosen| quality(&tree, &nodes(&chosen))), best, "case {case}: {tree:?} {candidates:?}");
+        assert_eq!(
+            chosen.map(|chosen| quality(&tree, &nodes(&chosen))),
+            best,
+            "case {case}: {tree:?} {candidates:?}"
+        );
     }
 }
 
@@ -91,7 +105,12 @@ fn unequal_parts_find_nodes_with_room_at_the_lowest_height() {
             candidate.ranks = 1 + numbers.to(2);
         }
         let count = 2 + numbers.to(4);
-        let wanted = Wanted { nodes: Some(count), ranks: count + numbers.to(count), leaves_max: None };
+        let wanted = Wanted {
+            nodes: Some(count),
+            ranks: count + numbers.to(count),
+            leaves_max: None,
+            prefer: Prefer::FewestLeaves,
+        };
         let (low, larger) = (wanted.ranks / count, wanted.ranks % count);
         let best = best_quality(&tree, &candidates, u32::MAX, |set| {
             set.len() == count as usize
@@ -121,7 +140,8 @@ fn few_nodes_are_as_few_as_can_be_below_the_lowest_switch() {
         for candidate in &mut candidates {
             candidate.ranks = 1 + numbers.to(3);
         }
-        let wanted = Wanted { nodes: None, ranks: 1 + numbers.to(15), leaves_max: None };
+        let wanted =
+            Wanted { nodes: None, ranks: 1 + numbers.to(15), leaves_max: None, prefer: Prefer::FewestLeaves };
         let holds = |set: &[Candidate]| set.iter().map(|c| c.ranks).sum::<u32>() >= wanted.ranks;
         let best = all_sets(&candidates, holds)
             .map(|set| set.iter().map(|candidate| tree.node_at(candidate.position)).collect::<Vec<_>>())
@@ -145,15 +165,16 @@ fn few_nodes_are_as_few_as_can_be_below_the_lowest_switch() {
 fn one_node_is_the_tightest_or_the_emptiest() {
     let tree = regular(1, 2, 2);
     let cores = [8, 4, 6, 8];
-    let candidates: Vec<Candidate> =
-        (0..4).map(|i| Candidate { position: i, ranks: cores[i as usize], cores: cores[i as usize] }).collect();
-    let wanted = Wanted { nodes: None, ranks: 5, leaves_max: None };
+    let candidates: Vec<Candidate> = (0..4)
+        .map(|i| Candidate { position: i, ranks: cores[i as usize], cores: cores[i as usize] })
+        .collect();
+    let wanted = Wanted { nodes: None, ranks: 5, leaves_max: None, prefer: Prefer::FewestLeaves };
     assert_eq!(shares(&choose(&tree, &wanted, &candidates, Fill::Pack)), [(2, 5)]);
     assert_eq!(shares(&choose(&tree, &wanted, &candidates, Fill::Spread)), [(0, 5)]);
-    let wanted = Wanted { nodes: None, ranks: 14, leaves_max: None };
+    let wanted = Wanted { nodes: None, ranks: 14, leaves_max: None, prefer: Prefer::FewestLeaves };
     assert_eq!(shares(&choose(&tree, &wanted, &candidates, Fill::Pack)), [(3, 8), (2, 6)]);
     // Of equal nodes, that on the leaf that is used already.
-    let wanted = Wanted { nodes: Some(1), ranks: 8, leaves_max: Some(1) };
+    let wanted = Wanted { nodes: Some(1), ranks: 8, leaves_max: Some(1), prefer: Prefer::FewestLeaves };
     assert_eq!(shares(&choose(&tree, &wanted, &candidates[1..], Fill::Pack)), [(3, 8)]);
     let equal: Vec<Candidate> = [0, 1, 3].map(|i| Candidate { position: i, ranks: 8, cores: 8 }).to_vec();
     assert_eq!(shares(&choose(&tree, &wanted, &equal, Fill::Pack)), [(3, 8)]);
@@ -191,9 +212,12 @@ fn a_limit_on_leaves_may_cost_height() {
 fn larger_parts_come_first() {
     let names = names(4);
     let tree = SwitchTree::new(&[], &names.iter().map(String::as_str).collect::<Vec<_>>());
-    let candidates: Vec<Candidate> =
-        [1, 2, 1, 2].iter().zip(0..).map(|(&ranks, position)| Candidate { position, ranks, cores: ranks }).collect();
-    let wanted = Wanted { nodes: Some(3), ranks: 5, leaves_max: None };
+    let candidates: Vec<Candidate> = [1, 2, 1, 2]
+        .iter()
+        .zip(0..)
+        .map(|(&ranks, position)| Candidate { position, ranks, cores: ranks })
+        .collect();
+    let wanted = Wanted { nodes: Some(3), ranks: 5, leaves_max: None, prefer: Prefer::FewestLeaves };
     assert_eq!(shares(&choose(&tree, &wanted, &candidates, Fill::Pack)), [(1, 2), (3, 2), (0, 1)]);
     let wanted = Wanted { ranks: 6, ..wanted };
     assert_eq!(choose(&tree, &wanted, &candidates, Fill::Pack), None);

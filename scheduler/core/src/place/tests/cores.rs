@@ -20,7 +20,12 @@ fn quality(places: &[HardwareCore], cores: &CoreSet, near: Option<u32>) -> (usiz
     (number(|c| c.package), far, number(|c| c.numa), number(|c| c.l3))
 }
 
-fn best(places: &[HardwareCore], free: &CoreSet, count: u32, near: Option<u32>) -> (usize, usize, usize, usize) {
+fn best(
+    places: &[HardwareCore],
+    free: &CoreSet,
+    count: u32,
+    near: Option<u32>,
+) -> (usize, usize, usize, usize) {
     let free: Vec<u32> = free.iter().collect();
     (0_u32..1 << free.len())
         .filter(|set| set.count_ones() == count)
@@ -32,7 +37,8 @@ fn best(places: &[HardwareCore], free: &CoreSet, count: u32, near: Option<u32>) 
 
 /// Machines in which packages, NUMA nodes and caches hold each other, in any order, with any sizes.
 fn nested() -> impl Strategy<Value = Vec<HardwareCore>> {
-    let sizes = prop::collection::vec(prop::collection::vec(prop::collection::vec(1_usize..4, 1..3), 1..3), 1..4);
+    let sizes =
+        prop::collection::vec(prop::collection::vec(prop::collection::vec(1_usize..4, 1..3), 1..3), 1..4);
     (sizes, 0_usize..6).prop_map(|(machine, order)| {
         let (mut middle_number, mut inner_number) = (0, 0);
         let mut places = Vec::new();

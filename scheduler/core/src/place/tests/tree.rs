@@ -4,8 +4,10 @@ use crate::place::SwitchTree;
 
 fn tree(switches: &[(&str, &[&str], &[&str])], nodes: u32) -> SwitchTree {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    let switches: Vec<_> =
-        switches.iter().map(|(name, nodes, below)| switch((*name).to_owned(), owned(nodes), owned(below))).collect();
+    let switches: Vec<_> = switches
+        .iter()
+        .map(|(name, nodes, below)| switch((*name).to_owned(), owned(nodes), owned(below)))
+        .collect();
     let names = names(nodes);
     SwitchTree::new(&switches, &names.iter().map(String::as_str).collect::<Vec<_>>())
 }
@@ -53,7 +55,12 @@ fn nodes_directly_on_an_inner_switch_meet_there() {
 #[test]
 fn what_the_configuration_would_refuse_does_no_harm() {
     let tree = tree(
-        &[("a", &["n0", "x"], &["b", "none"]), ("b", &["n0", "n1"], &["a"]), ("a", &["n2"], &[]), ("empty", &[], &[])],
+        &[
+            ("a", &["n0", "x"], &["b", "none"]),
+            ("b", &["n0", "n1"], &["a"]),
+            ("a", &["n2"], &[]),
+            ("empty", &[], &[]),
+        ],
         4,
     );
     assert_eq!(tree.len(), 4);
