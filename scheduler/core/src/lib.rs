@@ -12,6 +12,7 @@ pub mod ids;
 pub mod input;
 pub mod notation;
 pub mod patterns;
+pub mod place;
 pub mod plan;
 pub mod spec;
 pub mod state;
