@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use super::choose::{Candidate, Chosen, choose};
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::order::{Rank, Ranking};
 use super::profile::{Kept, Profile, fits};
 use crate::cluster::PoolConfig;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
+use crate::place::{Candidate, Chosen};
 use crate::spec::Request;
 use crate::state::{Job, State};
 
@@ -159,9 +159,9 @@ impl Planner {
         let candidates: Vec<Candidate> = room
             .iter()
             .enumerate()
-            .filter_map(|(slot, room)| Candidate::new(state, config, slots[slot], *room, request))
+            .filter_map(|(slot, room)| self.candidate(state, config, slots[slot], *room, request))
             .collect();
-        let chosen = choose(request, candidates, &self.tree, config.fill)?;
+        let chosen = self.choose(request, &candidates, config.fill)?;
         let kept = chosen.into_iter().map(|chosen| {
             let view = &self.nodes[chosen.node.0 as usize];
             let (_, slot) = view.seats.iter().find(|seat| seat.0 as usize == pool)?;

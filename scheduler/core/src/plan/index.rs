@@ -8,11 +8,12 @@ use std::sync::Arc;
 use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
-use super::topology::SwitchTree;
-use crate::cluster::ClusterConfig;
+use crate::cluster::{ClusterConfig, Fill, PoolConfig};
 use crate::cores::CoreSet;
 use crate::event::{Allocation, Event};
 use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
+use crate::place::{self, Candidate, Chosen, Prefer, SwitchTree, Wanted};
+use crate::spec::Request;
 use crate::state::{Job, State};
 
 /// Decides what starts. Derived from a state, and told of every event that happens in it.
@@ -63,7 +64,8 @@ impl Planner {
     /// Derives everything from a state.
     #[must_use]
     pub fn new(state: &State) -> Self {
-        let tree = SwitchTree::new(state);
+        let names: Vec<&str> = state.nodes.iter().map(|node| node.name.as_str()).collect();
+        let tree = SwitchTree::new(&state.config.switches, &names);
         let mut planner = Self {
             config: Arc::clone(&state.config),
             tree,
@@ -95,7 +97,7 @@ impl Planner {
         self.nodes = vec![blank; state.nodes.len()];
         for (i, pool) in self.config.pools.iter().enumerate() {
             let mut slots: Vec<NodeId> = fit::pool_nodes(state, pool).collect();
-            slots.sort_by_key(|node| (self.tree.position(*node), *node));
+            slots.sort_by_key(|node| self.tree.position(*node));
             for (slot, node) in slots.iter().enumerate() {
                 self.nodes[node.0 as usize].seats.push((i as u32, slot as u32));
             }
@@ -149,6 +151,35 @@ impl Planner {
                 pool.cores_free += u64::from(view.room.cores);
             }
         }
+    }
+
+    /// A node as a candidate for a request, if its room holds at least one rank.
+    pub(super) fn candidate(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        id: NodeId,
+        room: NodeRoom,
+        request: &Request,
+    ) -> Option<Candidate> {
+        let ranks = fit::ranks_that_fit(state.node(id), config, room, request);
+        (ranks > 0).then(|| Candidate { position: self.tree.position(id), ranks, cores: room.cores })
+    }
+
+    /// The best nodes among candidates, which are in the order of their slots.
+    pub(super) fn choose(
+        &self,
+        request: &Request,
+        candidates: &[Candidate],
+        fill: Fill,
+    ) -> Option<Vec<Chosen>> {
+        let wanted = Wanted {
+            nodes: request.nodes,
+            ranks: request.ranks,
+            leaves_max: None,
+            prefer: Prefer::default(),
+        };
+        place::choose(&self.tree, &wanted, candidates, fill)
     }
 
     /// The pool of a job, if the configuration still has it.

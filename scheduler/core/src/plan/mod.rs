@@ -6,7 +6,6 @@
 //! backfill: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995). Since the head of the queue always has
 //! a reservation that nothing can push back, nothing starves.
 
-mod choose;
 mod class;
 mod conservative;
 mod fit;
@@ -14,11 +13,9 @@ mod forecast;
 mod index;
 mod order;
 mod pass;
-mod pick;
 mod profile;
 mod reason;
 mod reserve;
-mod topology;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

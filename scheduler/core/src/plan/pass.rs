@@ -3,15 +3,15 @@
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
-use super::choose::{Candidate, Chosen, choose};
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::order::{Rank, Ranking};
 use super::reserve::Reservation;
-use super::{Placement, Plan, Reason, Waiting, never_fits, pick};
+use super::{Placement, Plan, Reason, Waiting, never_fits};
 use crate::cluster::{Backfill, Fill, PoolConfig};
 use crate::event::{Allocation, Share};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
+use crate::place::{Candidate, Chosen, pick_cores};
 use crate::spec::Request;
 use crate::state::{Job, State};
 
@@ -349,7 +349,7 @@ impl Pass<'_> {
             for reservation in self.reservations.iter().filter(|r| end > r.start) {
                 room = reservation.limit(node, room);
             }
-            Candidate::new(self.state, config, node, room, request)
+            self.planner.candidate(self.state, config, node, room, request)
         };
         if request.nodes.is_none_or(|nodes| nodes == 1) {
             let enough = |slot: &u32| candidate(*slot).is_some_and(|c| c.ranks >= request.ranks);
@@ -370,7 +370,7 @@ impl Pass<'_> {
             seen.by_free.range((request.cores_per_rank, 0)..).map(|(_, slot)| *slot).collect();
         slots.sort_unstable();
         let candidates: Vec<Candidate> = slots.into_iter().filter_map(candidate).collect();
-        choose(request, candidates, &self.planner.tree, config.fill)
+        self.planner.choose(request, &candidates, config.fill)
     }
 
     /// Gives a task its exact cores.
@@ -382,7 +382,8 @@ impl Pass<'_> {
             let cores = if request.exclusive {
                 free.clone()
             } else {
-                pick::pick(node, free, chosen.ranks * request.cores_per_rank)
+                let places = node.hardware().map(|hardware| hardware.cores.as_slice()).unwrap_or_default();
+                pick_cores(places, free, chosen.ranks * request.cores_per_rank, None)
             };
             let memory_bytes = fit::memory_bytes(node, config, request, chosen.ranks);
             Share { node: chosen.node, cores, memory_bytes, ranks: chosen.ranks }

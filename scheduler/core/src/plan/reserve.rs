@@ -1,11 +1,11 @@
 //! Keeping room for the first job that does not fit (EASY: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995).
 
-use super::choose::{Candidate, choose};
 use super::fit::{self, NodeRoom, ranks_that_fit};
 use super::index::Planner;
 use crate::cluster::PoolConfig;
 use crate::event::Allocation;
 use crate::ids::{JobId, NodeId, Timestamp};
+use crate::place::Candidate;
 use crate::spec::Request;
 use crate::state::State;
 
@@ -101,9 +101,9 @@ impl Planner {
         if request.nodes.is_some() {
             let candidates: Vec<Candidate> = (0..slots.len())
                 .filter(|slot| ranks[*slot] > 0)
-                .filter_map(|slot| Candidate::new(state, config, slots[slot], room[slot], request))
+                .filter_map(|slot| self.candidate(state, config, slots[slot], room[slot], request))
                 .collect();
-            let chosen = choose(request, candidates, &self.tree, config.fill)?;
+            let chosen = self.choose(request, &candidates, config.fill)?;
             let slot = |node: NodeId| slots.iter().position(|other| *other == node);
             return chosen.into_iter().map(|chosen| Some((slot(chosen.node)?, chosen.ranks))).collect();
         }
