@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::eligibility::Eligibility;
 use crate::notation::Range;
 
 /// Largest script, in bytes.
@@ -75,6 +76,9 @@ pub struct JobSpec {
     pub requeue: bool,
     /// Higher goes first; -10,000 to 10,000, above 0 for admins only.
     pub priority: i32,
+    /// When its tasks may start.
+    #[serde(default, skip_serializing_if = "Eligibility::is_default")]
+    pub eligibility: Eligibility,
 }
 
 /// What one task needs: ranks, the cores of each, memory, and how they spread over nodes.

@@ -4,6 +4,8 @@
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
 mod command;
+mod conditions;
+mod hold;
 mod node;
 mod report;
 mod tick;
@@ -72,7 +74,9 @@ impl Engine {
             .delayed()
             .map(|(at, _)| at)
             .find(|at| *at > self.last_pass)
-            .is_some_and(|at| at <= now);
+            .into_iter()
+            .chain(self.state.next_eligible(self.last_pass))
+            .any(|at| at <= now);
         if !self.changed && !due {
             return Applied { records: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) };
         }
@@ -94,16 +98,22 @@ impl Engine {
         let deadline = self.state.deadlines().next().map(|(at, _)| at);
         let delayed = self.state.delayed().map(|(at, _)| at).find(|at| *at > self.last_pass);
         let held = self.state.nodes.iter().filter_map(|node| node.held.as_ref()?.until).min();
-        [deadline, delayed, held].into_iter().flatten().min()
+        let eligible = self.state.next_eligible(self.last_pass);
+        let expiring = self.state.expiring().next().map(|(at, _)| at);
+        // Due at once.
+        let unfulfillable = self.state.unfulfillable().next().map(|_| self.last_pass);
+        [deadline, delayed, held, eligible, expiring, unfulfillable].into_iter().flatten().min()
     }
 
     fn happen(&mut self, events: Vec<Event>, now: Timestamp) -> Applied {
         let mut records = Vec::with_capacity(events.len());
         let mut all_effects = Vec::new();
         for event in events {
+            // A start is all that some dependencies wait for.
+            let is_awaited = event.job().is_some_and(|job| self.state.dependents(job).next().is_some());
             self.state.evolve(&event, now);
             effects(&self.state, &event, &mut all_effects);
-            self.changed |= may_let_start(&event);
+            self.changed |= is_awaited || may_let_start(&event);
             records.push(Record { at: now, event });
         }
         Applied { records, effects: all_effects, reply: Ok(Reply::Done) }
@@ -119,6 +129,7 @@ fn may_let_start(event: &Event) -> bool {
             | Event::AttemptRunning { .. }
             | Event::AttemptEnding { .. }
             | Event::NodeHeld { .. }
+            | Event::JobHeld { .. }
     )
 }
 
@@ -132,9 +143,11 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
             done(events)
         }
         Input::Submit { caller, spec, request_key } => {
-            command::submit(state, *caller, spec, request_key.as_deref())
+            command::submit(state, *caller, spec, request_key.as_deref(), now)
         }
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
+        Input::HoldJob { caller, job } => hold::hold(state, *caller, *job),
+        Input::ReleaseJob { caller, job } => hold::release(state, *caller, *job),
         Input::HoldNode { caller, node, reason } => command::hold_node(state, *caller, node, reason),
         Input::ReleaseNode { caller, node } => command::release_node(state, *caller, node),
         Input::NodeHello { node, boot_id, hardware, held } => {
@@ -208,7 +221,9 @@ fn stop_effect(state: &State, live: &Live, key: AttemptKey, instance: u32, verdi
     let node = live.allocation.shares[instance as usize].node;
     // Only those ends leave work that deserves a chance to save itself.
     let grace_ms = match verdict {
-        Verdict::TimedOut | Verdict::Cancelled { .. } => state.config.policy.kill_grace_ms,
+        Verdict::TimedOut | Verdict::Deadline | Verdict::Cancelled { .. } => {
+            state.config.policy.kill_grace_ms
+        }
         _ => 0,
     };
     Effect::Stop { node, key, grace_ms, reason: describe(state, verdict) }
@@ -223,6 +238,7 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
         Verdict::Signalled { signal } => format!("killed by signal {signal}"),
         Verdict::OutOfMemory { .. } => "ran out of the memory of its allocation".to_owned(),
         Verdict::TimedOut => "ran out of its time limit".to_owned(),
+        Verdict::Deadline => "ran until its deadline".to_owned(),
         Verdict::Cancelled { by_uid } => format!("cancelled by user id {by_uid}"),
         Verdict::LaunchFailed { reason } => format!("could not be started: {reason}"),
         Verdict::PrepareFailed { node, reason } => {
@@ -233,5 +249,7 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
     }
 }
 
+#[cfg(test)]
+mod eligibility_tests;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,9 @@ const STEPS_MAX: usize = 2_000;
 /// uses its whole time limit; none if that lies beyond the forecast's depth or nodes must return first.
 #[must_use]
 pub fn expected_start(state: &State, job: JobId, now: Timestamp) -> Option<Timestamp> {
+    if state.jobs.get(&job).is_none_or(|job| !super::eligible::can_come(job, now)) {
+        return None;
+    }
     let mut state = state.clone();
     let mut at = now;
     for _ in 0..STEPS_MAX {
@@ -38,7 +41,7 @@ fn next_instant(state: &State, at: Timestamp) -> Option<Timestamp> {
     let delays = state.delayed().map(|(until, _)| until);
     // What is already overdue ends a moment from now.
     let soon = Timestamp(at.0 + 1);
-    let delays = delays.filter(|until| *until > at);
+    let delays = delays.filter(|until| *until > at).chain(state.next_eligible(at));
     ends.map(|end| end.max(soon)).chain(delays).min()
 }
 
@@ -52,6 +55,9 @@ fn end_due(state: &mut State, at: Timestamp) {
         for instance in 0..instances {
             state.evolve(&Event::InstanceGone { key, instance, usage: Usage::default() }, at);
         }
-        state.evolve(&Event::AttemptEnded { key, verdict: Verdict::TimedOut, again_not_before: None }, at);
+        state.evolve(
+            &Event::AttemptEnded { key, verdict: Verdict::Exited { code: 0 }, again_not_before: None },
+            at,
+        );
     }
 }

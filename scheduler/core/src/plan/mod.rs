@@ -7,6 +7,7 @@
 //! a reservation that nothing can push back, nothing starves.
 
 mod choose;
+pub mod eligible;
 mod fit;
 mod forecast;
 mod pick;
@@ -71,8 +72,15 @@ struct Reservation {
 #[must_use]
 pub fn plan(state: &State, now: Timestamp) -> Plan {
     let mut pass = Pass::new(state, now);
-    for (considered, job) in state.queue().enumerate() {
-        if considered >= JOBS_PER_PASS_MAX {
+    let mut considered = 0;
+    for job in state.queue() {
+        if let Err(reason) = eligible::job(job, now) {
+            let from = eligible::from(&reason);
+            pass.wait(job.id, reason, from);
+            continue;
+        }
+        considered += 1;
+        if considered > JOBS_PER_PASS_MAX {
             pass.wait(job.id, Reason::Depth { considered: JOBS_PER_PASS_MAX }, None);
             continue;
         }
@@ -132,7 +140,7 @@ impl<'a> Pass<'a> {
         let signature = (pool_name, &job.spec.request, job.spec.time_limit_s);
         let mut budget = job.may_start();
         let mut delayed_until: Option<Timestamp> = None;
-        for index in job.waiting.iter().map(TaskIndex) {
+        for index in eligible::indices(job, self.now) {
             if budget == 0 {
                 let running_max = job.spec.array.as_ref().and_then(|array| array.running_max).unwrap_or(0);
                 return self.wait(job.id, Reason::Throttle { running_max }, None);
@@ -154,6 +162,8 @@ impl<'a> Pass<'a> {
         }
         if let Some(until) = delayed_until {
             self.wait(job.id, Reason::Delayed { until }, Some(until));
+        } else if let Some(reason) = eligible::left_out(job, self.now) {
+            self.wait(job.id, reason, None);
         }
     }
 
