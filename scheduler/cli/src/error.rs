@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use muster_client::ClientError;
+use muster_core::eligibility::BadDependency;
 use muster_core::ids::BadJobRef;
 use muster_core::notation::NotationError;
 
@@ -70,6 +71,15 @@ pub enum CliError {
         /// What is wrong.
         #[source]
         source: NotationError,
+    },
+    /// A dependency that is none.
+    #[error("{origin}: {source}")]
+    Dependency {
+        /// Where it was said.
+        origin: Origin,
+        /// What is wrong.
+        #[source]
+        source: BadDependency,
     },
     /// Not a whole number in its range.
     #[error("{origin}: '{value}' is not a whole number from {min} to {max}")]
@@ -319,6 +329,7 @@ impl CliError {
                 Exit::NotFound
             }
             Self::Notation { origin, .. }
+            | Self::Dependency { origin, .. }
             | Self::Number { origin, .. }
             | Self::Value { origin, .. }
             | Self::Together { origin, .. } => {

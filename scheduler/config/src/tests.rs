@@ -156,7 +156,7 @@ m.toml:8:3: unknown key 'pools' in the file: did you mean 'pool'?
     refused(
         &format!("{GOOD}colour = 1"),
         r"
-m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill
+m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill, order, backfill
 ",
     );
 }

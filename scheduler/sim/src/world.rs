@@ -258,6 +258,7 @@ impl World {
             array,
             requeue: !rng.one_in(4),
             priority: 0,
+            eligibility: Default::default(),
         }
     }
 

@@ -64,6 +64,7 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
     line(&mut out, "Asks for", format_request(&detail.request));
     line(&mut out, "Time limit", time_or_dash(job.time_limit_s));
     line(&mut out, "Priority", job.priority.to_string());
+    write_eligibility(&mut out, detail);
     line(&mut out, "Requeue", if detail.requeue { "when a node fails" } else { "never" });
     line(&mut out, "Submitted", instant(job.submitted_at_us));
     // The only task of a job says this itself.
@@ -89,6 +90,27 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
         );
     }
     out
+}
+
+/// When its tasks may start, as far as anything was said of it.
+fn write_eligibility(out: &mut String, detail: &JobDetail) {
+    let when = &detail.eligibility;
+    if let Some(held) = &detail.held {
+        line(out, "Held", format!("by {}, since {}", held.by, instant(held.since_us)));
+    }
+    if let Some(begin) = when.begin {
+        line(out, "Begin", instant(begin.0));
+    }
+    if let Some(deadline) = when.deadline {
+        line(out, "Deadline", instant(deadline.0));
+    }
+    if when.time_min_s.is_some() {
+        line(out, "Shortest time", time_or_dash(when.time_min_s));
+    }
+    if let Some(dependency) = &when.dependency {
+        let rest = if when.cancel_unfulfillable { "; cancelled if that can never be" } else { "" };
+        line(out, "Depends on", format!("{dependency}{rest}"));
+    }
 }
 
 /// Everything about a task; its reason only if the job has not said it already.

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use muster_client::api::SubmitRequest;
+use muster_core::eligibility::Eligibility;
 use muster_core::notation::{parse_size_bytes, parse_time_s};
 use muster_core::spec::{Memory, RANKS_MAX, Request};
 use nix::sys::resource::{Resource, getrlimit};
@@ -16,7 +17,7 @@ use nix::unistd::{AccessFlags, access, gethostname};
 use super::layer::{Layer, Origin, Said};
 use super::options::Opt;
 use super::script::Script;
-use super::{array, environment};
+use super::{array, environment, when};
 use crate::error::CliError;
 
 /// What goes with a job from the process that submits it.
@@ -94,6 +95,7 @@ pub(crate) fn build(
         priority: layer.get(Opt::Priority).map_or(Ok(0), |said| {
             whole(said, -10_000, 10_000).map(|n| i32::try_from(n).expect("the range was checked"))
         })?,
+        eligibility: eligibility(layer, &jiff::Zoned::now())?,
         request_key: None,
         test_only: layer.has(Opt::TestOnly),
         script: script.text,
@@ -138,6 +140,30 @@ fn request(layer: &Layer) -> Result<Request, CliError> {
         memory: memory(layer)?,
         exclusive: layer.get(Opt::Exclusive).map_or(Ok(false), exclusive)?,
     })
+}
+
+/// When the job may start.
+fn eligibility(layer: &Layer, now: &jiff::Zoned) -> Result<Eligibility, CliError> {
+    let instant = |option: Opt| layer.get(option).map(|said| when::instant(said, now)).transpose();
+    let dependency = layer.get(Opt::Dependency).map(|said| {
+        said.value.parse().map_err(|source| CliError::Dependency { origin: said.origin.clone(), source })
+    });
+    Ok(Eligibility {
+        hold: layer.has(Opt::Hold),
+        begin: instant(Opt::Begin)?,
+        deadline: instant(Opt::Deadline)?,
+        time_min_s: layer.get(Opt::TimeMin).map(time_limit_s).transpose()?,
+        dependency: dependency.transpose()?,
+        cancel_unfulfillable: layer.get(Opt::KillOnInvalidDep).map_or(Ok(false), yes_or_no)?,
+    })
+}
+
+fn yes_or_no(said: &Said) -> Result<bool, CliError> {
+    match said.value.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" => Ok(true),
+        "no" | "false" | "0" => Ok(false),
+        _ => Err(wrong(said, "write yes or no")),
+    }
 }
 
 /// A whole number without a sign, from 1 to [`RANKS_MAX`].
@@ -283,6 +309,26 @@ mod tests {
     }
 
     #[test]
+    fn the_time_to_start_is_read_as_sbatch_reads_it() {
+        let now = jiff::civil::date(2026, 3, 10).at(12, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap();
+        let said = layer(&[
+            (Opt::Hold, ""),
+            (Opt::Begin, "now+1hour"),
+            (Opt::Deadline, "2026-03-11"),
+            (Opt::TimeMin, "5"),
+            (Opt::Dependency, "afterok:1:2_3"),
+            (Opt::KillOnInvalidDep, "yes"),
+        ]);
+        let when = eligibility(&said, &now).unwrap();
+        let noon_us = u64::try_from(now.timestamp().as_microsecond()).unwrap();
+        assert_eq!(when.begin.unwrap().0, noon_us + 3_600_000_000);
+        assert_eq!(when.deadline.unwrap().0, noon_us + 12 * 3_600_000_000);
+        assert_eq!(when.dependency.unwrap().to_string(), "afterok:1,afterok:2_3");
+        assert!(when.hold && when.cancel_unfulfillable && when.time_min_s == Some(300));
+        assert!(eligibility(&Layer::default(), &now).unwrap().is_default());
+    }
+
+    #[test]
     fn wrong_values_are_named_with_what_would_be_right() {
         for (option, value, right) in [
             (Opt::Nodes, "2-4", "one number"),
@@ -295,6 +341,10 @@ mod tests {
             (Opt::Mem, "lots", "4G"),
             (Opt::MemPerCpu, "0", "4G"),
             (Opt::OpenMode, "x", "append or truncate"),
+            (Opt::Begin, "soon", "now+2hours"),
+            (Opt::Deadline, "25:00", "2026-01-31"),
+            (Opt::Dependency, "afterok", "afterok:12"),
+            (Opt::KillOnInvalidDep, "maybe", "yes or no"),
             (Opt::Exclusive, "user", "--exclusive"),
             (Opt::Priority, "10001", "from -10000 to 10000"),
             (Opt::Chdir, "/nonexistent", "working directory"),

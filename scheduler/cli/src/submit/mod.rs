@@ -10,6 +10,7 @@ mod environment;
 mod layer;
 mod options;
 mod script;
+mod when;
 mod words;
 
 pub(crate) use build::{Caller, build};

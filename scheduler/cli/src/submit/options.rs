@@ -23,6 +23,12 @@ pub(crate) enum Opt {
     Requeue,
     NoRequeue,
     Priority,
+    Hold,
+    Begin,
+    Deadline,
+    TimeMin,
+    Dependency,
+    KillOnInvalidDep,
     Wait,
     Parsable,
     TestOnly,
@@ -85,7 +91,6 @@ const DEVICES: &str =
     "nodes have cores and memory only; take it out, and ask for a pool whose nodes have the devices";
 const PLACES: &str = "name a pool of the right nodes with --pool, and take it out";
 const SHAPE: &str = "say the shape with --nodes, --ntasks-per-node and --cpus-per-task, and take it out";
-const LATER: &str = "submit the job when it may start; muster wait JOB waits for another job first";
 const TAKE_OUT: &str = "take it out";
 
 use Takes::{Maybe, Nothing, Value};
@@ -114,6 +119,12 @@ pub(crate) static KNOWN: &[Known] = &[
     ours("requeue", None, Nothing, Opt::Requeue),
     ours("no-requeue", None, Nothing, Opt::NoRequeue),
     ours("priority", None, Value, Opt::Priority),
+    ours("hold", Some('H'), Nothing, Opt::Hold),
+    ours("begin", Some('b'), Value, Opt::Begin),
+    ours("deadline", None, Value, Opt::Deadline),
+    ours("time-min", None, Value, Opt::TimeMin),
+    ours("dependency", Some('d'), Value, Opt::Dependency),
+    ours("kill-on-invalid-dep", None, Value, Opt::KillOnInvalidDep),
     ours("wait", Some('W'), Nothing, Opt::Wait),
     ours("parsable", None, Nothing, Opt::Parsable),
     ours("test-only", None, Nothing, Opt::TestOnly),
@@ -127,7 +138,6 @@ pub(crate) static KNOWN: &[Known] = &[
     refused("batch", None, Value, PLACES),
     refused("bb", None, Value, TAKE_OUT),
     refused("bbf", None, Value, TAKE_OUT),
-    refused("begin", Some('b'), Value, LATER),
     refused("cluster-constraint", None, Value, PLACES),
     refused("clusters", Some('M'), Value, "submit on a host of that cluster"),
     refused("constraint", Some('C'), Value, PLACES),
@@ -137,9 +147,7 @@ pub(crate) static KNOWN: &[Known] = &[
     refused("cores-per-socket", None, Value, SHAPE),
     refused("cpu-freq", None, Value, TAKE_OUT),
     refused("cpus-per-gpu", None, Value, DEVICES),
-    refused("deadline", None, Value, LATER),
     refused("delay-boot", None, Value, TAKE_OUT),
-    refused("dependency", Some('d'), Value, LATER),
     refused("distribution", Some('m'), Value, "ranks fill one node after the other; take it out"),
     refused("exclude", Some('x'), Value, PLACES),
     refused("export-file", None, Value, "read the file in the script"),
@@ -154,9 +162,7 @@ pub(crate) static KNOWN: &[Known] = &[
     refused("gres", None, Value, DEVICES),
     refused("gres-flags", None, Value, DEVICES),
     refused("hint", None, Value, "each rank has whole cores of its own; take it out"),
-    refused("hold", Some('H'), Nothing, "submit the job when it may start"),
     refused("ignore-pbs", None, Nothing, "#PBS lines are remarks here; take it out"),
-    refused("kill-on-invalid-dep", None, Value, LATER),
     refused("licenses", Some('L'), Value, TAKE_OUT),
     refused("mem-bind", None, Value, TAKE_OUT),
     refused("mem-per-gpu", None, Value, DEVICES),
@@ -188,7 +194,6 @@ pub(crate) static KNOWN: &[Known] = &[
     ),
     refused("thread-spec", None, Value, TAKE_OUT),
     refused("threads-per-core", None, Value, "each rank has whole cores of its own; take it out"),
-    refused("time-min", None, Value, "say the time that the job needs with --time"),
     refused("tmp", None, Value, TAKE_OUT),
     refused("uid", None, Value, "work runs as the user who submits it"),
     refused("use-min-nodes", None, Nothing, "as few nodes as possible are used anyway; take it out"),

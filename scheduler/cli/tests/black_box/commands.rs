@@ -397,9 +397,10 @@ Examples:
 ";
     assert_eq!(fake.run(&["why", "--help"]).out, expected);
     // No example is broken on the narrowest terminal that is common.
-    for command in
-        ["submit", "queue", "show", "cancel", "logs", "wait", "layout", "nodes", "pools", "ping", "help"]
-    {
+    for command in [
+        "submit", "queue", "show", "cancel", "hold", "release", "logs", "wait", "layout", "nodes", "pools",
+        "ping", "help",
+    ] {
         let help = fake.run(&[command, "--help"]).out;
         let (_, examples) = help.split_once("Examples:\n").unwrap();
         assert!(examples.lines().all(|line| line.chars().count() <= 80), "{command}: {examples}");
