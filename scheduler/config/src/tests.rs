@@ -162,6 +162,19 @@ m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name,
 }
 
 #[test]
+fn features_are_names_each_said_once() {
+    let config = read(&with("cores = 8", "cores = 8\nfeatures = [\"intel\", \"rack-1\"]")).unwrap();
+    assert_eq!(config.cluster.nodes[0].features.iter().collect::<Vec<_>>(), ["intel", "rack-1"]);
+    refused(
+        &with("cores = 8", "cores = 8\nfeatures = [\"a&b\", \"c\", \"c\"]"),
+        r"
+m.toml:7:13: 'features' must be names of features: letters, digits and _ - . + : / @ %, at most 64 bytes, but is 'a&b'
+m.toml:7:25: 'c' stands twice in 'features': write it once
+",
+    );
+}
+
+#[test]
 fn missing_keys_are_named_with_an_example() {
     refused(
         "",

@@ -33,6 +33,7 @@ pub fn config(cores: &[u32]) -> ClusterConfig {
             cores,
             memory_bytes: u64::from(cores) * GIB,
             wrap_cores: false,
+            features: Default::default(),
         })
         .collect();
     let pool = PoolConfig {
@@ -117,6 +118,30 @@ impl JobSpec {
     #[must_use]
     pub fn limit_s(mut self, seconds: u64) -> Self {
         self.time_limit_s = Some(seconds);
+        self
+    }
+
+    /// Asks for features, such as `a&!b`.
+    ///
+    /// # Panics
+    /// If the text is not a constraint.
+    #[must_use]
+    pub fn constraint(mut self, text: &str) -> Self {
+        self.request.constraint = Some(text.parse().expect("the test writes a constraint"));
+        self
+    }
+
+    /// Must have these nodes.
+    #[must_use]
+    pub fn nodelist(mut self, names: &[&str]) -> Self {
+        self.request.nodelist = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// Must not have these nodes.
+    #[must_use]
+    pub fn exclude(mut self, names: &[&str]) -> Self {
+        self.request.exclude = names.iter().map(|name| (*name).to_owned()).collect();
         self
     }
 

@@ -169,6 +169,7 @@ impl World {
             cores: n.cores,
             memory_bytes: u64::from(n.cores) * GIB,
             wrap_cores: false,
+            features: Default::default(),
         };
         let pool = PoolConfig {
             name: "main".to_owned(),

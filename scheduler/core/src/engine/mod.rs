@@ -8,6 +8,7 @@ mod conditions;
 mod hold;
 mod node;
 mod report;
+mod shape;
 mod tick;
 mod validate;
 

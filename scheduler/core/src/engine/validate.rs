@@ -1,6 +1,6 @@
 //! What a job must be like to be accepted.
 
-use super::conditions;
+use super::{conditions, shape};
 use crate::cluster::PoolConfig;
 use crate::ids::Timestamp;
 use crate::input::{Caller, Refusal};
@@ -25,6 +25,7 @@ pub(super) fn validate(
         return Err(Refusal::RootMayNotSubmit);
     }
     check_texts(&spec)?;
+    shape::check(&mut spec.request)?;
     check_request(&spec)?;
     check_priority(caller, &spec)?;
     let tasks = check_array(&spec)?;

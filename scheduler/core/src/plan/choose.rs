@@ -15,6 +15,8 @@ pub(super) struct Candidate {
     pub ranks: u32,
     /// Free cores.
     pub cores: u32,
+    /// Whether the request must have it.
+    pub required: bool,
 }
 
 /// A node and how many ranks it gets.
@@ -34,7 +36,8 @@ impl Candidate {
         request: &Request,
     ) -> Option<Self> {
         let ranks = ranks_that_fit(state.node(node), pool, room, request);
-        (ranks > 0).then_some(Self { node, ranks, cores: room.cores })
+        let required = super::suits::is_required(state.node(node), request);
+        (ranks > 0).then_some(Self { node, ranks, cores: room.cores, required })
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) fn memory_bytes(node: &Node, pool: &PoolConfig, request: &Request, ra
 
 /// How many ranks of a request the room on a node holds.
 pub(super) fn ranks_that_fit(node: &Node, pool: &PoolConfig, room: NodeRoom, request: &Request) -> u32 {
-    if request.exclusive && room.cores < node.cores {
+    if !super::suits::suits(node, request) || (request.exclusive && room.cores < node.cores) {
         return 0;
     }
     let by_cores = room.cores / request.cores_per_rank;
@@ -118,6 +118,7 @@ pub(super) fn split(ranks: u32, nodes: u32) -> (u32, u32) {
 pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
     let nodes: Vec<&Node> = pool_nodes(state, pool).map(|id| state.node(id)).collect();
     let never = |why: String| Err(Refusal::NeverFits { pool: pool.name.clone(), why });
+    super::suits::never_suits(state, pool, request)?;
     let asked = request.nodes_min();
     if asked as usize > nodes.len() {
         return Err(Refusal::TooManyNodes { asked, pool: pool.name.clone(), present: nodes.len() as u32 });

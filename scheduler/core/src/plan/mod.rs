@@ -11,17 +11,21 @@ pub mod eligible;
 mod fit;
 mod forecast;
 mod pick;
+mod ranges;
 mod reason;
+mod suits;
 mod topology;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use self::choose::{Candidate, Chosen, choose};
+use self::choose::{Candidate, Chosen};
 pub use self::fit::never_fits;
 use self::fit::{NodeRoom, PoolRoom};
 pub use self::forecast::expected_start;
+use self::ranges::choose;
 pub use self::reason::Reason;
+pub use self::suits::suits;
 use self::topology::SwitchTree;
 use crate::cluster::PoolConfig;
 use crate::event::{Allocation, Share};
@@ -295,5 +299,7 @@ impl<'a> Pass<'a> {
     }
 }
 
+#[cfg(test)]
+mod places_tests;
 #[cfg(test)]
 mod tests;

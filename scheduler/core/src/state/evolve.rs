@@ -115,6 +115,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
                     cores: 0,
                     memory_bytes: 0,
                     wrap_cores: declared.wrap_cores,
+                    features: Default::default(),
                     free: CoreSet::new(),
                     free_memory_bytes: 0,
                     attempts: Default::default(),
@@ -130,6 +131,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
         node.cores = declared.cores;
         node.memory_bytes = declared.memory_bytes;
         node.wrap_cores = declared.wrap_cores;
+        node.features = declared.features.clone();
         recount(state, NodeId(id as u32));
     }
 }
