@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use muster_client::ClientError;
 use muster_core::eligibility::BadDependency;
+use muster_core::features::BadConstraint;
 use muster_core::ids::BadJobRef;
 use muster_core::notation::NotationError;
 
@@ -80,6 +81,26 @@ pub enum CliError {
         /// What is wrong.
         #[source]
         source: BadDependency,
+    },
+    /// A constraint that is none.
+    #[error("{origin}: {source}")]
+    Constraint {
+        /// Where it was said.
+        origin: Origin,
+        /// What is wrong.
+        #[source]
+        source: BadConstraint,
+    },
+    /// A file of node names that cannot be read.
+    #[error("{origin}: cannot read the node names in {}: {source}", path.display())]
+    NodeFile {
+        /// Where it was said.
+        origin: Origin,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
     },
     /// Not a whole number in its range.
     #[error("{origin}: '{value}' is not a whole number from {min} to {max}")]
@@ -330,6 +351,8 @@ impl CliError {
             }
             Self::Notation { origin, .. }
             | Self::Dependency { origin, .. }
+            | Self::Constraint { origin, .. }
+            | Self::NodeFile { origin, .. }
             | Self::Number { origin, .. }
             | Self::Value { origin, .. }
             | Self::Together { origin, .. } => {

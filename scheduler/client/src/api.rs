@@ -413,6 +413,9 @@ pub struct NodeView {
     pub reason: String,
     /// Pools that hold it.
     pub pools: Vec<String>,
+    /// Features that tasks may ask for.
+    #[serde(default)]
+    pub features: Vec<String>,
     /// Cores.
     pub cores: u32,
     /// Cores that no task holds.

@@ -454,6 +454,7 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
         state: node_state(node).to_owned(),
         reason: node.why_no_work().unwrap_or_default(),
         pools,
+        features: node.features.iter().cloned().collect(),
         cores: node.cores,
         cores_free: node.free.len(),
         memory_bytes: node.memory_bytes,

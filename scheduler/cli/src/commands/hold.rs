@@ -28,9 +28,7 @@ pub struct HoldArgs {
 
 /// Arguments of `muster release`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  muster release 12 13   lets held jobs go; a job that is not held stays as it is"
-)]
+#[command(after_help = "Examples:\n  muster release 12 13   lets held jobs go; others stay as they are")]
 pub struct ReleaseArgs {
     /// Jobs
     #[arg(value_name = "JOB", required = true)]

@@ -48,7 +48,7 @@ pub struct SubmitArgs {
     /// Pool whose nodes are used
     #[arg(short = 'p', long, visible_alias = "partition", value_name = "POOL")]
     pool: Option<String>,
-    /// Number of nodes
+    /// Number of nodes; 2-4 is at least 2 and at most 4
     #[arg(short = 'N', long, value_name = "N")]
     nodes: Option<String>,
     /// Number of ranks of all nodes together
@@ -102,6 +102,21 @@ pub struct SubmitArgs {
     /// Priority from -10000 to 10000; above 0 for admins only
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<String>,
+    /// Features of the nodes: gpu, "intel&!old", "(a|b)&c"
+    #[arg(short = 'C', long, value_name = "FEATURES")]
+    constraint: Option<String>,
+    /// Nodes that must all be used: n[01-04]
+    #[arg(short = 'w', long, value_name = "NODES")]
+    nodelist: Option<String>,
+    /// File with names of nodes that must all be used
+    #[arg(short = 'F', long, value_name = "FILE", overrides_with = "nodelist")]
+    nodefile: Option<String>,
+    /// Nodes that must not be used
+    #[arg(short = 'x', long, value_name = "NODES")]
+    exclude: Option<String>,
+    /// At most so many leaf switches, and how long to wait for them: 1@1:00:00
+    #[arg(long, value_name = "N[@TIME]")]
+    switches: Option<String>,
     /// Submit it held: muster release lets it start
     #[arg(short = 'H', long)]
     hold: bool,
@@ -177,6 +192,11 @@ impl SubmitArgs {
             ("--requeue", Opt::Requeue, yes(self.requeue)),
             ("--no-requeue", Opt::NoRequeue, yes(self.no_requeue)),
             ("--priority", Opt::Priority, self.priority.take()),
+            ("--constraint", Opt::Constraint, self.constraint.take()),
+            ("--nodelist", Opt::Nodelist, self.nodelist.take()),
+            ("--nodefile", Opt::Nodefile, self.nodefile.take()),
+            ("--exclude", Opt::Exclude, self.exclude.take()),
+            ("--switches", Opt::Switches, self.switches.take()),
             ("--hold", Opt::Hold, yes(self.hold)),
             ("--begin", Opt::Begin, self.begin.take()),
             ("--deadline", Opt::Deadline, self.deadline.take()),

@@ -1,5 +1,6 @@
 //! From layers to a request: every value is read here, with the place where it was said.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
@@ -17,7 +18,7 @@ use nix::unistd::{AccessFlags, access, gethostname};
 use super::layer::{Layer, Origin, Said};
 use super::options::Opt;
 use super::script::Script;
-use super::{array, environment, when};
+use super::{array, environment, lists, when};
 use crate::error::CliError;
 
 /// What goes with a job from the process that submits it.
@@ -120,7 +121,11 @@ fn environment_with_origin(
 
 fn request(layer: &Layer) -> Result<Request, CliError> {
     let count = |option: Opt| layer.get(option).map(positive).transpose();
-    let nodes = layer.get(Opt::Nodes).map(node_count).transpose()?;
+    let (nodes, nodes_max) = layer.get(Opt::Nodes).map_or(Ok((None, None)), node_count)?;
+    let nodelist = lists::nodelist(layer)?;
+    // A list is a number of nodes as well: each of them must hold a rank.
+    let listed = u32::try_from(nodelist.len()).unwrap_or(u32::MAX);
+    let nodes = if listed > 0 { Some(nodes.unwrap_or(0).max(listed)) } else { nodes };
     let (ranks, per_node) = (count(Opt::Ntasks)?, count(Opt::NtasksPerNode)?);
     let asked = nodes.unwrap_or(1).checked_mul(per_node.unwrap_or(1)).filter(|ranks| *ranks <= RANKS_MAX);
     let Some(asked) = asked else {
@@ -139,6 +144,12 @@ fn request(layer: &Layer) -> Result<Request, CliError> {
         cores_per_rank: count(Opt::CpusPerTask)?.unwrap_or(1),
         memory: memory(layer)?,
         exclusive: layer.get(Opt::Exclusive).map_or(Ok(false), exclusive)?,
+        nodes_max,
+        ranks_grow: nodes_max.is_some() && ranks.is_none(),
+        constraint: layer.get(Opt::Constraint).map(lists::constraint).transpose()?,
+        nodelist,
+        exclude: layer.get(Opt::Exclude).map(lists::names).transpose()?.unwrap_or_default(),
+        switches: layer.get(Opt::Switches).map(lists::switches).transpose()?,
     })
 }
 
@@ -167,7 +178,7 @@ fn yes_or_no(said: &Said) -> Result<bool, CliError> {
 }
 
 /// A whole number without a sign, from 1 to [`RANKS_MAX`].
-fn positive(said: &Said) -> Result<u32, CliError> {
+pub(super) fn positive(said: &Said) -> Result<u32, CliError> {
     whole(said, 1, i64::from(RANKS_MAX)).map(|n| u32::try_from(n).expect("the range was checked"))
 }
 
@@ -182,15 +193,19 @@ fn whole(said: &Said, min: i64, max: i64) -> Result<i64, CliError> {
     })
 }
 
-/// `--nodes=N`; sbatch's range `N-M` only if it leaves no choice.
-fn node_count(said: &Said) -> Result<u32, CliError> {
+/// `--nodes=N`, or the least and the most as in `--nodes=2-4`.
+fn node_count(said: &Said) -> Result<(Option<u32>, Option<u32>), CliError> {
     let part = |value: &str| positive(&Said { value: value.to_owned(), origin: said.origin.clone() });
     match said.value.split_once('-') {
         Some((min, max)) if !min.is_empty() => {
-            let min = part(min)?;
-            if part(max)? == min { Ok(min) } else { Err(wrong(said, "say one number of nodes, not a range")) }
+            let (min, max) = (part(min)?, part(max)?);
+            match min.cmp(&max) {
+                Ordering::Less => Ok((Some(min), Some(max))),
+                Ordering::Equal => Ok((Some(min), None)),
+                Ordering::Greater => Err(wrong(said, "write the least number of nodes first, as in 2-4")),
+            }
         }
-        _ => part(&said.value),
+        _ => Ok((Some(part(&said.value)?), None)),
     }
 }
 
@@ -288,6 +303,30 @@ mod tests {
     }
 
     #[test]
+    fn ranges_and_lists_give_numbers_of_nodes() {
+        let request = |pairs: &[(Opt, &str)]| built(&layer(pairs)).unwrap().request;
+        let grows = request(&[(Opt::Nodes, "2-4"), (Opt::NtasksPerNode, "3")]);
+        assert_eq!(
+            (grows.nodes, grows.nodes_max, grows.ranks, grows.ranks_grow),
+            (Some(2), Some(4), 6, true)
+        );
+        let spreads = request(&[(Opt::Nodes, "2-4"), (Opt::Ntasks, "8")]);
+        assert_eq!((spreads.nodes_max, spreads.ranks, spreads.ranks_grow), (Some(4), 8, false));
+        let listed = request(&[(Opt::Nodelist, "n[1-3]"), (Opt::Exclude, "n9"), (Opt::Constraint, "a|b")]);
+        assert_eq!((listed.nodes, listed.ranks, listed.nodelist.len()), (Some(3), 3, 3));
+        assert!(listed.exclude.contains("n9") && listed.constraint.unwrap().to_string() == "a|b");
+        let switches = request(&[(Opt::Switches, "2@1:00:00")]).switches.unwrap();
+        assert_eq!((switches.switches_max, switches.wait_s), (2, Some(3600)));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nodes");
+        std::fs::write(&file, "n1\nn[2-3], n5\n\n").unwrap();
+        let file = file.to_str().unwrap();
+        for option in [Opt::Nodefile, Opt::Nodelist] {
+            assert_eq!(request(&[(option, file)]).nodelist.len(), 4, "{option:?}");
+        }
+    }
+
+    #[test]
     fn values_are_read_in_slurms_notations() {
         let request = built(&layer(&[
             (Opt::Mem, "4G"),
@@ -331,7 +370,13 @@ mod tests {
     #[test]
     fn wrong_values_are_named_with_what_would_be_right() {
         for (option, value, right) in [
-            (Opt::Nodes, "2-4", "one number"),
+            (Opt::Nodes, "4-2", "first, as in 2-4"),
+            (Opt::Constraint, "[a|b]", "each kind of node"),
+            (Opt::Nodelist, "n[1", "is not a host list"),
+            (Opt::Exclude, "", "is not a host list"),
+            (Opt::Nodefile, "/nonexistent", "cannot read"),
+            (Opt::Switches, "0", "from 1"),
+            (Opt::Switches, "1@x", "is not a time"),
             (Opt::Nodes, "-1", "from 1"),
             (Opt::Ntasks, "0", "from 1"),
             (Opt::Ntasks, "+3", "from 1"),

@@ -8,6 +8,7 @@ mod build;
 mod directives;
 mod environment;
 mod layer;
+mod lists;
 mod options;
 mod script;
 mod when;

@@ -240,6 +240,7 @@ fn nodes_are_listed_held_and_released() {
         address: "10.0.0.1".into(),
         agent_version: "0.1.0".into(),
         containment: "cgroup v2".into(),
+        features: vec!["gpu".into()],
     };
     let nodes = json(&NodeList { schema: SCHEMA, nodes: vec![node] });
     let fake = Fake::start(move |question| match question.line.as_str() {

@@ -23,7 +23,7 @@ use self::choose::{Candidate, Chosen};
 pub use self::fit::never_fits;
 use self::fit::{NodeRoom, PoolRoom};
 pub use self::forecast::expected_start;
-use self::ranges::choose;
+use self::ranges::choose_for;
 pub use self::reason::Reason;
 pub use self::suits::suits;
 use self::topology::SwitchTree;
@@ -154,7 +154,7 @@ impl<'a> Pass<'a> {
                 delayed_until = Some(delayed_until.map_or(tried.not_before, |at| at.min(tried.not_before)));
                 continue;
             }
-            let known_failed = self.failed.contains(&signature);
+            let known_failed = self.failed.contains(&signature) && job.spec.request.switches.is_none();
             let avoid = tried.and_then(|tried| tried.avoid);
             let placed = if known_failed { None } else { self.try_place(job, pool, avoid) };
             let Some(allocation) = placed else {
@@ -193,7 +193,7 @@ impl<'a> Pass<'a> {
                 Candidate::new(self.state, pool, id, room, &job.spec.request)
             })
             .collect();
-        choose(&job.spec.request, candidates, &self.tree, pool.fill)
+        choose_for(job, self.now, candidates, &self.tree, pool.fill)
     }
 
     fn pool_nodes(&self, pool: &str) -> &[NodeId] {
@@ -278,7 +278,7 @@ impl<'a> Pass<'a> {
                     Candidate::new(self.state, pool, id, room[id.0 as usize], &job.spec.request)
                 })
                 .collect();
-            let Some(chosen) = choose(&job.spec.request, candidates, &self.tree, pool.fill) else { continue };
+            let Some(chosen) = choose_for(job, *end, candidates, &self.tree, pool.fill) else { continue };
             let mut spare = HashMap::new();
             for chosen in chosen {
                 let node = self.state.node(chosen.node);

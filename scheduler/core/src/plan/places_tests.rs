@@ -4,8 +4,8 @@ use super::plan;
 use crate::cluster::ClusterConfig;
 use crate::ids::JobId;
 use crate::input::Input;
-use crate::spec::JobSpec;
-use crate::testing::{ANN, BOB, Bench, config, job};
+use crate::spec::{JobSpec, SwitchWish};
+use crate::testing::{ANN, BOB, Bench, config, job, leaf};
 
 /// Four nodes with two cores each: n1 and n2 are `intel`, n2 and n3 have a `gpu`.
 fn cluster() -> ClusterConfig {
@@ -105,6 +105,36 @@ fn a_range_with_a_list_holds_the_list() {
         found.len() == 3 && found.contains(&"n3".to_owned()) && found.contains(&"n4".to_owned()),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_gang_waits_for_few_switches_as_long_as_it_wishes() {
+    let mut config = config(&[1; 6]);
+    config.switches = vec![leaf("a", &["n1", "n2"]), leaf("b", &["n3", "n4"]), leaf("c", &["n5", "n6"])];
+    let mut bench = Bench::new(config);
+    let fillers: Vec<_> = (0..3).map(|_| bench.submit(BOB, job(BOB)).unwrap()).collect();
+    for id in &fillers {
+        bench.start(bench.key(*id));
+    }
+    // n4, n5 and n6 are free: two under one switch, three under two.
+    let wish = |switches_max, wait_s| {
+        let mut spec = job(ANN).gang(3, 1).limit_s(60);
+        spec.request.switches = Some(SwitchWish { switches_max, wait_s });
+        spec
+    };
+    let patient = bench.submit(ANN, wish(1, Some(30))).unwrap();
+    assert!(!bench.is_live(patient));
+    assert_eq!(bench.engine.next_wake(), Some(bench.now.plus_seconds(30)));
+    bench.after_s(30);
+    assert_eq!(nodes(&bench, patient), ["n4", "n5", "n6"], "then any will do");
+    let key = bench.key(patient);
+    bench.start(key);
+    bench.exit(key, 0);
+    let two = bench.submit(ANN, wish(2, None)).unwrap();
+    assert!(bench.is_live(two));
+    let mut none = job(ANN);
+    none.request.switches = Some(SwitchWish { switches_max: 0, wait_s: None });
+    assert!(bench.submit(ANN, none).unwrap_err().to_string().contains("at least 1"));
 }
 
 #[test]

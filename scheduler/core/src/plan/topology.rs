@@ -12,6 +12,8 @@ pub(super) struct SwitchTree {
     switches: Vec<Below>,
     /// Where each node stands in a walk through the tree.
     positions: HashMap<NodeId, usize>,
+    /// On which leaf switch each node hangs.
+    leaves: HashMap<NodeId, usize>,
 }
 
 /// The nodes below one switch.
@@ -32,8 +34,11 @@ impl SwitchTree {
         let ids: HashMap<&str, NodeId> =
             state.nodes.iter().enumerate().map(|(i, node)| (node.name.as_str(), NodeId(i as u32))).collect();
         let mut positions = HashMap::new();
+        let mut leaves = HashMap::new();
         let mut switches: Vec<Below> = Vec::new();
-        for switch in &state.config.switches {
+        for (leaf, switch) in state.config.switches.iter().enumerate() {
+            leaves
+                .extend(switch.nodes.iter().filter_map(|name| ids.get(name.as_str())).map(|id| (*id, leaf)));
             let mut nodes = Vec::new();
             walk(switch, &by_name, &ids, &mut nodes, 0);
             for node in &nodes {
@@ -43,11 +48,16 @@ impl SwitchTree {
             switches.push(Below { nodes: nodes.into_iter().collect() });
         }
         switches.sort_by_key(|below| below.nodes.len());
-        Self { switches, positions }
+        Self { switches, positions, leaves }
     }
 
     pub fn smallest_first(&self) -> impl Iterator<Item = &Below> {
         self.switches.iter()
+    }
+
+    /// On which leaf switch a node hangs.
+    pub fn leaf(&self, node: NodeId) -> Option<usize> {
+        self.leaves.get(&node).copied()
     }
 
     /// Nodes on no switch come last, in the order of their ids.

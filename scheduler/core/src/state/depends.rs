@@ -177,7 +177,11 @@ impl Job {
             Known::Fulfilled { from } => Some(*from),
             _ => None,
         });
-        begin.into_iter().chain(from).filter(|_| self.finished_at.is_none())
+        begin
+            .into_iter()
+            .chain(from)
+            .chain(self.switches_wished_until())
+            .filter(|_| self.finished_at.is_none())
     }
 }
 
@@ -381,7 +385,7 @@ fn forget_target(state: &mut State, target: JobId, dependent: JobId) {
 pub(super) fn follow_waiting(state: &mut State, id: JobId) {
     let Some(job) = state.jobs.get(&id) else { return };
     let eligibility = &job.spec.eligibility;
-    if eligibility.is_default() {
+    if !job.is_indexed() {
         return;
     }
     if let Some(expires) = job.expires_at() {
@@ -413,7 +417,7 @@ pub(super) fn forget_partner(job: &mut Job, index: TaskIndex) {
 /// Takes a job that is about to finish out of the indices.
 pub(super) fn leave(state: &mut State, id: JobId) {
     let Some(job) = state.jobs.get(&id) else { return };
-    if job.spec.eligibility.is_default() {
+    if !job.is_indexed() {
         return;
     }
     let (targets, instants): (BTreeSet<JobId>, Vec<Timestamp>) =

@@ -178,8 +178,9 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
         held: spec.eligibility.hold.then_some(JobHold { since: at, by_uid: spec.user.uid, by_admin: false }),
         depends: Vec::new(),
     };
+    let is_indexed = job.is_indexed();
     state.jobs.insert(id, job);
-    if !spec.eligibility.is_default() {
+    if is_indexed {
         depends::enter(state, id, at);
     }
 }

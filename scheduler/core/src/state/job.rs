@@ -219,6 +219,20 @@ impl Job {
         limit.into_iter().chain(self.spec.eligibility.deadline).min()
     }
 
+    /// From when on its tasks no longer wait for few leaf switches, if they do not wait for ever.
+    #[must_use]
+    pub fn switches_wished_until(&self) -> Option<Timestamp> {
+        let from =
+            self.spec.eligibility.begin.map_or(self.submitted_at, |begin| begin.max(self.submitted_at));
+        self.spec.request.switches.and_then(|wish| wish.wait_s).map(|wait| from.plus_seconds(wait))
+    }
+
+    /// Whether time or other jobs may have a say in when its tasks start.
+    #[must_use]
+    pub(super) fn is_indexed(&self) -> bool {
+        !self.spec.eligibility.is_default() || self.spec.request.switches.is_some()
+    }
+
     /// The number of the task's next attempt.
     #[must_use]
     pub fn next_attempt(&self, index: TaskIndex) -> u32 {
