@@ -7,6 +7,7 @@
 mod controller;
 mod node;
 mod rng;
+mod wishes;
 mod world;
 
 pub use rng::Rng;

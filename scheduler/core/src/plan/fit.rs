@@ -118,7 +118,6 @@ pub(super) fn split(ranks: u32, nodes: u32) -> (u32, u32) {
 pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
     let nodes: Vec<&Node> = pool_nodes(state, pool).map(|id| state.node(id)).collect();
     let never = |why: String| Err(Refusal::NeverFits { pool: pool.name.clone(), why });
-    super::suits::never_suits(state, pool, request)?;
     let asked = request.nodes_min();
     if asked as usize > nodes.len() {
         return Err(Refusal::TooManyNodes { asked, pool: pool.name.clone(), present: nodes.len() as u32 });

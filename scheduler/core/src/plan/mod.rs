@@ -20,12 +20,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use self::choose::{Candidate, Chosen};
-pub use self::fit::never_fits;
 use self::fit::{NodeRoom, PoolRoom};
 pub use self::forecast::expected_start;
 use self::ranges::choose_for;
 pub use self::reason::Reason;
-pub use self::suits::suits;
+pub use self::suits::{never_fits, suits};
 use self::topology::SwitchTree;
 use crate::cluster::PoolConfig;
 use crate::event::{Allocation, Share};

@@ -167,6 +167,14 @@ fn what_no_node_can_satisfy_is_refused_with_what_there_is() {
         let refusal = bench.submit(ANN, spec).expect_err(text).to_string();
         assert!(refusal.contains(text), "{refusal}");
     }
+    let mut uneven = Bench::new(config(&[4, 1, 1]));
+    let refusal = uneven.submit(ANN, job(ANN).gang(2, 2).nodelist(&["n2"])).unwrap_err().to_string();
+    assert!(refusal.contains("1 nodes can hold that"), "{refusal}");
+    let mut spread = Bench::new(config(&[4, 4, 1]));
+    let refusal = spread.submit(ANN, job(ANN).gang(2, 2).nodelist(&["n3"])).unwrap_err().to_string();
+    assert!(refusal.contains("node n3 must be used, but even when empty"), "{refusal}");
+    let wider = spread.submit(ANN, range(2, 3, 4, false).nodelist(&["n3"])).unwrap();
+    assert_eq!(nodes(&spread, wider).len(), 3, "three nodes hold what two cannot");
     let mut plain = Bench::new(config(&[1]));
     let refusal = plain.submit(ANN, job(ANN).constraint("a")).unwrap_err().to_string();
     assert!(refusal.contains("no features in the configuration"), "{refusal}");

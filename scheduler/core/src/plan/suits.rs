@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::fit::pool_nodes;
+use super::fit::{self, NodeRoom, pool_nodes};
 use crate::cluster::PoolConfig;
 use crate::input::Refusal;
 use crate::notation::format_hosts;
@@ -33,11 +33,50 @@ fn takes_only_its_list(request: &Request) -> bool {
     !request.nodelist.is_empty() && most.is_none_or(|most| most as usize <= request.nodelist.len())
 }
 
-/// Refuses a request whose features or lists no choice of the pool's nodes can satisfy.
+/// Refuses what the declared nodes of a pool could never hold, even empty: by their features and names, or by their
+/// size.
 ///
 /// # Errors
-/// [`Refusal::NeverFits`] with what is not there and what is.
-pub fn never_suits(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
+/// [`Refusal::TooManyNodes`] or [`Refusal::NeverFits`], with what is not there and what is.
+pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
+    never_suits(state, pool, request)?;
+    let sized = |request: &Request| {
+        fit::never_fits(state, pool, request)?;
+        list_holds_its_part(state, pool, request)
+    };
+    let Some(most) = request.nodes_max else { return sized(request) };
+    // One number of the range is enough; of several refusals, the one about the least says most.
+    let least = request.nodes_min();
+    let refusal = match sized(&request.with_nodes(least)) {
+        Err(refusal) if !request.ranks_grow => refusal,
+        decided => return decided,
+    };
+    let most = most.min(request.ranks).min(u32::try_from(pool.nodes.len()).unwrap_or(u32::MAX));
+    let mut others = least + 1..=most;
+    if others.any(|count| sized(&request.with_nodes(count)).is_ok()) { Ok(()) } else { Err(refusal) }
+}
+
+/// Each listed node must be able to hold its part of the ranks.
+fn list_holds_its_part(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
+    let Some(count) = request.nodes.filter(|_| !request.nodelist.is_empty()) else { return Ok(()) };
+    let (part, _) = fit::split(request.ranks, count.max(1));
+    let holds = |node: &Node| fit::ranks_that_fit(node, pool, NodeRoom::whole(node), request) >= part;
+    let mut listed =
+        pool_nodes(state, pool).map(|id| state.node(id)).filter(|node| is_required(node, request));
+    match listed.find(|node| !holds(node)) {
+        Some(small) => {
+            let why = format!(
+                "node {} must be used, but even when empty it cannot hold its part, {part} of {} ranks",
+                small.name, request.ranks
+            );
+            Err(Refusal::NeverFits { pool: pool.name.clone(), why })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses a request whose features or lists no choice of the pool's nodes can satisfy.
+fn never_suits(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
     if request.constraint.is_none() && request.nodelist.is_empty() && request.exclude.is_empty() {
         return Ok(());
     }
