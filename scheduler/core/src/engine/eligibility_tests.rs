@@ -268,6 +268,26 @@ fn a_failed_partner_leaves_the_others_alone() {
 }
 
 #[test]
+fn all_partners_that_are_cancelled_at_once_are_heard_of() {
+    let mut bench = Bench::new(config(&[1]));
+    let first = bench.submit(ANN, job(ANN).array(4, None)).unwrap();
+    run_task(&mut bench, first, 0, 0);
+    let mut spec = job(ANN).array(4, None).after("aftercorr:1");
+    spec.eligibility.cancel_unfulfillable = true;
+    let second = bench.submit(ANN, spec).unwrap();
+    let key = bench.key_of(first, 1);
+    bench.start(key);
+    bench.hold(ANN, first).unwrap();
+    bench.exit(key, 1);
+    bench.cancel(ANN, first).unwrap();
+    bench.input(Input::Tick);
+    let finished = &bench.engine.state().jobs[&second].finished;
+    assert_eq!(finished.keys().map(|index| index.0).collect::<Vec<_>>(), [1, 2, 3]);
+    run_task(&mut bench, second, 0, 0);
+    assert!(bench.engine.state().jobs[&second].finished_at.is_some());
+}
+
+#[test]
 fn a_singleton_runs_alone_among_its_namesakes() {
     let mut bench = Bench::new(config(&[4]));
     let one = bench.submit(ANN, job(ANN)).unwrap();

@@ -333,12 +333,22 @@ fn learn(job: &mut Job, target: &Job, news: News, at: Timestamp) {
                 if term.on().is_some_and(|on| on.job == target.id) =>
             {
                 *done = target.finished_at.is_some();
-                if job.waiting.contains(index.0) {
-                    if success {
-                        ok.insert(index.0)
-                    } else {
-                        never.insert(index.0)
-                    };
+                let mut outcome = |index: u32, success: bool| {
+                    if job.waiting.contains(index) {
+                        if success {
+                            ok.insert(index)
+                        } else {
+                            never.insert(index)
+                        };
+                    }
+                };
+                if *done {
+                    // Several tasks may have finished at once, and nothing more is heard of the target.
+                    for (index, finished) in &target.finished {
+                        outcome(index.0, finished.how.is_success());
+                    }
+                } else {
+                    outcome(index.0, success);
                 }
             }
             (known @ Known::Open, news) => {
