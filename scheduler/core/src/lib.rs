@@ -6,8 +6,10 @@
 
 pub mod cluster;
 pub mod cores;
+pub mod eligibility;
 pub mod engine;
 pub mod event;
+pub mod features;
 pub mod ids;
 pub mod input;
 pub mod notation;

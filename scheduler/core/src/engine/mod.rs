@@ -4,8 +4,11 @@
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
 mod command;
+mod conditions;
+mod hold;
 mod node;
 mod report;
+mod shape;
 mod tick;
 mod validate;
 
@@ -89,15 +92,17 @@ impl Engine {
         let deadline = self.state.deadlines().next().map(|(at, _)| at);
         let delayed = self.planner.next_wake();
         let held = self.state.nodes.iter().filter_map(|node| node.held.as_ref()?.until).min();
-        [deadline, delayed, held].into_iter().flatten().min()
+        let expiring = self.state.expiring().next().map(|(at, _)| at);
+        // Due at once.
+        let unfulfillable = self.state.unfulfillable().next().map(|_| Timestamp(0));
+        [deadline, delayed, held, expiring, unfulfillable].into_iter().flatten().min()
     }
 
     fn happen(&mut self, events: Vec<Event>, now: Timestamp) -> Applied {
         let mut records = Vec::with_capacity(events.len());
         let mut all_effects = Vec::new();
         for event in events {
-            self.state.evolve(&event, now);
-            self.planner.happened(&self.state, &event);
+            self.planner.follow(&mut self.state, &event, now);
             effects(&self.state, &event, &mut all_effects);
             records.push(Record { at: now, event });
         }
@@ -115,8 +120,10 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
             done(events)
         }
         Input::Submit { caller, spec, request_key } => {
-            command::submit(state, *caller, spec, request_key.as_deref())
+            command::submit(state, *caller, spec, request_key.as_deref(), now)
         }
+        Input::HoldJob { caller, job } => hold::hold(state, *caller, *job),
+        Input::ReleaseJob { caller, job } => hold::release(state, *caller, *job),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
         Input::HoldNode { caller, node, reason } => command::hold_node(state, *caller, node, reason),
         Input::ReleaseNode { caller, node } => command::release_node(state, *caller, node),
@@ -191,7 +198,9 @@ fn stop_effect(state: &State, live: &Live, key: AttemptKey, instance: u32, verdi
     let node = live.allocation.shares[instance as usize].node;
     // Only those ends leave work that deserves a chance to save itself.
     let grace_ms = match verdict {
-        Verdict::TimedOut | Verdict::Cancelled { .. } => state.config.policy.kill_grace_ms,
+        Verdict::TimedOut | Verdict::Deadline | Verdict::Cancelled { .. } => {
+            state.config.policy.kill_grace_ms
+        }
         _ => 0,
     };
     Effect::Stop { node, key, grace_ms, reason: describe(state, verdict) }
@@ -206,6 +215,7 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
         Verdict::Signalled { signal } => format!("killed by signal {signal}"),
         Verdict::OutOfMemory { .. } => "ran out of the memory of its allocation".to_owned(),
         Verdict::TimedOut => "ran out of its time limit".to_owned(),
+        Verdict::Deadline => "ran until its deadline".to_owned(),
         Verdict::Cancelled { by_uid } => format!("cancelled by user id {by_uid}"),
         Verdict::LaunchFailed { reason } => format!("could not be started: {reason}"),
         Verdict::PrepareFailed { node, reason } => {
@@ -216,5 +226,7 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
     }
 }
 
+#[cfg(test)]
+mod eligibility_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::eligible;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::order::{Rank, Ranking};
@@ -13,7 +14,6 @@ use super::profile::{Kept, Profile, fits};
 use crate::cluster::PoolConfig;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen};
-use crate::spec::Request;
 use crate::state::{Job, State};
 
 /// How many tasks of a pool have a reservation at most. Those behind them wait for their turn to get one.
@@ -123,9 +123,11 @@ impl Planner {
             let Some(job) = state.jobs.get(&rank.job) else { continue };
             let budget = usize::try_from(job.may_start()).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
             let ready = |index: &TaskIndex| job.tried.get(index).is_none_or(|tried| tried.not_before <= now);
-            tasks.extend(
-                job.waiting.iter().map(TaskIndex).filter(ready).take(budget).map(|index| (job, index)),
-            );
+            if eligible::job(job, now).is_err() {
+                continue;
+            }
+            let indices = eligible::indices(job, now).filter(ready).take(budget);
+            tasks.extend(indices.map(|index| (job, index)));
             if tasks.len() >= RESERVATIONS_MAX {
                 break;
             }
@@ -143,7 +145,7 @@ impl Planner {
     ) -> Option<(Timestamp, Vec<Kept>)> {
         let request = &job.spec.request;
         let ranks = |slot: usize, room: NodeRoom| fits(self, state, config, pool, request, slot, room);
-        let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, request, room);
+        let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, job, room);
         profile.earliest(request, job.spec.time_limit_s, ranks, kept)
     }
 
@@ -152,16 +154,17 @@ impl Planner {
         state: &State,
         config: &PoolConfig,
         pool: usize,
-        request: &Request,
+        job: &Job,
         room: &[NodeRoom],
     ) -> Option<Vec<Kept>> {
+        let request = &job.spec.request;
         let slots = &self.pools[pool].slots;
         let candidates: Vec<Candidate> = room
             .iter()
             .enumerate()
             .filter_map(|(slot, room)| self.candidate(state, config, slots[slot], *room, request))
             .collect();
-        let chosen = self.choose(request, &candidates, config.fill)?;
+        let chosen = self.choose_for(state, job, job.submitted_at, &candidates, config.fill)?;
         let kept = chosen.into_iter().map(|chosen| {
             let view = &self.nodes[chosen.node.0 as usize];
             let (_, slot) = view.seats.iter().find(|seat| seat.0 as usize == pool)?;

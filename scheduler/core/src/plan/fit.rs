@@ -1,5 +1,7 @@
 //! How much of a request a node, or a pool, can hold.
 
+use std::borrow::Cow;
+
 use crate::cluster::PoolConfig;
 use crate::event::Share;
 use crate::ids::NodeId;
@@ -74,7 +76,7 @@ pub(super) fn memory_bytes(node: &Node, pool: &PoolConfig, request: &Request, ra
 
 /// How many ranks of a request the room on a node holds.
 pub(super) fn ranks_that_fit(node: &Node, pool: &PoolConfig, room: NodeRoom, request: &Request) -> u32 {
-    if request.exclusive && room.cores < node.cores {
+    if !super::suits::suits(node, request) || (request.exclusive && room.cores < node.cores) {
         return 0;
     }
     let by_cores = room.cores / request.cores_per_rank;
@@ -179,8 +181,17 @@ pub struct Shortage {
     pub fits_now: bool,
 }
 
+/// The request for the fewest nodes that will do.
+pub(super) fn least(request: &Request) -> Cow<'_, Request> {
+    match request.nodes_max {
+        Some(_) => Cow::Owned(request.with_nodes(request.nodes_min())),
+        None => Cow::Borrowed(request),
+    }
+}
+
 /// Whether nodes that each hold so many ranks suffice for a request.
 pub(super) fn suffices(request: &Request, ranks: impl Iterator<Item = u32>) -> bool {
+    let request = &least(request);
     match request.nodes {
         None => ranks.map(u64::from).sum::<u64>() >= u64::from(request.ranks),
         Some(count) => {

@@ -12,6 +12,9 @@ const STEPS_MAX: usize = 2_000;
 /// uses its whole time limit; none if that lies beyond the forecast's depth or nodes must return first.
 #[must_use]
 pub fn expected_start(state: &State, job: JobId, now: Timestamp) -> Option<Timestamp> {
+    if state.jobs.get(&job).is_none_or(|job| !super::eligible::can_come(job, now)) {
+        return None;
+    }
     let mut state = state.clone();
     let mut planner = Planner::new(&state);
     let mut at = now;
@@ -20,10 +23,7 @@ pub fn expected_start(state: &State, job: JobId, now: Timestamp) -> Option<Times
         if placements.iter().any(|placement| placement.key.task.job == job) {
             return Some(at);
         }
-        let mut happen = |event: &Event| {
-            state.evolve(event, at);
-            planner.happened(&state, event);
-        };
+        let mut happen = |event: &Event| planner.follow(&mut state, event, at);
         for Placement { key, allocation } in placements {
             happen(&Event::AttemptPlaced { key, allocation });
             happen(&Event::AttemptGo { key });
@@ -41,7 +41,8 @@ fn next_instant(state: &State, at: Timestamp) -> Option<Timestamp> {
     // What is already overdue ends a moment from now.
     let soon = Timestamp(at.0 + 1);
     let delays = delays.filter(|until| *until > at);
-    ends.map(|end| end.max(soon)).chain(delays).min()
+    let eligible = state.next_eligible(at);
+    ends.map(|end| end.max(soon)).chain(delays).chain(eligible).min()
 }
 
 fn end_due(state: &mut State, planner: &mut Planner, at: Timestamp) {
@@ -50,14 +51,13 @@ fn end_due(state: &mut State, planner: &mut Planner, at: Timestamp) {
         .filter(|(_, job, live)| live.deadline(job.spec.time_limit_s).is_some_and(|end| end <= at))
         .map(|(key, _, live)| (key, live.instances.len() as u32))
         .collect();
-    let mut happen = |event: &Event| {
-        state.evolve(event, at);
-        planner.happened(state, event);
-    };
+    let mut happen = |event: &Event| planner.follow(state, event, at);
     for (key, instances) in due {
         for instance in 0..instances {
             happen(&Event::InstanceGone { key, instance, usage: Usage::default() });
         }
-        happen(&Event::AttemptEnded { key, verdict: Verdict::TimedOut, again_not_before: None });
+        // What depends on its success is foreseen to start.
+        let verdict = Verdict::Exited { code: 0 };
+        happen(&Event::AttemptEnded { key, verdict, again_not_before: None });
     }
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
-use crate::cluster::{ClusterConfig, Fill, PoolConfig};
+use crate::cluster::{ClusterConfig, PoolConfig};
 use crate::cores::CoreSet;
 use crate::event::{Allocation, Event};
 use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
-use crate::place::{self, Candidate, Chosen, Prefer, SwitchTree, Wanted};
+use crate::place::{Candidate, SwitchTree};
 use crate::spec::Request;
 use crate::state::{Job, State};
 
@@ -29,6 +29,8 @@ pub struct Planner {
     pub(super) end_of: HashMap<AttemptKey, Timestamp>,
     /// Jobs that wait for something other than room, with the instant at which that is over if it is known.
     parked: BTreeMap<JobId, Option<Timestamp>>,
+    /// Jobs that changed since the last pass: it looks whether they wait for something other than room.
+    fresh: BTreeSet<JobId>,
     /// Whether something happened since the last pass that could let a task start.
     changed: bool,
 }
@@ -74,6 +76,7 @@ impl Planner {
             ends: BTreeMap::new(),
             end_of: HashMap::new(),
             parked: BTreeMap::new(),
+            fresh: BTreeSet::new(),
             changed: true,
         };
         planner.add_nodes(state);
@@ -166,22 +169,6 @@ impl Planner {
         (ranks > 0).then(|| Candidate { position: self.tree.position(id), ranks, cores: room.cores })
     }
 
-    /// The best nodes among candidates, which are in the order of their slots.
-    pub(super) fn choose(
-        &self,
-        request: &Request,
-        candidates: &[Candidate],
-        fill: Fill,
-    ) -> Option<Vec<Chosen>> {
-        let wanted = Wanted {
-            nodes: request.nodes,
-            ranks: request.ranks,
-            leaves_max: None,
-            prefer: Prefer::default(),
-        };
-        place::choose(&self.tree, &wanted, candidates, fill)
-    }
-
     /// The pool of a job, if the configuration still has it.
     pub(super) fn pool_of(&self, job: &Job) -> Option<usize> {
         let name = job.spec.pool.as_deref().unwrap_or_default();
@@ -191,6 +178,7 @@ impl Planner {
     fn admit(&mut self, state: &State, job: &Job) {
         if let Some(pool) = self.pool_of(job) {
             self.pools[pool].classes.admit(state, job);
+            self.fresh.insert(job.id);
         }
     }
 
@@ -204,6 +192,11 @@ impl Planner {
     pub(super) fn park(&mut self, state: &State, job: &Job, until: Option<Timestamp>) {
         self.dismiss(state, job);
         self.parked.insert(job.id, until);
+    }
+
+    /// The jobs that changed since the last pass.
+    pub(super) fn take_fresh(&mut self) -> BTreeSet<JobId> {
+        std::mem::take(&mut self.fresh)
     }
 
     /// Puts jobs back whose time has come.
@@ -245,14 +238,28 @@ impl Planner {
         self.parked.values().flatten().copied().chain(promised).min()
     }
 
+    /// Lets an event happen in the state, and follows.
+    pub fn follow(&mut self, state: &mut State, event: &Event, at: Timestamp) {
+        // What other jobs wait for may have come true; afterwards nobody remembers who they are.
+        let dependents: Vec<JobId> =
+            event.job().map(|job| state.dependents(job).collect()).unwrap_or_default();
+        state.evolve(event, at);
+        self.happened(state, event);
+        for job in dependents {
+            self.job_changed(state, job);
+        }
+    }
+
     /// Writes down what an event that has just happened in `state` changes. Placements that a pass of this planner
     /// decided were written down by the pass.
-    pub fn happened(&mut self, state: &State, event: &Event) {
+    fn happened(&mut self, state: &State, event: &Event) {
         match event {
             Event::Configured { .. } => *self = Self::new(state),
-            Event::JobSubmitted { job, .. } | Event::WaitingCancelled { job, .. } => {
-                self.job_changed(state, *job);
-            }
+            Event::JobSubmitted { job, .. }
+            | Event::WaitingCancelled { job, .. }
+            | Event::WaitingEnded { job, .. }
+            | Event::JobHeld { job, .. }
+            | Event::JobReleased { job } => self.job_changed(state, *job),
             Event::AttemptPlaced { key, .. } => {
                 if state.jobs.get(&key.task.job).is_some_and(|job| job.waiting.is_empty()) {
                     self.job_changed(state, key.task.job);

@@ -8,22 +8,25 @@
 
 mod class;
 mod conservative;
+pub mod eligible;
 mod fit;
 mod forecast;
 mod index;
 mod order;
 mod pass;
 mod profile;
+mod ranges;
 mod reason;
 mod reserve;
+mod suits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use self::fit::never_fits;
 pub use self::forecast::expected_start;
 pub use self::index::Planner;
 pub use self::reason::Reason;
+pub use self::suits::{never_fits, suits};
 use crate::event::Allocation;
 use crate::ids::{AttemptKey, JobId, Timestamp};
 use crate::state::State;
@@ -61,5 +64,7 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
     Planner::new(state).explain(state, now)
 }
 
+#[cfg(test)]
+mod places_tests;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::order::{Rank, Ranking};
 use super::reserve::Reservation;
-use super::{Placement, Plan, Reason, Waiting, never_fits};
+use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
 use crate::cluster::{Backfill, Fill, PoolConfig};
 use crate::event::{Allocation, Share};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
@@ -29,11 +29,19 @@ impl Planner {
 
     fn run(&mut self, state: &State, now: Timestamp, explain: bool) -> Plan {
         self.unpark_due(state, now);
+        let mut plan = Plan::default();
+        for id in self.take_fresh() {
+            let Some(job) = state.jobs.get(&id).filter(|job| !job.waiting.is_empty()) else { continue };
+            let Some((reason, until)) = not_yet(job, now) else { continue };
+            self.park(state, job, until);
+            if explain {
+                plan.waiting.insert(id, Waiting { reason, expected_start: until });
+            }
+        }
         let config = Arc::clone(&self.config);
         let mut queues: Vec<Queue> =
             config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
-        let mut pass =
-            Pass { planner: self, state, now, explain, reservations: Vec::new(), plan: Plan::default() };
+        let mut pass = Pass { planner: self, state, now, explain, reservations: Vec::new(), plan };
         for (pool, config) in config.pools.iter().enumerate() {
             if config.backfill == Backfill::Conservative {
                 pass.conservative(config, pool, &mut queues[pool]);
@@ -67,6 +75,24 @@ impl Planner {
         queue.ready = BinaryHeap::from(ready);
         queue
     }
+}
+
+/// What a job waits for other than room, with the instant at which that is over if it is known.
+fn not_yet(job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
+    if let Err(reason) = eligible::job(job, now) {
+        let from = eligible::from(&reason);
+        return Some((reason, from));
+    }
+    if job.may_start() == 0 {
+        let running_max = job.spec.array.as_ref().and_then(|array| array.running_max).unwrap_or(0);
+        return Some((Reason::Throttle { running_max }, None));
+    }
+    let mut until: Option<Timestamp> = None;
+    for index in eligible::indices(job, now) {
+        let delay = job.tried.get(&index).map(|tried| tried.not_before).filter(|at| *at > now)?;
+        until = Some(until.map_or(delay, |at| at.min(delay)));
+    }
+    until.map(|until| (Reason::Delayed { until }, Some(until)))
 }
 
 /// A pool's part of a pass.
@@ -211,7 +237,7 @@ impl Pass<'_> {
                 queue.ready = ranks.into_iter().filter_map(again).collect();
             }
             if reserve && config.backfill != Backfill::None {
-                let reservation = self.planner.reserve(self.state, config, pool, job, &request, self.now);
+                let reservation = self.planner.reserve(self.state, config, pool, job, self.now);
                 expected_start = reservation.as_ref().map(|reservation| reservation.start);
                 self.reservations.extend(reservation);
             }
@@ -292,7 +318,7 @@ impl Pass<'_> {
         let again = |next: Option<JobId>| next.map_or(Tried::Done, Tried::Again);
         let mut budget = job.may_start();
         let mut delayed_until: Option<Timestamp> = None;
-        for index in job.waiting.iter().map(TaskIndex) {
+        for index in eligible::indices(job, self.now) {
             if budget == 0 {
                 let running_max = job.spec.array.as_ref().and_then(|array| array.running_max).unwrap_or(0);
                 self.set_aside(job, Reason::Throttle { running_max }, None);
@@ -313,6 +339,8 @@ impl Pass<'_> {
         }
         if let Some(until) = delayed_until {
             self.set_aside(job, Reason::Delayed { until }, Some(until));
+        } else if let Some(reason) = eligible::left_out(job, self.now) {
+            self.set_aside(job, reason, None);
         }
         again(next)
     }
@@ -351,7 +379,8 @@ impl Pass<'_> {
             }
             self.planner.candidate(self.state, config, node, room, request)
         };
-        if request.nodes.is_none_or(|nodes| nodes == 1) {
+        let plain = request.nodes_max.is_none() && request.nodelist.is_empty();
+        if plain && request.nodes.is_none_or(|nodes| nodes == 1) {
             let enough = |slot: &u32| candidate(*slot).is_some_and(|c| c.ranks >= request.ranks);
             let cores = u32::try_from(request.cores_total()).unwrap_or(u32::MAX);
             let mut fitting = seen.by_free.range((cores, 0)..).map(|(_, slot)| *slot);
@@ -370,7 +399,7 @@ impl Pass<'_> {
             seen.by_free.range((request.cores_per_rank, 0)..).map(|(_, slot)| *slot).collect();
         slots.sort_unstable();
         let candidates: Vec<Candidate> = slots.into_iter().filter_map(candidate).collect();
-        self.planner.choose(request, &candidates, config.fill)
+        self.planner.choose_for(self.state, job, self.now, &candidates, config.fill)
     }
 
     /// Gives a task its exact cores.

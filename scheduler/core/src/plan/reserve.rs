@@ -7,7 +7,7 @@ use crate::event::Allocation;
 use crate::ids::{JobId, NodeId, Timestamp};
 use crate::place::Candidate;
 use crate::spec::Request;
-use crate::state::State;
+use crate::state::{Job, State};
 
 /// Nodes and cores that are kept for a job from an instant on.
 pub(super) struct Reservation {
@@ -48,10 +48,11 @@ impl Planner {
         state: &State,
         config: &PoolConfig,
         pool: usize,
-        _job: JobId,
-        request: &Request,
+        job: JobId,
         now: Timestamp,
     ) -> Option<Reservation> {
+        let job = state.jobs.get(&job)?;
+        let request = &job.spec.request;
         let seats = Seats::new(self, pool);
         let slots = &self.pools[pool].slots;
         let fits = |slot: usize, room: NodeRoom| match self.nodes[slots[slot].0 as usize].takes_work {
@@ -78,7 +79,7 @@ impl Planner {
             if more || !count.suffices() {
                 continue;
             }
-            if let Some(kept) = self.kept(state, config, pool, request, &room, &ranks, &now_fits) {
+            if let Some(kept) = self.kept(state, config, pool, job, end, &room, &ranks, &now_fits) {
                 return Some(self.reservation(state, config, pool, request, end, &room, &kept));
             }
         }
@@ -92,18 +93,20 @@ impl Planner {
         state: &State,
         config: &PoolConfig,
         pool: usize,
-        request: &Request,
+        job: &Job,
+        at: Timestamp,
         room: &[NodeRoom],
         ranks: &[u32],
         now_fits: &[u32],
     ) -> Option<Vec<(usize, u32)>> {
         let slots = &self.pools[pool].slots;
-        if request.nodes.is_some() {
+        let request = &job.spec.request;
+        if request.nodes.is_some() || request.switches.is_some() || !request.nodelist.is_empty() {
             let candidates: Vec<Candidate> = (0..slots.len())
                 .filter(|slot| ranks[*slot] > 0)
                 .filter_map(|slot| self.candidate(state, config, slots[slot], room[slot], request))
                 .collect();
-            let chosen = self.choose(request, &candidates, config.fill)?;
+            let chosen = self.choose_for(state, job, at, &candidates, config.fill)?;
             let slot = |node: NodeId| slots.iter().position(|other| *other == node);
             return chosen.into_iter().map(|chosen| Some((slot(chosen.node)?, chosen.ranks))).collect();
         }
@@ -176,6 +179,7 @@ struct Count {
 
 impl Count {
     fn new(request: &Request, fitting: &[u32]) -> Self {
+        let request = &fit::least(request);
         let mut count = Self {
             ranks_needed: u64::from(request.ranks),
             nodes_needed: request.nodes.unwrap_or(0),

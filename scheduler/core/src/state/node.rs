@@ -22,6 +22,9 @@ pub struct Node {
     pub memory_bytes: u64,
     /// Whether core c runs on real core c modulo the real ones.
     pub wrap_cores: bool,
+    /// Features that tasks may ask for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub features: BTreeSet<String>,
     /// Cores that no attempt holds.
     pub free: CoreSet,
     /// Memory that no attempt holds, in bytes.
