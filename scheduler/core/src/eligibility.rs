@@ -198,7 +198,11 @@ fn read_terms(part: &str, terms: &mut Vec<Term>) -> Result<(), BadDependency> {
     let mut words = part.split(':');
     let kind = words.next().unwrap_or_default().to_ascii_lowercase();
     if kind == "singleton" {
-        return if words.next().is_none() { Ok(terms.push(Term::Singleton)) } else { Err(unknown()) };
+        if words.next().is_some() {
+            return Err(unknown());
+        }
+        terms.push(Term::Singleton);
+        return Ok(());
     }
     let make: fn(JobRef) -> Term = match kind.as_str() {
         "after" => |on| Term::After { on, minutes: 0 },

@@ -311,6 +311,9 @@ pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<T
     job.waiting.contains(index.0).then(|| {
         let last = job.tried.get(&index).map(|tried| verdict_reason(state, &job.spec, &tried.last));
         let mut reason = waiting_reason(job, plan);
+        if job.partner_failed(index) {
+            reason = "the task of the same index, for which it waits, ended without success".to_owned();
+        }
         if let Some(last) = last {
             reason = format!("{reason} (attempt {} ended: {last})", job.next_attempt(index) - 1);
         }

@@ -130,6 +130,11 @@ fn a_gang_waits_for_few_switches_as_long_as_it_wishes() {
     let key = bench.key(patient);
     bench.start(key);
     bench.exit(key, 0);
+    let refusal = bench.submit(ANN, wish(1, None)).unwrap_err().to_string();
+    assert!(
+        refusal.contains("at most 2 of the nodes") && refusal.contains("--switches=1@1:00:00"),
+        "{refusal}"
+    );
     let two = bench.submit(ANN, wish(2, None)).unwrap();
     assert!(bench.is_live(two));
     let mut none = job(ANN);

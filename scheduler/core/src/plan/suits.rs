@@ -40,6 +40,7 @@ fn takes_only_its_list(request: &Request) -> bool {
 /// [`Refusal::TooManyNodes`] or [`Refusal::NeverFits`], with what is not there and what is.
 pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
     never_suits(state, pool, request)?;
+    few_switches_hold(state, pool, request)?;
     let sized = |request: &Request| {
         fit::never_fits(state, pool, request)?;
         list_holds_its_part(state, pool, request)
@@ -54,6 +55,31 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
     let most = most.min(request.ranks).min(u32::try_from(pool.nodes.len()).unwrap_or(u32::MAX));
     let mut others = least + 1..=most;
     if others.any(|count| sized(&request.with_nodes(count)).is_ok()) { Ok(()) } else { Err(refusal) }
+}
+
+/// A request that waits for few leaf switches for ever must find them some day.
+fn few_switches_hold(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
+    let Some(wish) = request.switches.filter(|wish| wish.wait_s.is_none()) else { return Ok(()) };
+    let suitable: BTreeSet<&str> = pool_nodes(state, pool)
+        .map(|id| state.node(id))
+        .filter(|node| suits(node, request))
+        .map(|node| node.name.as_str())
+        .collect();
+    let on = |nodes: &[String]| nodes.iter().filter(|name| suitable.contains(name.as_str())).count();
+    let mut leaves: Vec<usize> = state.config.switches.iter().map(|switch| on(&switch.nodes)).collect();
+    let on_none = suitable.len().saturating_sub(leaves.iter().sum());
+    leaves.sort_unstable_by(|a, b| b.cmp(a));
+    let most = on_none + leaves.iter().take(wish.switches_max as usize).sum::<usize>();
+    let asked = request.nodes_min();
+    if asked as usize <= most {
+        return Ok(());
+    }
+    let why = format!(
+        "{asked} nodes never hang on {} leaf switches here, which join at most {most} of the nodes that it may use; \
+         say how long to wait for them, as in --switches={}@1:00:00",
+        wish.switches_max, wish.switches_max
+    );
+    Err(Refusal::NeverFits { pool: pool.name.clone(), why })
 }
 
 /// Each listed node must be able to hold its part of the ranks.
