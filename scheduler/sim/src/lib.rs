@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod faults;
+pub mod plot;
 pub mod replay;
 mod rng;
 pub mod scale;

@@ -3,7 +3,7 @@
 use muster_core::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig};
 use muster_core::cores::CORES_PER_NODE_MAX;
 use muster_core::event::HardwareCore;
-use muster_core::spec::{JobSpec, Memory, Request, User};
+use muster_core::spec::JobSpec;
 
 use crate::{SimError, Stage};
 
@@ -22,6 +22,12 @@ pub fn node_sizes(processors: u32) -> Vec<u32> {
     (0..nodes).map(|i| processors / nodes + u32::from(i < processors % nodes)).collect()
 }
 
+/// A node of a configuration.
+#[must_use]
+pub fn declare(name: String, cores: u32, memory_bytes: u64) -> NodeConfig {
+    NodeConfig { name, cores, memory_bytes, wrap_cores: false }
+}
+
 /// A stage whose one pool has `processors` cores, all of them up and free at instant 0.
 ///
 /// # Errors
@@ -29,12 +35,7 @@ pub fn node_sizes(processors: u32) -> Vec<u32> {
 pub fn stage(processors: u32, order: Order, backfill: Backfill) -> Result<Stage, SimError> {
     let sizes = node_sizes(processors);
     let name = |i: usize| format!("n{}", i + 1);
-    let nodes = sizes.iter().enumerate().map(|(i, &cores)| NodeConfig {
-        name: name(i),
-        cores,
-        memory_bytes: NODE_MEMORY_BYTES,
-        wrap_cores: false,
-    });
+    let nodes = sizes.iter().enumerate().map(|(i, &cores)| declare(name(i), cores, NODE_MEMORY_BYTES));
     let pool = PoolConfig {
         name: "replay".to_owned(),
         nodes: (0..sizes.len()).map(name).collect(),
@@ -62,30 +63,25 @@ pub fn stage(processors: u32, order: Order, backfill: Backfill) -> Result<Stage,
     Stage::bring_up(config, |_| HardwareCore::default())
 }
 
-/// A job of one rank on one core; a replay changes its size, its limit and its user before each submit.
+/// A job that says only what every job must say, as the first client ever would have sent it: what came later has
+/// its default.
+const BLANK_SPEC: &str = r##"{
+    "name": "job", "pool": null, "user": {"name": "user", "uid": 1, "gid": 1}, "script": "#!/bin/sh", "arguments": [],
+    "environment": {}, "working_directory": "/", "stdin": null, "stdout": null, "stderr": null, "append": false,
+    "umask": 18, "limits": {}, "submit_host": "", "time_limit_s": null, "array": null, "requeue": false, "priority": 0,
+    "request": {
+        "nodes": null, "ranks": 1, "ranks_per_node": null, "cores_per_rank": 1, "memory": {"per_node_bytes": 0},
+        "exclusive": false
+    }
+}"##;
+
+/// A job of one rank on one core without memory; a replay changes its size, its limit and its user before each submit.
+///
+/// # Panics
+/// Never: the text has every field that a spec must have.
 #[must_use]
 pub fn blank_spec() -> JobSpec {
-    JobSpec {
-        name: "job".to_owned(),
-        pool: None,
-        user: User { name: "user".to_owned(), uid: 1, gid: 1 },
-        script: "#!/bin/sh".to_owned(),
-        arguments: Vec::new(),
-        environment: Default::default(),
-        working_directory: "/".to_owned(),
-        stdin: None,
-        stdout: None,
-        stderr: None,
-        append: false,
-        umask: 0o022,
-        limits: Default::default(),
-        submit_host: String::new(),
-        request: Request { memory: Memory::PerNodeBytes(0), ..Request::default() },
-        time_limit_s: None,
-        array: None,
-        requeue: false,
-        priority: 0,
-    }
+    serde_json::from_str(BLANK_SPEC).expect("the blank spec has every field that has no default")
 }
 
 #[cfg(test)]
