@@ -12,6 +12,7 @@ pub mod scale;
 pub mod scenario;
 mod stage;
 pub mod swf;
+pub mod whatif;
 
 pub use error::SimError;
 pub use rng::Rng;

@@ -79,9 +79,9 @@ pub fn waits(title: &str, runs: &[JobRun]) -> String {
     let most = runs.iter().map(JobRun::wait_s).max().unwrap_or(0).max(10);
     let labels = (0..classes.len()).map(|class| match class {
         0 => "1".to_owned(),
-        _ => format!("{}-{}", 1_u64 << class, (2_u64 << class) - 1),
+        _ => format!("{}+", 1_u64 << class),
     });
-    let size = Axis::classes("processors of the job", labels.collect());
+    let size = Axis::classes("processors of the job, each class up to the next", labels.collect());
     let wait = Axis::durations("wait (no wait is drawn at 1 s)", most as f64);
     let mut chart = Chart::new(&format!("{title}: waits by size"), size, wait);
     for (class, waits) in classes.iter_mut().enumerate().filter(|(_, waits)| !waits.is_empty()) {
