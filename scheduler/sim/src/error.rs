@@ -58,6 +58,26 @@ pub enum SimError {
         /// What is wrong and what would be right.
         problem: String,
     },
+    /// A file is not a state of a controller.
+    #[error(
+        "{} is not the state of a controller: it should be the JSON text of `sqlite3 STATE_DIR/muster.db 'SELECT body FROM snapshot'`",
+        path.display()
+    )]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A what-if question about a pool that is not there.
+    #[error("there is no pool '{pool}' in this state; the pools are: {known}")]
+    UnknownPool {
+        /// Asked for.
+        pool: String,
+        /// Those that are there.
+        known: String,
+    },
     /// Nobody says how large the machine is.
     #[error(
         "the trace has no header line 'MaxProcs' or 'MaxNodes': say how many processors the machine had with --procs"

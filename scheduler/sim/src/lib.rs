@@ -5,12 +5,14 @@
 
 pub mod error;
 pub mod faults;
+pub mod plot;
 pub mod replay;
 mod rng;
 pub mod scale;
 pub mod scenario;
 mod stage;
 pub mod swf;
+pub mod whatif;
 
 pub use error::SimError;
 pub use rng::Rng;

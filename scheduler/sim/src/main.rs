@@ -23,6 +23,7 @@ enum Command {
     Replay(commands::replay::ReplayArgs),
     Scale(commands::scale::ScaleArgs),
     Scenario(commands::scenario::ScenarioArgs),
+    FromCluster(commands::from_cluster::FromClusterArgs),
     Faults(commands::faults::FaultsArgs),
 }
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => commands::replay::run(&args),
         Command::Scale(args) => commands::scale::run(&args),
         Command::Scenario(args) => commands::scenario::run(&args),
+        Command::FromCluster(args) => commands::from_cluster::run(&args),
         Command::Faults(args) => commands::faults::run(&args),
     };
     match outcome {

@@ -66,6 +66,16 @@ impl Stage {
         }
     }
 
+    /// All instances of an attempt are ready.
+    pub fn ready(&mut self, key: AttemptKey, now: Timestamp) {
+        let live = self.engine.state().live_attempt(key.task);
+        let Some(allocation) = live.map(|live| Arc::clone(&live.allocation)) else { return };
+        for (instance, share) in allocation.shares.iter().enumerate() {
+            let ready = InstancePhase::Ready(Endpoint::default());
+            self.report(share.node.0 as usize, key, instance as u32, ready, now);
+        }
+    }
+
     /// The script of a task ends with `code`, and every node says that nothing of it is left. Does nothing if the
     /// task is not live.
     pub fn end(&mut self, task: TaskId, code: u32, now: Timestamp) {

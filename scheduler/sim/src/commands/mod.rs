@@ -1,6 +1,7 @@
 //! The subcommands.
 
 pub mod faults;
+pub mod from_cluster;
 pub mod replay;
 pub mod scale;
 pub mod scenario;

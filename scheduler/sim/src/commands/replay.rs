@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use clap::Args;
 use muster_sim::replay::{JobRun, Metrics, ReplayPolicy, Window, Workload, replay};
-use muster_sim::{SimError, swf};
+use muster_sim::{SimError, plot, swf};
 use serde::Serialize;
 
 /// Replay a trace of a real site through the scheduler, and measure the schedule
@@ -44,6 +44,9 @@ pub struct ReplayArgs {
     /// Write submit, start and end of every job to this file
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
+    /// Draw utilisation, queue and waits into this folder, as SVG
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -78,6 +81,10 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.dump {
         dump(path, &runs).map_err(|source| SimError::Write { path: path.clone(), source })?;
     }
+    if let Some(folder) = &args.plots {
+        let name = trace_name(&args.trace);
+        plot::write_all(folder, &format!("{name}, {}", args.policy), &runs, workload.processors)?;
+    }
     let metrics = Metrics::of(&runs, workload.processors);
     let report = Report { policy: args.policy, processors: workload.processors, metrics, read_s, wall_s };
     if args.json {
@@ -86,6 +93,12 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         print!("{}", table(&report));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The file's name without what says how it is written.
+fn trace_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(".gz").trim_end_matches(".swf").to_owned()
 }
 
 fn table(report: &Report) -> String {

@@ -11,6 +11,12 @@ const TIME_MAX_S: u64 = 100_000_000_000;
 /// Memory of a node, in bytes: jobs of a replay ask for none.
 const NODE_MEMORY_BYTES: u64 = 1 << 40;
 
+/// A node of a configuration.
+#[must_use]
+pub fn declare(name: String, cores: u32, memory_bytes: u64) -> NodeConfig {
+    NodeConfig { name, cores, memory_bytes, wrap_cores: false, features: Default::default() }
+}
+
 /// A stage whose one pool has `processors` cores, all of them up and free at instant 0.
 ///
 /// # Errors

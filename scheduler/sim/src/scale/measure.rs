@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use muster_core::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig};
+use muster_core::cluster::{Backfill, ClusterConfig, Fill, Order, Policy, PoolConfig};
 use muster_core::engine::Engine;
 use muster_core::event::HardwareCore;
 use muster_core::ids::{TaskId, Timestamp};
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::cluster::Topology;
 use super::mix;
-use crate::replay::machine::blank_spec;
+use crate::replay::machine::{blank_spec, declare};
 use crate::{Rng, SimError, Stage};
 
 /// Elements of the array whose memory is measured.
@@ -260,12 +260,8 @@ impl<'a> Bench<'a> {
 
 fn config(options: &ScaleOptions) -> ClusterConfig {
     let names = &options.topology.nodes;
-    let node = |name: &String| NodeConfig {
-        name: name.clone(),
-        cores: options.cores_per_node,
-        memory_bytes: u64::from(options.cores_per_node) * 4 * GIB,
-        wrap_cores: false,
-    };
+    let memory_bytes = u64::from(options.cores_per_node) * 4 * GIB;
+    let node = |name: &String| declare(name.clone(), options.cores_per_node, memory_bytes);
     let pool = PoolConfig {
         name: "batch".to_owned(),
         nodes: names.clone(),

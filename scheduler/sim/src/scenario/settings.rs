@@ -8,7 +8,7 @@ use muster_core::notation;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Memory};
 
 use super::parse::{self, Line, ScenarioError};
-use crate::replay::machine::blank_spec;
+use crate::replay::machine::{blank_spec, declare};
 
 /// Memory for each core of nodes that say nothing, in bytes.
 const MEMORY_PER_CORE_BYTES: u64 = 1 << 30;
@@ -67,7 +67,7 @@ fn nodes(
         if nodes.iter().any(|node| node.name == name) {
             return Err(line.wrong(format!("node '{name}' is there already")));
         }
-        nodes.push(NodeConfig { name, cores, memory_bytes, wrap_cores: false });
+        nodes.push(declare(name, cores, memory_bytes));
         let place = |i: u32| HardwareCore { package: i / package, numa: i / numa, l3: i / l3 };
         places.push((0..cores).map(place).collect());
     }
