@@ -8,7 +8,7 @@ use muster_core::cores::CORES_PER_NODE_MAX;
 
 use crate::pools::check_name;
 use crate::problem::ProblemKind;
-use crate::section::{Reader, Section};
+use crate::section::{At, Reader, Section};
 use crate::{BootstrapConfig, ControllerConfig};
 
 /// The port on which node agents connect unless the file says otherwise (slurmctld's own).
@@ -16,15 +16,22 @@ const PORT_DEFAULT: u16 = 6817;
 /// A year: longer waits are mistakes in the unit.
 const SECONDS_MAX: u64 = 366 * 86_400;
 
-pub(crate) fn cluster_name(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<String> {
+/// `[cluster]`: the name, and the file of the switches.
+pub(crate) fn cluster(
+    reader: &mut Reader<'_>,
+    section: Option<Section<'_, '_>>,
+) -> (Option<String>, Option<At<String>>) {
+    let Some(mut section) = section else { return (None, None) };
     let name = section.text(reader, "name", "mycluster");
     if !section.has("name") {
         section.missing(reader, "name", "name = \"mycluster\"");
     }
+    let topology_file = section.text(reader, "topology_file", "topology.conf");
     section.finish(reader);
-    let name = name?;
-    check_name(reader, &name);
-    Some(name.value)
+    if let Some(name) = &name {
+        check_name(reader, name);
+    }
+    (name.map(|name| name.value), topology_file)
 }
 
 pub(crate) fn controller(

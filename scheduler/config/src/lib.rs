@@ -9,6 +9,7 @@ mod section;
 mod switches;
 #[cfg(test)]
 mod tests;
+mod topology_file;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -87,20 +88,22 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 /// [`ConfigErrors::Invalid`] with all that is wrong with it.
 pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigErrors> {
     let mut reader = Reader::new(text);
-    let config = read(&mut reader);
+    let (config, elsewhere) = read(path, &mut reader);
     let mut problems = reader.finish(path);
     match config {
-        Some(config) if problems.is_empty() => Ok(config),
+        Some(config) if problems.is_empty() && elsewhere.is_empty() => Ok(config),
         _ => {
             problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
+            problems.extend(elsewhere);
             Err(ConfigErrors::Invalid { problems })
         }
     }
 }
 
-/// Reads all sections, going on after errors so that all of them are found.
-fn read(reader: &mut Reader<'_>) -> Option<Config> {
-    let document = reader.document()?;
+/// Reads all sections, going on after errors so that all of them are found; those in other files come with the
+/// configuration.
+fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) {
+    let Some(document) = reader.document() else { return (None, Vec::new()) };
     let mut top = reader.top(&document);
     let cluster_section = top.required_table(reader, "cluster");
     let controller_section = top.table(reader, "controller");
@@ -111,14 +114,27 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let switch_sections = top.tables(reader, "switch");
     top.finish(reader);
 
-    let name = cluster_section.and_then(|section| controller::cluster_name(reader, section));
+    let (name, topology_file) = controller::cluster(reader, cluster_section);
     let controller = controller::controller(reader, controller_section);
     let policy = controller::policy(reader, policy_section);
     let bootstrap = controller::bootstrap(reader, bootstrap_section);
     let nodes = nodes::nodes(reader, node_sections);
     let pools = pools::pools(reader, pool_sections, &nodes);
-    let switches = switches::switches(reader, switch_sections, &nodes);
-    let addresses = nodes.addresses;
-    let cluster = ClusterConfig { name: name?, nodes: nodes.list, pools, switches, policy: policy? };
-    Some(Config { cluster, controller: controller?, bootstrap: bootstrap?, addresses })
+    let first_switch = switch_sections.first().map(|section| section.span.clone());
+    let mut switches = switches::switches(reader, switch_sections, &nodes);
+    let mut elsewhere = Vec::new();
+    if let Some(file) = topology_file {
+        if let Some(first) = first_switch {
+            let first_line = reader.line(&first);
+            reader.problem(file.span, ProblemKind::TwoTopologies { first_line });
+        } else {
+            (switches, elsewhere) = topology_file::load(reader, path, file, &nodes);
+        }
+    }
+    let config = || {
+        let addresses = nodes.addresses;
+        let cluster = ClusterConfig { name: name?, nodes: nodes.list, pools, switches, policy: policy? };
+        Some(Config { cluster, controller: controller?, bootstrap: bootstrap?, addresses })
+    };
+    (config(), elsewhere)
 }

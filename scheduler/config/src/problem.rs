@@ -247,6 +247,32 @@ pub enum ProblemKind {
         /// The node.
         node: String,
     },
+    /// Switches from two places.
+    #[error(
+        "the switches come from 'topology_file', but [[switch]] on line {first_line} declares some too: keep one of both"
+    )]
+    TwoTopologies {
+        /// The line of the first `[[switch]]`.
+        first_line: usize,
+    },
+    /// A file that the configuration names and that cannot be read.
+    #[error("'{key}' names {}, which cannot be read: {why}", path.display())]
+    UnreadableFile {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: std::io::ErrorKind,
+    },
+    /// A word of a topology file that is not a key with a value.
+    #[error(
+        "'{found}' is not KEY=VALUE: a line of a topology file is SwitchName=NAME with Nodes=LIST or Switches=LIST"
+    )]
+    TopologyWord {
+        /// The word.
+        found: String,
+    },
     /// Heartbeats too rare for the time-out.
     #[error(
         "'heartbeat_ms' is {heartbeat_ms}, but 'node_timeout_s' is {node_timeout_s}: a node must be heard at least twice in that time, so write at most {most_ms}"

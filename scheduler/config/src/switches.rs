@@ -1,6 +1,6 @@
 //! `[[switch]]`: the network tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use muster_core::cluster::SwitchConfig;
 
@@ -10,10 +10,10 @@ use crate::problem::{ProblemKind, nearest};
 use crate::section::{At, Reader, Section, Span};
 
 /// A switch with the places that its errors are reported at.
-struct Declared {
-    config: SwitchConfig,
-    span: Span,
-    below: At<Vec<String>>,
+pub(crate) struct Declared {
+    pub config: SwitchConfig,
+    pub span: Span,
+    pub below: At<Vec<String>>,
 }
 
 pub(crate) fn switches(
@@ -21,19 +21,35 @@ pub(crate) fn switches(
     sections: Vec<Section<'_, '_>>,
     nodes: &Nodes,
 ) -> Vec<SwitchConfig> {
+    let declared = sections.into_iter().filter_map(|section| switch(reader, section, nodes)).collect();
+    unique(reader, declared, nodes, true)
+}
+
+/// Checks all switches together. `nodes_here` says whether the nodes are declared in the text that is read, so that
+/// problems with them can be reported at their place.
+pub(crate) fn unique(
+    reader: &mut Reader<'_>,
+    all: Vec<Declared>,
+    nodes: &Nodes,
+    nodes_here: bool,
+) -> Vec<SwitchConfig> {
     let mut declared: Vec<Declared> = Vec::new();
-    for section in sections {
-        let Some(switch) = switch(reader, section, nodes) else { continue };
-        match declared.iter().find(|other| other.config.name == switch.config.name) {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for switch in all {
+        let first = places.get(&switch.config.name).map(|first| &declared[*first]);
+        match first {
             Some(first) => {
                 let (name, first_line) = (switch.config.name, reader.line(&first.span));
                 reader.problem(switch.span, ProblemKind::Duplicate { what: "switch", name, first_line });
             }
-            None => declared.push(switch),
+            None => {
+                places.insert(switch.config.name.clone(), declared.len());
+                declared.push(switch);
+            }
         }
     }
     if !declared.is_empty() {
-        each_node_on_one_leaf(reader, &declared, nodes);
+        each_node_on_one_leaf(reader, &declared, nodes, nodes_here);
         let parents = parents(reader, &declared);
         no_circles(reader, &declared, &parents);
     }
@@ -52,9 +68,7 @@ fn switch(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &Nodes) 
     section.finish(reader);
     let name = name?;
     check_name(reader, &name);
-    if has_nodes == has_switches {
-        reader.problem(span.clone(), ProblemKind::SwitchMembers { switch: name.value.clone() });
-    }
+    check_members(reader, &span, &name.value, has_nodes, has_switches);
     let owner = format!("switch '{}'", name.value);
     if let Some(below) = below.as_ref().filter(|below| below.value.is_empty()) {
         reader.problem(below.span.clone(), ProblemKind::Empty { owner: owner.clone() });
@@ -65,7 +79,20 @@ fn switch(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &Nodes) 
     Some(Declared { config, span, below })
 }
 
-fn each_node_on_one_leaf(reader: &mut Reader<'_>, declared: &[Declared], nodes: &Nodes) {
+/// A switch joins nodes or switches.
+pub(crate) fn check_members(
+    reader: &mut Reader<'_>,
+    span: &Span,
+    switch: &str,
+    has_nodes: bool,
+    has_switches: bool,
+) {
+    if has_nodes == has_switches {
+        reader.problem(span.clone(), ProblemKind::SwitchMembers { switch: switch.to_owned() });
+    }
+}
+
+fn each_node_on_one_leaf(reader: &mut Reader<'_>, declared: &[Declared], nodes: &Nodes, nodes_here: bool) {
     let mut leaf_of: BTreeMap<&str, &str> = BTreeMap::new();
     for switch in declared {
         for node in &switch.config.nodes {
@@ -77,7 +104,8 @@ fn each_node_on_one_leaf(reader: &mut Reader<'_>, declared: &[Declared], nodes: 
         }
     }
     for node in nodes.list.iter().filter(|node| !leaf_of.contains_key(node.name.as_str())) {
-        let span = nodes.places.get(&node.name).cloned().unwrap_or(0..0);
+        let place = nodes.places.get(&node.name).filter(|_| nodes_here);
+        let span = place.cloned().unwrap_or(0..0);
         reader.problem(span, ProblemKind::OnNoSwitch { node: node.name.clone() });
     }
 }
@@ -86,9 +114,10 @@ fn each_node_on_one_leaf(reader: &mut Reader<'_>, declared: &[Declared], nodes: 
 fn parents<'s>(reader: &mut Reader<'_>, declared: &'s [Declared]) -> BTreeMap<&'s str, &'s str> {
     let mut parent_of: BTreeMap<&str, &str> = BTreeMap::new();
     let names = || declared.iter().map(|switch| switch.config.name.as_str());
+    let known: HashSet<&str> = names().collect();
     for switch in declared {
         for name in &switch.config.switches {
-            let kind = if !names().any(|known| known == name) {
+            let kind = if !known.contains(name.as_str()) {
                 let owner = format!("switch '{}'", switch.config.name);
                 let nearest = nearest(name, names().filter(|known| *known != switch.config.name));
                 ProblemKind::UnknownName { owner, what: "switch", name: name.clone(), nearest }

@@ -302,7 +302,7 @@ fn nearest_with_larger(
         let range = below.range(switch);
         range.len() >= count as usize && able_in(range) >= larger
     };
-    let shares = shares(&below, count, manner, &holds)?;
+    let shares = shares(&below, count, manner, holds)?;
     let has: u32 = shares.iter().map(|(leaf, share)| able_in(below.on_leaf(*leaf)).min(*share)).sum();
     if has >= larger {
         let mut nodes = Vec::with_capacity(count as usize);

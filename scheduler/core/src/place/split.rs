@@ -56,7 +56,7 @@ pub(super) fn below(groups: &[Group], index: usize) -> impl Iterator<Item = usiz
 /// `parts[i]` becomes the number that group `i` gets if it has no groups below it, and stays 0 otherwise.
 pub(super) fn best(groups: &[Group], count: u32, worth: &impl Fn(usize, u32) -> i64, parts: &mut [u32]) {
     let solved = solve(groups, 0, count, true, worth);
-    trace(groups, 0, &solved, count, parts);
+    trace(0, &solved, count, parts);
 }
 
 fn solve(
@@ -153,7 +153,7 @@ fn best_fit(rooms: &[(u32, u32)], from: usize, rest: u32) -> usize {
     from + rooms[from..].partition_point(|&(room, _)| room > least)
 }
 
-fn trace(groups: &[Group], index: usize, solved: &Solved, count: u32, parts: &mut [u32]) {
+fn trace(index: usize, solved: &Solved, count: u32, parts: &mut [u32]) {
     match &solved.how {
         How::Leaf => parts[index] = count,
         How::Alike(rooms) => fill(rooms, count, |part, x| parts[part as usize] = x),
@@ -161,7 +161,7 @@ fn trace(groups: &[Group], index: usize, solved: &Solved, count: u32, parts: &mu
             let mut left = count;
             for (part, solved, choice) in below.iter().rev() {
                 let x = choice[left as usize];
-                trace(groups, *part as usize, solved, x, parts);
+                trace(*part as usize, solved, x, parts);
                 left -= x;
             }
         }
