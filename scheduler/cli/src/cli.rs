@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    cancel::CancelArgs, layout::LayoutArgs, logs::LogsArgs, nodes::NodesArgs, queue::QueueArgs,
-    show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
+    cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
+    nodes::NodesArgs, queue::QueueArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -31,6 +31,10 @@ pub enum Command {
     Why(WhyArgs),
     /// Cancel jobs, or single tasks of them
     Cancel(CancelArgs),
+    /// Hold the waiting tasks of jobs back
+    Hold(HoldArgs),
+    /// Let held jobs go
+    Release(ReleaseArgs),
     /// Print the output of a task; -f follows it to its end
     Logs(LogsArgs),
     /// Wait until jobs have ended, and end as they did
@@ -62,6 +66,8 @@ impl Command {
             Self::Show(_) => "show",
             Self::Why(_) => "why",
             Self::Cancel(_) => "cancel",
+            Self::Hold(_) => "hold",
+            Self::Release(_) => "release",
             Self::Logs(_) => "logs",
             Self::Wait(_) => "wait",
             Self::Layout(_) => "layout",

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use muster_client::ClientError;
+use muster_core::eligibility::BadDependency;
+use muster_core::features::BadConstraint;
 use muster_core::ids::BadJobRef;
 use muster_core::notation::NotationError;
 
@@ -70,6 +72,35 @@ pub enum CliError {
         /// What is wrong.
         #[source]
         source: NotationError,
+    },
+    /// A dependency that is none.
+    #[error("{origin}: {source}")]
+    Dependency {
+        /// Where it was said.
+        origin: Origin,
+        /// What is wrong.
+        #[source]
+        source: BadDependency,
+    },
+    /// A constraint that is none.
+    #[error("{origin}: {source}")]
+    Constraint {
+        /// Where it was said.
+        origin: Origin,
+        /// What is wrong.
+        #[source]
+        source: BadConstraint,
+    },
+    /// A file of node names that cannot be read.
+    #[error("{origin}: cannot read the node names in {}: {source}", path.display())]
+    NodeFile {
+        /// Where it was said.
+        origin: Origin,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
     },
     /// Not a whole number in its range.
     #[error("{origin}: '{value}' is not a whole number from {min} to {max}")]
@@ -319,6 +350,9 @@ impl CliError {
                 Exit::NotFound
             }
             Self::Notation { origin, .. }
+            | Self::Dependency { origin, .. }
+            | Self::Constraint { origin, .. }
+            | Self::NodeFile { origin, .. }
             | Self::Number { origin, .. }
             | Self::Value { origin, .. }
             | Self::Together { origin, .. } => {

@@ -49,6 +49,8 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Show(args) => commands::show::run(&args),
         Command::Why(args) => commands::why::run(&args),
         Command::Cancel(args) => commands::cancel::run(&args),
+        Command::Hold(args) => commands::hold::hold(&args),
+        Command::Release(args) => commands::hold::release(&args),
         Command::Logs(args) => commands::logs::run(&args),
         Command::Wait(args) => commands::wait::run(&args),
         Command::Layout(args) => commands::layout::run(&args),

@@ -43,6 +43,7 @@ pub(crate) fn tame(text: &str) -> String {
 pub(crate) fn state_words(state: TaskState) -> &'static str {
     match state {
         TaskState::TimedOut => "timed out",
+        TaskState::Deadline => "missed deadline",
         TaskState::OutOfMemory => "out of memory",
         TaskState::NodeFailed => "node failed",
         other => other.word(),

@@ -9,6 +9,8 @@
 //! | `GET  /v1/jobs/{ref}/why`        | → [`Why`]                                             |
 //! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
 //! | `POST /v1/jobs/{ref}/cancel`     | → [`CancelAnswer`]                                    |
+//! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is a whole job                          |
+//! | `POST /v1/jobs/{ref}/release`    | → `{}`; `ref` is a whole job                          |
 //! | `GET  /v1/nodes`                 | → [`NodeList`]                                        |
 //! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`                                |
 //! | `POST /v1/nodes/{name}/release`  | → `{}`                                                |
@@ -19,6 +21,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_core::eligibility::Eligibility;
 use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, Request};
 use serde::{Deserialize, Serialize};
@@ -94,6 +97,9 @@ pub struct SubmitRequest {
     /// Higher goes first.
     #[serde(default)]
     pub priority: i32,
+    /// When its tasks may start.
+    #[serde(default, skip_serializing_if = "Eligibility::is_default")]
+    pub eligibility: Eligibility,
     /// A key that makes a repeated request harmless.
     #[serde(default)]
     pub request_key: Option<String>,
@@ -159,6 +165,8 @@ pub enum TaskState {
     Failed,
     /// Ran out of time.
     TimedOut,
+    /// Did not, or could not, end by its deadline.
+    Deadline,
     /// Ran out of memory.
     OutOfMemory,
     /// Was cancelled.
@@ -175,7 +183,7 @@ impl TaskState {
     }
 
     /// Every state, in the order of a task's life.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Waiting,
         Self::Preparing,
         Self::Running,
@@ -183,6 +191,7 @@ impl TaskState {
         Self::Completed,
         Self::Failed,
         Self::TimedOut,
+        Self::Deadline,
         Self::OutOfMemory,
         Self::Cancelled,
         Self::NodeFailed,
@@ -199,6 +208,7 @@ impl TaskState {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::TimedOut => "timed_out",
+            Self::Deadline => "deadline",
             Self::OutOfMemory => "out_of_memory",
             Self::Cancelled => "cancelled",
             Self::NodeFailed => "node_failed",
@@ -254,6 +264,20 @@ pub struct JobSummary {
     pub priority: i32,
     /// Why it waits or how it ended, in a few words.
     pub reason: String,
+    /// A word for why it waits, such as `resources`, `dependency` or `held_by_user`; empty if it does not wait.
+    #[serde(default)]
+    pub reason_code: String,
+}
+
+/// Who holds a job back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldView {
+    /// Since when, in microseconds since 1970.
+    pub since_us: u64,
+    /// Login name, or the user id in words.
+    pub by: String,
+    /// Whether only an admin may let it go.
+    pub by_admin: bool,
 }
 
 /// A job with its tasks.
@@ -276,6 +300,12 @@ pub struct JobDetail {
     pub array_spec: Option<ArraySpec>,
     /// Whether it is queued again when a node fails.
     pub requeue: bool,
+    /// When its tasks may start, as submitted.
+    #[serde(default, skip_serializing_if = "Eligibility::is_default")]
+    pub eligibility: Eligibility,
+    /// Set while its waiting tasks are held back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HoldView>,
     /// Tasks that are live or finished (at most [`TASKS_SHOWN_MAX`]), or the one that was asked for.
     pub task_list: Vec<TaskView>,
     /// Changes with every change of the job; for `wait`.
@@ -383,6 +413,9 @@ pub struct NodeView {
     pub reason: String,
     /// Pools that hold it.
     pub pools: Vec<String>,
+    /// Features that tasks may ask for.
+    #[serde(default)]
+    pub features: Vec<String>,
     /// Cores.
     pub cores: u32,
     /// Cores that no task holds.

@@ -240,6 +240,22 @@ impl Client {
         self.post(format!("/v1/jobs/{job}/cancel"), &serde_json::json!({}))
     }
 
+    /// Holds a job's waiting tasks back.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 403, 404 or 409; otherwise as every route.
+    pub fn hold_job(&mut self, job: JobRef) -> Result<(), ClientError> {
+        self.post(format!("/v1/jobs/{job}/hold"), &serde_json::json!({})).map(|_: serde_json::Value| ())
+    }
+
+    /// Lets a held job go.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 403, 404 or 409; otherwise as every route.
+    pub fn release_job(&mut self, job: JobRef) -> Result<(), ClientError> {
+        self.post(format!("/v1/jobs/{job}/release"), &serde_json::json!({})).map(|_: serde_json::Value| ())
+    }
+
     /// Lists the nodes.
     ///
     /// # Errors

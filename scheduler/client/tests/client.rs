@@ -100,6 +100,7 @@ fn job() -> SubmitRequest {
         array: None,
         requeue: true,
         priority: 0,
+        eligibility: Default::default(),
         request_key: None,
         test_only: false,
     }

@@ -1,9 +1,10 @@
 //! `[[node]]`: the nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::cluster::NodeConfig;
 use muster_core::cores::CORES_PER_NODE_MAX;
+use muster_core::features::is_feature;
 
 use crate::problem::ProblemKind;
 use crate::section::{At, Reader, Section, Span};
@@ -45,6 +46,7 @@ fn group(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &mut Node
     }
     let wrap_cores = section.flag(reader, "wrap_cores").is_some_and(|flag| flag.value);
     let addresses = section.hosts(reader, "address");
+    let features = features(reader, &mut section);
     let span = section.span.clone();
     section.finish(reader);
 
@@ -63,8 +65,23 @@ fn group(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &mut Node
             continue;
         }
         nodes.places.insert(name.clone(), span.clone());
-        nodes.list.push(NodeConfig { name, cores, memory_bytes, wrap_cores });
+        nodes.list.push(NodeConfig { name, cores, memory_bytes, wrap_cores, features: features.clone() });
     }
+}
+
+fn features(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> BTreeSet<String> {
+    let mut features = BTreeSet::new();
+    for At { value, span } in section.texts(reader, "features", "intel").unwrap_or_default() {
+        if !is_feature(&value) {
+            let expected = "names of features: letters, digits and _ - . + : / @ %, at most 64 bytes";
+            reader.problem(span, ProblemKind::BadText { key: "features", expected, found: value });
+        } else if features.contains(&value) {
+            reader.problem(span, ProblemKind::Repeated { name: value, key: "features" });
+        } else {
+            features.insert(value);
+        }
+    }
+    features
 }
 
 fn set_addresses(reader: &mut Reader<'_>, names: &[String], addresses: At<Vec<String>>, nodes: &mut Nodes) {

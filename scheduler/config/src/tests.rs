@@ -156,7 +156,20 @@ m.toml:8:3: unknown key 'pools' in the file: did you mean 'pool'?
     refused(
         &format!("{GOOD}colour = 1"),
         r"
-m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill
+m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill, order, backfill
+",
+    );
+}
+
+#[test]
+fn features_are_names_each_said_once() {
+    let config = read(&with("cores = 8", "cores = 8\nfeatures = [\"intel\", \"rack-1\"]")).unwrap();
+    assert_eq!(config.cluster.nodes[0].features.iter().collect::<Vec<_>>(), ["intel", "rack-1"]);
+    refused(
+        &with("cores = 8", "cores = 8\nfeatures = [\"a&b\", \"c\", \"c\"]"),
+        r"
+m.toml:7:13: 'features' must be names of features: letters, digits and _ - . + : / @ %, at most 64 bytes, but is 'a&b'
+m.toml:7:25: 'c' stands twice in 'features': write it once
 ",
     );
 }

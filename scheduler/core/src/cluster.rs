@@ -1,5 +1,7 @@
 //! The cluster as the configuration declares it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 /// What the configuration says, checked as a whole before it comes here.
@@ -28,6 +30,9 @@ pub struct NodeConfig {
     pub memory_bytes: u64,
     /// Whether the node declares more cores than it has: core c then runs on real core c modulo the real ones.
     pub wrap_cores: bool,
+    /// Features that tasks may ask for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub features: BTreeSet<String>,
 }
 
 /// A declared pool.
@@ -59,7 +64,8 @@ pub struct PoolConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// Short and small jobs first, with a guard by age.
+    /// The job that is due first: three time limits after its submission, at most two days or two limits; what may
+    /// overtake it goes by time limit ÷ (wait + one day).
     #[default]
     Default,
     /// First come, first served.

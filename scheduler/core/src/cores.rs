@@ -26,7 +26,11 @@ impl CoreSet {
     /// The cores `0..count`.
     #[must_use]
     pub fn first(count: u32) -> Self {
-        (0..count).collect()
+        let mut words = vec![u64::MAX; count as usize / 64];
+        if !count.is_multiple_of(64) {
+            words.push((1 << (count % 64)) - 1);
+        }
+        Self { words }
     }
 
     /// Whether `core` is in the set.
@@ -76,6 +80,13 @@ impl CoreSet {
         self.words.iter().enumerate().all(|(i, a)| a & !other.words.get(i).copied().unwrap_or(0) == 0)
     }
 
+    /// The highest core.
+    #[must_use]
+    pub fn max(&self) -> Option<u32> {
+        let last = self.words.last()?;
+        Some((self.words.len() as u32 - 1) * 64 + 63 - last.leading_zeros())
+    }
+
     /// Adds every core of `other`.
     pub fn add_all(&mut self, other: &Self) {
         if self.words.len() < other.words.len() {
@@ -94,10 +105,40 @@ impl CoreSet {
         self.trim();
     }
 
+    /// The `count` cores of the set with the lowest numbers; all of them if it has no more.
+    #[must_use]
+    pub fn take_first(&self, count: u32) -> Self {
+        let mut left = count;
+        let mut words = Vec::with_capacity(self.words.len().min(count as usize));
+        for &word in &self.words {
+            if left == 0 {
+                break;
+            }
+            let ones = word.count_ones();
+            if ones <= left {
+                words.push(word);
+                left -= ones;
+                continue;
+            }
+            // The lowest bit goes out of the rest until only those are left in it that are too many.
+            let rest = (0..left).fold(word, |rest, _| rest & (rest - 1));
+            words.push(word & !rest);
+            left = 0;
+        }
+        let mut first = Self { words };
+        first.trim();
+        first
+    }
+
     /// The cores in rising order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.words.iter().enumerate().flat_map(|(i, &word)| {
-            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| i as u32 * 64 + bit)
+            let mut rest = word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+                rest &= rest - 1;
+                Some(i as u32 * 64 + bit)
+            })
         })
     }
 
@@ -164,6 +205,13 @@ mod tests {
             rest.remove_all(&set_b);
             let expected: CoreSet = a.difference(&b).copied().collect();
             prop_assert_eq!(&rest, &expected);
+            for count in 0..200 {
+                prop_assert_eq!(CoreSet::first(count), (0..count).collect::<CoreSet>());
+            }
+            for count in 0..a.len() as u32 + 2 {
+                let expected: CoreSet = a.iter().copied().take(count as usize).collect();
+                prop_assert_eq!(&set_a.take_first(count), &expected);
+            }
             let text = serde_json::to_string(&set_a).unwrap();
             prop_assert_eq!(serde_json::from_str::<CoreSet>(&text).unwrap(), set_a);
         }

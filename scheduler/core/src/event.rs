@@ -47,6 +47,29 @@ pub enum Event {
         /// Who asked.
         by_uid: u32,
     },
+    /// Waiting tasks were ended because they can no longer start.
+    WaitingEnded {
+        /// The job.
+        job: JobId,
+        /// Which of its waiting tasks.
+        indices: Vec<IndexRange>,
+        /// Why.
+        why: WaitingEnd,
+    },
+    /// A job's waiting tasks were held back.
+    JobHeld {
+        /// The job.
+        job: JobId,
+        /// Who asked.
+        by_uid: u32,
+        /// Whether only an admin may let them go.
+        by_admin: bool,
+    },
+    /// A held job's waiting tasks were let go.
+    JobReleased {
+        /// The job.
+        job: JobId,
+    },
     /// An attempt was given its allocation; from this instant its cores are its own.
     AttemptPlaced {
         /// The attempt.
@@ -150,6 +173,16 @@ pub enum Event {
     },
 }
 
+/// Why a waiting task can no longer start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitingEnd {
+    /// It could no longer end by its deadline.
+    Deadline,
+    /// What it depends on can no longer come true.
+    Dependency,
+}
+
 /// What an attempt holds: one share for each instance; the first is the primary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {
@@ -239,6 +272,8 @@ pub enum Verdict {
     },
     /// It ran longer than its time limit.
     TimedOut,
+    /// It ran until its job's deadline.
+    Deadline,
     /// Somebody cancelled it.
     Cancelled {
         /// Who.
@@ -314,7 +349,11 @@ impl Event {
     #[must_use]
     pub fn job(&self) -> Option<JobId> {
         match self {
-            Self::JobSubmitted { job, .. } | Self::WaitingCancelled { job, .. } => Some(*job),
+            Self::JobSubmitted { job, .. }
+            | Self::WaitingCancelled { job, .. }
+            | Self::WaitingEnded { job, .. }
+            | Self::JobHeld { job, .. }
+            | Self::JobReleased { job } => Some(*job),
             Self::AttemptPlaced { key, .. }
             | Self::InstanceReady { key, .. }
             | Self::AttemptGo { key }

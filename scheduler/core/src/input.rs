@@ -37,6 +37,20 @@ pub enum Input {
         /// What.
         target: JobRef,
     },
+    /// A user or an admin holds a job's waiting tasks back.
+    HoldJob {
+        /// Who.
+        caller: Caller,
+        /// Which job.
+        job: JobId,
+    },
+    /// A user or an admin lets a held job go.
+    ReleaseJob {
+        /// Who.
+        caller: Caller,
+        /// Which job.
+        job: JobId,
+    },
     /// An admin holds a node back from new work.
     HoldNode {
         /// Who.
@@ -236,6 +250,26 @@ pub enum Refusal {
         target: JobRef,
         /// Login name of the owner.
         owner: String,
+    },
+    /// None of the job's tasks waits.
+    #[error("no task of job {job} waits, and what runs cannot be held; muster cancel {job} would end it")]
+    NothingWaits {
+        /// The job.
+        job: JobId,
+    },
+    /// An admin holds the job.
+    #[error("an admin holds job {job}, and only an admin may release it")]
+    HeldByAdmin {
+        /// The job.
+        job: JobId,
+    },
+    /// The job is to depend on one whose outcome is not known.
+    #[error("the job cannot depend on {target}: {why}")]
+    Dependency {
+        /// The job or task that it names.
+        target: JobRef,
+        /// Why not, and what would be right.
+        why: String,
     },
     /// The command is for admins.
     #[error("only an admin may {what}")]

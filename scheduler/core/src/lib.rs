@@ -6,12 +6,15 @@
 
 pub mod cluster;
 pub mod cores;
+pub mod eligibility;
 pub mod engine;
 pub mod event;
+pub mod features;
 pub mod ids;
 pub mod input;
 pub mod notation;
 pub mod patterns;
+pub mod place;
 pub mod plan;
 pub mod spec;
 pub mod state;

@@ -1,9 +1,11 @@
 //! What a user submits, and its limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::eligibility::Eligibility;
+use crate::features::Constraint;
 use crate::notation::Range;
 
 /// Largest script, in bytes.
@@ -75,6 +77,9 @@ pub struct JobSpec {
     pub requeue: bool,
     /// Higher goes first; -10,000 to 10,000, above 0 for admins only.
     pub priority: i32,
+    /// When its tasks may start.
+    #[serde(default, skip_serializing_if = "Eligibility::is_default")]
+    pub eligibility: Eligibility,
 }
 
 /// What one task needs: ranks, the cores of each, memory, and how they spread over nodes.
@@ -92,6 +97,35 @@ pub struct Request {
     pub memory: Memory,
     /// Whether whole nodes are wanted, shared with nobody.
     pub exclusive: bool,
+    /// The most nodes it may have, where `nodes` is the least; as many as possible are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes_max: Option<u32>,
+    /// Whether more nodes than the least bring more ranks, in the same proportion, rather than the same ranks spread
+    /// wider.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ranks_grow: bool,
+    /// Features that each node must, or must not, have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Constraint>,
+    /// Names of nodes that must all be among those it gets.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub nodelist: BTreeSet<String>,
+    /// Names of nodes that it must not get.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub exclude: BTreeSet<String>,
+    /// How many leaf switches its nodes may hang on, and how long it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switches: Option<SwitchWish>,
+}
+
+/// A wish for few leaf switches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SwitchWish {
+    /// At most so many leaf switches.
+    pub switches_max: u32,
+    /// How long to wait for them at most, in seconds, before any switches will do; for ever without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_s: Option<u64>,
 }
 
 impl Default for Request {
@@ -103,6 +137,12 @@ impl Default for Request {
             cores_per_rank: 1,
             memory: Memory::PoolDefault,
             exclusive: false,
+            nodes_max: None,
+            ranks_grow: false,
+            constraint: None,
+            nodelist: BTreeSet::new(),
+            exclude: BTreeSet::new(),
+            switches: None,
         }
     }
 }
@@ -113,6 +153,14 @@ impl Request {
     pub fn nodes_min(&self) -> u32 {
         self.nodes
             .unwrap_or_else(|| self.ranks_per_node.map_or(1, |per_node| self.ranks.div_ceil(per_node.max(1))))
+    }
+
+    /// The same request for exactly `count` nodes, with the ranks that come with them.
+    #[must_use]
+    pub fn with_nodes(&self, count: u32) -> Self {
+        let per_node = self.nodes.map_or(0, |nodes| self.ranks / nodes.max(1));
+        let ranks = if self.ranks_grow { per_node * count } else { self.ranks };
+        Self { nodes: Some(count), nodes_max: None, ranks_grow: false, ranks, ..self.clone() }
     }
 
     /// Cores of all ranks together.

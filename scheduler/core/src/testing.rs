@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, SwitchConfig};
+use crate::eligibility::Eligibility;
 use crate::engine::{Applied, Engine};
 use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
@@ -32,6 +33,7 @@ pub fn config(cores: &[u32]) -> ClusterConfig {
             cores,
             memory_bytes: u64::from(cores) * GIB,
             wrap_cores: false,
+            features: Default::default(),
         })
         .collect();
     let pool = PoolConfig {
@@ -84,6 +86,7 @@ pub fn job(caller: Caller) -> JobSpec {
         array: None,
         requeue: true,
         priority: 0,
+        eligibility: Eligibility::default(),
     }
 }
 
@@ -115,6 +118,61 @@ impl JobSpec {
     #[must_use]
     pub fn limit_s(mut self, seconds: u64) -> Self {
         self.time_limit_s = Some(seconds);
+        self
+    }
+
+    /// Asks for features, such as `a&!b`.
+    ///
+    /// # Panics
+    /// If the text is not a constraint.
+    #[must_use]
+    pub fn constraint(mut self, text: &str) -> Self {
+        self.request.constraint = Some(text.parse().expect("the test writes a constraint"));
+        self
+    }
+
+    /// Must have these nodes.
+    #[must_use]
+    pub fn nodelist(mut self, names: &[&str]) -> Self {
+        self.request.nodelist = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// Must not have these nodes.
+    #[must_use]
+    pub fn exclude(mut self, names: &[&str]) -> Self {
+        self.request.exclude = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// Submits it held.
+    #[must_use]
+    pub fn held(mut self) -> Self {
+        self.eligibility.hold = true;
+        self
+    }
+
+    /// Not before an instant.
+    #[must_use]
+    pub fn begin(mut self, at: Timestamp) -> Self {
+        self.eligibility.begin = Some(at);
+        self
+    }
+
+    /// To have ended by an instant.
+    #[must_use]
+    pub fn deadline(mut self, at: Timestamp) -> Self {
+        self.eligibility.deadline = Some(at);
+        self
+    }
+
+    /// Depends on other jobs, such as `afterok:12`.
+    ///
+    /// # Panics
+    /// If the text is not a dependency.
+    #[must_use]
+    pub fn after(mut self, dependency: &str) -> Self {
+        self.eligibility.dependency = Some(dependency.parse().expect("the test writes a dependency"));
         self
     }
 
@@ -161,6 +219,7 @@ impl Bench {
         let pass = self.engine.pass(self.now);
         self.effects.extend(pass.effects);
         self.engine.state().check_invariants().expect("invariants hold after every input");
+        assert!(self.engine.is_consistent(), "the planner follows the state");
         applied
     }
 
@@ -195,6 +254,22 @@ impl Bench {
     /// Cancels a job.
     pub fn cancel(&mut self, caller: Caller, job: JobId) -> Result<Reply, Refusal> {
         self.input(Input::Cancel { caller, target: JobRef { job, task: None } }).reply
+    }
+
+    /// Holds a job back.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn hold(&mut self, caller: Caller, job: JobId) -> Result<Reply, Refusal> {
+        self.input(Input::HoldJob { caller, job }).reply
+    }
+
+    /// Lets a held job go.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn release(&mut self, caller: Caller, job: JobId) -> Result<Reply, Refusal> {
+        self.input(Input::ReleaseJob { caller, job }).reply
     }
 
     /// Lets time pass.

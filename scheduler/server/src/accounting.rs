@@ -26,11 +26,9 @@ pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
                 rows.extend(task_row(state, job, key.task.index));
                 job
             }
-            Event::WaitingCancelled { job, indices, by_uid } => {
+            Event::WaitingCancelled { job, indices, .. } | Event::WaitingEnded { job, indices, .. } => {
                 let Some(job) = state.jobs.get(job) else { continue };
-                rows.extend(
-                    indices.iter().map(|range| cancelled_row(state, job, *range, *by_uid, record.at)),
-                );
+                rows.extend(indices.iter().map(|range| never_ran_row(state, job, *range, record.at)));
                 job
             }
             _ => continue,
@@ -95,16 +93,17 @@ fn count(ranges: &str) -> u64 {
     ranges.iter().map(|range| u64::from(range.last - range.first) + 1).sum()
 }
 
-/// A million cancelled elements are one row, as they were one record.
-fn cancelled_row(state: &State, job: &Job, range: IndexRange, by_uid: u32, at: Timestamp) -> HistoryRow {
+/// A million elements that ended while they waited are one row, as they were one record.
+fn never_ran_row(state: &State, job: &Job, range: IndexRange, at: Timestamp) -> HistoryRow {
     let first = TaskIndex(range.first);
     let task = view::task(state, &Plan::default(), job, first);
     if let (Some(task), true) = (&task, range.first == range.last) {
         return HistoryRow::Task(Box::new(from_view(job, task, at)));
     }
     let span = TaskSpan { first: range.first, last: range.last, step: range.step };
-    let reason = task.map_or_else(|| format!("cancelled by user id {by_uid}"), |task| task.reason);
-    HistoryRow::Task(Box::new(TaskRow { reason, ..blank(job, span, TaskState::Cancelled, at) }))
+    let (ended, reason) =
+        task.map_or((TaskState::Cancelled, String::new()), |task| (task.state, task.reason));
+    HistoryRow::Task(Box::new(TaskRow { reason, ..blank(job, span, ended, at) }))
 }
 
 fn job_row(state: &State, job: &Job) -> Option<HistoryRow> {

@@ -123,12 +123,15 @@ impl Shared {
         waiters.by_job.entry(job).or_insert_with(|| watch::channel(0).0).subscribe()
     }
 
-    /// Why jobs wait, as of the present state or a moment ago; `needed` is certainly among them if it waits.
+    /// Why jobs wait, as of the present state or a moment ago; `needed` is certainly among them if it
+    /// waits, with what happened to it last.
     pub fn plan(&self, now: Timestamp, needed: Option<JobId>) -> Arc<Plan> {
         let mut known = self.plan.lock().expect("planning does not panic");
         let durable = self.durable.read().expect("evolving a state does not panic");
         if let Some(known) = &*known {
-            let has_needed = needed.is_none_or(|job| known.plan.waiting.contains_key(&job));
+            // What happened to the job itself must show in its reason at once: it may have been held or released.
+            let is_older = |job: &JobId| durable.changed.get(job).is_none_or(|seq| *seq <= known.seq);
+            let has_needed = needed.is_none_or(|job| known.plan.waiting.contains_key(&job) && is_older(&job));
             if known.seq == durable.seq || (has_needed && known.made.elapsed() < PLAN_AGE_MAX) {
                 return Arc::clone(&known.plan);
             }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use muster_client::api::{
-    JobDetail, JobSummary, NodeView, PoolView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState, TaskView,
+    HoldView, JobDetail, JobSummary, NodeView, PoolView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState,
+    TaskView,
 };
-use muster_core::event::{Allocation, Usage, Verdict};
+use muster_core::event::{Allocation, Usage, Verdict, WaitingEnd};
 use muster_core::ids::{TaskIndex, Timestamp};
 use muster_core::input::task_name;
 use muster_core::notation::{format_hosts, format_size, format_time_s};
@@ -25,6 +26,7 @@ pub fn verdict_state(verdict: &Verdict) -> TaskState {
         }
         Verdict::OutOfMemory { .. } => TaskState::OutOfMemory,
         Verdict::TimedOut => TaskState::TimedOut,
+        Verdict::Deadline => TaskState::Deadline,
         Verdict::Cancelled { .. } => TaskState::Cancelled,
         Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
             TaskState::NodeFailed
@@ -100,7 +102,10 @@ fn live_state(live: &Live) -> TaskState {
 #[must_use]
 pub fn finished_state(how: &FinishedHow) -> TaskState {
     match how {
-        FinishedHow::CancelledWaiting { .. } => TaskState::Cancelled,
+        FinishedHow::CancelledWaiting { .. } | FinishedHow::EndedWaiting { why: WaitingEnd::Dependency } => {
+            TaskState::Cancelled
+        }
+        FinishedHow::EndedWaiting { why: WaitingEnd::Deadline } => TaskState::Deadline,
         FinishedHow::Ran { verdict, .. } => verdict_state(verdict),
     }
 }
@@ -109,6 +114,12 @@ fn finished_reason(state: &State, spec: &JobSpec, how: &FinishedHow) -> String {
     match how {
         FinishedHow::CancelledWaiting { by_uid } => {
             format!("cancelled by {} while it waited", user_name(spec, *by_uid))
+        }
+        FinishedHow::EndedWaiting { why: WaitingEnd::Deadline } => {
+            "ended while it waited: it could no longer end by its deadline".to_owned()
+        }
+        FinishedHow::EndedWaiting { why: WaitingEnd::Dependency } => {
+            "ended while it waited: what it waited for can no longer come true".to_owned()
         }
         FinishedHow::Ran { verdict, .. } => verdict_reason(state, spec, verdict),
     }
@@ -128,7 +139,7 @@ fn badness(state: TaskState) -> u32 {
     match state {
         TaskState::Completed => 0,
         TaskState::Cancelled => 1,
-        TaskState::TimedOut => 2,
+        TaskState::TimedOut | TaskState::Deadline => 2,
         TaskState::OutOfMemory => 3,
         TaskState::NodeFailed => 4,
         _ => 5,
@@ -178,7 +189,7 @@ fn job_reason(state: &State, plan: &Plan, job: &Job, of: TaskState) -> String {
 fn finished_start(finished: &Finished) -> Option<Timestamp> {
     match &finished.how {
         FinishedHow::Ran { started_at, .. } => *started_at,
-        FinishedHow::CancelledWaiting { .. } => None,
+        _ => None,
     }
 }
 
@@ -189,7 +200,7 @@ fn typical_allocation(job: &Job) -> Option<&Allocation> {
     }
     job.finished.values().rev().find_map(|finished| match &finished.how {
         FinishedHow::Ran { allocation, .. } => Some(allocation.as_ref()),
-        FinishedHow::CancelledWaiting { .. } => None,
+        _ => None,
     })
 }
 
@@ -232,6 +243,12 @@ pub fn summary(state: &State, plan: &Plan, job: &Job) -> JobSummary {
         time_limit_s: job.spec.time_limit_s,
         priority: job.spec.priority,
         reason: job_reason(state, plan, job, whole),
+        reason_code: plan
+            .waiting
+            .get(&job.id)
+            .filter(|_| whole == TaskState::Waiting)
+            .map(|waiting| waiting.reason.code().to_owned())
+            .unwrap_or_default(),
     }
 }
 
@@ -263,6 +280,12 @@ pub fn frame(state: &State, plan: &Plan, job: &Job, version: u64) -> JobDetail {
         request: job.spec.request.clone(),
         array_spec: job.spec.array.clone(),
         requeue: job.spec.requeue,
+        eligibility: job.spec.eligibility.clone(),
+        held: job.held.map(|held| HoldView {
+            since_us: held.since.0,
+            by: user_name(&job.spec, held.by_uid),
+            by_admin: held.by_admin,
+        }),
         task_list: Vec::new(),
         version,
     }
@@ -288,6 +311,9 @@ pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<T
     job.waiting.contains(index.0).then(|| {
         let last = job.tried.get(&index).map(|tried| verdict_reason(state, &job.spec, &tried.last));
         let mut reason = waiting_reason(job, plan);
+        if job.partner_failed(index) {
+            reason = "the task of the same index, for which it waits, ended without success".to_owned();
+        }
         if let Some(last) = last {
             reason = format!("{reason} (attempt {} ended: {last})", job.next_attempt(index) - 1);
         }
@@ -340,7 +366,7 @@ fn finished_task(state: &State, job: &Job, index: TaskIndex, finished: &Finished
         ..blank_task(index, finished_state(&finished.how), reason)
     };
     match &finished.how {
-        FinishedHow::CancelledWaiting { .. } => task,
+        FinishedHow::CancelledWaiting { .. } | FinishedHow::EndedWaiting { .. } => task,
         FinishedHow::Ran { attempts, verdict, allocation, placed_at, started_at, usage } => {
             let (exit_code, signal) = verdict_exit(verdict);
             let task = TaskView {
@@ -431,6 +457,7 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
         state: node_state(node).to_owned(),
         reason: node.why_no_work().unwrap_or_default(),
         pools,
+        features: node.features.iter().cloned().collect(),
         cores: node.cores,
         cores_free: node.free.len(),
         memory_bytes: node.memory_bytes,

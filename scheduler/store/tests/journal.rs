@@ -37,6 +37,7 @@ fn spec(name: &str) -> JobSpec {
         array: None,
         requeue: true,
         priority: 0,
+        eligibility: Default::default(),
     }
 }
 

@@ -188,6 +188,7 @@ mod tests {
             address: String::new(),
             agent_version: String::new(),
             containment: String::new(),
+            features: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@ pub mod cancel;
 pub(crate) mod config;
 pub(crate) mod generate;
 pub(crate) mod help;
+pub mod hold;
 pub mod layout;
 pub mod logs;
 pub mod nodes;

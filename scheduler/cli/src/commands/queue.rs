@@ -26,7 +26,7 @@ const WATCH_PERIOD: Duration = Duration::from_secs(2);
     muster queue --me --all         all your jobs, those that have ended as well\n  \
     muster queue -t running -p big  what runs in pool big\n  muster queue 12 13 -w           watch two jobs\n\n\
     States: waiting, preparing, running, ending, completed, failed, timed_out,\n\
-    out_of_memory, cancelled, node_failed, all; Slurm's names and letters\n\
+    deadline, out_of_memory, cancelled, node_failed, all; Slurm's names and letters\n\
     (PENDING, PD, ...) are read as well.")]
 pub struct QueueArgs {
     /// Only these jobs
@@ -116,7 +116,7 @@ fn fetch(client: &mut Client, args: &QueueArgs, filter: &JobFilter) -> Result<Jo
 }
 
 /// Slurm's names for the states, long and short.
-const SLURM_STATES: [(&str, &str, TaskState); 10] = [
+const SLURM_STATES: [(&str, &str, TaskState); 11] = [
     ("pending", "pd", TaskState::Waiting),
     ("configuring", "cf", TaskState::Preparing),
     ("running", "r", TaskState::Running),
@@ -124,6 +124,7 @@ const SLURM_STATES: [(&str, &str, TaskState); 10] = [
     ("completed", "cd", TaskState::Completed),
     ("failed", "f", TaskState::Failed),
     ("timeout", "to", TaskState::TimedOut),
+    ("deadline", "dl", TaskState::Deadline),
     ("out_of_memory", "oom", TaskState::OutOfMemory),
     ("cancelled", "ca", TaskState::Cancelled),
     ("node_fail", "nf", TaskState::NodeFailed),
@@ -237,6 +238,7 @@ mod tests {
             time_limit_s: Some(3600),
             priority: 0,
             reason: "no room".into(),
+            reason_code: "resources".into(),
         }
     }
 

@@ -1,10 +1,11 @@
 //! `muster show`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use muster_client::api::{JobDetail, ShareView, TaskView};
-use muster_core::notation::{format_ranges, format_size, format_time_s};
+use muster_core::notation::{format_hosts, format_ranges, format_size, format_time_s};
 use muster_core::spec::{ArraySpec, Memory, Request};
 
 use super::connect;
@@ -64,6 +65,7 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
     line(&mut out, "Asks for", format_request(&detail.request));
     line(&mut out, "Time limit", time_or_dash(job.time_limit_s));
     line(&mut out, "Priority", job.priority.to_string());
+    write_eligibility(&mut out, detail);
     line(&mut out, "Requeue", if detail.requeue { "when a node fails" } else { "never" });
     line(&mut out, "Submitted", instant(job.submitted_at_us));
     // The only task of a job says this itself.
@@ -89,6 +91,27 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
         );
     }
     out
+}
+
+/// When its tasks may start, as far as anything was said of it.
+fn write_eligibility(out: &mut String, detail: &JobDetail) {
+    let when = &detail.eligibility;
+    if let Some(held) = &detail.held {
+        line(out, "Held", format!("by {}, since {}", held.by, instant(held.since_us)));
+    }
+    if let Some(begin) = when.begin {
+        line(out, "Begin", instant(begin.0));
+    }
+    if let Some(deadline) = when.deadline {
+        line(out, "Deadline", instant(deadline.0));
+    }
+    if when.time_min_s.is_some() {
+        line(out, "Shortest time", time_or_dash(when.time_min_s));
+    }
+    if let Some(dependency) = &when.dependency {
+        let rest = if when.cancel_unfulfillable { "; cancelled if that can never be" } else { "" };
+        line(out, "Depends on", format!("{dependency}{rest}"));
+    }
 }
 
 /// Everything about a task; its reason only if the job has not said it already.
@@ -164,10 +187,12 @@ pub(super) fn core_count(cores: &str) -> u64 {
 fn format_request(request: &Request) -> String {
     let mut parts = Vec::new();
     let plural = |n: u32, noun: &str| if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") };
-    if let Some(nodes) = request.nodes {
-        parts.push(plural(nodes, "node"));
+    match (request.nodes, request.nodes_max) {
+        (Some(least), Some(most)) => parts.push(format!("{least} to {most} nodes")),
+        (Some(nodes), None) => parts.push(plural(nodes, "node")),
+        (None, _) => {}
     }
-    parts.push(plural(request.ranks, "rank"));
+    parts.push(plural(request.ranks, "rank") + if request.ranks_grow { " or more" } else { "" });
     if let Some(per_node) = request.ranks_per_node {
         parts.push(format!("{per_node} on each node"));
     }
@@ -180,6 +205,20 @@ fn format_request(request: &Request) -> String {
     }
     if request.exclusive {
         parts.push("whole nodes".to_owned());
+    }
+    if let Some(constraint) = &request.constraint {
+        parts.push(format!("features {constraint}"));
+    }
+    let hosts = |names: &BTreeSet<String>| format_hosts(&names.iter().collect::<Vec<_>>());
+    if !request.nodelist.is_empty() {
+        parts.push(format!("on {}", hosts(&request.nodelist)));
+    }
+    if !request.exclude.is_empty() {
+        parts.push(format!("not on {}", hosts(&request.exclude)));
+    }
+    if let Some(wish) = request.switches {
+        let wait = wish.wait_s.map(|wait| format!(" for up to {}", format_time_s(wait))).unwrap_or_default();
+        parts.push(format!("under {}{wait}", plural(wish.switches_max, "leaf switch")));
     }
     parts.join(", ")
 }
@@ -213,10 +252,14 @@ mod tests {
             cores_per_rank: 1,
             memory: Memory::PerCoreBytes(2 << 30),
             exclusive: true,
+            constraint: Some("a&!b".parse().unwrap()),
+            nodelist: ["n1", "n2"].map(str::to_owned).into(),
+            ..Request::default()
         };
         assert_eq!(
             format_request(&request),
-            "2 nodes, 8 ranks, 4 on each node, 1 core for each rank, 2G for each core, whole nodes"
+            "2 nodes, 8 ranks, 4 on each node, 1 core for each rank, 2G for each core, whole nodes, \
+             features a&!b, on n[1-2]"
         );
         let range = |first, last, step| IndexRange { first, last, step };
         let array = ArraySpec {

@@ -19,6 +19,8 @@ Examples:
   muster submit -a 0-99%10 sweep.sh       100 tasks, at most 10 at a time
   muster submit --wrap \"hostname; date\"   one command, no script
   muster submit -W job.sh                 wait for it and end as it did
+  muster submit -d afterok:12 next.sh     once job 12 has ended with success
+  muster submit -b now+2hours late.sh     not before then
 
 Options may stand in the script as well, as #MUSTER --time=10 or #SBATCH -t 10,
 and in the environment, as MUSTER_SUBMIT_TIME or SBATCH_TIMELIMIT. The command
@@ -46,7 +48,7 @@ pub struct SubmitArgs {
     /// Pool whose nodes are used
     #[arg(short = 'p', long, visible_alias = "partition", value_name = "POOL")]
     pool: Option<String>,
-    /// Number of nodes
+    /// Number of nodes; 2-4 is at least 2 and at most 4
     #[arg(short = 'N', long, value_name = "N")]
     nodes: Option<String>,
     /// Number of ranks of all nodes together
@@ -100,6 +102,39 @@ pub struct SubmitArgs {
     /// Priority from -10000 to 10000; above 0 for admins only
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<String>,
+    /// Features of the nodes: gpu, "intel&!old", "(a|b)&c"
+    #[arg(short = 'C', long, value_name = "FEATURES")]
+    constraint: Option<String>,
+    /// Nodes that must all be used: n[01-04]
+    #[arg(short = 'w', long, value_name = "NODES")]
+    nodelist: Option<String>,
+    /// File with names of nodes that must all be used
+    #[arg(short = 'F', long, value_name = "FILE", overrides_with = "nodelist")]
+    nodefile: Option<String>,
+    /// Nodes that must not be used
+    #[arg(short = 'x', long, value_name = "NODES")]
+    exclude: Option<String>,
+    /// At most so many leaf switches, and how long to wait for them: 1@1:00:00
+    #[arg(long, value_name = "N[@TIME]")]
+    switches: Option<String>,
+    /// Submit it held: muster release lets it start
+    #[arg(short = 'H', long)]
+    hold: bool,
+    /// Start not before: now+2hours, 16:30, tomorrow, 2026-01-31T16:30
+    #[arg(short = 'b', long, value_name = "WHEN")]
+    begin: Option<String>,
+    /// Start only what ends by then; written as for --begin
+    #[arg(long, value_name = "WHEN")]
+    deadline: Option<String>,
+    /// Shortest time with which a task may start before its deadline
+    #[arg(long, value_name = "TIME")]
+    time_min: Option<String>,
+    /// Start after other jobs: afterok:12:13_4, afterany, afternotok, after:12+5, aftercorr, singleton; , is and, ? is or
+    #[arg(short = 'd', long, value_name = "LIST")]
+    dependency: Option<String>,
+    /// Cancel the job when its dependency can never be fulfilled
+    #[arg(long, value_name = "yes|no")]
+    kill_on_invalid_dep: Option<String>,
     /// Wait for the end of the job, and end as it did
     #[arg(short = 'W', long)]
     wait: bool,
@@ -157,6 +192,17 @@ impl SubmitArgs {
             ("--requeue", Opt::Requeue, yes(self.requeue)),
             ("--no-requeue", Opt::NoRequeue, yes(self.no_requeue)),
             ("--priority", Opt::Priority, self.priority.take()),
+            ("--constraint", Opt::Constraint, self.constraint.take()),
+            ("--nodelist", Opt::Nodelist, self.nodelist.take()),
+            ("--nodefile", Opt::Nodefile, self.nodefile.take()),
+            ("--exclude", Opt::Exclude, self.exclude.take()),
+            ("--switches", Opt::Switches, self.switches.take()),
+            ("--hold", Opt::Hold, yes(self.hold)),
+            ("--begin", Opt::Begin, self.begin.take()),
+            ("--deadline", Opt::Deadline, self.deadline.take()),
+            ("--time-min", Opt::TimeMin, self.time_min.take()),
+            ("--dependency", Opt::Dependency, self.dependency.take()),
+            ("--kill-on-invalid-dep", Opt::KillOnInvalidDep, self.kill_on_invalid_dep.take()),
             ("--wait", Opt::Wait, yes(self.wait)),
             ("--parsable", Opt::Parsable, yes(self.parsable)),
             ("--test-only", Opt::TestOnly, yes(self.test_only)),

@@ -1,5 +1,6 @@
 //! From layers to a request: every value is read here, with the place where it was said.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
@@ -7,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use muster_client::api::SubmitRequest;
+use muster_core::eligibility::Eligibility;
 use muster_core::notation::{parse_size_bytes, parse_time_s};
 use muster_core::spec::{Memory, RANKS_MAX, Request};
 use nix::sys::resource::{Resource, getrlimit};
@@ -16,7 +18,7 @@ use nix::unistd::{AccessFlags, access, gethostname};
 use super::layer::{Layer, Origin, Said};
 use super::options::Opt;
 use super::script::Script;
-use super::{array, environment};
+use super::{array, environment, lists, when};
 use crate::error::CliError;
 
 /// What goes with a job from the process that submits it.
@@ -94,6 +96,7 @@ pub(crate) fn build(
         priority: layer.get(Opt::Priority).map_or(Ok(0), |said| {
             whole(said, -10_000, 10_000).map(|n| i32::try_from(n).expect("the range was checked"))
         })?,
+        eligibility: eligibility(layer, &jiff::Zoned::now())?,
         request_key: None,
         test_only: layer.has(Opt::TestOnly),
         script: script.text,
@@ -118,7 +121,11 @@ fn environment_with_origin(
 
 fn request(layer: &Layer) -> Result<Request, CliError> {
     let count = |option: Opt| layer.get(option).map(positive).transpose();
-    let nodes = layer.get(Opt::Nodes).map(node_count).transpose()?;
+    let (nodes, nodes_max) = layer.get(Opt::Nodes).map_or(Ok((None, None)), node_count)?;
+    let nodelist = lists::nodelist(layer)?;
+    // A list is a number of nodes as well: each of them must hold a rank.
+    let listed = u32::try_from(nodelist.len()).unwrap_or(u32::MAX);
+    let nodes = if listed > 0 { Some(nodes.unwrap_or(0).max(listed)) } else { nodes };
     let (ranks, per_node) = (count(Opt::Ntasks)?, count(Opt::NtasksPerNode)?);
     let asked = nodes.unwrap_or(1).checked_mul(per_node.unwrap_or(1)).filter(|ranks| *ranks <= RANKS_MAX);
     let Some(asked) = asked else {
@@ -137,11 +144,41 @@ fn request(layer: &Layer) -> Result<Request, CliError> {
         cores_per_rank: count(Opt::CpusPerTask)?.unwrap_or(1),
         memory: memory(layer)?,
         exclusive: layer.get(Opt::Exclusive).map_or(Ok(false), exclusive)?,
+        nodes_max,
+        ranks_grow: nodes_max.is_some() && ranks.is_none(),
+        constraint: layer.get(Opt::Constraint).map(lists::constraint).transpose()?,
+        nodelist,
+        exclude: layer.get(Opt::Exclude).map(lists::names).transpose()?.unwrap_or_default(),
+        switches: layer.get(Opt::Switches).map(lists::switches).transpose()?,
     })
 }
 
+/// When the job may start.
+fn eligibility(layer: &Layer, now: &jiff::Zoned) -> Result<Eligibility, CliError> {
+    let instant = |option: Opt| layer.get(option).map(|said| when::instant(said, now)).transpose();
+    let dependency = layer.get(Opt::Dependency).map(|said| {
+        said.value.parse().map_err(|source| CliError::Dependency { origin: said.origin.clone(), source })
+    });
+    Ok(Eligibility {
+        hold: layer.has(Opt::Hold),
+        begin: instant(Opt::Begin)?,
+        deadline: instant(Opt::Deadline)?,
+        time_min_s: layer.get(Opt::TimeMin).map(time_limit_s).transpose()?,
+        dependency: dependency.transpose()?,
+        cancel_unfulfillable: layer.get(Opt::KillOnInvalidDep).map_or(Ok(false), yes_or_no)?,
+    })
+}
+
+fn yes_or_no(said: &Said) -> Result<bool, CliError> {
+    match said.value.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" => Ok(true),
+        "no" | "false" | "0" => Ok(false),
+        _ => Err(wrong(said, "write yes or no")),
+    }
+}
+
 /// A whole number without a sign, from 1 to [`RANKS_MAX`].
-fn positive(said: &Said) -> Result<u32, CliError> {
+pub(super) fn positive(said: &Said) -> Result<u32, CliError> {
     whole(said, 1, i64::from(RANKS_MAX)).map(|n| u32::try_from(n).expect("the range was checked"))
 }
 
@@ -156,15 +193,19 @@ fn whole(said: &Said, min: i64, max: i64) -> Result<i64, CliError> {
     })
 }
 
-/// `--nodes=N`; sbatch's range `N-M` only if it leaves no choice.
-fn node_count(said: &Said) -> Result<u32, CliError> {
+/// `--nodes=N`, or the least and the most as in `--nodes=2-4`.
+fn node_count(said: &Said) -> Result<(Option<u32>, Option<u32>), CliError> {
     let part = |value: &str| positive(&Said { value: value.to_owned(), origin: said.origin.clone() });
     match said.value.split_once('-') {
         Some((min, max)) if !min.is_empty() => {
-            let min = part(min)?;
-            if part(max)? == min { Ok(min) } else { Err(wrong(said, "say one number of nodes, not a range")) }
+            let (min, max) = (part(min)?, part(max)?);
+            match min.cmp(&max) {
+                Ordering::Less => Ok((Some(min), Some(max))),
+                Ordering::Equal => Ok((Some(min), None)),
+                Ordering::Greater => Err(wrong(said, "write the least number of nodes first, as in 2-4")),
+            }
         }
-        _ => part(&said.value),
+        _ => Ok((Some(part(&said.value)?), None)),
     }
 }
 
@@ -262,6 +303,30 @@ mod tests {
     }
 
     #[test]
+    fn ranges_and_lists_give_numbers_of_nodes() {
+        let request = |pairs: &[(Opt, &str)]| built(&layer(pairs)).unwrap().request;
+        let grows = request(&[(Opt::Nodes, "2-4"), (Opt::NtasksPerNode, "3")]);
+        assert_eq!(
+            (grows.nodes, grows.nodes_max, grows.ranks, grows.ranks_grow),
+            (Some(2), Some(4), 6, true)
+        );
+        let spreads = request(&[(Opt::Nodes, "2-4"), (Opt::Ntasks, "8")]);
+        assert_eq!((spreads.nodes_max, spreads.ranks, spreads.ranks_grow), (Some(4), 8, false));
+        let listed = request(&[(Opt::Nodelist, "n[1-3]"), (Opt::Exclude, "n9"), (Opt::Constraint, "a|b")]);
+        assert_eq!((listed.nodes, listed.ranks, listed.nodelist.len()), (Some(3), 3, 3));
+        assert!(listed.exclude.contains("n9") && listed.constraint.unwrap().to_string() == "a|b");
+        let switches = request(&[(Opt::Switches, "2@1:00:00")]).switches.unwrap();
+        assert_eq!((switches.switches_max, switches.wait_s), (2, Some(3600)));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nodes");
+        std::fs::write(&file, "n1\nn[2-3], n5\n\n").unwrap();
+        let file = file.to_str().unwrap();
+        for option in [Opt::Nodefile, Opt::Nodelist] {
+            assert_eq!(request(&[(option, file)]).nodelist.len(), 4, "{option:?}");
+        }
+    }
+
+    #[test]
     fn values_are_read_in_slurms_notations() {
         let request = built(&layer(&[
             (Opt::Mem, "4G"),
@@ -283,9 +348,35 @@ mod tests {
     }
 
     #[test]
+    fn the_time_to_start_is_read_as_sbatch_reads_it() {
+        let now = jiff::civil::date(2026, 3, 10).at(12, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap();
+        let said = layer(&[
+            (Opt::Hold, ""),
+            (Opt::Begin, "now+1hour"),
+            (Opt::Deadline, "2026-03-11"),
+            (Opt::TimeMin, "5"),
+            (Opt::Dependency, "afterok:1:2_3"),
+            (Opt::KillOnInvalidDep, "yes"),
+        ]);
+        let when = eligibility(&said, &now).unwrap();
+        let noon_us = u64::try_from(now.timestamp().as_microsecond()).unwrap();
+        assert_eq!(when.begin.unwrap().0, noon_us + 3_600_000_000);
+        assert_eq!(when.deadline.unwrap().0, noon_us + 12 * 3_600_000_000);
+        assert_eq!(when.dependency.unwrap().to_string(), "afterok:1,afterok:2_3");
+        assert!(when.hold && when.cancel_unfulfillable && when.time_min_s == Some(300));
+        assert!(eligibility(&Layer::default(), &now).unwrap().is_default());
+    }
+
+    #[test]
     fn wrong_values_are_named_with_what_would_be_right() {
         for (option, value, right) in [
-            (Opt::Nodes, "2-4", "one number"),
+            (Opt::Nodes, "4-2", "first, as in 2-4"),
+            (Opt::Constraint, "[a|b]", "each kind of node"),
+            (Opt::Nodelist, "n[1", "is not a host list"),
+            (Opt::Exclude, "", "is not a host list"),
+            (Opt::Nodefile, "/nonexistent", "cannot read"),
+            (Opt::Switches, "0", "from 1"),
+            (Opt::Switches, "1@x", "is not a time"),
             (Opt::Nodes, "-1", "from 1"),
             (Opt::Ntasks, "0", "from 1"),
             (Opt::Ntasks, "+3", "from 1"),
@@ -295,6 +386,10 @@ mod tests {
             (Opt::Mem, "lots", "4G"),
             (Opt::MemPerCpu, "0", "4G"),
             (Opt::OpenMode, "x", "append or truncate"),
+            (Opt::Begin, "soon", "now+2hours"),
+            (Opt::Deadline, "25:00", "2026-01-31"),
+            (Opt::Dependency, "afterok", "afterok:12"),
+            (Opt::KillOnInvalidDep, "maybe", "yes or no"),
             (Opt::Exclusive, "user", "--exclusive"),
             (Opt::Priority, "10001", "from -10000 to 10000"),
             (Opt::Chdir, "/nonexistent", "working directory"),

@@ -189,8 +189,8 @@ mod tests {
             ),
             ("#SBATCH -J 'x", "job.sh:2: #SBATCH -J 'x: a quote is not closed"),
             (
-                "#SBATCH -H",
-                "job.sh:2: #SBATCH -H: -H is an option of Slurm that Muster does not have: submit the job when it may start",
+                "#SBATCH -O",
+                "job.sh:2: #SBATCH -O: -O is an option of Slurm that Muster does not have: each rank has cores of its own; take it out",
             ),
         ] {
             assert_eq!(read(&format!("#!/bin/sh\n{line}\n")).unwrap_err().to_string(), message);

@@ -76,7 +76,7 @@ impl Layer {
 }
 
 /// sbatch's names for what it reads from the environment, where they are not the option's.
-const SBATCH_NAMES: [(&str, Opt); 21] = [
+const SBATCH_NAMES: [(&str, Opt); 26] = [
     ("SBATCH_JOB_NAME", Opt::JobName),
     ("SBATCH_PARTITION", Opt::Pool),
     ("SBATCH_NODES", Opt::Nodes),
@@ -98,6 +98,11 @@ const SBATCH_NAMES: [(&str, Opt); 21] = [
     ("SBATCH_NO_REQUEUE", Opt::NoRequeue),
     ("SBATCH_PRIORITY", Opt::Priority),
     ("SBATCH_WAIT", Opt::Wait),
+    ("SBATCH_KILL_ON_INVALID_DEP", Opt::KillOnInvalidDep),
+    ("SBATCH_DEADLINE", Opt::Deadline),
+    ("SBATCH_CONSTRAINT", Opt::Constraint),
+    ("SBATCH_EXCLUDE", Opt::Exclude),
+    ("SBATCH_REQ_SWITCH", Opt::Switches),
 ];
 
 /// What the environment says: `SBATCH_*`, and over it `MUSTER_SUBMIT_*` with the options' long names.

@@ -8,8 +8,10 @@ mod build;
 mod directives;
 mod environment;
 mod layer;
+mod lists;
 mod options;
 mod script;
+mod when;
 mod words;
 
 pub(crate) use build::{Caller, build};

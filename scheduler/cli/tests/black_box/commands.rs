@@ -240,6 +240,7 @@ fn nodes_are_listed_held_and_released() {
         address: "10.0.0.1".into(),
         agent_version: "0.1.0".into(),
         containment: "cgroup v2".into(),
+        features: vec!["gpu".into()],
     };
     let nodes = json(&NodeList { schema: SCHEMA, nodes: vec![node] });
     let fake = Fake::start(move |question| match question.line.as_str() {
@@ -397,9 +398,10 @@ Examples:
 ";
     assert_eq!(fake.run(&["why", "--help"]).out, expected);
     // No example is broken on the narrowest terminal that is common.
-    for command in
-        ["submit", "queue", "show", "cancel", "logs", "wait", "layout", "nodes", "pools", "ping", "help"]
-    {
+    for command in [
+        "submit", "queue", "show", "cancel", "hold", "release", "logs", "wait", "layout", "nodes", "pools",
+        "ping", "help",
+    ] {
         let help = fake.run(&[command, "--help"]).out;
         let (_, examples) = help.split_once("Examples:\n").unwrap();
         assert!(examples.lines().all(|line| line.chars().count() <= 80), "{command}: {examples}");

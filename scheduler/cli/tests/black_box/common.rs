@@ -200,6 +200,7 @@ pub fn job(tasks: Vec<TaskView>) -> JobDetail {
         time_limit_s: Some(60),
         priority: 0,
         reason: String::new(),
+        reason_code: String::new(),
     };
     JobDetail {
         schema: SCHEMA,
@@ -210,6 +211,8 @@ pub fn job(tasks: Vec<TaskView>) -> JobDetail {
         request: Request { ranks: 2, ..Request::default() },
         array_spec: None,
         requeue: true,
+        eligibility: Default::default(),
+        held: None,
         task_list: tasks,
         version: 1,
     }

@@ -129,12 +129,62 @@ fn the_controllers_refusals_have_their_codes() {
         (&["cancel", "7"], Exit::NotFound, "7"),
         (&["wait", "7"], Exit::NotFound, "7"),
         (&["nodes", "hold", "n9", "--reason", "x"], Exit::NotFound, "n9"),
+        (
+            &["submit", "-d", "afterok:7", "--wrap", "true"],
+            Exit::Refused,
+            "cannot depend on 7: there is no such job",
+        ),
+        (
+            &["submit", "-C", "gpu", "--wrap", "true"],
+            Exit::Refused,
+            "no node of the pool has the feature 'gpu'",
+        ),
+        (&["submit", "-w", "n[1-3]", "--wrap", "true"], Exit::Refused, "n3 must be used"),
+        (&["submit", "-x", "n[1-2]", "--wrap", "true"], Exit::Refused, "that are not excluded"),
+        (
+            &["submit", "--deadline", "now+60", "-t", "5", "--wrap", "true"],
+            Exit::Refused,
+            "no task could end by then",
+        ),
+        (&["hold", "7"], Exit::NotFound, "7"),
+        (&["release", "7_1"], Exit::Refused, "only whole jobs"),
     ] {
         let ran = controller.run(arguments);
         assert_eq!(ran.code, Some(exit as i32), "{arguments:?}: {ran:?}");
         assert!(ran.err.contains(word), "{arguments:?}: {ran:?}");
     }
     assert_eq!(controller.run(&["queue", "--all"]).out.lines().count(), 1, "a test stores nothing");
+}
+
+#[test]
+fn jobs_are_held_and_released_and_say_why_they_wait() {
+    let controller = Controller::start();
+    let script = "#!/bin/sh\n#SBATCH --hold --begin=now+1hour -N 1-2\n#SBATCH -x n2\ntrue\n";
+    let path = std::env::temp_dir().join(format!("muster-held-{}.sh", std::process::id()));
+    std::fs::write(&path, script).unwrap();
+    let submitted = controller.run(&["submit", path.to_str().unwrap()]);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(submitted.out, "Submitted job 1\n", "{submitted:?}");
+    controller.run(&["submit", "-d", "afterok:1", "--kill-on-invalid-dep=yes", "--wrap", "true"]);
+    let why = |job: &str| controller.run(&["why", job]).out;
+    assert!(why("1").starts_with("It is held; muster release lets it go."), "{}", why("1"));
+    assert!(why("2").starts_with("It waits for afterok:1."), "{}", why("2"));
+    let shown = controller.run(&["show", "1"]).out;
+    for part in ["Held  by ", "Begin  20", "1 to 2 nodes, 1 rank or more", "not on n2"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(controller.run(&["show", "2"]).out.contains("Depends on  afterok:1; cancelled if"));
+    assert_eq!(controller.run(&["release", "1"]).out, "Released job 1\n");
+    assert!(why("1").starts_with("The time at which it may begin has not come."), "{}", why("1"));
+    assert_eq!(controller.run(&["hold", "1", "2"]).out, "Held job 1\nHeld job 2\n");
+    let shown = controller.run(&["show", "2", "--json"]).out;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((&shown["reason_code"], &shown["held"]["by_admin"]), (&"held_by_user".into(), &false.into()));
+    assert_eq!(controller.run(&["cancel", "1"]).code, Some(0));
+    let ended = controller.run(&["wait", "2"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let shown = controller.run(&["show", "2"]).out;
+    assert!(shown.contains("what it waited for can no longer come true"), "{shown}");
 }
 
 #[test]
@@ -161,9 +211,12 @@ fn other_peoples_work_is_not_for_everybody() {
     }
     let controller = Controller::start();
     assert_eq!(controller.run(&["submit", "--wrap", "true"]).code, Some(0));
-    for arguments in
-        [&["cancel", "1"][..], &["nodes", "hold", "n1", "--reason", "x"], &["nodes", "release", "n1"]]
-    {
+    for arguments in [
+        &["cancel", "1"][..],
+        &["hold", "1"],
+        &["nodes", "hold", "n1", "--reason", "x"],
+        &["nodes", "release", "n1"],
+    ] {
         let ran = controller.run_as_nobody(arguments);
         assert_eq!(ran.code, Some(Exit::NotAllowed as i32), "{arguments:?}: {ran:?}");
     }

@@ -48,7 +48,7 @@ fn the_command_line_is_checked_before_anything_is_asked() {
         (&["frobnicate"], "unrecognized"),
         (&["submit", "--bogus", "x"], "unexpected argument '--bogus'"),
         (&["submit", "--gres=gpu:1", "x"], "muster submit: command line: --gres is an option of Slurm"),
-        (&["submit", "-H", "x"], "muster submit: command line: -H is an option of Slurm"),
+        (&["submit", "-O", "x"], "muster submit: command line: -O is an option of Slurm"),
         (&["submit", "--wrap", "true", "x"], "one of them only"),
         (&["submit", "-t", "soon", "--wrap", "true"], "muster submit: --time: 'soon' is not a time"),
         (&["wait", "1.5"], "'1.5' is not a job id"),

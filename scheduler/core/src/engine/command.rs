@@ -9,11 +9,17 @@ use crate::input::{Caller, Decision, Refusal, Reply};
 use crate::spec::{IndexRange, JobSpec};
 use crate::state::{Job, LivePhase, State};
 
-pub(super) fn submit(state: &State, caller: Caller, spec: &JobSpec, request_key: Option<&str>) -> Decision {
+pub(super) fn submit(
+    state: &State,
+    caller: Caller,
+    spec: &JobSpec,
+    request_key: Option<&str>,
+    now: Timestamp,
+) -> Decision {
     if let Some(job) = request_key.and_then(|key| state.job_by_request_key(caller.uid, key)) {
         return Decision { events: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Submitted(job)) };
     }
-    match validate::validate(state, caller, spec) {
+    match validate::validate(state, caller, spec, now) {
         Err(refusal) => refused(refusal),
         Ok(spec) => {
             let job = JobId(state.next_job);

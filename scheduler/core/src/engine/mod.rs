@@ -4,8 +4,11 @@
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
 mod command;
+mod conditions;
+mod hold;
 mod node;
 mod report;
+mod shape;
 mod tick;
 mod validate;
 
@@ -14,16 +17,14 @@ use std::sync::Arc;
 use crate::event::{Event, Record, Verdict};
 use crate::ids::{AttemptKey, Timestamp};
 use crate::input::{Decision, Effect, Input, Refusal, Reply};
-use crate::plan;
+use crate::plan::{Placement, Planner};
 use crate::state::{Instance, InstanceState, Live, State};
 
 /// Owns the state and lets inputs change it.
 #[derive(Debug, Clone)]
 pub struct Engine {
     state: State,
-    /// Whether something happened since the last pass that could let a task start.
-    changed: bool,
-    last_pass: Timestamp,
+    planner: Planner,
 }
 
 /// What an input or a pass brought about.
@@ -41,13 +42,20 @@ impl Engine {
     /// An engine in this state.
     #[must_use]
     pub fn new(state: State) -> Self {
-        Self { state, changed: true, last_pass: Timestamp(0) }
+        let planner = Planner::new(&state);
+        Self { state, planner }
     }
 
     /// The state after everything that was applied.
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Whether everything that the engine keeps beside the state still follows from it. For tests.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        self.planner.is_consistent(&self.state)
     }
 
     /// Gives the state back.
@@ -67,59 +75,39 @@ impl Engine {
 
     /// One scheduling pass. Does nothing if nothing happened that could let a task start.
     pub fn pass(&mut self, now: Timestamp) -> Applied {
-        let due = self
-            .state
-            .delayed()
-            .map(|(at, _)| at)
-            .find(|at| *at > self.last_pass)
-            .is_some_and(|at| at <= now);
-        if !self.changed && !due {
+        if !self.planner.is_due(now) {
             return Applied { records: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) };
         }
-        let plan = plan::plan(&self.state, now);
-        let events = plan
-            .placements
-            .into_iter()
-            .map(|placement| Event::AttemptPlaced { key: placement.key, allocation: placement.allocation })
-            .collect();
-        let applied = self.happen(events, now);
-        self.changed = false;
-        self.last_pass = now;
-        applied
+        let placements = self.planner.pass(&self.state, now);
+        let placed = |placement: Placement| Event::AttemptPlaced {
+            key: placement.key,
+            allocation: placement.allocation,
+        };
+        self.happen(placements.into_iter().map(placed).collect(), now)
     }
 
     /// The next instant at which a [`Input::Tick`] or a pass has something to do even if nothing comes in.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
         let deadline = self.state.deadlines().next().map(|(at, _)| at);
-        let delayed = self.state.delayed().map(|(at, _)| at).find(|at| *at > self.last_pass);
+        let delayed = self.planner.next_wake();
         let held = self.state.nodes.iter().filter_map(|node| node.held.as_ref()?.until).min();
-        [deadline, delayed, held].into_iter().flatten().min()
+        let expiring = self.state.expiring().next().map(|(at, _)| at);
+        // Due at once.
+        let unfulfillable = self.state.unfulfillable().next().map(|_| Timestamp(0));
+        [deadline, delayed, held, expiring, unfulfillable].into_iter().flatten().min()
     }
 
     fn happen(&mut self, events: Vec<Event>, now: Timestamp) -> Applied {
         let mut records = Vec::with_capacity(events.len());
         let mut all_effects = Vec::new();
         for event in events {
-            self.state.evolve(&event, now);
+            self.planner.follow(&mut self.state, &event, now);
             effects(&self.state, &event, &mut all_effects);
-            self.changed |= may_let_start(&event);
             records.push(Record { at: now, event });
         }
         Applied { records, effects: all_effects, reply: Ok(Reply::Done) }
     }
-}
-
-/// Whether a task might start because of the event.
-fn may_let_start(event: &Event) -> bool {
-    !matches!(
-        event,
-        Event::InstanceReady { .. }
-            | Event::AttemptGo { .. }
-            | Event::AttemptRunning { .. }
-            | Event::AttemptEnding { .. }
-            | Event::NodeHeld { .. }
-    )
 }
 
 /// Decides what an input means. Pure: nothing has happened before the events are let happen.
@@ -132,8 +120,10 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
             done(events)
         }
         Input::Submit { caller, spec, request_key } => {
-            command::submit(state, *caller, spec, request_key.as_deref())
+            command::submit(state, *caller, spec, request_key.as_deref(), now)
         }
+        Input::HoldJob { caller, job } => hold::hold(state, *caller, *job),
+        Input::ReleaseJob { caller, job } => hold::release(state, *caller, *job),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
         Input::HoldNode { caller, node, reason } => command::hold_node(state, *caller, node, reason),
         Input::ReleaseNode { caller, node } => command::release_node(state, *caller, node),
@@ -208,7 +198,9 @@ fn stop_effect(state: &State, live: &Live, key: AttemptKey, instance: u32, verdi
     let node = live.allocation.shares[instance as usize].node;
     // Only those ends leave work that deserves a chance to save itself.
     let grace_ms = match verdict {
-        Verdict::TimedOut | Verdict::Cancelled { .. } => state.config.policy.kill_grace_ms,
+        Verdict::TimedOut | Verdict::Deadline | Verdict::Cancelled { .. } => {
+            state.config.policy.kill_grace_ms
+        }
         _ => 0,
     };
     Effect::Stop { node, key, grace_ms, reason: describe(state, verdict) }
@@ -223,6 +215,7 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
         Verdict::Signalled { signal } => format!("killed by signal {signal}"),
         Verdict::OutOfMemory { .. } => "ran out of the memory of its allocation".to_owned(),
         Verdict::TimedOut => "ran out of its time limit".to_owned(),
+        Verdict::Deadline => "ran until its deadline".to_owned(),
         Verdict::Cancelled { by_uid } => format!("cancelled by user id {by_uid}"),
         Verdict::LaunchFailed { reason } => format!("could not be started: {reason}"),
         Verdict::PrepareFailed { node, reason } => {
@@ -233,5 +226,7 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
     }
 }
 
+#[cfg(test)]
+mod eligibility_tests;
 #[cfg(test)]
 mod tests;

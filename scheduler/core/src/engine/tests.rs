@@ -10,6 +10,7 @@ use crate::testing::{ANN, BOB, Bench, GIB, ROOT, config, job};
 fn verdict(bench: &Bench, job: crate::ids::JobId) -> Verdict {
     match &bench.finished(job).expect("the job finished").how {
         FinishedHow::Ran { verdict, .. } => verdict.clone(),
+        FinishedHow::EndedWaiting { .. } => panic!("the task never ran"),
         FinishedHow::CancelledWaiting { by_uid } => Verdict::Cancelled { by_uid: *by_uid },
     }
 }

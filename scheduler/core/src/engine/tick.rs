@@ -1,6 +1,6 @@
 //! What becomes due as time passes.
 
-use super::report;
+use super::{conditions, report};
 use crate::event::{Event, Verdict};
 use crate::ids::{NodeId, Timestamp};
 use crate::state::{InstanceState, LivePhase, State};
@@ -10,8 +10,11 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
     for (_, key) in state.deadlines().take_while(|(at, _)| *at <= now) {
         let Some(live) = state.live_attempt(key.task) else { continue };
         match live.phase {
-            LivePhase::Running { .. } => {
-                events.push(Event::AttemptEnding { key, verdict: Verdict::TimedOut })
+            LivePhase::Running { go_at, .. } => {
+                let limit = state.jobs.get(&key.task.job).and_then(|job| job.spec.time_limit_s);
+                let is_over = limit.is_some_and(|limit| go_at.plus_seconds(limit) <= now);
+                let verdict = if is_over { Verdict::TimedOut } else { Verdict::Deadline };
+                events.push(Event::AttemptEnding { key, verdict });
             }
             LivePhase::Preparing => {
                 let late = live.instances.iter().position(|i| i.state == InstanceState::Preparing);
@@ -24,6 +27,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
             LivePhase::Ending { .. } => {}
         }
     }
+    events.extend(conditions::due(state, now));
     for (i, node) in state.nodes.iter().enumerate() {
         if node.held.as_ref().and_then(|held| held.until).is_some_and(|until| until <= now) {
             events.push(Event::NodeReleased { node: NodeId(i as u32) });

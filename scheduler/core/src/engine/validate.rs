@@ -1,6 +1,8 @@
 //! What a job must be like to be accepted.
 
+use super::{conditions, shape};
 use crate::cluster::PoolConfig;
+use crate::ids::Timestamp;
 use crate::input::{Caller, Refusal};
 use crate::notation::format_time_s;
 use crate::plan::never_fits;
@@ -11,13 +13,19 @@ use crate::spec::{
 use crate::state::State;
 
 /// Checks a spec and fills in the pool's defaults.
-pub(super) fn validate(state: &State, caller: Caller, spec: &JobSpec) -> Result<JobSpec, Refusal> {
+pub(super) fn validate(
+    state: &State,
+    caller: Caller,
+    spec: &JobSpec,
+    now: Timestamp,
+) -> Result<JobSpec, Refusal> {
     let mut spec = spec.clone();
     let policy = &state.config.policy;
     if spec.user.uid == 0 && !policy.root_may_submit {
         return Err(Refusal::RootMayNotSubmit);
     }
     check_texts(&spec)?;
+    shape::check(&mut spec.request)?;
     check_request(&spec)?;
     check_priority(caller, &spec)?;
     let tasks = check_array(&spec)?;
@@ -36,6 +44,7 @@ pub(super) fn validate(state: &State, caller: Caller, spec: &JobSpec) -> Result<
     }
     spec.time_limit_s = Some(limit);
     never_fits(state, pool, &spec.request)?;
+    conditions::check(state, &spec, now)?;
     if state.waiting_count() + tasks > policy.tasks_waiting_max {
         let limit = policy.tasks_waiting_max;
         return Err(Refusal::LimitReached { what: "too many tasks wait", limit, key: "tasks_waiting_max" });
@@ -51,7 +60,7 @@ pub(super) fn validate(state: &State, caller: Caller, spec: &JobSpec) -> Result<
     Ok(spec)
 }
 
-fn bad(field: &'static str, problem: impl Into<String>) -> Refusal {
+pub(super) fn bad(field: &'static str, problem: impl Into<String>) -> Refusal {
     Refusal::BadField { field, problem: problem.into() }
 }
 

@@ -1,5 +1,7 @@
 //! How much of a request a node, or a pool, can hold.
 
+use std::borrow::Cow;
+
 use crate::cluster::PoolConfig;
 use crate::event::Share;
 use crate::ids::NodeId;
@@ -43,20 +45,6 @@ impl NodeRoom {
     }
 }
 
-/// A pool and those of its nodes that take work.
-pub(super) struct PoolRoom<'a> {
-    pub pool: &'a PoolConfig,
-    pub nodes: Vec<NodeId>,
-}
-
-impl<'a> PoolRoom<'a> {
-    pub fn new(state: &'a State, name: &str) -> Option<Self> {
-        let pool = state.config.pools.iter().find(|pool| pool.name == name)?;
-        let nodes = pool_nodes(state, pool).filter(|id| state.node(*id).takes_work()).collect();
-        Some(Self { pool, nodes })
-    }
-}
-
 /// The nodes of a pool, in the configuration's order.
 pub(super) fn pool_nodes<'a>(state: &'a State, pool: &'a PoolConfig) -> impl Iterator<Item = NodeId> + 'a {
     // Both lists are in the configuration's order as a rule; the set makes any order right.
@@ -88,7 +76,7 @@ pub(super) fn memory_bytes(node: &Node, pool: &PoolConfig, request: &Request, ra
 
 /// How many ranks of a request the room on a node holds.
 pub(super) fn ranks_that_fit(node: &Node, pool: &PoolConfig, room: NodeRoom, request: &Request) -> u32 {
-    if request.exclusive && room.cores < node.cores {
+    if !super::suits::suits(node, request) || (request.exclusive && room.cores < node.cores) {
         return 0;
     }
     let by_cores = room.cores / request.cores_per_rank;
@@ -193,28 +181,57 @@ pub struct Shortage {
     pub fits_now: bool,
 }
 
+/// The request for the fewest nodes that will do.
+pub(super) fn least(request: &Request) -> Cow<'_, Request> {
+    match request.nodes_max {
+        Some(_) => Cow::Owned(request.with_nodes(request.nodes_min())),
+        None => Cow::Borrowed(request),
+    }
+}
+
+/// Whether nodes that each hold so many ranks suffice for a request.
+pub(super) fn suffices(request: &Request, ranks: impl Iterator<Item = u32>) -> bool {
+    let request = &least(request);
+    match request.nodes {
+        None => ranks.map(u64::from).sum::<u64>() >= u64::from(request.ranks),
+        Some(count) => {
+            let (low, larger) = split(request.ranks, count);
+            let (mut nodes, mut able) = (0, 0);
+            for ranks in ranks {
+                nodes += u32::from(ranks >= low);
+                able += u32::from(ranks > low);
+            }
+            nodes >= count && able >= larger
+        }
+    }
+}
+
+/// What is short on nodes with so much room.
 pub(super) fn shortage(
     state: &State,
     pool: &PoolConfig,
-    nodes: &[NodeId],
-    room: &[NodeRoom],
+    nodes: impl Iterator<Item = (NodeId, NodeRoom)>,
     request: &Request,
 ) -> Shortage {
     let part = request.nodes.map_or(1, |count| split(request.ranks, count).0);
-    let able = |id: &NodeId, room: NodeRoom| ranks_that_fit(state.node(*id), pool, room, request) >= part;
-    let nodes_usable = nodes.iter().filter(|id| able(id, NodeRoom::whole(state.node(**id)))).count() as u32;
-    let nodes_free = nodes.iter().filter(|id| able(id, room[id.0 as usize])).count() as u32;
-    let ranks_free: u64 = nodes
-        .iter()
-        .map(|id| u64::from(ranks_that_fit(state.node(*id), pool, room[id.0 as usize], request)))
-        .sum();
-    Shortage {
+    let mut short = Shortage {
         nodes_needed: request.nodes_min(),
-        nodes_usable,
-        nodes_free,
+        nodes_usable: 0,
+        nodes_free: 0,
         nodes_in_pool: pool.nodes.len() as u32,
         cores_needed: request.cores_total(),
-        cores_free: nodes.iter().map(|id| u64::from(room[id.0 as usize].cores)).sum(),
-        fits_now: nodes_free >= request.nodes_min() && ranks_free >= u64::from(request.ranks),
+        cores_free: 0,
+        fits_now: false,
+    };
+    let mut ranks_free = 0;
+    for (id, room) in nodes {
+        let node = state.node(id);
+        let now = ranks_that_fit(node, pool, room, request);
+        short.nodes_usable += u32::from(ranks_that_fit(node, pool, NodeRoom::whole(node), request) >= part);
+        short.nodes_free += u32::from(now >= part);
+        short.cores_free += u64::from(room.cores);
+        ranks_free += u64::from(now);
     }
+    short.fits_now = short.nodes_free >= short.nodes_needed && ranks_free >= u64::from(request.ranks);
+    short
 }

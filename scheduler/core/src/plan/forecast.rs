@@ -1,5 +1,6 @@
 //! When a task is expected to start: the same planner, run forward in virtual time.
 
+use super::{Placement, Planner};
 use crate::event::{Event, Usage, Verdict};
 use crate::ids::{JobId, Timestamp};
 use crate::state::State;
@@ -11,23 +12,24 @@ const STEPS_MAX: usize = 2_000;
 /// uses its whole time limit; none if that lies beyond the forecast's depth or nodes must return first.
 #[must_use]
 pub fn expected_start(state: &State, job: JobId, now: Timestamp) -> Option<Timestamp> {
+    if state.jobs.get(&job).is_none_or(|job| !super::eligible::can_come(job, now)) {
+        return None;
+    }
     let mut state = state.clone();
+    let mut planner = Planner::new(&state);
     let mut at = now;
     for _ in 0..STEPS_MAX {
-        let plan = super::plan(&state, at);
-        if plan.placements.iter().any(|placement| placement.key.task.job == job) {
+        let placements = planner.pass(&state, at);
+        if placements.iter().any(|placement| placement.key.task.job == job) {
             return Some(at);
         }
-        if let Some(start) = plan.waiting.get(&job).and_then(|waiting| waiting.expected_start) {
-            return Some(start);
-        }
-        for placement in plan.placements {
-            let key = placement.key;
-            state.evolve(&Event::AttemptPlaced { key, allocation: placement.allocation }, at);
-            state.evolve(&Event::AttemptGo { key }, at);
+        let mut happen = |event: &Event| planner.follow(&mut state, event, at);
+        for Placement { key, allocation } in placements {
+            happen(&Event::AttemptPlaced { key, allocation });
+            happen(&Event::AttemptGo { key });
         }
         at = next_instant(&state, at)?;
-        end_due(&mut state, at);
+        end_due(&mut state, &mut planner, at);
     }
     None
 }
@@ -39,19 +41,23 @@ fn next_instant(state: &State, at: Timestamp) -> Option<Timestamp> {
     // What is already overdue ends a moment from now.
     let soon = Timestamp(at.0 + 1);
     let delays = delays.filter(|until| *until > at);
-    ends.map(|end| end.max(soon)).chain(delays).min()
+    let eligible = state.next_eligible(at);
+    ends.map(|end| end.max(soon)).chain(delays).chain(eligible).min()
 }
 
-fn end_due(state: &mut State, at: Timestamp) {
+fn end_due(state: &mut State, planner: &mut Planner, at: Timestamp) {
     let due: Vec<_> = state
         .live()
         .filter(|(_, job, live)| live.deadline(job.spec.time_limit_s).is_some_and(|end| end <= at))
         .map(|(key, _, live)| (key, live.instances.len() as u32))
         .collect();
+    let mut happen = |event: &Event| planner.follow(state, event, at);
     for (key, instances) in due {
         for instance in 0..instances {
-            state.evolve(&Event::InstanceGone { key, instance, usage: Usage::default() }, at);
+            happen(&Event::InstanceGone { key, instance, usage: Usage::default() });
         }
-        state.evolve(&Event::AttemptEnded { key, verdict: Verdict::TimedOut, again_not_before: None }, at);
+        // What depends on its success is foreseen to start.
+        let verdict = Verdict::Exited { code: 0 };
+        happen(&Event::AttemptEnded { key, verdict, again_not_before: None });
     }
 }

@@ -27,6 +27,28 @@ pub enum Reason {
         /// Until then.
         until: Timestamp,
     },
+    /// Somebody holds it back.
+    Held {
+        /// Whether an admin does.
+        by_admin: bool,
+    },
+    /// It may not start before an instant that its submitter chose.
+    BeginTime {
+        /// The instant.
+        until: Timestamp,
+    },
+    /// It waits for what other jobs do.
+    Dependency {
+        /// The terms that are open, such as `afterok:12`.
+        on: String,
+    },
+    /// What it waits for can no longer come true.
+    DependencyNever {
+        /// The terms.
+        on: String,
+    },
+    /// It could no longer end by its deadline.
+    DeadlinePassed,
     /// The configuration no longer has its pool.
     PoolGone {
         /// The pool.
@@ -37,11 +59,20 @@ pub enum Reason {
         /// Why.
         why: String,
     },
-    /// So many jobs are ahead that this pass did not come to it.
-    Depth {
-        /// How many were considered.
-        considered: usize,
-    },
+}
+
+/// A list of terms that does not fill the screen.
+struct Shortened<'a>(&'a str);
+
+impl fmt::Display for Shortened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const BYTES_MAX: usize = 120;
+        // Terms are ASCII throughout.
+        match self.0.get(..BYTES_MAX) {
+            Some(begin) if self.0.len() > BYTES_MAX => write!(f, "{begin}..."),
+            _ => f.write_str(self.0),
+        }
+    }
 }
 
 impl Reason {
@@ -54,9 +85,14 @@ impl Reason {
             Self::NodesAway(_) => "nodes_away",
             Self::Throttle { .. } => "array_throttle",
             Self::Delayed { .. } => "delayed",
+            Self::Held { by_admin: false } => "held_by_user",
+            Self::Held { by_admin: true } => "held_by_admin",
+            Self::BeginTime { .. } => "begin_time",
+            Self::Dependency { .. } => "dependency",
+            Self::DependencyNever { .. } => "dependency_never_satisfied",
+            Self::DeadlinePassed => "deadline",
             Self::PoolGone { .. } => "pool_gone",
             Self::NeverFits { .. } => "never_fits",
-            Self::Depth { .. } => "depth",
         }
     }
 }
@@ -86,9 +122,20 @@ impl fmt::Display for Reason {
             Self::Delayed { .. } => {
                 write!(f, "it was queued again and waits a moment before the next attempt")
             }
+            Self::Held { by_admin: false } => write!(f, "it is held; muster release lets it go"),
+            Self::Held { by_admin: true } => write!(f, "an admin holds it, and only an admin may let it go"),
+            Self::BeginTime { .. } => write!(f, "the time at which it may begin has not come"),
+            Self::Dependency { on } => write!(f, "it waits for {}", Shortened(on)),
+            Self::DependencyNever { on } => {
+                write!(
+                    f,
+                    "what it waits for can no longer come true ({}); muster cancel takes it out",
+                    Shortened(on)
+                )
+            }
+            Self::DeadlinePassed => write!(f, "it could no longer end by its deadline"),
             Self::PoolGone { pool } => write!(f, "the configuration no longer has its pool '{pool}'"),
             Self::NeverFits { why } => write!(f, "{why}"),
-            Self::Depth { considered } => write!(f, "more than {considered} jobs are ahead of it"),
         }
     }
 }

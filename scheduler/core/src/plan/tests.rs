@@ -1,7 +1,7 @@
 //! What starts, what overtakes, and where.
 
 use super::{expected_start, plan};
-use crate::cluster::Fill;
+use crate::cluster::{Backfill, Fill};
 use crate::testing::{ANN, BOB, Bench, GIB, ROOT, config, job, leaf};
 
 #[test]
@@ -154,4 +154,28 @@ fn nodes_that_are_away_hold_up_nobody() {
     assert_eq!(plan.waiting[&gang].reason.code(), "nodes_away");
     bench.hello("n2", 2, vec![]);
     assert!(bench.is_live(gang), "one core on each node is enough");
+}
+
+#[test]
+fn conservative_backfill_delays_nobody() {
+    let mut config = config(&[4]);
+    config.pools[0].backfill = Backfill::Conservative;
+    let mut bench = Bench::new(config);
+    let running = bench.submit(ANN, job(ANN).ranks(3).limit_s(100)).unwrap();
+    bench.start(bench.key(running));
+    let first = bench.submit(ANN, job(ANN).ranks(4).limit_s(100)).unwrap();
+    let second = bench.submit(ANN, job(ANN).ranks(2).limit_s(300)).unwrap();
+    let long = bench.submit(BOB, job(BOB).limit_s(250)).unwrap();
+    let short = bench.submit(BOB, job(BOB).limit_s(100)).unwrap();
+    assert!(bench.is_live(short), "it ends when the first one starts");
+    assert!(!bench.is_live(long), "it would delay the first one");
+    let starts = |bench: &Bench, id| {
+        plan(bench.engine.state(), bench.now).waiting.get(&id).and_then(|waiting| waiting.expected_start)
+    };
+    assert_eq!(starts(&bench, first), Some(bench.now.plus_seconds(100)));
+    assert_eq!(starts(&bench, second), Some(bench.now.plus_seconds(200)));
+    bench.exit(bench.key(short), 0);
+    bench.exit(bench.key(running), 0);
+    assert!(bench.is_live(first), "what ends early lets everything move forward");
+    assert_eq!(starts(&bench, second), Some(bench.now.plus_seconds(100)));
 }

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use super::depends::News;
 use super::{
-    Finished, FinishedHow, Held, Instance, InstanceState, Job, Live, LivePhase, Node, NodeStatus, QueueKey,
-    State, Tried,
+    Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
+    QueueKey, State, Tried, depends,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -22,7 +23,20 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             submitted(state, *job, spec, request_key.clone(), at)
         }
         Event::WaitingCancelled { job, indices, by_uid } => {
-            waiting_cancelled(state, *job, indices, *by_uid, at)
+            waiting_finished(state, *job, indices, &FinishedHow::CancelledWaiting { by_uid: *by_uid }, at);
+        }
+        Event::WaitingEnded { job, indices, why } => {
+            waiting_finished(state, *job, indices, &FinishedHow::EndedWaiting { why: *why }, at);
+        }
+        Event::JobHeld { job, by_uid, by_admin } => {
+            if let Some(job) = state.jobs.get_mut(job) {
+                job.held = Some(JobHold { since: at, by_uid: *by_uid, by_admin: *by_admin });
+            }
+        }
+        Event::JobReleased { job } => {
+            if let Some(job) = state.jobs.get_mut(job) {
+                job.held = None;
+            }
         }
         Event::AttemptPlaced { key, allocation } => placed(state, *key, allocation, at),
         Event::InstanceReady { key, instance, endpoint } => {
@@ -101,8 +115,10 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
                     cores: 0,
                     memory_bytes: 0,
                     wrap_cores: declared.wrap_cores,
+                    features: Default::default(),
                     free: CoreSet::new(),
                     free_memory_bytes: 0,
+                    overheld: false,
                     attempts: Default::default(),
                     stale: Default::default(),
                     status: NodeStatus::Unknown,
@@ -116,6 +132,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
         node.cores = declared.cores;
         node.memory_bytes = declared.memory_bytes;
         node.wrap_cores = declared.wrap_cores;
+        node.features = declared.features.clone();
         recount(state, NodeId(id as u32));
     }
 }
@@ -124,14 +141,16 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
 fn recount(state: &mut State, id: NodeId) {
     let node = &state.nodes[id.0 as usize];
     let mut free = CoreSet::first(node.cores);
-    let mut memory = node.memory_bytes;
+    let (mut memory, mut overheld) = (node.memory_bytes, false);
     for key in &node.attempts {
         let Some(live) = state.live_attempt(key.task) else { continue };
         let Some(share) = live.allocation.shares.iter().find(|share| share.node == id) else { continue };
         free.remove_all(&share.cores);
+        overheld |= share.memory_bytes > memory;
         memory = memory.saturating_sub(share.memory_bytes);
     }
     let node = &mut state.nodes[id.0 as usize];
+    node.overheld = overheld;
     node.free = free;
     node.free_memory_bytes = memory;
 }
@@ -159,8 +178,14 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
         finished: Default::default(),
         finished_at: None,
         request_key,
+        held: spec.eligibility.hold.then_some(JobHold { since: at, by_uid: spec.user.uid, by_admin: false }),
+        depends: Vec::new(),
     };
+    let is_indexed = job.is_indexed();
     state.jobs.insert(id, job);
+    if is_indexed {
+        depends::enter(state, id, at);
+    }
 }
 
 fn queue_key(spec: &JobSpec, id: JobId) -> QueueKey {
@@ -176,11 +201,14 @@ fn requeue_index(state: &mut State, id: JobId) {
     } else {
         state.queue.insert(key);
     }
+    depends::follow_waiting(state, id);
 }
 
-fn waiting_cancelled(state: &mut State, id: JobId, ranges: &[IndexRange], by_uid: u32, at: Timestamp) {
+/// Waiting tasks finished without another attempt.
+fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &FinishedHow, at: Timestamp) {
     let Some(job) = state.jobs.get_mut(&id) else { return };
-    for index in ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize)) {
+    let indices = || ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize));
+    for index in indices() {
         if !job.waiting.remove(index) {
             continue;
         }
@@ -189,10 +217,16 @@ fn waiting_cancelled(state: &mut State, id: JobId, ranges: &[IndexRange], by_uid
         if let Some(tried) = job.tried.remove(&index) {
             state.delayed.remove(&(tried.not_before, TaskId { job: id, index }));
         }
-        job.finished.insert(index, Finished { how: FinishedHow::CancelledWaiting { by_uid }, at });
+        depends::forget_partner(job, index);
+        job.finished.insert(index, Finished { how: how.clone(), at });
     }
     requeue_index(state, id);
     finish_if_done(state, id, at);
+    if state.dependents.contains_key(&id) {
+        for index in indices().map(TaskIndex) {
+            depends::tell(state, id, News::Finished { index, success: false }, at);
+        }
+    }
 }
 
 fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: Timestamp) {
@@ -230,10 +264,15 @@ fn free_share(state: &mut State, key: AttemptKey, instance: u32) {
     let Some(live) = live_mut(state, key) else { return };
     let Some(true) = live.instances.get(instance as usize).map(Instance::holds_share) else { return };
     let node = live.allocation.shares[instance as usize].node;
-    with_node(state, node, |node| {
-        node.attempts.remove(&key);
-    });
-    recount(state, node);
+    let share = &live.allocation.shares[instance as usize];
+    let (cores, memory_bytes) = (share.cores.clone(), share.memory_bytes);
+    let Some(record) = state.nodes.get_mut(node.0 as usize) else { return };
+    record.attempts.remove(&key);
+    if record.overheld || cores.max().is_some_and(|core| core >= record.cores) {
+        return recount(state, node);
+    }
+    record.free.add_all(&cores);
+    record.free_memory_bytes += memory_bytes;
 }
 
 /// Drops the attempt's deadline from the index, whichever it is at present.
@@ -242,7 +281,7 @@ fn drop_deadline(state: &mut State, key: AttemptKey) {
     let Some(live) = job.live.get(&key.task.index) else { return };
     let deadline = match live.phase {
         LivePhase::Preparing => Some(live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s)),
-        LivePhase::Running { .. } => live.deadline(job.spec.time_limit_s),
+        LivePhase::Running { go_at, .. } => job.must_end_at(go_at),
         LivePhase::Ending { .. } => None,
     };
     // A configuration change may have moved the prepare time-out since it was entered.
@@ -256,9 +295,10 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
     let Some(live) = live_mut(state, key) else { return };
     live.phase = LivePhase::Running { go_at: at, started_at: None };
     let Some(job) = state.jobs.get(&key.task.job) else { return };
-    if let Some(limit) = job.spec.time_limit_s {
-        state.deadlines.insert((at.plus_seconds(limit), key));
+    if let Some(end) = job.must_end_at(at) {
+        state.deadlines.insert((end, key));
     }
+    depends::tell(state, key.task.job, News::Began, at);
 }
 
 fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) {
@@ -303,13 +343,16 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     };
     job.finished.insert(key.task.index, Finished { how, at });
     finish_if_done(state, key.task.job, at);
+    let news = News::Finished { index: key.task.index, success: verdict.is_success() };
+    depends::tell(state, key.task.job, news, at);
 }
 
 fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {
-    let Some(job) = state.jobs.get_mut(&id) else { return };
-    if !job.is_finished() || job.finished_at.is_some() {
+    if state.jobs.get(&id).is_none_or(|job| !job.is_finished() || job.finished_at.is_some()) {
         return;
     }
+    depends::leave(state, id);
+    let Some(job) = state.jobs.get_mut(&id) else { return };
     job.finished_at = Some(at);
     let uid = job.spec.user.uid;
     if let Some(count) = state.jobs_of_user.get_mut(&uid) {

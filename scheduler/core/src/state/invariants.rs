@@ -1,10 +1,10 @@
 //! What must hold in every state, derived anew from the records: tests call this after every event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::State;
 use crate::cores::CoreSet;
-use crate::ids::{AttemptKey, NodeId};
+use crate::ids::{AttemptKey, JobId, NodeId};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,7 @@ impl State {
     pub fn check_invariants(&self) -> Result<(), Broken> {
         self.check_allocations()?;
         self.check_tasks()?;
+        self.check_eligibility()?;
         self.check_indices()
     }
 
@@ -116,6 +117,37 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// The indices of what waits for an instant, or for another job.
+    fn check_eligibility(&self) -> Result<(), Broken> {
+        let mut eligible_at = BTreeSet::new();
+        let mut expiring = BTreeSet::new();
+        let mut dependents: BTreeMap<JobId, BTreeSet<JobId>> = BTreeMap::new();
+        let mut unfulfillable = BTreeSet::new();
+        for (id, job) in &self.jobs {
+            eligible_at.extend(job.eligible_instants().map(|at| (at, *id)));
+            expiring.extend(job.expires_at().filter(|_| !job.waiting.is_empty()).map(|at| (at, *id)));
+            for target in job.dependency_targets() {
+                dependents.entry(target).or_default().insert(*id);
+            }
+            let is_to_cancel = job.spec.eligibility.cancel_unfulfillable;
+            if is_to_cancel && job.unfulfillable() != super::Unfulfillable::None {
+                unfulfillable.insert(*id);
+            }
+        }
+        let ended = |target: &JobId| self.jobs.get(target).is_none_or(|job| job.finished_at.is_some());
+        let checks = [
+            ("instants of eligibility", eligible_at == self.eligible_at),
+            ("expiring jobs", expiring == self.expiring),
+            ("dependents", dependents == self.dependents),
+            ("dependencies on what has ended", !dependents.keys().any(ended)),
+            ("unfulfillable dependencies", unfulfillable == self.unfulfillable),
+        ];
+        match checks.iter().find(|(_, holds)| !holds) {
+            Some((index, _)) => Err(Broken::Index { index }),
+            None => Ok(()),
+        }
     }
 
     fn check_indices(&self) -> Result<(), Broken> {

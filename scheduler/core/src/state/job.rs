@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::IndexSet;
-use crate::event::{Allocation, Endpoint, Usage, Verdict};
+use super::{IndexSet, Known};
+use crate::event::{Allocation, Endpoint, Usage, Verdict, WaitingEnd};
 use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
 use crate::spec::JobSpec;
 
@@ -31,6 +31,23 @@ pub struct Job {
     pub finished_at: Option<Timestamp>,
     /// The client's key of the request that made it.
     pub request_key: Option<String>,
+    /// Set while its waiting tasks are held back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<JobHold>,
+    /// What is known of each term of its dependency.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends: Vec<Known>,
+}
+
+/// Who holds a job back, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobHold {
+    /// Since when.
+    pub since: Timestamp,
+    /// Who.
+    pub by_uid: u32,
+    /// Whether only an admin may let it go.
+    pub by_admin: bool,
 }
 
 /// A task's live attempt.
@@ -134,6 +151,11 @@ pub enum FinishedHow {
         /// Who asked.
         by_uid: u32,
     },
+    /// Ended while it waited, because it could no longer start.
+    EndedWaiting {
+        /// Why.
+        why: WaitingEnd,
+    },
     /// After its last attempt.
     Ran {
         /// Number of attempts.
@@ -179,6 +201,36 @@ impl Job {
             Some(limit) => u64::from(limit).saturating_sub(self.live.len() as u64),
             None => u64::MAX,
         }
+    }
+
+    /// The instant from which on its waiting tasks can no longer end by the deadline.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.spec
+            .eligibility
+            .latest_start(self.spec.time_limit_s)
+            .map(|last| Timestamp(last.0.saturating_add(1)))
+    }
+
+    /// When a task to which the word to start was given at `go_at` must have ended.
+    #[must_use]
+    pub fn must_end_at(&self, go_at: Timestamp) -> Option<Timestamp> {
+        let limit = self.spec.time_limit_s.map(|limit| go_at.plus_seconds(limit));
+        limit.into_iter().chain(self.spec.eligibility.deadline).min()
+    }
+
+    /// From when on its tasks no longer wait for few leaf switches, if they do not wait for ever.
+    #[must_use]
+    pub fn switches_wished_until(&self) -> Option<Timestamp> {
+        let from =
+            self.spec.eligibility.begin.map_or(self.submitted_at, |begin| begin.max(self.submitted_at));
+        self.spec.request.switches.and_then(|wish| wish.wait_s).map(|wait| from.plus_seconds(wait))
+    }
+
+    /// Whether time or other jobs may have a say in when its tasks start.
+    #[must_use]
+    pub(super) fn is_indexed(&self) -> bool {
+        !self.spec.eligibility.is_default() || self.spec.request.switches.is_some()
     }
 
     /// The number of the task's next attempt.

@@ -6,6 +6,7 @@
 //! | ---------- | ------------------- | ----------------------------------------- |
 //! | waiting    | `AttemptPlaced`     | preparing                                 |
 //! |            | `WaitingCancelled`  | finished                                  |
+//! |            | `WaitingEnded`      | finished                                  |
 //! | preparing  | `AttemptGo`         | running                                   |
 //! |            | `AttemptEnding`     | ending                                    |
 //! | running    | `AttemptEnding`     | ending                                    |
@@ -14,6 +15,7 @@
 //! In every live phase the attempt holds its allocation; each share is free again when its instance is gone or
 //! its node was given up.
 
+mod depends;
 mod evolve;
 mod invariants;
 mod job;
@@ -25,8 +27,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::depends::{Known, Standing, Unfulfillable};
 pub use self::invariants::Broken;
-pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, Live, LivePhase, Tried};
+pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, JobHold, Live, LivePhase, Tried};
 pub use self::node::{Held, Node, NodeStatus};
 pub use self::waiting::IndexSet;
 use crate::cluster::ClusterConfig;
@@ -54,6 +57,18 @@ pub struct State {
     deadlines: BTreeSet<(Timestamp, AttemptKey)>,
     /// Instants before which waiting tasks do not start again.
     delayed: BTreeSet<(Timestamp, TaskId)>,
+    /// Instants at which the passing of time alone may make an unfinished job eligible.
+    #[serde(default)]
+    eligible_at: BTreeSet<(Timestamp, JobId)>,
+    /// Instants from which on the waiting tasks of a job can no longer end by its deadline.
+    #[serde(default)]
+    expiring: BTreeSet<(Timestamp, JobId)>,
+    /// For each job, the unfinished ones that wait for it to start or end.
+    #[serde(default)]
+    dependents: BTreeMap<JobId, BTreeSet<JobId>>,
+    /// Jobs with waiting tasks to be cancelled because their dependency can never be fulfilled.
+    #[serde(default)]
+    unfulfillable: BTreeSet<JobId>,
     /// Waiting tasks of all jobs.
     waiting_count: u64,
     /// Unfinished jobs of each user.
@@ -127,6 +142,29 @@ impl State {
     /// Waiting tasks that do not start before an instant, the earliest first.
     pub fn delayed(&self) -> impl Iterator<Item = (Timestamp, TaskId)> + '_ {
         self.delayed.iter().copied()
+    }
+
+    /// The first instant after `at` at which the passing of time alone may make a job eligible.
+    #[must_use]
+    pub fn next_eligible(&self, at: Timestamp) -> Option<Timestamp> {
+        let after = (Timestamp(at.0.saturating_add(1)), JobId(0));
+        self.eligible_at.range(after..).next().map(|(instant, _)| *instant)
+    }
+
+    /// Jobs with waiting tasks, with the instant from which on these can no longer end by the job's deadline; the
+    /// earliest first.
+    pub fn expiring(&self) -> impl Iterator<Item = (Timestamp, JobId)> + '_ {
+        self.expiring.iter().copied()
+    }
+
+    /// Jobs with waiting tasks to be cancelled because their dependency can never be fulfilled.
+    pub fn unfulfillable(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.unfulfillable.iter().copied()
+    }
+
+    /// The unfinished jobs that wait for `job` to start or end.
+    pub fn dependents(&self, job: JobId) -> impl Iterator<Item = JobId> + '_ {
+        self.dependents.get(&job).into_iter().flatten().copied()
     }
 
     /// How many tasks wait, all jobs together.

@@ -22,10 +22,16 @@ pub struct Node {
     pub memory_bytes: u64,
     /// Whether core c runs on real core c modulo the real ones.
     pub wrap_cores: bool,
+    /// Features that tasks may ask for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub features: BTreeSet<String>,
     /// Cores that no attempt holds.
     pub free: CoreSet,
     /// Memory that no attempt holds, in bytes.
     pub free_memory_bytes: u64,
+    /// Whether its attempts hold more memory than it has, because the configuration has taken some away since.
+    #[serde(default)]
+    pub overheld: bool,
     /// Attempts that hold a share of it.
     pub attempts: BTreeSet<AttemptKey>,
     /// Attempts that ended here but are still on the node.

@@ -6,7 +6,7 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use muster_client::api::ErrorBody;
-use muster_core::ids::BadJobRef;
+use muster_core::ids::{BadJobRef, JobRef};
 use muster_core::input::Refusal;
 use muster_store::StoreError;
 use serde::de::DeserializeOwned;
@@ -22,6 +22,12 @@ pub enum ApiError {
     /// The path names no job.
     #[error(transparent)]
     JobRef(#[from] BadJobRef),
+    /// The path names a task where only a whole job will do.
+    #[error("{target} is one task of job {}: only whole jobs are held and released, so name job {}", target.job, target.job)]
+    WholeJob {
+        /// What was asked for.
+        target: JobRef,
+    },
     /// The body is too large or broke off.
     #[error("the request's body cannot be read: {0}")]
     Body(#[from] BytesRejection),
@@ -78,6 +84,9 @@ fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::UnknownNode { .. } => (StatusCode::NOT_FOUND, "unknown_node"),
         Refusal::UnknownJob { .. } => (StatusCode::NOT_FOUND, "unknown_job"),
         Refusal::AlreadyEnded { .. } => (StatusCode::CONFLICT, "already_ended"),
+        Refusal::NothingWaits { .. } => (StatusCode::CONFLICT, "nothing_waits"),
+        Refusal::HeldByAdmin { .. } => (StatusCode::FORBIDDEN, "held_by_admin"),
+        Refusal::Dependency { .. } => (StatusCode::BAD_REQUEST, "dependency"),
         Refusal::NotOwner { .. } => (StatusCode::FORBIDDEN, "not_owner"),
         Refusal::NotAdmin { .. } => (StatusCode::FORBIDDEN, "not_admin"),
         Refusal::RootMayNotSubmit => (StatusCode::FORBIDDEN, "root_may_not_submit"),
@@ -96,6 +105,7 @@ impl ApiError {
             Self::Input(InputError::NotStored { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
             Self::Input(InputError::Stopping) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::JobRef(_) => (StatusCode::BAD_REQUEST, "bad_job_id"),
+            Self::WholeJob { .. } => (StatusCode::BAD_REQUEST, "whole_job"),
             Self::Body(_) | Self::Json(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::BadState { .. } => (StatusCode::BAD_REQUEST, "bad_state"),
             Self::NoUser { .. } => (StatusCode::FORBIDDEN, "no_user"),

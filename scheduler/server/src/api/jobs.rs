@@ -19,6 +19,7 @@ use muster_core::input::{Input, Refusal, Reply};
 use muster_core::plan;
 use muster_core::spec::{JobSpec, User};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answered, ApiError, read_json};
@@ -82,6 +83,7 @@ fn spec(request: SubmitRequest, user: User) -> JobSpec {
         array: request.array,
         requeue: request.requeue,
         priority: request.priority,
+        eligibility: request.eligibility,
     }
 }
 
@@ -98,6 +100,38 @@ pub async fn cancel(
         Err(error) => return Err(ended_before(&app, target, error.into()).await),
     };
     Ok(Json(CancelAnswer { schema: SCHEMA, tasks }))
+}
+
+/// `POST /v1/jobs/{ref}/hold`
+pub async fn hold(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Path(target): Path<String>,
+) -> Answered<Value> {
+    let job = whole_job(&target)?;
+    done(&app, job, Input::HoldJob { caller: peer.caller(), job }).await
+}
+
+/// `POST /v1/jobs/{ref}/release`
+pub async fn release(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Path(target): Path<String>,
+) -> Answered<Value> {
+    let job = whole_job(&target)?;
+    done(&app, job, Input::ReleaseJob { caller: peer.caller(), job }).await
+}
+
+fn whole_job(text: &str) -> Result<JobId, ApiError> {
+    let target: JobRef = text.parse()?;
+    if target.task.is_some() { Err(ApiError::WholeJob { target }) } else { Ok(target.job) }
+}
+
+async fn done(app: &Arc<App>, job: JobId, input: Input) -> Answered<Value> {
+    match app.engine.ask(input).await {
+        Ok(_) => Ok(Json(json!({}))),
+        Err(error) => Err(ended_before(app, JobRef { job, task: None }, error.into()).await),
+    }
 }
 
 /// A job that is only in the accounting tables is not unknown: it has ended.

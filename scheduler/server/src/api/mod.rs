@@ -79,6 +79,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/jobs/{ref}/why", get(jobs::why))
         .route("/v1/jobs/{ref}/wait", get(jobs::wait))
         .route("/v1/jobs/{ref}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{ref}/hold", post(jobs::hold))
+        .route("/v1/jobs/{ref}/release", post(jobs::release))
         .route("/v1/nodes", get(nodes::nodes))
         .route("/v1/nodes/{name}/hold", post(nodes::hold))
         .route("/v1/nodes/{name}/release", post(nodes::release))

@@ -342,6 +342,7 @@ pub fn job(name: &str) -> SubmitRequest {
         array: None,
         requeue: true,
         priority: 0,
+        eligibility: Default::default(),
         request_key: None,
         test_only: false,
     }

@@ -6,6 +6,7 @@
 
 mod controller;
 mod node;
+mod wishes;
 mod world;
 
 pub use world::{Outcome, Violation, WorldOptions, run};

@@ -11,6 +11,7 @@ use muster_core::state::Broken;
 
 use super::controller::Controller;
 use super::node::{Happened, SimNode};
+use super::wishes;
 use crate::rng::Rng;
 
 /// How long the controller waits for a silent node, in virtual seconds.
@@ -83,6 +84,12 @@ pub enum Violation {
         /// The node.
         node: String,
     },
+    /// A script was started although its job still had to wait for something.
+    #[error("{key} was started before its job was free to start")]
+    StartedEarly {
+        /// The attempt.
+        key: AttemptKey,
+    },
     /// Something accepted never came to its end.
     #[error("{waiting} tasks still wait and {live} are still live after {steps} calm steps")]
     NeverEnds {
@@ -128,6 +135,7 @@ pub fn run(options: WorldOptions) -> Result<Outcome, Violation> {
     for node in &mut world.nodes {
         node.linked = true;
     }
+    world.release_all()?;
     while !world.is_idle() {
         if world.outcome.calm_steps >= options.calm_steps_max {
             let state = world.controller.engine.state();
@@ -169,6 +177,11 @@ impl World {
             cores: n.cores,
             memory_bytes: u64::from(n.cores) * GIB,
             wrap_cores: false,
+            features: if n.name.ends_with(['1', '3', '5', '7', '9']) {
+                ["odd".to_owned()].into()
+            } else {
+                Default::default()
+            },
         };
         let pool = PoolConfig {
             name: "main".to_owned(),
@@ -224,6 +237,25 @@ impl World {
             let caller = Caller { uid: 1000, admin: false };
             self.input(&Input::Cancel { caller, target: JobRef { job, task: None } })?;
         }
+        if self.rng.one_in(20) && !self.accepted.is_empty() {
+            let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
+            let caller = Caller { uid: 1000, admin: false };
+            let release = self.rng.one_in(2);
+            self.input(&if release {
+                Input::ReleaseJob { caller, job }
+            } else {
+                Input::HoldJob { caller, job }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Nothing may be held for ever, so that everything comes to its end.
+    fn release_all(&mut self) -> Result<(), Violation> {
+        let caller = Caller { uid: 1000, admin: false };
+        for job in self.accepted.clone() {
+            self.input(&Input::ReleaseJob { caller, job })?;
+        }
         Ok(())
     }
 
@@ -234,6 +266,8 @@ impl World {
             request.nodes = Some(1 + rng.below(4) as u32);
             request.ranks = request.nodes.unwrap_or(1) * (1 + rng.below(2) as u32);
         }
+        wishes::places(rng, &mut request, self.nodes.len());
+        let limit_s = 5 + rng.below(30);
         let array = rng.one_in(4).then(|| ArraySpec {
             indices: vec![IndexRange { first: 0, last: rng.below(20) as u32, step: 1 }],
             running_max: rng.one_in(2).then(|| 1 + rng.below(4) as u32),
@@ -254,10 +288,11 @@ impl World {
             limits: Default::default(),
             submit_host: String::new(),
             request,
-            time_limit_s: Some(5 + rng.below(30)),
+            time_limit_s: Some(limit_s),
             array,
             requeue: !rng.one_in(4),
             priority: 0,
+            eligibility: wishes::eligibility(rng, &self.accepted, self.now, limit_s),
         }
     }
 
@@ -340,6 +375,9 @@ impl World {
             return Err(Violation::StartedTwice { key });
         }
         let state = self.controller.engine.state();
+        if !wishes::was_free_to_start(state, key.task.job, self.now) {
+            return Err(Violation::StartedEarly { key });
+        }
         let Some(live) = state.live_attempt(key.task).filter(|live| live.attempt == key.attempt) else {
             return Ok(());
         };

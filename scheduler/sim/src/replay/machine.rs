@@ -1,7 +1,6 @@
 //! The cluster on which a trace is replayed: processors without places, as the archive's logs know them.
 
 use muster_core::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig};
-use muster_core::cores::CORES_PER_NODE_MAX;
 use muster_core::event::HardwareCore;
 use muster_core::spec::JobSpec;
 
@@ -12,20 +11,10 @@ const TIME_MAX_S: u64 = 100_000_000_000;
 /// Memory of a node, in bytes: jobs of a replay ask for none.
 const NODE_MEMORY_BYTES: u64 = 1 << 40;
 
-/// The cores of each node: one node if it can hold all, else the fewest equal ones, else nearly equal ones.
-#[must_use]
-pub fn node_sizes(processors: u32) -> Vec<u32> {
-    let fewest = processors.div_ceil(CORES_PER_NODE_MAX).max(1);
-    // A machine whose size has only large factors is split unevenly rather than into splinters.
-    let even = (fewest..=fewest.saturating_mul(4)).find(|nodes| processors.is_multiple_of(*nodes));
-    let nodes = even.unwrap_or(fewest);
-    (0..nodes).map(|i| processors / nodes + u32::from(i < processors % nodes)).collect()
-}
-
 /// A node of a configuration.
 #[must_use]
 pub fn declare(name: String, cores: u32, memory_bytes: u64) -> NodeConfig {
-    NodeConfig { name, cores, memory_bytes, wrap_cores: false }
+    NodeConfig { name, cores, memory_bytes, wrap_cores: false, features: Default::default() }
 }
 
 /// A stage whose one pool has `processors` cores, all of them up and free at instant 0.
@@ -33,7 +22,8 @@ pub fn declare(name: String, cores: u32, memory_bytes: u64) -> NodeConfig {
 /// # Errors
 /// [`SimError::Cluster`] if the engine refuses the cluster.
 pub fn stage(processors: u32, order: Order, backfill: Backfill) -> Result<Stage, SimError> {
-    let sizes = node_sizes(processors);
+    // One node of any size, because processors of the logs have no places: each may work with every other.
+    let sizes = [processors];
     let name = |i: usize| format!("n{}", i + 1);
     let nodes = sizes.iter().enumerate().map(|(i, &cores)| declare(name(i), cores, NODE_MEMORY_BYTES));
     let pool = PoolConfig {
@@ -82,19 +72,4 @@ const BLANK_SPEC: &str = r##"{
 #[must_use]
 pub fn blank_spec() -> JobSpec {
     serde_json::from_str(BLANK_SPEC).expect("the blank spec has every field that has no default")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn machines_are_split_into_the_fewest_equal_nodes() {
-        assert_eq!(node_sizes(1), [1]);
-        assert_eq!(node_sizes(4096), [4096]);
-        assert_eq!(node_sizes(93_312), vec![3888; 24]);
-        // A prime number: nearly equal sizes.
-        assert_eq!(node_sizes(8209), [2737, 2736, 2736]);
-        assert_eq!(node_sizes(1_000_000).iter().sum::<u32>(), 1_000_000);
-    }
 }

@@ -1,0 +1,89 @@
+//! Who may start at all: holds, begin times, deadlines and dependencies.
+
+use super::Reason;
+use crate::ids::{TaskIndex, Timestamp};
+use crate::state::{Job, Standing};
+
+/// Whether any waiting task of a job may start at `now`. Looks at the job alone, and at none of its tasks.
+///
+/// # Errors
+/// Why none may.
+pub fn job(job: &Job, now: Timestamp) -> Result<(), Reason> {
+    if let Some(held) = &job.held {
+        return Err(Reason::Held { by_admin: held.by_admin });
+    }
+    let eligibility = &job.spec.eligibility;
+    if eligibility.is_default() {
+        return Ok(());
+    }
+    let standing = job.dependency_standing(now);
+    if standing == Standing::Never {
+        return Err(Reason::DependencyNever { on: job.terms_short(now).to_string() });
+    }
+    if job.expires_at().is_some_and(|expires| expires <= now) {
+        return Err(Reason::DeadlinePassed);
+    }
+    if let Some(until) = eligibility.begin.filter(|begin| *begin > now) {
+        return Err(Reason::BeginTime { until });
+    }
+    match standing {
+        Standing::From(until) => Err(Reason::BeginTime { until }),
+        Standing::Open if job.tasks_let_by_partners(now).next().is_none() => Err(partners(job, now)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether one waiting task of a job that [`job`] lets pass may start at `now`.
+///
+/// # Errors
+/// Why it may not.
+pub fn task(job: &Job, index: TaskIndex, now: Timestamp) -> Result<(), Reason> {
+    self::job(job, now)?;
+    if !job.depends_task_by_task() || job.tasks_let_by_partners(now).any(|let_by| let_by == index.0) {
+        return Ok(());
+    }
+    if job.partner_failed(index) {
+        return Err(Reason::DependencyNever { on: job.terms_short(now).to_string() });
+    }
+    Err(Reason::Dependency { on: job.terms_short(now).to_string() })
+}
+
+/// The waiting tasks of a job that may start at `now`, rising, given that [`job`] let it pass.
+pub(crate) fn indices(job: &Job, now: Timestamp) -> Box<dyn Iterator<Item = TaskIndex> + '_> {
+    if job.depends_task_by_task() {
+        Box::new(job.tasks_let_by_partners(now).map(TaskIndex))
+    } else {
+        Box::new(job.waiting.iter().map(TaskIndex))
+    }
+}
+
+/// Why the tasks that [`indices`] left out wait; none if it left out none.
+pub(crate) fn left_out(job: &Job, now: Timestamp) -> Option<Reason> {
+    job.depends_task_by_task().then(|| partners(job, now))
+}
+
+/// When the passing of time alone lets a job start that is kept back for this reason.
+pub(crate) fn from(reason: &Reason) -> Option<Timestamp> {
+    match reason {
+        Reason::BeginTime { until } => Some(*until),
+        _ => None,
+    }
+}
+
+/// Whether the passing of time, with what runs and waits, may let the job start without anybody doing something.
+pub(crate) fn can_come(job: &Job, now: Timestamp) -> bool {
+    !matches!(
+        self::job(job, now),
+        Err(Reason::Held { .. } | Reason::DependencyNever { .. } | Reason::DeadlinePassed)
+    )
+}
+
+fn partners(job: &Job, now: Timestamp) -> Reason {
+    let on = job.terms_short(now).to_string();
+    match job.unfulfillable() {
+        crate::state::Unfulfillable::Some(never) if never.len() as u64 == job.waiting.len() => {
+            Reason::DependencyNever { on }
+        }
+        _ => Reason::Dependency { on },
+    }
+}

@@ -1,0 +1,355 @@
+//! What passes look at, kept up to date event by event.
+//!
+//! Everything here follows from the state: [`Planner::new`] derives it anew, and gives the same.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::class::Classes;
+use super::conservative::Promises;
+use super::fit::{self, NodeRoom};
+use crate::cluster::{ClusterConfig, PoolConfig};
+use crate::cores::CoreSet;
+use crate::event::{Allocation, Event};
+use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
+use crate::place::{Candidate, SwitchTree};
+use crate::spec::Request;
+use crate::state::{Job, State};
+
+/// Decides what starts. Derived from a state, and told of every event that happens in it.
+#[derive(Debug, Clone)]
+pub struct Planner {
+    pub(super) config: Arc<ClusterConfig>,
+    pub(super) tree: SwitchTree,
+    pub(super) pools: Vec<Pool>,
+    /// By node id.
+    pub(super) nodes: Vec<NodeView>,
+    /// What leaves when at the latest.
+    pub(super) ends: BTreeMap<(Timestamp, AttemptKey), Arc<Allocation>>,
+    pub(super) end_of: HashMap<AttemptKey, Timestamp>,
+    /// Jobs that wait for something other than room, with the instant at which that is over if it is known.
+    parked: BTreeMap<JobId, Option<Timestamp>>,
+    /// Jobs that changed since the last pass: it looks whether they wait for something other than room.
+    fresh: BTreeSet<JobId>,
+    /// Whether something happened since the last pass that could let a task start.
+    changed: bool,
+}
+
+/// A pool with what is free in it.
+#[derive(Debug, Clone)]
+pub(super) struct Pool {
+    /// Its nodes in the order of the tree. A node's place in this list is its slot.
+    pub slots: Vec<NodeId>,
+    /// Nodes that take work and have free cores, by how many.
+    pub by_free: BTreeSet<(u32, u32)>,
+    pub cores_free: u64,
+    /// Whether another pool has some of the same nodes.
+    pub overlaps: bool,
+    pub classes: Classes,
+    /// Of a pool with conservative backfill.
+    pub promises: Promises,
+    /// The latest planned end of what has left since the last pass: later than now, it left early.
+    pub left_until: Timestamp,
+}
+
+/// A node as passes see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NodeView {
+    pub free: CoreSet,
+    pub room: NodeRoom,
+    pub takes_work: bool,
+    /// The pools that have it, with its slot in each.
+    pub seats: Vec<(u32, u32)>,
+}
+
+impl Planner {
+    /// Derives everything from a state.
+    #[must_use]
+    pub fn new(state: &State) -> Self {
+        let names: Vec<&str> = state.nodes.iter().map(|node| node.name.as_str()).collect();
+        let tree = SwitchTree::new(&state.config.switches, &names);
+        let mut planner = Self {
+            config: Arc::clone(&state.config),
+            tree,
+            pools: Vec::new(),
+            nodes: Vec::new(),
+            ends: BTreeMap::new(),
+            end_of: HashMap::new(),
+            parked: BTreeMap::new(),
+            fresh: BTreeSet::new(),
+            changed: true,
+        };
+        planner.add_nodes(state);
+        for (key, job, live) in state.live() {
+            let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
+            planner.remember_end(key, end, &live.allocation);
+        }
+        for job in state.queue() {
+            planner.admit(state, job);
+        }
+        planner
+    }
+
+    fn add_nodes(&mut self, state: &State) {
+        let blank = NodeView {
+            free: CoreSet::new(),
+            room: NodeRoom { cores: 0, memory_bytes: 0 },
+            takes_work: false,
+            seats: Vec::new(),
+        };
+        self.nodes = vec![blank; state.nodes.len()];
+        for (i, pool) in self.config.pools.iter().enumerate() {
+            let mut slots: Vec<NodeId> = fit::pool_nodes(state, pool).collect();
+            slots.sort_by_key(|node| self.tree.position(*node));
+            for (slot, node) in slots.iter().enumerate() {
+                self.nodes[node.0 as usize].seats.push((i as u32, slot as u32));
+            }
+            self.pools.push(Pool {
+                slots,
+                by_free: BTreeSet::new(),
+                cores_free: 0,
+                overlaps: false,
+                classes: Classes::default(),
+                promises: Promises::new(),
+                left_until: Timestamp(u64::MAX),
+            });
+        }
+        for node in 0..self.nodes.len() {
+            if let [first, second, ..] = self.nodes[node].seats[..] {
+                self.pools[first.0 as usize].overlaps = true;
+                self.pools[second.0 as usize].overlaps = true;
+            }
+            self.look_at(state, NodeId(node as u32));
+        }
+    }
+
+    /// Takes over what the state says of a node.
+    fn look_at(&mut self, state: &State, id: NodeId) {
+        let node = state.node(id);
+        let Some(view) = self.nodes.get_mut(id.0 as usize) else { return };
+        let before = (view.takes_work, view.room.cores);
+        view.free.clone_from(&node.free);
+        view.room = NodeRoom::free(node);
+        view.takes_work = node.takes_work();
+        self.reseat(id, before);
+    }
+
+    /// Keeps the pools' indices in step with a node whose room or readiness changed.
+    fn reseat(&mut self, id: NodeId, (took_work, cores_before): (bool, u32)) {
+        let view = &self.nodes[id.0 as usize];
+        if (took_work, cores_before) == (view.takes_work, view.room.cores) {
+            return;
+        }
+        for &(pool, slot) in &view.seats {
+            let pool = &mut self.pools[pool as usize];
+            if took_work != view.takes_work {
+                pool.left_until = Timestamp(u64::MAX);
+            }
+            if took_work && cores_before > 0 {
+                pool.by_free.remove(&(cores_before, slot));
+                pool.cores_free -= u64::from(cores_before);
+            }
+            if view.takes_work && view.room.cores > 0 {
+                pool.by_free.insert((view.room.cores, slot));
+                pool.cores_free += u64::from(view.room.cores);
+            }
+        }
+    }
+
+    /// A node as a candidate for a request, if its room holds at least one rank.
+    pub(super) fn candidate(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        id: NodeId,
+        room: NodeRoom,
+        request: &Request,
+    ) -> Option<Candidate> {
+        let ranks = fit::ranks_that_fit(state.node(id), config, room, request);
+        (ranks > 0).then(|| Candidate { position: self.tree.position(id), ranks, cores: room.cores })
+    }
+
+    /// The pool of a job, if the configuration still has it.
+    pub(super) fn pool_of(&self, job: &Job) -> Option<usize> {
+        let name = job.spec.pool.as_deref().unwrap_or_default();
+        self.config.pools.iter().position(|pool| pool.name == name)
+    }
+
+    fn admit(&mut self, state: &State, job: &Job) {
+        if let Some(pool) = self.pool_of(job) {
+            self.pools[pool].classes.admit(state, job);
+            self.fresh.insert(job.id);
+        }
+    }
+
+    pub(super) fn dismiss(&mut self, state: &State, job: &Job) {
+        if let Some(pool) = self.pool_of(job) {
+            self.pools[pool].classes.dismiss(state, job);
+        }
+    }
+
+    /// Sets a job aside that waits for something other than room.
+    pub(super) fn park(&mut self, state: &State, job: &Job, until: Option<Timestamp>) {
+        self.dismiss(state, job);
+        self.parked.insert(job.id, until);
+    }
+
+    /// The jobs that changed since the last pass.
+    pub(super) fn take_fresh(&mut self) -> BTreeSet<JobId> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Puts jobs back whose time has come.
+    pub(super) fn unpark_due(&mut self, state: &State, now: Timestamp) {
+        let due: Vec<JobId> = self
+            .parked
+            .iter()
+            .filter(|(_, until)| until.is_some_and(|until| until <= now))
+            .map(|(job, _)| *job)
+            .collect();
+        for job in due {
+            self.readmit(state, job);
+        }
+    }
+
+    fn readmit(&mut self, state: &State, id: JobId) {
+        self.parked.remove(&id);
+        if let Some(job) = state.jobs.get(&id).filter(|job| !job.waiting.is_empty()) {
+            self.admit(state, job);
+        }
+    }
+
+    /// Whether a pass could start something that the last one did not.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.changed || self.next_wake().is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn passed(&mut self) {
+        self.changed = false;
+        for pool in &mut self.pools {
+            pool.left_until = Timestamp(0);
+        }
+    }
+
+    /// The next instant at which a parked job may go on or a promised start has come.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let promised = self.pools.iter().flat_map(|pool| pool.promises.values()).map(|promise| promise.start);
+        self.parked.values().flatten().copied().chain(promised).min()
+    }
+
+    /// Lets an event happen in the state, and follows.
+    pub fn follow(&mut self, state: &mut State, event: &Event, at: Timestamp) {
+        // What other jobs wait for may have come true; afterwards nobody remembers who they are.
+        let dependents: Vec<JobId> =
+            event.job().map(|job| state.dependents(job).collect()).unwrap_or_default();
+        state.evolve(event, at);
+        self.happened(state, event);
+        for job in dependents {
+            self.job_changed(state, job);
+        }
+    }
+
+    /// Writes down what an event that has just happened in `state` changes. Placements that a pass of this planner
+    /// decided were written down by the pass.
+    fn happened(&mut self, state: &State, event: &Event) {
+        match event {
+            Event::Configured { .. } => *self = Self::new(state),
+            Event::JobSubmitted { job, .. }
+            | Event::WaitingCancelled { job, .. }
+            | Event::WaitingEnded { job, .. }
+            | Event::JobHeld { job, .. }
+            | Event::JobReleased { job } => self.job_changed(state, *job),
+            Event::AttemptPlaced { key, .. } => {
+                if state.jobs.get(&key.task.job).is_some_and(|job| job.waiting.is_empty()) {
+                    self.job_changed(state, key.task.job);
+                }
+            }
+            Event::AttemptGo { key } | Event::AttemptEnding { key, .. } => self.end_moved(state, *key),
+            Event::InstanceGone { key, instance, .. } | Event::InstanceLost { key, instance } => {
+                let live = state.live_attempt(key.task);
+                if let Some(share) = live.and_then(|live| live.allocation.shares.get(*instance as usize)) {
+                    self.look_at(state, share.node);
+                }
+                self.changed = true;
+            }
+            Event::AttemptEnded { key, .. } => {
+                self.forget_end(*key);
+                self.job_changed(state, key.task.job);
+            }
+            Event::NodeUp { node, .. }
+            | Event::StaleGone { node, .. }
+            | Event::NodeLost { node, .. }
+            | Event::NodeHeld { node, .. }
+            | Event::NodeReleased { node } => {
+                self.look_at(state, *node);
+                self.changed = true;
+            }
+            Event::InstanceReady { .. } | Event::AttemptRunning { .. } => {}
+        }
+    }
+
+    /// Whether what was kept up to date equals what follows from the state.
+    #[must_use]
+    pub fn is_consistent(&self, state: &State) -> bool {
+        let fresh = Self::new(state);
+        let pools = self.pools.iter().zip(&fresh.pools).all(|(kept, fresh)| {
+            kept.by_free == fresh.by_free && kept.cores_free == fresh.cores_free && kept.slots == fresh.slots
+        });
+        let parked = self.parked.keys().filter(|job| state.jobs.contains_key(job)).count();
+        let jobs = |planner: &Self| planner.pools.iter().map(|pool| pool.classes.jobs()).sum::<usize>();
+        pools
+            && self.nodes == fresh.nodes
+            && self.ends == fresh.ends
+            && jobs(self) + parked == jobs(&fresh)
+            && self.parked.len() == parked
+    }
+
+    fn job_changed(&mut self, state: &State, id: JobId) {
+        self.changed = true;
+        let Some(job) = state.jobs.get(&id) else { return };
+        if job.waiting.is_empty() {
+            self.parked.remove(&id);
+            self.dismiss(state, job);
+        } else {
+            self.readmit(state, id);
+        }
+    }
+
+    fn end_moved(&mut self, state: &State, key: AttemptKey) {
+        let Some(job) = state.jobs.get(&key.task.job) else { return };
+        let Some(live) = job.live.get(&key.task.index) else { return };
+        let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
+        if self.end_of.get(&key) != Some(&end) {
+            self.forget_end(key);
+            self.remember_end(key, end, &live.allocation);
+        }
+    }
+
+    pub(super) fn remember_end(&mut self, key: AttemptKey, end: Timestamp, allocation: &Arc<Allocation>) {
+        self.ends.insert((end, key), Arc::clone(allocation));
+        self.end_of.insert(key, end);
+    }
+
+    fn forget_end(&mut self, key: AttemptKey) {
+        let Some(end) = self.end_of.remove(&key) else { return };
+        let Some(allocation) = self.ends.remove(&(end, key)) else { return };
+        for share in &allocation.shares {
+            for (pool, _) in &self.nodes[share.node.0 as usize].seats {
+                let pool = &mut self.pools[*pool as usize];
+                pool.left_until = pool.left_until.max(end);
+            }
+        }
+    }
+
+    /// Takes an allocation out of what is free, until the state says the same.
+    pub(super) fn take(&mut self, allocation: &Allocation) {
+        for share in &allocation.shares {
+            let Some(view) = self.nodes.get_mut(share.node.0 as usize) else { continue };
+            let before = (view.takes_work, view.room.cores);
+            view.free.remove_all(&share.cores);
+            view.room.take(share);
+            self.reseat(share.node, before);
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! One pass over what waits.
+
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use super::fit::{self, NodeRoom};
+use super::index::Planner;
+use super::order::{Rank, Ranking};
+use super::reserve::Reservation;
+use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
+use crate::cluster::{Backfill, Fill, PoolConfig};
+use crate::event::{Allocation, Share};
+use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
+use crate::place::{Candidate, Chosen, pick_cores};
+use crate::spec::Request;
+use crate::state::{Job, State};
+
+impl Planner {
+    /// One pass at `now`: what starts. What it places counts as taken from here on, so the placements must happen
+    /// before the planner is asked again.
+    pub fn pass(&mut self, state: &State, now: Timestamp) -> Vec<Placement> {
+        self.run(state, now, false).placements
+    }
+
+    /// One pass at `now` that also says why everything else waits.
+    pub fn explain(&mut self, state: &State, now: Timestamp) -> Plan {
+        self.run(state, now, true)
+    }
+
+    fn run(&mut self, state: &State, now: Timestamp, explain: bool) -> Plan {
+        self.unpark_due(state, now);
+        let mut plan = Plan::default();
+        for id in self.take_fresh() {
+            let Some(job) = state.jobs.get(&id).filter(|job| !job.waiting.is_empty()) else { continue };
+            let Some((reason, until)) = not_yet(job, now) else { continue };
+            self.park(state, job, until);
+            if explain {
+                plan.waiting.insert(id, Waiting { reason, expected_start: until });
+            }
+        }
+        let config = Arc::clone(&self.config);
+        let mut queues: Vec<Queue> =
+            config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
+        let mut pass = Pass { planner: self, state, now, explain, reservations: Vec::new(), plan };
+        for (pool, config) in config.pools.iter().enumerate() {
+            if config.backfill == Backfill::Conservative {
+                pass.conservative(config, pool, &mut queues[pool]);
+            }
+        }
+        // Pools may share nodes, so whoever comes first in any of them goes first: by priority, then by age.
+        while let Some(pool) = first_pool(&queues) {
+            pass.step(&config.pools[pool], pool, &mut queues[pool]);
+        }
+        let plan = std::mem::take(&mut pass.plan);
+        self.passed();
+        plan
+    }
+
+    /// What a pass considers of a pool: every group that might fit, and the first of those that cannot.
+    fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
+        let pool = &self.pools[index];
+        let ranking = Ranking::Order(config.order);
+        let mut queue = Queue { blocked: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
+        let mut ready = Vec::new();
+        for (class, head) in pool.classes.heads() {
+            let score = ranking.score(head.shape, now);
+            let rank = Rank { priority: head.priority, score, job: head.job, class };
+            let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
+            if might_fit || explain {
+                ready.push(rank);
+            } else if queue.blocked.is_none_or(|first| rank > first) {
+                queue.blocked = Some(rank);
+            }
+        }
+        queue.ready = BinaryHeap::from(ready);
+        queue
+    }
+}
+
+/// What a job waits for other than room, with the instant at which that is over if it is known.
+fn not_yet(job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
+    if let Err(reason) = eligible::job(job, now) {
+        let from = eligible::from(&reason);
+        return Some((reason, from));
+    }
+    if job.may_start() == 0 {
+        let running_max = job.spec.array.as_ref().and_then(|array| array.running_max).unwrap_or(0);
+        return Some((Reason::Throttle { running_max }, None));
+    }
+    let mut until: Option<Timestamp> = None;
+    for index in eligible::indices(job, now) {
+        let delay = job.tried.get(&index).map(|tried| tried.not_before).filter(|at| *at > now)?;
+        until = Some(until.map_or(delay, |at| at.min(delay)));
+    }
+    until.map(|until| (Reason::Delayed { until }, Some(until)))
+}
+
+/// A pool's part of a pass.
+struct Queue {
+    /// The first group of those that cannot fit, until it was looked at.
+    blocked: Option<Rank>,
+    /// Groups that might fit.
+    ready: BinaryHeap<Rank>,
+    head: Head,
+    ranking: Ranking,
+}
+
+/// The first job of a pool that does not fit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// Everything fitted so far.
+    Open,
+    /// It has a reservation, or stands in the way.
+    Waits(JobId),
+}
+
+impl Queue {
+    fn first(&self) -> Option<Rank> {
+        self.ready.peek().copied().max(self.blocked)
+    }
+}
+
+fn first_pool(queues: &[Queue]) -> Option<usize> {
+    let key = |rank: Rank| (rank.priority, std::cmp::Reverse(rank.job));
+    let busy =
+        queues.iter().enumerate().filter(|(_, queue)| !queue.ready.is_empty() || queue.blocked.is_some());
+    busy.max_by_key(|(_, queue)| queue.first().map(key)).map(|(i, _)| i)
+}
+
+struct Pass<'a> {
+    planner: &'a mut Planner,
+    state: &'a State,
+    now: Timestamp,
+    explain: bool,
+    reservations: Vec<Reservation>,
+    plan: Plan,
+}
+
+/// What became of the first job of a group.
+enum Tried {
+    /// The group has more to start, or an older job of it was set aside: it takes its place in the queue anew.
+    Again(JobId),
+    /// Nothing of the group is left to start.
+    Done,
+    /// It does not fit, and so no other of the group does.
+    Blocked(JobId),
+}
+
+impl Pass<'_> {
+    /// A pool whose every task has a reservation.
+    fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
+        let freed_early = self.planner.pools[pool].left_until > self.now;
+        for due in self.planner.keep_promises(self.state, config, pool, self.now, freed_early) {
+            self.start(config, due.job, due.index, &due.chosen);
+        }
+        let ranks: Vec<Rank> = queue.ready.drain().collect();
+        queue.blocked = None;
+        if !self.explain {
+            return;
+        }
+        let placed = self.plan.placed();
+        for rank in ranks {
+            let Some(class) = self.planner.pools[pool].classes.get(rank.class) else { continue };
+            let left = |id: &&JobId| {
+                let waiting = self.state.jobs.get(id).map_or(0, |job| job.waiting.len());
+                placed.get(id).is_none_or(|placed| (*placed as u64) < waiting)
+            };
+            let jobs: Vec<JobId> = class.jobs.iter().filter(left).copied().collect();
+            let request = class.key.request.clone();
+            let reason = self.why(config, pool, &request, Head::Open, None);
+            for id in jobs {
+                let expected_start = self.planner.promised(pool, id);
+                self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+            }
+        }
+    }
+
+    /// Considers the first group of a pool.
+    fn step(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
+        if let Some(blocked) =
+            queue.blocked.filter(|blocked| queue.ready.peek().is_none_or(|top| blocked > top))
+        {
+            queue.blocked = None;
+            // Without anything that might overtake, nobody asks when it starts.
+            let matters = !queue.ready.is_empty() || self.planner.pools[pool].overlaps;
+            return self.first_blocked(config, pool, queue, blocked.class, blocked.job, matters);
+        }
+        let Some(rank) = queue.ready.pop() else { return };
+        match self.try_class(config, pool, rank) {
+            Tried::Done => {}
+            Tried::Again(job) => {
+                if let Some(rank) = self.rank(pool, queue.ranking, rank, job) {
+                    queue.ready.push(rank);
+                }
+            }
+            Tried::Blocked(job) => {
+                self.first_blocked(config, pool, queue, rank.class, job, true);
+            }
+        }
+    }
+
+    /// Where the group stands once `job` is its oldest.
+    fn rank(&self, pool: usize, ranking: Ranking, before: Rank, job: JobId) -> Option<Rank> {
+        let submitted_at = self.state.jobs.get(&job)?.submitted_at;
+        let shape = self.planner.pools[pool].classes.shape(before.class, submitted_at)?;
+        Some(Rank { score: ranking.score(shape, self.now), job, ..before })
+    }
+
+    /// A group does not fit: says why, and keeps room for it if it is the first.
+    fn first_blocked(
+        &mut self,
+        config: &PoolConfig,
+        pool: usize,
+        queue: &mut Queue,
+        class: u32,
+        job: JobId,
+        reserve: bool,
+    ) {
+        let Some(request) =
+            self.planner.pools[pool].classes.get(class).map(|class| class.key.request.clone())
+        else {
+            return;
+        };
+        let mut expected_start = None;
+        let first = queue.head == Head::Open;
+        let never = first.then(|| self.never(config, pool, &request)).flatten();
+        if first && never.is_none() {
+            queue.head = Head::Waits(job);
+            queue.blocked = None;
+            let ranking = Ranking::of_backfill(config.order, config.backfill);
+            if config.backfill == Backfill::None && !self.explain {
+                queue.ready.clear();
+            } else if ranking != queue.ranking {
+                queue.ranking = ranking;
+                let ranks: Vec<Rank> = queue.ready.drain().collect();
+                let again = |rank: Rank| self.rank(pool, ranking, rank, rank.job);
+                queue.ready = ranks.into_iter().filter_map(again).collect();
+            }
+            if reserve && config.backfill != Backfill::None {
+                let reservation = self.planner.reserve(self.state, config, pool, job, self.now);
+                expected_start = reservation.as_ref().map(|reservation| reservation.start);
+                self.reservations.extend(reservation);
+            }
+        }
+        if self.explain {
+            self.explain_class(config, pool, queue.head, class, job, expected_start, never);
+        }
+    }
+
+    /// Whether nodes are missing that nobody knows when they return: such a job may not hold up the others.
+    fn never(&self, config: &PoolConfig, pool: usize, request: &Request) -> Option<Reason> {
+        let state = self.state;
+        if let Err(refusal) = never_fits(state, config, request) {
+            return Some(Reason::NeverFits { why: refusal.to_string() });
+        }
+        let usable = |node: &NodeId| self.planner.nodes[node.0 as usize].takes_work;
+        let rooms = self.planner.pools[pool].slots.iter().filter(|node| usable(node)).map(|node| {
+            fit::ranks_that_fit(state.node(*node), config, NodeRoom::whole(state.node(*node)), request)
+        });
+        if fit::suffices(request, rooms) {
+            return None;
+        }
+        Some(Reason::NodesAway(self.shortage(config, pool, request)))
+    }
+
+    fn shortage(&self, config: &PoolConfig, pool: usize, request: &Request) -> fit::Shortage {
+        let nodes = &self.planner.nodes;
+        let usable = self.planner.pools[pool].slots.iter().filter(|node| nodes[node.0 as usize].takes_work);
+        fit::shortage(self.state, config, usable.map(|node| (*node, nodes[node.0 as usize].room)), request)
+    }
+
+    /// Writes down why the jobs of a group from `job` on wait.
+    #[expect(clippy::too_many_arguments, reason = "all of them are what the pass knows at this point")]
+    fn explain_class(
+        &mut self,
+        config: &PoolConfig,
+        pool: usize,
+        head: Head,
+        class: u32,
+        job: JobId,
+        expected_start: Option<Timestamp>,
+        never: Option<Reason>,
+    ) {
+        let Some(group) = self.planner.pools[pool].classes.get(class) else { return };
+        let jobs: Vec<JobId> = group.jobs.range(job..).copied().collect();
+        let request = group.key.request.clone();
+        let reason = never.unwrap_or_else(|| self.why(config, pool, &request, head, Some(job)));
+        for id in jobs {
+            let expected_start = expected_start.filter(|_| id == job);
+            self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+        }
+    }
+
+    /// Why a request does not start, given who comes first.
+    fn why(
+        &self,
+        config: &PoolConfig,
+        pool: usize,
+        request: &Request,
+        head: Head,
+        job: Option<JobId>,
+    ) -> Reason {
+        if let Some(never) = self.never(config, pool, request) {
+            return never;
+        }
+        let short = self.shortage(config, pool, request);
+        match head {
+            Head::Waits(first) if short.fits_now && Some(first) != job => Reason::Behind { job: first },
+            _ => Reason::Resources(short),
+        }
+    }
+
+    /// Starts what it can of a group's first job.
+    fn try_class(&mut self, config: &PoolConfig, pool: usize, rank: Rank) -> Tried {
+        let state = self.state;
+        let Some(job) = state.jobs.get(&rank.job) else { return Tried::Done };
+        let next = self.planner.pools[pool].classes.next(rank.class, job.id);
+        let again = |next: Option<JobId>| next.map_or(Tried::Done, Tried::Again);
+        let mut budget = job.may_start();
+        let mut delayed_until: Option<Timestamp> = None;
+        for index in eligible::indices(job, self.now) {
+            if budget == 0 {
+                let running_max = job.spec.array.as_ref().and_then(|array| array.running_max).unwrap_or(0);
+                self.set_aside(job, Reason::Throttle { running_max }, None);
+                return again(next);
+            }
+            let tried = job.tried.get(&index);
+            if let Some(tried) = tried.filter(|tried| tried.not_before > self.now) {
+                delayed_until = Some(delayed_until.map_or(tried.not_before, |at| at.min(tried.not_before)));
+                continue;
+            }
+            let avoid = tried.and_then(|tried| tried.avoid);
+            let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, Some(node)));
+            let Some(chosen) = chosen.or_else(|| self.choose_now(config, pool, job, None)) else {
+                return Tried::Blocked(job.id);
+            };
+            budget -= 1;
+            self.start(config, job, index, &chosen);
+        }
+        if let Some(until) = delayed_until {
+            self.set_aside(job, Reason::Delayed { until }, Some(until));
+        } else if let Some(reason) = eligible::left_out(job, self.now) {
+            self.set_aside(job, reason, None);
+        }
+        again(next)
+    }
+
+    fn set_aside(&mut self, job: &Job, reason: Reason, until: Option<Timestamp>) {
+        if self.explain {
+            self.plan.waiting.insert(job.id, Waiting { reason, expected_start: until });
+        } else {
+            self.planner.park(self.state, job, until);
+        }
+    }
+
+    /// Finds nodes for a task now.
+    fn choose_now(
+        &self,
+        config: &PoolConfig,
+        pool: usize,
+        job: &Job,
+        avoid: Option<NodeId>,
+    ) -> Option<Vec<Chosen>> {
+        let request = &job.spec.request;
+        let end = job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit));
+        let seen = &self.planner.pools[pool];
+        if request.cores_total() > seen.cores_free || request.nodes_min() as usize > seen.by_free.len() {
+            return None;
+        }
+        let candidate = |slot: u32| {
+            let node = seen.slots[slot as usize];
+            if Some(node) == avoid {
+                return None;
+            }
+            // What would outlast the start of a reservation may use only what that leaves.
+            let mut room = self.planner.nodes[node.0 as usize].room;
+            for reservation in self.reservations.iter().filter(|r| end > r.start) {
+                room = reservation.limit(node, room);
+            }
+            self.planner.candidate(self.state, config, node, room, request)
+        };
+        let plain = request.nodes_max.is_none() && request.nodelist.is_empty();
+        if plain && request.nodes.is_none_or(|nodes| nodes == 1) {
+            let enough = |slot: &u32| candidate(*slot).is_some_and(|c| c.ranks >= request.ranks);
+            let cores = u32::try_from(request.cores_total()).unwrap_or(u32::MAX);
+            let mut fitting = seen.by_free.range((cores, 0)..).map(|(_, slot)| *slot);
+            let slot = match config.fill {
+                Fill::Pack => fitting.find(enough),
+                Fill::Spread => fitting.rev().find(enough),
+            };
+            if let Some(slot) = slot {
+                return Some(vec![Chosen { node: seen.slots[slot as usize], ranks: request.ranks }]);
+            }
+            if request.nodes == Some(1) {
+                return None;
+            }
+        }
+        let mut slots: Vec<u32> =
+            seen.by_free.range((request.cores_per_rank, 0)..).map(|(_, slot)| *slot).collect();
+        slots.sort_unstable();
+        let candidates: Vec<Candidate> = slots.into_iter().filter_map(candidate).collect();
+        self.planner.choose_for(self.state, job, self.now, &candidates, config.fill)
+    }
+
+    /// Gives a task its exact cores.
+    fn start(&mut self, config: &PoolConfig, job: &Job, index: TaskIndex, chosen: &[Chosen]) {
+        let request = &job.spec.request;
+        let shares = chosen.iter().map(|chosen| {
+            let node = self.state.node(chosen.node);
+            let free = &self.planner.nodes[chosen.node.0 as usize].free;
+            let cores = if request.exclusive {
+                free.clone()
+            } else {
+                let places = node.hardware().map(|hardware| hardware.cores.as_slice()).unwrap_or_default();
+                pick_cores(places, free, chosen.ranks * request.cores_per_rank, None)
+            };
+            let memory_bytes = fit::memory_bytes(node, config, request, chosen.ranks);
+            Share { node: chosen.node, cores, memory_bytes, ranks: chosen.ranks }
+        });
+        let allocation =
+            Arc::new(Allocation { shares: shares.collect(), cores_per_rank: request.cores_per_rank });
+        let end = job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit));
+        for reservation in self.reservations.iter_mut().filter(|r| end > r.start) {
+            reservation.take(&allocation);
+        }
+        self.planner.take(&allocation);
+        let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
+        self.planner.remember_end(key, end, &allocation);
+        self.plan.placements.push(Placement { key, allocation });
+    }
+}
+
+impl Plan {
+    /// The placements of each job, for tests and reports.
+    #[must_use]
+    pub fn placed(&self) -> HashMap<JobId, usize> {
+        let mut placed = HashMap::new();
+        for placement in &self.placements {
+            *placed.entry(placement.key.task.job).or_default() += 1;
+        }
+        placed
+    }
+}

@@ -1,0 +1,211 @@
+//! Keeping room for the first job that does not fit (EASY: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995).
+
+use super::fit::{self, NodeRoom, ranks_that_fit};
+use super::index::Planner;
+use crate::cluster::PoolConfig;
+use crate::event::Allocation;
+use crate::ids::{JobId, NodeId, Timestamp};
+use crate::place::Candidate;
+use crate::spec::Request;
+use crate::state::{Job, State};
+
+/// Nodes and cores that are kept for a job from an instant on.
+pub(super) struct Reservation {
+    /// When everything that runs, running to its time limit, has left enough.
+    pub start: Timestamp,
+    /// What each node has left at `start` beyond what is kept.
+    spare: Vec<NodeRoom>,
+    /// Where a node stands in `spare`, by node id; `NONE` if nothing is kept on it.
+    place: Vec<u32>,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Reservation {
+    /// What of `room` on a node may be used beyond `start`.
+    pub fn limit(&self, node: NodeId, room: NodeRoom) -> NodeRoom {
+        match self.place[node.0 as usize] {
+            NONE => room,
+            place => room.at_most(self.spare[place as usize]),
+        }
+    }
+
+    /// Something was started that lasts beyond `start`.
+    pub fn take(&mut self, allocation: &Allocation) {
+        for share in &allocation.shares {
+            match self.place[share.node.0 as usize] {
+                NONE => {}
+                place => self.spare[place as usize].take(share),
+            }
+        }
+    }
+}
+
+impl Planner {
+    /// Lets everything that runs leave at its time limit, the earliest first, until the request fits.
+    pub(super) fn reserve(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        pool: usize,
+        job: JobId,
+        now: Timestamp,
+    ) -> Option<Reservation> {
+        let job = state.jobs.get(&job)?;
+        let request = &job.spec.request;
+        let seats = Seats::new(self, pool);
+        let slots = &self.pools[pool].slots;
+        let fits = |slot: usize, room: NodeRoom| match self.nodes[slots[slot].0 as usize].takes_work {
+            true => ranks_that_fit(state.node(slots[slot]), config, room, request),
+            false => 0,
+        };
+        let mut room: Vec<NodeRoom> = slots.iter().map(|node| self.nodes[node.0 as usize].room).collect();
+        let now_fits: Vec<u32> = room.iter().enumerate().map(|(slot, room)| fits(slot, *room)).collect();
+        let mut count = Count::new(request, &now_fits);
+        let mut ranks = now_fits.clone();
+        let mut ends = self.ends.iter().peekable();
+        while let Some(((end, _), allocation)) = ends.next() {
+            let end = (*end).max(now);
+            for share in &allocation.shares {
+                let Some(slot) = seats.slot(self, share.node) else { continue };
+                room[slot].give(share);
+                room[slot] = room[slot].at_most(NodeRoom::whole(state.node(share.node)));
+                let fitting = fits(slot, room[slot]);
+                count.change(ranks[slot], fitting);
+                ranks[slot] = fitting;
+            }
+            // All that end at the same instant leave together.
+            let more = ends.peek().is_some_and(|((next, _), _)| (*next).max(now) == end);
+            if more || !count.suffices() {
+                continue;
+            }
+            if let Some(kept) = self.kept(state, config, pool, job, end, &room, &ranks, &now_fits) {
+                return Some(self.reservation(state, config, pool, request, end, &room, &kept));
+            }
+        }
+        None
+    }
+
+    /// How many ranks are kept on which slots.
+    #[expect(clippy::too_many_arguments, reason = "the walk's own view of the pool")]
+    fn kept(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        pool: usize,
+        job: &Job,
+        at: Timestamp,
+        room: &[NodeRoom],
+        ranks: &[u32],
+        now_fits: &[u32],
+    ) -> Option<Vec<(usize, u32)>> {
+        let slots = &self.pools[pool].slots;
+        let request = &job.spec.request;
+        if request.nodes.is_some() || request.switches.is_some() || !request.nodelist.is_empty() {
+            let candidates: Vec<Candidate> = (0..slots.len())
+                .filter(|slot| ranks[*slot] > 0)
+                .filter_map(|slot| self.candidate(state, config, slots[slot], room[slot], request))
+                .collect();
+            let chosen = self.choose_for(state, job, at, &candidates, config.fill)?;
+            let slot = |node: NodeId| slots.iter().position(|other| *other == node);
+            return chosen.into_iter().map(|chosen| Some((slot(chosen.node)?, chosen.ranks))).collect();
+        }
+        // A request that may lie anywhere first takes what is not free yet, so that what is free now stays usable.
+        let mut left = request.ranks;
+        let mut kept = vec![0; slots.len()];
+        for (slot, ranks) in ranks.iter().enumerate() {
+            kept[slot] = ranks.saturating_sub(now_fits[slot]).min(left);
+            left -= kept[slot];
+        }
+        for (slot, ranks) in ranks.iter().enumerate() {
+            let more = (ranks - kept[slot].min(*ranks)).min(left);
+            kept[slot] += more;
+            left -= more;
+        }
+        Some(kept.into_iter().enumerate().filter(|(_, ranks)| *ranks > 0).collect())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the walk's own view of the pool")]
+    fn reservation(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        pool: usize,
+        request: &Request,
+        start: Timestamp,
+        room: &[NodeRoom],
+        kept: &[(usize, u32)],
+    ) -> Reservation {
+        let mut reservation = Reservation { start, spare: Vec::new(), place: vec![NONE; self.nodes.len()] };
+        for &(slot, ranks) in kept {
+            let id = self.pools[pool].slots[slot];
+            let node = state.node(id);
+            let cores = if request.exclusive { node.cores } else { ranks * request.cores_per_rank };
+            let mut left = room[slot];
+            left.take_counts(cores, fit::memory_bytes(node, config, request, ranks));
+            reservation.place[id.0 as usize] = reservation.spare.len() as u32;
+            reservation.spare.push(left);
+        }
+        reservation
+    }
+}
+
+/// Finds the slot of a node in one pool.
+struct Seats {
+    pool: u32,
+}
+
+impl Seats {
+    fn new(_planner: &Planner, pool: usize) -> Self {
+        Self { pool: pool as u32 }
+    }
+
+    fn slot(&self, planner: &Planner, node: NodeId) -> Option<usize> {
+        let seats = &planner.nodes[node.0 as usize].seats;
+        seats.iter().find(|(pool, _)| *pool == self.pool).map(|(_, slot)| *slot as usize)
+    }
+}
+
+/// Whether a pool suffices for a request, kept up to date as nodes change.
+struct Count {
+    ranks_needed: u64,
+    nodes_needed: u32,
+    /// Ranks of the smaller part, and how many nodes need one more.
+    split: Option<(u32, u32)>,
+    ranks: u64,
+    nodes_low: u32,
+    nodes_high: u32,
+}
+
+impl Count {
+    fn new(request: &Request, fitting: &[u32]) -> Self {
+        let request = &fit::least(request);
+        let mut count = Self {
+            ranks_needed: u64::from(request.ranks),
+            nodes_needed: request.nodes.unwrap_or(0),
+            split: request.nodes.map(|nodes| fit::split(request.ranks, nodes)),
+            ranks: 0,
+            nodes_low: 0,
+            nodes_high: 0,
+        };
+        for ranks in fitting {
+            count.change(0, *ranks);
+        }
+        count
+    }
+
+    fn change(&mut self, before: u32, after: u32) {
+        self.ranks = self.ranks + u64::from(after) - u64::from(before);
+        if let Some((low, _)) = self.split {
+            self.nodes_low = self.nodes_low + u32::from(after >= low) - u32::from(before >= low);
+            self.nodes_high = self.nodes_high + u32::from(after > low) - u32::from(before > low);
+        }
+    }
+
+    fn suffices(&self) -> bool {
+        match self.split {
+            Some((_, larger)) => self.nodes_low >= self.nodes_needed && self.nodes_high >= larger,
+            None => self.ranks >= self.ranks_needed,
+        }
+    }
+}
