@@ -75,7 +75,7 @@ impl Engine {
 
     /// One scheduling pass. Does nothing if nothing happened that could let a task start.
     pub fn pass(&mut self, now: Timestamp) -> Applied {
-        if !self.planner.is_due(now) {
+        if !self.planner.is_due(&self.state, now) {
             return Applied { records: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) };
         }
         let placements = self.planner.pass(&self.state, now);
@@ -90,7 +90,7 @@ impl Engine {
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
         let deadline = self.state.deadlines().next().map(|(at, _)| at);
-        let delayed = self.planner.next_wake();
+        let delayed = self.planner.next_wake(&self.state);
         let held = self.state.nodes.iter().filter_map(|node| node.held.as_ref()?.until).min();
         let expiring = self.state.expiring().next().map(|(at, _)| at);
         // Due at once.

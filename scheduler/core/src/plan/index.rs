@@ -33,6 +33,7 @@ pub struct Planner {
     fresh: BTreeSet<JobId>,
     /// Whether something happened since the last pass that could let a task start.
     changed: bool,
+    last_pass: Timestamp,
 }
 
 /// A pool with what is free in it.
@@ -62,6 +63,18 @@ pub(super) struct NodeView {
     pub seats: Vec<(u32, u32)>,
 }
 
+impl Pool {
+    /// Slots with at least so many free cores, the emptiest first, and of equal ones in the order of the tree.
+    pub fn emptiest_first(&self, cores: u32) -> impl Iterator<Item = u32> + '_ {
+        let most = self.by_free.last().map(|(cores, _)| *cores);
+        let counts = std::iter::successors(most, move |cores| {
+            self.by_free.range(..(*cores, 0)).next_back().map(|(fewer, _)| *fewer)
+        });
+        let of = |count: u32| self.by_free.range((count, 0)..=(count, u32::MAX)).map(|(_, slot)| *slot);
+        counts.take_while(move |count| *count >= cores).flat_map(of)
+    }
+}
+
 impl Planner {
     /// Derives everything from a state.
     #[must_use]
@@ -78,6 +91,7 @@ impl Planner {
             parked: BTreeMap::new(),
             fresh: BTreeSet::new(),
             changed: true,
+            last_pass: Timestamp(0),
         };
         planner.add_nodes(state);
         for (key, job, live) in state.live() {
@@ -220,12 +234,13 @@ impl Planner {
     }
 
     /// Whether a pass could start something that the last one did not.
-    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        self.changed || self.next_wake().is_some_and(|at| at <= now)
+    pub(crate) fn is_due(&self, state: &State, now: Timestamp) -> bool {
+        self.changed || self.next_wake(state).is_some_and(|at| at <= now)
     }
 
-    pub(super) fn passed(&mut self) {
+    pub(super) fn passed(&mut self, now: Timestamp) {
         self.changed = false;
+        self.last_pass = now;
         for pool in &mut self.pools {
             pool.left_until = Timestamp(0);
         }
@@ -233,9 +248,10 @@ impl Planner {
 
     /// The next instant at which a parked job may go on or a promised start has come.
     #[must_use]
-    pub fn next_wake(&self) -> Option<Timestamp> {
+    pub fn next_wake(&self, state: &State) -> Option<Timestamp> {
         let promised = self.pools.iter().flat_map(|pool| pool.promises.values()).map(|promise| promise.start);
-        self.parked.values().flatten().copied().chain(promised).min()
+        let eligible = state.next_eligible(self.last_pass);
+        self.parked.values().flatten().copied().chain(promised).chain(eligible).min()
     }
 
     /// Lets an event happen in the state, and follows.

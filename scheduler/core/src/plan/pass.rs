@@ -52,7 +52,7 @@ impl Planner {
             pass.step(&config.pools[pool], pool, &mut queues[pool]);
         }
         let plan = std::mem::take(&mut pass.plan);
-        self.passed();
+        self.passed(now);
         plan
     }
 
@@ -383,10 +383,9 @@ impl Pass<'_> {
         if plain && request.nodes.is_none_or(|nodes| nodes == 1) {
             let enough = |slot: &u32| candidate(*slot).is_some_and(|c| c.ranks >= request.ranks);
             let cores = u32::try_from(request.cores_total()).unwrap_or(u32::MAX);
-            let mut fitting = seen.by_free.range((cores, 0)..).map(|(_, slot)| *slot);
             let slot = match config.fill {
-                Fill::Pack => fitting.find(enough),
-                Fill::Spread => fitting.rev().find(enough),
+                Fill::Pack => seen.by_free.range((cores, 0)..).map(|(_, slot)| *slot).find(enough),
+                Fill::Spread => seen.emptiest_first(cores).find(enough),
             };
             if let Some(slot) = slot {
                 return Some(vec![Chosen { node: seen.slots[slot as usize], ranks: request.ranks }]);

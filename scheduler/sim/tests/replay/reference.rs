@@ -69,7 +69,7 @@ pub fn starts(jobs: &[ReplayJob], processors: u32, rule: Rule) -> Vec<u64> {
 /// The earliest place for a job beside what is taken.
 fn reserve(jobs: &[ReplayJob], processors: u32, taken: &[Span], job: usize, now: u64) -> Span {
     let needs = |at: u64| taken.iter().filter(move |t| t.start <= at && at < t.end);
-    let free = |at: u64| processors - needs(at).map(|t| jobs[t.job].processors).sum::<u32>();
+    let free = |at: u64| processors.saturating_sub(needs(at).map(|t| jobs[t.job].processors).sum::<u32>());
     let mut starts: Vec<u64> = taken.iter().map(|t| t.end).filter(|end| *end > now).chain([now]).collect();
     starts.sort_unstable();
     let fits = |start: u64| {
