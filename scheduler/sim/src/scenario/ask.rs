@@ -153,11 +153,7 @@ impl World {
         }
         match job.finished.get(&index).map(|finished| &finished.how) {
             Some(FinishedHow::CancelledWaiting { .. }) => "cancelled".to_owned(),
-<<<<<<< HEAD
             Some(FinishedHow::EndedWaiting { .. }) => "could no longer start".to_owned(),
-=======
-            Some(FinishedHow::EndedWaiting { .. }) => "failed".to_owned(),
->>>>>>> sim
             Some(how @ FinishedHow::Ran { verdict, .. }) => match verdict {
                 _ if how.is_success() => "completed".to_owned(),
                 muster_core::event::Verdict::Cancelled { .. } => "cancelled".to_owned(),
