@@ -45,16 +45,9 @@ impl NodeRoom {
     }
 }
 
-/// The nodes of a pool, in the configuration's order.
-pub(super) fn pool_nodes<'a>(state: &'a State, pool: &'a PoolConfig) -> impl Iterator<Item = NodeId> + 'a {
-    // Both lists are in the configuration's order as a rule; the set makes any order right.
-    let names: std::collections::HashSet<&str> = pool.nodes.iter().map(String::as_str).collect();
-    state
-        .nodes
-        .iter()
-        .enumerate()
-        .filter(move |(_, node)| node.declared && names.contains(node.name.as_str()))
-        .map(|(i, _)| NodeId(i as u32))
+/// The declared nodes of a pool, in the order of their ids.
+pub(super) fn pool_nodes<'a>(state: &'a State, pool: &PoolConfig) -> impl Iterator<Item = NodeId> + 'a {
+    state.pool_nodes(&pool.name).into_iter().flat_map(|nodes| nodes.ids.iter().copied())
 }
 
 /// Memory that each core gets where the job does not say.
@@ -104,27 +97,30 @@ pub(super) fn split(ranks: u32, nodes: u32) -> (u32, u32) {
 /// # Errors
 /// [`Refusal::TooManyNodes`] or [`Refusal::NeverFits`], with the numbers.
 pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
-    let nodes: Vec<&Node> = pool_nodes(state, pool).map(|id| state.node(id)).collect();
+    let kinds = kinds(state, pool, request);
+    let present: u32 = kinds.iter().map(|(_, count)| count).sum();
     let never = |why: String| Err(Refusal::NeverFits { pool: pool.name.clone(), why });
     let asked = request.nodes_min();
-    if asked as usize > nodes.len() {
-        return Err(Refusal::TooManyNodes { asked, pool: pool.name.clone(), present: nodes.len() as u32 });
+    if asked > present {
+        return Err(Refusal::TooManyNodes { asked, pool: pool.name.clone(), present });
     }
-    let most_cores = nodes.iter().map(|node| node.cores).max().unwrap_or(0);
+    let most_cores = kinds.iter().map(|(node, _)| node.cores).max().unwrap_or(0);
     if request.cores_per_rank > most_cores {
         return never(format!(
             "one rank asks for {} cores, the largest node has {most_cores}",
             request.cores_per_rank
         ));
     }
-    let mut fitting: Vec<u32> = nodes
+    let fitting: Vec<(u32, u32)> = kinds
         .iter()
-        .map(|node| ranks_that_fit(node, pool, NodeRoom::whole(node), request))
-        .filter(|ranks| *ranks > 0)
+        .map(|(node, count)| (ranks_that_fit(node, pool, NodeRoom::whole(node), request), *count))
+        .filter(|(ranks, _)| *ranks > 0)
         .collect();
-    fitting.sort_unstable_by(|a, b| b.cmp(a));
+    let nodes_with = |least: u32| -> u32 {
+        fitting.iter().filter(|(ranks, _)| *ranks >= least).map(|(_, count)| count).sum()
+    };
     if fitting.is_empty() {
-        let most = nodes.iter().map(|node| node.memory_bytes).max().unwrap_or(0);
+        let most = kinds.iter().map(|(node, _)| node.memory_bytes).max().unwrap_or(0);
         return never(format!(
             "no node has the memory of even one rank, the largest has {}",
             format_size(most)
@@ -134,12 +130,11 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
         Some(count) => {
             let (low, larger) = split(request.ranks, count);
             let high = if larger > 0 { low + 1 } else { low };
-            let enough_high =
-                fitting.iter().filter(|ranks| **ranks >= high).count() >= larger.max(1) as usize;
-            let enough_low = fitting.iter().filter(|ranks| **ranks >= low).count() >= count as usize;
+            let enough_high = nodes_with(high) >= larger.max(1);
+            let enough_low = nodes_with(low) >= count;
             if !enough_high || !enough_low {
                 let cores = u64::from(high) * u64::from(request.cores_per_rank);
-                let able = fitting.iter().filter(|ranks| **ranks >= high).count();
+                let able = nodes_with(high);
                 return never(format!(
                     "{count} nodes with {high} ranks of {} cores ({cores} cores) each are asked for, {able} nodes can \
                      hold that; the largest has {most_cores} cores",
@@ -148,18 +143,27 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
             }
         }
         None => {
-            let most: u64 = fitting.iter().map(|ranks| u64::from(*ranks)).sum();
+            let most: u64 = fitting.iter().map(|(ranks, count)| u64::from(*ranks) * u64::from(*count)).sum();
             if u64::from(request.ranks) > most {
                 return never(format!(
                     "{} ranks of {} cores are asked for, all {} nodes together hold {most}",
-                    request.ranks,
-                    request.cores_per_rank,
-                    nodes.len()
+                    request.ranks, request.cores_per_rank, present
                 ));
             }
         }
     }
     Ok(())
+}
+
+/// The kinds of a pool's nodes with how many there are of each. A request with lists of names tells nodes apart that
+/// are otherwise alike.
+fn kinds<'a>(state: &'a State, pool: &PoolConfig, request: &Request) -> Vec<(&'a Node, u32)> {
+    let Some(nodes) = state.pool_nodes(&pool.name) else { return Vec::new() };
+    if request.nodelist.is_empty() && request.exclude.is_empty() {
+        nodes.kinds.iter().map(|kind| (state.node(kind.node), kind.count)).collect()
+    } else {
+        nodes.ids.iter().map(|id| (state.node(*id), 1)).collect()
+    }
 }
 
 /// What is short for a request, in numbers.

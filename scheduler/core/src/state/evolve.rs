@@ -3,6 +3,7 @@
 //! Nothing is decided here: an event is a fact, and these functions only write it down. An event that speaks of
 //! something the state does not know is passed over, so that a journal cut short can never make a panic.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::depends::News;
@@ -105,9 +106,11 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
     for node in &mut state.nodes {
         node.declared = false;
     }
+    let known: HashMap<String, usize> =
+        state.nodes.iter().enumerate().map(|(i, node)| (node.name.clone(), i)).collect();
     for declared in &config.nodes {
-        let id = match state.node_by_name(&declared.name) {
-            Some(id) => id.0 as usize,
+        let id = match known.get(&declared.name) {
+            Some(id) => *id,
             None => {
                 state.nodes.push(Node {
                     name: declared.name.clone(),
@@ -135,6 +138,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
         node.features = declared.features.clone();
         recount(state, NodeId(id as u32));
     }
+    state.derived = Default::default();
 }
 
 /// Derives what is free on a node from what its attempts hold.

@@ -17,6 +17,7 @@
 
 mod depends;
 mod evolve;
+mod index;
 mod invariants;
 mod job;
 mod node;
@@ -73,6 +74,9 @@ pub struct State {
     waiting_count: u64,
     /// Unfinished jobs of each user.
     jobs_of_user: BTreeMap<u32, u32>,
+    /// Follows from the configuration and the nodes.
+    #[serde(skip)]
+    derived: index::Derived,
     /// Request keys of the jobs in memory, by user.
     #[serde(with = "request_keys")]
     request_keys: HashMap<(u32, String), JobId>,
@@ -92,12 +96,6 @@ impl State {
     /// Lets one event happen at `at`. Events must come in the order in which they were decided.
     pub fn evolve(&mut self, event: &Event, at: Timestamp) {
         evolve::evolve(self, event, at);
-    }
-
-    /// The node of this name, if it was ever declared.
-    #[must_use]
-    pub fn node_by_name(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter().position(|node| node.name == name).map(|i| NodeId(i as u32))
     }
 
     /// The node of this id.

@@ -1,0 +1,91 @@
+//! What follows from the configuration and the nodes, and is asked for all the time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use super::{Node, State};
+use crate::ids::NodeId;
+
+/// Made when it is first asked for; a state is equal to another whether or not that has happened.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Derived(OnceLock<Arc<Index>>);
+
+impl PartialEq for Derived {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Derived {}
+
+#[derive(Debug)]
+struct Index {
+    by_name: HashMap<String, NodeId>,
+    pools: HashMap<String, PoolNodes>,
+}
+
+/// The declared nodes of a pool.
+#[derive(Debug, Default)]
+pub(crate) struct PoolNodes {
+    /// In the order of their ids.
+    pub ids: Vec<NodeId>,
+    /// Nodes that hold the same when empty are of one kind.
+    pub kinds: Vec<Kind>,
+}
+
+/// A kind of nodes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// One of them.
+    pub node: NodeId,
+    /// How many there are.
+    pub count: u32,
+}
+
+impl State {
+    /// The node of this name, if it was ever declared.
+    #[must_use]
+    pub fn node_by_name(&self, name: &str) -> Option<NodeId> {
+        self.index().by_name.get(name).copied()
+    }
+
+    /// The nodes of the pool of this name.
+    pub(crate) fn pool_nodes(&self, pool: &str) -> Option<&PoolNodes> {
+        self.index().pools.get(pool)
+    }
+
+    fn index(&self) -> &Index {
+        self.derived.0.get_or_init(|| Arc::new(Index::new(self)))
+    }
+}
+
+impl Index {
+    fn new(state: &State) -> Self {
+        let ids = state.nodes.iter().enumerate();
+        let by_name: HashMap<String, NodeId> =
+            ids.map(|(i, node)| (node.name.clone(), NodeId(i as u32))).collect();
+        let pools = state.config.pools.iter().map(|pool| {
+            let known = pool.nodes.iter().filter_map(|name| by_name.get(name).copied());
+            let mut ids: Vec<NodeId> = known.filter(|id| state.node(*id).declared).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            let kinds = kinds(state, &ids);
+            (pool.name.clone(), PoolNodes { ids, kinds })
+        });
+        Self { pools: pools.collect(), by_name }
+    }
+}
+
+fn kinds(state: &State, ids: &[NodeId]) -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = Vec::new();
+    let mut known: HashMap<_, usize> = HashMap::new();
+    for id in ids {
+        let Node { cores, memory_bytes, features, .. } = state.node(*id);
+        let place = *known.entry((cores, memory_bytes, features)).or_insert(kinds.len());
+        match kinds.get_mut(place) {
+            Some(kind) => kind.count += 1,
+            None => kinds.push(Kind { node: *id, count: 1 }),
+        }
+    }
+    kinds
+}
