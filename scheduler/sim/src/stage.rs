@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_core::cluster::ClusterConfig;
+use muster_core::cluster::{ClusterConfig, NodeConfig};
 use muster_core::engine::Engine;
 use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, Usage};
 use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
@@ -36,8 +36,10 @@ impl Stage {
     /// # Errors
     /// [`SimError::Cluster`] if the engine refuses the configuration or a node.
     pub fn bring_up(config: ClusterConfig, place: fn(u32) -> HardwareCore) -> Result<Self, SimError> {
+        // A node that wraps its cores has a single real one here, so that all of them are at the same place.
+        let real = |node: &NodeConfig| if node.wrap_cores { 1 } else { node.cores };
         let nodes: Vec<_> =
-            config.nodes.iter().map(|node| (node.name.clone(), node.cores, node.memory_bytes)).collect();
+            config.nodes.iter().map(|node| (node.name.clone(), real(node), node.memory_bytes)).collect();
         let mut engine = Engine::new(State::new());
         let start = Timestamp(0);
         engine.apply(&Input::Configure(Arc::new(config)), start).reply.map_err(SimError::Cluster)?;

@@ -23,12 +23,11 @@ pub fn declare(name: String, cores: u32, memory_bytes: u64) -> NodeConfig {
 /// [`SimError::Cluster`] if the engine refuses the cluster.
 pub fn stage(processors: u32, order: Order, backfill: Backfill) -> Result<Stage, SimError> {
     // One node of any size, because processors of the logs have no places: each may work with every other.
-    let sizes = [processors];
-    let name = |i: usize| format!("n{}", i + 1);
-    let nodes = sizes.iter().enumerate().map(|(i, &cores)| declare(name(i), cores, NODE_MEMORY_BYTES));
+    let name = "n1".to_owned();
+    let node = NodeConfig { wrap_cores: true, ..declare(name.clone(), processors, NODE_MEMORY_BYTES) };
     let pool = PoolConfig {
         name: "replay".to_owned(),
-        nodes: (0..sizes.len()).map(name).collect(),
+        nodes: vec![name],
         default: true,
         time_default_s: TIME_MAX_S,
         time_max_s: TIME_MAX_S,
@@ -45,7 +44,7 @@ pub fn stage(processors: u32, order: Order, backfill: Backfill) -> Result<Stage,
     };
     let config = ClusterConfig {
         name: "replay".to_owned(),
-        nodes: nodes.collect(),
+        nodes: vec![node],
         pools: vec![pool],
         switches: Vec::new(),
         policy,
