@@ -465,7 +465,11 @@ impl Drop for VirtualCluster {
 fn remove_traces(name: &str) -> Result<()> {
     let groups = Groups::of_cluster(name).and_then(|groups| groups.remove());
     // The state goes last, and only if nothing is left that a later `down` would need it for.
-    groups.and(network::remove(name)).and(etc::remove(name)).and_then(|()| state::forget(name))
+    groups
+        .and(network::remove(name))
+        .and(etc::remove(name))
+        .and(etc::remove_left_files())
+        .and_then(|()| state::forget(name))
 }
 
 /// The end of a host's log, for an error.

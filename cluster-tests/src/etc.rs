@@ -22,6 +22,9 @@ const NETNS_ETC: &str = "/etc/netns";
 /// The first id for users that only the cluster knows; above those that useradd gives out.
 const FIRST_USER_ID: u32 = 61_000;
 
+/// How many ids from there on are taken for such users.
+const USERS_MAX: u32 = 1_000;
+
 /// Where, below /etc, a host's sshd finds the keys that may log in as root.
 const AUTHORIZED_KEYS: &str = "ssh/authorized_keys";
 
@@ -87,6 +90,22 @@ pub(crate) fn write(state: &ClusterState) -> Result<()> {
         write_file(&ssh.join("sshd_config"), 0o644, SSHD_CONFIG)?;
         write_file(&ssh.join("ssh_config"), 0o644, &ssh_config(&key_path))?;
         write_file(&etc.join(AUTHORIZED_KEYS), 0o644, &bootstrap.public)?;
+    }
+    Ok(())
+}
+
+/// Removes what MPICH's process manager leaves in `/tmp`, which the hosts share with the machine: a description of
+/// the machine for each gang and host, under a fixed name. Only those of users that no machine has are touched.
+pub(crate) fn remove_left_files() -> Result<()> {
+    const PREFIX: &str = "hydra_hwloc_xmlfile_";
+    let folder = Path::new("/tmp");
+    for entry in fs::read_dir(folder).map_err(ClusterError::file("read", folder))?.flatten() {
+        let ours = |id: u32| (FIRST_USER_ID..FIRST_USER_ID + USERS_MAX).contains(&id);
+        let owner = entry.metadata().map(|data| std::os::unix::fs::MetadataExt::uid(&data));
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) && owner.is_ok_and(ours) {
+            // Somebody else may have removed it meanwhile.
+            let _ = fs::remove_file(entry.path());
+        }
     }
     Ok(())
 }
