@@ -1,7 +1,7 @@
 //! What lets an unmodified `mpirun ./a.out` or `mpiexec ./a.out` do the right thing inside an allocation.
 //!
 //! Open MPI and Hydra (MPICH, Intel MPI) are told about the allocation in words they know, host files and
-//! environment variables ([`environment`]), and are given two programs of ours in place of their own means:
+//! environment variables ([`environment()`]), and are given two programs of ours in place of their own means:
 //!
 //! - `muster-rsh` instead of `ssh`: it reaches the attempt's own SSH endpoint on each node ([`SshdConfig`]), so that
 //!   whatever is started there lands inside the attempt's containment, and it needs no key of the user's;

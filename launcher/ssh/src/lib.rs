@@ -2,7 +2,7 @@
 //! and do so on many nodes at once.
 //!
 //! A [`Session`] always verifies the host's key before it authenticates; there is no way to switch that off.
-//! All calls block, so one session belongs to one thread; [`fan_out`] runs many on a bounded pool of threads.
+//! All calls block, so one session belongs to one thread; [`fan_out()`] runs many on a bounded pool of threads.
 //! libssh2 reads no `~/.ssh/config`: addresses, keys and users are said by the caller.
 
 mod error;

@@ -1,6 +1,6 @@
 //! The engine: an input comes in with its instant, events and effects go out.
 //!
-//! [`decide`] looks at the state and answers with events; [`State::evolve`] lets them happen; [`effects`] says
+//! [`decide`] looks at the state and answers with events; [`State::evolve`] lets them happen; `effects` says
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
 mod command;
