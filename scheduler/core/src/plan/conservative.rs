@@ -50,7 +50,7 @@ impl Planner {
     ) -> Vec<Due<'a>> {
         let tasks = self.tasks_in_order(state, config, pool, now);
         let mut old = std::mem::take(&mut self.pools[pool].promises);
-        let mut profile = Profile::new(self, state, pool, now);
+        let mut profile = Profile::new(self, pool, now);
         let mut promises = Promises::new();
         // What was promised stands before anything new is promised.
         for (job, index) in &tasks {

@@ -30,6 +30,11 @@ impl NodeRoom {
         Self { cores: self.cores.min(other.cores), memory_bytes: self.memory_bytes.min(other.memory_bytes) }
     }
 
+    /// What a share holds.
+    pub fn of(share: &Share) -> Self {
+        Self { cores: share.cores.len(), memory_bytes: share.memory_bytes }
+    }
+
     pub fn take(&mut self, share: &Share) {
         self.take_counts(share.cores.len(), share.memory_bytes);
     }
@@ -39,9 +44,11 @@ impl NodeRoom {
         self.memory_bytes = self.memory_bytes.saturating_sub(memory_bytes);
     }
 
-    pub fn give(&mut self, share: &Share) {
-        self.cores += share.cores.len();
-        self.memory_bytes = self.memory_bytes.saturating_add(share.memory_bytes);
+    /// More room, but never more than `whole`.
+    pub fn give(&mut self, more: Self, whole: Self) {
+        self.cores += more.cores;
+        self.memory_bytes = self.memory_bytes.saturating_add(more.memory_bytes);
+        *self = self.at_most(whole);
     }
 }
 
@@ -51,8 +58,8 @@ pub(super) fn pool_nodes<'a>(state: &'a State, pool: &PoolConfig) -> impl Iterat
 }
 
 /// Memory that each core gets where the job does not say.
-fn memory_per_core(node: &Node, pool: &PoolConfig) -> u64 {
-    pool.memory_per_core_bytes.unwrap_or(node.memory_bytes / u64::from(node.cores.max(1)))
+fn memory_per_core(whole: NodeRoom, pool: &PoolConfig) -> u64 {
+    pool.memory_per_core_bytes.unwrap_or_else(|| whole.memory_bytes / u64::from(whole.cores.max(1)))
 }
 
 /// The memory of a share with `ranks` ranks on `node`.
@@ -63,25 +70,34 @@ pub(super) fn memory_bytes(node: &Node, pool: &PoolConfig, request: &Request, ra
         Memory::PerNodeBytes(bytes) => bytes,
         Memory::PerCoreBytes(bytes) => bytes.saturating_mul(cores),
         Memory::PoolDefault if request.exclusive => node.memory_bytes,
-        Memory::PoolDefault => memory_per_core(node, pool).saturating_mul(cores),
+        Memory::PoolDefault => memory_per_core(NodeRoom::whole(node), pool).saturating_mul(cores),
     }
 }
 
 /// How many ranks of a request the room on a node holds.
 pub(super) fn ranks_that_fit(node: &Node, pool: &PoolConfig, room: NodeRoom, request: &Request) -> u32 {
-    if !super::suits::suits(node, request) || (request.exclusive && room.cores < node.cores) {
+    if super::suits::suits(node, request) {
+        ranks_within(NodeRoom::whole(node), pool, room, request)
+    } else {
+        0
+    }
+}
+
+/// How many ranks of a request the room on a node of this size holds, if the node suits it otherwise.
+pub(super) fn ranks_within(whole: NodeRoom, pool: &PoolConfig, room: NodeRoom, request: &Request) -> u32 {
+    if request.exclusive && room.cores < whole.cores {
         return 0;
     }
     let by_cores = room.cores / request.cores_per_rank;
     let per_rank = |per_core: u64| per_core.saturating_mul(u64::from(request.cores_per_rank)).max(1);
     let by_memory = match request.memory {
-        Memory::WholeNode if room.memory_bytes == node.memory_bytes => u64::MAX,
-        Memory::PoolDefault if request.exclusive && room.memory_bytes == node.memory_bytes => u64::MAX,
+        Memory::WholeNode if room.memory_bytes == whole.memory_bytes => u64::MAX,
+        Memory::PoolDefault if request.exclusive && room.memory_bytes == whole.memory_bytes => u64::MAX,
         Memory::WholeNode => 0,
         Memory::PerNodeBytes(bytes) if bytes <= room.memory_bytes => u64::MAX,
         Memory::PerNodeBytes(_) => 0,
         Memory::PerCoreBytes(bytes) => room.memory_bytes / per_rank(bytes),
-        Memory::PoolDefault => room.memory_bytes / per_rank(memory_per_core(node, pool)),
+        Memory::PoolDefault => room.memory_bytes / per_rank(memory_per_core(whole, pool)),
     };
     let per_node = request.ranks_per_node.unwrap_or(u32::MAX);
     by_cores.min(u32::try_from(by_memory).unwrap_or(u32::MAX)).min(per_node).min(request.ranks)

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
+use super::suits::{is_choosy, suits};
 use crate::cluster::{ClusterConfig, PoolConfig};
 use crate::cores::CoreSet;
-use crate::event::{Allocation, Event};
+use crate::event::{Allocation, Event, Share};
 use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
 use crate::place::{Candidate, SwitchTree};
 use crate::spec::Request;
@@ -25,7 +26,7 @@ pub struct Planner {
     /// By node id.
     pub(super) nodes: Vec<NodeView>,
     /// What leaves when at the latest.
-    pub(super) ends: BTreeMap<(Timestamp, AttemptKey), Arc<Allocation>>,
+    pub(super) ends: BTreeMap<(Timestamp, AttemptKey), Leaving>,
     pub(super) end_of: HashMap<AttemptKey, Timestamp>,
     /// Jobs that wait for something other than room, with the instant at which that is over if it is known.
     parked: BTreeMap<JobId, Option<Timestamp>>,
@@ -41,6 +42,8 @@ pub struct Planner {
 pub(super) struct Pool {
     /// Its nodes in the order of the tree. A node's place in this list is its slot.
     pub slots: Vec<NodeId>,
+    /// By node id, up to the last of its nodes; `u32::MAX` for nodes of other pools.
+    slot_of: Vec<u32>,
     /// Nodes that take work and have free cores, by how many.
     pub by_free: BTreeSet<(u32, u32)>,
     pub cores_free: u64,
@@ -53,17 +56,64 @@ pub(super) struct Pool {
     pub left_until: Timestamp,
 }
 
+/// What an attempt holds, in counts: close together in memory, because every reservation reads all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Leaving {
+    One([HeldRoom; 1]),
+    Many(Box<[HeldRoom]>),
+}
+
+/// What an attempt holds on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HeldRoom {
+    pub node: NodeId,
+    pub room: NodeRoom,
+}
+
+impl Leaving {
+    fn of(allocation: &Allocation) -> Self {
+        let held = |share: &Share| HeldRoom { node: share.node, room: NodeRoom::of(share) };
+        match &allocation.shares[..] {
+            [share] => Self::One([held(share)]),
+            shares => Self::Many(shares.iter().map(held).collect()),
+        }
+    }
+
+    pub fn shares(&self) -> &[HeldRoom] {
+        match self {
+            Self::One(share) => share,
+            Self::Many(shares) => shares,
+        }
+    }
+}
+
 /// A node as passes see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeView {
     pub free: CoreSet,
     pub room: NodeRoom,
+    /// The room of the empty node.
+    pub whole: NodeRoom,
     pub takes_work: bool,
     /// The pools that have it, with its slot in each.
     pub seats: Vec<(u32, u32)>,
 }
 
+fn slot_of(slots: &[NodeId]) -> Vec<u32> {
+    let len = slots.iter().map(|node| node.0 as usize + 1).max().unwrap_or(0);
+    let mut slot_of = vec![u32::MAX; len];
+    for (slot, node) in slots.iter().enumerate() {
+        slot_of[node.0 as usize] = slot as u32;
+    }
+    slot_of
+}
+
 impl Pool {
+    /// The slot of a node, if the pool has it.
+    pub fn slot(&self, node: NodeId) -> Option<usize> {
+        self.slot_of.get(node.0 as usize).filter(|slot| **slot != u32::MAX).map(|slot| *slot as usize)
+    }
+
     /// Slots with at least so many free cores, the emptiest first, and of equal ones in the order of the tree.
     pub fn emptiest_first(&self, cores: u32) -> impl Iterator<Item = u32> + '_ {
         let most = self.by_free.last().map(|(cores, _)| *cores);
@@ -108,6 +158,7 @@ impl Planner {
         let blank = NodeView {
             free: CoreSet::new(),
             room: NodeRoom { cores: 0, memory_bytes: 0 },
+            whole: NodeRoom { cores: 0, memory_bytes: 0 },
             takes_work: false,
             seats: Vec::new(),
         };
@@ -119,6 +170,7 @@ impl Planner {
                 self.nodes[node.0 as usize].seats.push((i as u32, slot as u32));
             }
             self.pools.push(Pool {
+                slot_of: slot_of(&slots),
                 slots,
                 by_free: BTreeSet::new(),
                 cores_free: 0,
@@ -144,6 +196,7 @@ impl Planner {
         let before = (view.takes_work, view.room.cores);
         view.free.clone_from(&node.free);
         view.room = NodeRoom::free(node);
+        view.whole = NodeRoom::whole(node);
         view.takes_work = node.takes_work();
         self.reseat(id, before);
     }
@@ -179,8 +232,24 @@ impl Planner {
         room: NodeRoom,
         request: &Request,
     ) -> Option<Candidate> {
-        let ranks = fit::ranks_that_fit(state.node(id), config, room, request);
+        let ranks = self.ranks_on(state, config, id, room, request);
         (ranks > 0).then(|| Candidate { position: self.tree.position(id), ranks, cores: room.cores })
+    }
+
+    /// How many ranks of a request the room on a node holds.
+    pub(super) fn ranks_on(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        id: NodeId,
+        room: NodeRoom,
+        request: &Request,
+    ) -> u32 {
+        // The node itself lies elsewhere in memory, so it is looked at only where it matters.
+        if is_choosy(request) && !suits(state.node(id), request) {
+            return 0;
+        }
+        fit::ranks_within(self.nodes[id.0 as usize].whole, config, room, request)
     }
 
     /// The pool of a job, if the configuration still has it.
@@ -342,15 +411,15 @@ impl Planner {
         }
     }
 
-    pub(super) fn remember_end(&mut self, key: AttemptKey, end: Timestamp, allocation: &Arc<Allocation>) {
-        self.ends.insert((end, key), Arc::clone(allocation));
+    pub(super) fn remember_end(&mut self, key: AttemptKey, end: Timestamp, allocation: &Allocation) {
+        self.ends.insert((end, key), Leaving::of(allocation));
         self.end_of.insert(key, end);
     }
 
     fn forget_end(&mut self, key: AttemptKey) {
         let Some(end) = self.end_of.remove(&key) else { return };
-        let Some(allocation) = self.ends.remove(&(end, key)) else { return };
-        for share in &allocation.shares {
+        let Some(leaving) = self.ends.remove(&(end, key)) else { return };
+        for share in leaving.shares() {
             for (pool, _) in &self.nodes[share.node.0 as usize].seats {
                 let pool = &mut self.pools[*pool as usize];
                 pool.left_until = pool.left_until.max(end);

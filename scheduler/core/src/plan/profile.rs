@@ -1,6 +1,6 @@
 //! What is free over time.
 
-use super::fit::{NodeRoom, ranks_that_fit};
+use super::fit::NodeRoom;
 use super::index::Planner;
 use crate::cluster::PoolConfig;
 use crate::ids::Timestamp;
@@ -27,25 +27,20 @@ struct Step {
 
 impl Profile {
     /// What is free if everything that runs uses its whole time limit.
-    pub fn new(planner: &Planner, state: &State, pool: usize, now: Timestamp) -> Self {
+    pub fn new(planner: &Planner, pool: usize, now: Timestamp) -> Self {
         let slots = &planner.pools[pool].slots;
         let view = |slot: usize| &planner.nodes[slots[slot].0 as usize];
         let closed = NodeRoom { cores: 0, memory_bytes: 0 };
         let open = |slot: usize| if view(slot).takes_work { view(slot).room } else { closed };
         let mut room: Vec<NodeRoom> = (0..slots.len()).map(open).collect();
         let mut steps = vec![Step { from: now, room: room.clone() }];
-        for ((end, _), allocation) in &planner.ends {
+        for ((end, _), leaving) in &planner.ends {
             // What is overdue may leave at any instant, but not at this one.
             let end = (*end).max(Timestamp(now.0 + 1));
-            for share in &allocation.shares {
-                let seat =
-                    planner.nodes[share.node.0 as usize].seats.iter().find(|seat| seat.0 as usize == pool);
-                let Some(slot) = seat.map(|(_, slot)| *slot as usize).filter(|slot| view(*slot).takes_work)
-                else {
-                    continue;
-                };
-                room[slot].give(share);
-                room[slot] = room[slot].at_most(NodeRoom::whole(state.node(share.node)));
+            for held in leaving.shares() {
+                let slot = planner.pools[pool].slot(held.node).filter(|slot| view(*slot).takes_work);
+                let Some(slot) = slot else { continue };
+                room[slot].give(held.room, planner.nodes[held.node.0 as usize].whole);
             }
             match steps.last_mut() {
                 Some(last) if last.from == end => last.room.clone_from(&room),
@@ -160,5 +155,5 @@ pub(super) fn fits(
     slot: usize,
     room: NodeRoom,
 ) -> u32 {
-    ranks_that_fit(state.node(planner.pools[pool].slots[slot]), config, room, request)
+    planner.ranks_on(state, config, planner.pools[pool].slots[slot], room, request)
 }

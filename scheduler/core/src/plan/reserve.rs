@@ -1,11 +1,11 @@
 //! Keeping room for the first job that does not fit (EASY: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995).
 
-use super::fit::{self, NodeRoom, ranks_that_fit};
+use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use crate::cluster::PoolConfig;
 use crate::event::Allocation;
 use crate::ids::{JobId, NodeId, Timestamp};
-use crate::place::Candidate;
+use crate::place::{Candidate, Chosen};
 use crate::spec::Request;
 use crate::state::{Job, State};
 
@@ -53,10 +53,9 @@ impl Planner {
     ) -> Option<Reservation> {
         let job = state.jobs.get(&job)?;
         let request = &job.spec.request;
-        let seats = Seats::new(self, pool);
         let slots = &self.pools[pool].slots;
         let fits = |slot: usize, room: NodeRoom| match self.nodes[slots[slot].0 as usize].takes_work {
-            true => ranks_that_fit(state.node(slots[slot]), config, room, request),
+            true => self.ranks_on(state, config, slots[slot], room, request),
             false => 0,
         };
         let mut room: Vec<NodeRoom> = slots.iter().map(|node| self.nodes[node.0 as usize].room).collect();
@@ -64,12 +63,11 @@ impl Planner {
         let mut count = Count::new(request, &now_fits);
         let mut ranks = now_fits.clone();
         let mut ends = self.ends.iter().peekable();
-        while let Some(((end, _), allocation)) = ends.next() {
+        while let Some(((end, _), leaving)) = ends.next() {
             let end = (*end).max(now);
-            for share in &allocation.shares {
-                let Some(slot) = seats.slot(self, share.node) else { continue };
-                room[slot].give(share);
-                room[slot] = room[slot].at_most(NodeRoom::whole(state.node(share.node)));
+            for held in leaving.shares() {
+                let Some(slot) = self.pools[pool].slot(held.node) else { continue };
+                room[slot].give(held.room, self.nodes[held.node.0 as usize].whole);
                 let fitting = fits(slot, room[slot]);
                 count.change(ranks[slot], fitting);
                 ranks[slot] = fitting;
@@ -107,8 +105,8 @@ impl Planner {
                 .filter_map(|slot| self.candidate(state, config, slots[slot], room[slot], request))
                 .collect();
             let chosen = self.choose_for(state, job, at, &candidates, config.fill)?;
-            let slot = |node: NodeId| slots.iter().position(|other| *other == node);
-            return chosen.into_iter().map(|chosen| Some((slot(chosen.node)?, chosen.ranks))).collect();
+            let kept = |chosen: Chosen| Some((self.pools[pool].slot(chosen.node)?, chosen.ranks));
+            return chosen.into_iter().map(kept).collect();
         }
         // A request that may lie anywhere first takes what is not free yet, so that what is free now stays usable.
         let mut left = request.ranks;
@@ -147,22 +145,6 @@ impl Planner {
             reservation.spare.push(left);
         }
         reservation
-    }
-}
-
-/// Finds the slot of a node in one pool.
-struct Seats {
-    pool: u32,
-}
-
-impl Seats {
-    fn new(_planner: &Planner, pool: usize) -> Self {
-        Self { pool: pool as u32 }
-    }
-
-    fn slot(&self, planner: &Planner, node: NodeId) -> Option<usize> {
-        let seats = &planner.nodes[node.0 as usize].seats;
-        seats.iter().find(|(pool, _)| *pool == self.pool).map(|(_, slot)| *slot as usize)
     }
 }
 

@@ -21,6 +21,12 @@ pub fn suits(node: &Node, request: &Request) -> bool {
         && (!takes_only_its_list(request) || request.nodelist.contains(&node.name))
 }
 
+/// Whether a request tells nodes apart by anything but their size.
+#[must_use]
+pub(super) fn is_choosy(request: &Request) -> bool {
+    !request.exclude.is_empty() || !request.nodelist.is_empty() || request.constraint.is_some()
+}
+
 /// Whether a node must be among those that a request gets.
 #[must_use]
 pub fn is_required(node: &Node, request: &Request) -> bool {
