@@ -99,6 +99,11 @@ fn few_in(
     let mut fullest = with_ranks(&|ranks| ranks > smallest);
     let rest = count - fullest.len();
     add_nearest(tree, candidates, &mut fullest, &with_ranks(&|ranks| ranks == smallest), rest as u32);
+    // Nodes of one leaf switch are all equally near.
+    let leaf = |i: usize| tree.leaf_of(candidates[i].position);
+    if leaf(range.start) == leaf(range.end - 1) {
+        return Some(fullest);
+    }
     // The nearest of the nodes with some ranks at least, if these are enough. Any so many nodes will do that hold an
     // equal part each.
     let part = ranks.div_ceil(count as u32);

@@ -223,6 +223,22 @@ impl Planner {
         }
     }
 
+    /// Slots of a pool that take work and have at least so many free cores, rising.
+    pub(super) fn slots_with(&self, pool: usize, cores: u32) -> Vec<u32> {
+        let pool = &self.pools[pool];
+        // Where most nodes have room, going through all of them in order is faster than sorting those that have.
+        if pool.by_free.len() > pool.slots.len() / 8 {
+            let has = |node: &NodeId| {
+                let view = &self.nodes[node.0 as usize];
+                view.takes_work && view.room.cores >= cores.max(1)
+            };
+            return (0..).zip(&pool.slots).filter(|(_, node)| has(node)).map(|(slot, _)| slot).collect();
+        }
+        let mut slots: Vec<u32> = pool.by_free.range((cores, 0)..).map(|(_, slot)| *slot).collect();
+        slots.sort_unstable();
+        slots
+    }
+
     /// A node as a candidate for a request, if its room holds at least one rank.
     pub(super) fn candidate(
         &self,

@@ -394,10 +394,8 @@ impl Pass<'_> {
                 return None;
             }
         }
-        let mut slots: Vec<u32> =
-            seen.by_free.range((request.cores_per_rank, 0)..).map(|(_, slot)| *slot).collect();
-        slots.sort_unstable();
-        let candidates: Vec<Candidate> = slots.into_iter().filter_map(candidate).collect();
+        let candidates: Vec<Candidate> =
+            self.planner.slots_with(pool, request.cores_per_rank).into_iter().filter_map(candidate).collect();
         self.planner.choose_for(self.state, job, self.now, &candidates, config.fill)
     }
 

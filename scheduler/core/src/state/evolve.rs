@@ -286,10 +286,12 @@ fn drop_deadline(state: &mut State, key: AttemptKey) {
     let deadline = match live.phase {
         LivePhase::Preparing => Some(live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s)),
         LivePhase::Running { go_at, .. } => job.must_end_at(go_at),
-        LivePhase::Ending { .. } => None,
+        // It was dropped when the attempt's end was decided.
+        LivePhase::Ending { .. } => return,
     };
+    let Some(deadline) = deadline else { return };
     // A configuration change may have moved the prepare time-out since it was entered.
-    if !deadline.is_some_and(|deadline| state.deadlines.remove(&(deadline, key))) {
+    if !state.deadlines.remove(&(deadline, key)) {
         state.deadlines.retain(|(_, other)| *other != key);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::State;
+use super::{LivePhase, State};
 use crate::cores::CoreSet;
 use crate::ids::{AttemptKey, JobId, NodeId};
 
@@ -155,6 +155,16 @@ impl State {
         let live: usize = self.jobs.values().map(|job| job.live.len()).sum();
         let queued = self.jobs.values().filter(|job| !job.waiting.is_empty()).count();
         let unfinished = self.jobs.values().filter(|job| !job.is_finished()).count();
+        // Those whose end is not decided yet, and that may not go on for ever.
+        let limited: BTreeSet<AttemptKey> = self
+            .live()
+            .filter(|(_, job, live)| match live.phase {
+                LivePhase::Preparing => true,
+                LivePhase::Running { go_at, .. } => job.must_end_at(go_at).is_some(),
+                LivePhase::Ending { .. } => false,
+            })
+            .map(|(key, ..)| key)
+            .collect();
         let by_user: u32 = self.jobs_of_user.values().sum();
         let checks = [
             ("waiting tasks", waiting == self.waiting_count),
@@ -162,7 +172,8 @@ impl State {
             ("queue", queued == self.queue.len()),
             ("jobs of users", unfinished == by_user as usize),
             ("finished jobs", self.jobs.len() == unfinished + self.finished.len()),
-            ("deadlines", self.deadlines.iter().all(|(_, key)| self.live.contains(key))),
+            ("deadlines", self.deadlines.iter().all(|(_, key)| limited.contains(key))),
+            ("attempts with a deadline", self.deadlines.len() == limited.len()),
         ];
         match checks.iter().find(|(_, holds)| !holds) {
             Some((index, _)) => Err(Broken::Index { index }),

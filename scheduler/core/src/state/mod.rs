@@ -118,6 +118,12 @@ impl State {
         self.queue.iter().filter_map(|key| self.jobs.get(&key.1))
     }
 
+    /// How many jobs have waiting tasks.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// All live attempts.
     pub fn live(&self) -> impl Iterator<Item = (AttemptKey, &Job, &Live)> {
         self.live.iter().filter_map(|key| {

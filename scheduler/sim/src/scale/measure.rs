@@ -177,7 +177,7 @@ impl<'a> Bench<'a> {
     }
 
     fn waiting_jobs(&self) -> usize {
-        self.stage.engine.state().queue().count()
+        self.stage.engine.state().queue_len()
     }
 
     /// Submits until as many jobs wait as should.
