@@ -3,8 +3,10 @@
 //! Jobs that ask for the same differ only in age: if the oldest does not fit, none does. A pass therefore looks
 //! at one job of each group, however many wait.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Bound;
+
+use foldhash::HashMap;
 
 use super::order::Shape;
 use crate::ids::{JobId, Timestamp};

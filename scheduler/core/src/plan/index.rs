@@ -2,8 +2,10 @@
 //!
 //! Everything here follows from the state: [`Planner::new`] derives it anew, and gives the same.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::class::Classes;
 use super::conservative::Promises;
@@ -137,7 +139,7 @@ impl Planner {
             pools: Vec::new(),
             nodes: Vec::new(),
             ends: BTreeMap::new(),
-            end_of: HashMap::new(),
+            end_of: HashMap::default(),
             parked: BTreeMap::new(),
             fresh: BTreeSet::new(),
             changed: true,

@@ -1,7 +1,8 @@
 //! What follows from the configuration and the nodes, and is asked for all the time.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+
+use foldhash::HashMap;
 
 use super::{Node, State};
 use crate::ids::NodeId;
@@ -78,7 +79,7 @@ impl Index {
 
 fn kinds(state: &State, ids: &[NodeId]) -> Vec<Kind> {
     let mut kinds: Vec<Kind> = Vec::new();
-    let mut known: HashMap<_, usize> = HashMap::new();
+    let mut known: HashMap<_, usize> = HashMap::default();
     for id in ids {
         let Node { cores, memory_bytes, features, .. } = state.node(*id);
         let place = *known.entry((cores, memory_bytes, features)).or_insert(kinds.len());
