@@ -17,6 +17,7 @@ mod pass;
 mod profile;
 mod ranges;
 mod reason;
+mod refused;
 mod reserve;
 mod suits;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::order::{Rank, Ranking};
+use super::refused::{Need, Refused};
 use super::reserve::Reservation;
 use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
 use crate::cluster::{Backfill, Fill, PoolConfig};
@@ -41,7 +42,8 @@ impl Planner {
         let config = Arc::clone(&self.config);
         let mut queues: Vec<Queue> =
             config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
-        let mut pass = Pass { planner: self, state, now, explain, reservations: Vec::new(), plan };
+        let refused = config.pools.iter().map(|_| Refused::default()).collect();
+        let mut pass = Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, plan };
         for (pool, config) in config.pools.iter().enumerate() {
             if config.backfill == Backfill::Conservative {
                 pass.conservative(config, pool, &mut queues[pool]);
@@ -133,6 +135,8 @@ struct Pass<'a> {
     now: Timestamp,
     explain: bool,
     reservations: Vec<Reservation>,
+    /// By pool.
+    refused: Vec<Refused>,
     plan: Plan,
 }
 
@@ -331,7 +335,7 @@ impl Pass<'_> {
             }
             let avoid = tried.and_then(|tried| tried.avoid);
             let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, Some(node)));
-            let Some(chosen) = chosen.or_else(|| self.choose_now(config, pool, job, None)) else {
+            let Some(chosen) = chosen.or_else(|| self.choose_unless_refused(config, pool, job)) else {
                 return Tried::Blocked(job.id);
             };
             budget -= 1;
@@ -353,6 +357,33 @@ impl Pass<'_> {
         }
     }
 
+    /// Finds nodes for a task now, unless it is known that there are none.
+    fn choose_unless_refused(&mut self, config: &PoolConfig, pool: usize, job: &Job) -> Option<Vec<Chosen>> {
+        let end = self.end_of(job);
+        let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
+        let outlasts = (self.reservations.len() <= 64)
+            .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
+        let need = outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts));
+        if need.is_some_and(|need| self.refused[pool].knows(&need)) {
+            debug_assert_eq!(
+                self.choose_now(config, pool, job, None),
+                None,
+                "what was refused fits after all"
+            );
+            return None;
+        }
+        let chosen = self.choose_now(config, pool, job, None);
+        if let Some(need) = need.filter(|_| chosen.is_none()) {
+            self.refused[pool].add(need);
+        }
+        chosen
+    }
+
+    /// When a task that starts now has ended at the latest.
+    fn end_of(&self, job: &Job) -> Timestamp {
+        job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit))
+    }
+
     /// Finds nodes for a task now.
     fn choose_now(
         &self,
@@ -362,7 +393,7 @@ impl Pass<'_> {
         avoid: Option<NodeId>,
     ) -> Option<Vec<Chosen>> {
         let request = &job.spec.request;
-        let end = job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit));
+        let end = self.end_of(job);
         let seen = &self.planner.pools[pool];
         if request.cores_total() > seen.cores_free || request.nodes_min() as usize > seen.by_free.len() {
             return None;
@@ -416,7 +447,7 @@ impl Pass<'_> {
         });
         let allocation =
             Arc::new(Allocation { shares: shares.collect(), cores_per_rank: request.cores_per_rank });
-        let end = job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit));
+        let end = self.end_of(job);
         for reservation in self.reservations.iter_mut().filter(|r| end > r.start) {
             reservation.take(&allocation);
         }
