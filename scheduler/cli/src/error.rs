@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use muster_client::ClientError;
 use muster_core::eligibility::BadDependency;
 use muster_core::features::BadConstraint;
+use muster_core::gres::BadGres;
 use muster_core::ids::BadJobRef;
 use muster_core::notation::NotationError;
 
@@ -90,6 +91,15 @@ pub enum CliError {
         /// What is wrong.
         #[source]
         source: BadConstraint,
+    },
+    /// Devices that are none.
+    #[error("{origin}: {source}")]
+    Gres {
+        /// Where it was said.
+        origin: Origin,
+        /// What is wrong.
+        #[source]
+        source: BadGres,
     },
     /// A file of node names that cannot be read.
     #[error("{origin}: cannot read the node names in {}: {source}", path.display())]
@@ -352,6 +362,7 @@ impl CliError {
             Self::Notation { origin, .. }
             | Self::Dependency { origin, .. }
             | Self::Constraint { origin, .. }
+            | Self::Gres { origin, .. }
             | Self::NodeFile { origin, .. }
             | Self::Number { origin, .. }
             | Self::Value { origin, .. }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_core::cluster::NodeConfig;
 use muster_core::cores::CORES_PER_NODE_MAX;
 use muster_core::features::is_feature;
+use muster_core::gres::{Gres, check_list};
 
 use crate::problem::ProblemKind;
 use crate::section::{At, Reader, Section, Span};
@@ -47,6 +48,7 @@ fn group(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &mut Node
     let wrap_cores = section.flag(reader, "wrap_cores").is_some_and(|flag| flag.value);
     let addresses = section.hosts(reader, "address");
     let features = features(reader, &mut section);
+    let gres = gres(reader, &mut section);
     let span = section.span.clone();
     section.finish(reader);
 
@@ -65,7 +67,14 @@ fn group(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &mut Node
             continue;
         }
         nodes.places.insert(name.clone(), span.clone());
-        nodes.list.push(NodeConfig { name, cores, memory_bytes, wrap_cores, features: features.clone() });
+        nodes.list.push(NodeConfig {
+            name,
+            cores,
+            memory_bytes,
+            wrap_cores,
+            features: features.clone(),
+            gres: gres.clone(),
+        });
     }
 }
 
@@ -82,6 +91,22 @@ fn features(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> BTreeSet<
         }
     }
     features
+}
+
+/// Devices, each kind once.
+fn gres(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Vec<Gres> {
+    let mut list: Vec<Gres> = Vec::new();
+    for At { value, span } in section.texts(reader, "gres", "gpu:a100:4").unwrap_or_default() {
+        let checked = value.parse().and_then(|gres: Gres| {
+            list.push(gres);
+            check_list(&list)
+        });
+        if let Err(problem) = checked {
+            reader.problem(span, ProblemKind::Gres { problem });
+            return Vec::new();
+        }
+    }
+    list
 }
 
 fn set_addresses(reader: &mut Reader<'_>, names: &[String], addresses: At<Vec<String>>, nodes: &mut Nodes) {

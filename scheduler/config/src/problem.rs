@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use muster_core::gres::BadGres;
 use muster_core::notation::NotationError;
 
 /// Why there is no configuration.
@@ -108,6 +109,12 @@ pub enum ProblemKind {
         max: u64,
         /// What it is.
         found: String,
+    },
+    /// Devices that are not written as they should be.
+    #[error("'gres': {problem}")]
+    Gres {
+        /// What is wrong.
+        problem: BadGres,
     },
     /// A text in the wrong notation.
     #[error("'{key}': {problem}")]

@@ -175,6 +175,23 @@ m.toml:7:25: 'c' stands twice in 'features': write it once
 }
 
 #[test]
+fn devices_are_named_each_kind_once() {
+    let gres = |list: &str| with("cores = 8", &format!("cores = 8\ngres = [{list}]"));
+    let config = read(&gres(r#""gpu:a100:4", "gpu:v100:1", "nic:2""#)).unwrap();
+    let texts: Vec<String> = config.cluster.nodes[3].gres.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["gpu:a100:4", "gpu:v100:1", "nic:2"]);
+    for (list, message) in [
+        (r#""gpu:a100:many""#, "m.toml:7:9: 'gres': 'gpu:a100:many' names no devices: write name:count or "),
+        (r#""gpu:300""#, "m.toml:7:9: 'gres': 'gpu:300' must name 1 to 255 devices"),
+        (r#""gpu:1", "gpu:2""#, "m.toml:7:18: 'gres': 'gpu' is named twice: name each kind of devices once"),
+        ("4", "'gres' must be a list of texts, such as [\"gpu:a100:4\"]"),
+    ] {
+        let error = read(&gres(list)).unwrap_err();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
 fn missing_keys_are_named_with_an_example() {
     refused(
         "",

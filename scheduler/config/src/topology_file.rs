@@ -164,6 +164,7 @@ mod tests {
                 memory_bytes: 1,
                 wrap_cores: false,
                 features: Default::default(),
+                gres: Vec::new(),
             });
         }
         nodes

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gres::Gres;
+
 /// What the configuration says, checked as a whole before it comes here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct ClusterConfig {
@@ -33,6 +35,9 @@ pub struct NodeConfig {
     /// Features that tasks may ask for.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub features: BTreeSet<String>,
+    /// Devices, each kind once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gres: Vec<Gres>,
 }
 
 /// A declared pool.

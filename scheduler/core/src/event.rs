@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
+use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
 use crate::spec::{IndexRange, JobSpec};
 
@@ -203,6 +204,9 @@ pub struct Share {
     pub memory_bytes: u64,
     /// Ranks here.
     pub ranks: u32,
+    /// Exactly these devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gres: Vec<ShareGres>,
 }
 
 impl Allocation {

@@ -10,6 +10,7 @@ pub mod eligibility;
 pub mod engine;
 pub mod event;
 pub mod features;
+pub mod gres;
 pub mod ids;
 pub mod input;
 pub mod notation;

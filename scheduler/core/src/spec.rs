@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::eligibility::Eligibility;
 use crate::features::Constraint;
+use crate::gres::Gres;
 use crate::notation::Range;
 
 /// Largest script, in bytes.
@@ -116,6 +117,12 @@ pub struct Request {
     /// How many leaf switches its nodes may hang on, and how long it waits for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<SwitchWish>,
+    /// Devices that it has on each of its nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gres_per_node: Vec<Gres>,
+    /// Devices that it has for each rank, on the rank's node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gres_per_rank: Vec<Gres>,
 }
 
 /// A wish for few leaf switches.
@@ -143,6 +150,8 @@ impl Default for Request {
             nodelist: BTreeSet::new(),
             exclude: BTreeSet::new(),
             switches: None,
+            gres_per_node: Vec::new(),
+            gres_per_rank: Vec::new(),
         }
     }
 }
@@ -161,6 +170,12 @@ impl Request {
         let per_node = self.nodes.map_or(0, |nodes| self.ranks / nodes.max(1));
         let ranks = if self.ranks_grow { per_node * count } else { self.ranks };
         Self { nodes: Some(count), nodes_max: None, ranks_grow: false, ranks, ..self.clone() }
+    }
+
+    /// Whether it asks for devices.
+    #[must_use]
+    pub fn has_gres(&self) -> bool {
+        !self.gres_per_node.is_empty() || !self.gres_per_rank.is_empty()
     }
 
     /// Cores of all ranks together.

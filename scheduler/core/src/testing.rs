@@ -34,6 +34,7 @@ pub fn config(cores: &[u32]) -> ClusterConfig {
             memory_bytes: u64::from(cores) * GIB,
             wrap_cores: false,
             features: Default::default(),
+            gres: Vec::new(),
         })
         .collect();
     let pool = PoolConfig {

@@ -206,6 +206,10 @@ fn format_request(request: &Request) -> String {
     if request.exclusive {
         parts.push("whole nodes".to_owned());
     }
+    for (list, whose) in [(&request.gres_per_node, "on each node"), (&request.gres_per_rank, "for each rank")]
+    {
+        parts.extend(list.iter().map(|gres| format!("{gres} {whose}")));
+    }
     if let Some(constraint) = &request.constraint {
         parts.push(format!("features {constraint}"));
     }

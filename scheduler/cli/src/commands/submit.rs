@@ -117,6 +117,18 @@ pub struct SubmitArgs {
     /// At most so many leaf switches, and how long to wait for them: 1@1:00:00
     #[arg(long, value_name = "N[@TIME]")]
     switches: Option<String>,
+    /// Devices on each node: gpu:2, gpu:a100:2,nic:1
+    #[arg(long, value_name = "LIST")]
+    gres: Option<String>,
+    /// GPUs of all nodes together: [TYPE:]N
+    #[arg(short = 'G', long, value_name = "[TYPE:]N")]
+    gpus: Option<String>,
+    /// GPUs on each node: [TYPE:]N
+    #[arg(long, value_name = "[TYPE:]N")]
+    gpus_per_node: Option<String>,
+    /// GPUs for each rank: [TYPE:]N
+    #[arg(long, value_name = "[TYPE:]N")]
+    gpus_per_task: Option<String>,
     /// Submit it held: muster release lets it start
     #[arg(short = 'H', long)]
     hold: bool,
@@ -197,6 +209,10 @@ impl SubmitArgs {
             ("--nodefile", Opt::Nodefile, self.nodefile.take()),
             ("--exclude", Opt::Exclude, self.exclude.take()),
             ("--switches", Opt::Switches, self.switches.take()),
+            ("--gres", Opt::Gres, self.gres.take()),
+            ("--gpus", Opt::Gpus, self.gpus.take()),
+            ("--gpus-per-node", Opt::GpusPerNode, self.gpus_per_node.take()),
+            ("--gpus-per-task", Opt::GpusPerTask, self.gpus_per_task.take()),
             ("--hold", Opt::Hold, yes(self.hold)),
             ("--begin", Opt::Begin, self.begin.take()),
             ("--deadline", Opt::Deadline, self.deadline.take()),

@@ -18,7 +18,7 @@ use nix::unistd::{AccessFlags, access, gethostname};
 use super::layer::{Layer, Origin, Said};
 use super::options::Opt;
 use super::script::Script;
-use super::{array, environment, lists, when};
+use super::{array, environment, gres, lists, when};
 use crate::error::CliError;
 
 /// What goes with a job from the process that submits it.
@@ -137,7 +137,7 @@ fn request(layer: &Layer) -> Result<Request, CliError> {
             right: "a task has at most 1,000,000 ranks",
         });
     };
-    Ok(Request {
+    let mut request = Request {
         nodes,
         ranks: ranks.unwrap_or(asked),
         ranks_per_node: per_node,
@@ -150,7 +150,10 @@ fn request(layer: &Layer) -> Result<Request, CliError> {
         nodelist,
         exclude: layer.get(Opt::Exclude).map(lists::names).transpose()?.unwrap_or_default(),
         switches: layer.get(Opt::Switches).map(lists::switches).transpose()?,
-    })
+        ..Request::default()
+    };
+    gres::add(&mut request, layer)?;
+    Ok(request)
 }
 
 /// When the job may start.

@@ -195,8 +195,8 @@ mod tests {
         ] {
             assert_eq!(read(&format!("#!/bin/sh\n{line}\n")).unwrap_err().to_string(), message);
         }
-        let gres = read("#!/bin/sh\n#SBATCH --gres=gpu:1").unwrap_err().to_string();
-        assert!(gres.contains("--gres") && gres.contains("pool"), "{gres}");
+        let gres = read("#!/bin/sh\n#SBATCH --gpus-per-socket=1").unwrap_err().to_string();
+        assert!(gres.contains("--gpus-per-socket") && gres.contains("--gres"), "{gres}");
     }
 
     #[test]

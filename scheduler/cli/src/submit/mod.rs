@@ -7,6 +7,7 @@ mod array;
 mod build;
 mod directives;
 mod environment;
+mod gres;
 mod layer;
 mod lists;
 mod options;

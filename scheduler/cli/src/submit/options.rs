@@ -28,6 +28,10 @@ pub(crate) enum Opt {
     Nodefile,
     Exclude,
     Switches,
+    Gres,
+    Gpus,
+    GpusPerNode,
+    GpusPerTask,
     Hold,
     Begin,
     Deadline,
@@ -94,8 +98,7 @@ const fn refused(long: &'static str, short: Option<char>, takes: Takes, right: &
     Known { long, short, takes, meaning: Meaning::Refused(right) }
 }
 
-const DEVICES: &str =
-    "nodes have cores and memory only; take it out, and ask for a pool whose nodes have the devices";
+const DEVICES: &str = "ask for devices with --gres, --gpus-per-node or --gpus-per-task, and take it out";
 const PLACES: &str = "name a pool of the right nodes with --pool, and take it out";
 const SHAPE: &str = "say the shape with --nodes, --ntasks-per-node and --cpus-per-task, and take it out";
 const TAKE_OUT: &str = "take it out";
@@ -131,6 +134,10 @@ pub(crate) static KNOWN: &[Known] = &[
     ours("nodefile", Some('F'), Value, Opt::Nodefile),
     ours("exclude", Some('x'), Value, Opt::Exclude),
     ours("switches", None, Value, Opt::Switches),
+    ours("gres", None, Value, Opt::Gres),
+    ours("gpus", Some('G'), Value, Opt::Gpus),
+    ours("gpus-per-node", None, Value, Opt::GpusPerNode),
+    ours("gpus-per-task", None, Value, Opt::GpusPerTask),
     ours("hold", Some('H'), Nothing, Opt::Hold),
     ours("begin", Some('b'), Value, Opt::Begin),
     ours("deadline", None, Value, Opt::Deadline),
@@ -165,11 +172,7 @@ pub(crate) static KNOWN: &[Known] = &[
     refused("gid", None, Value, "work runs as the user who submits it"),
     refused("gpu-bind", None, Value, DEVICES),
     refused("gpu-freq", None, Value, DEVICES),
-    refused("gpus", Some('G'), Value, DEVICES),
-    refused("gpus-per-node", None, Value, DEVICES),
     refused("gpus-per-socket", None, Value, DEVICES),
-    refused("gpus-per-task", None, Value, DEVICES),
-    refused("gres", None, Value, DEVICES),
     refused("gres-flags", None, Value, DEVICES),
     refused("hint", None, Value, "each rank has whole cores of its own; take it out"),
     refused("ignore-pbs", None, Nothing, "#PBS lines are remarks here; take it out"),

@@ -80,7 +80,10 @@ fn a_bad_script_reaches_nobody() {
         ("#!/bin/sh\n#SBATCH --ntask-per-nod=2\n", "job.sh:2: #SBATCH --ntask-per-nod=2: there is no option"),
         ("#!/bin/sh\n\n#SBATCH -t soon\n", "job.sh:3: #SBATCH -t soon: -t: 'soon' is not a time"),
         ("#!/bin/sh\r\n", "dos2unix"),
-        ("#!/bin/sh\n#SBATCH --gres=gpu:1\n", "job.sh:2: #SBATCH --gres=gpu:1: --gres is an option of Slurm"),
+        (
+            "#!/bin/sh\n#SBATCH --gpu-bind=none\n",
+            "job.sh:2: #SBATCH --gpu-bind=none: --gpu-bind is an option of Slurm",
+        ),
     ] {
         std::fs::write(&script, text).unwrap();
         let ran = Ran::new(muster(&nobody, &["submit", script.to_str().unwrap()]).output().unwrap());

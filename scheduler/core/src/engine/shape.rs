@@ -1,6 +1,7 @@
 //! Numbers and lists of nodes: what is refused, and what follows from what was said.
 
 use super::validate::bad;
+use crate::gres::{Gres, check_list};
 use crate::input::Refusal;
 use crate::notation::is_host_name;
 use crate::spec::Request;
@@ -24,6 +25,7 @@ pub(super) fn check(request: &mut Request) -> Result<(), Refusal> {
     if request.switches.is_some_and(|wish| wish.switches_max == 0) {
         return Err(bad("switches", "must be at least 1"));
     }
+    check_gres(request)?;
     if let Some(most) = request.nodes_max {
         check_range(request, most)?;
     }
@@ -46,6 +48,20 @@ pub(super) fn check(request: &mut Request) -> Result<(), Refusal> {
         request.nodes = Some(listed.max(request.nodes.unwrap_or(0)));
     }
     Ok(())
+}
+
+fn check_gres(request: &Request) -> Result<(), Refusal> {
+    for list in [&request.gres_per_node, &request.gres_per_rank] {
+        check_list(list).map_err(|wrong| bad("gres", wrong.to_string()))?;
+    }
+    let both = |wish: &&Gres| request.gres_per_rank.iter().any(|other| other.name == wish.name);
+    match request.gres_per_node.iter().find(both) {
+        Some(wish) => Err(bad(
+            "gres",
+            format!("{} is asked for on each node and for each rank: say one of both", wish.name),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn check_range(request: &Request, most: u32) -> Result<(), Refusal> {

@@ -12,6 +12,7 @@ use super::index::Planner;
 use super::order::{Rank, Ranking};
 use super::profile::{Kept, Profile, fits};
 use crate::cluster::PoolConfig;
+use crate::gres::Counts;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen};
 use crate::state::{Job, State};
@@ -36,6 +37,8 @@ pub(super) struct Due<'a> {
     pub job: &'a Job,
     pub index: TaskIndex,
     pub chosen: Vec<Chosen>,
+    /// The devices that were kept for it, one entry for each of the chosen.
+    pub gres: Vec<Counts>,
 }
 
 impl Planner {
@@ -85,7 +88,9 @@ impl Planner {
                     .kept
                     .iter()
                     .map(|kept| Chosen { node: slots[kept.slot as usize], ranks: kept.ranks });
-                due.push(Due { job, index, chosen: chosen.collect() });
+                let chosen = chosen.collect();
+                let gres = promise.kept.iter().map(|kept| kept.room.gres).collect();
+                due.push(Due { job, index, chosen, gres });
             } else {
                 promises.insert(task, promise);
             }
@@ -169,9 +174,8 @@ impl Planner {
             let view = &self.nodes[chosen.node.0 as usize];
             let (_, slot) = view.seats.iter().find(|seat| seat.0 as usize == pool)?;
             let node = state.node(chosen.node);
-            let cores = if request.exclusive { node.cores } else { chosen.ranks * request.cores_per_rank };
-            let memory_bytes = fit::memory_bytes(node, config, request, chosen.ranks);
-            Some(Kept { slot: *slot, ranks: chosen.ranks, room: NodeRoom { cores, memory_bytes } })
+            let room = fit::part_of(node, config, room[*slot as usize], request, chosen.ranks);
+            Some(Kept { slot: *slot, ranks: chosen.ranks, room })
         });
         kept.collect()
     }

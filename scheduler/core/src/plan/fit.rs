@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::cluster::PoolConfig;
 use crate::event::Share;
+use crate::gres::{self, Counts, GresShortage};
 use crate::ids::NodeId;
 use crate::input::Refusal;
 use crate::notation::format_size;
@@ -11,43 +12,52 @@ use crate::spec::{Memory, Request};
 use crate::state::{Node, State};
 
 /// Counts of what is free on a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct NodeRoom {
     pub cores: u32,
     pub memory_bytes: u64,
+    pub gres: Counts,
 }
 
 impl NodeRoom {
     pub fn free(node: &Node) -> Self {
-        Self { cores: node.free.len(), memory_bytes: node.free_memory_bytes }
+        Self { cores: node.free.len(), memory_bytes: node.free_memory_bytes, gres: Counts::free(&node.gres) }
     }
 
     pub fn whole(node: &Node) -> Self {
-        Self { cores: node.cores, memory_bytes: node.memory_bytes }
+        Self { cores: node.cores, memory_bytes: node.memory_bytes, gres: Counts::whole(&node.gres) }
     }
 
     pub fn at_most(self, other: Self) -> Self {
-        Self { cores: self.cores.min(other.cores), memory_bytes: self.memory_bytes.min(other.memory_bytes) }
+        Self {
+            cores: self.cores.min(other.cores),
+            memory_bytes: self.memory_bytes.min(other.memory_bytes),
+            gres: self.gres.at_most(other.gres),
+        }
     }
 
-    /// What a share holds.
-    pub fn of(share: &Share) -> Self {
-        Self { cores: share.cores.len(), memory_bytes: share.memory_bytes }
+    /// What a share on `node` holds.
+    pub fn of(node: &Node, share: &Share) -> Self {
+        let gres = Counts::held(&node.gres, &share.gres);
+        Self { cores: share.cores.len(), memory_bytes: share.memory_bytes, gres }
     }
 
-    pub fn take(&mut self, share: &Share) {
-        self.take_counts(share.cores.len(), share.memory_bytes);
+    pub fn take(&mut self, less: Self) {
+        self.cores = self.cores.saturating_sub(less.cores);
+        self.memory_bytes = self.memory_bytes.saturating_sub(less.memory_bytes);
+        self.gres = self.gres.minus(less.gres);
     }
 
-    pub fn take_counts(&mut self, cores: u32, memory_bytes: u64) {
-        self.cores = self.cores.saturating_sub(cores);
-        self.memory_bytes = self.memory_bytes.saturating_sub(memory_bytes);
+    /// Whether it is at least as much as `other`.
+    pub fn holds(self, other: Self) -> bool {
+        self.cores >= other.cores && self.memory_bytes >= other.memory_bytes && self.gres.holds(other.gres)
     }
 
     /// More room, but never more than `whole`.
     pub fn give(&mut self, more: Self, whole: Self) {
         self.cores += more.cores;
         self.memory_bytes = self.memory_bytes.saturating_add(more.memory_bytes);
+        self.gres = self.gres.plus(more.gres);
         *self = self.at_most(whole);
     }
 }
@@ -77,7 +87,8 @@ pub(super) fn memory_bytes(node: &Node, pool: &PoolConfig, request: &Request, ra
 /// How many ranks of a request the room on a node holds.
 pub(super) fn ranks_that_fit(node: &Node, pool: &PoolConfig, room: NodeRoom, request: &Request) -> u32 {
     if super::suits::suits(node, request) {
-        ranks_within(NodeRoom::whole(node), pool, room, request)
+        let ranks = ranks_within(NodeRoom::whole(node), pool, room, request);
+        if request.has_gres() { ranks.min(gres::ranks(&node.gres, room.gres, request)) } else { ranks }
     } else {
         0
     }
@@ -101,6 +112,22 @@ pub(super) fn ranks_within(whole: NodeRoom, pool: &PoolConfig, room: NodeRoom, r
     };
     let per_node = request.ranks_per_node.unwrap_or(u32::MAX);
     by_cores.min(u32::try_from(by_memory).unwrap_or(u32::MAX)).min(per_node).min(request.ranks)
+}
+
+/// What a share of a request with `ranks` ranks holds of the room on a node.
+pub(super) fn part_of(
+    node: &Node,
+    pool: &PoolConfig,
+    room: NodeRoom,
+    request: &Request,
+    ranks: u32,
+) -> NodeRoom {
+    let cores = if request.exclusive { node.cores } else { ranks * request.cores_per_rank };
+    let gres = match request.has_gres() || request.exclusive {
+        true => gres::choose(&node.gres, room.gres, request, ranks),
+        false => Counts::default(),
+    };
+    NodeRoom { cores, memory_bytes: memory_bytes(node, pool, request, ranks), gres }
 }
 
 /// How many ranks each of `nodes` nodes holds: as equal as possible, the larger shares first.
@@ -127,6 +154,11 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
             request.cores_per_rank
         ));
     }
+    if request.has_gres()
+        && let Some(why) = gres::never(kinds.iter().map(|(node, _)| node.gres.as_slice()), request)
+    {
+        return never(why);
+    }
     let fitting: Vec<(u32, u32)> = kinds
         .iter()
         .map(|(node, count)| (ranks_that_fit(node, pool, NodeRoom::whole(node), request), *count))
@@ -136,6 +168,11 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
         fitting.iter().filter(|(ranks, _)| *ranks >= least).map(|(_, count)| count).sum()
     };
     if fitting.is_empty() {
+        if request.has_gres() {
+            return never(
+                "no node has the cores, the memory and the devices of even one rank at once".to_owned(),
+            );
+        }
         let most = kinds.iter().map(|(node, _)| node.memory_bytes).max().unwrap_or(0);
         return never(format!(
             "no node has the memory of even one rank, the largest has {}",
@@ -151,8 +188,9 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
             if !enough_high || !enough_low {
                 let cores = u64::from(high) * u64::from(request.cores_per_rank);
                 let able = nodes_with(high);
+                let devices = if request.has_gres() { " and their devices" } else { "" };
                 return never(format!(
-                    "{count} nodes with {high} ranks of {} cores ({cores} cores) each are asked for, {able} nodes can \
+                    "{count} nodes with {high} ranks of {} cores ({cores} cores){devices} each are asked for, {able} nodes can \
                      hold that; the largest has {most_cores} cores",
                     request.cores_per_rank
                 ));
@@ -197,6 +235,8 @@ pub struct Shortage {
     pub cores_needed: u64,
     /// Cores that are free on the pool's usable nodes.
     pub cores_free: u64,
+    /// Devices that it needs, kind by kind.
+    pub gres: Vec<GresShortage>,
     /// Whether it would fit at once, were nothing reserved for another job.
     pub fits_now: bool,
 }
@@ -241,9 +281,11 @@ pub(super) fn shortage(
         nodes_in_pool: pool.nodes.len() as u32,
         cores_needed: request.cores_total(),
         cores_free: 0,
+        gres: Vec::new(),
         fits_now: false,
     };
     let mut ranks_free = 0;
+    let mut gres = GresShortage::all(request, short.nodes_needed);
     for (id, room) in nodes {
         let node = state.node(id);
         let now = ranks_that_fit(node, pool, room, request);
@@ -251,7 +293,11 @@ pub(super) fn shortage(
         short.nodes_free += u32::from(now >= part);
         short.cores_free += u64::from(room.cores);
         ranks_free += u64::from(now);
+        for (wish, short) in &mut gres {
+            short.count(wish, &node.gres, room.gres);
+        }
     }
+    short.gres = gres.into_iter().map(|(_, short)| short).collect();
     short.fits_now = short.nodes_free >= short.nodes_needed && ranks_free >= u64::from(request.ranks);
     short
 }

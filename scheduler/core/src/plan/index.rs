@@ -14,6 +14,7 @@ use super::suits::{is_choosy, suits};
 use crate::cluster::{ClusterConfig, PoolConfig};
 use crate::cores::CoreSet;
 use crate::event::{Allocation, Event, Share};
+use crate::gres;
 use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
 use crate::place::{Candidate, SwitchTree};
 use crate::spec::Request;
@@ -73,8 +74,9 @@ pub(super) struct HeldRoom {
 }
 
 impl Leaving {
-    fn of(allocation: &Allocation) -> Self {
-        let held = |share: &Share| HeldRoom { node: share.node, room: NodeRoom::of(share) };
+    fn of(state: &State, allocation: &Allocation) -> Self {
+        let held =
+            |share: &Share| HeldRoom { node: share.node, room: NodeRoom::of(state.node(share.node), share) };
         match &allocation.shares[..] {
             [share] => Self::One([held(share)]),
             shares => Self::Many(shares.iter().map(held).collect()),
@@ -93,6 +95,8 @@ impl Leaving {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeView {
     pub free: CoreSet,
+    /// Free devices, by the kinds of the node.
+    pub free_gres: Vec<CoreSet>,
     pub room: NodeRoom,
     /// The room of the empty node.
     pub whole: NodeRoom,
@@ -148,7 +152,7 @@ impl Planner {
         planner.add_nodes(state);
         for (key, job, live) in state.live() {
             let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
-            planner.remember_end(key, end, &live.allocation);
+            planner.remember_end(state, key, end, &live.allocation);
         }
         for job in state.queue() {
             planner.admit(state, job);
@@ -159,8 +163,9 @@ impl Planner {
     fn add_nodes(&mut self, state: &State) {
         let blank = NodeView {
             free: CoreSet::new(),
-            room: NodeRoom { cores: 0, memory_bytes: 0 },
-            whole: NodeRoom { cores: 0, memory_bytes: 0 },
+            free_gres: Vec::new(),
+            room: NodeRoom::default(),
+            whole: NodeRoom::default(),
             takes_work: false,
             seats: Vec::new(),
         };
@@ -197,6 +202,8 @@ impl Planner {
         let Some(view) = self.nodes.get_mut(id.0 as usize) else { return };
         let before = (view.takes_work, view.room.cores);
         view.free.clone_from(&node.free);
+        view.free_gres.clear();
+        view.free_gres.extend(node.gres.iter().map(|gres| gres.free.clone()));
         view.room = NodeRoom::free(node);
         view.whole = NodeRoom::whole(node);
         view.takes_work = node.takes_work();
@@ -267,7 +274,11 @@ impl Planner {
         if is_choosy(request) && !suits(state.node(id), request) {
             return 0;
         }
-        fit::ranks_within(self.nodes[id.0 as usize].whole, config, room, request)
+        let ranks = fit::ranks_within(self.nodes[id.0 as usize].whole, config, room, request);
+        match ranks > 0 && request.has_gres() {
+            true => ranks.min(gres::ranks(&state.node(id).gres, room.gres, request)),
+            false => ranks,
+        }
     }
 
     /// The pool of a job, if the configuration still has it.
@@ -425,12 +436,18 @@ impl Planner {
         let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
         if self.end_of.get(&key) != Some(&end) {
             self.forget_end(key);
-            self.remember_end(key, end, &live.allocation);
+            self.remember_end(state, key, end, &live.allocation);
         }
     }
 
-    pub(super) fn remember_end(&mut self, key: AttemptKey, end: Timestamp, allocation: &Allocation) {
-        self.ends.insert((end, key), Leaving::of(allocation));
+    pub(super) fn remember_end(
+        &mut self,
+        state: &State,
+        key: AttemptKey,
+        end: Timestamp,
+        allocation: &Allocation,
+    ) {
+        self.ends.insert((end, key), Leaving::of(state, allocation));
         self.end_of.insert(key, end);
     }
 
@@ -446,12 +463,20 @@ impl Planner {
     }
 
     /// Takes an allocation out of what is free, until the state says the same.
-    pub(super) fn take(&mut self, allocation: &Allocation) {
+    pub(super) fn take(&mut self, state: &State, allocation: &Allocation) {
         for share in &allocation.shares {
             let Some(view) = self.nodes.get_mut(share.node.0 as usize) else { continue };
             let before = (view.takes_work, view.room.cores);
             view.free.remove_all(&share.cores);
-            view.room.take(share);
+            let node = state.node(share.node);
+            for held in &share.gres {
+                for (gres, free) in node.gres.iter().zip(&mut view.free_gres) {
+                    if gres.name == held.name {
+                        free.remove_all(&held.devices);
+                    }
+                }
+            }
+            view.room.take(NodeRoom::of(node, share));
             self.reseat(share.node, before);
         }
     }

@@ -11,6 +11,7 @@ use super::reserve::Reservation;
 use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
 use crate::cluster::{Backfill, Fill, PoolConfig};
 use crate::event::{Allocation, Share};
+use crate::gres::{self, Counts, ShareGres};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen, pick_cores};
 use crate::spec::Request;
@@ -155,7 +156,7 @@ impl Pass<'_> {
     fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
         let freed_early = self.planner.pools[pool].left_until > self.now;
         for due in self.planner.keep_promises(self.state, config, pool, self.now, freed_early) {
-            self.start(config, due.job, due.index, &due.chosen);
+            self.start(config, due.job, due.index, &due.chosen, Some(&due.gres));
         }
         let ranks: Vec<Rank> = queue.ready.drain().collect();
         queue.blocked = None;
@@ -339,7 +340,7 @@ impl Pass<'_> {
                 return Tried::Blocked(job.id);
             };
             budget -= 1;
-            self.start(config, job, index, &chosen);
+            self.start(config, job, index, &chosen, None);
         }
         if let Some(until) = delayed_until {
             self.set_aside(job, Reason::Delayed { until }, Some(until));
@@ -403,11 +404,7 @@ impl Pass<'_> {
             if Some(node) == avoid {
                 return None;
             }
-            // What would outlast the start of a reservation may use only what that leaves.
-            let mut room = self.planner.nodes[node.0 as usize].room;
-            for reservation in self.reservations.iter().filter(|r| end > r.start) {
-                room = reservation.limit(node, room);
-            }
+            let room = self.room_until(node, end);
             self.planner.candidate(self.state, config, node, room, request)
         };
         let plain = request.nodes_max.is_none() && request.nodelist.is_empty();
@@ -430,10 +427,47 @@ impl Pass<'_> {
         self.planner.choose_for(self.state, job, self.now, &candidates, config.fill)
     }
 
-    /// Gives a task its exact cores.
-    fn start(&mut self, config: &PoolConfig, job: &Job, index: TaskIndex, chosen: &[Chosen]) {
+    /// The exact devices for a part of a request that ends at `end`.
+    fn devices(
+        &self,
+        request: &Request,
+        end: Timestamp,
+        chosen: Chosen,
+        kept: Option<Counts>,
+    ) -> Vec<ShareGres> {
+        let kinds = &self.state.node(chosen.node).gres;
+        if kinds.is_empty() || !(request.exclusive || request.has_gres()) {
+            return Vec::new();
+        }
+        let view = &self.planner.nodes[chosen.node.0 as usize];
+        // Any type may do for the task, but a reservation may have kept the ones of one type.
+        let room = self.room_until(chosen.node, end);
+        let counts = kept.unwrap_or_else(|| gres::choose(kinds, room.gres, request, chosen.ranks));
+        gres::pick(kinds, &view.free_gres, counts)
+    }
+
+    /// The room on a node for what ends at `end`: what would outlast the start of a reservation may use only what
+    /// that leaves.
+    fn room_until(&self, node: NodeId, end: Timestamp) -> NodeRoom {
+        let mut room = self.planner.nodes[node.0 as usize].room;
+        for reservation in self.reservations.iter().filter(|r| end > r.start) {
+            room = reservation.limit(node, room);
+        }
+        room
+    }
+
+    /// Gives a task its exact cores and devices; `kept` are the devices that a promise has kept for it.
+    fn start(
+        &mut self,
+        config: &PoolConfig,
+        job: &Job,
+        index: TaskIndex,
+        chosen: &[Chosen],
+        kept: Option<&[Counts]>,
+    ) {
         let request = &job.spec.request;
-        let shares = chosen.iter().map(|chosen| {
+        let end = self.end_of(job);
+        let shares = chosen.iter().enumerate().map(|(i, chosen)| {
             let node = self.state.node(chosen.node);
             let free = &self.planner.nodes[chosen.node.0 as usize].free;
             let cores = if request.exclusive {
@@ -443,17 +477,18 @@ impl Pass<'_> {
                 pick_cores(places, free, chosen.ranks * request.cores_per_rank, None)
             };
             let memory_bytes = fit::memory_bytes(node, config, request, chosen.ranks);
-            Share { node: chosen.node, cores, memory_bytes, ranks: chosen.ranks }
+            let kept = kept.map(|kept| kept[i]);
+            let gres = self.devices(request, end, *chosen, kept);
+            Share { node: chosen.node, cores, memory_bytes, ranks: chosen.ranks, gres }
         });
         let allocation =
             Arc::new(Allocation { shares: shares.collect(), cores_per_rank: request.cores_per_rank });
-        let end = self.end_of(job);
         for reservation in self.reservations.iter_mut().filter(|r| end > r.start) {
-            reservation.take(&allocation);
+            reservation.take(self.state, &allocation);
         }
-        self.planner.take(&allocation);
+        self.planner.take(self.state, &allocation);
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
-        self.planner.remember_end(key, end, &allocation);
+        self.planner.remember_end(self.state, key, end, &allocation);
         self.plan.placements.push(Placement { key, allocation });
     }
 }

@@ -30,7 +30,7 @@ impl Profile {
     pub fn new(planner: &Planner, pool: usize, now: Timestamp) -> Self {
         let slots = &planner.pools[pool].slots;
         let view = |slot: usize| &planner.nodes[slots[slot].0 as usize];
-        let closed = NodeRoom { cores: 0, memory_bytes: 0 };
+        let closed = NodeRoom::default();
         let open = |slot: usize| if view(slot).takes_work { view(slot).room } else { closed };
         let mut room: Vec<NodeRoom> = (0..slots.len()).map(open).collect();
         let mut steps = vec![Step { from: now, room: room.clone() }];
@@ -74,18 +74,13 @@ impl Profile {
     /// Takes what is kept out of an interval; `false`, and nothing taken, if it is not there.
     pub fn take(&mut self, from: Timestamp, to: Timestamp, kept: &[Kept]) -> bool {
         let range = self.cut(from, to);
-        let there = |step: &Step| {
-            kept.iter().all(|kept| {
-                let room = step.room[kept.slot as usize];
-                room.cores >= kept.room.cores && room.memory_bytes >= kept.room.memory_bytes
-            })
-        };
+        let there = |step: &Step| kept.iter().all(|kept| step.room[kept.slot as usize].holds(kept.room));
         if !self.steps[range.clone()].iter().all(there) {
             return false;
         }
         for step in &mut self.steps[range] {
             for kept in kept {
-                step.room[kept.slot as usize].take_counts(kept.room.cores, kept.room.memory_bytes);
+                step.room[kept.slot as usize].take(kept.room);
             }
         }
         true
@@ -99,6 +94,7 @@ impl Profile {
                 let room = &mut step.room[kept.slot as usize];
                 room.cores += kept.room.cores;
                 room.memory_bytes = room.memory_bytes.saturating_add(kept.room.memory_bytes);
+                room.gres = room.gres.plus(kept.room.gres);
             }
         }
     }

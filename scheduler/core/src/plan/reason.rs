@@ -100,16 +100,23 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resources(s) if s.nodes_needed > 1 => write!(
-                f,
-                "it needs {} nodes and {} cores at once; {} of {} usable nodes have room, {} cores are free",
-                s.nodes_needed, s.cores_needed, s.nodes_free, s.nodes_usable, s.cores_free
-            ),
-            Self::Resources(s) => write!(
-                f,
-                "it needs {} cores on one node or more; {} cores are free, {} of {} usable nodes have room for a part",
-                s.cores_needed, s.cores_free, s.nodes_free, s.nodes_usable
-            ),
+            Self::Resources(s) => {
+                if s.nodes_needed > 1 {
+                    write!(
+                        f,
+                        "it needs {} nodes and {} cores at once; {} of {} usable nodes have room, {} cores are free",
+                        s.nodes_needed, s.cores_needed, s.nodes_free, s.nodes_usable, s.cores_free
+                    )?;
+                } else {
+                    write!(
+                        f,
+                        "it needs {} cores on one node or more; {} cores are free, {} of {} usable nodes have room \
+                         for a part",
+                        s.cores_needed, s.cores_free, s.nodes_free, s.nodes_usable
+                    )?;
+                }
+                s.gres.iter().try_for_each(|short| write!(f, "; {short}"))
+            }
             Self::Behind { job } => write!(f, "what it needs is kept for job {job}, which comes first"),
             Self::NodesAway(s) => write!(
                 f,

@@ -39,6 +39,7 @@ impl Need {
     /// None for requests that cannot be compared with others.
     pub fn of(request: &Request, outlasts: u64) -> Option<Self> {
         let comparable = !is_choosy(request)
+            && !request.has_gres()
             && request.switches.is_none()
             && request.nodes_max.is_none()
             && request.ranks_per_node.is_none();

@@ -31,11 +31,11 @@ impl Reservation {
     }
 
     /// Something was started that lasts beyond `start`.
-    pub fn take(&mut self, allocation: &Allocation) {
+    pub fn take(&mut self, state: &State, allocation: &Allocation) {
         for share in &allocation.shares {
             match self.place[share.node.0 as usize] {
                 NONE => {}
-                place => self.spare[place as usize].take(share),
+                place => self.spare[place as usize].take(NodeRoom::of(state.node(share.node), share)),
             }
         }
     }
@@ -138,9 +138,8 @@ impl Planner {
         for &(slot, ranks) in kept {
             let id = self.pools[pool].slots[slot];
             let node = state.node(id);
-            let cores = if request.exclusive { node.cores } else { ranks * request.cores_per_rank };
             let mut left = room[slot];
-            left.take_counts(cores, fit::memory_bytes(node, config, request, ranks));
+            left.take(fit::part_of(node, config, left, request, ranks));
             reservation.place[id.0 as usize] = reservation.spare.len() as u32;
             reservation.spare.push(left);
         }

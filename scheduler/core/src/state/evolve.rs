@@ -14,6 +14,7 @@ use super::{
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
 use crate::event::{Allocation, Event, Usage, Verdict};
+use crate::gres::NodeGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::{IndexRange, JobSpec};
 
@@ -119,6 +120,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
                     memory_bytes: 0,
                     wrap_cores: declared.wrap_cores,
                     features: Default::default(),
+                    gres: Vec::new(),
                     free: CoreSet::new(),
                     free_memory_bytes: 0,
                     overheld: false,
@@ -136,6 +138,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
         node.memory_bytes = declared.memory_bytes;
         node.wrap_cores = declared.wrap_cores;
         node.features = declared.features.clone();
+        node.gres = NodeGres::all(&declared.gres);
         recount(state, NodeId(id as u32));
     }
     state.derived = Default::default();
@@ -146,15 +149,19 @@ fn recount(state: &mut State, id: NodeId) {
     let node = &state.nodes[id.0 as usize];
     let mut free = CoreSet::first(node.cores);
     let (mut memory, mut overheld) = (node.memory_bytes, false);
+    let mut gres = node.gres.clone();
+    crate::gres::make_free(&mut gres);
     for key in &node.attempts {
         let Some(live) = state.live_attempt(key.task) else { continue };
         let Some(share) = live.allocation.shares.iter().find(|share| share.node == id) else { continue };
         free.remove_all(&share.cores);
+        crate::gres::take(&mut gres, &share.gres);
         overheld |= share.memory_bytes > memory;
         memory = memory.saturating_sub(share.memory_bytes);
     }
     let node = &mut state.nodes[id.0 as usize];
     node.overheld = overheld;
+    node.gres = gres;
     node.free = free;
     node.free_memory_bytes = memory;
 }
@@ -258,6 +265,7 @@ fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: 
     for share in &allocation.shares {
         with_node(state, share.node, |node| {
             node.free.remove_all(&share.cores);
+            crate::gres::take(&mut node.gres, &share.gres);
             node.free_memory_bytes = node.free_memory_bytes.saturating_sub(share.memory_bytes);
             node.attempts.insert(key);
         });
@@ -269,13 +277,14 @@ fn free_share(state: &mut State, key: AttemptKey, instance: u32) {
     let Some(true) = live.instances.get(instance as usize).map(Instance::holds_share) else { return };
     let node = live.allocation.shares[instance as usize].node;
     let share = &live.allocation.shares[instance as usize];
-    let (cores, memory_bytes) = (share.cores.clone(), share.memory_bytes);
+    let (cores, memory_bytes, gres) = (share.cores.clone(), share.memory_bytes, share.gres.clone());
     let Some(record) = state.nodes.get_mut(node.0 as usize) else { return };
     record.attempts.remove(&key);
     if record.overheld || cores.max().is_some_and(|core| core >= record.cores) {
         return recount(state, node);
     }
     record.free.add_all(&cores);
+    crate::gres::give(&mut record.gres, &gres);
     record.free_memory_bytes += memory_bytes;
 }
 

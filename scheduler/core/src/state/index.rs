@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use foldhash::HashMap;
 
 use super::{Node, State};
+use crate::gres::NodeGres;
 use crate::ids::NodeId;
 
 /// Made when it is first asked for; a state is equal to another whether or not that has happened.
@@ -77,12 +78,17 @@ impl Index {
     }
 }
 
+/// What the devices of a node have to say about its kind: all but which of them are free.
+fn kinds_of_gres(gres: &[NodeGres]) -> Vec<(&str, Option<&str>, u32)> {
+    gres.iter().map(|gres| (gres.name.as_str(), gres.kind.as_deref(), gres.count)).collect()
+}
+
 fn kinds(state: &State, ids: &[NodeId]) -> Vec<Kind> {
     let mut kinds: Vec<Kind> = Vec::new();
     let mut known: HashMap<_, usize> = HashMap::default();
     for id in ids {
-        let Node { cores, memory_bytes, features, .. } = state.node(*id);
-        let place = *known.entry((cores, memory_bytes, features)).or_insert(kinds.len());
+        let Node { cores, memory_bytes, features, gres, .. } = state.node(*id);
+        let place = *known.entry((cores, memory_bytes, features, kinds_of_gres(gres))).or_insert(kinds.len());
         match kinds.get_mut(place) {
             Some(kind) => kind.count += 1,
             None => kinds.push(Kind { node: *id, count: 1 }),

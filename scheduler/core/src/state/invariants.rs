@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{LivePhase, State};
 use crate::cores::CoreSet;
+use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId};
 
 /// An invariant that does not hold.
@@ -18,6 +19,22 @@ pub enum Broken {
         first: AttemptKey,
         /// The other.
         second: AttemptKey,
+    },
+    /// Two attempts hold the same device.
+    #[error("two attempts on node {node:?} hold {name} {device}")]
+    DeviceTwice {
+        /// The node.
+        node: NodeId,
+        /// The name of the device.
+        name: String,
+        /// Its number.
+        device: u32,
+    },
+    /// The devices that a node has free are not what its attempts leave.
+    #[error("the free devices of node {node:?} are not what its attempts leave")]
+    FreeDevices {
+        /// The node.
+        node: NodeId,
     },
     /// More memory is held than a node has.
     #[error("attempts on node {node:?} hold {held} bytes of {present}")]
@@ -64,6 +81,7 @@ impl State {
     /// The first invariant that does not hold.
     pub fn check_invariants(&self) -> Result<(), Broken> {
         self.check_allocations()?;
+        self.check_devices()?;
         self.check_tasks()?;
         self.check_eligibility()?;
         self.check_indices()
@@ -99,6 +117,36 @@ impl State {
             }
             if !held.iter().map(|(key, _)| key).eq(node.attempts.iter()) {
                 return Err(Broken::Index { index: "attempts of a node" });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_devices(&self) -> Result<(), Broken> {
+        let mut held: BTreeMap<NodeId, Vec<&ShareGres>> = BTreeMap::new();
+        for (_, _, live) in self.live() {
+            for (share, instance) in live.allocation.shares.iter().zip(&live.instances) {
+                if instance.holds_share() {
+                    held.entry(share.node).or_default().extend(&share.gres);
+                }
+            }
+        }
+        for (i, node) in self.nodes.iter().enumerate() {
+            let id = NodeId(i as u32);
+            let mut taken: BTreeSet<(&str, u32)> = BTreeSet::new();
+            for share in held.get(&id).into_iter().flatten() {
+                for device in share.devices.iter() {
+                    if !taken.insert((&share.name, device)) {
+                        return Err(Broken::DeviceTwice { node: id, name: share.name.clone(), device });
+                    }
+                }
+            }
+            for gres in &node.gres {
+                let all = gres.first..gres.first + gres.count;
+                let left: CoreSet = all.filter(|device| !taken.contains(&(&gres.name, *device))).collect();
+                if left != gres.free {
+                    return Err(Broken::FreeDevices { node: id });
+                }
             }
         }
         Ok(())

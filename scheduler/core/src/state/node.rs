@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cores::CoreSet;
 use crate::event::Hardware;
+use crate::gres::NodeGres;
 use crate::ids::{AttemptKey, Timestamp};
 
 /// A node and what is free on it.
@@ -25,6 +26,9 @@ pub struct Node {
     /// Features that tasks may ask for.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub features: BTreeSet<String>,
+    /// Devices, and which of them are free.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gres: Vec<NodeGres>,
     /// Cores that no attempt holds.
     pub free: CoreSet,
     /// Memory that no attempt holds, in bytes.

@@ -182,6 +182,7 @@ impl World {
             } else {
                 Default::default()
             },
+            gres: Vec::new(),
         };
         let pool = PoolConfig {
             name: "main".to_owned(),

@@ -66,7 +66,11 @@ impl World {
             tasks.sort();
             let tasks = if tasks.is_empty() { String::new() } else { format!(", holds {}", tasks.join(" ")) };
             let away = node.why_no_work().map(|why| format!(", takes no work: {why}")).unwrap_or_default();
-            format!("{}: {} of {} cores free{tasks}{away}", node.name, node.free.len(), node.cores)
+            let gres = |gres: &muster_core::gres::NodeGres| {
+                format!(", {} of {} {}", gres.free.len(), gres.count, gres.kind_text())
+            };
+            let devices: String = node.gres.iter().map(gres).collect();
+            format!("{}: {} of {} cores{devices} free{tasks}{away}", node.name, node.free.len(), node.cores)
         };
         state.nodes.iter().map(line).collect()
     }

@@ -54,7 +54,8 @@ pub(super) fn task(state: &State, names: &BTreeMap<JobId, String>, task: TaskId)
 pub(super) fn places(state: &State, allocation: &Allocation) -> String {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for share in &allocation.shares {
-        let cores = share.cores.to_string();
+        let gres: String = share.gres.iter().map(|gres| format!(", {gres}")).collect();
+        let cores = format!("{}{gres}", share.cores);
         let node = state.node(share.node).name.as_str();
         match groups.last_mut() {
             Some((same, nodes)) if *same == cores => nodes.push(node),

@@ -1,5 +1,6 @@
 //! Lines, words and settings.
 
+use muster_core::gres::{self, Gres};
 use muster_core::notation;
 
 /// Most lines of a scenario.
@@ -111,6 +112,12 @@ impl<'a> Line<'a> {
     pub fn bytes(&self, key: &str) -> Result<Option<u64>, ScenarioError> {
         let size = |value| notation::parse_size_bytes(value).map_err(|error| self.wrong(error.to_string()));
         self.text(key).map(size).transpose()
+    }
+
+    /// A list of devices; an empty one without.
+    pub fn gres(&self, key: &str) -> Result<Vec<Gres>, ScenarioError> {
+        let list = |value| gres::parse_list(value).map_err(|error| self.wrong(error.to_string()));
+        Ok(self.text(key).map(list).transpose()?.unwrap_or_default())
     }
 
     /// A list of hosts.

@@ -53,7 +53,7 @@ fn nodes(
     nodes: &mut Vec<NodeConfig>,
     places: &mut Vec<Vec<HardwareCore>>,
 ) -> Result<(), ScenarioError> {
-    line.only(1, &["cores", "memory", "l3", "numa", "package"])?;
+    line.only(1, &["cores", "memory", "gres", "l3", "numa", "package"])?;
     let cores: u32 = line.number("cores")?.ok_or_else(|| line.wrong("'nodes' needs cores=NUMBER"))?;
     if cores == 0 || cores > muster_core::cores::CORES_PER_NODE_MAX {
         return Err(
@@ -61,13 +61,14 @@ fn nodes(
         );
     }
     let memory_bytes = line.bytes("memory")?.unwrap_or(u64::from(cores) * MEMORY_PER_CORE_BYTES);
+    let gres = line.gres("gres")?;
     let size = |key: &str| Ok(line.number::<u32>(key)?.unwrap_or(cores).max(1));
     let (l3, numa, package) = (size("l3")?, size("numa")?, size("package")?);
     for name in line.to_hosts(line.subject("names such as n[1-4]")?)? {
         if nodes.iter().any(|node| node.name == name) {
             return Err(line.wrong(format!("node '{name}' is there already")));
         }
-        nodes.push(declare(name, cores, memory_bytes));
+        nodes.push(NodeConfig { gres: gres.clone(), ..declare(name, cores, memory_bytes) });
         let place = |i: u32| HardwareCore { package: i / package, numa: i / numa, l3: i / l3 };
         places.push((0..cores).map(place).collect());
     }
@@ -137,6 +138,8 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
             "nodes",
             "ranks",
             "ranks-per-node",
+            "gres",
+            "gres-per-rank",
             "cores-per-rank",
             "memory",
             "memory-per-core",
@@ -155,6 +158,8 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
     let request = &mut spec.request;
     request.nodes = line.number("nodes")?;
     request.ranks_per_node = line.number("ranks-per-node")?;
+    request.gres_per_node = line.gres("gres")?;
+    request.gres_per_rank = line.gres("gres-per-rank")?;
     request.cores_per_rank = line.number("cores-per-rank")?.unwrap_or(1);
     let implied = request.nodes.unwrap_or(1).saturating_mul(request.ranks_per_node.unwrap_or(1));
     request.ranks = line.number("ranks")?.unwrap_or(implied);
