@@ -13,7 +13,7 @@ fn every_promise_is_kept_in_every_world() {
                 started += outcome.started;
                 faults += outcome.faults;
             }
-            Err(violation) => panic!("seed {seed}: {violation}"),
+            Err(violation) => panic!("seed {seed}: {violation}: {:?}", std::error::Error::source(&violation)),
         }
     }
     assert!(

@@ -254,6 +254,20 @@ fn corresponding_tasks_follow_one_another() {
 }
 
 #[test]
+fn partners_that_end_before_the_minutes_are_over_let_start_afterwards() {
+    let mut bench = Bench::new(config(&[4]));
+    let first = bench.submit(ANN, job(ANN).array(2, None)).unwrap();
+    let second = bench.submit(ANN, job(ANN).array(2, None).after("after:1+5,aftercorr:1")).unwrap();
+    run_task(&mut bench, first, 0, 0);
+    run_task(&mut bench, first, 1, 0);
+    assert_eq!(why(&bench, second), "begin_time");
+    bench.after_s(299);
+    assert!(!bench.is_live(second));
+    bench.after_s(1);
+    assert_eq!(bench.engine.state().jobs[&second].live.len(), 2);
+}
+
+#[test]
 fn a_failed_partner_leaves_the_others_alone() {
     let mut bench = Bench::new(config(&[4]));
     let first = bench.submit(ANN, job(ANN).array(2, None)).unwrap();

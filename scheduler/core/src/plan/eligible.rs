@@ -28,7 +28,9 @@ pub fn job(job: &Job, now: Timestamp) -> Result<(), Reason> {
     }
     match standing {
         Standing::From(until) => Err(Reason::BeginTime { until }),
-        Standing::Open if job.tasks_let_by_partners(now).next().is_none() => Err(partners(job, now)),
+        Standing::Open if job.tasks_let_by_partners(now).next().is_none() => Err(job
+            .partners_wait_until(now)
+            .map_or_else(|| partners(job, now), |until| Reason::BeginTime { until })),
         _ => Ok(()),
     }
 }

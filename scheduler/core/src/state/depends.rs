@@ -128,6 +128,17 @@ impl Job {
         first.into_iter().flatten().copied().filter(all_ok)
     }
 
+    /// The instant at which the passing of time alone lets tasks start whose partners have let them, if they must
+    /// wait for it.
+    #[must_use]
+    pub fn partners_wait_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let from = self.depends.iter().filter_map(|known| match known {
+            Known::Fulfilled { from } => Some(*from),
+            _ => None,
+        });
+        from.max().filter(|at| *at > now && self.tasks_let_by_partners(*at).next().is_some())
+    }
+
     /// Whether a task's own partner failed it.
     #[must_use]
     pub fn partner_failed(&self, index: TaskIndex) -> bool {

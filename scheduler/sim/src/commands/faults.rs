@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use muster_sim::faults::{WorldOptions, run as run_world};
+use muster_sim::faults::{Mishaps, WorldOptions, run as run_world};
 
-/// Run the engine against crashes, cut links and reboots, seed after seed, up to the first broken promise
+/// Run the engine against crashes, reboots, cut links, and late, doubled and reordered messages, seed after seed, up to the first broken promise
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,6 +30,7 @@ pub struct FaultsArgs {
 pub fn run(args: &FaultsArgs) -> anyhow::Result<ExitCode> {
     let seeds = args.seeds.unwrap_or(if args.seed == 1 { 100 } else { 1 });
     let (mut jobs, mut started, mut faults, mut records) = (0, 0, 0, 0);
+    let mut messages = Mishaps::default();
     for seed in args.seed..args.seed.saturating_add(seeds) {
         let world =
             WorldOptions { seed, nodes: args.nodes, stormy_steps: args.steps, calm_steps_max: 20_000 };
@@ -39,9 +40,13 @@ pub fn run(args: &FaultsArgs) -> anyhow::Result<ExitCode> {
                 started += outcome.started;
                 faults += outcome.faults;
                 records += outcome.records;
+                messages.delayed += outcome.messages.delayed;
+                messages.doubled += outcome.messages.doubled;
+                messages.reordered += outcome.messages.reordered;
+                messages.lost += outcome.messages.lost;
             }
             Err(violation) => {
-                eprintln!("seed {seed}: {violation}");
+                eprintln!("seed {seed}: {:#}", anyhow::Error::from(violation));
                 eprintln!(
                     "repeat it with: muster-sim faults --seed {seed} --seeds 1 --nodes {} --steps {}",
                     args.nodes, args.steps
@@ -51,7 +56,9 @@ pub fn run(args: &FaultsArgs) -> anyhow::Result<ExitCode> {
         }
     }
     println!(
-        "{seeds} worlds, {jobs} jobs, {started} starts, {faults} faults, {records} records: every promise kept"
+        "{seeds} worlds, {jobs} jobs, {started} starts, {records} events; {faults} crashes, reboots and cut links; messages: \
+         {} lost, {} doubled, {} reordered, {} delays: every promise kept",
+        messages.lost, messages.doubled, messages.reordered, messages.delayed
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,7 @@
 //! The controller: the real engine, a journal, and a shell that can lose everything but the journal.
 
+use std::sync::Arc;
+
 use muster_core::engine::Engine;
 use muster_core::event::Record;
 use muster_core::ids::Timestamp;
@@ -12,11 +14,13 @@ use super::Violation;
 pub(crate) struct Controller {
     pub engine: Engine,
     journal: Vec<Record>,
+    /// The state as it was written last, and the length of the journal then.
+    snapshot: Option<(Vec<u8>, usize)>,
 }
 
 impl Controller {
     pub fn new() -> Self {
-        Self { engine: Engine::new(State::new()), journal: Vec::new() }
+        Self { engine: Engine::new(State::new()), journal: Vec::new(), snapshot: None }
     }
 
     /// Applies an input and a pass, and gives back what leaves.
@@ -30,23 +34,46 @@ impl Controller {
         self.journal.extend(applied.records);
         self.journal.extend(pass.records);
         self.engine.state().check_invariants().map_err(Violation::Invariant)?;
+        if !self.engine.is_consistent() {
+            return Err(Violation::PlannerDiffers);
+        }
         Ok(([applied.effects, pass.effects].concat(), applied.reply))
     }
 
-    /// Crashes and recovers from the journal alone.
-    pub fn crash(&mut self) -> Result<(), Violation> {
+    /// Crashes and recovers: the journal over nothing and over the last snapshot must give the same state, bit for
+    /// bit. With `snapshot`, the state that was found is written as the next one.
+    pub fn crash(&mut self, snapshot: bool) -> Result<(), Violation> {
         let mut state = State::new();
-        for record in &self.journal {
-            state.evolve(&record.event, record.at);
+        self.replay(&mut state, 0, "over nothing")?;
+        if let Some((bytes, from)) = &self.snapshot {
+            let mut state = serde_json::from_slice(bytes).map_err(unreadable)?;
+            self.replay(&mut state, *from, "over a snapshot")?;
         }
-        if state != *self.engine.state() {
-            return Err(Violation::ReplayDiffers { records: self.journal.len() });
+        if snapshot {
+            self.snapshot = Some((serde_json::to_vec(&state).map_err(unreadable)?, self.journal.len()));
         }
         self.engine = Engine::new(state);
+        Ok(())
+    }
+
+    fn replay(&self, state: &mut State, skip: usize, from: &'static str) -> Result<(), Violation> {
+        let records = &self.journal[skip..];
+        for record in records {
+            state.evolve(&record.event, record.at);
+        }
+        let known = self.engine.state();
+        let bytes = |state: &State| serde_json::to_vec(state).map_err(unreadable);
+        if state != known || bytes(state)? != bytes(known)? {
+            return Err(Violation::ReplayDiffers { from, records: records.len() });
+        }
         Ok(())
     }
 
     pub fn journal_len(&self) -> usize {
         self.journal.len()
     }
+}
+
+fn unreadable(error: serde_json::Error) -> Violation {
+    Violation::Snapshot(Arc::new(error))
 }

@@ -5,8 +5,10 @@
 //! faults stop, and everything that was accepted must come to its end. A failure names its seed.
 
 mod controller;
+mod link;
 mod node;
 mod wishes;
 mod world;
 
+pub use link::Mishaps;
 pub use world::{Outcome, Violation, WorldOptions, run};

@@ -24,8 +24,10 @@ pub(crate) fn eligibility(rng: &mut Rng, accepted: &[JobId], now: Timestamp, lim
 }
 
 fn dependency(rng: &mut Rng, accepted: &[JobId]) -> Dependency {
-    let any = rng.one_in(3);
-    let terms = (0..1 + rng.below(3)).map(|_| {
+    let count = 1 + rng.below(3);
+    // Of a single term nobody says that any will do.
+    let any = count > 1 && rng.one_in(3);
+    let terms = (0..count).map(|_| {
         // Mostly young jobs, most of which have not ended.
         let back = rng.below(accepted.len().min(8) as u64) as usize;
         let job = accepted[accepted.len() - 1 - back];

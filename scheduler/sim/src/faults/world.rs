@@ -1,15 +1,17 @@
 //! Everything together: the loop of virtual time, the faults, and the checkers.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_core::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig};
 use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, Timestamp};
 use muster_core::input::{Caller, Effect, Input, InstanceReport, Reply};
+use muster_core::plan::plan;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request, User};
 use muster_core::state::Broken;
 
 use super::controller::Controller;
+use super::link::{Link, Mishaps};
 use super::node::{Happened, SimNode};
 use super::wishes;
 use crate::rng::Rng;
@@ -42,6 +44,8 @@ pub struct Outcome {
     pub started: u64,
     /// Controller crashes, node reboots and cut links.
     pub faults: u64,
+    /// What went wrong with messages.
+    pub messages: Mishaps,
     /// Records in the journal.
     pub records: u64,
     /// Steps that the calm phase took.
@@ -49,17 +53,25 @@ pub struct Outcome {
 }
 
 /// A promise that was broken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Violation {
     /// The state contradicts itself.
     #[error("an invariant of the state does not hold")]
     Invariant(#[source] Broken),
     /// Replaying the journal gives another state.
-    #[error("replaying {records} records gives another state")]
+    #[error("replaying {records} records {from} gives another state")]
     ReplayDiffers {
-        /// Length of the journal.
+        /// What they were replayed over.
+        from: &'static str,
+        /// How many.
         records: usize,
     },
+    /// What passes look at no longer follows from the state.
+    #[error("what the planner keeps no longer follows from the state")]
+    PlannerDiffers,
+    /// The state cannot be written or read.
+    #[error("the snapshot cannot be written and read again")]
+    Snapshot(#[source] Arc<serde_json::Error>),
     /// Two attempts really held the same core.
     #[error("node {node}: {first} and {second} held the same core")]
     CoreTwice {
@@ -91,8 +103,10 @@ pub enum Violation {
         key: AttemptKey,
     },
     /// Something accepted never came to its end.
-    #[error("{waiting} tasks still wait and {live} are still live after {steps} calm steps")]
+    #[error("{waiting} tasks still wait and {live} are still live after {steps} calm steps; {why}")]
     NeverEnds {
+        /// What the first of those that wait waits for, or where the first of those that live stands.
+        why: String,
         /// Waiting tasks.
         waiting: u64,
         /// Live attempts.
@@ -114,8 +128,8 @@ struct World {
     controller: Controller,
     nodes: Vec<SimNode>,
     /// Messages under way to each node, in order, and from each.
-    to_node: Vec<VecDeque<Effect>>,
-    from_node: Vec<VecDeque<InstanceReport>>,
+    to_node: Vec<Link<Effect>>,
+    from_node: Vec<Link<InstanceReport>>,
     started: BTreeSet<AttemptKey>,
     accepted: Vec<JobId>,
     outcome: Outcome,
@@ -140,7 +154,8 @@ pub fn run(options: WorldOptions) -> Result<Outcome, Violation> {
         if world.outcome.calm_steps >= options.calm_steps_max {
             let state = world.controller.engine.state();
             let (waiting, live) = (state.waiting_count(), state.live_count());
-            return Err(Violation::NeverEnds { waiting, live, steps: options.calm_steps_max });
+            let why = world.what_is_left();
+            return Err(Violation::NeverEnds { why, waiting, live, steps: options.calm_steps_max });
         }
         world.step(true)?;
         world.outcome.calm_steps += 1;
@@ -159,8 +174,8 @@ impl World {
             rng,
             now: Timestamp(1_000_000_000),
             controller: Controller::new(),
-            to_node: nodes.iter().map(|_| VecDeque::new()).collect(),
-            from_node: nodes.iter().map(|_| VecDeque::new()).collect(),
+            to_node: nodes.iter().map(|_| Link::new()).collect(),
+            from_node: nodes.iter().map(|_| Link::new()).collect(),
             nodes,
             started: BTreeSet::new(),
             accepted: Vec::new(),
@@ -217,7 +232,9 @@ impl World {
             };
             // What is sent to a node without a session is lost: the next hello must make up for it.
             if self.nodes[node].session {
-                self.to_node[node].push_back(effect);
+                self.to_node[node].send(effect, &mut self.rng, &mut self.outcome.messages);
+            } else {
+                self.outcome.messages.lost += 1;
             }
         }
         Ok(reply.ok())
@@ -300,7 +317,7 @@ impl World {
     fn faults(&mut self) -> Result<(), Violation> {
         if self.rng.one_in(60) {
             self.outcome.faults += 1;
-            self.controller.crash()?;
+            self.controller.crash(self.rng.one_in(2))?;
             for i in 0..self.nodes.len() {
                 self.drop_session(i);
             }
@@ -327,8 +344,8 @@ impl World {
     /// Messages under way are lost with the session.
     fn drop_session(&mut self, i: usize) {
         self.nodes[i].session = false;
-        self.to_node[i].clear();
-        self.from_node[i].clear();
+        self.to_node[i].cut(&mut self.outcome.messages);
+        self.from_node[i].cut(&mut self.outcome.messages);
     }
 
     fn step(&mut self, calm: bool) -> Result<(), Violation> {
@@ -360,7 +377,7 @@ impl World {
         match happened {
             Happened::Report(report) => {
                 if self.nodes[i].session {
-                    self.from_node[i].push_back(report);
+                    self.from_node[i].send(report, &mut self.rng, &mut self.outcome.messages);
                 }
                 Ok(())
             }
@@ -392,7 +409,7 @@ impl World {
         Ok(())
     }
 
-    /// Delivers some of what is under way, in order on each link.
+    /// Delivers some of what is under way.
     fn messages(&mut self, i: usize, calm: bool) -> Result<(), Violation> {
         if !self.nodes[i].linked {
             return Ok(());
@@ -404,17 +421,18 @@ impl World {
             return Ok(());
         }
         self.nodes[i].heard = self.now;
-        while !self.to_node[i].is_empty() && !self.rng.one_in(3) {
-            let happened = self.to_node[i].pop_front().and_then(|effect| self.nodes[i].obey(&effect));
-            if let Some(happened) = happened {
+        if !calm {
+            self.to_node[i].weather(self.now, &mut self.rng, &mut self.outcome.messages);
+            self.from_node[i].weather(self.now, &mut self.rng, &mut self.outcome.messages);
+        }
+        while let Some(effect) = self.to_node[i].arrive(self.now, &mut self.rng) {
+            if let Some(happened) = self.nodes[i].obey(&effect) {
                 self.happened(i, happened)?;
             }
         }
-        while !self.from_node[i].is_empty() && !self.rng.one_in(3) {
-            if let Some(report) = self.from_node[i].pop_front() {
-                let node = self.nodes[i].name.clone();
-                self.input(&Input::NodeReport { node, report })?;
-            }
+        while let Some(report) = self.from_node[i].arrive(self.now, &mut self.rng) {
+            let node = self.nodes[i].name.clone();
+            self.input(&Input::NodeReport { node, report })?;
         }
         Ok(())
     }
@@ -447,6 +465,18 @@ impl World {
     fn is_idle(&self) -> bool {
         let state = self.controller.engine.state();
         state.waiting_count() == 0 && state.live_count() == 0
+    }
+
+    fn what_is_left(&self) -> String {
+        let state = self.controller.engine.state();
+        if let Some((key, _, live)) = state.live().next() {
+            return format!("{key} is {:?}", live.phase);
+        }
+        let waiting = plan(state, self.now).waiting;
+        waiting
+            .into_iter()
+            .next()
+            .map_or_else(String::new, |(job, waiting)| format!("job {job} waits: {}", waiting.reason))
     }
 
     fn check_accepted(&self) -> Result<(), Violation> {
