@@ -47,7 +47,10 @@ fn the_command_line_is_checked_before_anything_is_asked() {
         (&["show"][..], "required"),
         (&["frobnicate"], "unrecognized"),
         (&["submit", "--bogus", "x"], "unexpected argument '--bogus'"),
-        (&["submit", "--gpu-bind=none", "x"], "muster submit: command line: --gpu-bind is an option of Slurm"),
+        (
+            &["submit", "--gpu-bind=none", "x"],
+            "muster submit: command line: --gpu-bind is an option of Slurm",
+        ),
         (&["submit", "-O", "x"], "muster submit: command line: -O is an option of Slurm"),
         (&["submit", "--wrap", "true", "x"], "one of them only"),
         (&["submit", "-t", "soon", "--wrap", "true"], "muster submit: --time: 'soon' is not a time"),
