@@ -91,7 +91,7 @@ fn a_time_limit_ends_a_gang_that_ignores_sigterm() {
 }
 
 #[test]
-fn a_killed_remote_daemon_ends_the_gang_although_hydra_does_not_notice() {
+fn a_killed_remote_daemon_ends_the_gang_whether_or_not_hydra_notices() {
     let Some(bench) = Bench::up("proxy", 4, 8) else { return };
     for (body, daemon) in [(mpich("hang"), "hydra_pmi_proxy"), (open_mpi("hang"), "orted")] {
         let job = hanging(&bench, &body);
@@ -101,9 +101,13 @@ fn a_killed_remote_daemon_ends_the_gang_although_hydra_does_not_notice() {
         assert!(detail.summary.state.is_finished());
         assert_ne!(detail.summary.state, TaskState::Completed);
         if daemon == "hydra_pmi_proxy" {
-            // Hydra says nothing of it; the remote shell does, in the job's output.
+            // Which of its connections Hydra first reads the end of decides: mostly it waits for ever and the remote
+            // shell tells of the loss; when the proxy's control connection comes first, mpiexec gives up by itself
+            // before the remote shell's line is through.
             let said = format!("{}\n{}", detail.task_list[0].reason, bench.output(&detail));
-            assert!(said.contains("node03") && said.contains("signal 9"), "{said}");
+            let told = said.contains("node03") && said.contains("signal 9");
+            let noticed = said.contains("exit code 255") && said.contains("[mpiexec@node01] control_cb");
+            assert!(told || noticed, "{said}");
         }
         bench.await_clean(&NODES);
     }
