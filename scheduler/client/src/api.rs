@@ -100,6 +100,15 @@ pub struct SubmitRequest {
     /// When its tasks may start.
     #[serde(default, skip_serializing_if = "Eligibility::is_default")]
     pub eligibility: Eligibility,
+    /// The account that is charged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The quality of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<String>,
+    /// The advance reservation whose nodes it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
     /// A key that makes a repeated request harmless.
     #[serde(default)]
     pub request_key: Option<String>,
@@ -303,6 +312,15 @@ pub struct JobDetail {
     /// When its tasks may start, as submitted.
     #[serde(default, skip_serializing_if = "Eligibility::is_default")]
     pub eligibility: Eligibility,
+    /// The account that is charged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The quality of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<String>,
+    /// The advance reservation whose nodes it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
     /// Set while its waiting tasks are held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HoldView>,

@@ -101,6 +101,9 @@ fn job() -> SubmitRequest {
         requeue: true,
         priority: 0,
         eligibility: Default::default(),
+        account: None,
+        qos: None,
+        reservation: None,
         request_key: None,
         test_only: false,
     }

@@ -133,7 +133,14 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     }
     let config = || {
         let addresses = nodes.addresses;
-        let cluster = ClusterConfig { name: name?, nodes: nodes.list, pools, switches, policy: policy? };
+        let cluster = ClusterConfig {
+            name: name?,
+            nodes: nodes.list,
+            pools,
+            switches,
+            policy: policy?,
+            ..ClusterConfig::default()
+        };
         Some(Config { cluster, controller: controller?, bootstrap: bootstrap?, addresses })
     };
     (config(), elsewhere)

@@ -118,6 +118,7 @@ fn pool(
         fill,
         order,
         backfill,
+        ..PoolConfig::default()
     })
 }
 

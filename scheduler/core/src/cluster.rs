@@ -1,6 +1,6 @@
 //! The cluster as the configuration declares it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,66 @@ pub struct ClusterConfig {
     pub switches: Vec<SwitchConfig>,
     /// Policy numbers.
     pub policy: Policy,
+    /// Accounts that usage is charged to; empty: every user is an account of one share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<AccountConfig>,
+    /// Qualities of service that jobs may ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub qos: Vec<QosConfig>,
+}
+
+/// A declared account: a node of the tree over which the cluster is shared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountConfig {
+    /// The account's name.
+    pub name: String,
+    /// The account that it is a part of; the whole cluster without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Its part of its parent, relative to its siblings; at least 1.
+    pub shares: u32,
+    /// Login names of those who may charge it, each with shares relative to the others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<String, u32>,
+}
+
+/// A declared quality of service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QosConfig {
+    /// Its name.
+    pub name: String,
+    /// Added to the priority of its jobs.
+    pub priority: i32,
+    /// Names of the qualities of service whose running tasks its jobs may end.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub preempts: BTreeSet<String>,
+    /// What becomes of its own tasks when another needs their place.
+    #[serde(default)]
+    pub preempt: Preempt,
+    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds.
+    #[serde(default)]
+    pub grace_s: u64,
+    /// Accounts that may use it; all without.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub accounts: BTreeSet<String>,
+    /// Most tasks of one user that run in it at once; no limit without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_per_user_max: Option<u32>,
+    /// Percent of the usage that is charged: 100 charges it all, 0 nothing.
+    pub usage_percent: u32,
+}
+
+/// What becomes of a task when another with a higher claim needs its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Preempt {
+    /// It goes on: nobody may take its place.
+    #[default]
+    Off,
+    /// It is ended and waits for another attempt.
+    Requeue,
+    /// It is ended for good.
+    Cancel,
 }
 
 /// A declared node.
@@ -63,6 +123,40 @@ pub struct PoolConfig {
     /// What may overtake.
     #[serde(default)]
     pub backfill: Backfill,
+    /// Its part of the priority sum; see [`PriorityPolicy`].
+    #[serde(default)]
+    pub priority: i32,
+    /// Jobs of pools of a higher tier are considered first, and may take the place of tasks of pools of a lower one
+    /// on nodes that both have.
+    #[serde(default)]
+    pub tier: u32,
+    /// What becomes of its tasks when a pool of a higher tier needs their place.
+    #[serde(default)]
+    pub preempt: Preempt,
+    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds.
+    #[serde(default)]
+    pub grace_s: u64,
+}
+
+impl Default for PoolConfig {
+    /// A pool without a name or nodes, with the limits and policies of one that says nothing of them.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            nodes: Vec::new(),
+            default: false,
+            time_default_s: 3600,
+            time_max_s: 7 * 86_400,
+            memory_per_core_bytes: None,
+            fill: Fill::default(),
+            order: Order::default(),
+            backfill: Backfill::default(),
+            priority: 0,
+            tier: 0,
+            preempt: Preempt::default(),
+            grace_s: 0,
+        }
+    }
 }
 
 /// The order in which a pool considers its jobs. A job's priority goes before all of them.
@@ -81,6 +175,8 @@ pub enum Order {
     Wfp3,
     /// The smallest log₁₀(time limit) × cores + 870 log₁₀(submit time) first (Carastan-Santos, de Camargo, SC 2017).
     F1,
+    /// The greatest sum of weighted factors first; see [`PriorityPolicy`].
+    Multifactor,
 }
 
 /// What may overtake a job that does not fit.
@@ -99,7 +195,7 @@ pub enum Backfill {
 }
 
 /// How tasks that fit on one node are distributed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Fill {
     /// Onto as few nodes as possible, so that whole nodes stay free for gangs.
@@ -141,6 +237,51 @@ pub struct Policy {
     pub prepare_timeout_s: u64,
     /// How many finished jobs stay in memory.
     pub finished_jobs_kept: usize,
+    /// A task that has run for less than this is not preempted, in seconds.
+    #[serde(default)]
+    pub preempt_exempt_s: u64,
+    /// The weights of the order `multifactor`, and how usage is forgotten.
+    #[serde(default)]
+    pub priority: PriorityPolicy,
+}
+
+/// What the order `multifactor` adds up: each factor is between 0 and 1 and is multiplied by its weight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriorityPolicy {
+    /// How long the job has waited, as a part of `age_max_s`.
+    pub age_weight: u32,
+    /// How long a job waits until its age counts in full, in seconds.
+    pub age_max_s: u64,
+    /// How large the job is, as a part of its pool.
+    pub size_weight: u32,
+    /// Whether small jobs, rather than large ones, get the larger part.
+    pub small_first: bool,
+    /// How much less than its share the job's user and account have used.
+    pub fair_share_weight: u32,
+    /// After how long usage counts half, in seconds.
+    pub half_life_s: u64,
+    /// The pool's priority, as a part of the highest one.
+    pub pool_weight: u32,
+    /// The job's own priority, as a part of the highest possible one.
+    pub job_weight: u32,
+    /// The priority of the job's quality of service, as a part of the highest one.
+    pub qos_weight: u32,
+}
+
+impl Default for PriorityPolicy {
+    fn default() -> Self {
+        Self {
+            age_weight: 1_000,
+            age_max_s: 7 * 86_400,
+            size_weight: 0,
+            small_first: false,
+            fair_share_weight: 10_000,
+            half_life_s: 7 * 86_400,
+            pool_weight: 1_000,
+            job_weight: 1_000,
+            qos_weight: 1_000,
+        }
+    }
 }
 
 impl Default for Policy {
@@ -155,6 +296,8 @@ impl Default for Policy {
             kill_grace_ms: 5_000,
             prepare_timeout_s: 60,
             finished_jobs_kept: 10_000,
+            preempt_exempt_s: 0,
+            priority: PriorityPolicy::default(),
         }
     }
 }

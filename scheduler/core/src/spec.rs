@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Fill;
 use crate::eligibility::Eligibility;
 use crate::features::Constraint;
 use crate::gres::Gres;
@@ -81,6 +82,15 @@ pub struct JobSpec {
     /// When its tasks may start.
     #[serde(default, skip_serializing_if = "Eligibility::is_default")]
     pub eligibility: Eligibility,
+    /// The account that is charged; the user's only or first one without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The quality of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<String>,
+    /// The advance reservation whose nodes it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
 }
 
 /// What one task needs: ranks, the cores of each, memory, and how they spread over nodes.
@@ -123,6 +133,15 @@ pub struct Request {
     /// Devices that it has for each rank, on the rank's node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gres_per_rank: Vec<Gres>,
+    /// Whether its nodes must follow each other in the order of the tree, with none between them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contiguous: bool,
+    /// Hardware threads of each core that it uses: nodes whose cores have fewer do not suit it. All of them without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads_per_core: Option<u32>,
+    /// Whether it is packed onto few nodes or spread over many; as its pool says without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fill: Option<Fill>,
 }
 
 /// A wish for few leaf switches.
@@ -152,6 +171,9 @@ impl Default for Request {
             switches: None,
             gres_per_node: Vec::new(),
             gres_per_rank: Vec::new(),
+            contiguous: false,
+            threads_per_core: None,
+            fill: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, SwitchConfig};
+use crate::cluster::{Backfill, ClusterConfig, NodeConfig, Order, PoolConfig, SwitchConfig};
 use crate::eligibility::Eligibility;
 use crate::engine::{Applied, Engine};
 use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
@@ -43,18 +43,11 @@ pub fn config(cores: &[u32]) -> ClusterConfig {
         default: true,
         time_default_s: 3600,
         time_max_s: 7 * 86_400,
-        memory_per_core_bytes: None,
-        fill: Fill::Pack,
         order: Order::Fcfs,
         backfill: Backfill::Easy,
+        ..PoolConfig::default()
     };
-    ClusterConfig {
-        name: "test".to_owned(),
-        nodes,
-        pools: vec![pool],
-        switches: Vec::new(),
-        policy: Policy::default(),
-    }
+    ClusterConfig { name: "test".to_owned(), nodes, pools: vec![pool], ..ClusterConfig::default() }
 }
 
 /// A leaf switch.
@@ -88,6 +81,9 @@ pub fn job(caller: Caller) -> JobSpec {
         requeue: true,
         priority: 0,
         eligibility: Eligibility::default(),
+        account: None,
+        qos: None,
+        reservation: None,
     }
 }
 

@@ -281,6 +281,9 @@ pub fn frame(state: &State, plan: &Plan, job: &Job, version: u64) -> JobDetail {
         array_spec: job.spec.array.clone(),
         requeue: job.spec.requeue,
         eligibility: job.spec.eligibility.clone(),
+        account: job.spec.account.clone(),
+        qos: job.spec.qos.clone(),
+        reservation: job.spec.reservation.clone(),
         held: job.held.map(|held| HoldView {
             since_us: held.since.0,
             by: user_name(&job.spec, held.by_uid),

@@ -266,8 +266,7 @@ impl Player {
 
 #[cfg(test)]
 mod tests {
-    use muster_core::cluster::Fill;
-    use muster_core::cluster::{Policy, PoolConfig};
+    use muster_core::cluster::PoolConfig;
     use muster_core::input::{Caller, Reply};
 
     use super::*;
@@ -281,17 +280,15 @@ mod tests {
             default: true,
             time_default_s: 3600,
             time_max_s: 86_400,
-            memory_per_core_bytes: None,
-            fill: Fill::Pack,
             order: Order::Fcfs,
             backfill: Backfill::Easy,
+            ..PoolConfig::default()
         };
         let config = ClusterConfig {
             name: "test".to_owned(),
             nodes: vec![declare("n1".to_owned(), 4, 1 << 30), declare("n2".to_owned(), 4, 1 << 30)],
             pools: vec![pool],
-            switches: Vec::new(),
-            policy: Policy::default(),
+            ..ClusterConfig::default()
         };
         let mut stage = Stage::bring_up(config, |_| HardwareCore::default()).unwrap();
         for (ranks, limit_s) in [(8, 3600), (8, 1800), (4, 600)] {

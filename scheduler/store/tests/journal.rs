@@ -38,6 +38,9 @@ fn spec(name: &str) -> JobSpec {
         requeue: true,
         priority: 0,
         eligibility: Default::default(),
+        account: None,
+        qos: None,
+        reservation: None,
     }
 }
 

@@ -86,6 +86,8 @@ impl Ranking {
                 let submitted_s = (shape.since.0 as f64 / 1e6).max(1.0);
                 shape.limit_s.log10() * shape.cores + 870.0 * submitted_s.log10()
             }
+            // The order of a multifactor pool is that of the priority sum, which is told apart before.
+            Self::Order(Order::Multifactor) => 0.0,
             Self::Order(Order::Default) => shape.since.0 as f64 / 1e6 + slack_s(shape.limit_s),
             Self::Overtaking => shape.limit_s / (wait_s + DAY_S),
         }

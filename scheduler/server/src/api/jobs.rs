@@ -84,6 +84,9 @@ fn spec(request: SubmitRequest, user: User) -> JobSpec {
         requeue: request.requeue,
         priority: request.priority,
         eligibility: request.eligibility,
+        account: request.account,
+        qos: request.qos,
+        reservation: request.reservation,
     }
 }
 

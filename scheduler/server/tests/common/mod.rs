@@ -343,6 +343,9 @@ pub fn job(name: &str) -> SubmitRequest {
         requeue: true,
         priority: 0,
         eligibility: Default::default(),
+        account: None,
+        qos: None,
+        reservation: None,
         request_key: None,
         test_only: false,
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use muster_core::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig};
+use muster_core::cluster::{Backfill, ClusterConfig, NodeConfig, Order, Policy, PoolConfig};
 use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, Timestamp};
 use muster_core::input::{Caller, Effect, Input, InstanceReport, Reply};
 use muster_core::plan::plan;
@@ -205,10 +205,9 @@ impl World {
             default: true,
             time_default_s: 60,
             time_max_s: 3600,
-            memory_per_core_bytes: None,
-            fill: Fill::Pack,
             order: Order::Default,
             backfill: Backfill::Easy,
+            ..PoolConfig::default()
         };
         let policy =
             Policy { hold_node_s: 10, prepare_timeout_s: 20, attempts_max: 1000, ..Policy::default() };
@@ -216,8 +215,8 @@ impl World {
             name: "sim".to_owned(),
             nodes: self.nodes.iter().map(node).collect(),
             pools: vec![pool],
-            switches: Vec::new(),
             policy,
+            ..ClusterConfig::default()
         }
     }
 
@@ -311,6 +310,9 @@ impl World {
             requeue: !rng.one_in(4),
             priority: 0,
             eligibility: wishes::eligibility(rng, &self.accepted, self.now, limit_s),
+            account: None,
+            qos: None,
+            reservation: None,
         }
     }
 

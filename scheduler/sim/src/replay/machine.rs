@@ -42,6 +42,7 @@ pub fn stage(processors: u32, order: Order, backfill: Backfill) -> Result<Stage,
         fill: Fill::Pack,
         order,
         backfill,
+        ..PoolConfig::default()
     };
     let policy = Policy {
         tasks_waiting_max: u64::MAX,
@@ -53,8 +54,8 @@ pub fn stage(processors: u32, order: Order, backfill: Backfill) -> Result<Stage,
         name: "replay".to_owned(),
         nodes: vec![node],
         pools: vec![pool],
-        switches: Vec::new(),
         policy,
+        ..ClusterConfig::default()
     };
     Stage::bring_up(config, |_| HardwareCore::default())
 }

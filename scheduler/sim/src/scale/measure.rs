@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use muster_core::cluster::{Backfill, ClusterConfig, Fill, Order, Policy, PoolConfig};
+use muster_core::cluster::{Backfill, ClusterConfig, Order, Policy, PoolConfig};
 use muster_core::engine::Engine;
 use muster_core::event::HardwareCore;
 use muster_core::ids::{TaskId, Timestamp};
@@ -268,10 +268,9 @@ fn config(options: &ScaleOptions) -> ClusterConfig {
         default: true,
         time_default_s: 3600,
         time_max_s: 30 * 86_400,
-        memory_per_core_bytes: None,
-        fill: Fill::Pack,
         order: options.order,
         backfill: options.backfill,
+        ..PoolConfig::default()
     };
     let policy = Policy {
         tasks_waiting_max: u64::MAX,
@@ -285,6 +284,7 @@ fn config(options: &ScaleOptions) -> ClusterConfig {
         pools: vec![pool],
         switches: options.topology.switches.clone(),
         policy,
+        ..ClusterConfig::default()
     }
 }
 

@@ -125,6 +125,7 @@ fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioE
         fill: line.choice("fill", &[("pack", Fill::Pack), ("spread", Fill::Spread)])?.unwrap_or_default(),
         order: line.choice("order", &orders)?.unwrap_or_default(),
         backfill: line.choice("backfill", &backfills)?.unwrap_or_default(),
+        ..PoolConfig::default()
     })
 }
 
