@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::eligible;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::limits;
 use super::order::{Rank, Ranking};
 use super::profile::{Kept, Profile, fits};
 use crate::cluster::PoolConfig;
@@ -108,6 +109,7 @@ impl Planner {
         now: Timestamp,
     ) -> Vec<(&'a Job, TaskIndex)> {
         let classes = &self.pools[pool].classes;
+        let ranking = Ranking::of_pool(config.order, &self.config.policy.priority);
         let mut ranks: Vec<Rank> = Vec::new();
         for (class, head) in classes.heads() {
             let Some(group) = classes.get(class) else { continue };
@@ -115,8 +117,9 @@ impl Planner {
                 let Some(job) = state.jobs.get(id) else { continue };
                 let Some(shape) = classes.shape(class, job.submitted_at) else { continue };
                 ranks.push(Rank {
-                    priority: head.priority,
-                    score: Ranking::Order(config.order).score(shape, now),
+                    priority: ranking.priority(head.priority),
+                    between_pools: head.priority,
+                    score: ranking.score(shape, now),
                     job: *id,
                     class,
                 });
@@ -124,15 +127,19 @@ impl Planner {
         }
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         let mut tasks = Vec::new();
+        let mut budgets = limits::Budgets::default();
         for rank in ranks {
             let Some(job) = state.jobs.get(&rank.job) else { continue };
-            let budget = usize::try_from(job.may_start()).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
+            let may_start = job.may_start().min(budgets.left(state, job));
+            let budget = usize::try_from(may_start).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
             let ready = |index: &TaskIndex| job.tried.get(index).is_none_or(|tried| tried.not_before <= now);
             if eligible::job(job, now).is_err() {
                 continue;
             }
             let indices = eligible::indices(job, now).filter(ready).take(budget);
+            let before = tasks.len();
             tasks.extend(indices.map(|index| (job, index)));
+            budgets.spend(state, job, tasks.len() - before);
             if tasks.len() >= RESERVATIONS_MAX {
                 break;
             }

@@ -12,6 +12,7 @@ pub mod eligible;
 mod fit;
 mod forecast;
 mod index;
+mod limits;
 mod order;
 mod pass;
 mod profile;
@@ -20,6 +21,7 @@ mod reason;
 mod refused;
 mod reserve;
 mod suits;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
