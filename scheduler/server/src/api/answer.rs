@@ -81,6 +81,11 @@ impl From<Refusal> for ApiError {
 fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {
         Refusal::UnknownPool { .. } => (StatusCode::BAD_REQUEST, "unknown_pool"),
+        Refusal::UnknownAccount { .. } => (StatusCode::BAD_REQUEST, "unknown_account"),
+        Refusal::NotInAccount { .. } => (StatusCode::FORBIDDEN, "not_in_account"),
+        Refusal::NoAccount { .. } => (StatusCode::FORBIDDEN, "no_account"),
+        Refusal::UnknownQos { .. } => (StatusCode::BAD_REQUEST, "unknown_qos"),
+        Refusal::QosNotForAccount { .. } => (StatusCode::FORBIDDEN, "qos_not_for_account"),
         Refusal::UnknownNode { .. } => (StatusCode::NOT_FOUND, "unknown_node"),
         Refusal::UnknownJob { .. } => (StatusCode::NOT_FOUND, "unknown_job"),
         Refusal::AlreadyEnded { .. } => (StatusCode::CONFLICT, "already_ended"),
