@@ -102,7 +102,8 @@ fn next_instant(state: &State, planner: &Planner, at: Timestamp) -> Option<Times
 }
 
 fn end_due(state: &mut State, planner: &mut Planner, at: Timestamp) {
-    let due: Vec<AttemptKey> = planner.ends.range(..=(at, AttemptKey::LAST)).map(|((_, key), _)| *key).collect();
+    let due: Vec<AttemptKey> =
+        planner.ends.range(..=(at, AttemptKey::LAST)).map(|((_, key), _)| *key).collect();
     for key in due {
         let instances = state.live_attempt(key.task).map_or(0, |live| live.instances.len() as u32);
         let mut happen = |event: &Event| planner.follow(state, event, at);
