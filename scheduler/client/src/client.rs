@@ -96,6 +96,8 @@ pub struct JobFilter {
     pub all: bool,
     /// At most so many.
     pub limit: Option<u64>,
+    /// Say when what waits is expected to start.
+    pub starts: bool,
 }
 
 /// A client of one controller, with one connection that is opened again when it breaks.
@@ -162,6 +164,7 @@ impl Client {
                 ("user", filter.user.clone()),
                 ("all", filter.all.then(|| "true".to_owned())),
                 ("limit", filter.limit.map(|limit| limit.to_string())),
+                ("starts", filter.starts.then(|| "true".to_owned())),
             ],
         ))
     }

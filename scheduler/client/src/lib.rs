@@ -8,6 +8,7 @@ mod client;
 mod error;
 mod query;
 mod transport;
+mod why;
 
 pub use client::{
     Client, JobFilter, Options, RETRY_DEFAULT, RETRY_WAITING_DEFAULT, SOCKET_DEFAULT, default_socket,

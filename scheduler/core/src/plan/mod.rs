@@ -11,6 +11,7 @@ mod conservative;
 pub mod eligible;
 mod fit;
 mod forecast;
+mod holders;
 mod index;
 mod limits;
 mod order;
@@ -26,7 +27,9 @@ mod weigh;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use self::forecast::expected_start;
+pub use self::fit::Shortage;
+pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
+pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
 pub use self::index::Planner;
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
@@ -59,6 +62,14 @@ pub struct Waiting {
     pub reason: Reason,
     /// When it starts at the latest, if the pass reserved that; `expected_start` asks for any task.
     pub expected_start: Option<Timestamp>,
+    /// The jobs whose ends the pass counted on, of a job that has room kept for it; `holders` asks for any job.
+    pub holders: Option<Holders>,
+}
+
+impl Waiting {
+    fn new(reason: Reason, expected_start: Option<Timestamp>) -> Self {
+        Self { reason, expected_start, holders: None }
+    }
 }
 
 /// One pass at `now` over a state that stays as it is: what would start, and why everything else waits.

@@ -38,7 +38,7 @@ impl Planner {
             let Some((reason, until)) = not_yet(job, now) else { continue };
             self.park(state, job, until);
             if explain {
-                plan.waiting.insert(id, Waiting { reason, expected_start: until });
+                plan.waiting.insert(id, Waiting::new(reason, until));
             }
         }
         self.weigh(state, now);
@@ -193,7 +193,7 @@ impl<'a> Pass<'a> {
                 let expected_start = self.planner.promised(pool, id);
                 let limited = self.state.jobs.get(&id).filter(|job| self.budgets.left(self.state, job) == 0);
                 let reason = limited.map_or_else(|| reason.clone(), |job| limits::reason(self.state, job));
-                self.plan.waiting.insert(id, Waiting { reason, expected_start });
+                self.plan.waiting.insert(id, Waiting::new(reason, expected_start));
             }
         }
     }
@@ -244,7 +244,7 @@ impl<'a> Pass<'a> {
         else {
             return;
         };
-        let mut expected_start = None;
+        let (mut expected_start, mut holders) = (None, None);
         let first = queue.head == Head::Open;
         let never = first.then(|| self.never(config, pool, &request)).flatten();
         if first && never.is_none() {
@@ -262,11 +262,17 @@ impl<'a> Pass<'a> {
             if reserve && config.backfill != Backfill::None {
                 let reservation = self.planner.reserve(self.state, config, pool, job, self.now);
                 expected_start = reservation.as_ref().map(|reservation| reservation.start);
+                if self.explain {
+                    holders = reservation.as_ref().and_then(|kept| self.planner.counted_on(kept, self.now));
+                }
                 self.reservations.extend(reservation);
             }
         }
         if self.explain {
-            self.explain_class(config, pool, queue.head, class, job, expected_start, never);
+            self.explain_class(config, pool, queue.head, class, job, never);
+            if let Some(waiting) = self.plan.waiting.get_mut(&job) {
+                (waiting.expected_start, waiting.holders) = (expected_start, holders);
+            }
         }
     }
 
@@ -293,7 +299,6 @@ impl<'a> Pass<'a> {
     }
 
     /// Writes down why the jobs of a group from `job` on wait.
-    #[expect(clippy::too_many_arguments, reason = "all of them are what the pass knows at this point")]
     fn explain_class(
         &mut self,
         config: &PoolConfig,
@@ -301,7 +306,6 @@ impl<'a> Pass<'a> {
         head: Head,
         class: u32,
         job: JobId,
-        expected_start: Option<Timestamp>,
         never: Option<Reason>,
     ) {
         let Some(group) = self.planner.pools[pool].classes.get(class) else { return };
@@ -309,8 +313,7 @@ impl<'a> Pass<'a> {
         let request = group.key.request.clone();
         let reason = never.unwrap_or_else(|| self.why(config, pool, &request, head, Some(job)));
         for id in jobs {
-            let expected_start = expected_start.filter(|_| id == job);
-            self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+            self.plan.waiting.insert(id, Waiting::new(reason.clone(), None));
         }
     }
 
@@ -379,13 +382,13 @@ impl<'a> Pass<'a> {
         };
         let reason = limits::reason(self.state, job);
         for id in group.jobs.range(job.id..) {
-            self.plan.waiting.insert(*id, Waiting { reason: reason.clone(), expected_start: None });
+            self.plan.waiting.insert(*id, Waiting::new(reason.clone(), None));
         }
     }
 
     fn set_aside(&mut self, job: &Job, reason: Reason, until: Option<Timestamp>) {
         if self.explain {
-            self.plan.waiting.insert(job.id, Waiting { reason, expected_start: until });
+            self.plan.waiting.insert(job.id, Waiting::new(reason, until));
         } else {
             self.planner.park(self.state, job, until);
         }

@@ -4,6 +4,7 @@ mod answer;
 mod jobs;
 mod nodes;
 mod peer;
+mod why;
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
@@ -28,6 +29,7 @@ use self::answer::ApiError;
 pub use self::peer::{Admins, Peer};
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
+use crate::forecasts::Forecasts;
 use crate::shared::Shared;
 
 /// Largest body of a request: a script, an environment and arguments, in JSON.
@@ -47,8 +49,8 @@ pub struct App {
     pub shared: Arc<Shared>,
     /// The accounting tables, for what has left the memory.
     pub history: Mutex<HistoryReader>,
-    /// Held by whoever makes a forecast.
-    pub forecasts: Mutex<()>,
+    /// When what waits is expected to start.
+    pub forecasts: Forecasts,
     /// Who administers the cluster.
     pub admins: Admins,
     /// Becomes true when the controller stops: waits are answered then.
@@ -76,7 +78,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/ping", get(nodes::ping))
         .route("/v1/jobs", get(jobs::list).post(jobs::submit))
         .route("/v1/jobs/{ref}", get(jobs::show))
-        .route("/v1/jobs/{ref}/why", get(jobs::why))
+        .route("/v1/jobs/{ref}/why", get(why::why))
         .route("/v1/jobs/{ref}/wait", get(jobs::wait))
         .route("/v1/jobs/{ref}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{ref}/hold", post(jobs::hold))
