@@ -163,6 +163,13 @@ impl JobSpec {
         self
     }
 
+    /// May be shortened to so many seconds.
+    #[must_use]
+    pub fn time_min_s(mut self, seconds: u64) -> Self {
+        self.eligibility.time_min_s = Some(seconds);
+        self
+    }
+
     /// Depends on other jobs, such as `afterok:12`.
     ///
     /// # Panics
@@ -327,6 +334,12 @@ impl Bench {
     ) -> Applied {
         let report = InstanceReport { key, instance, phase };
         self.input(Input::NodeReport { node: node.to_owned(), report })
+    }
+
+    /// The present attempt's own time limit, in seconds, if it has one.
+    #[must_use]
+    pub fn own_limit_s(&self, job: JobId) -> Option<u64> {
+        self.engine.state().live_attempt(self.key(job).task).expect("the task is live").time_limit_s
     }
 
     /// All instances report ready, then the primary that it runs.

@@ -122,6 +122,13 @@ fn write_task(out: &mut String, task: &TaskView, job_reason: &str, now_us: u64) 
     for share in &task.shares {
         line(out, "Node", format_share(share));
     }
+    if task.time_limit_s.is_some() {
+        line(
+            out,
+            "Its limit",
+            format!("{}, so that it could start earlier", time_or_dash(task.time_limit_s)),
+        );
+    }
     line(out, "Started", instant_or_dash(task.started_at_us));
     line(out, "Finished", instant_or_dash(task.finished_at_us));
     let elapsed = elapsed_s(task.started_at_us, task.finished_at_us, now_us);
@@ -289,6 +296,7 @@ mod tests {
             placed_at_us: Some(0),
             started_at_us: Some(1_000_000),
             finished_at_us: Some(11_000_000),
+            time_limit_s: None,
             exit_code: Some(0),
             signal: None,
             reason: String::new(),

@@ -18,14 +18,18 @@ use crate::state::{Job, State};
 pub(super) struct ClassKey {
     pub priority: i32,
     pub limit_s: Option<u64>,
+    /// How short an attempt may be, and the deadline by which it then ends: such jobs may fit where others do not.
+    pub shortest: Option<(u64, Option<Timestamp>)>,
     pub request: Request,
 }
 
 impl ClassKey {
     fn of(job: &Job) -> Self {
+        let when = &job.spec.eligibility;
         Self {
             priority: job.spec.priority,
             limit_s: job.spec.time_limit_s,
+            shortest: when.time_min_s.map(|least| (least, when.deadline)),
             request: job.spec.request.clone(),
         }
     }

@@ -24,8 +24,8 @@ pub fn expected_start(state: &State, job: JobId, now: Timestamp) -> Option<Times
             return Some(at);
         }
         let mut happen = |event: &Event| planner.follow(&mut state, event, at);
-        for Placement { key, allocation } in placements {
-            happen(&Event::AttemptPlaced { key, allocation });
+        for Placement { key, allocation, time_limit_s } in placements {
+            happen(&Event::AttemptPlaced { key, allocation, time_limit_s });
             happen(&Event::AttemptGo { key });
         }
         at = next_instant(&state, at)?;

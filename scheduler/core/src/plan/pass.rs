@@ -8,6 +8,7 @@ use super::index::Planner;
 use super::order::{Rank, Ranking};
 use super::refused::{Need, Refused};
 use super::reserve::Reservation;
+use super::span::Span;
 use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
 use crate::cluster::{Backfill, Fill, PoolConfig};
 use crate::event::{Allocation, Share};
@@ -156,7 +157,7 @@ impl Pass<'_> {
     fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
         let freed_early = self.planner.pools[pool].left_until > self.now;
         for due in self.planner.keep_promises(self.state, config, pool, self.now, freed_early) {
-            self.start(config, due.job, due.index, &due.chosen, Some(&due.gres));
+            self.start(config, due.job, due.index, &due.chosen, due.span, Some(&due.gres));
         }
         let ranks: Vec<Rank> = queue.ready.drain().collect();
         queue.blocked = None;
@@ -335,12 +336,11 @@ impl Pass<'_> {
                 continue;
             }
             let avoid = tried.and_then(|tried| tried.avoid);
-            let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, Some(node)));
-            let Some(chosen) = chosen.or_else(|| self.choose_unless_refused(config, pool, job)) else {
+            let Some((chosen, span)) = self.choose_with_span(config, pool, job, avoid) else {
                 return Tried::Blocked(job.id);
             };
             budget -= 1;
-            self.start(config, job, index, &chosen, None);
+            self.start(config, job, index, &chosen, span, None);
         }
         if let Some(until) = delayed_until {
             self.set_aside(job, Reason::Delayed { until }, Some(until));
@@ -358,43 +358,66 @@ impl Pass<'_> {
         }
     }
 
-    /// Finds nodes for a task now, unless it is known that there are none.
-    fn choose_unless_refused(&mut self, config: &PoolConfig, pool: usize, job: &Job) -> Option<Vec<Chosen>> {
-        let end = self.end_of(job);
+    /// Finds nodes for a task now, and says how long it may run there: less than its time limit only where its job
+    /// allows that and it would have to wait otherwise.
+    fn choose_with_span(
+        &mut self,
+        config: &PoolConfig,
+        pool: usize,
+        job: &Job,
+        avoid: Option<NodeId>,
+    ) -> Option<(Vec<Chosen>, Span)> {
+        let longest = Span::longest(job, self.now);
+        let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, longest.end, Some(node)));
+        let chosen = chosen.or_else(|| self.choose_unless_refused(config, pool, job, longest.end));
+        if let Some(chosen) = chosen {
+            return Some((chosen, longest));
+        }
+        // Only at these instants becomes less what a task may use.
+        let instants = self.reservations.iter().map(|reservation| reservation.start);
+        let shorter = longest.shorter(job, self.now, instants);
+        shorter
+            .into_iter()
+            .find_map(|span| Some((self.choose_unless_refused(config, pool, job, span.end)?, span)))
+    }
+
+    /// Finds nodes for a task that starts now and ends by `end`, unless it is known that there are none.
+    fn choose_unless_refused(
+        &mut self,
+        config: &PoolConfig,
+        pool: usize,
+        job: &Job,
+        end: Timestamp,
+    ) -> Option<Vec<Chosen>> {
         let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
         let outlasts = (self.reservations.len() <= 64)
             .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
         let need = outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts));
         if need.is_some_and(|need| self.refused[pool].knows(&need)) {
             debug_assert_eq!(
-                self.choose_now(config, pool, job, None),
+                self.choose_now(config, pool, job, end, None),
                 None,
                 "what was refused fits after all"
             );
             return None;
         }
-        let chosen = self.choose_now(config, pool, job, None);
+        let chosen = self.choose_now(config, pool, job, end, None);
         if let Some(need) = need.filter(|_| chosen.is_none()) {
             self.refused[pool].add(need);
         }
         chosen
     }
 
-    /// When a task that starts now has ended at the latest.
-    fn end_of(&self, job: &Job) -> Timestamp {
-        job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit))
-    }
-
-    /// Finds nodes for a task now.
+    /// Finds nodes for a task that starts now and ends by `end`.
     fn choose_now(
         &self,
         config: &PoolConfig,
         pool: usize,
         job: &Job,
+        end: Timestamp,
         avoid: Option<NodeId>,
     ) -> Option<Vec<Chosen>> {
         let request = &job.spec.request;
-        let end = self.end_of(job);
         let seen = &self.planner.pools[pool];
         if request.cores_total() > seen.cores_free || request.nodes_min() as usize > seen.by_free.len() {
             return None;
@@ -463,10 +486,10 @@ impl Pass<'_> {
         job: &Job,
         index: TaskIndex,
         chosen: &[Chosen],
+        Span { end, limit_s }: Span,
         kept: Option<&[Counts]>,
     ) {
         let request = &job.spec.request;
-        let end = self.end_of(job);
         let shares = chosen.iter().enumerate().map(|(i, chosen)| {
             let node = self.state.node(chosen.node);
             let free = &self.planner.nodes[chosen.node.0 as usize].free;
@@ -489,7 +512,7 @@ impl Pass<'_> {
         self.planner.take(self.state, &allocation);
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
         self.planner.remember_end(self.state, key, end, &allocation);
-        self.plan.placements.push(Placement { key, allocation });
+        self.plan.placements.push(Placement { key, allocation, time_limit_s: limit_s });
     }
 }
 
