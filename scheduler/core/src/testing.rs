@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::cluster::{Backfill, ClusterConfig, NodeConfig, Order, PoolConfig, SwitchConfig};
+use crate::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, PoolConfig, SwitchConfig};
 use crate::eligibility::Eligibility;
 use crate::engine::{Applied, Engine};
 use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
@@ -115,6 +115,13 @@ impl JobSpec {
     #[must_use]
     pub fn limit_s(mut self, seconds: u64) -> Self {
         self.time_limit_s = Some(seconds);
+        self
+    }
+
+    /// Is packed onto few nodes or spread over many, whatever its pool does.
+    #[must_use]
+    pub fn fill(mut self, fill: Fill) -> Self {
+        self.request.fill = Some(fill);
         self
     }
 

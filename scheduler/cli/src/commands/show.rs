@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use muster_client::api::{JobDetail, ShareView, TaskView};
+use muster_core::cluster::Fill;
 use muster_core::notation::{format_hosts, format_ranges, format_size, format_time_s};
 use muster_core::spec::{ArraySpec, Memory, Request};
 
@@ -226,6 +227,11 @@ fn format_request(request: &Request) -> String {
     }
     if !request.exclude.is_empty() {
         parts.push(format!("not on {}", hosts(&request.exclude)));
+    }
+    match request.fill {
+        Some(Fill::Spread) => parts.push("spread".to_owned()),
+        Some(Fill::Pack) => parts.push("packed".to_owned()),
+        None => {}
     }
     if let Some(wish) = request.switches {
         let wait = wish.wait_s.map(|wait| format!(" for up to {}", format_time_s(wait))).unwrap_or_default();

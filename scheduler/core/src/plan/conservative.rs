@@ -192,7 +192,8 @@ impl Planner {
             .enumerate()
             .filter_map(|(slot, room)| self.candidate(state, config, slots[slot], *room, request))
             .collect();
-        let chosen = self.choose_for(state, job, job.submitted_at, &candidates, config.fill)?;
+        let fill = super::ranges::fill(config, request);
+        let chosen = self.choose_for(state, job, job.submitted_at, &candidates, fill)?;
         let kept = chosen.into_iter().map(|chosen| {
             let view = &self.nodes[chosen.node.0 as usize];
             let (_, slot) = view.seats.iter().find(|seat| seat.0 as usize == pool)?;

@@ -69,6 +69,8 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 }
 
 #[cfg(test)]
+mod fill_tests;
+#[cfg(test)]
 mod places_tests;
 #[cfg(test)]
 mod span_tests;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::order::{Rank, Ranking};
+use super::ranges::{self, spreads_wide};
 use super::refused::{Need, Refused};
 use super::reserve::Reservation;
 use super::span::Span;
@@ -430,11 +431,11 @@ impl Pass<'_> {
             let room = self.room_until(node, end);
             self.planner.candidate(self.state, config, node, room, request)
         };
-        let plain = request.nodes_max.is_none() && request.nodelist.is_empty();
+        let plain = request.nodes_max.is_none() && request.nodelist.is_empty() && !spreads_wide(request);
         if plain && request.nodes.is_none_or(|nodes| nodes == 1) {
             let enough = |slot: &u32| candidate(*slot).is_some_and(|c| c.ranks >= request.ranks);
             let cores = u32::try_from(request.cores_total()).unwrap_or(u32::MAX);
-            let slot = match config.fill {
+            let slot = match ranges::fill(config, request) {
                 Fill::Pack => seen.by_free.range((cores, 0)..).map(|(_, slot)| *slot).find(enough),
                 Fill::Spread => seen.emptiest_first(cores).find(enough),
             };
@@ -447,7 +448,7 @@ impl Pass<'_> {
         }
         let candidates: Vec<Candidate> =
             self.planner.slots_with(pool, request.cores_per_rank).into_iter().filter_map(candidate).collect();
-        self.planner.choose_for(self.state, job, self.now, &candidates, config.fill)
+        self.planner.choose_for(self.state, job, self.now, &candidates, ranges::fill(config, request))
     }
 
     /// The exact devices for a part of a request that ends at `end`.
