@@ -372,6 +372,9 @@ pub struct TaskView {
     pub started_at_us: Option<u64>,
     /// When it finished.
     pub finished_at_us: Option<u64>,
+    /// The present or last attempt's own time limit, in seconds, if that is less than the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_s: Option<u64>,
     /// Exit code of the script.
     pub exit_code: Option<u32>,
     /// Signal that ended the script.

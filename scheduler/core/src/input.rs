@@ -173,6 +173,8 @@ pub enum Effect {
         allocation: Arc<Allocation>,
         /// The job's spec.
         spec: Arc<JobSpec>,
+        /// The time limit of this attempt, in seconds.
+        time_limit_s: Option<u64>,
     },
     /// Tell a node to start.
     Go {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::cluster::{
-    AccountConfig, Backfill, ClusterConfig, NodeConfig, Order, PoolConfig, Preempt, QosConfig, SwitchConfig,
+    AccountConfig, Backfill, ClusterConfig, Fill, NodeConfig, Order, PoolConfig, Preempt, QosConfig,
+    SwitchConfig,
 };
 use crate::eligibility::Eligibility;
 use crate::engine::{Applied, Engine};
@@ -142,6 +143,13 @@ impl JobSpec {
         self
     }
 
+    /// Is packed onto few nodes or spread over many, whatever its pool does.
+    #[must_use]
+    pub fn fill(mut self, fill: Fill) -> Self {
+        self.request.fill = Some(fill);
+        self
+    }
+
     /// Asks for features, such as `a&!b`.
     ///
     /// # Panics
@@ -184,6 +192,13 @@ impl JobSpec {
     #[must_use]
     pub fn deadline(mut self, at: Timestamp) -> Self {
         self.eligibility.deadline = Some(at);
+        self
+    }
+
+    /// May be shortened to so many seconds.
+    #[must_use]
+    pub fn time_min_s(mut self, seconds: u64) -> Self {
+        self.eligibility.time_min_s = Some(seconds);
         self
     }
 
@@ -365,6 +380,12 @@ impl Bench {
     ) -> Applied {
         let report = InstanceReport { key, instance, phase };
         self.input(Input::NodeReport { node: node.to_owned(), report })
+    }
+
+    /// The present attempt's own time limit, in seconds, if it has one.
+    #[must_use]
+    pub fn own_limit_s(&self, job: JobId) -> Option<u64> {
+        self.engine.state().live_attempt(self.key(job).task).expect("the task is live").time_limit_s
     }
 
     /// All instances report ready, then the primary that it runs.

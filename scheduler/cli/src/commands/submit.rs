@@ -117,6 +117,12 @@ pub struct SubmitArgs {
     /// At most so many leaf switches, and how long to wait for them: 1@1:00:00
     #[arg(long, value_name = "N[@TIME]")]
     switches: Option<String>,
+    /// Spread it over as many nodes as possible, the emptiest first
+    #[arg(long, overrides_with = "pack_job")]
+    spread_job: bool,
+    /// Pack it onto few nodes, even where the pool spreads
+    #[arg(long)]
+    pack_job: bool,
     /// Devices on each node: gpu:2, gpu:a100:2,nic:1
     #[arg(long, value_name = "LIST")]
     gres: Option<String>,
@@ -138,7 +144,7 @@ pub struct SubmitArgs {
     /// Start only what ends by then; written as for --begin
     #[arg(long, value_name = "WHEN")]
     deadline: Option<String>,
-    /// Shortest time with which a task may start before its deadline
+    /// Shortest time limit with which a task may start, if it would start later with all of --time
     #[arg(long, value_name = "TIME")]
     time_min: Option<String>,
     /// Start after other jobs: afterok:12:13_4, afterany, afternotok, after:12+5, aftercorr, singleton; , is and, ? is or
@@ -209,6 +215,8 @@ impl SubmitArgs {
             ("--nodefile", Opt::Nodefile, self.nodefile.take()),
             ("--exclude", Opt::Exclude, self.exclude.take()),
             ("--switches", Opt::Switches, self.switches.take()),
+            ("--spread-job", Opt::SpreadJob, yes(self.spread_job)),
+            ("--pack-job", Opt::PackJob, yes(self.pack_job)),
             ("--gres", Opt::Gres, self.gres.take()),
             ("--gpus", Opt::Gpus, self.gpus.take()),
             ("--gpus-per-node", Opt::GpusPerNode, self.gpus_per_node.take()),

@@ -20,6 +20,8 @@ use crate::state::{Job, State};
 pub(super) struct ClassKey {
     pub priority: i32,
     pub limit_s: Option<u64>,
+    /// How short an attempt may be, and the deadline by which it then ends: such jobs may fit where others do not.
+    pub shortest: Option<(u64, Option<Timestamp>)>,
     pub request: Request,
     /// In pools with the order `multifactor`.
     pub standing: Option<Box<Standing>>,
@@ -43,6 +45,7 @@ impl ClassKey {
         Self {
             priority: state.priority_of(spec),
             limit_s: spec.time_limit_s,
+            shortest: spec.eligibility.time_min_s.map(|least| (least, spec.eligibility.deadline)),
             request: spec.request.clone(),
             standing: by_sum.then(|| {
                 Box::new(Standing {

@@ -59,9 +59,9 @@ impl Forecast {
             return;
         }
         let at = self.at;
-        for Placement { key, allocation } in self.planner.pass(&self.state, at) {
+        for Placement { key, allocation, time_limit_s } in self.planner.pass(&self.state, at) {
             self.starts.entry(key.task.job).or_insert(at);
-            self.planner.follow(&mut self.state, &Event::AttemptPlaced { key, allocation }, at);
+            self.planner.follow(&mut self.state, &Event::AttemptPlaced { key, allocation, time_limit_s }, at);
             self.planner.follow(&mut self.state, &Event::AttemptGo { key }, at);
         }
         self.steps += 1;

@@ -21,6 +21,7 @@ mod ranges;
 mod reason;
 mod refused;
 mod reserve;
+mod span;
 mod suits;
 mod weigh;
 
@@ -53,6 +54,8 @@ pub struct Placement {
     pub key: AttemptKey,
     /// What it gets.
     pub allocation: Arc<Allocation>,
+    /// Its own time limit, in seconds, if that is less than its job's.
+    pub time_limit_s: Option<u64>,
 }
 
 /// Why a job's next task waits.
@@ -79,6 +82,10 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 }
 
 #[cfg(test)]
+mod fill_tests;
+#[cfg(test)]
 mod places_tests;
+#[cfg(test)]
+mod span_tests;
 #[cfg(test)]
 mod tests;

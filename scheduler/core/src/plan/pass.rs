@@ -7,8 +7,10 @@ use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::limits::{self, Budgets};
 use super::order::{Rank, Ranking};
+use super::ranges::{self, spreads_wide};
 use super::refused::{Need, Refused};
 use super::reserve::Reservation;
+use super::span::Span;
 use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
 use crate::cluster::{Backfill, Fill, PoolConfig};
 use crate::event::{Allocation, Share};
@@ -172,7 +174,7 @@ impl<'a> Pass<'a> {
             if self.budgets.left(self.state, due.job) == 0 {
                 continue;
             }
-            self.start(config, due.job, due.index, &due.chosen, Some(&due.gres));
+            self.start(config, due.job, due.index, &due.chosen, due.span, Some(&due.gres));
         }
         let ranks: Vec<Rank> = queue.ready.drain().collect();
         queue.blocked = None;
@@ -360,12 +362,11 @@ impl<'a> Pass<'a> {
                 continue;
             }
             let avoid = tried.and_then(|tried| tried.avoid);
-            let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, Some(node)));
-            let Some(chosen) = chosen.or_else(|| self.choose_unless_refused(config, pool, job)) else {
+            let Some((chosen, span)) = self.choose_with_span(config, pool, job, avoid) else {
                 return Tried::Blocked(job.id);
             };
             budget -= 1;
-            self.start(config, job, index, &chosen, None);
+            self.start(config, job, index, &chosen, span, None);
         }
         if let Some(until) = delayed_until {
             self.set_aside(job, Reason::Delayed { until }, Some(until));
@@ -394,43 +395,66 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Finds nodes for a task now, unless it is known that there are none.
-    fn choose_unless_refused(&mut self, config: &PoolConfig, pool: usize, job: &Job) -> Option<Vec<Chosen>> {
-        let end = self.end_of(job);
+    /// Finds nodes for a task now, and says how long it may run there: less than its time limit only where its job
+    /// allows that and it would have to wait otherwise.
+    fn choose_with_span(
+        &mut self,
+        config: &PoolConfig,
+        pool: usize,
+        job: &Job,
+        avoid: Option<NodeId>,
+    ) -> Option<(Vec<Chosen>, Span)> {
+        let longest = Span::longest(job, self.now);
+        let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, longest.end, Some(node)));
+        let chosen = chosen.or_else(|| self.choose_unless_refused(config, pool, job, longest.end));
+        if let Some(chosen) = chosen {
+            return Some((chosen, longest));
+        }
+        // Only at these instants becomes less what a task may use.
+        let instants = self.reservations.iter().map(|reservation| reservation.start);
+        let shorter = longest.shorter(job, self.now, instants);
+        shorter
+            .into_iter()
+            .find_map(|span| Some((self.choose_unless_refused(config, pool, job, span.end)?, span)))
+    }
+
+    /// Finds nodes for a task that starts now and ends by `end`, unless it is known that there are none.
+    fn choose_unless_refused(
+        &mut self,
+        config: &PoolConfig,
+        pool: usize,
+        job: &Job,
+        end: Timestamp,
+    ) -> Option<Vec<Chosen>> {
         let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
         let outlasts = (self.reservations.len() <= 64)
             .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
         let need = outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts));
         if need.is_some_and(|need| self.refused[pool].knows(&need)) {
             debug_assert_eq!(
-                self.choose_now(config, pool, job, None),
+                self.choose_now(config, pool, job, end, None),
                 None,
                 "what was refused fits after all"
             );
             return None;
         }
-        let chosen = self.choose_now(config, pool, job, None);
+        let chosen = self.choose_now(config, pool, job, end, None);
         if let Some(need) = need.filter(|_| chosen.is_none()) {
             self.refused[pool].add(need);
         }
         chosen
     }
 
-    /// When a task that starts now has ended at the latest.
-    fn end_of(&self, job: &Job) -> Timestamp {
-        job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit))
-    }
-
-    /// Finds nodes for a task now.
+    /// Finds nodes for a task that starts now and ends by `end`.
     fn choose_now(
         &self,
         config: &PoolConfig,
         pool: usize,
         job: &Job,
+        end: Timestamp,
         avoid: Option<NodeId>,
     ) -> Option<Vec<Chosen>> {
         let request = &job.spec.request;
-        let end = self.end_of(job);
         let seen = &self.planner.pools[pool];
         if request.cores_total() > seen.cores_free || request.nodes_min() as usize > seen.by_free.len() {
             return None;
@@ -443,11 +467,11 @@ impl<'a> Pass<'a> {
             let room = self.room_until(node, end);
             self.planner.candidate(self.state, config, node, room, request)
         };
-        let plain = request.nodes_max.is_none() && request.nodelist.is_empty();
+        let plain = request.nodes_max.is_none() && request.nodelist.is_empty() && !spreads_wide(request);
         if plain && request.nodes.is_none_or(|nodes| nodes == 1) {
             let enough = |slot: &u32| candidate(*slot).is_some_and(|c| c.ranks >= request.ranks);
             let cores = u32::try_from(request.cores_total()).unwrap_or(u32::MAX);
-            let slot = match config.fill {
+            let slot = match ranges::fill(config, request) {
                 Fill::Pack => seen.by_free.range((cores, 0)..).map(|(_, slot)| *slot).find(enough),
                 Fill::Spread => seen.emptiest_first(cores).find(enough),
             };
@@ -460,7 +484,7 @@ impl<'a> Pass<'a> {
         }
         let candidates: Vec<Candidate> =
             self.planner.slots_with(pool, request.cores_per_rank).into_iter().filter_map(candidate).collect();
-        self.planner.choose_for(self.state, job, self.now, &candidates, config.fill)
+        self.planner.choose_for(self.state, job, self.now, &candidates, ranges::fill(config, request))
     }
 
     /// The exact devices for a part of a request that ends at `end`.
@@ -499,10 +523,10 @@ impl<'a> Pass<'a> {
         job: &'a Job,
         index: TaskIndex,
         chosen: &[Chosen],
+        Span { end, limit_s }: Span,
         kept: Option<&[Counts]>,
     ) {
         let request = &job.spec.request;
-        let end = self.end_of(job);
         let shares = chosen.iter().enumerate().map(|(i, chosen)| {
             let node = self.state.node(chosen.node);
             let free = &self.planner.nodes[chosen.node.0 as usize].free;
@@ -526,7 +550,7 @@ impl<'a> Pass<'a> {
         self.budgets.spend(self.state, job, 1);
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
         self.planner.remember_end(self.state, key, end, &allocation);
-        self.plan.placements.push(Placement { key, allocation });
+        self.plan.placements.push(Placement { key, allocation, time_limit_s: limit_s });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::ranges::{self, spreads_wide};
 use crate::cluster::PoolConfig;
 use crate::event::Allocation;
 use crate::ids::{JobId, NodeId, Timestamp};
@@ -106,12 +107,13 @@ impl Planner {
     ) -> Option<Vec<(usize, u32)>> {
         let slots = &self.pools[pool].slots;
         let request = &job.spec.request;
-        if request.nodes.is_some() || request.switches.is_some() || !request.nodelist.is_empty() {
+        let listed = !request.nodelist.is_empty();
+        if request.nodes.is_some() || request.switches.is_some() || listed || spreads_wide(request) {
             let candidates: Vec<Candidate> = (0..slots.len())
                 .filter(|slot| ranks[*slot] > 0)
                 .filter_map(|slot| self.candidate(state, config, slots[slot], room[slot], request))
                 .collect();
-            let chosen = self.choose_for(state, job, at, &candidates, config.fill)?;
+            let chosen = self.choose_for(state, job, at, &candidates, ranges::fill(config, request))?;
             let kept = |chosen: Chosen| Some((self.pools[pool].slot(chosen.node)?, chosen.ranks));
             return chosen.into_iter().map(kept).collect();
         }

@@ -41,7 +41,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
                 job.held = None;
             }
         }
-        Event::AttemptPlaced { key, allocation } => placed(state, *key, allocation, at),
+        Event::AttemptPlaced { key, allocation, time_limit_s } => {
+            placed(state, *key, allocation, *time_limit_s, at);
+        }
         Event::InstanceReady { key, instance, endpoint } => {
             with_instance(state, *key, *instance, |i| i.state = InstanceState::Ready(endpoint.clone()));
         }
@@ -248,7 +250,13 @@ fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &F
     }
 }
 
-fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: Timestamp) {
+fn placed(
+    state: &mut State,
+    key: AttemptKey,
+    allocation: &Arc<Allocation>,
+    time_limit_s: Option<u64>,
+    at: Timestamp,
+) {
     let prepare_timeout_s = state.config.policy.prepare_timeout_s;
     let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
     if !job.waiting.remove(key.task.index.0) {
@@ -262,6 +270,7 @@ fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: 
         attempt: key.attempt,
         allocation: Arc::clone(allocation),
         instances: vec![instance; allocation.shares.len()],
+        time_limit_s,
         placed_at: at,
         phase: LivePhase::Preparing,
     };
@@ -304,7 +313,7 @@ fn drop_deadline(state: &mut State, key: AttemptKey) {
     let Some(live) = job.live.get(&key.task.index) else { return };
     let deadline = match live.phase {
         LivePhase::Preparing => Some(live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s)),
-        LivePhase::Running { go_at, .. } => job.must_end_at(go_at),
+        LivePhase::Running { go_at, .. } => job.must_end_at(live, go_at),
         // It was dropped when the attempt's end was decided.
         LivePhase::Ending { .. } => return,
     };
@@ -320,7 +329,7 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
     let Some(live) = live_mut(state, key) else { return };
     live.phase = LivePhase::Running { go_at: at, started_at: None };
     let Some(job) = state.jobs.get(&key.task.job) else { return };
-    if let Some(end) = job.must_end_at(at) {
+    if let Some(end) = job.live.get(&key.task.index).and_then(|live| job.must_end_at(live, at)) {
         state.deadlines.insert((end, key));
     }
     depends::tell(state, key.task.job, News::Began, at);
@@ -363,6 +372,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
         attempts: key.attempt,
         verdict: verdict.clone(),
         placed_at: live.placed_at,
+        time_limit_s: live.time_limit_s,
         started_at: live.started_at(),
         usage: live.usage(),
         allocation: live.allocation,

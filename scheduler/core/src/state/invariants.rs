@@ -208,7 +208,7 @@ impl State {
             .live()
             .filter(|(_, job, live)| match live.phase {
                 LivePhase::Preparing => true,
-                LivePhase::Running { go_at, .. } => job.must_end_at(go_at).is_some(),
+                LivePhase::Running { go_at, .. } => job.must_end_at(live, go_at).is_some(),
                 LivePhase::Ending { .. } => false,
             })
             .map(|(key, ..)| key)
