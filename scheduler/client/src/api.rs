@@ -15,6 +15,8 @@
 //! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`                                |
 //! | `POST /v1/nodes/{name}/release`  | → `{}`                                                |
 //! | `GET  /v1/pools`                 | → [`PoolList`]                                        |
+//! | `GET  /v1/priority?job=&user=&limit=` | → [`PriorityList`]; `job` is a list of ids       |
+//! | `GET  /v1/shares?user=`          | → [`ShareList`]                                       |
 //!
 //! A refusal is answered with [`ErrorBody`] and status 400 (bad request), 403 (not yours), 404 (no such thing),
 //! 409 (has ended), 429 (a limit is reached), 503 (cannot be stored at present).
@@ -25,6 +27,8 @@ use muster_core::eligibility::Eligibility;
 use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, Request};
 use serde::{Deserialize, Serialize};
+
+pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
 
 /// The version of every answer's shape, grown when a field is added.
 pub const SCHEMA: u32 = 1;

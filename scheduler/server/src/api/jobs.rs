@@ -17,6 +17,7 @@ use muster_core::engine;
 use muster_core::ids::{JobId, JobRef, TaskIndex};
 use muster_core::input::{Input, Refusal, Reply};
 use muster_core::plan;
+use muster_core::priority::factors;
 use muster_core::spec::{JobSpec, User};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -360,6 +361,12 @@ fn explain_waiting(app: &App, target: JobRef, reason: String, why: &mut Why) {
     let plan = app.shared.plan(now, Some(target.job));
     let Some(waiting) = plan.waiting.get(&target.job) else { return };
     why.code = waiting.reason.code().to_owned();
+    let sum = {
+        let reading = app.shared.read();
+        let job = reading.state().jobs.get(&target.job);
+        job.and_then(|job| factors(reading.state(), job, now))
+    };
+    why.sentences.extend(sum.map(|sum| format!("its priority is {sum}")));
     let reserved = waiting.expected_start;
     why.expected_start_us = reserved.or_else(|| forecast(app, target.job)).map(|at| at.0.max(now.0));
 }

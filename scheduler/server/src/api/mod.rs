@@ -4,6 +4,7 @@ mod answer;
 mod jobs;
 mod nodes;
 mod peer;
+mod priority;
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
@@ -85,6 +86,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes/{name}/hold", post(nodes::hold))
         .route("/v1/nodes/{name}/release", post(nodes::release))
         .route("/v1/pools", get(nodes::pools))
+        .route("/v1/priority", get(priority::priority))
+        .route("/v1/shares", get(priority::shares))
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
