@@ -6,6 +6,7 @@
 pub mod api;
 mod client;
 mod error;
+mod priority;
 mod query;
 mod transport;
 mod why;

@@ -2,6 +2,8 @@
 //! (<https://slurm.schedmd.com/priority_multifactor.html>): each factor is between 0 and 1, and is multiplied by its
 //! weight.
 
+use std::fmt;
+
 use super::shares::Shares;
 use crate::cluster::{Order, PoolConfig, PriorityPolicy};
 use crate::ids::Timestamp;
@@ -67,6 +69,21 @@ impl Factors {
     /// The sum without the age, which is the same for all jobs that are alike.
     pub(crate) fn standing(&self) -> f64 {
         self.all()[1..].iter().map(|(_, factor)| factor.part()).sum()
+    }
+}
+
+/// The sum and its parts, such as `750.0 = 250.0 age (0.250 × 1000) + 500.0 fair share (0.500 × 1000)`; parts without a
+/// weight are left out.
+impl fmt::Display for Factors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1}", self.sum())?;
+        let mut sign = "=";
+        for (name, factor) in self.all().into_iter().filter(|(_, factor)| factor.weight > 0) {
+            let (part, value, weight) = (factor.part(), factor.value, factor.weight);
+            write!(f, " {sign} {part:.1} {} ({value:.3} × {weight})", name.replace('_', " "))?;
+            sign = "+";
+        }
+        Ok(())
     }
 }
 
@@ -202,6 +219,18 @@ mod tests {
         assert_eq!(parts(&[-10, 10]), [0.0, 0.5, 1.0]);
         assert_eq!(parts(&[-10])[..2], [0.0, 1.0], "without any is better than a low one");
         assert!(parts(&[i32::MIN, i32::MAX]).iter().all(|part| (0.0..=1.0).contains(part)));
+    }
+
+    #[test]
+    fn the_sum_is_told_with_its_parts() {
+        let factors = Factors {
+            age: Factor { value: 0.25, weight: 1_000 },
+            fair_share: Factor { value: 0.5, weight: 1_000 },
+            ..Factors::default()
+        };
+        let told = "750.0 = 250.0 age (0.250 × 1000) + 500.0 fair share (0.500 × 1000)";
+        assert_eq!(factors.to_string(), told);
+        assert_eq!(Factors::default().to_string(), "0.0");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! divided by the part of the usage. The tree is walked from the root, the greatest level fair share first, and users
 //! are ranked as they are met; the factor is the rank divided by the number of users. So if an account has used less
 //! of its share than its sibling, each of its users comes before each of the sibling's. Where accounts are equal,
-//! their members are ranked together, and users before accounts.
+//! their members are ranked together; a user who equals an account has the factor of its first user.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ impl<'a> Shares<'a> {
         }
         let mut left = tree.users.len();
         let first = tree.children[0].clone();
-        tree.rank(first, &mut left);
+        tree.rank(first, &mut left, None);
         tree
     }
 
@@ -182,8 +182,9 @@ impl<'a> Shares<'a> {
         }
     }
 
-    /// Ranks everybody below these siblings; `left` users are not ranked yet.
-    fn rank(&mut self, mut siblings: Vec<usize>, left: &mut usize) {
+    /// Ranks everybody below these siblings; `left` users are not ranked yet. The first of them get the factor `tied`
+    /// if there is one: that of a user who equals the account above.
+    fn rank(&mut self, mut siblings: Vec<usize>, left: &mut usize, mut tied: Option<f64>) {
         let count = self.users.len() as f64;
         siblings.sort_by(|a, b| self.lines[*b].level.total_cmp(&self.lines[*a].level).then(a.cmp(b)));
         let levels = |a: &usize, b: &usize| self.lines[*a].level == self.lines[*b].level;
@@ -191,16 +192,19 @@ impl<'a> Shares<'a> {
         for group in groups {
             let is_user = |at: &usize| matches!(self.lines[*at].kind, ShareKind::User(_));
             let (users, accounts): (Vec<usize>, Vec<usize>) = group.into_iter().partition(is_user);
-            let factor = *left as f64 / count;
+            if !users.is_empty() {
+                tied = tied.or(Some(*left as f64 / count));
+            }
             for user in &users {
-                self.lines[*user].factor = Some(factor);
+                self.lines[*user].factor = tied;
             }
             *left -= users.len();
             let below: Vec<usize> =
                 accounts.iter().flat_map(|account| self.children[*account].iter().copied()).collect();
             if !below.is_empty() {
-                self.rank(below, left);
+                self.rank(below, left, tied);
             }
+            tied = None;
         }
     }
 }
@@ -263,7 +267,7 @@ mod tests {
         // Nobody has used anything: all are equal.
         let state0 = state(tree.clone(), &[]);
         let whom = [("a", "ann"), ("c", "cas"), ("d", "dee"), ("d", "eve")];
-        assert_eq!(factors(&state0, &whom), [1.0, 0.25, 1.0, 1.0], "a user comes before an equal account");
+        assert_eq!(factors(&state0, &whom), [1.0; 4], "also those further down");
         let state1 = state(tree, &[("a", "ann", 1), ("d", "dee", 1)]);
         // First b with what is below it; then a and d, which are equal: eve, who used nothing, before ann and dee.
         assert_eq!(factors(&state1, &whom), [0.5, 1.0, 0.25, 0.75]);

@@ -51,6 +51,14 @@ pub enum ApiError {
         /// The user id.
         uid: u32,
     },
+    /// A job that no priority sum orders.
+    #[error("job {job} has no priority sum: {why}")]
+    NoPriority {
+        /// The job's number.
+        job: u64,
+        /// Why not.
+        why: String,
+    },
     /// No such route.
     #[error(
         "there is no {method} {path}: this controller's API is older than the client, or the path is wrong"
@@ -114,6 +122,7 @@ impl ApiError {
             Self::Body(_) | Self::Json(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::BadState { .. } => (StatusCode::BAD_REQUEST, "bad_state"),
             Self::NoUser { .. } => (StatusCode::FORBIDDEN, "no_user"),
+            Self::NoPriority { .. } => (StatusCode::BAD_REQUEST, "no_priority"),
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
             Self::History(_) => (StatusCode::SERVICE_UNAVAILABLE, "history"),
             Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),

@@ -4,6 +4,7 @@ mod answer;
 mod jobs;
 mod nodes;
 mod peer;
+mod priority;
 mod why;
 
 use std::fs::{self, DirBuilder, Permissions};
@@ -87,6 +88,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes/{name}/hold", post(nodes::hold))
         .route("/v1/nodes/{name}/release", post(nodes::release))
         .route("/v1/pools", get(nodes::pools))
+        .route("/v1/priority", get(priority::priority))
+        .route("/v1/shares", get(priority::shares))
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -10,6 +10,7 @@ use muster_client::api::{
 };
 use muster_core::ids::{JobRef, Timestamp};
 use muster_core::plan::{self, Holder, Holders, Plan, Reason, Shortage, Waiting};
+use muster_core::priority::factors;
 use muster_core::state::{Job, State};
 
 use super::answer::{Answered, ApiError};
@@ -61,6 +62,8 @@ fn explain_waiting(app: &App, target: JobRef, reason: String, why: &mut Why) {
         let reading = app.shared.read();
         if let Some(job) = reading.state().jobs.get(&target.job) {
             numbers(reading.state(), &plan, job, waiting, why);
+            let sum = factors(reading.state(), job, now);
+            why.sentences.extend(sum.map(|sum| format!("its priority is {sum}")));
         }
     }
     let foreseen = |job| app.forecasts.starts(&app.shared, &[job], now).get(&job).copied();
