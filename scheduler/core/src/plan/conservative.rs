@@ -10,7 +10,7 @@ use super::eligible;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::order::{Rank, Ranking};
-use super::profile::{Kept, Profile, fits};
+use super::profile::{Kept, Profile, Search, Span};
 use crate::cluster::PoolConfig;
 use crate::gres::Counts;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
@@ -53,35 +53,26 @@ impl Planner {
     ) -> Vec<Due<'a>> {
         let tasks = self.tasks_in_order(state, config, pool, now);
         let mut old = std::mem::take(&mut self.pools[pool].promises);
-        let mut profile = Profile::new(self, pool, now);
+        let known = tasks.iter().map(|(job, index)| old.remove(&TaskId { job: job.id, index: *index }));
+        let mut known: Vec<Option<Promise>> =
+            known.map(|known| known.filter(|promise| promise.start >= now)).collect();
+        let mut profile = self.profile(pool, now, &tasks, &mut known);
         let mut promises = Promises::new();
-        // What was promised stands before anything new is promised.
-        for (job, index) in &tasks {
-            let task = TaskId { job: job.id, index: *index };
-            let Some(promise) = old.remove(&task) else { continue };
-            if promise.start >= now && profile.take(promise.start, end(job, promise.start), &promise.kept) {
-                promises.insert(task, promise);
-            }
-        }
         let mut due = Vec::new();
-        for (job, index) in tasks {
-            let task = TaskId { job: job.id, index };
-            let mut promise = promises.remove(&task);
-            if let Some(known) = promise.take_if(|_| freed_early) {
-                profile.give(known.start, end(job, known.start), &known.kept);
-            }
-            let promise = promise.map(|promise| (promise, true));
-            let found = || {
-                if promises.len() >= RESERVATIONS_MAX || profile.len() > PROFILE_MAX {
-                    return None;
+        for ((job, index), known) in tasks.into_iter().zip(known) {
+            let promise = match known {
+                Some(known) if freed_early => self.lifted(state, config, pool, &mut profile, job, known),
+                Some(known) => known,
+                None if promises.len() >= RESERVATIONS_MAX || profile.len() > PROFILE_MAX => continue,
+                None => {
+                    let search = Search::new(job, None);
+                    let Some(found) = self.earliest(state, config, pool, &mut profile, job, &search) else {
+                        continue;
+                    };
+                    profile.take(&found.span(job));
+                    found
                 }
-                let (start, kept) = self.earliest(state, config, pool, &profile, job)?;
-                Some((Promise { start, kept }, false))
             };
-            let Some((promise, taken)) = promise.or_else(found) else { continue };
-            if !taken {
-                profile.take(promise.start, end(job, promise.start), &promise.kept);
-            }
             if promise.start == now {
                 let slots = &self.pools[pool].slots;
                 let chosen = promise
@@ -92,11 +83,58 @@ impl Planner {
                 let gres = promise.kept.iter().map(|kept| kept.room.gres).collect();
                 due.push(Due { job, index, chosen, gres });
             } else {
-                promises.insert(task, promise);
+                promises.insert(TaskId { job: job.id, index }, promise);
             }
         }
         self.pools[pool].promises = promises;
         due
+    }
+
+    /// What is free over time beside what is promised. A promise that can no longer be kept is taken back.
+    fn profile(
+        &self,
+        pool: usize,
+        now: Timestamp,
+        tasks: &[(&Job, TaskIndex)],
+        known: &mut [Option<Promise>],
+    ) -> Profile {
+        let profile = Profile::new(self, pool, now);
+        let spans = tasks.iter().zip(&*known).filter_map(|((job, _), known)| Some(known.as_ref()?.span(job)));
+        let spans: Vec<Span> = spans.collect();
+        if let Some(profile) = profile.without(&spans) {
+            return profile;
+        }
+        // Something is there no more: what comes first in the queue keeps what it was promised.
+        let mut profile = profile;
+        for ((job, _), known) in tasks.iter().zip(known) {
+            *known = known.take().filter(|promise| profile.take(&promise.span(job)));
+        }
+        profile
+    }
+
+    /// Puts a task with a promise down at the earliest instant at which it fits.
+    fn lifted(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        pool: usize,
+        profile: &mut Profile,
+        job: &Job,
+        known: Promise,
+    ) -> Promise {
+        let own = known.span(job);
+        let search = Search::new(job, Some(&own));
+        let found = self.earliest(state, config, pool, profile, job, &search);
+        // Where it does not start earlier, it may still have better nodes.
+        let found = found.or_else(|| {
+            let room = (self.pools[pool].slots.len() > 1).then(|| profile.least_within(&own))?;
+            let kept = self.where_to_keep(state, config, pool, job, room)?;
+            Some(Promise { start: known.start, kept })
+        });
+        let Some(found) = found.filter(|found| *found != known) else { return known };
+        profile.give(&own);
+        profile.take(&found.span(job));
+        found
     }
 
     /// Waiting tasks that may start, in the pool's order.
@@ -145,13 +183,16 @@ impl Planner {
         state: &State,
         config: &PoolConfig,
         pool: usize,
-        profile: &Profile,
+        profile: &mut Profile,
         job: &Job,
-    ) -> Option<(Timestamp, Vec<Kept>)> {
-        let request = &job.spec.request;
-        let ranks = |slot: usize, room: NodeRoom| fits(self, state, config, pool, request, slot, room);
+        search: &Search<'_>,
+    ) -> Option<Promise> {
+        let ranks = |slot: usize, room: NodeRoom| {
+            self.ranks_on(state, config, self.pools[pool].slots[slot], room, search.request)
+        };
         let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, job, room);
-        profile.earliest(request, job.spec.time_limit_s, ranks, kept)
+        let (start, kept) = profile.earliest(search, ranks, kept)?;
+        Some(Promise { start, kept })
     }
 
     fn where_to_keep(
@@ -188,6 +229,17 @@ impl Planner {
     }
 }
 
-fn end(job: &Job, start: Timestamp) -> Timestamp {
-    job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| start.plus_seconds(limit))
+impl Promise {
+    /// What it takes out of the profile.
+    fn span(&self, job: &Job) -> Span<'_> {
+        let to = job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.start.plus_seconds(limit));
+        Span { from: self.start, to, kept: &self.kept }
+    }
+}
+
+impl<'a> Search<'a> {
+    /// The earliest start of a task; with the span that it keeps at present, only one before that.
+    fn new(job: &'a Job, own: Option<&'a Span<'a>>) -> Self {
+        Self { request: &job.spec.request, limit_s: job.spec.time_limit_s, own }
+    }
 }
