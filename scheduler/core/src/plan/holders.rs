@@ -194,7 +194,7 @@ impl Sums {
         let mut sums: Vec<(JobId, Sum)> = self.0.into_iter().collect();
         // Stable: equal ones stay in the order of their ids.
         sums.sort_by_key(|(_, sum)| key(sum));
-        let until = sums.iter().try_fold(Timestamp(0), |last, (_, sum)| latest(Some(last), sum.until));
+        let until = sums.iter().try_fold(Timestamp(0), |last, (_, sum)| Some(last.max(sum.until?)));
         let others = sums.len().saturating_sub(HOLDERS_NAMED_MAX);
         let named: Vec<Holder> = sums.iter().take(HOLDERS_NAMED_MAX).filter_map(holder).collect();
         (!named.is_empty()).then_some(Holders { counted_on, named, others, until })
