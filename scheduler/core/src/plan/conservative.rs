@@ -56,12 +56,25 @@ impl Planner {
         let mut old = std::mem::take(&mut self.pools[pool].promises);
         let mut profile = Profile::new(self, pool, now);
         let mut promises = Promises::new();
-        // What was promised stands before anything new is promised.
+        // What was promised stands before anything new is promised. A pass hardly ever comes at the very instant that was
+        // promised: what is due goes before what is promised for later, or each could be put off for the other's sake.
+        let mut known: Vec<(Option<Timestamp>, &Job, TaskId)> = Vec::new();
         for (job, index) in &tasks {
             let task = TaskId { job: job.id, index: *index };
+            let start = old.get(&task).map(|promise| promise.start);
+            known.extend(start.map(|start| (Some(start).filter(|start| *start <= now), *job, task)));
+        }
+        known.sort_by_key(|(due, ..)| due.map_or((1, Timestamp(0)), |start| (0, start)));
+        for (due, job, task) in known {
             let Some(promise) = old.remove(&task) else { continue };
-            if promise.start >= now && profile.take(promise.start, end(job, promise.start), &promise.kept) {
-                promises.insert(task, promise);
+            let start = promise.start.max(now);
+            if profile.take(start, end(job, start), &promise.kept) {
+                promises.insert(task, Promise { start, ..promise });
+            } else if due.is_some()
+                && let Some((start, kept)) = self.earliest(state, config, pool, &profile, job)
+            {
+                profile.take(start, end(job, start), &kept);
+                promises.insert(task, Promise { start, kept });
             }
         }
         let mut due = Vec::new();
