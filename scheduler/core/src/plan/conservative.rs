@@ -58,10 +58,9 @@ impl Planner {
     ) -> Vec<Due<'a>> {
         let tasks = self.tasks_in_order(state, config, pool, now);
         let mut old = std::mem::take(&mut self.pools[pool].promises);
-        let known = tasks.iter().map(|(job, index)| old.remove(&TaskId { job: job.id, index: *index }));
         let mut known: Vec<Option<Promise>> =
-            known.map(|known| known.filter(|promise| promise.start >= now)).collect();
-        let mut profile = self.profile(pool, now, &tasks, &mut known);
+            tasks.iter().map(|(job, index)| old.remove(&TaskId { job: job.id, index: *index })).collect();
+        let mut profile = self.profile(state, config, pool, now, &tasks, &mut known);
         let mut promises = Promises::new();
         let mut due = Vec::new();
         for ((job, index), known) in tasks.into_iter().zip(known) {
@@ -103,21 +102,41 @@ impl Planner {
     /// What is free over time beside what is promised. A promise that can no longer be kept is taken back.
     fn profile(
         &self,
+        state: &State,
+        config: &PoolConfig,
         pool: usize,
         now: Timestamp,
         tasks: &[(&Job, TaskIndex)],
         known: &mut [Option<Promise>],
     ) -> Profile {
-        let profile = Profile::new(self, pool, now);
+        // A pass hardly ever comes at the very instant that was promised: what is due starts now.
+        let mut due = vec![None; known.len()];
+        for (due, promise) in due.iter_mut().zip(known.iter_mut()) {
+            let Some(promise) = promise.as_mut().filter(|promise| promise.start <= now) else { continue };
+            *due = Some(std::mem::replace(&mut promise.start, now));
+        }
+        let mut profile = Profile::new(self, pool, now);
         let stays = tasks.iter().zip(&*known).filter_map(|((job, _), known)| Some(known.as_ref()?.stay(job)));
         let stays: Vec<Stay> = stays.collect();
         if let Some(profile) = profile.without(&stays) {
             return profile;
         }
-        // Something is there no more: what comes first in the queue keeps what it was promised.
-        let mut profile = profile;
-        for ((job, _), known) in tasks.iter().zip(known) {
-            *known = known.take().filter(|promise| profile.take(&promise.stay(job)));
+        // Something is there no more. What is due goes before what is promised for later, or each could be put off for
+        // the other's sake; then what comes first in the queue keeps what it was promised.
+        let mut order: Vec<usize> = (0..known.len()).collect();
+        order.sort_by_key(|i| due[*i].map_or((1, Timestamp(0)), |start| (0, start)));
+        for i in order {
+            let Some(promise) = known[i].take() else { continue };
+            let job = tasks[i].0;
+            let search = Search { request: &job.spec.request, own: None };
+            if profile.take(&promise.stay(job)) {
+                known[i] = Some(promise);
+            } else if due[i].is_some()
+                && let Some(found) = self.earliest(state, config, pool, &mut profile, job, &search)
+            {
+                profile.take(&found.stay(job));
+                known[i] = Some(found);
+            }
         }
         profile
     }

@@ -138,7 +138,7 @@ impl fmt::Display for Reason {
             }
             Self::QosLimit { qos, user, running_max } => write!(
                 f,
-                "{running_max} tasks of {user} run in quality of service '{qos}', as many as it allows a user at once"
+                "as many tasks of {user} run in quality of service '{qos}' as it allows a user at once: {running_max}"
             ),
             Self::Delayed { .. } => {
                 write!(f, "it was queued again and waits a moment before the next attempt")

@@ -1,8 +1,9 @@
-//! Jobs that wait for more than room: drawn by seed, and checked when they start.
+//! Jobs that wait for more than room, and whom they charge: drawn by seed, and checked when they start.
 
+use muster_core::cluster::{AccountConfig, Backfill, ClusterConfig, Order, Preempt, QosConfig};
 use muster_core::eligibility::{Dependency, Eligibility, Term};
 use muster_core::ids::{JobId, JobRef, TaskIndex, Timestamp};
-use muster_core::spec::Request;
+use muster_core::spec::{Request, User};
 use muster_core::state::State;
 
 use crate::rng::Rng;
@@ -88,4 +89,65 @@ pub(crate) fn was_free_to_start(state: &State, id: JobId, now: Timestamp) -> boo
         if dependency.any { dependency.terms.iter().any(holds) } else { dependency.terms.iter().all(holds) }
     });
     began && free
+}
+
+/// Most tasks of a user that run in the quality of service `few`.
+const FEW: u32 = 2;
+
+/// Gives a cluster qualities of service, and some clusters accounts, the order `multifactor`, or a promise for each job.
+pub(crate) fn share(rng: &mut Rng, config: &mut ClusterConfig) {
+    let qos = |name: &str, priority: i32| QosConfig {
+        name: name.to_owned(),
+        priority,
+        preempts: Default::default(),
+        preempt: Preempt::Off,
+        grace_s: 0,
+        accounts: Default::default(),
+        running_per_user_max: (name == "few").then_some(FEW),
+        usage_percent: 100,
+    };
+    config.qos = vec![qos("few", 10), qos("low", -5)];
+    if rng.one_in(2) {
+        let users = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 1)).collect();
+        let account = |name: &str, parent: Option<&str>, names: &[&str]| AccountConfig {
+            name: name.to_owned(),
+            parent: parent.map(str::to_owned),
+            shares: 1,
+            users: users(names),
+        };
+        config.accounts = vec![account("a", None, &["ann"]), account("b", Some("a"), &["ann", "bob"])];
+    }
+    share_otherwise(rng, config);
+    if rng.one_in(4) {
+        config.pools[0].backfill = Backfill::Conservative;
+    }
+}
+
+/// Changes what an admin may change while jobs wait and run.
+pub(crate) fn share_otherwise(rng: &mut Rng, config: &mut ClusterConfig) {
+    config.policy.priority.half_life_s = 10 + rng.below(100);
+    config.pools[0].order = if rng.one_in(2) { Order::Multifactor } else { Order::Default };
+    for qos in &mut config.qos {
+        qos.priority = rng.below(100) as i32 - 50;
+        qos.usage_percent = 50 * rng.below(5) as u32;
+    }
+}
+
+/// Who submits a job, the account that it charges, and its quality of service.
+pub(crate) fn charge(rng: &mut Rng) -> (User, Option<String>, Option<String>) {
+    let (name, uid) = if rng.one_in(3) { ("bob", 1001) } else { ("ann", 1000) };
+    let qos = match rng.below(6) {
+        0 | 1 => Some("few".to_owned()),
+        2 => Some("low".to_owned()),
+        _ => None,
+    };
+    (User { name: name.to_owned(), uid, gid: uid }, rng.one_in(3).then(|| "b".to_owned()), qos)
+}
+
+/// Whether no more tasks of a job's user are live in its quality of service than may be.
+pub(crate) fn keeps_to_its_limit(state: &State, id: JobId) -> bool {
+    let Some(spec) = state.jobs.get(&id).map(|job| &job.spec) else { return true };
+    let is_alike = |uid: u32, qos: &Option<String>| uid == spec.user.uid && *qos == spec.qos;
+    let alike = state.live().filter(|(_, job, _)| is_alike(job.spec.user.uid, &job.spec.qos)).count();
+    spec.qos.as_deref() != Some("few") || alike <= FEW as usize
 }

@@ -7,7 +7,7 @@ use muster_core::cluster::{Backfill, ClusterConfig, NodeConfig, Order, Policy, P
 use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, Timestamp};
 use muster_core::input::{Caller, Effect, Input, InstanceReport, Reply};
 use muster_core::plan::plan;
-use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request, User};
+use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request};
 use muster_core::state::Broken;
 
 use super::controller::Controller;
@@ -102,6 +102,12 @@ pub enum Violation {
         /// The attempt.
         key: AttemptKey,
     },
+    /// A script was started although as many of its user's tasks run in its quality of service as may.
+    #[error("{key} was started beyond the limit of its quality of service")]
+    TooManyRun {
+        /// The attempt.
+        key: AttemptKey,
+    },
     /// Something accepted never came to its end.
     #[error("{waiting} tasks still wait and {live} are still live after {steps} calm steps; {why}")]
     NeverEnds {
@@ -181,7 +187,8 @@ impl World {
             accepted: Vec::new(),
             outcome: Outcome::default(),
         };
-        let config = world.config();
+        let mut config = world.config();
+        wishes::share(&mut world.rng, &mut config);
         world.input(&Input::Configure(Arc::new(config)))?;
         Ok(world)
     }
@@ -242,7 +249,7 @@ impl World {
     fn submit_some(&mut self) -> Result<(), Violation> {
         if self.rng.one_in(4) {
             let spec = self.spec();
-            let caller = Caller { uid: 1000, admin: false };
+            let caller = Caller { uid: spec.user.uid, admin: false };
             let input = Input::Submit { caller, spec: Box::new(spec), request_key: None };
             if let Some(Reply::Submitted(job)) = self.input(&input)? {
                 self.accepted.push(job);
@@ -251,12 +258,12 @@ impl World {
         }
         if self.rng.one_in(40) && !self.accepted.is_empty() {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
-            let caller = Caller { uid: 1000, admin: false };
+            let caller = self.owner(job);
             self.input(&Input::Cancel { caller, target: JobRef { job, task: None } })?;
         }
         if self.rng.one_in(20) && !self.accepted.is_empty() {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
-            let caller = Caller { uid: 1000, admin: false };
+            let caller = self.owner(job);
             let release = self.rng.one_in(2);
             self.input(&if release {
                 Input::ReleaseJob { caller, job }
@@ -269,11 +276,16 @@ impl World {
 
     /// Nothing may be held for ever, so that everything comes to its end.
     fn release_all(&mut self) -> Result<(), Violation> {
-        let caller = Caller { uid: 1000, admin: false };
         for job in self.accepted.clone() {
+            let caller = self.owner(job);
             self.input(&Input::ReleaseJob { caller, job })?;
         }
         Ok(())
+    }
+
+    fn owner(&self, job: JobId) -> Caller {
+        let known = self.controller.engine.state().jobs.get(&job);
+        Caller { uid: known.map_or(0, |job| job.spec.user.uid), admin: false }
     }
 
     fn spec(&mut self) -> JobSpec {
@@ -289,10 +301,11 @@ impl World {
             indices: vec![IndexRange { first: 0, last: rng.below(20) as u32, step: 1 }],
             running_max: rng.one_in(2).then(|| 1 + rng.below(4) as u32),
         });
+        let (user, account, qos) = wishes::charge(rng);
         JobSpec {
             name: "sim".to_owned(),
             pool: None,
-            user: User { name: "ann".to_owned(), uid: 1000, gid: 1000 },
+            user,
             script: "#!/bin/sh\n".to_owned(),
             arguments: Vec::new(),
             environment: Default::default(),
@@ -310,8 +323,8 @@ impl World {
             requeue: !rng.one_in(4),
             priority: 0,
             eligibility: wishes::eligibility(rng, &self.accepted, self.now, limit_s),
-            account: None,
-            qos: None,
+            account,
+            qos,
             reservation: None,
         }
     }
@@ -323,6 +336,11 @@ impl World {
             for i in 0..self.nodes.len() {
                 self.drop_session(i);
             }
+        }
+        if self.rng.one_in(100) {
+            let mut config = ClusterConfig::clone(&self.controller.engine.state().config);
+            wishes::share_otherwise(&mut self.rng, &mut config);
+            self.input(&Input::Configure(Arc::new(config)))?;
         }
         let i = self.rng.below(self.nodes.len() as u64) as usize;
         match self.rng.below(50) {
@@ -397,6 +415,9 @@ impl World {
         let state = self.controller.engine.state();
         if !wishes::was_free_to_start(state, key.task.job, self.now) {
             return Err(Violation::StartedEarly { key });
+        }
+        if !wishes::keeps_to_its_limit(state, key.task.job) {
+            return Err(Violation::TooManyRun { key });
         }
         let Some(live) = state.live_attempt(key.task).filter(|live| live.attempt == key.attempt) else {
             return Ok(());

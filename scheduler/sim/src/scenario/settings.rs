@@ -8,6 +8,7 @@ use muster_core::notation;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Memory};
 
 use super::parse::{self, Line, ScenarioError};
+use super::sharing;
 use crate::replay::machine::{blank_spec, declare};
 
 /// Memory for each core of nodes that say nothing, in bytes.
@@ -30,6 +31,9 @@ pub(super) fn cluster(lines: &[Line<'_>]) -> Result<Cluster, ScenarioError> {
             "nodes" => nodes(line, &mut config.nodes, &mut places)?,
             "switch" => config.switches.push(switch(line)?),
             "policy" => policy(line, &mut config.policy)?,
+            "account" => sharing::account(line, &mut config)?,
+            "qos" => sharing::qos(line, &mut config)?,
+            "priority" => sharing::priority(line, &mut config.policy.priority)?,
             _ => {}
         }
     }
@@ -96,7 +100,10 @@ fn policy(line: &Line<'_>, policy: &mut Policy) -> Result<(), ScenarioError> {
 }
 
 fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioError> {
-    line.only(1, &["nodes", "order", "backfill", "fill", "default-time", "max-time", "memory-per-core"])?;
+    line.only(
+        1,
+        &["nodes", "order", "backfill", "fill", "default-time", "max-time", "memory-per-core", "priority"],
+    )?;
     let all = || config.nodes.iter().map(|node| node.name.clone()).collect();
     let nodes: Vec<String> = line.hosts("nodes")?.unwrap_or_else(all);
     if let Some(name) = nodes.iter().find(|name| !config.nodes.iter().any(|node| node.name == **name)) {
@@ -108,6 +115,7 @@ fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioE
         ("sjf", Order::Sjf),
         ("wfp3", Order::Wfp3),
         ("f1", Order::F1),
+        ("multifactor", Order::Multifactor),
     ];
     let backfills = [
         ("none", Backfill::None),
@@ -125,6 +133,7 @@ fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioE
         fill: line.choice("fill", &[("pack", Fill::Pack), ("spread", Fill::Spread)])?.unwrap_or_default(),
         order: line.choice("order", &orders)?.unwrap_or_default(),
         backfill: line.choice("backfill", &backfills)?.unwrap_or_default(),
+        priority: line.number("priority")?.unwrap_or(0),
         ..PoolConfig::default()
     })
 }
@@ -148,6 +157,8 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
             "run",
             "array",
             "priority",
+            "account",
+            "qos",
             "code",
         ],
     )?;
@@ -177,6 +188,8 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
     };
     spec.time_limit_s = line.seconds("time")?;
     spec.priority = line.number("priority")?.unwrap_or(0);
+    spec.account = line.text("account").map(str::to_owned);
+    spec.qos = line.text("qos").map(str::to_owned);
     spec.array = line.text("array").map(|text| array(line, text)).transpose()?;
     Ok(spec)
 }

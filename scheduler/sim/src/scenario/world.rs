@@ -104,14 +104,14 @@ impl World {
             }
             "after" | "at" => self.pass_time(line)?,
             "fail" | "return" | "hold" | "release" => self.node_step(line)?,
-            "why" | "queue" | "show" | "expect" => return self.ask(line),
+            "why" | "queue" | "shares" | "show" | "expect" => return self.ask(line),
             other if line.is_setup() => {
                 return Err(line.wrong(format!("'{other}' comes before everything that happens")));
             }
             other => {
                 return Err(line.wrong(format!(
                     "'{other}' is not one of submit, cancel, end, after, at, fail, return, hold, release, why, queue, \
-                     show and expect"
+                     shares, show and expect"
                 )));
             }
         }
