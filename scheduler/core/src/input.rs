@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cluster::ClusterConfig;
 use crate::event::{Allocation, Endpoint, Event, Hardware, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
+use crate::on::On;
 use crate::spec::JobSpec;
 
 /// Who gives a command, as the kernel knows them.
@@ -268,8 +269,8 @@ pub enum Refusal {
     /// The job is to depend on one whose outcome is not known.
     #[error("the job cannot depend on {target}: {why}")]
     Dependency {
-        /// The job or task that it names.
-        target: JobRef,
+        /// The job or tasks that it names.
+        target: On,
         /// Why not, and what would be right.
         why: String,
     },

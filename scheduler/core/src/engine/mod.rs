@@ -231,4 +231,6 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
 #[cfg(test)]
 mod eligibility_tests;
 #[cfg(test)]
+mod tasks_tests;
+#[cfg(test)]
 mod tests;

@@ -219,9 +219,10 @@ fn requeue_index(state: &mut State, id: JobId) {
 
 /// Waiting tasks finished without another attempt.
 fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &FinishedHow, at: Timestamp) {
+    let has_dependents = state.dependents.contains_key(&id);
+    let mut finished = Vec::new();
     let Some(job) = state.jobs.get_mut(&id) else { return };
-    let indices = || ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize));
-    for index in indices() {
+    for index in ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize)) {
         if !job.waiting.remove(index) {
             continue;
         }
@@ -232,13 +233,14 @@ fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &F
         }
         depends::forget_partner(job, index);
         job.finished.insert(index, Finished { how: how.clone(), at });
+        if has_dependents {
+            finished.push(index);
+        }
     }
     requeue_index(state, id);
     finish_if_done(state, id, at);
-    if state.dependents.contains_key(&id) {
-        for index in indices().map(TaskIndex) {
-            depends::tell(state, id, News::Finished { index, success: false }, at);
-        }
+    for index in finished {
+        depends::tell(state, id, News::Finished { index, success: false }, at);
     }
 }
 
@@ -322,7 +324,7 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
     if let Some(end) = job.live.get(&key.task.index).and_then(|live| job.must_end_at(live, at)) {
         state.deadlines.insert((end, key));
     }
-    depends::tell(state, key.task.job, News::Began, at);
+    depends::tell(state, key.task.job, News::Began { index: key.task.index }, at);
 }
 
 fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) {

@@ -21,6 +21,7 @@ mod index;
 mod invariants;
 mod job;
 mod node;
+mod tally;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

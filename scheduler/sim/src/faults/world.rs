@@ -277,7 +277,7 @@ impl World {
     }
 
     fn spec(&mut self) -> JobSpec {
-        let rng = &mut self.rng;
+        let (rng, state) = (&mut self.rng, self.controller.engine.state());
         let mut request = Request { ranks: 1 + rng.below(4) as u32, ..Request::default() };
         if rng.one_in(2) {
             request.nodes = Some(1 + rng.below(4) as u32);
@@ -309,7 +309,7 @@ impl World {
             array,
             requeue: !rng.one_in(4),
             priority: 0,
-            eligibility: wishes::eligibility(rng, &self.accepted, self.now, limit_s),
+            eligibility: wishes::eligibility(rng, state, &self.accepted, self.now, limit_s),
             account: None,
             qos: None,
             reservation: None,
