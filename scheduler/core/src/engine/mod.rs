@@ -7,6 +7,7 @@ mod command;
 mod conditions;
 mod hold;
 mod node;
+mod nodes;
 mod report;
 mod shape;
 mod tick;
@@ -126,8 +127,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::HoldJob { caller, job } => hold::hold(state, *caller, *job),
         Input::ReleaseJob { caller, job } => hold::release(state, *caller, *job),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
-        Input::HoldNode { caller, node, reason } => command::hold_node(state, *caller, node, reason),
-        Input::ReleaseNode { caller, node } => command::release_node(state, *caller, node),
+        Input::ChangeNodes { caller, nodes, change } => nodes::change(state, *caller, nodes, change, now),
         Input::NodeHello { node, boot_id, hardware, held } => {
             node::hello(state, node, boot_id, hardware, held, now)
         }
@@ -230,6 +230,8 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
 
 #[cfg(test)]
 mod eligibility_tests;
+#[cfg(test)]
+mod nodes_tests;
 #[cfg(test)]
 mod tasks_tests;
 #[cfg(test)]

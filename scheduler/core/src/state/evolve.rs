@@ -79,8 +79,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             n.status = NodeStatus::Down { since: at, reason: reason.clone() };
             n.stale.clear();
         }),
-        Event::NodeHeld { node, reason, until } => with_node(state, *node, |n| {
-            n.held = Some(Held { since: at, reason: reason.clone(), until: *until });
+        Event::NodeHeld { node, reason, until, by_uid, down } => with_node(state, *node, |n| {
+            let reason = reason.clone();
+            n.held = Some(Held { since: at, reason, until: *until, by_uid: *by_uid, down: *down });
         }),
         Event::NodeReleased { node } => with_node(state, *node, |n| n.held = None),
     }

@@ -1,8 +1,9 @@
-//! Jobs that wait for more than room: drawn by seed, and checked when they start.
+//! Jobs that wait for more than room, and nodes that admins keep free: drawn by seed, and checked when they start.
 
 use muster_core::cluster::Fill;
 use muster_core::eligibility::{Dependency, Eligibility, Term};
-use muster_core::ids::{JobId, JobRef, TaskIndex, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, JobRef, TaskIndex, Timestamp};
+use muster_core::input::{Caller, Effect, Input, NodeChange};
 use muster_core::on::{On, Tasks};
 use muster_core::spec::{IndexRange, Request};
 use muster_core::state::State;
@@ -84,6 +85,38 @@ pub(crate) fn places(rng: &mut Rng, request: &mut Request, nodes: usize) {
         6 => request.fill = Some(Fill::Pack),
         _ => {}
     }
+}
+
+/// An admin drains a node or two, takes them down, or lets them go on.
+pub(crate) fn change_of_nodes(rng: &mut Rng, names: &[&str]) -> Input {
+    let first = rng.below(names.len() as u64) as usize;
+    let some = names[first..].iter().take(1 + usize::from(rng.one_in(3)));
+    let nodes = some.map(|name| (*name).to_owned()).collect();
+    let for_s = rng.one_in(2).then(|| 1 + rng.below(30));
+    let reason = "an admin says so".to_owned();
+    match rng.below(5) {
+        0 | 1 => change(nodes, NodeChange::Drain { reason, for_s }),
+        2 => change(nodes, NodeChange::Down { reason, for_s }),
+        _ => resume(nodes),
+    }
+}
+
+/// An admin lets nodes go on.
+pub(crate) fn resume(nodes: Vec<String>) -> Input {
+    change(nodes, NodeChange::Resume)
+}
+
+fn change(nodes: Vec<String>, change: NodeChange) -> Input {
+    Input::ChangeNodes { caller: Caller { uid: 0, admin: true }, nodes, change }
+}
+
+/// The node that was given something new although it was to get nothing.
+pub(crate) fn placed_on_held(state: &State, effect: &Effect) -> Option<(String, AttemptKey)> {
+    let Effect::Prepare { node, key, .. } = effect else { return None };
+    let placed_at = state.live_attempt(key.task)?.placed_at;
+    let node = state.node(*node);
+    let is_wrong = node.held.as_ref().is_some_and(|held| held.since < placed_at);
+    is_wrong.then(|| (node.name.clone(), *key))
 }
 
 /// Whether a job that has just started was free to, as far as the records of others can tell.
