@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::event::{Event, Record, Verdict};
 use crate::ids::{AttemptKey, Timestamp};
 use crate::input::{Decision, Effect, Input, Refusal, Reply};
-use crate::plan::{Placement, Planner};
+use crate::plan::{Impossible, Placement, Planner};
 use crate::state::{Instance, InstanceState, Live, State};
 
 /// Owns the state and lets inputs change it.
@@ -86,6 +86,12 @@ impl Engine {
             time_limit_s: placement.time_limit_s,
         };
         self.happen(placements.into_iter().map(placed).collect(), now)
+    }
+
+    /// The waiting jobs that can never run as the configuration is.
+    #[must_use]
+    pub fn impossible(&self) -> Vec<Impossible> {
+        self.planner.impossible(&self.state)
     }
 
     /// The next instant at which a [`Input::Tick`] or a pass has something to do even if nothing comes in.

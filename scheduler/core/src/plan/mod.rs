@@ -11,6 +11,7 @@ mod conservative;
 pub mod eligible;
 mod fit;
 mod forecast;
+mod impossible;
 mod index;
 mod order;
 mod pass;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::forecast::expected_start;
+pub use self::impossible::Impossible;
 pub use self::index::Planner;
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
@@ -70,6 +72,8 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 
 #[cfg(test)]
 mod fill_tests;
+#[cfg(test)]
+mod impossible_tests;
 #[cfg(test)]
 mod places_tests;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One pass over what waits.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use super::fit::{self, NodeRoom};
@@ -45,8 +45,10 @@ impl Planner {
         let config = Arc::clone(&self.config);
         let mut queues: Vec<Queue> =
             config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
-        let refused = config.pools.iter().map(|_| Refused::default()).collect();
-        let mut pass = Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, plan };
+        let none_refused = || config.pools.iter().map(|_| Refused::default()).collect();
+        let (refused, away) = (none_refused(), none_refused());
+        let mut pass =
+            Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, away, plan };
         for (pool, config) in config.pools.iter().enumerate() {
             if config.backfill == Backfill::Conservative {
                 pass.conservative(config, pool, &mut queues[pool]);
@@ -65,7 +67,8 @@ impl Planner {
     fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
         let pool = &self.pools[index];
         let ranking = Ranking::Order(config.order);
-        let mut queue = Queue { blocked: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
+        let mut queue =
+            Queue { blocked: None, others: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
         let mut ready = Vec::new();
         for (class, head) in pool.classes.heads() {
             let score = ranking.score(head.shape, now);
@@ -104,6 +107,8 @@ fn not_yet(job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
 struct Queue {
     /// The first group of those that cannot fit, until it was looked at.
     blocked: Option<Rank>,
+    /// Those after it, the first of them last, once it has turned out that it can never run.
+    others: Option<Vec<Rank>>,
     /// Groups that might fit.
     ready: BinaryHeap<Rank>,
     head: Head,
@@ -140,6 +145,8 @@ struct Pass<'a> {
     reservations: Vec<Reservation>,
     /// By pool.
     refused: Vec<Refused>,
+    /// What the pools' usable nodes could not hold even if they were empty.
+    away: Vec<Refused>,
     plan: Plan,
 }
 
@@ -190,7 +197,11 @@ impl Pass<'_> {
             queue.blocked = None;
             // Without anything that might overtake, nobody asks when it starts.
             let matters = !queue.ready.is_empty() || self.planner.pools[pool].overlaps;
-            return self.first_blocked(config, pool, queue, blocked.class, blocked.job, matters);
+            self.first_blocked(config, pool, queue, blocked.class, blocked.job, matters);
+            if queue.head == Head::Open {
+                queue.blocked = self.next_blocked(pool, queue, blocked);
+            }
+            return;
         }
         let Some(rank) = queue.ready.pop() else { return };
         match self.try_class(config, pool, rank) {
@@ -204,6 +215,36 @@ impl Pass<'_> {
                 self.first_blocked(config, pool, queue, rank.class, job, true);
             }
         }
+    }
+
+    /// The next of the groups that cannot fit, after one that nobody has to wait for.
+    fn next_blocked(&mut self, pool: usize, queue: &mut Queue, after: Rank) -> Option<Rank> {
+        if queue.others.is_none() {
+            let seen = &self.planner.pools[pool];
+            let ready: BTreeSet<u32> = queue.ready.iter().map(|rank| rank.class).collect();
+            let mut others = Vec::new();
+            for (class, head) in seen.classes.heads() {
+                let score = queue.ranking.score(head.shape, self.now);
+                let rank = Rank { priority: head.priority, score, job: head.job, class };
+                if rank < after && !ready.contains(&class) {
+                    others.push(rank);
+                }
+            }
+            others.sort_unstable();
+            queue.others = Some(others);
+        }
+        let classes = &self.planner.pools[pool].classes;
+        let need = |class: u32| Need::of(&classes.get(class)?.key.request, 0);
+        if let Some(need) = need(after.class) {
+            self.away[pool].add(need);
+        }
+        // What asks for as much as one that can never run cannot run either.
+        while let Some(next) = queue.others.as_mut()?.pop() {
+            if !need(next.class).is_some_and(|need| self.away[pool].knows(&need)) {
+                return Some(next);
+            }
+        }
+        None
     }
 
     /// Where the group stands once `job` is its oldest.
