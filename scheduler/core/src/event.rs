@@ -169,6 +169,12 @@ pub enum Event {
         /// Until then; until it is released without.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        /// The admin who said so; the engine did without.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by_uid: Option<u32>,
+        /// Whether it is down: what runs on it ends as well.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        down: bool,
     },
     /// A held node gets work again.
     NodeReleased {

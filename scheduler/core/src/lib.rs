@@ -14,6 +14,7 @@ pub mod gres;
 pub mod ids;
 pub mod input;
 pub mod notation;
+pub mod on;
 pub mod patterns;
 pub mod place;
 pub mod plan;

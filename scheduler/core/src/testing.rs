@@ -11,7 +11,9 @@ use crate::eligibility::Eligibility;
 use crate::engine::{Applied, Engine};
 use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
-use crate::input::{Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, Refusal, Reply};
+use crate::input::{
+    Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, NodeChange, Refusal, Reply,
+};
 use crate::spec::{ArraySpec, IndexRange, JobSpec, Memory, Request, User};
 use crate::state::{Finished, State};
 
@@ -320,6 +322,40 @@ impl Bench {
     /// What the engine refuses.
     pub fn release(&mut self, caller: Caller, job: JobId) -> Result<Reply, Refusal> {
         self.input(Input::ReleaseJob { caller, job }).reply
+    }
+
+    /// Drains nodes.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn drain(&mut self, caller: Caller, nodes: &[&str], for_s: Option<u64>) -> Result<Reply, Refusal> {
+        self.change_nodes(caller, nodes, NodeChange::Drain { reason: "new disks".to_owned(), for_s })
+    }
+
+    /// Takes nodes down.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn down(&mut self, caller: Caller, nodes: &[&str], for_s: Option<u64>) -> Result<Reply, Refusal> {
+        self.change_nodes(caller, nodes, NodeChange::Down { reason: "it smokes".to_owned(), for_s })
+    }
+
+    /// Lets nodes go on.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn resume(&mut self, caller: Caller, nodes: &[&str]) -> Result<Reply, Refusal> {
+        self.change_nodes(caller, nodes, NodeChange::Resume)
+    }
+
+    pub(crate) fn change_nodes(
+        &mut self,
+        caller: Caller,
+        nodes: &[&str],
+        change: NodeChange,
+    ) -> Result<Reply, Refusal> {
+        let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
+        self.input(Input::ChangeNodes { caller, nodes, change }).reply
     }
 
     /// Lets time pass.

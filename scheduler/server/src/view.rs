@@ -455,6 +455,11 @@ pub fn nodes(state: &State) -> Vec<NodeView> {
 
 fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
     let hardware = node.hardware();
+    let held = node.held.as_ref();
+    let since = match &node.status {
+        NodeStatus::Down { since, .. } if held.is_none_or(|held| !held.down) => Some(*since),
+        _ => held.map(|held| held.since),
+    };
     let tasks = node.attempts.iter().map(|key| {
         let is_array = state.jobs.get(&key.task.job).is_some_and(Job::is_array);
         task_name(key.task.job, key.task.index, is_array)
@@ -463,6 +468,9 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
         name: node.name.clone(),
         state: node_state(node).to_owned(),
         reason: node.why_no_work().unwrap_or_default(),
+        since_us: since.map(|since| since.0),
+        until_us: held.and_then(|held| held.until).map(|until| until.0),
+        by_uid: held.and_then(|held| held.by_uid),
         pools,
         features: node.features.iter().cloned().collect(),
         cores: node.cores,
@@ -478,10 +486,14 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
 }
 
 fn node_state(node: &Node) -> &'static str {
+    let held = node.held.as_ref();
     match &node.status {
+        _ if held.is_some_and(|held| held.down) => "down",
         NodeStatus::Unknown => "unknown",
         NodeStatus::Down { .. } => "down",
-        NodeStatus::Up { .. } if !node.takes_work() => "held",
+        NodeStatus::Up { .. } if held.is_some() && node.attempts.is_empty() => "drained",
+        NodeStatus::Up { .. } if held.is_some() => "draining",
+        NodeStatus::Up { .. } if !node.takes_work() => "cleaning",
         NodeStatus::Up { .. } if node.free.is_empty() => "full",
         NodeStatus::Up { .. } if node.attempts.is_empty() => "idle",
         NodeStatus::Up { .. } => "mixed",

@@ -8,6 +8,7 @@ mod command;
 mod conditions;
 mod hold;
 mod node;
+mod nodes;
 mod report;
 mod shape;
 mod tick;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use crate::event::{Event, Record, Verdict};
 use crate::ids::{AttemptKey, Timestamp};
 use crate::input::{Decision, Effect, Input, Refusal, Reply};
-use crate::plan::{Placement, Planner};
+use crate::plan::{Impossible, Placement, Planner};
 use crate::state::{Instance, InstanceState, Live, State};
 
 /// Owns the state and lets inputs change it.
@@ -88,6 +89,12 @@ impl Engine {
         self.happen(placements.into_iter().map(placed).collect(), now)
     }
 
+    /// The waiting jobs that can never run as the configuration is.
+    #[must_use]
+    pub fn impossible(&self) -> Vec<Impossible> {
+        self.planner.impossible(&self.state)
+    }
+
     /// The next instant at which a [`Input::Tick`] or a pass has something to do even if nothing comes in.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
@@ -127,8 +134,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::HoldJob { caller, job } => hold::hold(state, *caller, *job),
         Input::ReleaseJob { caller, job } => hold::release(state, *caller, *job),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
-        Input::HoldNode { caller, node, reason } => command::hold_node(state, *caller, node, reason),
-        Input::ReleaseNode { caller, node } => command::release_node(state, *caller, node),
+        Input::ChangeNodes { caller, nodes, change } => nodes::change(state, *caller, nodes, change, now),
         Input::NodeHello { node, boot_id, hardware, held } => {
             node::hello(state, node, boot_id, hardware, held, now)
         }
@@ -233,5 +239,9 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
 mod charge_tests;
 #[cfg(test)]
 mod eligibility_tests;
+#[cfg(test)]
+mod nodes_tests;
+#[cfg(test)]
+mod tasks_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::class::Head;
 use super::eligible;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
@@ -203,13 +204,7 @@ impl Planner {
             for id in &group.jobs {
                 let Some(job) = state.jobs.get(id) else { continue };
                 let Some(shape) = classes.shape(class, job.submitted_at) else { continue };
-                ranks.push(Rank {
-                    priority: ranking.priority(head.priority),
-                    between_pools: head.priority,
-                    score: ranking.score(shape, now),
-                    job: *id,
-                    class,
-                });
+                ranks.push(ranking.rank(class, &Head { job: *id, shape, ..*head }, now));
             }
         }
         ranks.sort_unstable_by(|a, b| b.cmp(a));

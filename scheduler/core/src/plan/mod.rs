@@ -12,6 +12,7 @@ pub mod eligible;
 mod fit;
 mod forecast;
 mod holders;
+mod impossible;
 mod index;
 mod limits;
 mod order;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 pub use self::fit::Shortage;
 pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
 pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
+pub use self::impossible::Impossible;
 pub use self::index::Planner;
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
@@ -83,6 +85,8 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 
 #[cfg(test)]
 mod fill_tests;
+#[cfg(test)]
+mod impossible_tests;
 #[cfg(test)]
 mod places_tests;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One pass over what waits.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use super::fit::{self, NodeRoom};
@@ -47,10 +47,12 @@ impl Planner {
         let config = Arc::clone(&self.config);
         let mut queues: Vec<Queue> =
             config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
-        let refused = config.pools.iter().map(|_| Refused::default()).collect();
+        let none_refused = || config.pools.iter().map(|_| Refused::default()).collect();
+        let (refused, away) = (none_refused(), none_refused());
         let budgets = Budgets::default();
+        let reservations = Vec::new();
         let mut pass =
-            Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, budgets, plan };
+            Pass { planner: self, state, now, explain, reservations, refused, away, budgets, plan };
         for (pool, config) in config.pools.iter().enumerate() {
             if config.backfill == Backfill::Conservative {
                 pass.conservative(config, pool, &mut queues[pool]);
@@ -69,12 +71,11 @@ impl Planner {
     fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
         let pool = &self.pools[index];
         let ranking = Ranking::of_pool(config.order, &self.config.policy.priority);
-        let mut queue = Queue { blocked: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
+        let mut queue =
+            Queue { blocked: None, others: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
         let mut ready = Vec::new();
         for (class, head) in pool.classes.heads() {
-            let score = ranking.score(head.shape, now);
-            let (priority, between_pools) = (ranking.priority(head.priority), head.priority);
-            let rank = Rank { priority, between_pools, score, job: head.job, class };
+            let rank = ranking.rank(class, head, now);
             let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
             // What may not start must not stand for those that cannot fit: that shows only when it is looked at.
             if might_fit || explain || head.limited {
@@ -110,6 +111,8 @@ fn not_yet(job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
 struct Queue {
     /// The first group of those that cannot fit, until it was looked at.
     blocked: Option<Rank>,
+    /// Those after it, the first of them last, once it has turned out that it can never run.
+    others: Option<Vec<Rank>>,
     /// Groups that might fit.
     ready: BinaryHeap<Rank>,
     head: Head,
@@ -150,6 +153,8 @@ struct Pass<'a> {
     reservations: Vec<Reservation>,
     /// By pool.
     refused: Vec<Refused>,
+    /// What the pools' usable nodes could not hold even if they were empty.
+    away: Vec<Refused>,
     /// What this pass has given out of the limits of qualities of service.
     budgets: Budgets<'a>,
     plan: Plan,
@@ -208,7 +213,11 @@ impl<'a> Pass<'a> {
             queue.blocked = None;
             // Without anything that might overtake, nobody asks when it starts.
             let matters = !queue.ready.is_empty() || self.planner.pools[pool].overlaps;
-            return self.first_blocked(config, pool, queue, blocked.class, blocked.job, matters);
+            self.first_blocked(config, pool, queue, blocked.class, blocked.job, matters);
+            if queue.head == Head::Open {
+                queue.blocked = self.next_blocked(pool, queue, blocked);
+            }
+            return;
         }
         let Some(rank) = queue.ready.pop() else { return };
         match self.try_class(config, pool, rank) {
@@ -222,6 +231,35 @@ impl<'a> Pass<'a> {
                 self.first_blocked(config, pool, queue, rank.class, job, true);
             }
         }
+    }
+
+    /// The next of the groups that cannot fit, after one that nobody has to wait for.
+    fn next_blocked(&mut self, pool: usize, queue: &mut Queue, after: Rank) -> Option<Rank> {
+        if queue.others.is_none() {
+            let seen = &self.planner.pools[pool];
+            let ready: BTreeSet<u32> = queue.ready.iter().map(|rank| rank.class).collect();
+            let mut others = Vec::new();
+            for (class, head) in seen.classes.heads() {
+                let rank = queue.ranking.rank(class, head, self.now);
+                if rank < after && !ready.contains(&class) {
+                    others.push(rank);
+                }
+            }
+            others.sort_unstable();
+            queue.others = Some(others);
+        }
+        let classes = &self.planner.pools[pool].classes;
+        let need = |class: u32| Need::of(&classes.get(class)?.key.request, 0);
+        if let Some(need) = need(after.class) {
+            self.away[pool].add(need);
+        }
+        // What asks for as much as one that can never run cannot run either.
+        while let Some(next) = queue.others.as_mut()?.pop() {
+            if !need(next.class).is_some_and(|need| self.away[pool].knows(&need)) {
+                return Some(next);
+            }
+        }
+        None
     }
 
     /// Where the group stands once `job` is its oldest.

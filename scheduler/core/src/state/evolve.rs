@@ -80,8 +80,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             n.status = NodeStatus::Down { since: at, reason: reason.clone() };
             n.stale.clear();
         }),
-        Event::NodeHeld { node, reason, until } => with_node(state, *node, |n| {
-            n.held = Some(Held { since: at, reason: reason.clone(), until: *until });
+        Event::NodeHeld { node, reason, until, by_uid, down } => with_node(state, *node, |n| {
+            let reason = reason.clone();
+            n.held = Some(Held { since: at, reason, until: *until, by_uid: *by_uid, down: *down });
         }),
         Event::NodeReleased { node } => with_node(state, *node, |n| n.held = None),
     }
@@ -227,9 +228,10 @@ fn requeue_index(state: &mut State, id: JobId) {
 
 /// Waiting tasks finished without another attempt.
 fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &FinishedHow, at: Timestamp) {
+    let has_dependents = state.dependents.contains_key(&id);
+    let mut finished = Vec::new();
     let Some(job) = state.jobs.get_mut(&id) else { return };
-    let indices = || ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize));
-    for index in indices() {
+    for index in ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize)) {
         if !job.waiting.remove(index) {
             continue;
         }
@@ -240,13 +242,14 @@ fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &F
         }
         depends::forget_partner(job, index);
         job.finished.insert(index, Finished { how: how.clone(), at });
+        if has_dependents {
+            finished.push(index);
+        }
     }
     requeue_index(state, id);
     finish_if_done(state, id, at);
-    if state.dependents.contains_key(&id) {
-        for index in indices().map(TaskIndex) {
-            depends::tell(state, id, News::Finished { index, success: false }, at);
-        }
+    for index in finished {
+        depends::tell(state, id, News::Finished { index, success: false }, at);
     }
 }
 
@@ -332,7 +335,7 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
     if let Some(end) = job.live.get(&key.task.index).and_then(|live| job.must_end_at(live, at)) {
         state.deadlines.insert((end, key));
     }
-    depends::tell(state, key.task.job, News::Began, at);
+    depends::tell(state, key.task.job, News::Began { index: key.task.index }, at);
 }
 
 fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) {

@@ -30,6 +30,14 @@ pub enum Broken {
         /// Its number.
         device: u32,
     },
+    /// Something goes on on a node that an admin took down.
+    #[error("{key} goes on although node {node:?} is down")]
+    RunsOnDown {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
+    },
     /// The devices that a node has free are not what its attempts leave.
     #[error("the free devices of node {node:?} are not what its attempts leave")]
     FreeDevices {
@@ -82,6 +90,7 @@ impl State {
     pub fn check_invariants(&self) -> Result<(), Broken> {
         self.check_allocations()?;
         self.check_devices()?;
+        self.check_down()?;
         self.check_tasks()?;
         self.check_eligibility()?;
         self.check_indices()
@@ -147,6 +156,21 @@ impl State {
                 if left != gres.free {
                     return Err(Broken::FreeDevices { node: id });
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// On a node that is down, everything comes to its end.
+    fn check_down(&self) -> Result<(), Broken> {
+        let is_down = |held: &super::Held| held.down;
+        for (i, node) in self.nodes.iter().enumerate().filter(|(_, n)| n.held.as_ref().is_some_and(is_down)) {
+            let goes_on = |key: &&AttemptKey| {
+                self.live_attempt(key.task)
+                    .is_some_and(|live| !matches!(live.phase, LivePhase::Ending { .. }))
+            };
+            if let Some(key) = node.attempts.iter().find(goes_on) {
+                return Err(Broken::RunsOnDown { node: NodeId(i as u32), key: *key });
             }
         }
         Ok(())

@@ -22,6 +22,7 @@ mod invariants;
 mod job;
 mod ledger;
 mod node;
+mod tally;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

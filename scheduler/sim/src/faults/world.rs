@@ -96,6 +96,14 @@ pub enum Violation {
         /// The node.
         node: String,
     },
+    /// An attempt was given a node that gets no new work.
+    #[error("{key} was placed on node {node}, which is held")]
+    PlacedOnHeld {
+        /// The node.
+        node: String,
+        /// The attempt.
+        key: AttemptKey,
+    },
     /// A script was started although its job still had to wait for something.
     #[error("{key} was started before its job was free to start")]
     StartedEarly {
@@ -230,6 +238,9 @@ impl World {
     fn input(&mut self, input: &Input) -> Result<Option<Reply>, Violation> {
         let (effects, reply) = self.controller.input(input, self.now)?;
         for effect in effects {
+            if let Some((node, key)) = wishes::placed_on_held(self.controller.engine.state(), &effect) {
+                return Err(Violation::PlacedOnHeld { node, key });
+            }
             let node = match &effect {
                 Effect::Prepare { node, .. }
                 | Effect::Go { node, .. }
@@ -280,6 +291,8 @@ impl World {
             let caller = self.owner(job);
             self.input(&Input::ReleaseJob { caller, job })?;
         }
+        let nodes = self.nodes.iter().map(|node| node.name.clone()).collect();
+        self.input(&wishes::resume(nodes))?;
         Ok(())
     }
 
@@ -289,7 +302,7 @@ impl World {
     }
 
     fn spec(&mut self) -> JobSpec {
-        let rng = &mut self.rng;
+        let (rng, state) = (&mut self.rng, self.controller.engine.state());
         let mut request = Request { ranks: 1 + rng.below(4) as u32, ..Request::default() };
         if rng.one_in(2) {
             request.nodes = Some(1 + rng.below(4) as u32);
@@ -322,7 +335,7 @@ impl World {
             array,
             requeue: !rng.one_in(4),
             priority: 0,
-            eligibility: wishes::eligibility(rng, &self.accepted, self.now, limit_s),
+            eligibility: wishes::eligibility(rng, state, &self.accepted, self.now, limit_s),
             account,
             qos,
             reservation: None,
@@ -343,6 +356,12 @@ impl World {
             self.input(&Input::Configure(Arc::new(config)))?;
         }
         let i = self.rng.below(self.nodes.len() as u64) as usize;
+        if self.rng.one_in(25) {
+            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            let input = wishes::change_of_nodes(&mut self.rng, &names);
+            self.outcome.faults += 1;
+            self.input(&input)?;
+        }
         match self.rng.below(50) {
             0 => {
                 self.outcome.faults += 1;

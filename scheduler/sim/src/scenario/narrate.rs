@@ -34,7 +34,17 @@ pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Even
         }
         Event::NodeUp { node: id, .. } => format!("{} is up", node(id)),
         Event::NodeLost { node: id, reason } => format!("{} is given up: {reason}", node(id)),
-        Event::NodeHeld { node: id, reason, .. } => format!("{} is held back: {reason}", node(id)),
+        Event::NodeHeld { node: id, reason, until, by_uid, down } => {
+            let what = match (down, by_uid) {
+                (true, _) => "is taken down",
+                (false, Some(_)) => "is drained",
+                (false, None) => "is held back",
+            };
+            let until = until
+                .filter(|_| by_uid.is_some())
+                .map(|at| format!(" until {}", format_time_s(at.seconds())));
+            format!("{} {what}{}: {reason}", node(id), until.unwrap_or_default())
+        }
         Event::NodeReleased { node: id } => format!("{} takes work again", node(id)),
         _ => return None,
     })

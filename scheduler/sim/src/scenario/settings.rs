@@ -3,7 +3,9 @@
 use muster_core::cluster::{
     Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, SwitchConfig,
 };
+use muster_core::eligibility::BadDependency;
 use muster_core::event::HardwareCore;
+use muster_core::ids::Timestamp;
 use muster_core::notation;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Memory};
 
@@ -13,6 +15,9 @@ use crate::replay::machine::{blank_spec, declare};
 
 /// Memory for each core of nodes that say nothing, in bytes.
 const MEMORY_PER_CORE_BYTES: u64 = 1 << 30;
+
+/// Words for how tasks are distributed.
+const FILLS: [(&str, Fill); 2] = [("pack", Fill::Pack), ("spread", Fill::Spread)];
 
 /// The cluster of a scenario.
 pub(super) struct Cluster {
@@ -130,7 +135,7 @@ fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioE
         time_default_s: line.seconds("default-time")?.unwrap_or(3600),
         time_max_s: line.seconds("max-time")?.unwrap_or(30 * 86_400),
         memory_per_core_bytes: line.bytes("memory-per-core")?,
-        fill: line.choice("fill", &[("pack", Fill::Pack), ("spread", Fill::Spread)])?.unwrap_or_default(),
+        fill: line.choice("fill", &FILLS)?.unwrap_or_default(),
         order: line.choice("order", &orders)?.unwrap_or_default(),
         backfill: line.choice("backfill", &backfills)?.unwrap_or_default(),
         priority: line.number("priority")?.unwrap_or(0),
@@ -160,6 +165,10 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
             "account",
             "qos",
             "code",
+            "time-min",
+            "deadline",
+            "dependency",
+            "fill",
         ],
     )?;
     let mut spec = blank_spec();
@@ -186,7 +195,12 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
         Some(&"exclusive") => true,
         Some(word) => return Err(line.wrong(format!("'{word}' means nothing here; 'exclusive' would"))),
     };
+    request.fill = line.choice("fill", &FILLS)?;
     spec.time_limit_s = line.seconds("time")?;
+    spec.eligibility.time_min_s = line.seconds("time-min")?;
+    spec.eligibility.deadline = line.seconds("deadline")?.map(|at| Timestamp(0).plus_seconds(at));
+    let dependency = |text: &str| text.parse().map_err(|e: BadDependency| line.wrong(e.to_string()));
+    spec.eligibility.dependency = line.text("dependency").map(dependency).transpose()?;
     spec.priority = line.number("priority")?.unwrap_or(0);
     spec.account = line.text("account").map(str::to_owned);
     spec.qos = line.text("qos").map(str::to_owned);

@@ -7,7 +7,9 @@ use muster_core::cluster::ClusterConfig;
 use muster_core::engine::Engine;
 use muster_core::event::{Endpoint, Hardware, HardwareCore, Usage};
 use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, TaskId, TaskIndex, Timestamp};
-use muster_core::input::{Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, Refusal, Reply};
+use muster_core::input::{
+    Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, NodeChange, Refusal, Reply,
+};
 use muster_core::notation;
 use muster_core::state::State;
 
@@ -103,15 +105,16 @@ impl World {
                 self.exit(AttemptKey { task, attempt }, code);
             }
             "after" | "at" => self.pass_time(line)?,
-            "fail" | "return" | "hold" | "release" => self.node_step(line)?,
+            "fail" | "return" => self.node_step(line)?,
+            "drain" | "down" | "resume" => self.admin_step(line)?,
             "why" | "queue" | "shares" | "show" | "expect" => return self.ask(line),
             other if line.is_setup() => {
                 return Err(line.wrong(format!("'{other}' comes before everything that happens")));
             }
             other => {
                 return Err(line.wrong(format!(
-                    "'{other}' is not one of submit, cancel, end, after, at, fail, return, hold, release, why, queue, \
-                     shares, show and expect"
+                    "'{other}' is not one of submit, cancel, end, after, at, fail, return, drain, down, resume, why, \
+                     queue, shares, show and expect"
                 )));
             }
         }
@@ -143,7 +146,7 @@ impl World {
     }
 
     fn node_step(&mut self, line: &Line<'_>) -> Result<(), ScenarioError> {
-        line.only(if line.verb == "hold" { 100 } else { 1 }, &[])?;
+        line.only(1, &[])?;
         let names = line.to_hosts(line.subject("nodes")?)?;
         for name in names {
             let node = self.engine.state().node_by_name(&name);
@@ -153,19 +156,27 @@ impl World {
                     self.away.insert(node);
                     self.apply(&Input::NodeSilent { node: name, reason: "it is silent".to_owned() });
                 }
-                "return" => {
+                _ => {
                     self.away.remove(&node);
                     self.hello(node.0 as usize);
                 }
-                "hold" => {
-                    let reason = line.words[1..].join(" ");
-                    self.command(&Input::HoldNode { caller: ADMIN, node: name, reason });
-                }
-                _ => {
-                    self.command(&Input::ReleaseNode { caller: ADMIN, node: name });
-                }
             }
         }
+        Ok(())
+    }
+
+    /// An admin drains nodes, takes them down or lets them go on.
+    fn admin_step(&mut self, line: &Line<'_>) -> Result<(), ScenarioError> {
+        let (words, keys): (usize, &[&str]) = if line.verb == "resume" { (1, &[]) } else { (100, &["for"]) };
+        line.only(words, keys)?;
+        let nodes = line.to_hosts(line.subject("nodes")?)?;
+        let reason = || line.words[1..].join(" ");
+        let change = match line.verb {
+            "drain" => NodeChange::Drain { reason: reason(), for_s: line.seconds("for")? },
+            "down" => NodeChange::Down { reason: reason(), for_s: line.seconds("for")? },
+            _ => NodeChange::Resume,
+        };
+        self.command(&Input::ChangeNodes { caller: ADMIN, nodes, change });
         Ok(())
     }
 
