@@ -1,9 +1,12 @@
 //! Builders for tests: a scenario reads like the story it tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::cluster::{Backfill, ClusterConfig, Fill, NodeConfig, Order, PoolConfig, SwitchConfig};
+use crate::cluster::{
+    AccountConfig, Backfill, ClusterConfig, Fill, NodeConfig, Order, PoolConfig, Preempt, QosConfig,
+    SwitchConfig,
+};
 use crate::eligibility::Eligibility;
 use crate::engine::{Applied, Engine};
 use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
@@ -50,6 +53,28 @@ pub fn config(cores: &[u32]) -> ClusterConfig {
         ..PoolConfig::default()
     };
     ClusterConfig { name: "test".to_owned(), nodes, pools: vec![pool], ..ClusterConfig::default() }
+}
+
+/// A declared account with its users and their shares.
+#[must_use]
+pub fn account(name: &str, parent: Option<&str>, shares: u32, users: &[(&str, u32)]) -> AccountConfig {
+    let users = users.iter().map(|(user, shares)| ((*user).to_owned(), *shares)).collect();
+    AccountConfig { name: name.to_owned(), parent: parent.map(str::to_owned), shares, users }
+}
+
+/// A declared quality of service that adds `priority`.
+#[must_use]
+pub fn qos(name: &str, priority: i32) -> QosConfig {
+    QosConfig {
+        name: name.to_owned(),
+        priority,
+        preempts: BTreeSet::new(),
+        preempt: Preempt::Off,
+        grace_s: 0,
+        accounts: BTreeSet::new(),
+        running_per_user_max: None,
+        usage_percent: 100,
+    }
 }
 
 /// A leaf switch.
@@ -186,6 +211,20 @@ impl JobSpec {
     #[must_use]
     pub fn after(mut self, dependency: &str) -> Self {
         self.eligibility.dependency = Some(dependency.parse().expect("the test writes a dependency"));
+        self
+    }
+
+    /// Charges an account.
+    #[must_use]
+    pub fn account(mut self, name: &str) -> Self {
+        self.account = Some(name.to_owned());
+        self
+    }
+
+    /// Asks for a quality of service.
+    #[must_use]
+    pub fn qos(mut self, name: &str) -> Self {
+        self.qos = Some(name.to_owned());
         self
     }
 

@@ -243,6 +243,7 @@ pub fn summary(state: &State, plan: &Plan, job: &Job) -> JobSummary {
         time_limit_s: job.spec.time_limit_s,
         priority: job.spec.priority,
         reason: job_reason(state, plan, job, whole),
+        expected_start_us: None,
         reason_code: plan
             .waiting
             .get(&job.id)

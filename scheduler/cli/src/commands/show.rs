@@ -55,6 +55,12 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
     line(&mut out, "Job", format!("{} ({})", job.job, job.name));
     line(&mut out, "User", &job.user);
     line(&mut out, "Pool", &job.pool);
+    if let Some(account) = &detail.account {
+        line(&mut out, "Account", account);
+    }
+    if let Some(qos) = &detail.qos {
+        line(&mut out, "QoS", qos);
+    }
     line(&mut out, "State", state_words(job.state));
     if !job.reason.is_empty() {
         line(&mut out, "Reason", &job.reason);

@@ -102,6 +102,12 @@ pub struct SubmitArgs {
     /// Priority from -10000 to 10000; above 0 for admins only
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<String>,
+    /// Account that is charged; without: the first that lists you
+    #[arg(short = 'A', long, value_name = "ACCOUNT")]
+    account: Option<String>,
+    /// Quality of service
+    #[arg(short = 'q', long, value_name = "QOS")]
+    qos: Option<String>,
     /// Features of the nodes: gpu, "intel&!old", "(a|b)&c"
     #[arg(short = 'C', long, value_name = "FEATURES")]
     constraint: Option<String>,
@@ -165,9 +171,6 @@ pub struct SubmitArgs {
     /// Print JSON
     #[arg(long, conflicts_with_all = ["parsable", "wait"])]
     json: bool,
-    /// Ignored: Slurm's account
-    #[arg(short = 'A', long, hide = true)]
-    account: Option<String>,
     /// Ignored: Slurm's comment
     #[arg(long, hide = true)]
     comment: Option<String>,
@@ -177,9 +180,6 @@ pub struct SubmitArgs {
     /// Ignored: Slurm's events for mail
     #[arg(long, hide = true)]
     mail_type: Option<String>,
-    /// Ignored: Slurm's quality of service
-    #[arg(short = 'q', long, hide = true)]
-    qos: Option<String>,
     /// Ignored: Slurm's login environment
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "")]
     get_user_env: Option<String>,
@@ -210,6 +210,8 @@ impl SubmitArgs {
             ("--requeue", Opt::Requeue, yes(self.requeue)),
             ("--no-requeue", Opt::NoRequeue, yes(self.no_requeue)),
             ("--priority", Opt::Priority, self.priority.take()),
+            ("--account", Opt::Account, self.account.take()),
+            ("--qos", Opt::Qos, self.qos.take()),
             ("--constraint", Opt::Constraint, self.constraint.take()),
             ("--nodelist", Opt::Nodelist, self.nodelist.take()),
             ("--nodefile", Opt::Nodefile, self.nodefile.take()),
@@ -242,11 +244,9 @@ impl SubmitArgs {
 
     fn warn_of_ignored(&self) {
         for (name, value) in [
-            ("--account", &self.account),
             ("--comment", &self.comment),
             ("--mail-user", &self.mail_user),
             ("--mail-type", &self.mail_type),
-            ("--qos", &self.qos),
             ("--get-user-env", &self.get_user_env),
         ] {
             if value.is_some() {

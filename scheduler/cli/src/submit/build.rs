@@ -98,8 +98,8 @@ pub(crate) fn build(
             whole(said, -10_000, 10_000).map(|n| i32::try_from(n).expect("the range was checked"))
         })?,
         eligibility: eligibility(layer, &jiff::Zoned::now())?,
-        account: None,
-        qos: None,
+        account: text(Opt::Account),
+        qos: text(Opt::Qos),
         reservation: None,
         request_key: None,
         test_only: layer.has(Opt::TestOnly),

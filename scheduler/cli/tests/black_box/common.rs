@@ -202,6 +202,7 @@ pub fn job(tasks: Vec<TaskView>) -> JobDetail {
         priority: 0,
         reason: String::new(),
         reason_code: String::new(),
+        expected_start_us: None,
     };
     JobDetail {
         schema: SCHEMA,

@@ -3,6 +3,7 @@
 //! [`decide`] looks at the state and answers with events; [`State::evolve`] lets them happen; `effects` says
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
+mod charge;
 mod command;
 mod conditions;
 mod hold;
@@ -234,6 +235,8 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
     }
 }
 
+#[cfg(test)]
+mod charge_tests;
 #[cfg(test)]
 mod eligibility_tests;
 #[cfg(test)]

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use super::eligible;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::limits;
 use super::order::{Rank, Ranking};
-use super::profile::{Kept, Profile, Spans, fits};
+use super::profile::{Kept, Profile, Search, Stay};
 use super::span::Span;
 use crate::cluster::PoolConfig;
 use crate::gres::Counts;
@@ -30,16 +31,6 @@ pub(super) struct Promise {
     /// Its own time limit, in seconds, if that is less than its job's.
     pub limit_s: Option<u64>,
     pub kept: Vec<Kept>,
-}
-
-impl Promise {
-    fn span(&self, job: &Job) -> Span {
-        Span::of(job, self.start, self.limit_s)
-    }
-
-    fn end(&self, job: &Job) -> Timestamp {
-        self.span(job).end
-    }
 }
 
 /// What a conservative pool remembers between passes.
@@ -67,37 +58,31 @@ impl Planner {
     ) -> Vec<Due<'a>> {
         let tasks = self.tasks_in_order(state, config, pool, now);
         let mut old = std::mem::take(&mut self.pools[pool].promises);
-        let mut profile = Profile::new(self, pool, now);
+        let known = tasks.iter().map(|(job, index)| old.remove(&TaskId { job: job.id, index: *index }));
+        let mut known: Vec<Option<Promise>> =
+            known.map(|known| known.filter(|promise| promise.start >= now)).collect();
+        let mut profile = self.profile(pool, now, &tasks, &mut known);
         let mut promises = Promises::new();
-        // What was promised stands before anything new is promised.
-        for (job, index) in &tasks {
-            let task = TaskId { job: job.id, index: *index };
-            let Some(promise) = old.remove(&task) else { continue };
-            if promise.start >= now && profile.take(promise.start, promise.end(job), &promise.kept) {
-                promises.insert(task, promise);
-            }
-        }
         let mut due = Vec::new();
-        for (job, index) in tasks {
-            let task = TaskId { job: job.id, index };
-            let mut promise = promises.remove(&task);
+        for ((job, index), known) in tasks.into_iter().zip(known) {
             // One that is to be short looks again when its time has come: what stood behind it may be gone.
             let looks_again =
-                |promise: &mut Promise| freed_early || (promise.limit_s.is_some() && promise.start == now);
-            if let Some(known) = promise.take_if(looks_again) {
-                profile.give(known.start, known.end(job), &known.kept);
-            }
-            let promise = promise.map(|promise| (promise, true));
-            let found = || {
-                if promises.len() >= RESERVATIONS_MAX || profile.len() > PROFILE_MAX {
-                    return None;
+                |known: &Promise| freed_early || (known.limit_s.is_some() && known.start == now);
+            let promise = match known {
+                Some(known) if looks_again(&known) => {
+                    self.lifted(state, config, pool, &mut profile, job, known)
                 }
-                Some((self.earliest(state, config, pool, &profile, job)?, false))
+                Some(known) => known,
+                None if promises.len() >= RESERVATIONS_MAX || profile.len() > PROFILE_MAX => continue,
+                None => {
+                    let search = Search { request: &job.spec.request, own: None };
+                    let Some(found) = self.earliest(state, config, pool, &mut profile, job, &search) else {
+                        continue;
+                    };
+                    profile.take(&found.stay(job));
+                    found
+                }
             };
-            let Some((promise, taken)) = promise.or_else(found) else { continue };
-            if !taken {
-                profile.take(promise.start, promise.end(job), &promise.kept);
-            }
             if promise.start == now {
                 let slots = &self.pools[pool].slots;
                 let chosen = promise
@@ -108,11 +93,79 @@ impl Planner {
                 let gres = promise.kept.iter().map(|kept| kept.room.gres).collect();
                 due.push(Due { job, index, chosen, span: promise.span(job), gres });
             } else {
-                promises.insert(task, promise);
+                promises.insert(TaskId { job: job.id, index }, promise);
             }
         }
         self.pools[pool].promises = promises;
         due
+    }
+
+    /// What is free over time beside what is promised. A promise that can no longer be kept is taken back.
+    fn profile(
+        &self,
+        pool: usize,
+        now: Timestamp,
+        tasks: &[(&Job, TaskIndex)],
+        known: &mut [Option<Promise>],
+    ) -> Profile {
+        let profile = Profile::new(self, pool, now);
+        let stays = tasks.iter().zip(&*known).filter_map(|((job, _), known)| Some(known.as_ref()?.stay(job)));
+        let stays: Vec<Stay> = stays.collect();
+        if let Some(profile) = profile.without(&stays) {
+            return profile;
+        }
+        // Something is there no more: what comes first in the queue keeps what it was promised.
+        let mut profile = profile;
+        for ((job, _), known) in tasks.iter().zip(known) {
+            *known = known.take().filter(|promise| profile.take(&promise.stay(job)));
+        }
+        profile
+    }
+
+    /// Puts a task with a promise down at the earliest instant at which it fits.
+    fn lifted(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        pool: usize,
+        profile: &mut Profile,
+        job: &Job,
+        known: Promise,
+    ) -> Promise {
+        let own = known.stay(job);
+        if known.limit_s.is_some() {
+            // It may start earlier, or run longer from the same instant on.
+            profile.give(&own);
+            let found = self.earliest(
+                state,
+                config,
+                pool,
+                profile,
+                job,
+                &Search { request: &job.spec.request, own: None },
+            );
+            let found = found.filter(|found| found.start <= known.start).unwrap_or(known);
+            profile.take(&found.stay(job));
+            return found;
+        }
+        let found = self.earliest(
+            state,
+            config,
+            pool,
+            profile,
+            job,
+            &Search { request: &job.spec.request, own: Some(&own) },
+        );
+        // Where it does not start earlier, it may still have better nodes.
+        let found = found.or_else(|| {
+            let room = (self.pools[pool].slots.len() > 1).then(|| profile.least_within(&own))?;
+            let kept = self.where_to_keep(state, config, pool, job, room)?;
+            Some(Promise { start: known.start, limit_s: None, kept })
+        });
+        let Some(found) = found.filter(|found| *found != known) else { return known };
+        profile.give(&own);
+        profile.take(&found.stay(job));
+        found
     }
 
     /// Waiting tasks that may start, in the pool's order.
@@ -124,6 +177,7 @@ impl Planner {
         now: Timestamp,
     ) -> Vec<(&'a Job, TaskIndex)> {
         let classes = &self.pools[pool].classes;
+        let ranking = Ranking::of_pool(config.order, &self.config.policy.priority);
         let mut ranks: Vec<Rank> = Vec::new();
         for (class, head) in classes.heads() {
             let Some(group) = classes.get(class) else { continue };
@@ -131,8 +185,9 @@ impl Planner {
                 let Some(job) = state.jobs.get(id) else { continue };
                 let Some(shape) = classes.shape(class, job.submitted_at) else { continue };
                 ranks.push(Rank {
-                    priority: head.priority,
-                    score: Ranking::Order(config.order).score(shape, now),
+                    priority: ranking.priority(head.priority),
+                    between_pools: head.priority,
+                    score: ranking.score(shape, now),
                     job: *id,
                     class,
                 });
@@ -140,15 +195,19 @@ impl Planner {
         }
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         let mut tasks = Vec::new();
+        let mut budgets = limits::Budgets::default();
         for rank in ranks {
             let Some(job) = state.jobs.get(&rank.job) else { continue };
-            let budget = usize::try_from(job.may_start()).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
+            let may_start = job.may_start().min(budgets.left(state, job));
+            let budget = usize::try_from(may_start).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
             let ready = |index: &TaskIndex| job.tried.get(index).is_none_or(|tried| tried.not_before <= now);
             if eligible::job(job, now).is_err() {
                 continue;
             }
             let indices = eligible::indices(job, now).filter(ready).take(budget);
+            let before = tasks.len();
             tasks.extend(indices.map(|index| (job, index)));
+            budgets.spend(state, job, tasks.len() - before);
             if tasks.len() >= RESERVATIONS_MAX {
                 break;
             }
@@ -161,17 +220,16 @@ impl Planner {
         state: &State,
         config: &PoolConfig,
         pool: usize,
-        profile: &Profile,
+        profile: &mut Profile,
         job: &Job,
+        search: &Search<'_>,
     ) -> Option<Promise> {
-        let request = &job.spec.request;
-        let ranks = |slot: usize, room: NodeRoom| fits(self, state, config, pool, request, slot, room);
-        let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, job, room);
-        let spans = Spans {
-            shortest: |start| Span::shortest(job, start).end,
-            longest: |start| Span::longest(job, start).end,
+        let spans = |start| (Span::shortest(job, start).end, Span::longest(job, start).end);
+        let ranks = |slot: usize, room: NodeRoom| {
+            self.ranks_on(state, config, self.pools[pool].slots[slot], room, search.request)
         };
-        let (start, end, kept) = profile.earliest(request, spans, ranks, kept)?;
+        let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, job, room);
+        let (start, end, kept) = profile.earliest(search, spans, ranks, kept)?;
         let longest = Span::longest(job, start);
         let span = if end >= longest.end { longest } else { Span::until(job, start, end)? };
         Some(Promise { start, limit_s: span.limit_s, kept })
@@ -209,5 +267,16 @@ impl Planner {
         let task = |index: u32| TaskId { job, index: TaskIndex(index) };
         let range = self.pools[pool].promises.range(task(0)..=task(u32::MAX));
         range.map(|(_, promise)| promise.start).min()
+    }
+}
+
+impl Promise {
+    fn span(&self, job: &Job) -> Span {
+        Span::of(job, self.start, self.limit_s)
+    }
+
+    /// What it takes out of the profile.
+    fn stay(&self, job: &Job) -> Stay<'_> {
+        Stay { from: self.start, to: self.span(job).end, kept: &self.kept }
     }
 }

@@ -11,8 +11,10 @@ mod conservative;
 pub mod eligible;
 mod fit;
 mod forecast;
+mod holders;
 mod impossible;
 mod index;
+mod limits;
 mod order;
 mod pass;
 mod profile;
@@ -22,11 +24,14 @@ mod refused;
 mod reserve;
 mod span;
 mod suits;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use self::forecast::expected_start;
+pub use self::fit::Shortage;
+pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
+pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
 pub use self::impossible::Impossible;
 pub use self::index::Planner;
 pub use self::reason::Reason;
@@ -62,6 +67,14 @@ pub struct Waiting {
     pub reason: Reason,
     /// When it starts at the latest, if the pass reserved that; `expected_start` asks for any task.
     pub expected_start: Option<Timestamp>,
+    /// The jobs whose ends the pass counted on, of a job that has room kept for it; `holders` asks for any job.
+    pub holders: Option<Holders>,
+}
+
+impl Waiting {
+    fn new(reason: Reason, expected_start: Option<Timestamp>) -> Self {
+        Self { reason, expected_start, holders: None }
+    }
 }
 
 /// One pass at `now` over a state that stays as it is: what would start, and why everything else waits.

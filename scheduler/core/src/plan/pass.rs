@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::limits::{self, Budgets};
 use super::order::{Rank, Ranking};
 use super::ranges::{self, spreads_wide};
 use super::refused::{Need, Refused};
@@ -39,16 +40,18 @@ impl Planner {
             let Some((reason, until)) = not_yet(job, now) else { continue };
             self.park(state, job, until);
             if explain {
-                plan.waiting.insert(id, Waiting { reason, expected_start: until });
+                plan.waiting.insert(id, Waiting::new(reason, until));
             }
         }
+        self.weigh(state, now);
         let config = Arc::clone(&self.config);
         let mut queues: Vec<Queue> =
             config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
         let none_refused = || config.pools.iter().map(|_| Refused::default()).collect();
         let (refused, away) = (none_refused(), none_refused());
+        let (budgets, reservations) = (Budgets::default(), Vec::new());
         let mut pass =
-            Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, away, plan };
+            Pass { planner: self, state, now, explain, reservations, refused, away, budgets, plan };
         for (pool, config) in config.pools.iter().enumerate() {
             if config.backfill == Backfill::Conservative {
                 pass.conservative(config, pool, &mut queues[pool]);
@@ -66,15 +69,15 @@ impl Planner {
     /// What a pass considers of a pool: every group that might fit, and the first of those that cannot.
     fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
         let pool = &self.pools[index];
-        let ranking = Ranking::Order(config.order);
+        let ranking = Ranking::of_pool(config.order, &self.config.policy.priority);
         let mut queue =
             Queue { blocked: None, others: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
         let mut ready = Vec::new();
         for (class, head) in pool.classes.heads() {
-            let score = ranking.score(head.shape, now);
-            let rank = Rank { priority: head.priority, score, job: head.job, class };
+            let rank = ranking.rank(class, head, now);
             let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
-            if might_fit || explain {
+            // What may not start must not stand for those that cannot fit: that shows only when it is looked at.
+            if might_fit || explain || head.limited {
                 ready.push(rank);
             } else if queue.blocked.is_none_or(|first| rank > first) {
                 queue.blocked = Some(rank);
@@ -131,10 +134,14 @@ impl Queue {
 }
 
 fn first_pool(queues: &[Queue]) -> Option<usize> {
-    let key = |rank: Rank| (rank.priority, std::cmp::Reverse(rank.job));
-    let busy =
-        queues.iter().enumerate().filter(|(_, queue)| !queue.ready.is_empty() || queue.blocked.is_some());
-    busy.max_by_key(|(_, queue)| queue.first().map(key)).map(|(i, _)| i)
+    let firsts = queues.iter().enumerate().filter_map(|(i, queue)| Some((i, queue.first()?)));
+    // Sums can be compared with sums only; otherwise the priority decides, and then the age.
+    let first = if queues.iter().all(|queue| matches!(queue.ranking, Ranking::Sum(_))) {
+        firsts.max_by_key(|(_, rank)| *rank)
+    } else {
+        firsts.max_by_key(|(_, rank)| (rank.between_pools, std::cmp::Reverse(rank.job)))
+    };
+    first.map(|(i, _)| i)
 }
 
 struct Pass<'a> {
@@ -147,6 +154,8 @@ struct Pass<'a> {
     refused: Vec<Refused>,
     /// What the pools' usable nodes could not hold even if they were empty.
     away: Vec<Refused>,
+    /// What this pass has given out of the limits of qualities of service.
+    budgets: Budgets<'a>,
     plan: Plan,
 }
 
@@ -160,11 +169,15 @@ enum Tried {
     Blocked(JobId),
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// A pool whose every task has a reservation.
     fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
         let freed_early = self.planner.pools[pool].left_until > self.now;
         for due in self.planner.keep_promises(self.state, config, pool, self.now, freed_early) {
+            // Another pool may have given the rest of a limit away.
+            if self.budgets.left(self.state, due.job) == 0 {
+                continue;
+            }
             self.start(config, due.job, due.index, &due.chosen, due.span, Some(&due.gres));
         }
         let ranks: Vec<Rank> = queue.ready.drain().collect();
@@ -184,7 +197,9 @@ impl Pass<'_> {
             let reason = self.why(config, pool, &request, Head::Open, None);
             for id in jobs {
                 let expected_start = self.planner.promised(pool, id);
-                self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+                let limited = self.state.jobs.get(&id).filter(|job| self.budgets.left(self.state, job) == 0);
+                let reason = limited.map_or_else(|| reason.clone(), |job| limits::reason(self.state, job));
+                self.plan.waiting.insert(id, Waiting::new(reason, expected_start));
             }
         }
     }
@@ -224,8 +239,7 @@ impl Pass<'_> {
             let ready: BTreeSet<u32> = queue.ready.iter().map(|rank| rank.class).collect();
             let mut others = Vec::new();
             for (class, head) in seen.classes.heads() {
-                let score = queue.ranking.score(head.shape, self.now);
-                let rank = Rank { priority: head.priority, score, job: head.job, class };
+                let rank = queue.ranking.rank(class, head, self.now);
                 if rank < after && !ready.contains(&class) {
                     others.push(rank);
                 }
@@ -269,13 +283,13 @@ impl Pass<'_> {
         else {
             return;
         };
-        let mut expected_start = None;
+        let (mut expected_start, mut holders) = (None, None);
         let first = queue.head == Head::Open;
         let never = first.then(|| self.never(config, pool, &request)).flatten();
         if first && never.is_none() {
             queue.head = Head::Waits(job);
             queue.blocked = None;
-            let ranking = Ranking::of_backfill(config.order, config.backfill);
+            let ranking = queue.ranking.of_backfill(config.order, config.backfill);
             if config.backfill == Backfill::None && !self.explain {
                 queue.ready.clear();
             } else if ranking != queue.ranking {
@@ -287,11 +301,17 @@ impl Pass<'_> {
             if reserve && config.backfill != Backfill::None {
                 let reservation = self.planner.reserve(self.state, config, pool, job, self.now);
                 expected_start = reservation.as_ref().map(|reservation| reservation.start);
+                if self.explain {
+                    holders = reservation.as_ref().and_then(|kept| self.planner.counted_on(kept, self.now));
+                }
                 self.reservations.extend(reservation);
             }
         }
         if self.explain {
-            self.explain_class(config, pool, queue.head, class, job, expected_start, never);
+            self.explain_class(config, pool, queue.head, class, job, never);
+            if let Some(waiting) = self.plan.waiting.get_mut(&job) {
+                (waiting.expected_start, waiting.holders) = (expected_start, holders);
+            }
         }
     }
 
@@ -318,7 +338,6 @@ impl Pass<'_> {
     }
 
     /// Writes down why the jobs of a group from `job` on wait.
-    #[expect(clippy::too_many_arguments, reason = "all of them are what the pass knows at this point")]
     fn explain_class(
         &mut self,
         config: &PoolConfig,
@@ -326,7 +345,6 @@ impl Pass<'_> {
         head: Head,
         class: u32,
         job: JobId,
-        expected_start: Option<Timestamp>,
         never: Option<Reason>,
     ) {
         let Some(group) = self.planner.pools[pool].classes.get(class) else { return };
@@ -334,8 +352,7 @@ impl Pass<'_> {
         let request = group.key.request.clone();
         let reason = never.unwrap_or_else(|| self.why(config, pool, &request, head, Some(job)));
         for id in jobs {
-            let expected_start = expected_start.filter(|_| id == job);
-            self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+            self.plan.waiting.insert(id, Waiting::new(reason.clone(), None));
         }
     }
 
@@ -367,6 +384,10 @@ impl Pass<'_> {
         let mut budget = job.may_start();
         let mut delayed_until: Option<Timestamp> = None;
         for index in eligible::indices(job, self.now) {
+            if self.budgets.left(state, job) == 0 {
+                self.explain_limit(pool, rank.class, job);
+                return Tried::Done;
+            }
             if budget == 0 {
                 let running_max = job.spec.array.as_ref().and_then(|array| array.running_max).unwrap_or(0);
                 self.set_aside(job, Reason::Throttle { running_max }, None);
@@ -392,9 +413,20 @@ impl Pass<'_> {
         again(next)
     }
 
+    /// Writes down that no more of a group from `job` on may start.
+    fn explain_limit(&mut self, pool: usize, class: u32, job: &Job) {
+        let Some(group) = self.planner.pools[pool].classes.get(class).filter(|_| self.explain) else {
+            return;
+        };
+        let reason = limits::reason(self.state, job);
+        for id in group.jobs.range(job.id..) {
+            self.plan.waiting.insert(*id, Waiting::new(reason.clone(), None));
+        }
+    }
+
     fn set_aside(&mut self, job: &Job, reason: Reason, until: Option<Timestamp>) {
         if self.explain {
-            self.plan.waiting.insert(job.id, Waiting { reason, expected_start: until });
+            self.plan.waiting.insert(job.id, Waiting::new(reason, until));
         } else {
             self.planner.park(self.state, job, until);
         }
@@ -525,7 +557,7 @@ impl Pass<'_> {
     fn start(
         &mut self,
         config: &PoolConfig,
-        job: &Job,
+        job: &'a Job,
         index: TaskIndex,
         chosen: &[Chosen],
         Span { end, limit_s }: Span,
@@ -552,6 +584,7 @@ impl Pass<'_> {
             reservation.take(self.state, &allocation);
         }
         self.planner.take(self.state, &allocation);
+        self.budgets.spend(self.state, job, 1);
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
         self.planner.remember_end(self.state, key, end, &allocation);
         self.plan.placements.push(Placement { key, allocation, time_limit_s: limit_s });

@@ -55,6 +55,14 @@ pub enum ApiError {
         /// The user id.
         uid: u32,
     },
+    /// A job that no priority sum orders.
+    #[error("job {job} has no priority sum: {why}")]
+    NoPriority {
+        /// The job's number.
+        job: u64,
+        /// Why not.
+        why: String,
+    },
     /// No such route.
     #[error(
         "there is no {method} {path}: this controller's API is older than the client, or the path is wrong"
@@ -86,6 +94,11 @@ fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {
         Refusal::UnknownPool { .. } => (StatusCode::BAD_REQUEST, "unknown_pool"),
         Refusal::UnknownNode { .. } | Refusal::UnknownNodes { .. } => (StatusCode::NOT_FOUND, "unknown_node"),
+        Refusal::UnknownAccount { .. } => (StatusCode::BAD_REQUEST, "unknown_account"),
+        Refusal::NotInAccount { .. } => (StatusCode::FORBIDDEN, "not_in_account"),
+        Refusal::NoAccount { .. } => (StatusCode::FORBIDDEN, "no_account"),
+        Refusal::UnknownQos { .. } => (StatusCode::BAD_REQUEST, "unknown_qos"),
+        Refusal::QosNotForAccount { .. } => (StatusCode::FORBIDDEN, "qos_not_for_account"),
         Refusal::UnknownJob { .. } => (StatusCode::NOT_FOUND, "unknown_job"),
         Refusal::AlreadyEnded { .. } => (StatusCode::CONFLICT, "already_ended"),
         Refusal::NothingWaits { .. } => (StatusCode::CONFLICT, "nothing_waits"),
@@ -114,6 +127,7 @@ impl ApiError {
             Self::Body(_) | Self::Json(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::BadState { .. } => (StatusCode::BAD_REQUEST, "bad_state"),
             Self::NoUser { .. } => (StatusCode::FORBIDDEN, "no_user"),
+            Self::NoPriority { .. } => (StatusCode::BAD_REQUEST, "no_priority"),
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
             Self::History(_) => (StatusCode::SERVICE_UNAVAILABLE, "history"),
             Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
