@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::event::{Event, Record, Verdict};
 use crate::ids::{AttemptKey, Timestamp};
 use crate::input::{Decision, Effect, Input, Refusal, Reply};
-use crate::plan::{Placement, Planner};
+use crate::plan::{Placement, Planner, Preemption};
 use crate::state::{Instance, InstanceState, Live, State};
 
 /// Owns the state and lets inputs change it.
@@ -78,12 +78,11 @@ impl Engine {
         if !self.planner.is_due(&self.state, now) {
             return Applied { records: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) };
         }
-        let placements = self.planner.pass(&self.state, now);
-        let placed = |placement: Placement| Event::AttemptPlaced {
-            key: placement.key,
-            allocation: placement.allocation,
-        };
-        self.happen(placements.into_iter().map(placed).collect(), now)
+        let plan = self.planner.pass(&self.state, now);
+        let ending = |Preemption { victim, verdict }| Event::AttemptEnding { key: victim, verdict };
+        let placed = |Placement { key, allocation }| Event::AttemptPlaced { key, allocation };
+        let ends = plan.preemptions.into_iter().map(ending);
+        self.happen(ends.chain(plan.placements.into_iter().map(placed)).collect(), now)
     }
 
     /// The next instant at which a [`Input::Tick`] or a pass has something to do even if nothing comes in.
@@ -198,6 +197,7 @@ fn stop_effect(state: &State, live: &Live, key: AttemptKey, instance: u32, verdi
     let node = live.allocation.shares[instance as usize].node;
     // Only those ends leave work that deserves a chance to save itself.
     let grace_ms = match verdict {
+        Verdict::Preempted { grace_ms, .. } => *grace_ms,
         Verdict::TimedOut | Verdict::Deadline | Verdict::Cancelled { .. } => {
             state.config.policy.kill_grace_ms
         }
@@ -217,6 +217,8 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
         Verdict::TimedOut => "ran out of its time limit".to_owned(),
         Verdict::Deadline => "ran until its deadline".to_owned(),
         Verdict::Cancelled { by_uid } => format!("cancelled by user id {by_uid}"),
+        Verdict::Preempted { by, requeue: true, .. } => format!("preempted by job {}", by.job),
+        Verdict::Preempted { by, requeue: false, .. } => format!("preempted by job {}, for good", by.job),
         Verdict::LaunchFailed { reason } => format!("could not be started: {reason}"),
         Verdict::PrepareFailed { node, reason } => {
             format!("node {} could not prepare it: {reason}", name(node))

@@ -18,14 +18,18 @@ use crate::state::{Job, State};
 pub(super) struct ClassKey {
     pub priority: i32,
     pub limit_s: Option<u64>,
+    /// The place of the quality of service in the configuration.
+    pub qos: Option<u32>,
     pub request: Request,
 }
 
 impl ClassKey {
-    fn of(job: &Job) -> Self {
+    fn of(state: &State, job: &Job) -> Self {
+        let place = |name: &String| state.config.qos.iter().position(|qos| qos.name == *name);
         Self {
             priority: job.spec.priority,
             limit_s: job.spec.time_limit_s,
+            qos: job.spec.qos.as_ref().and_then(place).map(|place| place as u32),
             request: job.spec.request.clone(),
         }
     }
@@ -43,6 +47,7 @@ pub(super) struct Class {
 pub(super) struct Head {
     pub job: JobId,
     pub priority: i32,
+    pub qos: Option<u32>,
     pub shape: Shape,
     pub cores: u64,
     pub nodes_min: u32,
@@ -60,7 +65,7 @@ pub(super) struct Classes {
 impl Classes {
     /// Puts a job among its equals.
     pub fn admit(&mut self, state: &State, job: &Job) {
-        let key = ClassKey::of(job);
+        let key = ClassKey::of(state, job);
         let class = match self.by_key.get(&key) {
             Some(class) => *class,
             None => self.open(key),
@@ -86,7 +91,7 @@ impl Classes {
 
     /// Takes a job out.
     pub fn dismiss(&mut self, state: &State, job: &Job) {
-        let key = ClassKey::of(job);
+        let key = ClassKey::of(state, job);
         let Some(&class) = self.by_key.get(&key) else { return };
         let Some(group) = &mut self.classes[class as usize] else { return };
         let was_head = group.jobs.first() == Some(&job.id);
@@ -138,6 +143,7 @@ fn head(key: &ClassKey, job: &Job) -> Head {
     Head {
         job: job.id,
         priority: key.priority,
+        qos: key.qos,
         shape: Shape {
             since: job.submitted_at,
             limit_s: key.limit_s.map_or(1e12, |limit| limit.max(1) as f64),

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use super::eligible;
 use super::fit::{self, NodeRoom};
-use super::index::Planner;
+use super::index::{HeldRoom, Planner};
 use super::order::{Rank, Ranking};
 use super::profile::{Kept, Profile, fits};
+use super::reserve::Reservation;
 use crate::cluster::PoolConfig;
 use crate::gres::Counts;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
@@ -42,24 +43,34 @@ pub(super) struct Due<'a> {
 }
 
 impl Planner {
-    /// Brings the promises of a pool up to date and says which tasks start now, in the order of the queue.
+    /// Brings the promises of a pool up to date and says which tasks start now, in the order of the queue. `others` is
+    /// what pools of a higher tier and tasks with a right over others keep; what is settled is left out.
     pub(super) fn keep_promises<'a>(
         &mut self,
         state: &'a State,
         config: &PoolConfig,
         pool: usize,
         now: Timestamp,
-        freed_early: bool,
+        others: &[Reservation],
+        is_settled: impl Fn(JobId, TaskIndex) -> bool,
     ) -> Vec<Due<'a>> {
-        let tasks = self.tasks_in_order(state, config, pool, now);
+        let freed_early = self.pools[pool].left_until > now;
+        let mut tasks = self.tasks_in_order(state, config, pool, now);
+        tasks.retain(|(job, index)| !is_settled(job.id, *index));
         let mut old = std::mem::take(&mut self.pools[pool].promises);
         let mut profile = Profile::new(self, pool, now);
+        for other in others {
+            let slot = |held: &HeldRoom| Some((self.pools[pool].slot(held.node)?, held.room));
+            profile.hold(other.start, other.end, other.kept.iter().filter_map(slot));
+        }
         let mut promises = Promises::new();
         // What was promised stands before anything new is promised.
         for (job, index) in &tasks {
             let task = TaskId { job: job.id, index: *index };
-            let Some(promise) = old.remove(&task) else { continue };
-            if promise.start >= now && profile.take(promise.start, end(job, promise.start), &promise.kept) {
+            let Some(mut promise) = old.remove(&task) else { continue };
+            // A pass may come a moment after the promised instant.
+            promise.start = promise.start.max(now);
+            if profile.take(promise.start, end(job, promise.start), &promise.kept) {
                 promises.insert(task, promise);
             }
         }
@@ -100,7 +111,7 @@ impl Planner {
     }
 
     /// Waiting tasks that may start, in the pool's order.
-    fn tasks_in_order<'a>(
+    pub(super) fn tasks_in_order<'a>(
         &self,
         state: &'a State,
         config: &PoolConfig,

@@ -14,12 +14,14 @@ mod forecast;
 mod index;
 mod order;
 mod pass;
+mod preempt;
 mod profile;
 mod ranges;
 mod reason;
 mod refused;
 mod reserve;
 mod suits;
+mod victims;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,13 +30,15 @@ pub use self::forecast::expected_start;
 pub use self::index::Planner;
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
-use crate::event::Allocation;
+use crate::event::{Allocation, Verdict};
 use crate::ids::{AttemptKey, JobId, Timestamp};
 use crate::state::State;
 
 /// What a pass decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
+    /// Attempts to end now, because a task with a higher claim takes their place.
+    pub preemptions: Vec<Preemption>,
     /// Attempts to start now.
     pub placements: Vec<Placement>,
     /// Why each other job with waiting tasks waits.
@@ -48,6 +52,15 @@ pub struct Placement {
     pub key: AttemptKey,
     /// What it gets.
     pub allocation: Arc<Allocation>,
+}
+
+/// An attempt whose place is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preemption {
+    /// The attempt.
+    pub victim: AttemptKey,
+    /// How it ends: always [`Verdict::Preempted`].
+    pub verdict: Verdict,
 }
 
 /// Why a job's next task waits.
@@ -67,5 +80,7 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 
 #[cfg(test)]
 mod places_tests;
+#[cfg(test)]
+mod preempt_tests;
 #[cfg(test)]
 mod tests;

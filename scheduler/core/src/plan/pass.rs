@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::order::{Rank, Ranking};
+use super::preempt::Clearing;
 use super::refused::{Need, Refused};
 use super::reserve::Reservation;
 use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
@@ -14,14 +15,15 @@ use crate::event::{Allocation, Share};
 use crate::gres::{self, Counts, ShareGres};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen, pick_cores};
+use crate::preempt::Standing;
 use crate::spec::Request;
 use crate::state::{Job, State};
 
 impl Planner {
-    /// One pass at `now`: what starts. What it places counts as taken from here on, so the placements must happen
-    /// before the planner is asked again.
-    pub fn pass(&mut self, state: &State, now: Timestamp) -> Vec<Placement> {
-        self.run(state, now, false).placements
+    /// One pass at `now`: what starts, and what ends for it. What it places counts as taken from here on, and what it
+    /// preempts as being ended, so all of that must happen before the planner is asked again.
+    pub fn pass(&mut self, state: &State, now: Timestamp) -> Plan {
+        self.run(state, now, false)
     }
 
     /// One pass at `now` that also says why everything else waits.
@@ -43,19 +45,38 @@ impl Planner {
         let config = Arc::clone(&self.config);
         let mut queues: Vec<Queue> =
             config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
-        let refused = config.pools.iter().map(|_| Refused::default()).collect();
-        let mut pass = Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, plan };
-        for (pool, config) in config.pools.iter().enumerate() {
-            if config.backfill == Backfill::Conservative {
-                pass.conservative(config, pool, &mut queues[pool]);
+        (self.is_denied, self.is_unfinished) = (false, false);
+        let mut pass = Pass {
+            refused: config.pools.iter().map(|_| Refused::default()).collect(),
+            planner: self,
+            state,
+            now,
+            explain,
+            reservations: Vec::new(),
+            clearing: Clearing::default(),
+            plan,
+        };
+        if !(pass.planner.victims.under_way().is_empty() && pass.planner.cleared.is_empty()) {
+            pass.take_cleared_places();
+        }
+        let mut tiers: Vec<u32> = config.pools.iter().map(|pool| pool.tier).collect();
+        tiers.sort_unstable_by(|a, b| b.cmp(a));
+        tiers.dedup();
+        for tier in tiers {
+            let of_tier = |pool: &usize| config.pools[*pool].tier == tier;
+            for pool in (0..queues.len()).filter(of_tier) {
+                if config.pools[pool].backfill == Backfill::Conservative {
+                    pass.conservative(&config.pools[pool], pool, &mut queues[pool]);
+                }
+            }
+            // Pools may share nodes, so whoever comes first in any of them goes first: by priority, then by age.
+            while let Some(pool) = first_pool(&queues, of_tier) {
+                pass.step(&config.pools[pool], pool, &mut queues[pool]);
             }
         }
-        // Pools may share nodes, so whoever comes first in any of them goes first: by priority, then by age.
-        while let Some(pool) = first_pool(&queues) {
-            pass.step(&config.pools[pool], pool, &mut queues[pool]);
-        }
-        let plan = std::mem::take(&mut pass.plan);
+        let (plan, clearing) = (std::mem::take(&mut pass.plan), std::mem::take(&mut pass.clearing));
         self.passed(now);
+        clearing.tell(self);
         plan
     }
 
@@ -63,13 +84,16 @@ impl Planner {
     fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
         let pool = &self.pools[index];
         let ranking = Ranking::Order(config.order);
+        let may_preempt = !self.victims.are_none();
         let mut queue = Queue { blocked: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
         let mut ready = Vec::new();
         for (class, head) in pool.classes.heads() {
             let score = ranking.score(head.shape, now);
             let rank = Rank { priority: head.priority, score, job: head.job, class };
             let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
-            if might_fit || explain {
+            let stands = |qos| Standing { pool: Some(index as u32), qos };
+            let might_preempt = may_preempt && self.rights.over_anybody(stands(head.qos));
+            if might_fit || explain || might_preempt {
                 ready.push(rank);
             } else if queue.blocked.is_none_or(|first| rank > first) {
                 queue.blocked = Some(rank);
@@ -123,22 +147,23 @@ impl Queue {
     }
 }
 
-fn first_pool(queues: &[Queue]) -> Option<usize> {
+fn first_pool(queues: &[Queue], of_tier: impl Fn(&usize) -> bool) -> Option<usize> {
     let key = |rank: Rank| (rank.priority, std::cmp::Reverse(rank.job));
-    let busy =
-        queues.iter().enumerate().filter(|(_, queue)| !queue.ready.is_empty() || queue.blocked.is_some());
-    busy.max_by_key(|(_, queue)| queue.first().map(key)).map(|(i, _)| i)
+    let busy = |(_, queue): &(usize, &Queue)| !queue.ready.is_empty() || queue.blocked.is_some();
+    let queues = queues.iter().enumerate().filter(|(i, _)| of_tier(i));
+    queues.filter(busy).max_by_key(|(_, queue)| queue.first().map(key)).map(|(i, _)| i)
 }
 
-struct Pass<'a> {
-    planner: &'a mut Planner,
-    state: &'a State,
-    now: Timestamp,
-    explain: bool,
-    reservations: Vec<Reservation>,
+pub(super) struct Pass<'a> {
+    pub planner: &'a mut Planner,
+    pub state: &'a State,
+    pub now: Timestamp,
+    pub explain: bool,
+    pub reservations: Vec<Reservation>,
     /// By pool.
-    refused: Vec<Refused>,
-    plan: Plan,
+    pub refused: Vec<Refused>,
+    pub clearing: Clearing,
+    pub plan: Plan,
 }
 
 /// What became of the first job of a group.
@@ -147,17 +172,25 @@ enum Tried {
     Again(JobId),
     /// Nothing of the group is left to start.
     Done,
-    /// It does not fit, and so no other of the group does.
-    Blocked(JobId),
+    /// A task of it does not fit, and so no other of the group does.
+    Blocked {
+        job: JobId,
+        index: TaskIndex,
+        /// How many more of its tasks may start.
+        budget: u64,
+    },
 }
 
 impl Pass<'_> {
     /// A pool whose every task has a reservation.
     fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
-        let freed_early = self.planner.pools[pool].left_until > self.now;
-        for due in self.planner.keep_promises(self.state, config, pool, self.now, freed_early) {
+        let is_settled = |job, index| self.clearing.has_settled(job, index);
+        let due =
+            self.planner.keep_promises(self.state, config, pool, self.now, &self.reservations, is_settled);
+        for due in due {
             self.start(config, due.job, due.index, &due.chosen, Some(&due.gres));
         }
+        self.clear_places_in_order(config, pool);
         let ranks: Vec<Rank> = queue.ready.drain().collect();
         queue.blocked = None;
         if !self.explain {
@@ -175,7 +208,7 @@ impl Pass<'_> {
             let reason = self.why(config, pool, &request, Head::Open, None);
             for id in jobs {
                 let expected_start = self.planner.promised(pool, id);
-                self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+                self.say_why(id, Waiting { reason: reason.clone(), expected_start });
             }
         }
     }
@@ -198,8 +231,13 @@ impl Pass<'_> {
                     queue.ready.push(rank);
                 }
             }
-            Tried::Blocked(job) => {
-                self.first_blocked(config, pool, queue, rank.class, job, true);
+            Tried::Blocked { job, index, budget } => {
+                let is_cleared = self.clear_places(config, pool, job, index, budget);
+                if !is_cleared || config.backfill == Backfill::None {
+                    return self.first_blocked(config, pool, queue, rank.class, job, true);
+                }
+                let next = self.planner.pools[pool].classes.next(rank.class, job);
+                queue.ready.extend(next.and_then(|job| self.rank(pool, queue.ranking, rank, job)));
             }
         }
     }
@@ -242,7 +280,8 @@ impl Pass<'_> {
                 queue.ready = ranks.into_iter().filter_map(again).collect();
             }
             if reserve && config.backfill != Backfill::None {
-                let reservation = self.planner.reserve(self.state, config, pool, job, self.now);
+                let reservation =
+                    self.planner.reserve(self.state, config, pool, job, self.now, &self.reservations);
                 expected_start = reservation.as_ref().map(|reservation| reservation.start);
                 self.reservations.extend(reservation);
             }
@@ -292,7 +331,14 @@ impl Pass<'_> {
         let reason = never.unwrap_or_else(|| self.why(config, pool, &request, head, Some(job)));
         for id in jobs {
             let expected_start = expected_start.filter(|_| id == job);
-            self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+            self.say_why(id, Waiting { reason: reason.clone(), expected_start });
+        }
+    }
+
+    /// Writes down why a job waits, unless that is said already because others leave for it.
+    fn say_why(&mut self, job: JobId, waiting: Waiting) {
+        if self.clearing.settled(job) == 0 {
+            self.plan.waiting.insert(job, waiting);
         }
     }
 
@@ -321,9 +367,12 @@ impl Pass<'_> {
         let Some(job) = state.jobs.get(&rank.job) else { return Tried::Done };
         let next = self.planner.pools[pool].classes.next(rank.class, job.id);
         let again = |next: Option<JobId>| next.map_or(Tried::Done, Tried::Again);
-        let mut budget = job.may_start();
+        let mut budget = job.may_start().saturating_sub(self.clearing.settled(job.id));
         let mut delayed_until: Option<Timestamp> = None;
         for index in eligible::indices(job, self.now) {
+            if self.clearing.has_settled(job.id, index) {
+                continue;
+            }
             if budget == 0 {
                 let running_max = job.spec.array.as_ref().and_then(|array| array.running_max).unwrap_or(0);
                 self.set_aside(job, Reason::Throttle { running_max }, None);
@@ -337,7 +386,7 @@ impl Pass<'_> {
             let avoid = tried.and_then(|tried| tried.avoid);
             let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, Some(node)));
             let Some(chosen) = chosen.or_else(|| self.choose_unless_refused(config, pool, job)) else {
-                return Tried::Blocked(job.id);
+                return Tried::Blocked { job: job.id, index, budget };
             };
             budget -= 1;
             self.start(config, job, index, &chosen, None);
@@ -352,19 +401,15 @@ impl Pass<'_> {
 
     fn set_aside(&mut self, job: &Job, reason: Reason, until: Option<Timestamp>) {
         if self.explain {
-            self.plan.waiting.insert(job.id, Waiting { reason, expected_start: until });
-        } else {
+            self.say_why(job.id, Waiting { reason, expected_start: until });
+        } else if self.clearing.settled(job.id) == 0 {
             self.planner.park(self.state, job, until);
         }
     }
 
     /// Finds nodes for a task now, unless it is known that there are none.
     fn choose_unless_refused(&mut self, config: &PoolConfig, pool: usize, job: &Job) -> Option<Vec<Chosen>> {
-        let end = self.end_of(job);
-        let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
-        let outlasts = (self.reservations.len() <= 64)
-            .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
-        let need = outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts));
+        let need = self.need(job);
         if need.is_some_and(|need| self.refused[pool].knows(&need)) {
             debug_assert_eq!(
                 self.choose_now(config, pool, job, None),
@@ -380,13 +425,22 @@ impl Pass<'_> {
         chosen
     }
 
+    /// What a task of a job needs now, as far as it can be compared.
+    pub(super) fn need(&self, job: &Job) -> Option<Need> {
+        let end = self.end_of(job);
+        let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
+        let outlasts = (self.reservations.len() <= 64)
+            .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
+        outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts))
+    }
+
     /// When a task that starts now has ended at the latest.
-    fn end_of(&self, job: &Job) -> Timestamp {
+    pub(super) fn end_of(&self, job: &Job) -> Timestamp {
         job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit))
     }
 
     /// Finds nodes for a task now.
-    fn choose_now(
+    pub(super) fn choose_now(
         &self,
         config: &PoolConfig,
         pool: usize,
@@ -457,7 +511,7 @@ impl Pass<'_> {
     }
 
     /// Gives a task its exact cores and devices; `kept` are the devices that a promise has kept for it.
-    fn start(
+    pub(super) fn start(
         &mut self,
         config: &PoolConfig,
         job: &Job,
@@ -489,6 +543,7 @@ impl Pass<'_> {
         self.planner.take(self.state, &allocation);
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
         self.planner.remember_end(self.state, key, end, &allocation);
+        self.note_placed(job);
         self.plan.placements.push(Placement { key, allocation });
     }
 }

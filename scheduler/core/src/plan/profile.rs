@@ -86,6 +86,16 @@ impl Profile {
         true
     }
 
+    /// Takes what somebody else keeps out of an interval, as far as it is there.
+    pub fn hold(&mut self, from: Timestamp, to: Timestamp, held: impl Iterator<Item = (usize, NodeRoom)>) {
+        let range = self.cut(from, to);
+        for (slot, room) in held {
+            for step in &mut self.steps[range.clone()] {
+                step.room[slot].take(room);
+            }
+        }
+    }
+
     /// Puts what was kept back.
     pub fn give(&mut self, from: Timestamp, to: Timestamp, kept: &[Kept]) {
         let range = self.cut(from, to);
