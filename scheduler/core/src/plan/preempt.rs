@@ -473,8 +473,10 @@ impl Pass<'_> {
                 expected_start = expected_start.max(Timestamp(since.0 + u64::from(*grace_ms) * 1000));
             }
         }
+        // Of what leaves by itself, nobody knows here how long it takes.
+        let expected_start = (!jobs.is_empty()).then_some(expected_start);
         let reason = Reason::Preempting { jobs: jobs.into_iter().collect() };
-        let waiting = Waiting { reason, expected_start: Some(expected_start) };
+        let waiting = Waiting { reason, expected_start };
         self.plan.waiting.entry(job.id).or_insert(waiting);
     }
 }

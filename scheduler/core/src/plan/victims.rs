@@ -18,7 +18,8 @@ struct Cost {
     priority: i64,
     /// Since when it runs.
     since: Reverse<Timestamp>,
-    key: AttemptKey,
+    /// Of those that began at the same instant, the one that was submitted last.
+    key: Reverse<AttemptKey>,
 }
 
 /// What is being prepared has not begun to run: nothing is lost with it.
@@ -49,7 +50,7 @@ pub(super) struct Victims {
 impl Victims {
     /// All whose end is not decided, the cheapest first.
     pub fn ranked(&self) -> impl Iterator<Item = (AttemptKey, Standing)> + '_ {
-        self.ranked.iter().map(|(cost, standing)| (cost.key, *standing))
+        self.ranked.iter().map(|(cost, standing)| (cost.key.0, *standing))
     }
 
     pub fn are_none(&self) -> bool {
@@ -79,9 +80,9 @@ impl Victims {
 
     fn add(&mut self, cost: Cost, standing: Standing, exempt_s: u64) {
         self.ranked.insert(cost, standing);
-        self.cost_of.insert(cost.key, cost);
+        self.cost_of.insert(cost.key.0, cost);
         if exempt_s > 0 && cost.since.0 != NOT_BEGUN {
-            self.exempt_until.insert((cost.since.0.plus_seconds(exempt_s), cost.key));
+            self.exempt_until.insert((cost.since.0.plus_seconds(exempt_s), cost.key.0));
         }
     }
 
@@ -141,7 +142,7 @@ impl Planner {
         let standing = self.standing(job);
         if self.rights.under_anybody(standing) {
             let (tier, priority) = (self.rights.tier(standing), self.priority_of(job, standing));
-            let cost = Cost { tier, priority, since: Reverse(since), key };
+            let cost = Cost { tier, priority, since: Reverse(since), key: Reverse(key) };
             self.victims.add(cost, standing, exempt_s);
         }
     }

@@ -66,7 +66,7 @@ pub(super) fn lines(text: &str) -> Result<Vec<Line<'_>>, ScenarioError> {
 impl<'a> Line<'a> {
     /// Whether the line describes the cluster.
     pub fn is_setup(&self) -> bool {
-        matches!(self.verb, "nodes" | "pool" | "switch" | "policy")
+        matches!(self.verb, "nodes" | "pool" | "switch" | "policy" | "qos")
     }
 
     /// An error on this line.

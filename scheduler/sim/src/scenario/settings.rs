@@ -1,10 +1,11 @@
 //! Clusters and jobs from lines.
 
 use muster_core::cluster::{
-    Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, SwitchConfig,
+    Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, Preempt, QosConfig, SwitchConfig,
 };
 use muster_core::event::HardwareCore;
 use muster_core::notation;
+use muster_core::preempt;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Memory};
 
 use super::parse::{self, Line, ScenarioError};
@@ -30,8 +31,13 @@ pub(super) fn cluster(lines: &[Line<'_>]) -> Result<Cluster, ScenarioError> {
             "nodes" => nodes(line, &mut config.nodes, &mut places)?,
             "switch" => config.switches.push(switch(line)?),
             "policy" => policy(line, &mut config.policy)?,
+            "qos" => config.qos.push(qos(line)?),
             _ => {}
         }
+    }
+    if let (Some(circle), Some(line)) = (preempt::circle(&config.qos), lines.iter().find(|l| l.verb == "qos"))
+    {
+        return Err(line.wrong(format!("these preempt each other in a circle: {}", circle.join(", "))));
     }
     if config.nodes.is_empty() {
         let problem = "a scenario begins with its nodes: nodes n[1-4] cores=8".to_owned();
@@ -86,7 +92,11 @@ fn switch(line: &Line<'_>) -> Result<SwitchConfig, ScenarioError> {
 }
 
 fn policy(line: &Line<'_>, policy: &mut Policy) -> Result<(), ScenarioError> {
-    line.only(0, &["hold-node", "requeue-delay", "attempts", "jobs-per-user", "tasks-waiting"])?;
+    line.only(
+        0,
+        &["hold-node", "requeue-delay", "attempts", "jobs-per-user", "tasks-waiting", "preempt-exempt"],
+    )?;
+    policy.preempt_exempt_s = line.seconds("preempt-exempt")?.unwrap_or(policy.preempt_exempt_s);
     policy.hold_node_s = line.seconds("hold-node")?.unwrap_or(policy.hold_node_s);
     policy.requeue_delay_s = line.seconds("requeue-delay")?.unwrap_or(policy.requeue_delay_s);
     policy.attempts_max = line.number("attempts")?.unwrap_or(policy.attempts_max);
@@ -95,8 +105,28 @@ fn policy(line: &Line<'_>, policy: &mut Policy) -> Result<(), ScenarioError> {
     Ok(())
 }
 
+const PREEMPTS: [(&str, Preempt); 3] =
+    [("off", Preempt::Off), ("requeue", Preempt::Requeue), ("cancel", Preempt::Cancel)];
+
+fn qos(line: &Line<'_>) -> Result<QosConfig, ScenarioError> {
+    line.only(1, &["preempts", "preempt", "grace"])?;
+    let preempts = line.text("preempts").unwrap_or_default().split(',').filter(|name| !name.is_empty());
+    Ok(QosConfig {
+        name: line.subject("a name")?.to_owned(),
+        priority: 0,
+        preempts: preempts.map(str::to_owned).collect(),
+        preempt: line.choice("preempt", &PREEMPTS)?.unwrap_or_default(),
+        grace_s: line.seconds("grace")?.unwrap_or(0),
+        accounts: Default::default(),
+        running_per_user_max: None,
+        usage_percent: 100,
+    })
+}
+
 fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioError> {
-    line.only(1, &["nodes", "order", "backfill", "fill", "default-time", "max-time", "memory-per-core"])?;
+    let sizes = ["default-time", "max-time", "memory-per-core"];
+    let manners = ["nodes", "order", "backfill", "fill", "tier", "preempt", "grace"];
+    line.only(1, &[&manners[..], &sizes].concat())?;
     let all = || config.nodes.iter().map(|node| node.name.clone()).collect();
     let nodes: Vec<String> = line.hosts("nodes")?.unwrap_or_else(all);
     if let Some(name) = nodes.iter().find(|name| !config.nodes.iter().any(|node| node.name == **name)) {
@@ -125,6 +155,9 @@ fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioE
         fill: line.choice("fill", &[("pack", Fill::Pack), ("spread", Fill::Spread)])?.unwrap_or_default(),
         order: line.choice("order", &orders)?.unwrap_or_default(),
         backfill: line.choice("backfill", &backfills)?.unwrap_or_default(),
+        tier: line.number("tier")?.unwrap_or(0),
+        preempt: line.choice("preempt", &PREEMPTS)?.unwrap_or_default(),
+        grace_s: line.seconds("grace")?.unwrap_or(0),
         ..PoolConfig::default()
     })
 }
@@ -149,6 +182,8 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
             "array",
             "priority",
             "code",
+            "qos",
+            "saves",
         ],
     )?;
     let mut spec = blank_spec();
@@ -176,6 +211,7 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
         Some(word) => return Err(line.wrong(format!("'{word}' means nothing here; 'exclusive' would"))),
     };
     spec.time_limit_s = line.seconds("time")?;
+    spec.qos = line.text("qos").map(str::to_owned);
     spec.priority = line.number("priority")?.unwrap_or(0);
     spec.array = line.text("array").map(|text| array(line, text)).transpose()?;
     Ok(spec)
