@@ -211,6 +211,8 @@ pub enum TaskState {
     OutOfMemory,
     /// Was cancelled.
     Cancelled,
+    /// A job with a higher claim took its place, for good.
+    Preempted,
     /// A node failed under it.
     NodeFailed,
 }
@@ -223,7 +225,7 @@ impl TaskState {
     }
 
     /// Every state, in the order of a task's life.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Waiting,
         Self::Preparing,
         Self::Running,
@@ -234,6 +236,7 @@ impl TaskState {
         Self::Deadline,
         Self::OutOfMemory,
         Self::Cancelled,
+        Self::Preempted,
         Self::NodeFailed,
     ];
 
@@ -251,6 +254,7 @@ impl TaskState {
             Self::Deadline => "deadline",
             Self::OutOfMemory => "out_of_memory",
             Self::Cancelled => "cancelled",
+            Self::Preempted => "preempted",
             Self::NodeFailed => "node_failed",
         }
     }
@@ -391,6 +395,9 @@ pub struct TaskView {
     pub state: TaskState,
     /// Number of the present or last attempt; 0 if there was none.
     pub attempt: u32,
+    /// How many of its attempts were ended because a job with a higher claim took their place.
+    #[serde(default)]
+    pub preempted: u32,
     /// Its shares, primary first.
     pub shares: Vec<ShareView>,
     /// When it was placed.

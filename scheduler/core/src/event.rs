@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
-use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
+use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::spec::{IndexRange, JobSpec};
 
 /// An event with its instant, as the journal keeps it.
@@ -291,6 +291,15 @@ pub enum Verdict {
     Cancelled {
         /// Who.
         by_uid: u32,
+    },
+    /// A job with a higher claim took its place. How its script ends from here on does not count.
+    Preempted {
+        /// The task that takes its place.
+        by: TaskId,
+        /// Whether it waits for another attempt.
+        requeue: bool,
+        /// Between SIGTERM and SIGKILL, in milliseconds.
+        grace_ms: u32,
     },
     /// It could not be started, and that was the job's own fault.
     LaunchFailed {

@@ -18,6 +18,7 @@ pub mod on;
 pub mod patterns;
 pub mod place;
 pub mod plan;
+pub mod preempt;
 pub mod priority;
 pub mod spec;
 pub mod state;

@@ -158,6 +158,7 @@ pub(super) fn would_requeue(job: &Job, verdict: &Verdict) -> bool {
         // Nothing of the user's script has run: that is always safe to try again.
         Verdict::PrepareFailed { .. } => true,
         Verdict::NodeFailed { .. } | Verdict::Broken { .. } => job.spec.requeue,
+        Verdict::Preempted { requeue, .. } => *requeue,
         _ => false,
     }
 }
@@ -165,10 +166,13 @@ pub(super) fn would_requeue(job: &Job, verdict: &Verdict) -> bool {
 /// The end of an attempt, with what becomes of its task.
 pub(super) fn ended(state: &State, job: &Job, key: AttemptKey, verdict: Verdict, now: Timestamp) -> Event {
     let policy = &state.config.policy;
-    let again = would_requeue(job, &verdict) && key.attempt < policy.attempts_max;
-    let again_not_before = again.then(|| match verdict {
+    // That others took its place is no failure of the task.
+    let preempted = job.tried.get(&key.task.index).map_or(0, |tried| tried.preempted);
+    let may_try = matches!(verdict, Verdict::Preempted { .. })
+        || key.attempt.saturating_sub(preempted) < policy.attempts_max;
+    let again_not_before = (would_requeue(job, &verdict) && may_try).then(|| match verdict {
         // The failing node is held back, so that the task may go on at once elsewhere.
-        Verdict::PrepareFailed { .. } => now,
+        Verdict::PrepareFailed { .. } | Verdict::Preempted { .. } => now,
         _ => now.plus_seconds(policy.requeue_delay_s),
     });
     Event::AttemptEnded { key, verdict, again_not_before }

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use super::class::Head;
 use super::eligible;
 use super::fit::{self, NodeRoom};
-use super::index::Planner;
+use super::index::{HeldRoom, Planner};
 use super::limits;
 use super::order::{Rank, Ranking};
 use super::profile::{Kept, Profile, Search, Stay};
+use super::reserve::Reservation;
 use super::span::Span;
 use crate::cluster::PoolConfig;
 use crate::gres::Counts;
@@ -48,20 +49,24 @@ pub(super) struct Due<'a> {
 }
 
 impl Planner {
-    /// Brings the promises of a pool up to date and says which tasks start now, in the order of the queue.
+    /// Brings the promises of a pool up to date and says which tasks start now, in the order of the queue. `others` is
+    /// what pools of a higher tier and tasks with a right over others keep; what is settled is left out.
     pub(super) fn keep_promises<'a>(
         &mut self,
         state: &'a State,
         config: &PoolConfig,
         pool: usize,
         now: Timestamp,
-        freed_early: bool,
+        others: &[Reservation],
+        is_settled: impl Fn(JobId, TaskIndex) -> bool,
     ) -> Vec<Due<'a>> {
-        let tasks = self.tasks_in_order(state, config, pool, now);
+        let freed_early = self.pools[pool].left_until > now;
+        let mut tasks = self.tasks_in_order(state, config, pool, now);
+        tasks.retain(|(job, index)| !is_settled(job.id, *index));
         let mut old = std::mem::take(&mut self.pools[pool].promises);
         let mut known: Vec<Option<Promise>> =
             tasks.iter().map(|(job, index)| old.remove(&TaskId { job: job.id, index: *index })).collect();
-        let mut profile = self.profile(state, config, pool, now, &tasks, &mut known);
+        let mut profile = self.profile(state, config, pool, now, others, &tasks, &mut known);
         let mut promises = Promises::new();
         let mut due = Vec::new();
         for ((job, index), known) in tasks.into_iter().zip(known) {
@@ -101,12 +106,14 @@ impl Planner {
     }
 
     /// What is free over time beside what is promised. A promise that can no longer be kept is taken back.
+    #[expect(clippy::too_many_arguments, reason = "the pass's own view of the pool")]
     fn profile(
         &self,
         state: &State,
         config: &PoolConfig,
         pool: usize,
         now: Timestamp,
+        others: &[Reservation],
         tasks: &[(&Job, TaskIndex)],
         known: &mut [Option<Promise>],
     ) -> Profile {
@@ -117,6 +124,10 @@ impl Planner {
             *due = Some(std::mem::replace(&mut promise.start, now));
         }
         let mut profile = Profile::new(self, pool, now);
+        for other in others {
+            let slot = |held: &HeldRoom| Some((self.pools[pool].slot(held.node)?, held.room));
+            profile.hold(other.start, other.end, other.kept.iter().filter_map(slot));
+        }
         let stays = tasks.iter().zip(&*known).filter_map(|((job, _), known)| Some(known.as_ref()?.stay(job)));
         let stays: Vec<Stay> = stays.collect();
         if let Some(profile) = profile.without(&stays) {
@@ -189,7 +200,7 @@ impl Planner {
     }
 
     /// Waiting tasks that may start, in the pool's order.
-    fn tasks_in_order<'a>(
+    pub(super) fn tasks_in_order<'a>(
         &self,
         state: &'a State,
         config: &PoolConfig,

@@ -17,6 +17,7 @@ mod index;
 mod limits;
 mod order;
 mod pass;
+mod preempt;
 mod profile;
 mod ranges;
 mod reason;
@@ -24,6 +25,7 @@ mod refused;
 mod reserve;
 mod span;
 mod suits;
+mod victims;
 mod weigh;
 
 use std::collections::BTreeMap;
@@ -36,13 +38,15 @@ pub use self::impossible::Impossible;
 pub use self::index::Planner;
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
-use crate::event::Allocation;
+use crate::event::{Allocation, Verdict};
 use crate::ids::{AttemptKey, JobId, Timestamp};
 use crate::state::State;
 
 /// What a pass decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
+    /// Attempts to end now, because a task with a higher claim takes their place.
+    pub preemptions: Vec<Preemption>,
     /// Attempts to start now.
     pub placements: Vec<Placement>,
     /// Why each other job with waiting tasks waits.
@@ -58,6 +62,15 @@ pub struct Placement {
     pub allocation: Arc<Allocation>,
     /// Its own time limit, in seconds, if that is less than its job's.
     pub time_limit_s: Option<u64>,
+}
+
+/// An attempt whose place is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preemption {
+    /// The attempt.
+    pub victim: AttemptKey,
+    /// How it ends: always [`Verdict::Preempted`].
+    pub verdict: Verdict,
 }
 
 /// Why a job's next task waits.
@@ -89,6 +102,8 @@ mod fill_tests;
 mod impossible_tests;
 #[cfg(test)]
 mod places_tests;
+#[cfg(test)]
+mod preempt_tests;
 #[cfg(test)]
 mod span_tests;
 #[cfg(test)]

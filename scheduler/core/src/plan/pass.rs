@@ -7,6 +7,7 @@ use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::limits::{self, Budgets};
 use super::order::{Rank, Ranking};
+use super::preempt::Clearing;
 use super::ranges::{self, spreads_wide};
 use super::refused::{Need, Refused};
 use super::reserve::Reservation;
@@ -17,14 +18,15 @@ use crate::event::{Allocation, Share};
 use crate::gres::{self, Counts, ShareGres};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen, pick_cores};
+use crate::preempt::Standing;
 use crate::spec::Request;
 use crate::state::{Job, State};
 
 impl Planner {
-    /// One pass at `now`: what starts. What it places counts as taken from here on, so the placements must happen
-    /// before the planner is asked again.
-    pub fn pass(&mut self, state: &State, now: Timestamp) -> Vec<Placement> {
-        self.run(state, now, false).placements
+    /// One pass at `now`: what starts, and what ends for it. What it places counts as taken from here on, and what it
+    /// preempts as being ended, so all of that must happen before the planner is asked again.
+    pub fn pass(&mut self, state: &State, now: Timestamp) -> Plan {
+        self.run(state, now, false)
     }
 
     /// One pass at `now` that also says why everything else waits.
@@ -48,22 +50,40 @@ impl Planner {
         let mut queues: Vec<Queue> =
             config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
         let none_refused = || config.pools.iter().map(|_| Refused::default()).collect();
-        let (refused, away) = (none_refused(), none_refused());
-        let budgets = Budgets::default();
-        let reservations = Vec::new();
-        let mut pass =
-            Pass { planner: self, state, now, explain, reservations, refused, away, budgets, plan };
-        for (pool, config) in config.pools.iter().enumerate() {
-            if config.backfill == Backfill::Conservative {
-                pass.conservative(config, pool, &mut queues[pool]);
+        (self.is_denied, self.is_unfinished) = (false, false);
+        let mut pass = Pass {
+            refused: none_refused(),
+            away: none_refused(),
+            planner: self,
+            state,
+            now,
+            explain,
+            reservations: Vec::new(),
+            clearing: Clearing::default(),
+            budgets: Budgets::default(),
+            plan,
+        };
+        if !(pass.planner.victims.under_way().is_empty() && pass.planner.cleared.is_empty()) {
+            pass.take_cleared_places();
+        }
+        let mut tiers: Vec<u32> = config.pools.iter().map(|pool| pool.tier).collect();
+        tiers.sort_unstable_by(|a, b| b.cmp(a));
+        tiers.dedup();
+        for tier in tiers {
+            let of_tier = |pool: &usize| config.pools[*pool].tier == tier;
+            for pool in (0..queues.len()).filter(of_tier) {
+                if config.pools[pool].backfill == Backfill::Conservative {
+                    pass.conservative(&config.pools[pool], pool, &mut queues[pool]);
+                }
+            }
+            // Pools may share nodes, so whoever comes first in any of them goes first: by priority, then by age.
+            while let Some(pool) = first_pool(&queues, of_tier) {
+                pass.step(&config.pools[pool], pool, &mut queues[pool]);
             }
         }
-        // Pools may share nodes, so whoever comes first in any of them goes first: by priority, then by age.
-        while let Some(pool) = first_pool(&queues) {
-            pass.step(&config.pools[pool], pool, &mut queues[pool]);
-        }
-        let plan = std::mem::take(&mut pass.plan);
+        let (plan, clearing) = (std::mem::take(&mut pass.plan), std::mem::take(&mut pass.clearing));
         self.passed(now);
+        clearing.tell(self);
         plan
     }
 
@@ -71,14 +91,17 @@ impl Planner {
     fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
         let pool = &self.pools[index];
         let ranking = Ranking::of_pool(config.order, &self.config.policy.priority);
+        let may_preempt = !self.victims.are_none();
         let mut queue =
             Queue { blocked: None, others: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
         let mut ready = Vec::new();
         for (class, head) in pool.classes.heads() {
             let rank = ranking.rank(class, head, now);
             let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
+            let stands = |qos| Standing { pool: Some(index as u32), qos };
+            let might_preempt = may_preempt && self.rights.over_anybody(stands(head.qos));
             // What may not start must not stand for those that cannot fit: that shows only when it is looked at.
-            if might_fit || explain || head.limited {
+            if might_fit || explain || head.limited || might_preempt {
                 ready.push(rank);
             } else if queue.blocked.is_none_or(|first| rank > first) {
                 queue.blocked = Some(rank);
@@ -134,10 +157,11 @@ impl Queue {
     }
 }
 
-fn first_pool(queues: &[Queue]) -> Option<usize> {
-    let firsts = queues.iter().enumerate().filter_map(|(i, queue)| Some((i, queue.first()?)));
+fn first_pool(queues: &[Queue], of_tier: impl Fn(&usize) -> bool) -> Option<usize> {
+    let queues = || queues.iter().enumerate().filter(|(i, _)| of_tier(i));
+    let firsts = queues().filter_map(|(i, queue)| Some((i, queue.first()?)));
     // Sums can be compared with sums only; otherwise the priority decides, and then the age.
-    let first = if queues.iter().all(|queue| matches!(queue.ranking, Ranking::Sum(_))) {
+    let first = if queues().all(|(_, queue)| matches!(queue.ranking, Ranking::Sum(_))) {
         firsts.max_by_key(|(_, rank)| *rank)
     } else {
         firsts.max_by_key(|(_, rank)| (rank.between_pools, std::cmp::Reverse(rank.job)))
@@ -145,19 +169,20 @@ fn first_pool(queues: &[Queue]) -> Option<usize> {
     first.map(|(i, _)| i)
 }
 
-struct Pass<'a> {
-    planner: &'a mut Planner,
-    state: &'a State,
-    now: Timestamp,
-    explain: bool,
-    reservations: Vec<Reservation>,
+pub(super) struct Pass<'a> {
+    pub planner: &'a mut Planner,
+    pub state: &'a State,
+    pub now: Timestamp,
+    pub explain: bool,
+    pub reservations: Vec<Reservation>,
     /// By pool.
-    refused: Vec<Refused>,
+    pub refused: Vec<Refused>,
     /// What the pools' usable nodes could not hold even if they were empty.
     away: Vec<Refused>,
+    pub clearing: Clearing,
     /// What this pass has given out of the limits of qualities of service.
-    budgets: Budgets<'a>,
-    plan: Plan,
+    pub budgets: Budgets<'a>,
+    pub plan: Plan,
 }
 
 /// What became of the first job of a group.
@@ -166,21 +191,29 @@ enum Tried {
     Again(JobId),
     /// Nothing of the group is left to start.
     Done,
-    /// It does not fit, and so no other of the group does.
-    Blocked(JobId),
+    /// A task of it does not fit, and so no other of the group does.
+    Blocked {
+        job: JobId,
+        index: TaskIndex,
+        /// How many more of its tasks may start.
+        budget: u64,
+    },
 }
 
 impl<'a> Pass<'a> {
     /// A pool whose every task has a reservation.
     fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
-        let freed_early = self.planner.pools[pool].left_until > self.now;
-        for due in self.planner.keep_promises(self.state, config, pool, self.now, freed_early) {
+        let is_settled = |job, index| self.clearing.has_settled(job, index);
+        let due =
+            self.planner.keep_promises(self.state, config, pool, self.now, &self.reservations, is_settled);
+        for due in due {
             // Another pool may have given the rest of a limit away.
             if self.budgets.left(self.state, due.job) == 0 {
                 continue;
             }
             self.start(config, due.job, due.index, &due.chosen, due.span, Some(&due.gres));
         }
+        self.clear_places_in_order(config, pool);
         let ranks: Vec<Rank> = queue.ready.drain().collect();
         queue.blocked = None;
         if !self.explain {
@@ -200,7 +233,7 @@ impl<'a> Pass<'a> {
                 let expected_start = self.planner.promised(pool, id);
                 let limited = self.state.jobs.get(&id).filter(|job| self.budgets.left(self.state, job) == 0);
                 let reason = limited.map_or_else(|| reason.clone(), |job| limits::reason(self.state, job));
-                self.plan.waiting.insert(id, Waiting::new(reason, expected_start));
+                self.say_why(id, Waiting::new(reason, expected_start));
             }
         }
     }
@@ -227,8 +260,13 @@ impl<'a> Pass<'a> {
                     queue.ready.push(rank);
                 }
             }
-            Tried::Blocked(job) => {
-                self.first_blocked(config, pool, queue, rank.class, job, true);
+            Tried::Blocked { job, index, budget } => {
+                let is_cleared = self.clear_places(config, pool, job, index, budget);
+                if !is_cleared || config.backfill == Backfill::None {
+                    return self.first_blocked(config, pool, queue, rank.class, job, true);
+                }
+                let next = self.planner.pools[pool].classes.next(rank.class, job);
+                queue.ready.extend(next.and_then(|job| self.rank(pool, queue.ranking, rank, job)));
             }
         }
     }
@@ -300,7 +338,8 @@ impl<'a> Pass<'a> {
                 queue.ready = ranks.into_iter().filter_map(again).collect();
             }
             if reserve && config.backfill != Backfill::None {
-                let reservation = self.planner.reserve(self.state, config, pool, job, self.now);
+                let reservation =
+                    self.planner.reserve(self.state, config, pool, job, self.now, &self.reservations);
                 expected_start = reservation.as_ref().map(|reservation| reservation.start);
                 if self.explain {
                     holders = reservation.as_ref().and_then(|kept| self.planner.counted_on(kept, self.now));
@@ -353,7 +392,14 @@ impl<'a> Pass<'a> {
         let request = group.key.request.clone();
         let reason = never.unwrap_or_else(|| self.why(config, pool, &request, head, Some(job)));
         for id in jobs {
-            self.plan.waiting.insert(id, Waiting::new(reason.clone(), None));
+            self.say_why(id, Waiting::new(reason.clone(), None));
+        }
+    }
+
+    /// Writes down why a job waits, unless that is said already because others leave for it.
+    fn say_why(&mut self, job: JobId, waiting: Waiting) {
+        if self.clearing.settled(job) == 0 {
+            self.plan.waiting.insert(job, waiting);
         }
     }
 
@@ -382,9 +428,12 @@ impl<'a> Pass<'a> {
         let Some(job) = state.jobs.get(&rank.job) else { return Tried::Done };
         let next = self.planner.pools[pool].classes.next(rank.class, job.id);
         let again = |next: Option<JobId>| next.map_or(Tried::Done, Tried::Again);
-        let mut budget = job.may_start();
+        let mut budget = job.may_start().saturating_sub(self.clearing.settled(job.id));
         let mut delayed_until: Option<Timestamp> = None;
         for index in eligible::indices(job, self.now) {
+            if self.clearing.has_settled(job.id, index) {
+                continue;
+            }
             if self.budgets.left(state, job) == 0 {
                 self.explain_limit(pool, rank.class, job);
                 return Tried::Done;
@@ -401,7 +450,7 @@ impl<'a> Pass<'a> {
             }
             let avoid = tried.and_then(|tried| tried.avoid);
             let Some((chosen, span)) = self.choose_with_span(config, pool, job, avoid) else {
-                return Tried::Blocked(job.id);
+                return Tried::Blocked { job: job.id, index, budget };
             };
             budget -= 1;
             self.start(config, job, index, &chosen, span, None);
@@ -427,8 +476,8 @@ impl<'a> Pass<'a> {
 
     fn set_aside(&mut self, job: &Job, reason: Reason, until: Option<Timestamp>) {
         if self.explain {
-            self.plan.waiting.insert(job.id, Waiting::new(reason, until));
-        } else {
+            self.say_why(job.id, Waiting::new(reason, until));
+        } else if self.clearing.settled(job.id) == 0 {
             self.planner.park(self.state, job, until);
         }
     }
@@ -464,10 +513,7 @@ impl<'a> Pass<'a> {
         job: &Job,
         end: Timestamp,
     ) -> Option<Vec<Chosen>> {
-        let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
-        let outlasts = (self.reservations.len() <= 64)
-            .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
-        let need = outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts));
+        let need = self.need(job, end);
         if need.is_some_and(|need| self.refused[pool].knows(&need)) {
             debug_assert_eq!(
                 self.choose_now(config, pool, job, end, None),
@@ -483,8 +529,16 @@ impl<'a> Pass<'a> {
         chosen
     }
 
+    /// What a task of a job needs that starts now and ends by `end`, as far as it can be compared.
+    pub(super) fn need(&self, job: &Job, end: Timestamp) -> Option<Need> {
+        let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
+        let outlasts = (self.reservations.len() <= 64)
+            .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
+        outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts))
+    }
+
     /// Finds nodes for a task that starts now and ends by `end`.
-    fn choose_now(
+    pub(super) fn choose_now(
         &self,
         config: &PoolConfig,
         pool: usize,
@@ -555,7 +609,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Gives a task its exact cores and devices; `kept` are the devices that a promise has kept for it.
-    fn start(
+    pub(super) fn start(
         &mut self,
         config: &PoolConfig,
         job: &'a Job,
@@ -588,6 +642,7 @@ impl<'a> Pass<'a> {
         self.budgets.spend(self.state, job, 1);
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
         self.planner.remember_end(self.state, key, end, &allocation);
+        self.note_placed(job);
         self.plan.placements.push(Placement { key, allocation, time_limit_s: limit_s });
     }
 }

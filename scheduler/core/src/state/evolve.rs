@@ -341,11 +341,15 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
 fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) {
     drop_deadline(state, key);
     let Some(live) = live_mut(state, key) else { return };
-    let (since, started_at) = match live.phase {
-        LivePhase::Ending { since, started_at, .. } => (since, started_at),
-        _ => (at, live.started_at()),
+    let (since, started_at, before) = match live.phase {
+        LivePhase::Ending { since, started_at, taken_by, .. } => (since, started_at, taken_by),
+        _ => (at, live.started_at(), None),
     };
-    live.phase = LivePhase::Ending { since, verdict: verdict.clone(), started_at };
+    let taken_by = match verdict {
+        Verdict::Preempted { by, .. } => Some(*by),
+        _ => before,
+    };
+    live.phase = LivePhase::Ending { since, verdict: verdict.clone(), started_at, taken_by };
 }
 
 fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Timestamp>, at: Timestamp) {
@@ -357,12 +361,14 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     let Some(live) = job.live.remove(&key.task.index) else { return };
     state.live.remove(&key);
     state.ledger.ended(&job.spec);
+    let before = job.tried.get(&key.task.index).map_or(0, |tried| tried.preempted);
+    let preempted = before + u32::from(matches!(verdict, Verdict::Preempted { .. }));
     if let Some(not_before) = again {
         let avoid = match verdict {
             Verdict::NodeFailed { node, .. } | Verdict::PrepareFailed { node, .. } => Some(*node),
             _ => None,
         };
-        let tried = Tried { attempts: key.attempt, not_before, avoid, last: verdict.clone() };
+        let tried = Tried { attempts: key.attempt, preempted, not_before, avoid, last: verdict.clone() };
         job.tried.insert(key.task.index, tried);
         job.waiting.insert(key.task.index.0);
         state.waiting_count += 1;
@@ -373,6 +379,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     job.tried.remove(&key.task.index);
     let how = FinishedHow::Ran {
         attempts: key.attempt,
+        preempted,
         verdict: verdict.clone(),
         placed_at: live.placed_at,
         time_limit_s: live.time_limit_s,

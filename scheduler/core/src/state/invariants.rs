@@ -70,6 +70,12 @@ pub enum Broken {
         /// Which one.
         index: &'static str,
     },
+    /// An attempt gave way to its own job, or more attempts did than there were.
+    #[error("job {job} preempted itself, or more of its attempts were preempted than there were")]
+    Preempted {
+        /// The job's number.
+        job: u64,
+    },
     /// A task is in two phases or in none.
     #[error("job {job} has {found} tasks in its phases, it was submitted with {expected}")]
     TaskLost {
@@ -186,6 +192,15 @@ impl State {
             let found = job.waiting.len() + job.live.len() as u64 + job.finished.len() as u64;
             if found != expected {
                 return Err(Broken::TaskLost { job: job.id.0, found, expected });
+            }
+            let by_itself = |live: &super::Live| match live.phase {
+                LivePhase::Ending { taken_by: Some(by), .. } => by.job == job.id,
+                _ => false,
+            };
+            if job.live.values().any(by_itself)
+                || job.tried.values().any(|tried| tried.preempted > tried.attempts)
+            {
+                return Err(Broken::Preempted { job: job.id.0 });
             }
         }
         Ok(())

@@ -160,17 +160,16 @@ const FEW: u32 = 2;
 
 /// Gives a cluster qualities of service, and some clusters accounts, the order `multifactor`, or a promise for each job.
 pub(crate) fn share(rng: &mut Rng, config: &mut ClusterConfig) {
-    let qos = |name: &str, priority: i32| QosConfig {
-        name: name.to_owned(),
-        priority,
+    config.qos.push(QosConfig {
+        name: "few".to_owned(),
+        priority: 10,
         preempts: Default::default(),
         preempt: Preempt::Off,
         grace_s: 0,
         accounts: Default::default(),
-        running_per_user_max: (name == "few").then_some(FEW),
+        running_per_user_max: Some(FEW),
         usage_percent: 100,
-    };
-    config.qos = vec![qos("few", 10), qos("low", -5)];
+    });
     if rng.one_in(2) {
         let users = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 1)).collect();
         let account = |name: &str, parent: Option<&str>, names: &[&str]| AccountConfig {
@@ -200,11 +199,7 @@ pub(crate) fn share_otherwise(rng: &mut Rng, config: &mut ClusterConfig) {
 /// Who submits a job, the account that it charges, and its quality of service.
 pub(crate) fn charge(rng: &mut Rng) -> (User, Option<String>, Option<String>) {
     let (name, uid) = if rng.one_in(3) { ("bob", 1001) } else { ("ann", 1000) };
-    let qos = match rng.below(6) {
-        0 | 1 => Some("few".to_owned()),
-        2 => Some("low".to_owned()),
-        _ => None,
-    };
+    let qos = (rng.below(3) == 0).then(|| "few".to_owned());
     (User { name: name.to_owned(), uid, gid: uid }, rng.one_in(3).then(|| "b".to_owned()), qos)
 }
 

@@ -10,6 +10,7 @@ use muster_core::plan::plan;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request};
 use muster_core::state::Broken;
 
+use super::claims;
 use super::controller::Controller;
 use super::link::{Link, Mishaps};
 use super::node::{Happened, SimNode};
@@ -42,6 +43,8 @@ pub struct Outcome {
     pub jobs: u64,
     /// Scripts started.
     pub started: u64,
+    /// Attempts that gave way to others.
+    pub preempted: u64,
     /// Controller crashes, node reboots and cut links.
     pub faults: u64,
     /// What went wrong with messages.
@@ -113,6 +116,12 @@ pub enum Violation {
     /// A script was started although as many of its user's tasks run in its quality of service as may.
     #[error("{key} was started beyond the limit of its quality of service")]
     TooManyRun {
+        /// The attempt.
+        key: AttemptKey,
+    },
+    /// An attempt was ended for a job that had no right over it.
+    #[error("{key} gave way to a job that had no right over it")]
+    NoRight {
         /// The attempt.
         key: AttemptKey,
     },
@@ -226,17 +235,20 @@ impl World {
         };
         let policy =
             Policy { hold_node_s: 10, prepare_timeout_s: 20, attempts_max: 1000, ..Policy::default() };
-        ClusterConfig {
+        let mut config = ClusterConfig {
             name: "sim".to_owned(),
             nodes: self.nodes.iter().map(node).collect(),
             pools: vec![pool],
             policy,
             ..ClusterConfig::default()
-        }
+        };
+        claims::declare(&mut config);
+        config
     }
 
     fn input(&mut self, input: &Input) -> Result<Option<Reply>, Violation> {
         let (effects, reply) = self.controller.input(input, self.now)?;
+        self.outcome.preempted = self.controller.preempted;
         for effect in effects {
             if let Some((node, key)) = wishes::placed_on_held(self.controller.engine.state(), &effect) {
                 return Err(Violation::PlacedOnHeld { node, key });
@@ -259,7 +271,8 @@ impl World {
 
     fn submit_some(&mut self) -> Result<(), Violation> {
         if self.rng.one_in(4) {
-            let spec = self.spec();
+            let mut spec = self.spec();
+            claims::claim(&mut self.rng, &mut spec);
             let caller = Caller { uid: spec.user.uid, admin: false };
             let input = Input::Submit { caller, spec: Box::new(spec), request_key: None };
             if let Some(Reply::Submitted(job)) = self.input(&input)? {

@@ -145,12 +145,12 @@ impl World {
                     None => Err(unmet(self.how(target, job))),
                 }
             }
-            [end @ ("completed" | "failed" | "cancelled")] => {
+            [end @ ("completed" | "failed" | "cancelled" | "preempted")] => {
                 let found = self.how(target, job);
                 if found == end { Ok(()) } else { Err(unmet(found)) }
             }
             _ => Err(line.wrong(
-                "expect NAME runs [on NODES], waits [REASON], starts at TIME, completed, failed, cancelled, running=N \
+                "expect NAME runs [on NODES], waits [REASON], starts at TIME, completed, failed, cancelled, preempted, running=N \
                  waiting=N finished=N, or expect refused",
             )),
         }
@@ -172,6 +172,7 @@ impl World {
             Some(how @ FinishedHow::Ran { verdict, .. }) => match verdict {
                 _ if how.is_success() => "completed".to_owned(),
                 muster_core::event::Verdict::Cancelled { .. } => "cancelled".to_owned(),
+                muster_core::event::Verdict::Preempted { .. } => "preempted".to_owned(),
                 _ => "failed".to_owned(),
             },
             None => "there is no such task".to_owned(),

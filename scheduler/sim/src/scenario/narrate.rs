@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_core::engine::describe;
-use muster_core::event::{Allocation, Event};
+use muster_core::event::{Allocation, Event, Verdict};
 use muster_core::ids::{JobId, NodeId, TaskId};
 use muster_core::notation::{format_hosts, format_time_s};
 use muster_core::state::State;
@@ -19,6 +19,12 @@ pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Even
                 time_limit_s.map(|limit| format!(" for {}", format_time_s(limit))).unwrap_or_default();
             let places = places(state, allocation);
             format!("{} starts{again}{short} on {places}", task(state, names, key.task))
+        }
+        Event::AttemptEnding { key, verdict: Verdict::Preempted { by, requeue, grace_ms } } => {
+            let then = if *requeue { "and waits again" } else { "for good" };
+            let grace = format_time_s(u64::from(*grace_ms).div_ceil(1000));
+            let by = self::task(state, names, *by);
+            format!("{} gives way to {by} within {grace}, {then}", task(state, names, key.task))
         }
         Event::AttemptEnded { key, verdict, again_not_before } => {
             let next = match again_not_before {

@@ -1,12 +1,13 @@
 //! Clusters and jobs from lines.
 
 use muster_core::cluster::{
-    Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, SwitchConfig,
+    Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, Preempt, SwitchConfig,
 };
 use muster_core::eligibility::BadDependency;
 use muster_core::event::HardwareCore;
 use muster_core::ids::Timestamp;
 use muster_core::notation;
+use muster_core::preempt;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Memory};
 
 use super::parse::{self, Line, ScenarioError};
@@ -41,6 +42,10 @@ pub(super) fn cluster(lines: &[Line<'_>]) -> Result<Cluster, ScenarioError> {
             "priority" => sharing::priority(line, &mut config.policy.priority)?,
             _ => {}
         }
+    }
+    if let (Some(circle), Some(line)) = (preempt::circle(&config.qos), lines.iter().find(|l| l.verb == "qos"))
+    {
+        return Err(line.wrong(format!("these preempt each other in a circle: {}", circle.join(", "))));
     }
     if config.nodes.is_empty() {
         let problem = "a scenario begins with its nodes: nodes n[1-4] cores=8".to_owned();
@@ -95,7 +100,11 @@ fn switch(line: &Line<'_>) -> Result<SwitchConfig, ScenarioError> {
 }
 
 fn policy(line: &Line<'_>, policy: &mut Policy) -> Result<(), ScenarioError> {
-    line.only(0, &["hold-node", "requeue-delay", "attempts", "jobs-per-user", "tasks-waiting"])?;
+    line.only(
+        0,
+        &["hold-node", "requeue-delay", "attempts", "jobs-per-user", "tasks-waiting", "preempt-exempt"],
+    )?;
+    policy.preempt_exempt_s = line.seconds("preempt-exempt")?.unwrap_or(policy.preempt_exempt_s);
     policy.hold_node_s = line.seconds("hold-node")?.unwrap_or(policy.hold_node_s);
     policy.requeue_delay_s = line.seconds("requeue-delay")?.unwrap_or(policy.requeue_delay_s);
     policy.attempts_max = line.number("attempts")?.unwrap_or(policy.attempts_max);
@@ -104,11 +113,13 @@ fn policy(line: &Line<'_>, policy: &mut Policy) -> Result<(), ScenarioError> {
     Ok(())
 }
 
+const PREEMPTS: [(&str, Preempt); 3] =
+    [("off", Preempt::Off), ("requeue", Preempt::Requeue), ("cancel", Preempt::Cancel)];
+
 fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioError> {
-    line.only(
-        1,
-        &["nodes", "order", "backfill", "fill", "default-time", "max-time", "memory-per-core", "priority"],
-    )?;
+    let sizes = ["default-time", "max-time", "memory-per-core"];
+    let manners = ["nodes", "order", "backfill", "fill", "priority", "tier", "preempt", "grace"];
+    line.only(1, &[&manners[..], &sizes].concat())?;
     let all = || config.nodes.iter().map(|node| node.name.clone()).collect();
     let nodes: Vec<String> = line.hosts("nodes")?.unwrap_or_else(all);
     if let Some(name) = nodes.iter().find(|name| !config.nodes.iter().any(|node| node.name == **name)) {
@@ -139,7 +150,9 @@ fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioE
         order: line.choice("order", &orders)?.unwrap_or_default(),
         backfill: line.choice("backfill", &backfills)?.unwrap_or_default(),
         priority: line.number("priority")?.unwrap_or(0),
-        ..PoolConfig::default()
+        tier: line.number("tier")?.unwrap_or(0),
+        preempt: line.choice("preempt", &PREEMPTS)?.unwrap_or_default(),
+        grace_s: line.seconds("grace")?.unwrap_or(0),
     })
 }
 
@@ -169,6 +182,7 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
             "deadline",
             "dependency",
             "fill",
+            "saves",
         ],
     )?;
     let mut spec = blank_spec();

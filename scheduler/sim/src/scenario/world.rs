@@ -28,6 +28,8 @@ struct Script {
     run_s: Option<u64>,
     /// Its exit code.
     code: u32,
+    /// How long it goes on after SIGTERM, in seconds.
+    saves_s: u64,
 }
 
 /// The cluster with everything around the engine.
@@ -40,6 +42,8 @@ pub(super) struct World {
     users: Vec<String>,
     scripts: BTreeMap<JobId, Script>,
     ends: BTreeSet<(Timestamp, AttemptKey)>,
+    /// When instances that were told to stop are gone.
+    stops: BTreeSet<(Timestamp, NodeId, AttemptKey)>,
     /// Nodes that cannot be reached.
     away: BTreeSet<NodeId>,
     effects: VecDeque<Effect>,
@@ -60,6 +64,7 @@ impl World {
             users: Vec::new(),
             scripts: BTreeMap::new(),
             ends: BTreeSet::new(),
+            stops: BTreeSet::new(),
             away: BTreeSet::new(),
             effects: VecDeque::new(),
             refusal: None,
@@ -133,7 +138,11 @@ impl World {
             self.users.len() - 1
         });
         spec.user.uid = FIRST_UID + user as u32;
-        let script = Script { run_s: line.seconds("run")?, code: line.number("code")?.unwrap_or(0) };
+        let script = Script {
+            run_s: line.seconds("run")?,
+            code: line.number("code")?.unwrap_or(0),
+            saves_s: line.seconds("saves")?.unwrap_or(0),
+        };
         let caller = Caller { uid: spec.user.uid, admin: spec.priority > 0 };
         let name = spec.name.clone();
         let input = Input::Submit { caller, spec: Box::new(spec), request_key: None };
@@ -211,11 +220,16 @@ impl World {
         loop {
             let wake = self.engine.next_wake().filter(|at| *at > self.now);
             let end = self.ends.first().map(|(at, _)| *at);
-            let next = [wake, end].into_iter().flatten().min().filter(|at| *at <= until);
+            let stop = self.stops.first().map(|(at, ..)| *at);
+            let next = [wake, end, stop].into_iter().flatten().min().filter(|at| *at <= until);
             self.now = next.unwrap_or(until);
             while let Some((_, key)) = self.ends.first().copied().filter(|(at, _)| *at <= self.now) {
                 let code = self.scripts.get(&key.task.job).map_or(0, |script| script.code);
                 self.exit(key, code);
+            }
+            while let Some((_, node, key)) = self.stops.first().copied().filter(|(at, ..)| *at <= self.now) {
+                self.stops.pop_first();
+                self.stopped(node, key);
             }
             self.apply(&Input::Tick);
             self.settle();
@@ -293,17 +307,28 @@ impl World {
                     self.report(node, key, instance, InstancePhase::Ready(Endpoint::default()));
                 }
                 Effect::Go { node, key, .. } if !self.away.contains(&node) => self.go(node, key),
-                Effect::Stop { node, key, .. } if !self.away.contains(&node) => {
+                Effect::Stop { node, key, grace_ms, .. } if !self.away.contains(&node) => {
                     self.ends.retain(|(_, other)| *other != key);
-                    let live = self.engine.state().live_attempt(key.task);
-                    let instance = live.and_then(|live| live.allocation.instance_on(node)).unwrap_or(0);
-                    let how = GoneHow::Stopped;
-                    let phase = InstancePhase::Gone { how, usage: Usage::default(), started_at: None };
-                    self.report(node, key, instance, phase);
+                    let saves_s = self.scripts.get(&key.task.job).map_or(0, |script| script.saves_s);
+                    match saves_s.min(u64::from(grace_ms) / 1000) {
+                        0 => self.stopped(node, key),
+                        seconds => {
+                            self.stops.insert((self.now.plus_seconds(seconds), node, key));
+                        }
+                    }
                 }
                 _ => {}
             }
         }
+    }
+
+    /// Nothing of an instance is left.
+    fn stopped(&mut self, node: NodeId, key: AttemptKey) {
+        let live = self.engine.state().live_attempt(key.task);
+        let instance = live.and_then(|live| live.allocation.instance_on(node)).unwrap_or(0);
+        let how = GoneHow::Stopped;
+        let phase = InstancePhase::Gone { how, usage: Usage::default(), started_at: None };
+        self.report(node, key, instance, phase);
     }
 
     /// The primary's script starts.
