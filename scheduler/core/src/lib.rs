@@ -21,3 +21,4 @@ pub mod spec;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod threads;

@@ -117,7 +117,12 @@ fn gone_how(how: v1::gone::How) -> GoneHow {
 #[must_use]
 pub fn hardware(hello: &v1::Hello) -> Hardware {
     let topology = hello.topology.clone().unwrap_or_default();
-    let core = |core: &v1::Core| HardwareCore { package: core.package, numa: core.numa, l3: core.l3 };
+    let core = |core: &v1::Core| HardwareCore {
+        package: core.package,
+        numa: core.numa,
+        l3: core.l3,
+        threads: u32::try_from(core.cpus.len()).unwrap_or(u32::MAX).max(1),
+    };
     let containment = match hello.containment() {
         v1::Containment::Unspecified => "unknown",
         v1::Containment::CgroupV2 => "cgroup_v2",

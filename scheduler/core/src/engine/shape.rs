@@ -25,6 +25,9 @@ pub(super) fn check(request: &mut Request) -> Result<(), Refusal> {
     if request.switches.is_some_and(|wish| wish.switches_max == 0) {
         return Err(bad("switches", "must be at least 1"));
     }
+    if request.threads_per_core == Some(0) {
+        return Err(bad("threads per core", "must be at least 1"));
+    }
     check_gres(request)?;
     if let Some(most) = request.nodes_max {
         check_range(request, most)?;

@@ -12,7 +12,6 @@ use super::index::Planner;
 use super::order::{Rank, Ranking};
 use super::profile::{Kept, Profile, fits};
 use crate::cluster::PoolConfig;
-use crate::gres::Counts;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen};
 use crate::state::{Job, State};
@@ -37,8 +36,8 @@ pub(super) struct Due<'a> {
     pub job: &'a Job,
     pub index: TaskIndex,
     pub chosen: Vec<Chosen>,
-    /// The devices that were kept for it, one entry for each of the chosen.
-    pub gres: Vec<Counts>,
+    /// What was kept for it, one entry for each of the chosen.
+    pub kept: Vec<NodeRoom>,
 }
 
 impl Planner {
@@ -89,8 +88,8 @@ impl Planner {
                     .iter()
                     .map(|kept| Chosen { node: slots[kept.slot as usize], ranks: kept.ranks });
                 let chosen = chosen.collect();
-                let gres = promise.kept.iter().map(|kept| kept.room.gres).collect();
-                due.push(Due { job, index, chosen, gres });
+                let kept = promise.kept.iter().map(|kept| kept.room).collect();
+                due.push(Due { job, index, chosen, kept });
             } else {
                 promises.insert(task, promise);
             }
@@ -169,7 +168,7 @@ impl Planner {
             .enumerate()
             .filter_map(|(slot, room)| self.candidate(state, config, slots[slot], *room, request))
             .collect();
-        let chosen = self.choose_for(state, job, job.submitted_at, &candidates, config.fill)?;
+        let chosen = self.choose_for(state, pool, job, job.submitted_at, &candidates, config.fill)?;
         let kept = chosen.into_iter().map(|chosen| {
             let view = &self.nodes[chosen.node.0 as usize];
             let (_, slot) = view.seats.iter().find(|seat| seat.0 as usize == pool)?;

@@ -274,7 +274,11 @@ impl Planner {
         if is_choosy(request) && !suits(state.node(id), request) {
             return 0;
         }
-        let ranks = fit::ranks_within(self.nodes[id.0 as usize].whole, config, room, request);
+        let usable = match request.threads_per_core {
+            None => room.cores,
+            Some(_) => fit::usable(state.node(id), room, request),
+        };
+        let ranks = fit::ranks_within(self.nodes[id.0 as usize].whole, config, room, usable, request);
         match ranks > 0 && request.has_gres() {
             true => ranks.min(gres::ranks(&state.node(id).gres, room.gres, request)),
             false => ranks,
@@ -357,8 +361,17 @@ impl Planner {
         // What other jobs wait for may have come true; afterwards nobody remembers who they are.
         let dependents: Vec<JobId> =
             event.job().map(|job| state.dependents(job).collect()).unwrap_or_default();
+        let threads = match event {
+            Event::NodeUp { node, .. } => state.nodes.get(node.0 as usize).map(|node| node.threads.clone()),
+            _ => None,
+        };
         state.evolve(event, at);
         self.happened(state, event);
+        if let (Event::NodeUp { node, .. }, Some(threads)) = (event, threads)
+            && state.node(*node).threads != threads
+        {
+            self.recount_ends(state, *node);
+        }
         for job in dependents {
             self.job_changed(state, job);
         }
@@ -449,6 +462,16 @@ impl Planner {
     ) {
         self.ends.insert((end, key), Leaving::of(state, allocation));
         self.end_of.insert(key, end);
+    }
+
+    /// Counts anew what the attempts on a node hold, after its cores turned out to be of other kinds.
+    fn recount_ends(&mut self, state: &State, node: NodeId) {
+        for key in &state.node(node).attempts {
+            let Some(live) = state.live_attempt(key.task) else { continue };
+            if let Some(leaving) = self.end_of.get(key).and_then(|end| self.ends.get_mut(&(*end, *key))) {
+                *leaving = Leaving::of(state, &live.allocation);
+            }
+        }
     }
 
     fn forget_end(&mut self, key: AttemptKey) {

@@ -6,11 +6,13 @@
 //! backfill: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995). Since the head of the queue always has
 //! a reservation that nothing can push back, nothing starves.
 
+mod adjacent;
 mod class;
 mod conservative;
 pub mod eligible;
 mod fit;
 mod forecast;
+mod hand_out;
 mod index;
 mod order;
 mod pass;
@@ -19,6 +21,7 @@ mod ranges;
 mod reason;
 mod refused;
 mod reserve;
+mod room;
 mod suits;
 
 use std::collections::BTreeMap;
@@ -67,5 +70,7 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 
 #[cfg(test)]
 mod places_tests;
+#[cfg(test)]
+mod shape_tests;
 #[cfg(test)]
 mod tests;

@@ -91,10 +91,7 @@ impl Profile {
         let range = self.cut(from, to);
         for step in &mut self.steps[range] {
             for kept in kept {
-                let room = &mut step.room[kept.slot as usize];
-                room.cores += kept.room.cores;
-                room.memory_bytes = room.memory_bytes.saturating_add(kept.room.memory_bytes);
-                room.gres = room.gres.plus(kept.room.gres);
+                step.room[kept.slot as usize].put(kept.room);
             }
         }
     }

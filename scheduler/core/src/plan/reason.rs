@@ -115,9 +115,25 @@ impl fmt::Display for Reason {
                         s.cores_needed, s.cores_free, s.nodes_free, s.nodes_usable
                     )?;
                 }
+                if let Some((usable, free)) = s.adjacent {
+                    write!(
+                        f,
+                        "; they must follow each other, at most {usable} usable ones do, and {free} of those with \
+                         room"
+                    )?;
+                }
                 s.gres.iter().try_for_each(|short| write!(f, "; {short}"))
             }
             Self::Behind { job } => write!(f, "what it needs is kept for job {job}, which comes first"),
+            Self::NodesAway(Shortage { adjacent: Some((usable, _)), nodes_needed, nodes_usable, .. })
+                if nodes_usable >= nodes_needed =>
+            {
+                write!(
+                    f,
+                    "it needs {nodes_needed} nodes that follow each other, but at most {usable} of those that are up \
+                     and take work do"
+                )
+            }
             Self::NodesAway(s) => write!(
                 f,
                 "it needs {} nodes, but only {} of the pool's {} are up and take work",

@@ -99,12 +99,13 @@ impl Planner {
     ) -> Option<Vec<(usize, u32)>> {
         let slots = &self.pools[pool].slots;
         let request = &job.spec.request;
-        if request.nodes.is_some() || request.switches.is_some() || !request.nodelist.is_empty() {
+        let anywhere = request.nodes.is_none() && request.switches.is_none() && request.nodelist.is_empty();
+        if !anywhere || request.contiguous {
             let candidates: Vec<Candidate> = (0..slots.len())
                 .filter(|slot| ranks[*slot] > 0)
                 .filter_map(|slot| self.candidate(state, config, slots[slot], room[slot], request))
                 .collect();
-            let chosen = self.choose_for(state, job, at, &candidates, config.fill)?;
+            let chosen = self.choose_for(state, pool, job, at, &candidates, config.fill)?;
             let kept = |chosen: Chosen| Some((self.pools[pool].slot(chosen.node)?, chosen.ranks));
             return chosen.into_iter().map(kept).collect();
         }

@@ -7,6 +7,7 @@ use foldhash::HashMap;
 use super::{Node, State};
 use crate::gres::NodeGres;
 use crate::ids::NodeId;
+use crate::place::SwitchTree;
 
 /// Made when it is first asked for; a state is equal to another whether or not that has happened.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,8 @@ impl Eq for Derived {}
 struct Index {
     by_name: HashMap<String, NodeId>,
     pools: HashMap<String, PoolNodes>,
+    /// Made when it is first asked for.
+    tree: OnceLock<SwitchTree>,
 }
 
 /// The declared nodes of a pool.
@@ -56,6 +59,14 @@ impl State {
         self.index().pools.get(pool)
     }
 
+    /// The network tree over all nodes.
+    pub(crate) fn tree(&self) -> &SwitchTree {
+        self.index().tree.get_or_init(|| {
+            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            SwitchTree::new(&self.config.switches, &names)
+        })
+    }
+
     fn index(&self) -> &Index {
         self.derived.0.get_or_init(|| Arc::new(Index::new(self)))
     }
@@ -74,7 +85,7 @@ impl Index {
             let kinds = kinds(state, &ids);
             (pool.name.clone(), PoolNodes { ids, kinds })
         });
-        Self { pools: pools.collect(), by_name }
+        Self { pools: pools.collect(), by_name, tree: OnceLock::new() }
     }
 }
 

@@ -54,7 +54,7 @@ impl SimNode {
     }
 
     pub fn hardware(&self) -> Arc<Hardware> {
-        let place = |i: u32| HardwareCore { package: i / 4, numa: i / 4, l3: i / 2 };
+        let place = |i: u32| HardwareCore { package: i / 4, numa: i / 4, l3: i / 2, threads: 1 };
         Arc::new(Hardware { cores: (0..self.cores).map(place).collect(), ..Hardware::default() })
     }
 

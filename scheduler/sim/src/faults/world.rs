@@ -191,13 +191,12 @@ impl World {
             name: n.name.clone(),
             cores: n.cores,
             memory_bytes: u64::from(n.cores) * GIB,
-            wrap_cores: false,
             features: if n.name.ends_with(['1', '3', '5', '7', '9']) {
                 ["odd".to_owned()].into()
             } else {
                 Default::default()
             },
-            gres: Vec::new(),
+            ..NodeConfig::default()
         };
         let pool = PoolConfig {
             name: "main".to_owned(),

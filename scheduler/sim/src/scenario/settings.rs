@@ -69,7 +69,7 @@ fn nodes(
             return Err(line.wrong(format!("node '{name}' is there already")));
         }
         nodes.push(NodeConfig { gres: gres.clone(), ..declare(name, cores, memory_bytes) });
-        let place = |i: u32| HardwareCore { package: i / package, numa: i / numa, l3: i / l3 };
+        let place = |i: u32| HardwareCore { package: i / package, numa: i / numa, l3: i / l3, threads: 1 };
         places.push((0..cores).map(place).collect());
     }
     Ok(())

@@ -1,7 +1,9 @@
 //! Placement against exhaustive search.
 
+mod adjacent;
 mod choose;
 mod cores;
+mod near;
 mod quality;
 mod tree;
 
