@@ -148,8 +148,17 @@ fn first(wish: &DeviceWish, at: impl Fn(Option<u32>) -> bool, count: u32) -> Cor
 /// Cores near to devices of which each NUMA node gives a part.
 fn cores_near(places: &[HardwareCore], free: &CoreSet, count: u32, parts: &[(u32, u32)]) -> CoreSet {
     let near: Vec<u32> = parts.iter().map(|(numa, _)| *numa).collect();
-    if parts.len() < 2 {
-        return pick_cores(places, free, count, &near);
+    let on =
+        |numa: u32| -> CoreSet { free.iter().filter(|core| place(places, *core).numa == numa).collect() };
+    match near[..] {
+        [] => return pick_cores(places, free, count, &near),
+        [numa] => {
+            // Packages may be smaller than NUMA nodes: then memory goes before packages.
+            let here = on(numa);
+            let able = if here.len() >= count { &here } else { free };
+            return pick_cores(places, able, count, &near);
+        }
+        _ => {}
     }
     let total: u64 = parts.iter().map(|(_, devices)| u64::from(*devices)).sum();
     let mut taken = CoreSet::new();
@@ -158,8 +167,7 @@ fn cores_near(places: &[HardwareCore], free: &CoreSet, count: u32, parts: &[(u32
         // Rounded sums, so that the parts add up.
         sum += u64::from(*devices);
         let upto = (u64::from(count) * sum).div_ceil(total) as u32;
-        let here: CoreSet = free.iter().filter(|core| place(places, *core).numa == *numa).collect();
-        taken.add_all(&pick_cores(places, &here, upto - given, &[]));
+        taken.add_all(&pick_cores(places, &on(*numa), upto - given, &[]));
         given = upto;
     }
     let mut rest = free.clone();

@@ -1,7 +1,7 @@
 //! Jobs that wait for more than room: drawn by seed, and checked when they start.
 
 use muster_core::eligibility::{Dependency, Eligibility, Term};
-use muster_core::ids::{JobId, JobRef, TaskIndex, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, JobRef, TaskIndex, Timestamp};
 use muster_core::spec::Request;
 use muster_core::state::State;
 
@@ -47,7 +47,7 @@ fn dependency(rng: &mut Rng, accepted: &[JobId]) -> Dependency {
 /// Narrows a request to some of the nodes, or lets their number vary.
 pub(crate) fn places(rng: &mut Rng, request: &mut Request, nodes: usize) {
     let node = format!("n{}", 1 + rng.below(nodes as u64));
-    match rng.below(12) {
+    match rng.below(16) {
         0 => request.exclude = [node].into(),
         1 => request.nodelist = [node].into(),
         2 => request.constraint = "odd".parse().ok(),
@@ -56,8 +56,36 @@ pub(crate) fn places(rng: &mut Rng, request: &mut Request, nodes: usize) {
             request.nodes_max = request.nodes.map(|least| least + rng.below(3) as u32);
             request.ranks_grow = request.nodes_max.is_some() && rng.one_in(2);
         }
+        5 | 6 => request.contiguous = true,
+        7 => request.threads_per_core = Some(1 + rng.below(2) as u32),
+        8 => {
+            request.contiguous = true;
+            request.threads_per_core = Some(2);
+            request.nodes_max = request.nodes.map(|least| least + rng.below(3) as u32);
+        }
         _ => {}
     }
+}
+
+/// Whether an attempt's nodes follow each other and its cores are as wide as its job wishes.
+pub(crate) fn is_in_place(state: &State, key: AttemptKey) -> bool {
+    let (Some(job), Some(live)) = (state.jobs.get(&key.task.job), state.live_attempt(key.task)) else {
+        return true;
+    };
+    let request = &job.spec.request;
+    // The one pool has all nodes, on no switch, so that their order is that of their ids.
+    let mut nodes: Vec<u32> = live.allocation.shares.iter().map(|share| share.node.0).collect();
+    nodes.sort_unstable();
+    let follow = nodes.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let wide = |threads: u32| {
+        live.allocation.shares.iter().all(|share| {
+            let hardware = state.node(share.node).hardware();
+            hardware.is_none_or(|found| {
+                share.cores.iter().all(|core| found.cores[core as usize].threads >= threads)
+            })
+        })
+    };
+    (!request.contiguous || follow) && request.threads_per_core.is_none_or(wide)
 }
 
 /// Whether a job that has just started was free to, as far as the records of others can tell.

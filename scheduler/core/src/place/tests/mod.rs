@@ -3,6 +3,7 @@
 mod adjacent;
 mod choose;
 mod cores;
+mod machines;
 mod near;
 mod quality;
 mod tree;
