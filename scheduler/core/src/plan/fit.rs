@@ -116,11 +116,11 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
     if asked > present {
         return Err(Refusal::TooManyNodes { asked, pool: pool.name.clone(), present });
     }
+    let with = request.threads_per_core.filter(|threads| *threads > 1);
+    let with = with.map_or(String::new(), |threads| format!(" with {threads} threads"));
     let most_cores =
         kinds.iter().map(|(node, _)| usable(node, NodeRoom::whole(node), request)).max().unwrap_or(0);
     if request.cores_per_rank > most_cores {
-        let threads = request.threads_per_core.filter(|threads| *threads > 1);
-        let with = threads.map_or(String::new(), |threads| format!(" with {threads} threads"));
         return never(format!(
             "one rank asks for {} cores{with}, the largest node has {most_cores}",
             request.cores_per_rank
@@ -162,7 +162,7 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
                 let able = nodes_with(high);
                 let devices = if request.has_gres() { " and their devices" } else { "" };
                 return never(format!(
-                    "{count} nodes with {high} ranks of {} cores ({cores} cores){devices} each are asked for, {able} nodes can \
+                    "{count} nodes with {high} ranks of {} cores{with} ({cores} cores){devices} each are asked for, {able} nodes can \
                      hold that; the largest has {most_cores} cores",
                     request.cores_per_rank
                 ));
@@ -172,7 +172,7 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
             let most: u64 = fitting.iter().map(|(ranks, count)| u64::from(*ranks) * u64::from(*count)).sum();
             if u64::from(request.ranks) > most {
                 return never(format!(
-                    "{} ranks of {} cores are asked for, all {} nodes together hold {most}",
+                    "{} ranks of {} cores{with} are asked for, all {} nodes together hold {most}",
                     request.ranks, request.cores_per_rank, present
                 ));
             }

@@ -10,10 +10,11 @@ use foldhash::HashMap;
 use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
+use super::leaving::Leaving;
 use super::suits::{is_choosy, suits};
 use crate::cluster::{ClusterConfig, PoolConfig};
 use crate::cores::CoreSet;
-use crate::event::{Allocation, Event, Share};
+use crate::event::{Allocation, Event};
 use crate::gres;
 use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
 use crate::place::{Candidate, SwitchTree};
@@ -57,38 +58,6 @@ pub(super) struct Pool {
     pub promises: Promises,
     /// The latest planned end of what has left since the last pass: later than now, it left early.
     pub left_until: Timestamp,
-}
-
-/// What an attempt holds, in counts: close together in memory, because every reservation reads all of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Leaving {
-    One([HeldRoom; 1]),
-    Many(Box<[HeldRoom]>),
-}
-
-/// What an attempt holds on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct HeldRoom {
-    pub node: NodeId,
-    pub room: NodeRoom,
-}
-
-impl Leaving {
-    fn of(state: &State, allocation: &Allocation) -> Self {
-        let held =
-            |share: &Share| HeldRoom { node: share.node, room: NodeRoom::of(state.node(share.node), share) };
-        match &allocation.shares[..] {
-            [share] => Self::One([held(share)]),
-            shares => Self::Many(shares.iter().map(held).collect()),
-        }
-    }
-
-    pub fn shares(&self) -> &[HeldRoom] {
-        match self {
-            Self::One(share) => share,
-            Self::Many(shares) => shares,
-        }
-    }
 }
 
 /// A node as passes see it.

@@ -14,6 +14,7 @@ mod fit;
 mod forecast;
 mod hand_out;
 mod index;
+mod leaving;
 mod order;
 mod pass;
 mod profile;

@@ -55,7 +55,7 @@ impl SimNode {
 
     pub fn hardware(&self) -> Arc<Hardware> {
         // Every third core has two threads.
-        let threads = |i: u32| if i % 3 == 0 { 2 } else { 1 };
+        let threads = |i: u32| if i.is_multiple_of(3) { 2 } else { 1 };
         let place = |i: u32| HardwareCore { package: i / 4, numa: i / 4, l3: i / 2, threads: threads(i) };
         Arc::new(Hardware { cores: (0..self.cores).map(place).collect(), ..Hardware::default() })
     }
