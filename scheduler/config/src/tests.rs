@@ -212,7 +212,7 @@ fn places_of_devices_and_threads_of_cores_are_read() {
         ),
         ("gres_numa = { gpu = [0, 1, 4096] }", "'gres_numa' must be a table of lists"),
         ("gres_numa = [0]", "{ gpu = [0, 0, 1, 1] }, but is a list"),
-        ("threads_per_core = 17", "'threads_per_core' must be 1 to 16"),
+        ("threads_per_core = 17", "'threads_per_core' must be a whole number from 1 to 16, but is 17"),
         ("gres_check = 1", "'gres_check' must be true or false"),
     ] {
         let error = read(&more(&format!("{gres}\n{lines}"))).unwrap_err();
