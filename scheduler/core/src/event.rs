@@ -77,6 +77,9 @@ pub enum Event {
         key: AttemptKey,
         /// What it holds, in the order of its instances.
         allocation: Arc<Allocation>,
+        /// Its own time limit, in seconds, if that was lowered so that it could start earlier.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time_limit_s: Option<u64>,
     },
     /// An instance is prepared.
     InstanceReady {

@@ -3,6 +3,7 @@
 //! [`decide`] looks at the state and answers with events; [`State::evolve`] lets them happen; `effects` says
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
+mod charge;
 mod command;
 mod conditions;
 mod hold;
@@ -82,6 +83,7 @@ impl Engine {
         let placed = |placement: Placement| Event::AttemptPlaced {
             key: placement.key,
             allocation: placement.allocation,
+            time_limit_s: placement.time_limit_s,
         };
         self.happen(placements.into_iter().map(placed).collect(), now)
     }
@@ -149,7 +151,7 @@ fn refused(refusal: Refusal) -> Decision {
 /// What the shell is to do because of an event that has just happened in `state`.
 fn effects(state: &State, event: &Event, out: &mut Vec<Effect>) {
     match event {
-        Event::AttemptPlaced { key, allocation } => {
+        Event::AttemptPlaced { key, allocation, .. } => {
             out.extend((0..allocation.shares.len()).filter_map(|i| prepare_effect(state, *key, i as u32)));
         }
         Event::AttemptGo { key } => {
@@ -182,6 +184,7 @@ fn prepare_effect(state: &State, key: AttemptKey, instance: u32) -> Option<Effec
         instance,
         allocation: Arc::clone(&live.allocation),
         spec: Arc::clone(&job.spec),
+        time_limit_s: live.time_limit_s.or(job.spec.time_limit_s),
     })
 }
 
@@ -226,6 +229,8 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
     }
 }
 
+#[cfg(test)]
+mod charge_tests;
 #[cfg(test)]
 mod eligibility_tests;
 #[cfg(test)]

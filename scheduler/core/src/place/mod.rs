@@ -12,11 +12,13 @@ mod split;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod wide;
 
 pub use adjacent::{Adjacent, choose_adjacent, longest_run};
 pub use cores::pick_cores;
 pub use near::{DeviceWish, pick_with_devices};
 pub use tree::SwitchTree;
+pub use wide::choose_widest;
 
 use crate::cluster::Fill;
 use crate::ids::NodeId;

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use super::eligible;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::limits;
 use super::order::{Rank, Ranking};
-use super::profile::{Kept, Profile, fits};
+use super::profile::{Kept, Profile, Spans, fits};
+use super::span::Span;
 use crate::cluster::PoolConfig;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen};
@@ -25,7 +27,19 @@ const PROFILE_MAX: usize = 4_000_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Promise {
     pub start: Timestamp,
+    /// Its own time limit, in seconds, if that is less than its job's.
+    pub limit_s: Option<u64>,
     pub kept: Vec<Kept>,
+}
+
+impl Promise {
+    fn span(&self, job: &Job) -> Span {
+        Span::of(job, self.start, self.limit_s)
+    }
+
+    fn end(&self, job: &Job) -> Timestamp {
+        self.span(job).end
+    }
 }
 
 /// What a conservative pool remembers between passes.
@@ -36,6 +50,7 @@ pub(super) struct Due<'a> {
     pub job: &'a Job,
     pub index: TaskIndex,
     pub chosen: Vec<Chosen>,
+    pub span: Span,
     /// What was kept for it, one entry for each of the chosen.
     pub kept: Vec<NodeRoom>,
 }
@@ -58,7 +73,7 @@ impl Planner {
         for (job, index) in &tasks {
             let task = TaskId { job: job.id, index: *index };
             let Some(promise) = old.remove(&task) else { continue };
-            if promise.start >= now && profile.take(promise.start, end(job, promise.start), &promise.kept) {
+            if promise.start >= now && profile.take(promise.start, promise.end(job), &promise.kept) {
                 promises.insert(task, promise);
             }
         }
@@ -66,20 +81,22 @@ impl Planner {
         for (job, index) in tasks {
             let task = TaskId { job: job.id, index };
             let mut promise = promises.remove(&task);
-            if let Some(known) = promise.take_if(|_| freed_early) {
-                profile.give(known.start, end(job, known.start), &known.kept);
+            // One that is to be short looks again when its time has come: what stood behind it may be gone.
+            let looks_again =
+                |promise: &mut Promise| freed_early || (promise.limit_s.is_some() && promise.start == now);
+            if let Some(known) = promise.take_if(looks_again) {
+                profile.give(known.start, known.end(job), &known.kept);
             }
             let promise = promise.map(|promise| (promise, true));
             let found = || {
                 if promises.len() >= RESERVATIONS_MAX || profile.len() > PROFILE_MAX {
                     return None;
                 }
-                let (start, kept) = self.earliest(state, config, pool, &profile, job)?;
-                Some((Promise { start, kept }, false))
+                Some((self.earliest(state, config, pool, &profile, job)?, false))
             };
             let Some((promise, taken)) = promise.or_else(found) else { continue };
             if !taken {
-                profile.take(promise.start, end(job, promise.start), &promise.kept);
+                profile.take(promise.start, promise.end(job), &promise.kept);
             }
             if promise.start == now {
                 let slots = &self.pools[pool].slots;
@@ -89,7 +106,7 @@ impl Planner {
                     .map(|kept| Chosen { node: slots[kept.slot as usize], ranks: kept.ranks });
                 let chosen = chosen.collect();
                 let kept = promise.kept.iter().map(|kept| kept.room).collect();
-                due.push(Due { job, index, chosen, kept });
+                due.push(Due { job, index, chosen, span: promise.span(job), kept });
             } else {
                 promises.insert(task, promise);
             }
@@ -107,6 +124,7 @@ impl Planner {
         now: Timestamp,
     ) -> Vec<(&'a Job, TaskIndex)> {
         let classes = &self.pools[pool].classes;
+        let ranking = Ranking::of_pool(config.order, &self.config.policy.priority);
         let mut ranks: Vec<Rank> = Vec::new();
         for (class, head) in classes.heads() {
             let Some(group) = classes.get(class) else { continue };
@@ -114,8 +132,9 @@ impl Planner {
                 let Some(job) = state.jobs.get(id) else { continue };
                 let Some(shape) = classes.shape(class, job.submitted_at) else { continue };
                 ranks.push(Rank {
-                    priority: head.priority,
-                    score: Ranking::Order(config.order).score(shape, now),
+                    priority: ranking.priority(head.priority),
+                    between_pools: head.priority,
+                    score: ranking.score(shape, now),
                     job: *id,
                     class,
                 });
@@ -123,15 +142,19 @@ impl Planner {
         }
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         let mut tasks = Vec::new();
+        let mut budgets = limits::Budgets::default();
         for rank in ranks {
             let Some(job) = state.jobs.get(&rank.job) else { continue };
-            let budget = usize::try_from(job.may_start()).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
+            let may_start = job.may_start().min(budgets.left(state, job));
+            let budget = usize::try_from(may_start).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
             let ready = |index: &TaskIndex| job.tried.get(index).is_none_or(|tried| tried.not_before <= now);
             if eligible::job(job, now).is_err() {
                 continue;
             }
             let indices = eligible::indices(job, now).filter(ready).take(budget);
+            let before = tasks.len();
             tasks.extend(indices.map(|index| (job, index)));
+            budgets.spend(state, job, tasks.len() - before);
             if tasks.len() >= RESERVATIONS_MAX {
                 break;
             }
@@ -146,11 +169,18 @@ impl Planner {
         pool: usize,
         profile: &Profile,
         job: &Job,
-    ) -> Option<(Timestamp, Vec<Kept>)> {
+    ) -> Option<Promise> {
         let request = &job.spec.request;
         let ranks = |slot: usize, room: NodeRoom| fits(self, state, config, pool, request, slot, room);
         let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, job, room);
-        profile.earliest(request, job.spec.time_limit_s, ranks, kept)
+        let spans = Spans {
+            shortest: |start| Span::shortest(job, start).end,
+            longest: |start| Span::longest(job, start).end,
+        };
+        let (start, end, kept) = profile.earliest(request, spans, ranks, kept)?;
+        let longest = Span::longest(job, start);
+        let span = if end >= longest.end { longest } else { Span::until(job, start, end)? };
+        Some(Promise { start, limit_s: span.limit_s, kept })
     }
 
     fn where_to_keep(
@@ -168,7 +198,8 @@ impl Planner {
             .enumerate()
             .filter_map(|(slot, room)| self.candidate(state, config, slots[slot], *room, request))
             .collect();
-        let chosen = self.choose_for(state, pool, job, job.submitted_at, &candidates, config.fill)?;
+        let fill = super::ranges::fill(config, request);
+        let chosen = self.choose_for(state, pool, job, job.submitted_at, &candidates, fill)?;
         let kept = chosen.into_iter().map(|chosen| {
             let view = &self.nodes[chosen.node.0 as usize];
             let (_, slot) = view.seats.iter().find(|seat| seat.0 as usize == pool)?;
@@ -185,8 +216,4 @@ impl Planner {
         let range = self.pools[pool].promises.range(task(0)..=task(u32::MAX));
         range.map(|(_, promise)| promise.start).min()
     }
-}
-
-fn end(job: &Job, start: Timestamp) -> Timestamp {
-    job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| start.plus_seconds(limit))
 }

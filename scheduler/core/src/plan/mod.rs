@@ -13,8 +13,10 @@ pub mod eligible;
 mod fit;
 mod forecast;
 mod hand_out;
+mod holders;
 mod index;
 mod leaving;
+mod limits;
 mod order;
 mod pass;
 mod profile;
@@ -23,12 +25,16 @@ mod reason;
 mod refused;
 mod reserve;
 mod room;
+mod span;
 mod suits;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use self::forecast::expected_start;
+pub use self::fit::Shortage;
+pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
+pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
 pub use self::index::Planner;
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
@@ -52,6 +58,8 @@ pub struct Placement {
     pub key: AttemptKey,
     /// What it gets.
     pub allocation: Arc<Allocation>,
+    /// Its own time limit, in seconds, if that is less than its job's.
+    pub time_limit_s: Option<u64>,
 }
 
 /// Why a job's next task waits.
@@ -61,6 +69,14 @@ pub struct Waiting {
     pub reason: Reason,
     /// When it starts at the latest, if the pass reserved that; `expected_start` asks for any task.
     pub expected_start: Option<Timestamp>,
+    /// The jobs whose ends the pass counted on, of a job that has room kept for it; `holders` asks for any job.
+    pub holders: Option<Holders>,
+}
+
+impl Waiting {
+    fn new(reason: Reason, expected_start: Option<Timestamp>) -> Self {
+        Self { reason, expected_start, holders: None }
+    }
 }
 
 /// One pass at `now` over a state that stays as it is: what would start, and why everything else waits.
@@ -70,8 +86,12 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 }
 
 #[cfg(test)]
+mod fill_tests;
+#[cfg(test)]
 mod places_tests;
 #[cfg(test)]
 mod shape_tests;
+#[cfg(test)]
+mod span_tests;
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::limits::{self, Budgets};
 use super::order::{Rank, Ranking};
+use super::ranges::{self, spreads_wide};
 use super::refused::{Need, Refused};
 use super::reserve::Reservation;
+use super::span::Span;
 use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
 use crate::cluster::{Backfill, Fill, PoolConfig};
 use crate::event::Allocation;
@@ -36,14 +39,17 @@ impl Planner {
             let Some((reason, until)) = not_yet(job, now) else { continue };
             self.park(state, job, until);
             if explain {
-                plan.waiting.insert(id, Waiting { reason, expected_start: until });
+                plan.waiting.insert(id, Waiting::new(reason, until));
             }
         }
+        self.weigh(state, now);
         let config = Arc::clone(&self.config);
         let mut queues: Vec<Queue> =
             config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
         let refused = config.pools.iter().map(|_| Refused::default()).collect();
-        let mut pass = Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, plan };
+        let budgets = Budgets::default();
+        let mut pass =
+            Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, budgets, plan };
         for (pool, config) in config.pools.iter().enumerate() {
             if config.backfill == Backfill::Conservative {
                 pass.conservative(config, pool, &mut queues[pool]);
@@ -61,14 +67,16 @@ impl Planner {
     /// What a pass considers of a pool: every group that might fit, and the first of those that cannot.
     fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
         let pool = &self.pools[index];
-        let ranking = Ranking::Order(config.order);
+        let ranking = Ranking::of_pool(config.order, &self.config.policy.priority);
         let mut queue = Queue { blocked: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
         let mut ready = Vec::new();
         for (class, head) in pool.classes.heads() {
             let score = ranking.score(head.shape, now);
-            let rank = Rank { priority: head.priority, score, job: head.job, class };
+            let (priority, between_pools) = (ranking.priority(head.priority), head.priority);
+            let rank = Rank { priority, between_pools, score, job: head.job, class };
             let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
-            if might_fit || explain {
+            // What may not start must not stand for those that cannot fit: that shows only when it is looked at.
+            if might_fit || explain || head.limited {
                 ready.push(rank);
             } else if queue.blocked.is_none_or(|first| rank > first) {
                 queue.blocked = Some(rank);
@@ -123,10 +131,14 @@ impl Queue {
 }
 
 fn first_pool(queues: &[Queue]) -> Option<usize> {
-    let key = |rank: Rank| (rank.priority, std::cmp::Reverse(rank.job));
-    let busy =
-        queues.iter().enumerate().filter(|(_, queue)| !queue.ready.is_empty() || queue.blocked.is_some());
-    busy.max_by_key(|(_, queue)| queue.first().map(key)).map(|(i, _)| i)
+    let firsts = queues.iter().enumerate().filter_map(|(i, queue)| Some((i, queue.first()?)));
+    // Sums can be compared with sums only; otherwise the priority decides, and then the age.
+    let first = if queues.iter().all(|queue| matches!(queue.ranking, Ranking::Sum(_))) {
+        firsts.max_by_key(|(_, rank)| *rank)
+    } else {
+        firsts.max_by_key(|(_, rank)| (rank.between_pools, std::cmp::Reverse(rank.job)))
+    };
+    first.map(|(i, _)| i)
 }
 
 pub(super) struct Pass<'a> {
@@ -137,6 +149,8 @@ pub(super) struct Pass<'a> {
     reservations: Vec<Reservation>,
     /// By pool.
     refused: Vec<Refused>,
+    /// What this pass has given out of the limits of qualities of service.
+    budgets: Budgets<'a>,
     plan: Plan,
 }
 
@@ -150,12 +164,16 @@ enum Tried {
     Blocked(JobId),
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// A pool whose every task has a reservation.
     fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
         let freed_early = self.planner.pools[pool].left_until > self.now;
         for due in self.planner.keep_promises(self.state, config, pool, self.now, freed_early) {
-            self.start(config, due.job, due.index, &due.chosen, Some(&due.kept));
+            // Another pool may have given the rest of a limit away.
+            if self.budgets.left(self.state, due.job) == 0 {
+                continue;
+            }
+            self.start(config, due.job, due.index, &due.chosen, due.span, Some(&due.kept));
         }
         let ranks: Vec<Rank> = queue.ready.drain().collect();
         queue.blocked = None;
@@ -174,7 +192,9 @@ impl Pass<'_> {
             let reason = self.why(config, pool, &request, Head::Open, None);
             for id in jobs {
                 let expected_start = self.planner.promised(pool, id);
-                self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+                let limited = self.state.jobs.get(&id).filter(|job| self.budgets.left(self.state, job) == 0);
+                let reason = limited.map_or_else(|| reason.clone(), |job| limits::reason(self.state, job));
+                self.plan.waiting.insert(id, Waiting::new(reason, expected_start));
             }
         }
     }
@@ -225,13 +245,13 @@ impl Pass<'_> {
         else {
             return;
         };
-        let mut expected_start = None;
+        let (mut expected_start, mut holders) = (None, None);
         let first = queue.head == Head::Open;
         let never = first.then(|| self.never(config, pool, &request)).flatten();
         if first && never.is_none() {
             queue.head = Head::Waits(job);
             queue.blocked = None;
-            let ranking = Ranking::of_backfill(config.order, config.backfill);
+            let ranking = queue.ranking.of_backfill(config.order, config.backfill);
             if config.backfill == Backfill::None && !self.explain {
                 queue.ready.clear();
             } else if ranking != queue.ranking {
@@ -243,11 +263,17 @@ impl Pass<'_> {
             if reserve && config.backfill != Backfill::None {
                 let reservation = self.planner.reserve(self.state, config, pool, job, self.now);
                 expected_start = reservation.as_ref().map(|reservation| reservation.start);
+                if self.explain {
+                    holders = reservation.as_ref().and_then(|kept| self.planner.counted_on(kept, self.now));
+                }
                 self.reservations.extend(reservation);
             }
         }
         if self.explain {
-            self.explain_class(config, pool, queue.head, class, job, expected_start, never);
+            self.explain_class(config, pool, queue.head, class, job, never);
+            if let Some(waiting) = self.plan.waiting.get_mut(&job) {
+                (waiting.expected_start, waiting.holders) = (expected_start, holders);
+            }
         }
     }
 
@@ -281,7 +307,6 @@ impl Pass<'_> {
     }
 
     /// Writes down why the jobs of a group from `job` on wait.
-    #[expect(clippy::too_many_arguments, reason = "all of them are what the pass knows at this point")]
     fn explain_class(
         &mut self,
         config: &PoolConfig,
@@ -289,7 +314,6 @@ impl Pass<'_> {
         head: Head,
         class: u32,
         job: JobId,
-        expected_start: Option<Timestamp>,
         never: Option<Reason>,
     ) {
         let Some(group) = self.planner.pools[pool].classes.get(class) else { return };
@@ -297,8 +321,7 @@ impl Pass<'_> {
         let request = group.key.request.clone();
         let reason = never.unwrap_or_else(|| self.why(config, pool, &request, head, Some(job)));
         for id in jobs {
-            let expected_start = expected_start.filter(|_| id == job);
-            self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+            self.plan.waiting.insert(id, Waiting::new(reason.clone(), None));
         }
     }
 
@@ -330,6 +353,10 @@ impl Pass<'_> {
         let mut budget = job.may_start();
         let mut delayed_until: Option<Timestamp> = None;
         for index in eligible::indices(job, self.now) {
+            if self.budgets.left(state, job) == 0 {
+                self.explain_limit(pool, rank.class, job);
+                return Tried::Done;
+            }
             if budget == 0 {
                 let running_max = job.spec.array.as_ref().and_then(|array| array.running_max).unwrap_or(0);
                 self.set_aside(job, Reason::Throttle { running_max }, None);
@@ -341,12 +368,11 @@ impl Pass<'_> {
                 continue;
             }
             let avoid = tried.and_then(|tried| tried.avoid);
-            let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, Some(node)));
-            let Some(chosen) = chosen.or_else(|| self.choose_unless_refused(config, pool, job)) else {
+            let Some((chosen, span)) = self.choose_with_span(config, pool, job, avoid) else {
                 return Tried::Blocked(job.id);
             };
             budget -= 1;
-            self.start(config, job, index, &chosen, None);
+            self.start(config, job, index, &chosen, span, None);
         }
         if let Some(until) = delayed_until {
             self.set_aside(job, Reason::Delayed { until }, Some(until));
@@ -356,51 +382,85 @@ impl Pass<'_> {
         again(next)
     }
 
+    /// Writes down that no more of a group from `job` on may start.
+    fn explain_limit(&mut self, pool: usize, class: u32, job: &Job) {
+        let Some(group) = self.planner.pools[pool].classes.get(class).filter(|_| self.explain) else {
+            return;
+        };
+        let reason = limits::reason(self.state, job);
+        for id in group.jobs.range(job.id..) {
+            self.plan.waiting.insert(*id, Waiting::new(reason.clone(), None));
+        }
+    }
+
     fn set_aside(&mut self, job: &Job, reason: Reason, until: Option<Timestamp>) {
         if self.explain {
-            self.plan.waiting.insert(job.id, Waiting { reason, expected_start: until });
+            self.plan.waiting.insert(job.id, Waiting::new(reason, until));
         } else {
             self.planner.park(self.state, job, until);
         }
     }
 
-    /// Finds nodes for a task now, unless it is known that there are none.
-    fn choose_unless_refused(&mut self, config: &PoolConfig, pool: usize, job: &Job) -> Option<Vec<Chosen>> {
-        let end = self.end_of(job);
+    /// Finds nodes for a task now, and says how long it may run there: less than its time limit only where its job
+    /// allows that and it would have to wait otherwise.
+    fn choose_with_span(
+        &mut self,
+        config: &PoolConfig,
+        pool: usize,
+        job: &Job,
+        avoid: Option<NodeId>,
+    ) -> Option<(Vec<Chosen>, Span)> {
+        let longest = Span::longest(job, self.now);
+        let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, longest.end, Some(node)));
+        let chosen = chosen.or_else(|| self.choose_unless_refused(config, pool, job, longest.end));
+        if let Some(chosen) = chosen {
+            return Some((chosen, longest));
+        }
+        // Only at these instants becomes less what a task may use.
+        let instants = self.reservations.iter().map(|reservation| reservation.start);
+        let shorter = longest.shorter(job, self.now, instants);
+        shorter
+            .into_iter()
+            .find_map(|span| Some((self.choose_unless_refused(config, pool, job, span.end)?, span)))
+    }
+
+    /// Finds nodes for a task that starts now and ends by `end`, unless it is known that there are none.
+    fn choose_unless_refused(
+        &mut self,
+        config: &PoolConfig,
+        pool: usize,
+        job: &Job,
+        end: Timestamp,
+    ) -> Option<Vec<Chosen>> {
         let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
         let outlasts = (self.reservations.len() <= 64)
             .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
         let need = outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts));
         if need.is_some_and(|need| self.refused[pool].knows(&need)) {
             debug_assert_eq!(
-                self.choose_now(config, pool, job, None),
+                self.choose_now(config, pool, job, end, None),
                 None,
                 "what was refused fits after all"
             );
             return None;
         }
-        let chosen = self.choose_now(config, pool, job, None);
+        let chosen = self.choose_now(config, pool, job, end, None);
         if let Some(need) = need.filter(|_| chosen.is_none()) {
             self.refused[pool].add(need);
         }
         chosen
     }
 
-    /// When a task that starts now has ended at the latest.
-    fn end_of(&self, job: &Job) -> Timestamp {
-        job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit))
-    }
-
-    /// Finds nodes for a task now.
+    /// Finds nodes for a task that starts now and ends by `end`.
     fn choose_now(
         &self,
         config: &PoolConfig,
         pool: usize,
         job: &Job,
+        end: Timestamp,
         avoid: Option<NodeId>,
     ) -> Option<Vec<Chosen>> {
         let request = &job.spec.request;
-        let end = self.end_of(job);
         let seen = &self.planner.pools[pool];
         if request.cores_total() > seen.cores_free || request.nodes_min() as usize > seen.by_free.len() {
             return None;
@@ -413,11 +473,11 @@ impl Pass<'_> {
             let room = self.room_until(node, end);
             self.planner.candidate(self.state, config, node, room, request)
         };
-        let plain = request.nodes_max.is_none() && request.nodelist.is_empty();
+        let plain = request.nodes_max.is_none() && request.nodelist.is_empty() && !spreads_wide(request);
         if plain && request.nodes.is_none_or(|nodes| nodes == 1) {
             let enough = |slot: &u32| candidate(*slot).is_some_and(|c| c.ranks >= request.ranks);
             let cores = u32::try_from(request.cores_total()).unwrap_or(u32::MAX);
-            let slot = match config.fill {
+            let slot = match ranges::fill(config, request) {
                 Fill::Pack => seen.by_free.range((cores, 0)..).map(|(_, slot)| *slot).find(enough),
                 Fill::Spread => seen.emptiest_first(cores).find(enough),
             };
@@ -430,7 +490,8 @@ impl Pass<'_> {
         }
         let candidates: Vec<Candidate> =
             self.planner.slots_with(pool, request.cores_per_rank).into_iter().filter_map(candidate).collect();
-        self.planner.choose_for(self.state, pool, job, self.now, &candidates, config.fill)
+        let fill = ranges::fill(config, request);
+        self.planner.choose_for(self.state, pool, job, self.now, &candidates, fill)
     }
 
     /// The room on a node for what ends at `end`: what would outlast the start of a reservation may use only what
@@ -447,13 +508,13 @@ impl Pass<'_> {
     fn start(
         &mut self,
         config: &PoolConfig,
-        job: &Job,
+        job: &'a Job,
         index: TaskIndex,
         chosen: &[Chosen],
+        Span { end, limit_s }: Span,
         kept: Option<&[NodeRoom]>,
     ) {
         let request = &job.spec.request;
-        let end = self.end_of(job);
         let shares = chosen
             .iter()
             .enumerate()
@@ -464,9 +525,10 @@ impl Pass<'_> {
             reservation.take(self.state, &allocation);
         }
         self.planner.take(self.state, &allocation);
+        self.budgets.spend(self.state, job, 1);
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
         self.planner.remember_end(self.state, key, end, &allocation);
-        self.plan.placements.push(Placement { key, allocation });
+        self.plan.placements.push(Placement { key, allocation, time_limit_s: limit_s });
     }
 }
 

@@ -15,6 +15,12 @@ pub(super) struct Kept {
     pub room: NodeRoom,
 }
 
+/// How long something may stay that starts at an instant: its end at the earliest and at the latest.
+pub(super) struct Spans<S, L> {
+    pub shortest: S,
+    pub longest: L,
+}
+
 /// The room on every slot of a pool, from now on, in steps.
 pub(super) struct Profile {
     steps: Vec<Step>,
@@ -96,21 +102,22 @@ impl Profile {
         }
     }
 
-    /// The earliest instant from which a request fits for `limit_s`, and where.
+    /// The earliest instant from which a request fits for its shortest span, how long it may stay there, up to its
+    /// longest, and where.
     pub fn earliest(
         &self,
         request: &Request,
-        limit_s: Option<u64>,
+        spans: Spans<impl Fn(Timestamp) -> Timestamp, impl Fn(Timestamp) -> Timestamp>,
         fits: impl Fn(usize, NodeRoom) -> u32,
         choose: impl Fn(&[NodeRoom]) -> Option<Vec<Kept>>,
-    ) -> Option<(Timestamp, Vec<Kept>)> {
+    ) -> Option<(Timestamp, Timestamp, Vec<Kept>)> {
         let suffices = |room: &[NodeRoom]| {
             super::fit::suffices(request, room.iter().enumerate().map(|(slot, room)| fits(slot, *room)))
         };
         let mut first = 0;
         'start: while first < self.steps.len() {
             let start = self.steps[first].from;
-            let end = limit_s.map_or(Timestamp(u64::MAX), |limit| start.plus_seconds(limit));
+            let end = (spans.shortest)(start);
             let mut least = self.steps[first].room.clone();
             if !suffices(&least) {
                 first += 1;
@@ -129,12 +136,59 @@ impl Profile {
                     continue 'start;
                 }
             }
-            match choose(&least) {
-                Some(kept) => return Some((start, kept)),
-                None => first += 1,
-            }
+            let Some(kept) = choose(&least) else {
+                first += 1;
+                continue;
+            };
+            let longer = self.ends_beyond(first, end, (spans.longest)(start), least, suffices);
+            let longer =
+                longer.into_iter().rev().find_map(|end| Some((start, end, choose(&self.least(first, end))?)));
+            return Some(longer.unwrap_or((start, end, kept)));
         }
         None
+    }
+
+    /// The instants from `end` to `longest` up to which there is enough on from the step `first`, rising, given the
+    /// `least` that is there up to `end`.
+    fn ends_beyond(
+        &self,
+        first: usize,
+        end: Timestamp,
+        longest: Timestamp,
+        mut least: Vec<NodeRoom>,
+        suffices: impl Fn(&[NodeRoom]) -> bool,
+    ) -> Vec<Timestamp> {
+        let mut ends = Vec::new();
+        if end >= longest {
+            return ends;
+        }
+        for step in self.steps[first + 1..].iter().filter(|step| step.from >= end) {
+            if step.from >= longest {
+                break;
+            }
+            if step.from > end {
+                ends.push(step.from);
+            }
+            for (least, room) in least.iter_mut().zip(&step.room) {
+                *least = least.at_most(*room);
+            }
+            if !suffices(&least) {
+                return ends;
+            }
+        }
+        ends.push(longest);
+        ends
+    }
+
+    /// The least that is free on each slot from the step `first` to `end`.
+    fn least(&self, first: usize, end: Timestamp) -> Vec<NodeRoom> {
+        let mut least = self.steps[first].room.clone();
+        for step in self.steps[first + 1..].iter().take_while(|step| step.from < end) {
+            for (least, room) in least.iter_mut().zip(&step.room) {
+                *least = least.at_most(*room);
+            }
+        }
+        least
     }
 }
 

@@ -133,6 +133,10 @@ fn what_can_never_follow_each_other_is_refused() {
         let refusal = bench.submit(ANN, spec).expect_err(text).to_string();
         assert!(refusal.contains(text), "{refusal}");
     }
+    let mut both = job(ANN).ranks(2);
+    both.request.contiguous = true;
+    both.request.fill = Some(crate::cluster::Fill::Spread);
+    assert!(bench.submit(ANN, both).unwrap_err().to_string().contains("say one of both"));
     let mut wide = job(ANN).gang(3, 4);
     wide.request.contiguous = true;
     let refusal = bench.submit(ANN, wide).unwrap_err().to_string();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::depends::News;
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    QueueKey, State, Tried, depends,
+    QueueKey, State, Tried, depends, ledger,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -20,8 +20,9 @@ use crate::spec::{IndexRange, JobSpec};
 use crate::threads::CoreThreads;
 
 pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
+    ledger::open(state, at);
     match event {
-        Event::Configured { config } => configured(state, config),
+        Event::Configured { config } => configured(state, config, at),
         Event::JobSubmitted { job, spec, request_key } => {
             submitted(state, *job, spec, request_key.clone(), at)
         }
@@ -41,7 +42,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
                 job.held = None;
             }
         }
-        Event::AttemptPlaced { key, allocation } => placed(state, *key, allocation, at),
+        Event::AttemptPlaced { key, allocation, time_limit_s } => {
+            placed(state, *key, allocation, *time_limit_s, at);
+        }
         Event::InstanceReady { key, instance, endpoint } => {
             with_instance(state, *key, *instance, |i| i.state = InstanceState::Ready(endpoint.clone()));
         }
@@ -55,13 +58,13 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         }
         Event::AttemptEnding { key, verdict } => ending(state, *key, verdict, at),
         Event::InstanceGone { key, instance, usage } => {
-            free_share(state, *key, *instance);
+            free_share(state, *key, *instance, at);
             with_instance(state, *key, *instance, |i| {
                 *i = Instance { state: InstanceState::Gone, usage: *usage }
             });
         }
         Event::InstanceLost { key, instance } => {
-            free_share(state, *key, *instance);
+            free_share(state, *key, *instance, at);
             with_instance(state, *key, *instance, |i| i.state = InstanceState::Lost);
         }
         Event::AttemptEnded { key, verdict, again_not_before } => {
@@ -104,7 +107,9 @@ fn with_instance(state: &mut State, key: AttemptKey, instance: u32, change: impl
     }
 }
 
-fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
+fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
+    ledger::settle(state, at);
+    let same_qos = state.config.qos == config.qos;
     state.config = Arc::clone(config);
     for node in &mut state.nodes {
         node.declared = false;
@@ -157,6 +162,11 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
         recount(state, NodeId(id as u32));
     }
     state.derived = Default::default();
+    ledger::charge_all(state, at);
+    if !same_qos {
+        let keys = state.queue.iter().filter_map(|key| state.jobs.get(&key.1));
+        state.queue = keys.map(|job| queue_key(state, &job.spec, job.id)).collect();
+    }
 }
 
 /// Derives what is free on a node from what its attempts hold.
@@ -190,7 +200,7 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
     state.waiting_count += waiting.len();
     state.next_job = state.next_job.max(id.0 + 1);
     *state.jobs_of_user.entry(spec.user.uid).or_default() += 1;
-    state.queue.insert(queue_key(spec, id));
+    state.queue.insert(queue_key(state, spec, id));
     if let Some(key) = &request_key {
         state.request_keys.insert((spec.user.uid, key.clone()), id);
     }
@@ -214,14 +224,14 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
     }
 }
 
-fn queue_key(spec: &JobSpec, id: JobId) -> QueueKey {
-    QueueKey(std::cmp::Reverse(spec.priority), id)
+fn queue_key(state: &State, spec: &JobSpec, id: JobId) -> QueueKey {
+    QueueKey(std::cmp::Reverse(state.priority_of(spec)), id)
 }
 
 /// Keeps the queue's index in step with whether the job has waiting tasks.
 fn requeue_index(state: &mut State, id: JobId) {
     let Some(job) = state.jobs.get(&id) else { return };
-    let key = queue_key(&job.spec, id);
+    let key = queue_key(state, &job.spec, id);
     if job.waiting.is_empty() {
         state.queue.remove(&key);
     } else {
@@ -255,7 +265,13 @@ fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &F
     }
 }
 
-fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: Timestamp) {
+fn placed(
+    state: &mut State,
+    key: AttemptKey,
+    allocation: &Arc<Allocation>,
+    time_limit_s: Option<u64>,
+    at: Timestamp,
+) {
     let prepare_timeout_s = state.config.policy.prepare_timeout_s;
     let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
     if !job.waiting.remove(key.task.index.0) {
@@ -269,6 +285,7 @@ fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: 
         attempt: key.attempt,
         allocation: Arc::clone(allocation),
         instances: vec![instance; allocation.shares.len()],
+        time_limit_s,
         placed_at: at,
         phase: LivePhase::Preparing,
     };
@@ -277,6 +294,7 @@ fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: 
     state.live.insert(key);
     state.deadlines.insert((at.plus_seconds(prepare_timeout_s), key));
     requeue_index(state, key.task.job);
+    ledger::placed(state, key.task.job, allocation.cores(), at);
     for share in &allocation.shares {
         with_node(state, share.node, |node| {
             node.free.remove_all(&share.cores);
@@ -287,12 +305,13 @@ fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: 
     }
 }
 
-fn free_share(state: &mut State, key: AttemptKey, instance: u32) {
+fn free_share(state: &mut State, key: AttemptKey, instance: u32, at: Timestamp) {
     let Some(live) = live_mut(state, key) else { return };
     let Some(true) = live.instances.get(instance as usize).map(Instance::holds_share) else { return };
     let node = live.allocation.shares[instance as usize].node;
     let share = &live.allocation.shares[instance as usize];
     let (cores, memory_bytes, gres) = (share.cores.clone(), share.memory_bytes, share.gres.clone());
+    ledger::freed(state, key.task.job, u64::from(cores.len()), at);
     let Some(record) = state.nodes.get_mut(node.0 as usize) else { return };
     record.attempts.remove(&key);
     if record.overheld || cores.max().is_some_and(|core| core >= record.cores) {
@@ -309,7 +328,7 @@ fn drop_deadline(state: &mut State, key: AttemptKey) {
     let Some(live) = job.live.get(&key.task.index) else { return };
     let deadline = match live.phase {
         LivePhase::Preparing => Some(live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s)),
-        LivePhase::Running { go_at, .. } => job.must_end_at(go_at),
+        LivePhase::Running { go_at, .. } => job.must_end_at(live, go_at),
         // It was dropped when the attempt's end was decided.
         LivePhase::Ending { .. } => return,
     };
@@ -325,7 +344,7 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
     let Some(live) = live_mut(state, key) else { return };
     live.phase = LivePhase::Running { go_at: at, started_at: None };
     let Some(job) = state.jobs.get(&key.task.job) else { return };
-    if let Some(end) = job.must_end_at(at) {
+    if let Some(end) = job.live.get(&key.task.index).and_then(|live| job.must_end_at(live, at)) {
         state.deadlines.insert((end, key));
     }
     depends::tell(state, key.task.job, News::Began, at);
@@ -349,6 +368,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     }
     let Some(live) = job.live.remove(&key.task.index) else { return };
     state.live.remove(&key);
+    state.ledger.ended(&job.spec);
     if let Some(not_before) = again {
         let avoid = match verdict {
             Verdict::NodeFailed { node, .. } | Verdict::PrepareFailed { node, .. } => Some(*node),
@@ -367,6 +387,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
         attempts: key.attempt,
         verdict: verdict.clone(),
         placed_at: live.placed_at,
+        time_limit_s: live.time_limit_s,
         started_at: live.started_at(),
         usage: live.usage(),
         allocation: live.allocation,

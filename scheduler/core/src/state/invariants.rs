@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LivePhase, State};
+use super::{LivePhase, QueueKey, State};
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId};
@@ -213,18 +213,21 @@ impl State {
             .live()
             .filter(|(_, job, live)| match live.phase {
                 LivePhase::Preparing => true,
-                LivePhase::Running { go_at, .. } => job.must_end_at(go_at).is_some(),
+                LivePhase::Running { go_at, .. } => job.must_end_at(live, go_at).is_some(),
                 LivePhase::Ending { .. } => false,
             })
             .map(|(key, ..)| key)
             .collect();
         let by_user: u32 = self.jobs_of_user.values().sum();
+        let is_in_place =
+            |key: &QueueKey| self.jobs.get(&key.1).is_some_and(|job| self.priority_of(&job.spec) == key.0.0);
         let checks = [
             ("waiting tasks", waiting == self.waiting_count),
             ("live attempts", live == self.live.len() && self.live().count() == live),
-            ("queue", queued == self.queue.len()),
+            ("queue", queued == self.queue.len() && self.queue.iter().all(is_in_place)),
             ("jobs of users", unfinished == by_user as usize),
             ("finished jobs", self.jobs.len() == unfinished + self.finished.len()),
+            ("usage", self.is_charged_rightly()),
             ("deadlines", self.deadlines.iter().all(|(_, key)| limited.contains(key))),
             ("attempts with a deadline", self.deadlines.len() == limited.len()),
         ];

@@ -20,6 +20,7 @@ mod evolve;
 mod index;
 mod invariants;
 mod job;
+mod ledger;
 mod node;
 mod waiting;
 
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use self::depends::{Known, Standing, Unfulfillable};
 pub use self::invariants::Broken;
 pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, JobHold, Live, LivePhase, Tried};
+pub use self::ledger::ENTRIES_MAX as USAGE_ENTRIES_MAX;
 pub use self::node::{Held, Node, NodeStatus};
 pub use self::waiting::IndexSet;
 use crate::cluster::ClusterConfig;
@@ -70,6 +72,9 @@ pub struct State {
     /// Jobs with waiting tasks to be cancelled because their dependency can never be fulfilled.
     #[serde(default)]
     unfulfillable: BTreeSet<JobId>,
+    /// What accounts and users have used.
+    #[serde(default)]
+    ledger: ledger::Ledger,
     /// Waiting tasks of all jobs.
     waiting_count: u64,
     /// Unfinished jobs of each user.
