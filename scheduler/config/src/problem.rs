@@ -116,6 +116,19 @@ pub enum ProblemKind {
         /// What is wrong.
         problem: BadGres,
     },
+    /// Places for more or fewer devices than are declared.
+    #[error(
+        "'gres_numa' places {placed} {name}, but 'gres' declares {declared}: write the NUMA node of each device, in the \
+         order of their numbers"
+    )]
+    GresNuma {
+        /// The name of the devices.
+        name: String,
+        /// How many are placed.
+        placed: usize,
+        /// How many are declared.
+        declared: u32,
+    },
     /// A text in the wrong notation.
     #[error("'{key}': {problem}")]
     Notation {

@@ -262,6 +262,44 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
+    /// Lists of whole numbers up to a limit, each under a name of the file's own.
+    pub fn number_lists(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        example: &str,
+        max: u32,
+    ) -> Vec<(At<String>, Vec<u32>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let expected = format!(
+            "a table of lists of whole numbers from 0 to {max}, such as {{ {example} = [0, 0, 1, 1] }}"
+        );
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type(reader, key, &expected, value);
+            return Vec::new();
+        };
+        let mut lists = Vec::new();
+        for (name, value) in table.iter() {
+            let DeValue::Array(list) = value.get_ref() else {
+                self.wrong_type(reader, key, &expected, value);
+                continue;
+            };
+            let number = |element: &Spanned<DeValue<'_>>| match element.get_ref() {
+                DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
+                _ => None,
+            };
+            let numbers: Option<Vec<u32>> =
+                list.iter().map(|element| number(element).filter(|number| *number <= max)).collect();
+            match numbers {
+                Some(numbers) => {
+                    lists.push((At { value: name.get_ref().to_string(), span: name.span() }, numbers));
+                }
+                None => self.wrong_type(reader, key, &expected, value),
+            }
+        }
+        lists
+    }
+
     fn notation<T>(
         &mut self,
         reader: &mut Reader<'_>,

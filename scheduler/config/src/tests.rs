@@ -192,6 +192,35 @@ fn devices_are_named_each_kind_once() {
 }
 
 #[test]
+fn places_of_devices_and_threads_of_cores_are_read() {
+    let more = |lines: &str| with("cores = 8", &format!("cores = 8\n{lines}"));
+    let gres = r#"gres = ["gpu:a100:2", "gpu:v100:1"]"#;
+    let config =
+        read(&more(&format!("{gres}\ngres_numa = {{ gpu = [0, 1, 0x1] }}\nthreads_per_core = 2"))).unwrap();
+    let node = &config.cluster.nodes[3];
+    assert_eq!((node.gres_numa["gpu"].as_slice(), node.threads_per_core), (&[0, 1, 1][..], Some(2)));
+    assert!(!node.gres_check && read(&more("gres_check = true")).unwrap().cluster.nodes[3].gres_check);
+    for (lines, message) in [
+        (
+            "gres_numa = { gpu = [0, 1] }",
+            "'gres_numa' places 2 gpu, but 'gres' declares 3: write the NUMA node of each",
+        ),
+        ("gres_numa = { nic = [0] }", "'gres_numa' places 1 nic, but 'gres' declares 0"),
+        (
+            "gres_numa = { gpu = 1 }",
+            "'gres_numa' must be a table of lists of whole numbers from 0 to 4095, such as",
+        ),
+        ("gres_numa = { gpu = [0, 1, 4096] }", "'gres_numa' must be a table of lists"),
+        ("gres_numa = [0]", "{ gpu = [0, 0, 1, 1] }, but is a list"),
+        ("threads_per_core = 17", "'threads_per_core' must be a whole number from 1 to 16, but is 17"),
+        ("gres_check = 1", "'gres_check' must be true or false"),
+    ] {
+        let error = read(&more(&format!("{gres}\n{lines}"))).unwrap_err();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
 fn missing_keys_are_named_with_an_example() {
     refused(
         "",

@@ -158,14 +158,7 @@ mod tests {
         for i in 0..count {
             let name = format!("n{i:05}");
             nodes.places.insert(name.clone(), 0..0);
-            nodes.list.push(NodeConfig {
-                name,
-                cores: 1,
-                memory_bytes: 1,
-                wrap_cores: false,
-                features: Default::default(),
-                gres: Vec::new(),
-            });
+            nodes.list.push(NodeConfig { name, cores: 1, memory_bytes: 1, ..NodeConfig::default() });
         }
         nodes
     }

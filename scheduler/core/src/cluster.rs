@@ -82,7 +82,7 @@ pub enum Preempt {
 }
 
 /// A declared node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct NodeConfig {
     /// The node's name, which is its host name.
     pub name: String,
@@ -98,6 +98,16 @@ pub struct NodeConfig {
     /// Devices, each kind once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gres: Vec<Gres>,
+    /// Hardware threads of each core, until the node's agent says how many there are; 1 without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads_per_core: Option<u32>,
+    /// The NUMA node of each device, by the name of the devices and in the order of their numbers, where the node's
+    /// agent cannot see it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gres_numa: BTreeMap<String, Vec<u32>>,
+    /// Whether the node is held back if its agent finds fewer devices than are declared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gres_check: bool,
 }
 
 /// A declared pool.

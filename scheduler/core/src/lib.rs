@@ -24,3 +24,4 @@ pub mod spec;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod threads;

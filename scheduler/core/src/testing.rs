@@ -37,9 +37,7 @@ pub fn config(cores: &[u32]) -> ClusterConfig {
             name: format!("n{}", i + 1),
             cores,
             memory_bytes: u64::from(cores) * GIB,
-            wrap_cores: false,
-            features: Default::default(),
-            gres: Vec::new(),
+            ..NodeConfig::default()
         })
         .collect();
     let pool = PoolConfig {
@@ -277,7 +275,9 @@ impl Bench {
 
     /// A node says hello; four of its cores share a cache.
     pub fn hello(&mut self, node: &str, cores: u32, held: Vec<InstanceReport>) {
-        let place = |i: u32| HardwareCore { package: i / 8, numa: i / 8, l3: i / 4 };
+        let declared = self.engine.state().config.nodes.iter().find(|declared| declared.name == node);
+        let threads = declared.and_then(|declared| declared.threads_per_core).unwrap_or(1);
+        let place = |i: u32| HardwareCore { package: i / 8, numa: i / 8, l3: i / 4, threads };
         let hardware = Hardware {
             cores: (0..cores).map(place).collect(),
             memory_bytes: 64 * GIB,

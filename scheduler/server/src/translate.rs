@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, Usage};
+use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, HardwareDevice, Usage};
+use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX};
 use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport};
 use muster_core::patterns;
@@ -12,6 +13,9 @@ use muster_wire::v1;
 
 use crate::secrets::Secrets;
 use crate::view;
+
+/// Most devices of one node that are remembered: as many kinds, with as many devices each, as may be declared.
+const DEVICES_MAX: usize = GRES_KINDS_PER_NODE_MAX * GRES_COUNT_MAX as usize;
 
 /// A message that does not keep to the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,14 +121,26 @@ fn gone_how(how: v1::gone::How) -> GoneHow {
 #[must_use]
 pub fn hardware(hello: &v1::Hello) -> Hardware {
     let topology = hello.topology.clone().unwrap_or_default();
-    let core = |core: &v1::Core| HardwareCore { package: core.package, numa: core.numa, l3: core.l3 };
+    let core = |core: &v1::Core| HardwareCore {
+        package: core.package,
+        numa: core.numa,
+        l3: core.l3,
+        threads: u32::try_from(core.cpus.len()).unwrap_or(u32::MAX).max(1),
+    };
     let containment = match hello.containment() {
         v1::Containment::Unspecified => "unknown",
         v1::Containment::CgroupV2 => "cgroup_v2",
         v1::Containment::CgroupHybrid => "cgroup_hybrid",
         v1::Containment::Subreaper => "subreaper",
     };
+    let device = |device: v1::Device| HardwareDevice {
+        name: device.name,
+        numa: device.numa,
+        package: device.package,
+        pci_address: device.pci_address,
+    };
     Hardware {
+        devices: topology.devices.into_iter().take(DEVICES_MAX).map(device).collect(),
         cores: topology.cores.iter().map(core).collect(),
         memory_bytes: topology.memory_bytes,
         address: hello.address.clone(),
@@ -186,6 +202,7 @@ fn prepare(
         ssh_authorized_key: public,
         ssh_private_key: if is_primary { private } else { String::new() },
         cpus_per_rank: allocation.cores_per_rank,
+        threads_per_core: spec.request.threads_per_core.unwrap_or(0),
         task_count: spec.array.as_ref().map_or(1, task_count),
         array: spec.array.is_some(),
     }
@@ -241,6 +258,23 @@ mod tests {
         let endpoint = v1::Endpoint { ssh_port: 70_000, ..v1::Endpoint::default() };
         let error = bad(Some(Phase::Ready(v1::Ready { endpoint: Some(endpoint) })), key);
         assert_eq!(error.to_string(), "ssh_port is 70000, but at most 65535 is possible");
+    }
+
+    #[test]
+    fn what_an_agent_found_is_read_with_its_threads_and_devices() {
+        let core = |cpus: &[u32]| v1::Core { cpus: cpus.to_vec(), ..v1::Core::default() };
+        let device = v1::Device { name: "gpu".into(), numa: Some(1), ..v1::Device::default() };
+        let topology = v1::Topology {
+            cores: vec![core(&[0, 1]), core(&[2]), core(&[])],
+            memory_bytes: 1,
+            devices: vec![device; DEVICES_MAX + 1],
+        };
+        let found = hardware(&v1::Hello { topology: Some(topology), ..v1::Hello::default() });
+        assert_eq!(found.cores.iter().map(|core| core.threads).collect::<Vec<_>>(), [2, 1, 1]);
+        assert_eq!(
+            (found.devices.len(), found.devices[0].numa, found.devices[0].package),
+            (DEVICES_MAX, Some(1), None)
+        );
     }
 
     #[test]

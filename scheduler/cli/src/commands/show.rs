@@ -246,6 +246,12 @@ fn format_request(request: &Request) -> String {
         let wait = wish.wait_s.map(|wait| format!(" for up to {}", format_time_s(wait))).unwrap_or_default();
         parts.push(format!("under {}{wait}", plural(wish.switches_max, "leaf switch")));
     }
+    if request.contiguous {
+        parts.push("nodes that follow each other".to_owned());
+    }
+    if let Some(threads) = request.threads_per_core {
+        parts.push(format!("{} of each core", plural(threads, "thread")));
+    }
     parts.join(", ")
 }
 

@@ -123,6 +123,15 @@ pub struct SubmitArgs {
     /// At most so many leaf switches, and how long to wait for them: 1@1:00:00
     #[arg(long, value_name = "N[@TIME]")]
     switches: Option<String>,
+    /// Only nodes that follow each other in the order of the switches, with none of the pool's between them
+    #[arg(long)]
+    contiguous: bool,
+    /// Hardware threads of each core to use: nodes and cores that have fewer are not used
+    #[arg(long, value_name = "N", overrides_with = "hint")]
+    threads_per_core: Option<String>,
+    /// nomultithread is --threads-per-core=1, multithread uses all threads of each core
+    #[arg(long, value_name = "HINT", overrides_with = "threads_per_core")]
+    hint: Option<String>,
     /// Spread it over as many nodes as possible, the emptiest first
     #[arg(long, overrides_with = "pack_job")]
     spread_job: bool,
@@ -217,6 +226,9 @@ impl SubmitArgs {
             ("--nodefile", Opt::Nodefile, self.nodefile.take()),
             ("--exclude", Opt::Exclude, self.exclude.take()),
             ("--switches", Opt::Switches, self.switches.take()),
+            ("--contiguous", Opt::Contiguous, yes(self.contiguous)),
+            ("--threads-per-core", Opt::ThreadsPerCore, self.threads_per_core.take()),
+            ("--hint", Opt::Hint, self.hint.take()),
             ("--spread-job", Opt::SpreadJob, yes(self.spread_job)),
             ("--pack-job", Opt::PackJob, yes(self.pack_job)),
             ("--gres", Opt::Gres, self.gres.take()),

@@ -7,7 +7,7 @@ use super::{done, prepare_effect, refused};
 use crate::event::{Event, Hardware, Usage, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
 use crate::input::{Decision, Effect, InstancePhase, InstanceReport, Refusal, Reply};
-use crate::state::{InstanceState, LivePhase, State};
+use crate::state::{InstanceState, LivePhase, Node, State};
 
 /// A node says what it holds, and the two sides are brought together: what it holds and should not is ended,
 /// what it should hold and does not is given up, what was lost on the way is said again.
@@ -81,9 +81,25 @@ pub(super) fn unfit(state: &State, id: NodeId, hardware: &Hardware) -> Option<Ev
             node.cores
         )
     } else {
-        return None;
+        node.gres_check.then(|| too_few_devices(node, hardware)).flatten()?
     };
     Some(Event::NodeHeld { node: id, reason, until: None, by_uid: None, down: false })
+}
+
+/// Why a node that is to be checked has not the devices that the configuration declares.
+fn too_few_devices(node: &Node, hardware: &Hardware) -> Option<String> {
+    node.gres.iter().find_map(|gres| {
+        let same = node.gres.iter().filter(|other| other.name == gres.name);
+        let declared: u32 = same.map(|other| other.count).sum();
+        let found = hardware.devices.iter().filter(|device| device.name == gres.name).count();
+        ((found as u64) < u64::from(declared)).then(|| {
+            format!(
+                "the configuration declares {declared} {}, its agent found {found}: correct `gres`, or take \
+                 `gres_check` out, then resume the node",
+                gres.name
+            )
+        })
+    })
 }
 
 /// An attempt that should be on the node, which does not hold it.

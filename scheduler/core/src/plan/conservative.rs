@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use super::class::Head;
 use super::eligible;
 use super::fit::{self, NodeRoom};
-use super::index::{HeldRoom, Planner};
+use super::index::Planner;
+use super::leaving::HeldRoom;
 use super::limits;
 use super::order::{Rank, Ranking};
 use super::profile::{Kept, Profile, Search, Stay};
 use super::reserve::Reservation;
 use super::span::Span;
 use crate::cluster::PoolConfig;
-use crate::gres::Counts;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen};
 use crate::state::{Job, State};
@@ -44,8 +44,8 @@ pub(super) struct Due<'a> {
     pub index: TaskIndex,
     pub chosen: Vec<Chosen>,
     pub span: Span,
-    /// The devices that were kept for it, one entry for each of the chosen.
-    pub gres: Vec<Counts>,
+    /// What was kept for it, one entry for each of the chosen.
+    pub kept: Vec<NodeRoom>,
 }
 
 impl Planner {
@@ -95,8 +95,8 @@ impl Planner {
                     .iter()
                     .map(|kept| Chosen { node: slots[kept.slot as usize], ranks: kept.ranks });
                 let chosen = chosen.collect();
-                let gres = promise.kept.iter().map(|kept| kept.room.gres).collect();
-                due.push(Due { job, index, chosen, span: promise.span(job), gres });
+                let kept = promise.kept.iter().map(|kept| kept.room).collect();
+                due.push(Due { job, index, chosen, span: promise.span(job), kept });
             } else {
                 promises.insert(TaskId { job: job.id, index }, promise);
             }
@@ -276,7 +276,7 @@ impl Planner {
             .filter_map(|(slot, room)| self.candidate(state, config, slots[slot], *room, request))
             .collect();
         let fill = super::ranges::fill(config, request);
-        let chosen = self.choose_for(state, job, job.submitted_at, &candidates, fill)?;
+        let chosen = self.choose_for(state, pool, job, job.submitted_at, &candidates, fill)?;
         let kept = chosen.into_iter().map(|chosen| {
             let view = &self.nodes[chosen.node.0 as usize];
             let (_, slot) = view.seats.iter().find(|seat| seat.0 as usize == pool)?;

@@ -10,11 +10,12 @@ use foldhash::HashMap;
 use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
+use super::leaving::Leaving;
 use super::suits::{is_choosy, suits};
 use super::victims::Victims;
 use crate::cluster::{ClusterConfig, PoolConfig};
 use crate::cores::CoreSet;
-use crate::event::{Allocation, Event, Share};
+use crate::event::{Allocation, Event};
 use crate::gres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::place::{Candidate, SwitchTree};
@@ -68,38 +69,6 @@ pub(super) struct Pool {
     pub promises: Promises,
     /// The latest planned end of what has left since the last pass: later than now, it left early.
     pub left_until: Timestamp,
-}
-
-/// What an attempt holds, in counts: close together in memory, because every reservation reads all of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Leaving {
-    One([HeldRoom; 1]),
-    Many(Box<[HeldRoom]>),
-}
-
-/// What an attempt holds on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct HeldRoom {
-    pub node: NodeId,
-    pub room: NodeRoom,
-}
-
-impl Leaving {
-    fn of(state: &State, allocation: &Allocation) -> Self {
-        let held =
-            |share: &Share| HeldRoom { node: share.node, room: NodeRoom::of(state.node(share.node), share) };
-        match &allocation.shares[..] {
-            [share] => Self::One([held(share)]),
-            shares => Self::Many(shares.iter().map(held).collect()),
-        }
-    }
-
-    pub fn shares(&self) -> &[HeldRoom] {
-        match self {
-            Self::One(share) => share,
-            Self::Many(shares) => shares,
-        }
-    }
 }
 
 /// A node as passes see it.
@@ -291,7 +260,11 @@ impl Planner {
         if is_choosy(request) && !suits(state.node(id), request) {
             return 0;
         }
-        let ranks = fit::ranks_within(self.nodes[id.0 as usize].whole, config, room, request);
+        let usable = match request.threads_per_core {
+            None => room.cores,
+            Some(_) => fit::usable(state.node(id), room, request),
+        };
+        let ranks = fit::ranks_within(self.nodes[id.0 as usize].whole, config, room, usable, request);
         match ranks > 0 && request.has_gres() {
             true => ranks.min(gres::ranks(&state.node(id).gres, room.gres, request)),
             false => ranks,
@@ -377,8 +350,17 @@ impl Planner {
         // What other jobs wait for may have come true; afterwards nobody remembers who they are.
         let dependents: Vec<JobId> =
             event.job().map(|job| state.dependents(job).collect()).unwrap_or_default();
+        let threads = match event {
+            Event::NodeUp { node, .. } => state.nodes.get(node.0 as usize).map(|node| node.threads.clone()),
+            _ => None,
+        };
         state.evolve(event, at);
         self.happened(state, event);
+        if let (Event::NodeUp { node, .. }, Some(threads)) = (event, threads)
+            && state.node(*node).threads != threads
+        {
+            self.recount_ends(state, *node);
+        }
         for job in dependents {
             self.job_changed(state, job);
         }
@@ -474,6 +456,16 @@ impl Planner {
     ) {
         self.ends.insert((end, key), Leaving::of(state, allocation));
         self.end_of.insert(key, end);
+    }
+
+    /// Counts anew what the attempts on a node hold, after its cores turned out to be of other kinds.
+    fn recount_ends(&mut self, state: &State, node: NodeId) {
+        for key in &state.node(node).attempts {
+            let Some(live) = state.live_attempt(key.task) else { continue };
+            if let Some(leaving) = self.end_of.get(key).and_then(|end| self.ends.get_mut(&(*end, *key))) {
+                *leaving = Leaving::of(state, &live.allocation);
+            }
+        }
     }
 
     pub(super) fn forget_end(&mut self, key: AttemptKey) {

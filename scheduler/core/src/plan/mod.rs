@@ -6,14 +6,17 @@
 //! backfill: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995). Since the head of the queue always has
 //! a reservation that nothing can push back, nothing starves.
 
+mod adjacent;
 mod class;
 mod conservative;
 pub mod eligible;
 mod fit;
 mod forecast;
+mod hand_out;
 mod holders;
 mod impossible;
 mod index;
+mod leaving;
 mod limits;
 mod order;
 mod pass;
@@ -23,6 +26,7 @@ mod ranges;
 mod reason;
 mod refused;
 mod reserve;
+mod room;
 mod span;
 mod suits;
 mod victims;
@@ -104,6 +108,8 @@ mod impossible_tests;
 mod places_tests;
 #[cfg(test)]
 mod preempt_tests;
+#[cfg(test)]
+mod shape_tests;
 #[cfg(test)]
 mod span_tests;
 #[cfg(test)]

@@ -14,10 +14,9 @@ use super::reserve::Reservation;
 use super::span::Span;
 use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
 use crate::cluster::{Backfill, Fill, PoolConfig};
-use crate::event::{Allocation, Share};
-use crate::gres::{self, Counts, ShareGres};
+use crate::event::Allocation;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
-use crate::place::{Candidate, Chosen, pick_cores};
+use crate::place::{Candidate, Chosen};
 use crate::preempt::Standing;
 use crate::spec::Request;
 use crate::state::{Job, State};
@@ -211,7 +210,7 @@ impl<'a> Pass<'a> {
             if self.budgets.left(self.state, due.job) == 0 {
                 continue;
             }
-            self.start(config, due.job, due.index, &due.chosen, due.span, Some(&due.gres));
+            self.start(config, due.job, due.index, &due.chosen, due.span, Some(&due.kept));
         }
         self.clear_places_in_order(config, pool);
         let ranks: Vec<Rank> = queue.ready.drain().collect();
@@ -365,7 +364,9 @@ impl<'a> Pass<'a> {
         let rooms = self.planner.pools[pool].slots.iter().filter(|node| usable(node)).map(|node| {
             fit::ranks_that_fit(state.node(*node), config, NodeRoom::whole(state.node(*node)), request)
         });
-        if fit::suffices(request, rooms) {
+        if fit::suffices(request, rooms)
+            && (!request.contiguous || self.planner.could_be_adjacent(state, config, pool, request))
+        {
             return None;
         }
         Some(Reason::NodesAway(self.shortage(config, pool, request)))
@@ -374,7 +375,12 @@ impl<'a> Pass<'a> {
     fn shortage(&self, config: &PoolConfig, pool: usize, request: &Request) -> fit::Shortage {
         let nodes = &self.planner.nodes;
         let usable = self.planner.pools[pool].slots.iter().filter(|node| nodes[node.0 as usize].takes_work);
-        fit::shortage(self.state, config, usable.map(|node| (*node, nodes[node.0 as usize].room)), request)
+        let rooms = usable.map(|node| (*node, nodes[node.0 as usize].room));
+        let mut short = fit::shortage(self.state, config, rooms, request);
+        if request.contiguous {
+            self.planner.count_adjacent(self.state, config, pool, request, &mut short);
+        }
+        short
     }
 
     /// Writes down why the jobs of a group from `job` on wait.
@@ -576,31 +582,13 @@ impl<'a> Pass<'a> {
         }
         let candidates: Vec<Candidate> =
             self.planner.slots_with(pool, request.cores_per_rank).into_iter().filter_map(candidate).collect();
-        self.planner.choose_for(self.state, job, self.now, &candidates, ranges::fill(config, request))
-    }
-
-    /// The exact devices for a part of a request that ends at `end`.
-    fn devices(
-        &self,
-        request: &Request,
-        end: Timestamp,
-        chosen: Chosen,
-        kept: Option<Counts>,
-    ) -> Vec<ShareGres> {
-        let kinds = &self.state.node(chosen.node).gres;
-        if kinds.is_empty() || !(request.exclusive || request.has_gres()) {
-            return Vec::new();
-        }
-        let view = &self.planner.nodes[chosen.node.0 as usize];
-        // Any type may do for the task, but a reservation may have kept the ones of one type.
-        let room = self.room_until(chosen.node, end);
-        let counts = kept.unwrap_or_else(|| gres::choose(kinds, room.gres, request, chosen.ranks));
-        gres::pick(kinds, &view.free_gres, counts)
+        let fill = ranges::fill(config, request);
+        self.planner.choose_for(self.state, pool, job, self.now, &candidates, fill)
     }
 
     /// The room on a node for what ends at `end`: what would outlast the start of a reservation may use only what
     /// that leaves.
-    fn room_until(&self, node: NodeId, end: Timestamp) -> NodeRoom {
+    pub(super) fn room_until(&self, node: NodeId, end: Timestamp) -> NodeRoom {
         let mut room = self.planner.nodes[node.0 as usize].room;
         for reservation in self.reservations.iter().filter(|r| end > r.start) {
             room = reservation.limit(node, room);
@@ -608,7 +596,7 @@ impl<'a> Pass<'a> {
         room
     }
 
-    /// Gives a task its exact cores and devices; `kept` are the devices that a promise has kept for it.
+    /// Gives a task its exact cores and devices; `kept` is what a promise has kept for it on each node.
     pub(super) fn start(
         &mut self,
         config: &PoolConfig,
@@ -616,23 +604,13 @@ impl<'a> Pass<'a> {
         index: TaskIndex,
         chosen: &[Chosen],
         Span { end, limit_s }: Span,
-        kept: Option<&[Counts]>,
+        kept: Option<&[NodeRoom]>,
     ) {
         let request = &job.spec.request;
-        let shares = chosen.iter().enumerate().map(|(i, chosen)| {
-            let node = self.state.node(chosen.node);
-            let free = &self.planner.nodes[chosen.node.0 as usize].free;
-            let cores = if request.exclusive {
-                free.clone()
-            } else {
-                let places = node.hardware().map(|hardware| hardware.cores.as_slice()).unwrap_or_default();
-                pick_cores(places, free, chosen.ranks * request.cores_per_rank, None)
-            };
-            let memory_bytes = fit::memory_bytes(node, config, request, chosen.ranks);
-            let kept = kept.map(|kept| kept[i]);
-            let gres = self.devices(request, end, *chosen, kept);
-            Share { node: chosen.node, cores, memory_bytes, ranks: chosen.ranks, gres }
-        });
+        let shares = chosen
+            .iter()
+            .enumerate()
+            .map(|(i, chosen)| self.share(config, request, end, *chosen, kept.map(|kept| kept[i])));
         let allocation =
             Arc::new(Allocation { shares: shares.collect(), cores_per_rank: request.cores_per_rank });
         for reservation in self.reservations.iter_mut().filter(|r| end > r.start) {

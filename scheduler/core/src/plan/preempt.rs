@@ -12,7 +12,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::fit::{self, NodeRoom};
-use super::index::{HeldRoom, Planner};
+use super::index::Planner;
+use super::leaving::HeldRoom;
 use super::pass::Pass;
 use super::ranges;
 use super::refused::Refused;
@@ -290,6 +291,7 @@ impl<'a> Pass<'a> {
             self.planner.pools[pool].slots.iter().filter_map(candidate).collect();
         self.planner.choose_for(
             self.state,
+            pool,
             job,
             self.now,
             &candidates,

@@ -135,7 +135,7 @@ impl Profile {
                         continue;
                     }
                     let others = *taken;
-                    taken.add(kept.room);
+                    taken.put(kept.room);
                     // More than can be counted is more than there is.
                     if taken.gres.minus(kept.room.gres) != others.gres {
                         return None;
@@ -218,7 +218,7 @@ impl Profile {
             self.steps[i].cores += cores;
             let row = self.row_mut(self.steps[i].row);
             for kept in span.kept {
-                row[kept.slot as usize].add(kept.room);
+                row[kept.slot as usize].put(kept.room);
             }
         }
     }
@@ -247,13 +247,13 @@ impl Profile {
         if least.is_empty() {
             least.extend_from_slice(row);
             for kept in own {
-                least[kept.slot as usize].add(kept.room);
+                least[kept.slot as usize].put(kept.room);
             }
             return;
         }
         let with_own = |kept: &Kept| {
             let mut room = row[kept.slot as usize];
-            room.add(kept.room);
+            room.put(kept.room);
             (kept.slot as usize, room.at_most(least[kept.slot as usize]))
         };
         let with_own: Vec<(usize, NodeRoom)> = own.iter().map(with_own).collect();
@@ -402,7 +402,7 @@ mod tests {
         let mut at = 0;
         for (after, more) in steps {
             for (row, (cores, gib)) in rows.iter_mut().zip(more) {
-                row.add(room(*cores, *gib));
+                row.put(room(*cores, *gib));
             }
             profile.push(second(at), &rows);
             at += after;
@@ -443,7 +443,7 @@ mod tests {
             for second_of in *start..start + limit_s {
                 let mut row = at(profile, second_of);
                 for kept in own.filter(|own| own.covers(second(second_of))).map_or(&[][..], |own| own.kept) {
-                    row[kept.slot as usize].add(kept.room);
+                    row[kept.slot as usize].put(kept.room);
                 }
                 if second_of == *start {
                     least.clone_from(&row);

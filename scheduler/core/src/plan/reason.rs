@@ -131,6 +131,13 @@ impl fmt::Display for Reason {
                         s.cores_needed, s.cores_free, s.nodes_free, s.nodes_usable
                     )?;
                 }
+                if let Some((usable, free)) = s.adjacent {
+                    write!(
+                        f,
+                        "; they must follow each other, at most {usable} usable ones do, and {free} of those with \
+                         room"
+                    )?;
+                }
                 s.gres.iter().try_for_each(|short| write!(f, "; {short}"))
             }
             Self::Behind { job } => write!(f, "what it needs is kept for job {job}, which comes first"),
@@ -143,6 +150,15 @@ impl fmt::Display for Reason {
                 let more = if jobs.len() > JOBS_MAX { ", ..." } else { "" };
                 let word = if jobs.len() == 1 { "job" } else { "jobs" };
                 write!(f, "it ends tasks of {word} {}{more} and starts when they have left", named.join(", "))
+            }
+            Self::NodesAway(Shortage { adjacent: Some((usable, _)), nodes_needed, nodes_usable, .. })
+                if nodes_usable >= nodes_needed =>
+            {
+                write!(
+                    f,
+                    "it needs {nodes_needed} nodes that follow each other, but at most {usable} of those that are up \
+                     and take work do"
+                )
             }
             Self::NodesAway(s) => write!(
                 f,

@@ -1,7 +1,8 @@
 //! Keeping room for the first job that does not fit (EASY: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995).
 
 use super::fit::{self, NodeRoom};
-use super::index::{HeldRoom, Planner};
+use super::index::Planner;
+use super::leaving::HeldRoom;
 use super::ranges::{self, spreads_wide};
 use crate::cluster::PoolConfig;
 use crate::event::Allocation;
@@ -181,13 +182,14 @@ impl Planner {
     ) -> Option<Vec<(usize, u32)>> {
         let slots = &self.pools[pool].slots;
         let request = &job.spec.request;
-        let listed = !request.nodelist.is_empty();
-        if request.nodes.is_some() || request.switches.is_some() || listed || spreads_wide(request) {
+        let anywhere = request.nodes.is_none() && request.switches.is_none() && request.nodelist.is_empty();
+        if !anywhere || request.contiguous || spreads_wide(request) {
             let candidates: Vec<Candidate> = (0..slots.len())
                 .filter(|slot| ranks[*slot] > 0)
                 .filter_map(|slot| self.candidate(state, config, slots[slot], room[slot], request))
                 .collect();
-            let chosen = self.choose_for(state, job, at, &candidates, ranges::fill(config, request))?;
+            let fill = ranges::fill(config, request);
+            let chosen = self.choose_for(state, pool, job, at, &candidates, fill)?;
             let kept = |chosen: Chosen| Some((self.pools[pool].slot(chosen.node)?, chosen.ranks));
             return chosen.into_iter().map(kept).collect();
         }

@@ -17,6 +17,7 @@ use crate::event::{Allocation, Event, Usage, Verdict};
 use crate::gres::NodeGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::{IndexRange, JobSpec};
+use crate::threads::CoreThreads;
 
 pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
     ledger::open(state, at);
@@ -70,6 +71,7 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             ended(state, *key, verdict, *again_not_before, at);
         }
         Event::NodeUp { node, boot_id, hardware, stale } => with_node(state, *node, |n| {
+            n.threads = CoreThreads::of(n.cores, &hardware.cores);
             n.status = NodeStatus::Up { since: at, boot_id: boot_id.clone(), hardware: Arc::clone(hardware) };
             n.stale = stale.iter().copied().collect();
         }),
@@ -127,6 +129,9 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
                     wrap_cores: declared.wrap_cores,
                     features: Default::default(),
                     gres: Vec::new(),
+                    threads: CoreThreads::default(),
+                    gres_numa: Default::default(),
+                    gres_check: false,
                     free: CoreSet::new(),
                     free_memory_bytes: 0,
                     overheld: false,
@@ -145,6 +150,16 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
         node.wrap_cores = declared.wrap_cores;
         node.features = declared.features.clone();
         node.gres = NodeGres::all(&declared.gres);
+        node.gres_numa.clone_from(&declared.gres_numa);
+        node.gres_check = declared.gres_check;
+        match &node.status {
+            NodeStatus::Unknown => {
+                node.threads = CoreThreads::uniform(declared.threads_per_core.unwrap_or(1))
+            }
+            NodeStatus::Up { hardware, .. } => node.threads = CoreThreads::of(node.cores, &hardware.cores),
+            // What was found remains the best that is known.
+            NodeStatus::Down { .. } => {}
+        }
         recount(state, NodeId(id as u32));
     }
     state.derived = Default::default();

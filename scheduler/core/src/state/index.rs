@@ -8,6 +8,7 @@ use super::{Node, State};
 use crate::cluster::{AccountConfig, QosConfig};
 use crate::gres::NodeGres;
 use crate::ids::NodeId;
+use crate::place::SwitchTree;
 use crate::spec::JobSpec;
 
 /// Made when it is first asked for; a state is equal to another whether or not that has happened.
@@ -26,6 +27,8 @@ impl Eq for Derived {}
 struct Index {
     by_name: HashMap<String, NodeId>,
     pools: HashMap<String, PoolNodes>,
+    /// Made when it is first asked for.
+    tree: OnceLock<SwitchTree>,
     /// Where each stands in the configuration's list.
     qos: HashMap<String, usize>,
     accounts: HashMap<String, usize>,
@@ -61,6 +64,14 @@ impl State {
     /// The nodes of the pool of this name.
     pub(crate) fn pool_nodes(&self, pool: &str) -> Option<&PoolNodes> {
         self.index().pools.get(pool)
+    }
+
+    /// The network tree over all nodes.
+    pub(crate) fn tree(&self) -> &SwitchTree {
+        self.index().tree.get_or_init(|| {
+            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            SwitchTree::new(&self.config.switches, &names)
+        })
     }
 
     /// The quality of service of a job, if it has one that the configuration declares.
@@ -129,7 +140,7 @@ impl Index {
                 accounts_of.entry(user.clone()).or_default().push(i);
             }
         }
-        Self { pools: pools.collect(), by_name, qos, accounts, accounts_of }
+        Self { pools: pools.collect(), by_name, qos, accounts, accounts_of, tree: OnceLock::new() }
     }
 }
 

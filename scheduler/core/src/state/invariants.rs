@@ -6,6 +6,7 @@ use super::{LivePhase, QueueKey, State};
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId};
+use crate::threads::CoreThreads;
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,6 +130,10 @@ impl State {
             }
             if left != node.free {
                 return Err(Broken::FreeCores { node: id, said: node.free.clone(), left });
+            }
+            let found = node.hardware().map(|found| CoreThreads::of(node.cores, &found.cores));
+            if found.is_some_and(|found| found != node.threads) {
+                return Err(Broken::Index { index: "threads of a node's cores" });
             }
             if !held.iter().map(|(key, _)| key).eq(node.attempts.iter()) {
                 return Err(Broken::Index { index: "attempts of a node" });

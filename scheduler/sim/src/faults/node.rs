@@ -54,7 +54,9 @@ impl SimNode {
     }
 
     pub fn hardware(&self) -> Arc<Hardware> {
-        let place = |i: u32| HardwareCore { package: i / 4, numa: i / 4, l3: i / 2 };
+        // Every third core has two threads.
+        let threads = |i: u32| if i.is_multiple_of(3) { 2 } else { 1 };
+        let place = |i: u32| HardwareCore { package: i / 4, numa: i / 4, l3: i / 2, threads: threads(i) };
         Arc::new(Hardware { cores: (0..self.cores).map(place).collect(), ..Hardware::default() })
     }
 

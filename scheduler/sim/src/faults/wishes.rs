@@ -73,7 +73,7 @@ fn some_tasks(rng: &mut Rng, state: &State, job: JobId) -> On {
 /// Narrows a request to some of the nodes, or lets their number vary.
 pub(crate) fn places(rng: &mut Rng, request: &mut Request, nodes: usize) {
     let node = format!("n{}", 1 + rng.below(nodes as u64));
-    match rng.below(12) {
+    match rng.below(16) {
         0 => request.exclude = [node].into(),
         1 => request.nodelist = [node].into(),
         2 => request.constraint = "odd".parse().ok(),
@@ -84,6 +84,13 @@ pub(crate) fn places(rng: &mut Rng, request: &mut Request, nodes: usize) {
         }
         5 => request.fill = Some(Fill::Spread),
         6 => request.fill = Some(Fill::Pack),
+        7 => request.contiguous = true,
+        8 => request.threads_per_core = Some(1 + rng.below(2) as u32),
+        9 => {
+            request.contiguous = true;
+            request.threads_per_core = Some(2);
+            request.nodes_max = request.nodes.map(|least| least + rng.below(3) as u32);
+        }
         _ => {}
     }
 }
@@ -118,6 +125,27 @@ pub(crate) fn placed_on_held(state: &State, effect: &Effect) -> Option<(String, 
     let node = state.node(*node);
     let is_wrong = node.held.as_ref().is_some_and(|held| held.since < placed_at);
     is_wrong.then(|| (node.name.clone(), *key))
+}
+
+/// Whether an attempt's nodes follow each other and its cores are as wide as its job wishes.
+pub(crate) fn is_in_place(state: &State, key: AttemptKey) -> bool {
+    let (Some(job), Some(live)) = (state.jobs.get(&key.task.job), state.live_attempt(key.task)) else {
+        return true;
+    };
+    let request = &job.spec.request;
+    // The one pool has all nodes, on no switch, so that their order is that of their ids.
+    let mut nodes: Vec<u32> = live.allocation.shares.iter().map(|share| share.node.0).collect();
+    nodes.sort_unstable();
+    let follow = nodes.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let wide = |threads: u32| {
+        live.allocation.shares.iter().all(|share| {
+            let hardware = state.node(share.node).hardware();
+            hardware.is_none_or(|found| {
+                share.cores.iter().all(|core| found.cores[core as usize].threads >= threads)
+            })
+        })
+    };
+    (!request.contiguous || follow) && request.threads_per_core.is_none_or(wide)
 }
 
 /// Whether a job that has just started was free to, as far as the records of others can tell.

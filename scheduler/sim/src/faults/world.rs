@@ -125,6 +125,12 @@ pub enum Violation {
         /// The attempt.
         key: AttemptKey,
     },
+    /// A script was started on other nodes or cores than its job wished.
+    #[error("{key} was started on nodes that do not follow each other, or on cores with too few threads")]
+    OutOfPlace {
+        /// The attempt.
+        key: AttemptKey,
+    },
     /// Something accepted never came to its end.
     #[error("{waiting} tasks still wait and {live} are still live after {steps} calm steps; {why}")]
     NeverEnds {
@@ -215,13 +221,12 @@ impl World {
             name: n.name.clone(),
             cores: n.cores,
             memory_bytes: u64::from(n.cores) * GIB,
-            wrap_cores: false,
             features: if n.name.ends_with(['1', '3', '5', '7', '9']) {
                 ["odd".to_owned()].into()
             } else {
                 Default::default()
             },
-            gres: Vec::new(),
+            ..NodeConfig::default()
         };
         let pool = PoolConfig {
             name: "main".to_owned(),
@@ -445,6 +450,9 @@ impl World {
             return Err(Violation::StartedTwice { key });
         }
         let state = self.controller.engine.state();
+        if !wishes::is_in_place(state, key) {
+            return Err(Violation::OutOfPlace { key });
+        }
         if !wishes::was_free_to_start(state, key.task.job, self.now) {
             return Err(Violation::StartedEarly { key });
         }

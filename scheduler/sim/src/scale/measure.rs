@@ -165,6 +165,7 @@ impl<'a> Bench<'a> {
             package: core / 32,
             numa: core / 16,
             l3: core / 8,
+            threads: 1,
         })?;
         let start = Timestamp(0).plus_seconds(1);
         Ok(Self { options, stage, rng: Rng::new(options.seed), now: start, live: Vec::new() })

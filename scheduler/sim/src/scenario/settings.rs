@@ -1,10 +1,13 @@
 //! Clusters and jobs from lines.
 
+use std::collections::BTreeMap;
+
 use muster_core::cluster::{
     Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, Preempt, SwitchConfig,
 };
 use muster_core::eligibility::BadDependency;
 use muster_core::event::HardwareCore;
+use muster_core::gres::Gres;
 use muster_core::ids::Timestamp;
 use muster_core::notation;
 use muster_core::preempt;
@@ -67,7 +70,10 @@ fn nodes(
     nodes: &mut Vec<NodeConfig>,
     places: &mut Vec<Vec<HardwareCore>>,
 ) -> Result<(), ScenarioError> {
-    line.only(1, &["cores", "memory", "gres", "l3", "numa", "package"])?;
+    line.only(
+        1,
+        &["cores", "memory", "gres", "gres-numa", "threads", "wide-cores", "l3", "numa", "package"],
+    )?;
     let cores: u32 = line.number("cores")?.ok_or_else(|| line.wrong("'nodes' needs cores=NUMBER"))?;
     if cores == 0 || cores > muster_core::cores::CORES_PER_NODE_MAX {
         return Err(
@@ -78,15 +84,39 @@ fn nodes(
     let gres = line.gres("gres")?;
     let size = |key: &str| Ok(line.number::<u32>(key)?.unwrap_or(cores).max(1));
     let (l3, numa, package) = (size("l3")?, size("numa")?, size("package")?);
+    let threads: u32 = line.number("threads")?.unwrap_or(1);
+    // Those with so many threads; the others have one.
+    let wide: u32 = line.number("wide-cores")?.unwrap_or(cores);
+    let gres_numa = gres_numa(line, &gres)?;
     for name in line.to_hosts(line.subject("names such as n[1-4]")?)? {
         if nodes.iter().any(|node| node.name == name) {
             return Err(line.wrong(format!("node '{name}' is there already")));
         }
-        nodes.push(NodeConfig { gres: gres.clone(), ..declare(name, cores, memory_bytes) });
-        let place = |i: u32| HardwareCore { package: i / package, numa: i / numa, l3: i / l3 };
+        let blank = declare(name, cores, memory_bytes);
+        nodes.push(NodeConfig { gres: gres.clone(), gres_numa: gres_numa.clone(), ..blank });
+        let place = |i: u32| HardwareCore {
+            package: i / package,
+            numa: i / numa,
+            l3: i / l3,
+            threads: if i < wide { threads } else { 1 },
+        };
         places.push((0..cores).map(place).collect());
     }
     Ok(())
+}
+
+/// The NUMA nodes of the devices of the first name, such as `0,0,1,1`.
+fn gres_numa(line: &Line<'_>, gres: &[Gres]) -> Result<BTreeMap<String, Vec<u32>>, ScenarioError> {
+    let Some(text) = line.text("gres-numa") else { return Ok(BTreeMap::new()) };
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    let numbers =
+        numbers.map_err(|_| line.wrong(format!("gres-numa={text} is not a list such as 0,0,1,1")))?;
+    let name = gres.first().map(|gres| gres.name.clone()).unwrap_or_default();
+    let declared: u32 = gres.iter().filter(|gres| gres.name == name).map(|gres| gres.count).sum();
+    if numbers.len() as u64 != u64::from(declared) {
+        return Err(line.wrong(format!("gres-numa={text} places {} of {declared} devices", numbers.len())));
+    }
+    Ok([(name, numbers)].into())
 }
 
 fn switch(line: &Line<'_>) -> Result<SwitchConfig, ScenarioError> {
@@ -159,7 +189,7 @@ fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioE
 /// Reads the job of a `submit`.
 pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
     line.only(
-        2,
+        3,
         &[
             "user",
             "pool",
@@ -168,6 +198,8 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
             "ranks-per-node",
             "gres",
             "gres-per-rank",
+            "nodelist",
+            "threads-per-core",
             "cores-per-rank",
             "memory",
             "memory-per-core",
@@ -204,11 +236,18 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
         (None, Some(bytes)) => Memory::PerCoreBytes(bytes),
         (None, None) => Memory::PoolDefault,
     };
-    request.exclusive = match line.words.get(1) {
-        None => false,
-        Some(&"exclusive") => true,
-        Some(word) => return Err(line.wrong(format!("'{word}' means nothing here; 'exclusive' would"))),
-    };
+    request.nodelist = line.hosts("nodelist")?.unwrap_or_default().into_iter().collect();
+    request.threads_per_core = line.number("threads-per-core")?;
+    for word in line.words.iter().skip(1) {
+        match *word {
+            "exclusive" => request.exclusive = true,
+            "contiguous" => request.contiguous = true,
+            word => {
+                let problem = format!("'{word}' means nothing here; 'exclusive' or 'contiguous' would");
+                return Err(line.wrong(problem));
+            }
+        }
+    }
     request.fill = line.choice("fill", &FILLS)?;
     spec.time_limit_s = line.seconds("time")?;
     spec.eligibility.time_min_s = line.seconds("time-min")?;
