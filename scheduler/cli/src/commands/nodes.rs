@@ -20,7 +20,7 @@ use crate::text::instant_or_dash;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  muster nodes\n  muster nodes -l                  with addresses and versions\n  \
-    muster nodes --reasons           which are drained or down, why, since when, and who said so\n  \
+    muster nodes --reasons           which are drained or down, and why\n  \
     muster nodes drain n[01-02] --reason \"new disks\" --for 2h\n                                   running work goes on, new work stays away\n  \
     muster nodes down n03 --reason \"it smokes\"\n                                   running work ends as well\n  \
     muster nodes resume n[01-03]"
