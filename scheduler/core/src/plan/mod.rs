@@ -79,4 +79,6 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 #[cfg(test)]
 mod places_tests;
 #[cfg(test)]
+mod policy_tests;
+#[cfg(test)]
 mod tests;
