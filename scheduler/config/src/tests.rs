@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use muster_core::cluster::Fill;
+use proptest::prelude::*;
 
 use crate::{Config, load, parse};
 
@@ -355,4 +356,38 @@ fn the_ready_configurations_load() {
     }
     let expected = [("one-machine", 1), ("production", 132), ("ten-thousand", 10_000), ("test-cluster", 4)];
     assert_eq!(nodes, expected.map(|(name, count)| (name.to_owned(), count)).into());
+}
+
+/// Valid files with a few places changed: whole words, keys and values.
+fn nearly_valid() -> impl Strategy<Value = String> {
+    let mut valid = vec![GOOD.to_owned()];
+    for name in ["one-machine.toml", "production.toml", "test-cluster.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs").join(name);
+        valid.push(std::fs::read_to_string(path).unwrap());
+    }
+    let new = prop_oneof![
+        "[ -~]",
+        "(\"|\\[\\[|\\]|=|-1|0|99999999999999999999|true|n\\[1-|\\]\"|\n\\[node\\]\n|1979-05-27|1e9|\\{\\})",
+        "\\PC"
+    ];
+    let change = (any::<prop::sample::Index>(), 0..12usize, new);
+    (prop::sample::select(valid), prop::collection::vec(change, 0..4)).prop_map(|(mut text, changes)| {
+        for (at, taken, new) in changes {
+            let begin = text.floor_char_boundary(at.index(text.len() + 1));
+            let end = text.floor_char_boundary((begin + taken).min(text.len())).max(begin);
+            text.replace_range(begin..end, &new);
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn a_file_that_is_nearly_right_is_read_or_refused_with_places(text in nearly_valid()) {
+        if let Err(problems) = read(&text) {
+            prop_assert!(problems.contains("m.toml"), "{}", problems);
+        }
+    }
 }

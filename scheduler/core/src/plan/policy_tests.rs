@@ -298,7 +298,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10, ..ProptestConfig::default() })]
 
     #[test]
     fn every_policy_keeps_its_promises(nodes in nodes(), works in prop::collection::vec(work(), 1..24)) {

@@ -21,6 +21,8 @@ mod index;
 mod invariants;
 mod job;
 mod node;
+#[cfg(test)]
+mod reading_tests;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
