@@ -394,7 +394,8 @@ mod tests {
             if let Ok(hosts) = parse_hosts(&text) {
                 let mut again = parse_hosts(&format_hosts(&hosts)).expect("what is written can be read");
                 let mut hosts = hosts;
-                (hosts.sort(), again.sort());
+                hosts.sort();
+                again.sort();
                 hosts.dedup();
                 again.dedup();
                 prop_assert_eq!(hosts, again);

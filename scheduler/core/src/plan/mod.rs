@@ -25,7 +25,7 @@ mod suits;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use self::fit::Shortage;
+pub use self::fit::{MemoryShortage, Shortage};
 pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
 pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
 pub use self::index::Planner;

@@ -320,8 +320,8 @@ proptest! {
                 let play = |restart_at| World::new(&nodes, order, backfill).play(&works, restart_at);
                 let once = play(None);
                 prop_assert_eq!(&once, &play(None), "{:?} {:?}", order, backfill);
-                // Promises are made anew after a restart: only they are not in the state.
-                if backfill != Backfill::Conservative {
+                // Promises are made anew after a restart, and a pass follows it, in which the order of WFP3 may be another.
+                if backfill != Backfill::Conservative && order != Order::Wfp3 {
                     prop_assert_eq!(&once, &play(Some(restart_at)), "{:?} {:?}", order, backfill);
                 }
             }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::fit::Shortage;
 use crate::ids::{JobId, Timestamp};
+use crate::notation::format_size;
 
 /// Why the next task of a job did not start in this pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +114,13 @@ impl fmt::Display for Reason {
                         "it needs {} cores on one node or more; {} cores are free, {} of {} usable nodes have room \
                          for a part",
                         s.cores_needed, s.cores_free, s.nodes_free, s.nodes_usable
+                    )?;
+                }
+                if let Some(memory) = s.memory.filter(|_| !s.fits_now) {
+                    let (needed, free) = (format_size(memory.needed_bytes), format_size(memory.free_bytes));
+                    write!(
+                        f,
+                        "; it needs {needed} of memory on a node, at most {free} are free on one with the cores"
                     )?;
                 }
                 s.gres.iter().try_for_each(|short| write!(f, "; {short}"))
