@@ -514,3 +514,41 @@ pub struct PoolView {
     /// Longest time limit, in seconds.
     pub time_max_s: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BODY: &str = r#"{"name":"a","pool":"main","script":"","arguments":["x"],"environment":{"A":"b"},
+        "working_directory":"/","umask":18,"limits":{"nofile":1024},"request":{"nodes":2,"ranks":4,"ranks_per_node":2,
+        "cores_per_rank":1,"memory":{"per_node_bytes":1048576},"exclusive":false},"time_limit_s":60,
+        "array":{"indices":[{"first":0,"last":9,"step":3}],"running_max":2},"requeue":true,"priority":-3,
+        "eligibility":{"begin":1000000},"request_key":"k","test_only":false}"#;
+
+    #[test]
+    fn the_body_of_the_test_is_right() {
+        serde_json::from_str::<SubmitRequest>(BODY).unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn a_damaged_body_is_an_error_or_a_request(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0..4usize, "[-0-9.eE{}\\[\\]\",:a-z]{0,2}"), 0..4),
+        ) {
+            let mut body = BODY.to_owned();
+            for (at, taken, new) in changes {
+                let at = at.index(body.len() + 1);
+                let end = body.len().min(at + taken);
+                body.replace_range(at..end, &new);
+            }
+            if let Ok(request) = serde_json::from_str::<SubmitRequest>(&body) {
+                let written = serde_json::to_string(&request).unwrap();
+                prop_assert_eq!(serde_json::from_str::<SubmitRequest>(&written).unwrap(), request);
+            }
+        }
+    }
+}

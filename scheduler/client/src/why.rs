@@ -48,6 +48,12 @@ pub struct ShortageView {
     pub cores_needed: u64,
     /// Cores that are free on nodes that take work.
     pub cores_free: u64,
+    /// Memory that a part of it needs on one node, in bytes, where nodes have the cores for it and not the memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_needed_bytes: Option<u64>,
+    /// The most that is free on one of these nodes, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_free_bytes: Option<u64>,
     /// Devices that it needs, kind by kind.
     pub gres: Vec<GresShortageView>,
 }

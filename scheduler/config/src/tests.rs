@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use muster_core::cluster::{Fill, Preempt};
+use proptest::prelude::*;
 
 use crate::{Config, load, parse};
 
@@ -404,5 +405,39 @@ fn pools_say_who_gives_way_to_whom() {
         let refusal =
             read(&with("nodes = \"n[01-04]\"", &format!("nodes = \"n[01-04]\"\n{key}"))).unwrap_err();
         assert!(refusal.contains(text), "{refusal}");
+    }
+}
+
+/// Valid files with a few places changed: whole words, keys and values.
+fn nearly_valid() -> impl Strategy<Value = String> {
+    let mut valid = vec![GOOD.to_owned()];
+    for name in ["one-machine.toml", "production.toml", "test-cluster.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs").join(name);
+        valid.push(std::fs::read_to_string(path).unwrap());
+    }
+    let new = prop_oneof![
+        "[ -~]",
+        "(\"|\\[\\[|\\]|=|-1|0|99999999999999999999|true|n\\[1-|\\]\"|\n\\[node\\]\n|1979-05-27|1e9|\\{\\})",
+        "\\PC"
+    ];
+    let change = (any::<prop::sample::Index>(), 0..12usize, new);
+    (prop::sample::select(valid), prop::collection::vec(change, 0..4)).prop_map(|(mut text, changes)| {
+        for (at, taken, new) in changes {
+            let begin = text.floor_char_boundary(at.index(text.len() + 1));
+            let end = text.floor_char_boundary((begin + taken).min(text.len())).max(begin);
+            text.replace_range(begin..end, &new);
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn a_file_that_is_nearly_right_is_read_or_refused_with_places(text in nearly_valid()) {
+        if let Err(problems) = read(&text) {
+            prop_assert!(problems.contains("m.toml"), "{}", problems);
+        }
     }
 }

@@ -324,4 +324,20 @@ mod tests {
         assert_eq!(when.latest_start(Some(60)), Some(Timestamp(90_000_000)));
         assert_eq!(Eligibility::default().latest_start(Some(60)), None);
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn what_is_nearly_right_is_read_or_refused(
+            text in crate::mutated::of(
+                &["afterok:1:2_3,afterany:4", "after:1+5:2?singleton", "aftercorr:7,afternotok:18446744073709551615"],
+                5,
+            ),
+        ) {
+            if let Ok(dependency) = text.parse::<Dependency>() {
+                proptest::prop_assert_eq!(dependency.to_string().parse::<Dependency>().unwrap(), dependency);
+            }
+        }
+    }
 }

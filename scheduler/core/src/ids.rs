@@ -159,4 +159,15 @@ mod tests {
             assert!(text.parse::<JobRef>().is_err(), "{text} must be refused");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_nearly_a_job_is_read_or_refused(
+            text in crate::mutated::of(&["12", "12_3", "18446744073709551615_4294967295"], 3),
+        ) {
+            if let Ok(job) = text.parse::<JobRef>() {
+                proptest::prop_assert_eq!(job.to_string().parse::<JobRef>(), Ok(job));
+            }
+        }
+    }
 }

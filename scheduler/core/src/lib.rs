@@ -13,6 +13,8 @@ pub mod features;
 pub mod gres;
 pub mod ids;
 pub mod input;
+#[cfg(test)]
+mod mutated;
 pub mod notation;
 pub mod on;
 pub mod patterns;

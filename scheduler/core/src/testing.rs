@@ -9,7 +9,7 @@ use crate::cluster::{
 };
 use crate::eligibility::Eligibility;
 use crate::engine::{Applied, Engine};
-use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
+use crate::event::{Endpoint, Hardware, HardwareCore, Record, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
 use crate::input::{
     Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, NodeChange, Refusal, Reply,
@@ -243,14 +243,20 @@ pub struct Bench {
     pub now: Timestamp,
     /// Effects of everything so far.
     pub effects: Vec<Effect>,
+    /// Records of everything so far.
+    pub records: Vec<Record>,
 }
 
 impl Bench {
     /// An engine with this configuration, all of whose nodes are up.
     #[must_use]
     pub fn new(config: ClusterConfig) -> Self {
-        let mut bench =
-            Self { engine: Engine::new(State::new()), now: Timestamp(1_000_000_000), effects: Vec::new() };
+        let mut bench = Self {
+            engine: Engine::new(State::new()),
+            now: Timestamp(1_000_000_000),
+            effects: Vec::new(),
+            records: Vec::new(),
+        };
         let nodes = config.nodes.clone();
         bench.input(Input::Configure(Arc::new(config)));
         for node in nodes {
@@ -266,8 +272,10 @@ impl Bench {
     pub fn input(&mut self, input: Input) -> Applied {
         let applied = self.engine.apply(&input, self.now);
         self.effects.extend(applied.effects.clone());
+        self.records.extend(applied.records.clone());
         let pass = self.engine.pass(self.now);
         self.effects.extend(pass.effects);
+        self.records.extend(pass.records);
         self.engine.state().check_invariants().expect("invariants hold after every input");
         assert!(self.engine.is_consistent(), "the planner follows the state");
         applied

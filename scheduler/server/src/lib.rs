@@ -18,9 +18,11 @@ pub mod secrets;
 pub mod server;
 pub mod sessions;
 pub mod shared;
+mod state_out;
 pub mod tls;
 pub mod translate;
 pub mod view;
 
 pub use error::ServerError;
 pub use server::{Running, start};
+pub use state_out::read_state;

@@ -26,7 +26,7 @@ use crate::shared::Shared;
 use crate::tls::{Authority, private_folder};
 
 /// The journal's file below `state_dir`.
-const DATABASE: &str = "muster.db";
+pub(crate) const DATABASE: &str = "muster.db";
 /// How long clients and nodes may take to let go at a stop.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// How long a node may take to show its certificate.

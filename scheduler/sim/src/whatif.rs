@@ -77,7 +77,7 @@ impl Forecast {
     }
 }
 
-/// Reads the state of a controller, as its snapshot has it.
+/// Reads the state of a controller, as `musterd --print-state` prints it.
 ///
 /// # Errors
 /// [`SimError::Read`] or [`SimError::State`].

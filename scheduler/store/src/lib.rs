@@ -24,4 +24,4 @@ mod store;
 
 pub use error::StoreError;
 pub use history::{HistoryReader, HistoryRow, JobRow, TaskRow, TaskSpan};
-pub use store::{Recovered, Store};
+pub use store::{Recovered, Store, read_state};

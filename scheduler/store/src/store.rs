@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use muster_core::event::Record;
 use muster_core::ids::Timestamp;
 use muster_core::state::State;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use crate::error::StoreError;
 use crate::history::{self, HistoryRow};
@@ -162,6 +162,21 @@ impl Store {
             .map_err(&failed)?;
         Ok(())
     }
+}
+
+/// The state that a database adds up to, read beside whoever has it open.
+///
+/// # Errors
+/// As [`Store::open`], but never [`StoreError::Locked`].
+pub fn read_state(path: &Path) -> Result<State, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection =
+        Connection::open_with_flags(path, flags).map_err(failed(path, "open the database"))?;
+    schema::set_up_reader(&connection, path)?;
+    // One transaction: no snapshot may come between the last one and the records after it.
+    let reading = connection.transaction().map_err(failed(path, "read the state"))?;
+    let (seq, snapshot) = read_snapshot(&reading, path)?;
+    Ok(replay(&reading, path, seq, snapshot)?.0)
 }
 
 fn open_error(path: &Path) -> impl Fn(std::io::Error) -> StoreError {

@@ -60,6 +60,12 @@ impl Engine {
         self.planner.is_consistent(&self.state)
     }
 
+    /// What passes look at.
+    #[cfg(test)]
+    pub(crate) fn planner(&self) -> &Planner {
+        &self.planner
+    }
+
     /// Gives the state back.
     #[must_use]
     pub fn into_state(self) -> State {

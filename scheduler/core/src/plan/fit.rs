@@ -211,10 +211,21 @@ pub struct Shortage {
     pub cores_free: u64,
     /// Where its nodes must follow each other: how many usable ones do at most, and how many that have room now.
     pub adjacent: Option<(u32, u32)>,
+    /// Memory, if nodes have the cores for a part of it and not the memory.
+    pub memory: Option<MemoryShortage>,
     /// Devices that it needs, kind by kind.
     pub gres: Vec<GresShortage>,
     /// Whether it would fit at once, were nothing reserved for another job.
     pub fits_now: bool,
+}
+
+/// Memory that a request lacks, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryShortage {
+    /// What a part of it needs on one node.
+    pub needed_bytes: u64,
+    /// The most that is free on one of the nodes that have everything else.
+    pub free_bytes: u64,
 }
 
 /// The request for the fewest nodes that will do.
@@ -258,6 +269,7 @@ pub(super) fn shortage(
         cores_needed: request.cores_total(),
         cores_free: 0,
         adjacent: None,
+        memory: None,
         gres: Vec::new(),
         fits_now: false,
     };
@@ -266,8 +278,16 @@ pub(super) fn shortage(
     for (id, room) in nodes {
         let node = state.node(id);
         let now = ranks_that_fit(node, pool, room, request);
-        short.nodes_usable += u32::from(ranks_that_fit(node, pool, NodeRoom::whole(node), request) >= part);
+        let whole = NodeRoom::whole(node);
+        short.nodes_usable += u32::from(ranks_that_fit(node, pool, whole, request) >= part);
         short.nodes_free += u32::from(now >= part);
+        let all_memory = NodeRoom { memory_bytes: whole.memory_bytes, ..room };
+        if part > 0 && now < part && ranks_that_fit(node, pool, all_memory, request) >= part {
+            let needed_bytes = memory_bytes(node, pool, request, part);
+            let most = short.memory.map_or(0, |memory| memory.free_bytes);
+            let free_bytes = most.max(room.memory_bytes);
+            short.memory = Some(MemoryShortage { needed_bytes, free_bytes });
+        }
         short.cores_free += u64::from(usable(node, room, request));
         ranks_free += u64::from(now);
         for (wish, short) in &mut gres {

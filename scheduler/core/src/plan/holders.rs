@@ -107,9 +107,10 @@ fn lack<'a>(node: &Node, pool: &PoolConfig, request: &'a Request) -> Option<Lack
         return None;
     }
     let with = |room: NodeRoom| ranks_that_fit(node, pool, room, request) >= part;
-    if request.has_gres() && with(NodeRoom { gres: whole.gres, ..free }) {
+    // Where several are short, the scarcest tells most.
+    if request.has_gres() && !with(NodeRoom { gres: free.gres, ..whole }) {
         Some(Lack::Devices(request))
-    } else if with(NodeRoom { memory_bytes: whole.memory_bytes, ..free }) {
+    } else if !with(NodeRoom { memory_bytes: free.memory_bytes, ..whole }) {
         Some(Lack::Memory)
     } else {
         Some(Lack::Cores)
@@ -148,8 +149,9 @@ impl Planner {
                 break;
             }
             for held in leaving.shares() {
-                let room = self.nodes[held.node.0 as usize].room;
-                if reservation.kept_on(held.node).is_some_and(|kept| !room.holds(kept)) {
+                let mut short = reservation.kept_on(held.node).unwrap_or_default();
+                short.take(self.nodes[held.node.0 as usize].room);
+                if held.room.has_some_of(short) {
                     sums.add(key.task, held.node, 0, held.room.cores, Some(*end));
                 }
             }

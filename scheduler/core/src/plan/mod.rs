@@ -35,7 +35,7 @@ mod weigh;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use self::fit::Shortage;
+pub use self::fit::{MemoryShortage, Shortage};
 pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
 pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
 pub use self::impossible::Impossible;
@@ -106,6 +106,8 @@ mod fill_tests;
 mod impossible_tests;
 #[cfg(test)]
 mod places_tests;
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod preempt_tests;
 #[cfg(test)]

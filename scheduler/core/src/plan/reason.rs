@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::fit::Shortage;
 use crate::ids::{JobId, Timestamp};
+use crate::notation::format_size;
 
 /// Why the next task of a job did not start in this pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +137,13 @@ impl fmt::Display for Reason {
                         f,
                         "; they must follow each other, at most {usable} usable ones do, and {free} of those with \
                          room"
+                    )?;
+                }
+                if let Some(memory) = s.memory.filter(|_| !s.fits_now) {
+                    let (needed, free) = (format_size(memory.needed_bytes), format_size(memory.free_bytes));
+                    write!(
+                        f,
+                        "; it needs {needed} of memory on a node, at most {free} are free on one with the cores"
                     )?;
                 }
                 s.gres.iter().try_for_each(|short| write!(f, "; {short}"))

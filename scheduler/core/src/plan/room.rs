@@ -96,6 +96,12 @@ impl NodeRoom {
             && self.gres.holds(other.gres)
     }
 
+    /// Whether anything that `other` has is in it too.
+    pub fn has_some_of(self, other: Self) -> bool {
+        let both = self.at_most(other);
+        both.cores > 0 || both.memory_bytes > 0 || both.gres != Counts::default()
+    }
+
     /// More room.
     pub fn put(&mut self, more: Self) {
         (self.cores, self.wider) = self.zip(more, self.narrow() + more.narrow(), u16::saturating_add);

@@ -22,6 +22,8 @@ mod invariants;
 mod job;
 mod ledger;
 mod node;
+#[cfg(test)]
+mod reading_tests;
 mod tally;
 mod waiting;
 

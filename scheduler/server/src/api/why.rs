@@ -112,6 +112,8 @@ fn shortage(short: &Shortage) -> ShortageView {
         nodes_in_pool: short.nodes_in_pool,
         cores_needed: short.cores_needed,
         cores_free: short.cores_free,
+        memory_needed_bytes: short.memory.map(|memory| memory.needed_bytes),
+        memory_free_bytes: short.memory.map(|memory| memory.free_bytes),
         gres: gres.collect(),
     }
 }

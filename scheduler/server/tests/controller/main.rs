@@ -5,6 +5,7 @@
 mod attempts;
 #[path = "../common/mod.rs"]
 mod common;
+mod from_cluster;
 mod nodes;
 mod process;
 mod routes;

@@ -2,7 +2,7 @@
 
 use muster_core::ids::{JobRef, TaskIndex, Timestamp};
 use muster_core::notation::{format_hosts, format_time_s};
-use muster_core::plan::{expected_start, plan};
+use muster_core::plan::{Holder, Reason, expected_start, holders, plan};
 use muster_core::priority::factors;
 use muster_core::state::{FinishedHow, Job};
 
@@ -21,6 +21,9 @@ impl World {
                 let text = self.why(target).unwrap_or_else(|| "none of its tasks waits".to_owned());
                 let name = narrate::name(&self.names, target.job);
                 self.say(&format!("{name}: {text}"));
+                if let Some(text) = self.holders(target) {
+                    self.say(&format!("{name}: {text}"));
+                }
                 Ok(())
             }
             "queue" => {
@@ -67,6 +70,26 @@ impl World {
         let sum = state.jobs.get(&target.job).and_then(|job| factors(state, job, self.now));
         let sum = sum.map(|sum| format!("; its priority is {sum}")).unwrap_or_default();
         Some(format!("{}: {}{sum}; {start}", waiting.reason.code(), waiting.reason))
+    }
+
+    /// Who holds what a job lacks that waits for room.
+    fn holders(&self, target: JobRef) -> Option<String> {
+        let state = self.engine.state();
+        let waiting = plan(state, self.now).waiting.remove(&target.job)?;
+        let held = match waiting.reason {
+            Reason::Resources(_) => waiting.holders.or_else(|| holders(state, &state.jobs[&target.job]))?,
+            _ => return None,
+        };
+        let one = |holder: &Holder| {
+            let name = narrate::name(&self.names, holder.task.job);
+            let until = holder.until.map_or("ever".to_owned(), |at| format_time_s(at.seconds()));
+            format!("{name} ({} cores on {} nodes until {until})", holder.cores, holder.nodes)
+        };
+        let named = held.named.iter().map(one).collect::<Vec<_>>().join(", ");
+        let others = if held.others > 0 { format!(" and {} more", held.others) } else { String::new() };
+        let begin =
+            if held.counted_on { "its start counts on the end of" } else { "what it lacks is held by" };
+        Some(format!("{begin} {named}{others}"))
     }
 
     fn nodes(&self) -> Vec<String> {
