@@ -27,7 +27,7 @@ fn config() -> ClusterConfig {
     let node = |i: u32| {
         json!({
             "name": format!("n{i}"), "cores": CORES, "memory_bytes": 8u64 << 30, "wrap_cores": false,
-            "features": if i % 2 == 0 { json!(["ib", "intel"]) } else { json!(["intel"]) },
+            "features": if i.is_multiple_of(2) { json!(["ib", "intel"]) } else { json!(["intel"]) },
             "gres": [{"name": "gpu", "type": "a100", "count": 2}, {"name": "nic", "count": 1}],
         })
     };
