@@ -247,7 +247,10 @@ impl Loop {
 
     fn snapshot(&mut self) {
         match self.store.snapshot(self.engine.state(), self.now) {
-            Ok(bytes) => self.snapshot_after = RECORDS_PER_SNAPSHOT.max(bytes / SNAPSHOT_BYTES_PER_RECORD),
+            Ok(None) => {}
+            Ok(Some(snapshot)) => {
+                self.snapshot_after = RECORDS_PER_SNAPSHOT.max(snapshot.bytes / SNAPSHOT_BYTES_PER_RECORD);
+            }
             // The journal is whole without it: a failure costs time at the next start, and nothing else.
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "cannot take a snapshot");
