@@ -21,19 +21,26 @@
 //!
 //! Each record and each snapshot has a checksum. `recover` says what a start makes of damage.
 
+mod check;
 mod checksum;
 mod damage;
 mod error;
+mod export;
 mod history;
 mod lock;
 mod read;
 mod recover;
+mod repair;
 mod schema;
 mod snapshot;
 mod store;
+mod survey;
 
+pub use check::{Finding, Report, SnapshotReport, StateReport, check};
 pub use damage::Damage;
 pub use error::StoreError;
+pub use export::{Exported, export};
 pub use history::{HistoryReader, HistoryRow, JobRow, TaskRow, TaskSpan};
+pub use repair::{Repair, RepairPlan, Repaired};
 pub use snapshot::{Snapshot, SnapshotWriter};
 pub use store::{Recovered, Store};

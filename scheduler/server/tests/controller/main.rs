@@ -9,3 +9,4 @@ mod nodes;
 mod process;
 mod routes;
 mod storage;
+mod store;
