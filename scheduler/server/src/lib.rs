@@ -17,6 +17,7 @@ pub mod secrets;
 pub mod server;
 pub mod sessions;
 pub mod shared;
+mod snapshots;
 pub mod tls;
 pub mod translate;
 pub mod view;

@@ -81,8 +81,6 @@ pub(crate) fn private_file(path: &Path) -> Result<File, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

@@ -34,7 +34,7 @@ impl Layout {
 }
 
 /// Largest part of a snapshot, in bytes: a part is one short transaction, so that records need not wait long for it.
-pub(crate) const SNAPSHOT_PART_BYTES: usize = 256 << 10;
+pub(crate) const SNAPSHOT_PART_BYTES: usize = 64 << 10;
 
 /// How long a statement waits for a reader that holds the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -20,7 +20,7 @@ use crate::schema::{self, SNAPSHOT_PART_BYTES, SNAPSHOT_VERSION, failed, signed}
 /// Rows that are deleted in one transaction at most.
 const DELETE_MAX: usize = 1000;
 /// Parts that are deleted in one transaction at most.
-const DELETE_PARTS_MAX: usize = 4;
+const DELETE_PARTS_MAX: usize = 16;
 /// Pages of the write-ahead log after which it is moved into the database, as SQLite's own default.
 const CHECKPOINT_PAGES: i64 = 1000;
 

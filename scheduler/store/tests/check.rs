@@ -265,7 +265,7 @@ fn a_repair_gives_up_where_nothing_leads_anywhere() {
     let (path, ..) = told(folder.path());
     sql(&path, "UPDATE snapshot SET crc = 5");
     assert!(matches!(Repair::plan(&path), Err(StoreError::BeyondRepair { .. })));
-    assert!(matches!(check(&path).unwrap().state, None));
+    assert!(check(&path).unwrap().state.is_none());
     let nothing = folder.path().join("nothing.db");
     assert!(matches!(check(&nothing), Err(StoreError::NoDatabase { .. })));
     assert!(matches!(Repair::plan(&nothing), Err(StoreError::NoDatabase { .. })));

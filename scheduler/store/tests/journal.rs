@@ -1,7 +1,5 @@
 //! The store against real files, real processes that are killed, and a full disk.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 mod common;
 
 use std::io::{BufRead as _, BufReader};
