@@ -5,6 +5,7 @@
 mod attempts;
 #[path = "../common/mod.rs"]
 mod common;
+mod full_disk;
 mod nodes;
 mod process;
 mod routes;
