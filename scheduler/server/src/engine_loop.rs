@@ -21,6 +21,7 @@ use crate::accounting;
 use crate::error::ServerError;
 use crate::sessions::Sessions;
 use crate::shared::Shared;
+use crate::snapshots::{Outcome, Snapshots};
 
 /// Inputs that are decided and committed together at most.
 const BATCH_MAX: usize = 1024;
@@ -112,9 +113,12 @@ pub fn start(
         .build()
         .map_err(system("make the engine's timer"))?;
     let (orders, inbox) = mpsc::channel(QUEUE_MAX);
+    let writer = store.snapshot_writer().map_err(ServerError::Store)?;
+    let snapshots = Snapshots::start(writer, Arc::clone(&shared))?;
     let mut engine_loop = Loop {
         engine: Engine::new(shared.copy()),
         store,
+        snapshots,
         shared,
         sessions,
         now: Timestamp(0),
@@ -138,6 +142,7 @@ pub fn clock() -> Timestamp {
 struct Loop {
     engine: Engine,
     store: Store,
+    snapshots: Snapshots,
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
     now: Timestamp,
@@ -176,7 +181,7 @@ impl Loop {
                 break;
             }
         }
-        self.snapshot();
+        self.last_snapshot();
     }
 
     /// Waits for orders, or until the engine has something to do by itself. Says whether all senders are gone.
@@ -244,19 +249,35 @@ impl Loop {
             Ok(()) => self.let_out(batch),
             Err(error) => self.take_back(batch, &error),
         }
+        if let Some(outcome) = self.snapshots.outcome() {
+            self.note(outcome);
+        }
         if self.store.records_since_snapshot() >= self.snapshot_after && !self.failed {
-            self.snapshot();
+            self.snapshots.request(self.now);
         }
     }
 
-    fn snapshot(&mut self) {
-        match self.store.snapshot(self.engine.state(), self.now) {
-            Ok(bytes) => self.snapshot_after = RECORDS_PER_SNAPSHOT.max(bytes / SNAPSHOT_BYTES_PER_RECORD),
+    fn note(&mut self, outcome: Outcome) {
+        match outcome {
+            Ok(snapshot) => {
+                self.store.snapshot_taken(snapshot);
+                self.snapshot_after = RECORDS_PER_SNAPSHOT.max(snapshot.bytes / SNAPSHOT_BYTES_PER_RECORD);
+            }
             // The journal is whole without it: a failure costs time at the next start, and nothing else.
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "cannot take a snapshot");
                 self.snapshot_after = self.store.records_since_snapshot() + RECORDS_PER_SNAPSHOT;
             }
+        }
+    }
+
+    /// At the end, so that the next start has nothing to replay.
+    fn last_snapshot(&mut self) {
+        if let Some(outcome) = self.snapshots.wait() {
+            self.note(outcome);
+        }
+        if let Err(error) = self.store.snapshot(self.engine.state(), self.now) {
+            tracing::warn!(error = %chain(&error), "cannot take a snapshot; the next start replays the journal");
         }
     }
 

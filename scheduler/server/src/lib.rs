@@ -18,6 +18,7 @@ pub mod secrets;
 pub mod server;
 pub mod sessions;
 pub mod shared;
+mod snapshots;
 mod state_out;
 pub mod tls;
 pub mod translate;

@@ -5,11 +5,15 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use muster_config::Config;
 use muster_server::{Running, ServerError, start};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+mod store_command;
+
+use store_command::StoreCommand;
 
 const EXIT_CODES: &str = "\
 Signals:
@@ -29,7 +33,13 @@ Exit codes:
 #[command(name = "musterd", version, after_help = EXIT_CODES)]
 struct Arguments {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "MUSTER_CONFIG", default_value = "/etc/muster/muster.toml")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MUSTER_CONFIG",
+        default_value = "/etc/muster/muster.toml"
+    )]
     config: PathBuf,
     /// Only check the configuration.
     #[arg(long)]
@@ -44,10 +54,23 @@ struct Arguments {
     /// What is logged to the standard error, as tracing's filters say it, such as "debug" or "muster_server=trace".
     #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = "info")]
     log: String,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do instead of running a controller.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look after the journal: check, repair, export.
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Store(command)) = &arguments.command {
+        return store_command::run(&arguments.config, command);
+    }
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -67,9 +90,9 @@ fn exit_code(error: &ServerError) -> u8 {
 }
 
 /// Prints an error and its causes, each on a line of its own.
-fn report(error: &ServerError) {
+fn report(error: &dyn std::error::Error) {
     eprintln!("musterd: {error}");
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         eprintln!("  {}", error.to_string().replace('\n', "\n  "));
         cause = error.source();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use muster_config::Config;
 use muster_core::input::Input;
-use muster_store::{HistoryReader, Store};
+use muster_store::{Damage, HistoryReader, Store};
 use muster_wire::MESSAGE_BYTES_MAX;
 use muster_wire::v1::node_controller_server::NodeControllerServer;
 use tokio::sync::{oneshot, watch};
@@ -71,6 +71,9 @@ pub async fn start(config: Config) -> Result<Running, ServerError> {
         jobs = recovered.state.jobs.len(),
         "the state was recovered"
     );
+    for damage in &recovered.passed_over {
+        tracing::error!(%damage, "{}", went_on_without(damage));
+    }
     let history = HistoryReader::open(&path).map_err(ServerError::Store)?;
     let authority = Arc::new(open_authority(&config).await?);
     let secrets = Secrets::new(store.secret());
@@ -124,6 +127,21 @@ pub async fn start(config: Config) -> Result<Running, ServerError> {
         stop,
         serving,
     })
+}
+
+/// What it means that the store was opened in spite of the damage.
+fn went_on_without(damage: &Damage) -> &'static str {
+    match damage {
+        Damage::Snapshot { .. } => {
+            "the journal is damaged: the snapshot before this one and all records since gave the same state, so that \
+             nothing is lost; look after the disk"
+        }
+        _ => {
+            "the journal is damaged: what its last records said is lost. They are not known to have been acknowledged, \
+             and are kept in the table set_aside; ids of jobs that they may have made are not used again. No crash \
+             can do this: look after the disk"
+        }
+    }
 }
 
 /// Runs what reads and writes files off the threads that serve others.

@@ -150,6 +150,13 @@ impl Shared {
     /// A copy of the durable state.
     #[must_use]
     pub fn copy(&self) -> State {
-        self.read().state().clone()
+        self.copy_with_seq().0
+    }
+
+    /// A copy of the durable state, and the sequence number of the last record in it.
+    #[must_use]
+    pub fn copy_with_seq(&self) -> (State, u64) {
+        let reading = self.read();
+        (reading.0.state.clone(), reading.0.seq)
     }
 }

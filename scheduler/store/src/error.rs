@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::damage::Damage;
+
 /// Why the database could not do what was asked. Nothing was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -13,6 +15,23 @@ pub enum StoreError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// A file of the store could not be copied, moved or written.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no database.
+    #[error("there is no journal at {}: is `state_dir` under [controller] the right folder?", path.display())]
+    NoDatabase {
+        /// The database.
+        path: PathBuf,
     },
     /// Another process holds the store.
     #[error(
@@ -56,10 +75,10 @@ pub enum StoreError {
         /// The newest version known here.
         known: i64,
     },
-    /// A record or snapshot that cannot be read.
+    /// A record or snapshot that is as it was written, as far as can be told, and cannot be understood.
     #[error(
         "{what} {seq} in {} cannot be read: if a newer musterd wrote it, start that one; else the file is damaged: \
-         restore the state directory from a backup. Nothing was changed",
+         restore the state directory from a backup, or see what `musterd store repair` would do. Nothing was changed",
         path.display()
     )]
     BrokenRecord {
@@ -73,17 +92,34 @@ pub enum StoreError {
         #[source]
         source: serde_json::Error,
     },
-    /// A record is missing between others.
+    /// Something that was stored is not as it was stored.
     #[error(
-        "journal record {seq} is missing in {}: the file is damaged; restore the state directory from a backup. \
-         Nothing was changed",
+        "{} is damaged: {damage}. No crash can do that, for records are stored in transactions: suspect the disk, or \
+         whoever copied or changed the file. Nothing was changed. Restore the state directory from a backup; or \
+         `musterd store check` says what is left, and `musterd store repair` what it would give up",
         path.display()
     )]
-    MissingRecord {
+    Damaged {
         /// The database.
         path: PathBuf,
-        /// Which one.
-        seq: u64,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// SQLite cannot read its own file.
+    #[error(
+        "cannot {doing} in {}: the file is damaged. No crash can do that: suspect the disk, or whoever changed the \
+         file. Restore the state directory from a backup; or `musterd store check` says what is left, and \
+         `musterd store repair` what it would give up",
+        path.display()
+    )]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: rusqlite::Error,
     },
     /// A value that should be in `meta` is not, or not in its form.
     #[error(
@@ -95,6 +131,25 @@ pub enum StoreError {
         path: PathBuf,
         /// Which entry.
         key: &'static str,
+    },
+    /// Too much is gone for a repair.
+    #[error(
+        "{} cannot be repaired: no snapshot is whole, and the records do not reach back to the first. Restore the \
+         state directory from a backup",
+        path.display()
+    )]
+    BeyondRepair {
+        /// The database.
+        path: PathBuf,
+    },
+    /// What is left adds up to a state that cannot be.
+    #[error("what is left in {} adds up to a state that cannot be: restore the state directory from a backup", path.display())]
+    Invariant {
+        /// The database.
+        path: PathBuf,
+        /// Which invariant.
+        #[source]
+        source: muster_core::state::Broken,
     },
     /// The disk, the quota or the database's own limit is full.
     #[error("the file system of {} is full: make room there; nothing is lost meanwhile", path.display())]

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use muster_core::ids::{JobId, TaskIndex};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params, params_from_iter};
+use serde::Serialize;
 
 use crate::error::StoreError;
 use crate::schema::{failed, set_up_reader, signed};
@@ -18,7 +20,7 @@ pub enum HistoryRow {
 }
 
 /// A job that ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JobRow {
     /// The job.
     pub job: JobId,
@@ -45,7 +47,7 @@ pub struct JobRow {
 }
 
 /// Tasks that ended in the same way at the same instant: one, or a cancelled range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct TaskSpan {
     /// The first.
     pub first: u32,
@@ -70,7 +72,7 @@ impl TaskSpan {
 }
 
 /// A task that ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TaskRow {
     /// The job.
     pub job: JobId,
@@ -179,16 +181,48 @@ fn write_task(transaction: &Transaction<'_>, row: &TaskRow) -> rusqlite::Result<
     Ok(())
 }
 
+/// Copies what can be read of the accounting into another database. Gives how many rows, and whether that is all.
+pub(crate) fn copy(from: &Connection, to: &Transaction<'_>, path: &Path) -> Result<(u64, bool), StoreError> {
+    let (mut copied, mut whole) = (0, true);
+    for (table, columns, key) in
+        [("job_history", JOB_COLUMNS, "job"), ("task_history", TASK_COLUMNS, "job {}, task")]
+    {
+        let count = columns.split(',').count();
+        let marks = vec!["?"; count].join(", ");
+        let insert = format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})");
+        // From both ends, up to what cannot be read.
+        for order in ["ASC", "DESC"] {
+            let key = key.replace("{}", order);
+            let select = format!("SELECT {columns} FROM {table} ORDER BY {key} {order}");
+            let mut read = || -> rusqlite::Result<()> {
+                let mut statement = from.prepare(&select)?;
+                let mut rows = statement.query([])?;
+                while let Some(row) = rows.next()? {
+                    let values = (0..count).map(|i| row.get::<_, Value>(i)).collect::<Result<Vec<_>, _>>()?;
+                    copied += to.prepare_cached(&insert)?.execute(params_from_iter(values))? as u64;
+                }
+                Ok(())
+            };
+            match read().map_err(failed(path, "copy the accounting")) {
+                Ok(()) => break,
+                Err(StoreError::Corrupt { .. }) => whole = false,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok((copied, whole))
+}
+
 /// Reads the accounting tables beside the writer, on a connection of its own that cannot write.
 #[derive(Debug)]
 pub struct HistoryReader {
-    connection: Connection,
-    path: PathBuf,
+    pub(crate) connection: Connection,
+    pub(crate) path: PathBuf,
 }
 
-const JOB_COLUMNS: &str =
+pub(crate) const JOB_COLUMNS: &str =
     "job, name, user, uid, pool, state, tasks, submitted_us, started_us, ended_us, detail";
-const TASK_COLUMNS: &str = "job, task, task_last, task_step, attempts, name, user, uid, pool, state, exit_code, \
+pub(crate) const TASK_COLUMNS: &str = "job, task, task_last, task_step, attempts, name, user, uid, pool, state, exit_code, \
      signal, reason, nodes, cores, submitted_us, started_us, ended_us, cpu_time_us, memory_peak_bytes, view";
 
 impl HistoryReader {
@@ -279,7 +313,7 @@ fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+pub(crate) fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     Ok(JobRow {
         job: JobId(unsigned(row.get(0)?)),
         name: row.get(1)?,
@@ -295,7 +329,7 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     })
 }
 
-fn task_row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
+pub(crate) fn task_row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
     Ok(TaskRow {
         job: JobId(unsigned(row.get(0)?)),
         span: TaskSpan { first: row.get(1)?, last: row.get(2)?, step: row.get(3)? },

@@ -9,19 +9,38 @@
 //! SELECT user, sum(cpu_time_us) / 3600e6 AS cpu_hours FROM task_history GROUP BY user;
 //! ```
 //!
-//! | table          | holds                                                                     |
-//! | -------------- | ------------------------------------------------------------------------- |
-//! | `journal`      | the records after the snapshot, one a row, as JSON                        |
-//! | `snapshot`     | the state at one sequence number, as JSON                                 |
-//! | `meta`         | the schema's version, when the database was made, the cluster's secret    |
-//! | `job_history`  | a row for each job that has ended                                         |
-//! | `task_history` | a row for each task that has ended; cancelled ranges of an array share one |
+//! | table           | holds                                                                     |
+//! | --------------- | ------------------------------------------------------------------------- |
+//! | `journal`       | the records after the snapshot before the last, one a row, as JSON        |
+//! | `snapshot`      | the last two snapshots: the sequence number, the size, the checksum       |
+//! | `snapshot_part` | the state at these sequence numbers, as JSON, in parts                    |
+//! | `set_aside`     | damaged records that the controller started without                       |
+//! | `meta`          | the schema's version, the cluster's secret                                |
+//! | `job_history`   | a row for each job that has ended                                         |
+//! | `task_history`  | a row for each task that has ended; cancelled ranges of an array share one |
+//!
+//! Each record and each snapshot has a checksum. `recover` says what a start makes of damage.
 
+mod check;
+mod checksum;
+mod damage;
 mod error;
+mod export;
 mod history;
+mod lock;
+mod read;
+mod recover;
+mod repair;
 mod schema;
+mod snapshot;
 mod store;
+mod survey;
 
+pub use check::{Finding, Report, SnapshotReport, StateReport, check};
+pub use damage::Damage;
 pub use error::StoreError;
+pub use export::{Exported, export};
 pub use history::{HistoryReader, HistoryRow, JobRow, TaskRow, TaskSpan};
+pub use repair::{Repair, RepairPlan, Repaired};
+pub use snapshot::{Snapshot, SnapshotWriter};
 pub use store::{Recovered, Store, read_state};

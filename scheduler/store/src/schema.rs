@@ -1,39 +1,80 @@
 //! The tables, and how a connection is set up.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::checksum::{Checksum, Head};
 use crate::error::StoreError;
 
 /// Version of the tables.
-pub(crate) const SCHEMA_VERSION: i64 = 1;
+pub(crate) const SCHEMA_VERSION: i64 = 2;
 /// Version of a journal record's body.
 pub(crate) const RECORD_VERSION: i64 = 1;
 /// Version of a snapshot's body.
 pub(crate) const SNAPSHOT_VERSION: i64 = 1;
 
+/// How records and snapshots lie in the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Without checksums, a snapshot in one row.
+    V1,
+    /// With checksums, snapshots in parts.
+    V2,
+}
+
+impl Layout {
+    /// Whether records and snapshots have checksums.
+    pub fn has_checksums(self) -> bool {
+        self == Self::V2
+    }
+}
+
+/// Largest part of a snapshot, in bytes: a part is one short transaction, so that records need not wait long for it.
+pub(crate) const SNAPSHOT_PART_BYTES: usize = 64 << 10;
+
 /// How long a statement waits for a reader that holds the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The tables whose form changed with version 2.
+const JOURNAL_TABLES: &str = "
+CREATE TABLE journal (
+    seq     INTEGER PRIMARY KEY,
+    at_us   INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    body    TEXT NOT NULL,
+    crc     INTEGER NOT NULL
+);
+CREATE TABLE snapshot (
+    seq     INTEGER PRIMARY KEY,
+    at_us   INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    bytes   INTEGER NOT NULL,
+    crc     INTEGER NOT NULL
+);
+CREATE TABLE snapshot_part (
+    seq     INTEGER NOT NULL,
+    part    INTEGER NOT NULL,
+    body    BLOB NOT NULL,
+    PRIMARY KEY (seq, part)
+);
+CREATE TABLE set_aside (
+    seq     INTEGER PRIMARY KEY,
+    at_us,
+    version,
+    body,
+    crc
+);
+";
 
 const TABLES: &str = "
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE journal (
-    seq     INTEGER PRIMARY KEY,
-    at_us   INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    body    TEXT NOT NULL
-);
-CREATE TABLE snapshot (
-    seq     INTEGER PRIMARY KEY,
-    at_us   INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    body    TEXT NOT NULL
-);
 CREATE TABLE job_history (
     job          INTEGER PRIMARY KEY,
     name         TEXT NOT NULL,
@@ -79,6 +120,9 @@ CREATE INDEX task_history_by_user ON task_history (user, ended_us);
 pub(crate) fn failed(path: &Path, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full { path: path.to_owned() },
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+            StoreError::Corrupt { path: path.to_owned(), doing, source }
+        }
         _ => StoreError::Database { path: path.to_owned(), doing, source },
     }
 }
@@ -100,30 +144,135 @@ pub(crate) fn set_up_reader(connection: &Connection, path: &Path) -> Result<(), 
 }
 
 /// Makes the tables in a new database; refuses one of a later version.
-pub(crate) fn ensure(connection: &mut Connection, path: &Path, secret: &[u8; 32]) -> Result<(), StoreError> {
-    let failed = failed(path, "make the tables");
-    let is_new = !connection.table_exists(None, "meta").map_err(&failed)?;
+pub(crate) fn ensure(connection: &mut Connection, path: &Path) -> Result<Layout, StoreError> {
+    let is_new = !connection.table_exists(None, "meta").map_err(failed(path, "read the tables"))?;
     if is_new {
-        let transaction = connection.transaction().map_err(&failed)?;
-        transaction.execute_batch(TABLES).map_err(&failed)?;
-        put_meta(&transaction, "schema_version", &SCHEMA_VERSION.to_string()).map_err(&failed)?;
-        put_meta(&transaction, "secret", &to_hex(secret)).map_err(&failed)?;
-        transaction.commit().map_err(&failed)?;
-        return Ok(());
+        make(connection, path, &fresh_secret()?)?;
     }
-    let found = meta(connection, "schema_version").map_err(&failed)?.and_then(|text| text.parse().ok());
-    match found {
-        Some(version) if (1..=SCHEMA_VERSION).contains(&version) => Ok(()),
-        Some(found) => Err(StoreError::NewerSchema { path: path.to_owned(), found, known: SCHEMA_VERSION }),
-        None => Err(StoreError::BrokenMeta { path: path.to_owned(), key: "schema_version" }),
+    layout(connection, path)
+}
+
+/// Makes the tables.
+pub(crate) fn make(connection: &mut Connection, path: &Path, secret: &[u8; 32]) -> Result<(), StoreError> {
+    let failed = failed(path, "make the tables");
+    let transaction = connection.transaction().map_err(&failed)?;
+    transaction.execute_batch(TABLES).map_err(&failed)?;
+    transaction.execute_batch(JOURNAL_TABLES).map_err(&failed)?;
+    put_meta(&transaction, "schema_version", &SCHEMA_VERSION.to_string()).map_err(&failed)?;
+    put_meta(&transaction, "secret", &to_hex(secret)).map_err(&failed)?;
+    put_meta(&transaction, "secret_crc", &secret_crc(secret)).map_err(&failed)?;
+    transaction.commit().map_err(&failed)
+}
+
+/// How the database's records and snapshots lie.
+pub(crate) fn layout(connection: &Connection, path: &Path) -> Result<Layout, StoreError> {
+    let text = meta(connection, "schema_version").map_err(failed(path, "read the schema's version"))?;
+    match text.and_then(|text| text.parse().ok()) {
+        Some(1) => Ok(Layout::V1),
+        Some(SCHEMA_VERSION) => Ok(Layout::V2),
+        Some(found @ 3..) => {
+            Err(StoreError::NewerSchema { path: path.to_owned(), found, known: SCHEMA_VERSION })
+        }
+        _ => Err(StoreError::BrokenMeta { path: path.to_owned(), key: "schema_version" }),
     }
 }
 
+/// Brings a database of version 1 to the present one, in one transaction: its records and its snapshot, which have
+/// been read and found to make sense, get checksums.
+pub(crate) fn migrate(connection: &mut Connection, path: &Path, secret: &[u8; 32]) -> Result<(), StoreError> {
+    let failed = failed(path, "bring the tables to the present version");
+    let transaction = connection.transaction().map_err(&failed)?;
+    let run = || -> rusqlite::Result<()> {
+        transaction.execute_batch(
+            "ALTER TABLE journal RENAME TO journal_v1; ALTER TABLE snapshot RENAME TO snapshot_v1;",
+        )?;
+        transaction.execute_batch(JOURNAL_TABLES)?;
+        let mut old = transaction.prepare("SELECT seq, at_us, version, body FROM journal_v1 ORDER BY seq")?;
+        let mut rows = old.query([])?;
+        while let Some(row) = rows.next()? {
+            let body: String = row.get(3)?;
+            insert_record(&transaction, head(row)?, &body)?;
+        }
+        let mut old =
+            transaction.prepare("SELECT seq, at_us, version, body FROM snapshot_v1 ORDER BY seq")?;
+        let mut rows = old.query([])?;
+        while let Some(row) = rows.next()? {
+            let (head, body) = (head(row)?, row.get::<_, String>(3)?);
+            for (part, bytes) in (0..).zip(body.as_bytes().chunks(SNAPSHOT_PART_BYTES)) {
+                insert_part(&transaction, head.seq, part, bytes)?;
+            }
+            let checksum = Checksum::of(head).with(body.as_bytes());
+            insert_snapshot(&transaction, head, body.len() as u64, checksum)?;
+        }
+        put_meta(&transaction, "secret_crc", &secret_crc(secret))?;
+        Ok(())
+    };
+    run().map_err(&failed)?;
+    let version = SCHEMA_VERSION.to_string();
+    transaction
+        .execute_batch("DROP TABLE journal_v1; DROP TABLE snapshot_v1;")
+        .and_then(|()| {
+            transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'schema_version'", [version])
+        })
+        .and_then(|_| transaction.commit())
+        .map_err(&failed)
+}
+
+fn head(row: &rusqlite::Row<'_>) -> rusqlite::Result<Head> {
+    Ok(Head { seq: row.get(0)?, at_us: row.get(1)?, version: row.get(2)? })
+}
+
+/// Adds a record with its checksum.
+pub(crate) fn insert_record(connection: &Connection, head: Head, body: &str) -> rusqlite::Result<()> {
+    let crc = Checksum::of(head).with(body.as_bytes()).value();
+    connection
+        .prepare_cached("INSERT INTO journal (seq, at_us, version, body, crc) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![head.seq, head.at_us, head.version, body, crc])?;
+    Ok(())
+}
+
+/// Adds a part of a snapshot. The snapshot is there once [`insert_snapshot`] has been committed.
+pub(crate) fn insert_part(connection: &Connection, seq: i64, part: i64, body: &[u8]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO snapshot_part (seq, part, body) VALUES (?1, ?2, ?3)")?
+        .execute(params![seq, part, body])?;
+    Ok(())
+}
+
+/// Makes the parts of a snapshot one.
+pub(crate) fn insert_snapshot(
+    connection: &Connection,
+    head: Head,
+    bytes: u64,
+    checksum: Checksum,
+) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO snapshot (seq, at_us, version, bytes, crc) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![head.seq, head.at_us, head.version, signed(bytes), checksum.value()],
+    )?;
+    Ok(())
+}
+
+fn fresh_secret() -> Result<[u8; 32], StoreError> {
+    let path = Path::new("/dev/urandom");
+    let open = |source| StoreError::Open { path: path.to_owned(), source };
+    let mut secret = [0; 32];
+    File::open(path).and_then(|mut file| file.read_exact(&mut secret)).map_err(open)?;
+    Ok(secret)
+}
+
 /// The cluster's secret, made when the database was.
-pub(crate) fn secret(connection: &Connection, path: &Path) -> Result<[u8; 32], StoreError> {
-    let text = meta(connection, "secret").map_err(failed(path, "read the secret"))?;
-    text.and_then(|text| from_hex(&text))
+pub(crate) fn secret(connection: &Connection, path: &Path, layout: Layout) -> Result<[u8; 32], StoreError> {
+    let read = |key| meta(connection, key).map_err(failed(path, "read the secret"));
+    let secret = read("secret")?.and_then(|text| from_hex(&text));
+    let crc = if layout.has_checksums() { read("secret_crc")? } else { secret.as_ref().map(secret_crc) };
+    secret
+        .filter(|secret| crc == Some(secret_crc(secret)))
         .ok_or(StoreError::BrokenMeta { path: path.to_owned(), key: "secret" })
+}
+
+fn secret_crc(secret: &[u8; 32]) -> String {
+    format!("{:08x}", crc32fast::hash(secret))
 }
 
 fn put_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result<usize> {

@@ -1,18 +1,22 @@
-//! The journal and its snapshots.
+//! The journal, open for writing.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use muster_core::event::Record;
 use muster_core::ids::Timestamp;
 use muster_core::state::State;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 
+use crate::checksum::Head;
+use crate::damage::Damage;
 use crate::error::StoreError;
 use crate::history::{self, HistoryRow};
-use crate::schema::{self, RECORD_VERSION, SNAPSHOT_VERSION, failed, signed};
+use crate::lock::{Lock, private_file};
+use crate::recover::{Found, recover};
+use crate::schema::{self, Layout, RECORD_VERSION, failed, signed};
+use crate::snapshot::{Snapshot, SnapshotWriter, Turn};
 
 /// The journal, open for writing. One process holds it at a time.
 #[derive(Debug)]
@@ -22,8 +26,10 @@ pub struct Store {
     last_seq: u64,
     snapshot_seq: u64,
     secret: [u8; 32],
-    /// Held for its lock, which the kernel lets go of when the process ends, however it ends.
-    _lock: File,
+    turn: Arc<Turn>,
+    /// Limit of the database's size, in bytes; 0 without.
+    size_max_bytes: u64,
+    lock: Lock,
 }
 
 /// What the database held.
@@ -35,6 +41,8 @@ pub struct Recovered {
     pub last_seq: u64,
     /// How many records were applied over the snapshot.
     pub replayed: u64,
+    /// What was damaged and could be passed over.
+    pub passed_over: Vec<Damage>,
 }
 
 impl Store {
@@ -42,21 +50,70 @@ impl Store {
     /// its lock file `path.lock` are readable by their owner only: the journal holds users' environments.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another process has it open; [`StoreError::UnknownVersion`],
-    /// [`StoreError::BrokenRecord`] or [`StoreError::MissingRecord`] if what it holds cannot all be read, in
+    /// [`StoreError::Locked`] if another process has it open; [`StoreError::Damaged`], [`StoreError::Corrupt`],
+    /// [`StoreError::UnknownVersion`] or [`StoreError::BrokenRecord`] if what it holds cannot all be read, in
     /// which case nothing was changed; [`StoreError::Open`] or [`StoreError::Database`] otherwise.
     pub fn open(path: &Path) -> Result<(Self, Recovered), StoreError> {
-        let lock = lock(path)?;
+        let lock = Lock::take(path)?;
         // SQLite would make the file with the umask's mode; its companion files take the mode of this one.
         private_file(path)?;
         let mut connection = Connection::open(path).map_err(failed(path, "open the database"))?;
+        // Until it is clear that all is well, the write-ahead log must stay as it is: it may be what is damaged.
+        keep_log_on_close(&connection, path, true)?;
         schema::set_up_writer(&connection, path)?;
-        schema::ensure(&mut connection, path, &fresh_secret()?)?;
-        let secret = schema::secret(&connection, path)?;
-        let (snapshot_seq, snapshot) = read_snapshot(&connection, path)?;
-        let (state, last_seq) = replay(&connection, path, snapshot_seq, snapshot)?;
-        let store = Self { connection, path: path.to_owned(), last_seq, snapshot_seq, secret, _lock: lock };
-        Ok((store, Recovered { state, last_seq, replayed: last_seq - snapshot_seq }))
+        let layout = schema::ensure(&mut connection, path)?;
+        let secret = schema::secret(&connection, path, layout)?;
+        let found = recover(&connection, path, layout, lock.acknowledged())?;
+        if layout == Layout::V1 {
+            schema::migrate(&mut connection, path, &secret)?;
+        }
+        keep_log_on_close(&connection, path, false)?;
+        let Found { mut state, last_seq, snapshot_seq, passed_over, cut } = found;
+        let (turn, size_max_bytes) = (Arc::new(Turn::default()), 0);
+        let replayed = last_seq - snapshot_seq;
+        let mut store = Self {
+            connection,
+            path: path.to_owned(),
+            last_seq,
+            snapshot_seq,
+            secret,
+            turn,
+            size_max_bytes,
+            lock,
+        };
+        if let Some(seq) = passed_over {
+            // It would be kept in place of one that can be used.
+            let sql = "DELETE FROM snapshot WHERE seq = ?1";
+            store.connection.execute(sql, [signed(seq)]).map_err(failed(path, "drop a damaged snapshot"))?;
+        }
+        if let Some(cut) = cut {
+            store.cut(&mut state, cut)?;
+        }
+        store.lock.acknowledge(store.last_seq);
+        let snapshot = passed_over.map(|seq| Damage::Snapshot { seq });
+        let tail = cut.map(|(first, last)| Damage::Tail { first, last });
+        let passed_over = snapshot.into_iter().chain(tail).collect();
+        let recovered = Recovered { state, last_seq: store.last_seq, replayed, passed_over };
+        Ok((store, recovered))
+    }
+
+    /// Sets damaged records at the end aside and goes on without them. Any of them may have made a job and shown its
+    /// id, so that as many ids are never given again; nor are their sequence numbers.
+    fn cut(&mut self, state: &mut State, (first, last): (u64, u64)) -> Result<(), StoreError> {
+        self.connection
+            .execute(
+                "INSERT OR REPLACE INTO set_aside SELECT seq, at_us, version, body, crc FROM journal \
+                 WHERE seq BETWEEN ?1 AND ?2",
+                [signed(first), signed(last)],
+            )
+            .map_err(failed(&self.path, "set damaged records aside"))?;
+        state.next_job += last - first + 1;
+        self.last_seq = last;
+        let mut writer = self.snapshot_writer()?;
+        let snapshot = writer.write(state, last, Timestamp(0))?;
+        writer.keep_last_only(last)?;
+        self.snapshot_taken(snapshot);
+        Ok(())
     }
 
     /// Stores records and the accounting rows that follow from them, all or none of them, and returns once
@@ -75,50 +132,51 @@ impl Store {
             .map(serde_json::to_string)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| StoreError::Encode { what: "a record", source })?;
-        let transaction = self.connection.transaction().map_err(&failed)?;
         let mut seq = self.last_seq;
         {
-            let mut insert = transaction
-                .prepare_cached("INSERT INTO journal (seq, at_us, version, body) VALUES (?1, ?2, ?3, ?4)")
-                .map_err(&failed)?;
+            let _turn = self.turn.first();
+            let transaction = self.connection.transaction().map_err(&failed)?;
             for (record, body) in records.iter().zip(&bodies) {
                 seq += 1;
-                insert
-                    .execute(params![signed(seq), signed(record.at.0), RECORD_VERSION, body])
-                    .map_err(&failed)?;
+                let head = Head { seq: signed(seq), at_us: signed(record.at.0), version: RECORD_VERSION };
+                schema::insert_record(&transaction, head, body).map_err(&failed)?;
             }
+            history::write(&transaction, history).map_err(&failed)?;
+            transaction.commit().map_err(&failed)?;
         }
-        history::write(&transaction, history).map_err(&failed)?;
-        transaction.commit().map_err(&failed)?;
         self.last_seq = seq;
+        self.lock.acknowledge(seq);
         Ok(())
     }
 
-    /// Stores `state`, which all records up to the last one add up to, and drops the records that it covers.
-    /// Gives the snapshot's size in bytes; 0 if there was nothing new to store.
+    /// Stores `state`, which all records up to the last one add up to, and waits for it; see [`SnapshotWriter`].
+    /// Gives none if there was nothing new to store.
     ///
     /// # Errors
     /// As [`Store::append`]; the journal is untouched then.
-    pub fn snapshot(&mut self, state: &State, at: Timestamp) -> Result<u64, StoreError> {
-        if self.snapshot_seq == self.last_seq && self.last_seq > 0 {
-            return Ok(0);
+    pub fn snapshot(&mut self, state: &State, at: Timestamp) -> Result<Option<Snapshot>, StoreError> {
+        if self.snapshot_seq == self.last_seq {
+            return Ok(None);
         }
-        let failed = failed(&self.path, "store a snapshot");
-        let body = serde_json::to_string(state)
-            .map_err(|source| StoreError::Encode { what: "the state", source })?;
-        let seq = signed(self.last_seq);
-        let transaction = self.connection.transaction().map_err(&failed)?;
-        transaction
-            .execute(
-                "INSERT OR REPLACE INTO snapshot (seq, at_us, version, body) VALUES (?1, ?2, ?3, ?4)",
-                params![seq, signed(at.0), SNAPSHOT_VERSION, body],
-            )
-            .map_err(&failed)?;
-        transaction.execute("DELETE FROM snapshot WHERE seq < ?1", [seq]).map_err(&failed)?;
-        transaction.execute("DELETE FROM journal WHERE seq <= ?1", [seq]).map_err(&failed)?;
-        transaction.commit().map_err(&failed)?;
-        self.snapshot_seq = self.last_seq;
-        Ok(body.len() as u64)
+        let snapshot = self.snapshot_writer()?.write(state, self.last_seq, at)?;
+        self.snapshot_taken(snapshot);
+        self.lock.sync();
+        Ok(Some(snapshot))
+    }
+
+    /// A connection of its own that writes snapshots while records are appended here. One at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if SQLite refuses.
+    pub fn snapshot_writer(&self) -> Result<SnapshotWriter, StoreError> {
+        let writer = SnapshotWriter::open(&self.path, Arc::clone(&self.turn))?;
+        limit_pages(writer.connection(), &self.path, self.size_max_bytes)?;
+        Ok(writer)
+    }
+
+    /// Takes note of a snapshot that was written beside.
+    pub fn snapshot_taken(&mut self, snapshot: Snapshot) {
+        self.snapshot_seq = self.snapshot_seq.max(snapshot.seq);
     }
 
     /// Sequence number of the last record.
@@ -151,16 +209,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`] if SQLite refuses.
     pub fn limit_size(&mut self, bytes: u64) -> Result<(), StoreError> {
-        // SQLite's own upper limit of pages (sqlite3.c, SQLITE_MAX_PAGE_COUNT).
-        const PAGES_MAX: i64 = 4_294_967_294;
-        let failed = failed(&self.path, "limit its size");
-        let page_bytes: i64 =
-            self.connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(&failed)?;
-        let pages = if bytes == 0 { PAGES_MAX } else { signed(bytes) / page_bytes.max(1) };
-        self.connection
-            .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))
-            .map_err(&failed)?;
-        Ok(())
+        self.size_max_bytes = bytes;
+        limit_pages(&self.connection, &self.path, bytes)
     }
 }
 
@@ -175,86 +225,26 @@ pub fn read_state(path: &Path) -> Result<State, StoreError> {
     schema::set_up_reader(&connection, path)?;
     // One transaction: no snapshot may come between the last one and the records after it.
     let reading = connection.transaction().map_err(failed(path, "read the state"))?;
-    let (seq, snapshot) = read_snapshot(&reading, path)?;
-    Ok(replay(&reading, path, seq, snapshot)?.0)
+    let layout = schema::layout(&reading, path)?;
+    Ok(recover(&reading, path, layout, None)?.state)
 }
 
-fn open_error(path: &Path) -> impl Fn(std::io::Error) -> StoreError {
-    move |source| StoreError::Open { path: path.to_owned(), source }
-}
-
-fn private_file(path: &Path) -> Result<File, StoreError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options.open(path).map_err(open_error(path))
-}
-
-/// Takes the lock of a file beside the database. SQLite's own locks come and go with its transactions.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let path = PathBuf::from(name);
-    let file = private_file(&path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
-        Err(TryLockError::Error(source)) => Err(StoreError::Open { path, source }),
-    }
-}
-
-fn fresh_secret() -> Result<[u8; 32], StoreError> {
-    let path = Path::new("/dev/urandom");
-    let mut secret = [0; 32];
-    File::open(path).and_then(|mut file| file.read_exact(&mut secret)).map_err(open_error(path))?;
-    Ok(secret)
-}
-
-fn read_snapshot(connection: &Connection, path: &Path) -> Result<(u64, State), StoreError> {
-    let failed = failed(path, "read the snapshot");
-    let row: Option<(i64, i64, String)> = connection
-        .query_row("SELECT seq, version, body FROM snapshot ORDER BY seq DESC LIMIT 1", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
-        .optional()
-        .map_err(failed)?;
-    let Some((seq, version, body)) = row else { return Ok((0, State::new())) };
-    let (what, seq) = ("snapshot", seq.unsigned_abs());
-    if version != SNAPSHOT_VERSION {
-        let (path, known) = (path.to_owned(), SNAPSHOT_VERSION);
-        return Err(StoreError::UnknownVersion { what, path, seq, version, known });
-    }
-    let broken = |source| StoreError::BrokenRecord { what, path: path.to_owned(), seq, source };
-    Ok((seq, serde_json::from_str(&body).map_err(broken)?))
-}
-
-fn replay(
-    connection: &Connection,
-    path: &Path,
-    snapshot_seq: u64,
-    mut state: State,
-) -> Result<(State, u64), StoreError> {
-    let what = "journal record";
-    let failed = failed(path, "read the journal");
-    let mut statement = connection
-        .prepare("SELECT seq, version, body FROM journal WHERE seq > ?1 ORDER BY seq")
+fn limit_pages(connection: &Connection, path: &Path, bytes: u64) -> Result<(), StoreError> {
+    // SQLite's own upper limit of pages (sqlite3.c, SQLITE_MAX_PAGE_COUNT).
+    const PAGES_MAX: i64 = 4_294_967_294;
+    let failed = failed(path, "limit its size");
+    let page_bytes: i64 =
+        connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(&failed)?;
+    let pages = if bytes == 0 { PAGES_MAX } else { signed(bytes) / page_bytes.max(1) };
+    connection
+        .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))
         .map_err(&failed)?;
-    let mut rows = statement.query([signed(snapshot_seq)]).map_err(&failed)?;
-    let mut last_seq = snapshot_seq;
-    while let Some(row) = rows.next().map_err(&failed)? {
-        let seq = row.get::<_, i64>(0).map_err(&failed)?.unsigned_abs();
-        if seq != last_seq + 1 {
-            return Err(StoreError::MissingRecord { path: path.to_owned(), seq: last_seq + 1 });
-        }
-        let version: i64 = row.get(1).map_err(&failed)?;
-        if version != RECORD_VERSION {
-            let (path, known) = (path.to_owned(), RECORD_VERSION);
-            return Err(StoreError::UnknownVersion { what, path, seq, version, known });
-        }
-        let body: String = row.get(2).map_err(&failed)?;
-        let broken = |source| StoreError::BrokenRecord { what, path: path.to_owned(), seq, source };
-        let record: Record = serde_json::from_str(&body).map_err(broken)?;
-        state.evolve(&record.event, record.at);
-        last_seq = seq;
-    }
-    Ok((state, last_seq))
+    Ok(())
+}
+
+fn keep_log_on_close(connection: &Connection, path: &Path, keep: bool) -> Result<(), StoreError> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
+        .map_err(failed(path, "set the connection up"))?;
+    Ok(())
 }

@@ -1,75 +1,17 @@
 //! The store against real files, real processes that are killed, and a full disk.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+mod common;
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use muster_core::cluster::ClusterConfig;
-use muster_core::event::{Event, Record};
+use common::{add_up, cancelled, configured, submitted};
+use muster_core::event::Record;
 use muster_core::ids::{JobId, TaskIndex, Timestamp};
-use muster_core::spec::{IndexRange, JobSpec, Request, User};
 use muster_core::state::State;
 use muster_store::{HistoryReader, HistoryRow, JobRow, Store, StoreError, TaskRow, TaskSpan};
 use rusqlite::Connection;
-
-fn spec(name: &str) -> JobSpec {
-    JobSpec {
-        name: name.to_owned(),
-        pool: Some("main".to_owned()),
-        user: User { name: "ann".to_owned(), uid: 1000, gid: 1000 },
-        script: "#!/bin/sh\n".to_owned(),
-        arguments: Vec::new(),
-        environment: BTreeMap::from([("A".to_owned(), "é\n\"".to_owned())]),
-        working_directory: "/w".to_owned(),
-        stdin: None,
-        stdout: None,
-        stderr: None,
-        append: false,
-        umask: 0o022,
-        limits: BTreeMap::new(),
-        submit_host: "head".to_owned(),
-        request: Request::default(),
-        time_limit_s: Some(60),
-        array: None,
-        requeue: true,
-        priority: 0,
-        eligibility: Default::default(),
-        account: None,
-        qos: None,
-        reservation: None,
-    }
-}
-
-fn submitted(job: u64) -> Record {
-    let spec = Arc::new(spec(&format!("job {job}")));
-    let event = Event::JobSubmitted { job: JobId(job), spec, request_key: Some(format!("key {job}")) };
-    Record { at: Timestamp(job * 1000), event }
-}
-
-fn cancelled(job: u64) -> Record {
-    let indices = vec![IndexRange { first: 0, last: 0, step: 1 }];
-    Record {
-        at: Timestamp(job * 1000 + 1),
-        event: Event::WaitingCancelled { job: JobId(job), indices, by_uid: 1000 },
-    }
-}
-
-fn configured() -> Record {
-    let config = Arc::new(ClusterConfig { name: "test".to_owned(), ..ClusterConfig::default() });
-    Record { at: Timestamp(1), event: Event::Configured { config } }
-}
-
-fn add_up(records: &[Record]) -> State {
-    let mut state = State::new();
-    for record in records {
-        state.evolve(&record.event, record.at);
-    }
-    state
-}
 
 fn database(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("muster.db")
@@ -139,36 +81,6 @@ fn only_the_owner_may_read_the_files() {
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{}", entry.path().display());
     }
-}
-
-/// Damages a store of three records with one statement and returns what opening it then says.
-fn damaged_by(statement: &str) -> StoreError {
-    let folder = tempfile::tempdir().unwrap();
-    let path = database(&folder);
-    let (mut store, _) = Store::open(&path).unwrap();
-    store.append(&[configured(), submitted(1), submitted(2)], &[]).unwrap();
-    drop(store);
-    assert_eq!(Connection::open(&path).unwrap().execute(statement, []).unwrap(), 1);
-    Store::open(&path).unwrap_err()
-}
-
-#[test]
-fn damage_and_later_versions_are_refused_with_the_way_out() {
-    let error = damaged_by("UPDATE journal SET version = 7 WHERE seq = 2");
-    let message = error.to_string();
-    assert!(matches!(error, StoreError::UnknownVersion { seq: 2, version: 7, .. }), "{message}");
-    assert!(message.contains("start the musterd that wrote it"), "{message}");
-    let error = damaged_by("UPDATE journal SET body = '{\"at\":1,\"event\":' WHERE seq = 2");
-    assert!(matches!(error, StoreError::BrokenRecord { seq: 2, .. }), "{error}");
-    assert!(error.to_string().contains("restore the state directory from a backup"), "{error}");
-    let error = damaged_by(
-        "UPDATE journal SET body = '{\"at\":1,\"event\":{\"type\":\"from_the_future\"}}' WHERE seq = 3",
-    );
-    assert!(matches!(error, StoreError::BrokenRecord { seq: 3, .. }), "{error}");
-    let error = damaged_by("DELETE FROM journal WHERE seq = 2");
-    assert!(matches!(error, StoreError::MissingRecord { seq: 2, .. }), "{error}");
-    let error = damaged_by("UPDATE meta SET value = '9' WHERE key = 'schema_version'");
-    assert!(matches!(error, StoreError::NewerSchema { found: 9, .. }), "{error}");
 }
 
 #[test]

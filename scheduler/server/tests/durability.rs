@@ -1,0 +1,267 @@
+//! What durability costs: submits a second, the longest pause for a snapshot, the time of a restart, memory.
+//!
+//! `cargo test --release -p muster-server --test durability -- --ignored --nocapture --test-threads=1`
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Controller, configuration, job};
+use muster_core::engine::Engine;
+use muster_core::event::{Endpoint, Event, Hardware, HardwareCore, Record, Usage};
+use muster_core::ids::{AttemptKey, Timestamp};
+use muster_core::input::{Caller, GoneHow, Input, InstancePhase, InstanceReport};
+use muster_core::spec::JobSpec;
+use muster_core::state::State;
+use muster_store::Store;
+
+/// Cores of a node of the large cluster.
+const CORES: u32 = 128;
+/// How long each measurement of a rate takes.
+const WHILE: Duration = Duration::from_secs(4);
+
+/// How many small writes, each synced, the disk below `folder` does a second.
+fn syncs_per_second(folder: &Path) -> f64 {
+    let file = std::fs::File::create(folder.join("syncs")).unwrap();
+    // The log of the database is overwritten in place as well, most of the time.
+    file.write_all_at(&vec![0; 1024 * 4096], 0).unwrap();
+    file.sync_all().unwrap();
+    let mut page = [0u8; 4096];
+    let (started, mut done) = (Instant::now(), 0u32);
+    while started.elapsed() < WHILE / 2 {
+        page[0] = page[0].wrapping_add(1);
+        file.write_all_at(&page, u64::from(done % 1024) * 4096).unwrap();
+        file.sync_data().unwrap();
+        done += 1;
+    }
+    f64::from(done) / started.elapsed().as_secs_f64()
+}
+
+/// The part of the sorted values at which `percent` of them are smaller, in milliseconds.
+fn percentile(sorted: &[Duration], percent: usize) -> f64 {
+    sorted[(sorted.len() - 1) * percent / 100].as_secs_f64() * 1e3
+}
+
+/// Submits from so many clients until time is over. Gives how long each submit took, sorted.
+fn submit_from(controller: &Controller, clients: usize, time: Duration) -> Vec<Duration> {
+    let stop = AtomicBool::new(false);
+    let mut all: Vec<Duration> = std::thread::scope(|scope| {
+        let submitting = || {
+            let mut client = controller.client();
+            let mut took = Vec::new();
+            let mut request = job("bench");
+            request.eligibility.hold = true;
+            while !stop.load(Ordering::Relaxed) {
+                let started = Instant::now();
+                client.submit(&request).unwrap();
+                took.push(started.elapsed());
+            }
+            took
+        };
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(submitting)).collect();
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    all.sort_unstable();
+    all
+}
+
+#[test]
+#[ignore = "a measurement, for a quiet machine and a release build"]
+fn acknowledged_submits_per_second() {
+    for clients in [1, 8, 64] {
+        let mut controller = Controller::prepared(1, "");
+        more_jobs_for_each_user(&controller);
+        controller.run();
+        let before = syncs_per_second(controller.folder.path());
+        let took = submit_from(&controller, clients, WHILE);
+        let after = syncs_per_second(controller.folder.path());
+        println!(
+            "{clients:3} clients: {:7.0} submits/s, median {:6.2} ms, 99 % {:6.2} ms; syncs/s {before:.0} before, {after:.0} after",
+            took.len() as f64 / WHILE.as_secs_f64(),
+            percentile(&took, 50),
+            percentile(&took, 99),
+        );
+    }
+}
+
+fn more_jobs_for_each_user(controller: &Controller) {
+    let text = std::fs::read_to_string(controller.config()).unwrap();
+    let text = text.replace("[policy]", "[policy]\njobs_per_user_max = 1000000");
+    std::fs::write(controller.config(), text).unwrap();
+}
+
+/// A controller for a cluster that is large enough for so many live tasks of one core, whose nodes may be silent.
+fn large(live: u32) -> Controller {
+    let nodes = live.div_ceil(CORES).max(1);
+    let mut controller = Controller::prepared(1, "");
+    let text = configuration(controller.folder.path(), 1, "");
+    let text = text.replace("n[01-01]", &format!("n[0001-{nodes:04}]"));
+    let text = text.replace("cores = 4", &format!("cores = {CORES}")).replace("\"4G\"", "\"512G\"");
+    let text = text.replace("node_timeout_s = 2", "node_timeout_s = 3600");
+    std::fs::write(controller.config(), text).unwrap();
+    more_jobs_for_each_user(&controller);
+    // The certificates of the nodes are made at the first start.
+    controller.run();
+    assert!(controller.stop().success());
+    controller
+}
+
+/// Plays an array through the engine until so many of its tasks have ended and so many run, and stores that.
+struct Seed {
+    engine: Engine,
+    now: Timestamp,
+    records: Vec<Record>,
+}
+
+impl Seed {
+    fn input(&mut self, input: &Input) {
+        self.now = Timestamp(self.now.0 + 1);
+        let applied = self.engine.apply(input, self.now);
+        applied.reply.unwrap();
+        self.records.extend(applied.records);
+    }
+
+    fn report(&mut self, node: &str, key: AttemptKey, phase: InstancePhase) {
+        let report = InstanceReport { key, instance: 0, phase };
+        self.input(&Input::NodeReport { node: node.to_owned(), report });
+    }
+
+    fn run(&mut self, key: AttemptKey, node: &str, ends: bool) {
+        let endpoint =
+            Endpoint { host: node.to_owned(), address: "10.0.0.1".to_owned(), ..Endpoint::default() };
+        self.report(node, key, InstancePhase::Ready(endpoint));
+        self.report(node, key, InstancePhase::Running { started_at: self.now });
+        if ends {
+            let how = GoneHow::Exited { code: 0, signal: 0, out_of_memory: false };
+            let usage = Usage { cpu_time_us: 1_000_000, memory_peak_bytes: 1 << 20 };
+            self.report(node, key, InstancePhase::Gone { how, usage, started_at: None });
+        }
+    }
+}
+
+fn seed(controller: &Controller, live: u32, finished: u32) -> (State, Vec<Record>) {
+    let config = muster_config::load(&controller.config()).unwrap().cluster;
+    let nodes: Vec<String> = config.nodes.iter().map(|node| node.name.clone()).collect();
+    let now = Timestamp(Timestamp::default().0 + 1_700_000_000_000_000);
+    let mut seed = Seed { engine: Engine::new(State::new()), now, records: Vec::new() };
+    seed.input(&Input::Configure(Arc::new(config)));
+    let core = |i: u32| HardwareCore { package: i / 64, numa: i / 16, l3: i / 8, threads: 1 };
+    let hardware = Hardware { cores: (0..CORES).map(core).collect(), ..Hardware::default() };
+    let hardware = Arc::new(hardware);
+    for node in &nodes {
+        let (node, boot_id, hardware) = (node.clone(), "boot".to_owned(), Arc::clone(&hardware));
+        seed.input(&Input::NodeHello { node, boot_id, hardware, held: Vec::new() });
+    }
+    let array = serde_json::json!({
+        "indices": [{"first": 0, "last": live + finished - 1, "step": 1}], "running_max": null
+    });
+    let mut spec = serde_json::to_value(job("array")).unwrap();
+    let fields = spec.as_object_mut().unwrap();
+    fields.remove("test_only");
+    fields.insert("array".to_owned(), array);
+    fields.insert("time_limit_s".to_owned(), 86_400.into());
+    fields.insert("user".to_owned(), serde_json::json!({"name": "ann", "uid": 1000, "gid": 1000}));
+    let spec: JobSpec = serde_json::from_value(spec).unwrap();
+    let caller = Caller { uid: 1000, admin: false };
+    seed.input(&Input::Submit { caller, spec: Box::new(spec), request_key: None });
+    let mut to_end = finished;
+    loop {
+        let placed = seed.engine.pass(seed.now).records;
+        if placed.is_empty() {
+            break;
+        }
+        for record in placed {
+            let Event::AttemptPlaced { key, ref allocation, .. } = record.event else { panic!("{record:?}") };
+            let node = nodes[allocation.shares[0].node.0 as usize].clone();
+            seed.records.push(record);
+            let ends = to_end > 0;
+            to_end -= u32::from(ends);
+            seed.run(key, &node, ends);
+        }
+    }
+    assert_eq!(seed.engine.state().live_count(), live as usize);
+    (seed.engine.into_state(), seed.records)
+}
+
+fn store(controller: &Controller, records: &[Record]) -> Store {
+    let path = controller.folder.path().join("state/muster.db");
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+    }
+    let (mut store, _) = Store::open(&path).unwrap();
+    for batch in records.chunks(10_000) {
+        store.append(batch, &[]).unwrap();
+    }
+    store
+}
+
+#[test]
+#[ignore = "a measurement, for a quiet machine and a release build"]
+fn the_longest_pause_while_a_snapshot_is_taken() {
+    for live in [10_000, 100_000] {
+        let mut controller = large(live);
+        let (_, records) = seed(&controller, live, 0);
+        // Without a snapshot under so many records, the first commit asks for one.
+        drop(store(&controller, &records));
+        controller.run();
+        let took = submit_from(&controller, 1, Duration::from_secs(15));
+        println!(
+            "{live} live tasks: median {:.2} ms, 99 % {:.2} ms, longest {:.0} ms of {} submits",
+            percentile(&took, 50),
+            percentile(&took, 99),
+            percentile(&took, 100),
+            took.len()
+        );
+    }
+}
+
+fn resident_bytes(controller: &Controller) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", controller.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+#[ignore = "a measurement, for a quiet machine and a release build"]
+fn restarts_and_memory() {
+    for (live, finished) in [(10_000, 0), (100_000, 0), (0, 10_000), (0, 100_000), (100_000, 100_000)] {
+        let mut controller = large(live.max(10_000));
+        controller.run();
+        let empty_bytes = resident_bytes(&controller);
+        controller.kill();
+        let (state, records) = seed(&controller, live, finished);
+        drop(store(&controller, &records));
+        let replayed = start(&mut controller);
+        let mut store = store(&controller, &records);
+        let bytes = store.snapshot(&state, Timestamp(1)).unwrap().unwrap().bytes;
+        drop(store);
+        drop(state);
+        let from_snapshot = start(&mut controller);
+        controller.run();
+        let tasks = u64::from(live + finished);
+        println!(
+            "{live:6} live, {finished:6} finished: ready after {replayed:5.2} s from {} records, {from_snapshot:5.2} s from a \
+             snapshot of {} MiB; {} bytes of memory for each task",
+            records.len(),
+            bytes >> 20,
+            resident_bytes(&controller).saturating_sub(empty_bytes) / tasks,
+        );
+    }
+}
+
+/// Starts the controller and kills it. Gives the seconds until it was ready.
+fn start(controller: &mut Controller) -> f64 {
+    let started = Instant::now();
+    controller.run();
+    let seconds = started.elapsed().as_secs_f64();
+    controller.kill();
+    seconds
+}
