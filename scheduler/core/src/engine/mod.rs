@@ -8,6 +8,7 @@ mod conditions;
 mod hold;
 mod node;
 mod report;
+pub(crate) mod reservations;
 mod shape;
 mod tick;
 mod validate;
@@ -82,6 +83,7 @@ impl Engine {
         let placed = |placement: Placement| Event::AttemptPlaced {
             key: placement.key,
             allocation: placement.allocation,
+            ends_by: placement.ends_by,
         };
         self.happen(placements.into_iter().map(placed).collect(), now)
     }
@@ -95,7 +97,8 @@ impl Engine {
         let expiring = self.state.expiring().next().map(|(at, _)| at);
         // Due at once.
         let unfulfillable = self.state.unfulfillable().next().map(|_| Timestamp(0));
-        [deadline, delayed, held, expiring, unfulfillable].into_iter().flatten().min()
+        let reservation = self.state.next_reservation_end();
+        [deadline, delayed, held, expiring, unfulfillable, reservation].into_iter().flatten().min()
     }
 
     fn happen(&mut self, events: Vec<Event>, now: Timestamp) -> Applied {
@@ -127,6 +130,8 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
         Input::HoldNode { caller, node, reason } => command::hold_node(state, *caller, node, reason),
         Input::ReleaseNode { caller, node } => command::release_node(state, *caller, node),
+        Input::MakeReservation { caller, spec } => reservations::make(state, *caller, spec, now),
+        Input::RemoveReservation { caller, name } => reservations::remove(state, *caller, name),
         Input::NodeHello { node, boot_id, hardware, held } => {
             node::hello(state, node, boot_id, hardware, held, now)
         }
@@ -149,7 +154,7 @@ fn refused(refusal: Refusal) -> Decision {
 /// What the shell is to do because of an event that has just happened in `state`.
 fn effects(state: &State, event: &Event, out: &mut Vec<Effect>) {
     match event {
-        Event::AttemptPlaced { key, allocation } => {
+        Event::AttemptPlaced { key, allocation, .. } => {
             out.extend((0..allocation.shares.len()).filter_map(|i| prepare_effect(state, *key, i as u32)));
         }
         Event::AttemptGo { key } => {
@@ -228,5 +233,7 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
 
 #[cfg(test)]
 mod eligibility_tests;
+#[cfg(test)]
+mod reservation_tests;
 #[cfg(test)]
 mod tests;

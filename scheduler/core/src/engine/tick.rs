@@ -1,6 +1,6 @@
 //! What becomes due as time passes.
 
-use super::{conditions, report};
+use super::{conditions, report, reservations};
 use crate::event::{Event, Verdict};
 use crate::ids::{NodeId, Timestamp};
 use crate::state::{InstanceState, LivePhase, State};
@@ -12,7 +12,8 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
         match live.phase {
             LivePhase::Running { go_at, .. } => {
                 let limit = state.jobs.get(&key.task.job).and_then(|job| job.spec.time_limit_s);
-                let is_over = limit.is_some_and(|limit| go_at.plus_seconds(limit) <= now);
+                let is_over = limit.is_some_and(|limit| go_at.plus_seconds(limit) <= now)
+                    || live.ends_by.is_some_and(|end| end <= now);
                 let verdict = if is_over { Verdict::TimedOut } else { Verdict::Deadline };
                 events.push(Event::AttemptEnding { key, verdict });
             }
@@ -28,6 +29,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
         }
     }
     events.extend(conditions::due(state, now));
+    events.extend(reservations::due(state, now));
     for (i, node) in state.nodes.iter().enumerate() {
         if node.held.as_ref().and_then(|held| held.until).is_some_and(|until| until <= now) {
             events.push(Event::NodeReleased { node: NodeId(i as u32) });

@@ -19,6 +19,7 @@ pub(super) struct ClassKey {
     pub priority: i32,
     pub limit_s: Option<u64>,
     pub request: Request,
+    pub reservation: Option<String>,
 }
 
 impl ClassKey {
@@ -27,6 +28,7 @@ impl ClassKey {
             priority: job.spec.priority,
             limit_s: job.spec.time_limit_s,
             request: job.spec.request.clone(),
+            reservation: job.spec.reservation.clone(),
         }
     }
 }
@@ -46,6 +48,8 @@ pub(super) struct Head {
     pub shape: Shape,
     pub cores: u64,
     pub nodes_min: u32,
+    /// Whether its jobs use an advance reservation.
+    pub reserved: bool,
 }
 
 /// All groups of a pool.
@@ -55,6 +59,8 @@ pub(super) struct Classes {
     classes: Vec<Option<Class>>,
     heads: Vec<Option<Head>>,
     vacant: Vec<u32>,
+    /// Those whose jobs use an advance reservation.
+    reserved: BTreeSet<u32>,
 }
 
 impl Classes {
@@ -80,6 +86,9 @@ impl Classes {
             self.heads.push(None);
         }
         self.by_key.insert(key.clone(), class);
+        if key.reservation.is_some() {
+            self.reserved.insert(class);
+        }
         self.classes[class as usize] = Some(Class { key, jobs: BTreeSet::new() });
         class
     }
@@ -96,6 +105,7 @@ impl Classes {
             self.classes[class as usize] = None;
             self.heads[class as usize] = None;
             self.vacant.push(class);
+            self.reserved.remove(&class);
         } else if was_head {
             self.new_head(state, class);
         }
@@ -109,6 +119,16 @@ impl Classes {
 
     pub fn get(&self, class: u32) -> Option<&Class> {
         self.classes.get(class as usize)?.as_ref()
+    }
+
+    /// The groups whose jobs use an advance reservation.
+    pub fn reserved(&self) -> impl Iterator<Item = u32> + '_ {
+        self.reserved.iter().copied()
+    }
+
+    /// The oldest job of a group.
+    pub fn head(&self, class: u32) -> Option<&Head> {
+        self.heads.get(class as usize)?.as_ref()
     }
 
     /// The groups with their oldest jobs.
@@ -145,5 +165,6 @@ fn head(key: &ClassKey, job: &Job) -> Head {
         },
         cores,
         nodes_min: key.request.nodes_min(),
+        reserved: key.reservation.is_some(),
     }
 }

@@ -54,12 +54,17 @@ impl Planner {
         let tasks = self.tasks_in_order(state, config, pool, now);
         let mut old = std::mem::take(&mut self.pools[pool].promises);
         let mut profile = Profile::new(self, pool, now);
+        if !self.advance.is_empty() {
+            let last = profile.last();
+            profile.cut_at(self.advance.openings(now, last));
+        }
         let mut promises = Promises::new();
         // What was promised stands before anything new is promised.
         for (job, index) in &tasks {
             let task = TaskId { job: job.id, index: *index };
             let Some(promise) = old.remove(&task) else { continue };
-            if promise.start >= now && profile.take(promise.start, end(job, promise.start), &promise.kept) {
+            let stands = promise.start >= now && self.stays_open(pool, job, &promise);
+            if stands && profile.take(promise.start, end(job, promise.start), &promise.kept) {
                 promises.insert(task, promise);
             }
         }
@@ -140,6 +145,14 @@ impl Planner {
         tasks
     }
 
+    /// Whether no advance reservation has come in the way of a promise.
+    fn stays_open(&self, pool: usize, job: &Job, promise: &Promise) -> bool {
+        let using = self.advance.using(job.spec.reservation.as_ref());
+        let slots = &self.pools[pool].slots;
+        let nodes = promise.kept.iter().map(|kept| slots[kept.slot as usize]);
+        self.advance.are_open(nodes, promise.start, end(job, promise.start), using)
+    }
+
     fn earliest(
         &self,
         state: &State,
@@ -151,7 +164,16 @@ impl Planner {
         let request = &job.spec.request;
         let ranks = |slot: usize, room: NodeRoom| fits(self, state, config, pool, request, slot, room);
         let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, job, room);
-        profile.earliest(request, job.spec.time_limit_s, ranks, kept)
+        let using = self.advance.using(job.spec.reservation.as_ref());
+        let close = |from: Timestamp, to: Timestamp, room: &mut [NodeRoom]| {
+            let seen = &self.pools[pool];
+            self.advance.each_closed(&seen.slots, from, to, using, |node| {
+                if let Some(slot) = seen.slot(node) {
+                    room[slot] = NodeRoom::default();
+                }
+            });
+        };
+        profile.earliest(request, job.spec.time_limit_s, ranks, close, kept)
     }
 
     fn where_to_keep(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
+use super::advance::Advance;
 use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
@@ -31,6 +32,9 @@ pub struct Planner {
     /// What leaves when at the latest.
     pub(super) ends: BTreeMap<(Timestamp, AttemptKey), Leaving>,
     pub(super) end_of: HashMap<AttemptKey, Timestamp>,
+    /// Advance reservations, as of the last pass unless that is old.
+    pub(super) advance: Advance,
+    pub(super) advance_is_old: bool,
     /// Jobs that wait for something other than room, with the instant at which that is over if it is known.
     parked: BTreeMap<JobId, Option<Timestamp>>,
     /// Jobs that changed since the last pass: it looks whether they wait for something other than room.
@@ -144,6 +148,8 @@ impl Planner {
             nodes: Vec::new(),
             ends: BTreeMap::new(),
             end_of: HashMap::default(),
+            advance: Advance::new(state, Timestamp(0)),
+            advance_is_old: false,
             parked: BTreeMap::new(),
             fresh: BTreeSet::new(),
             changed: true,
@@ -349,7 +355,8 @@ impl Planner {
     pub fn next_wake(&self, state: &State) -> Option<Timestamp> {
         let promised = self.pools.iter().flat_map(|pool| pool.promises.values()).map(|promise| promise.start);
         let eligible = state.next_eligible(self.last_pass);
-        self.parked.values().flatten().copied().chain(promised).chain(eligible).min()
+        let reservation = state.next_reservation_instant(self.last_pass);
+        self.parked.values().flatten().copied().chain(promised).chain(eligible).chain(reservation).min()
     }
 
     /// Lets an event happen in the state, and follows.
@@ -399,6 +406,10 @@ impl Planner {
                 self.look_at(state, *node);
                 self.changed = true;
             }
+            Event::ReservationMade { reservation } => self.reservation_changed(state, &reservation.name),
+            Event::ReservationRemoved { name, .. } | Event::ReservationEnded { name, .. } => {
+                self.reservation_changed(state, name);
+            }
             Event::InstanceReady { .. } | Event::AttemptRunning { .. } => {}
         }
     }
@@ -413,6 +424,7 @@ impl Planner {
         let parked = self.parked.keys().filter(|job| state.jobs.contains_key(job)).count();
         let jobs = |planner: &Self| planner.pools.iter().map(|pool| pool.classes.jobs()).sum::<usize>();
         pools
+            && (self.advance_is_old || self.advance == self.advance.anew(state))
             && self.nodes == fresh.nodes
             && self.ends == fresh.ends
             && jobs(self) + parked == jobs(&fresh)
@@ -427,6 +439,18 @@ impl Planner {
             self.dismiss(state, job);
         } else {
             self.readmit(state, id);
+        }
+    }
+
+    /// A reservation came or went, or a window of it ended.
+    fn reservation_changed(&mut self, state: &State, name: &str) {
+        self.changed = true;
+        self.advance_is_old = true;
+        for pool in &mut self.pools {
+            pool.left_until = Timestamp(u64::MAX);
+        }
+        for job in state.jobs_of_reservation(name) {
+            self.job_changed(state, job);
         }
     }
 

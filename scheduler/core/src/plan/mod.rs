@@ -6,7 +6,9 @@
 //! backfill: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995). Since the head of the queue always has
 //! a reservation that nothing can push back, nothing starves.
 
+mod advance;
 mod class;
+mod closures;
 mod conservative;
 pub mod eligible;
 mod fit;
@@ -19,11 +21,13 @@ mod ranges;
 mod reason;
 mod refused;
 mod reserve;
+mod reserved;
 mod suits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::closures::never_open;
 pub use self::forecast::expected_start;
 pub use self::index::Planner;
 pub use self::reason::Reason;
@@ -48,6 +52,9 @@ pub struct Placement {
     pub key: AttemptKey,
     /// What it gets.
     pub allocation: Arc<Allocation>,
+    /// The start or end of an advance reservation by which it must have ended, if that could come before the end of a
+    /// time limit which counts from the word to start.
+    pub ends_by: Option<Timestamp>,
 }
 
 /// Why a job's next task waits.
@@ -67,5 +74,7 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 
 #[cfg(test)]
 mod places_tests;
+#[cfg(test)]
+mod reservation_tests;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
+use super::advance;
+use super::class::{ClassKey, Head as ClassHead};
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::order::{Rank, Ranking};
@@ -14,7 +16,6 @@ use crate::event::{Allocation, Share};
 use crate::gres::{self, Counts, ShareGres};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen, pick_cores};
-use crate::spec::Request;
 use crate::state::{Job, State};
 
 impl Planner {
@@ -31,58 +32,50 @@ impl Planner {
 
     fn run(&mut self, state: &State, now: Timestamp, explain: bool) -> Plan {
         self.unpark_due(state, now);
+        self.look_ahead(state, now);
         let mut plan = Plan::default();
         for id in self.take_fresh() {
             let Some(job) = state.jobs.get(&id).filter(|job| !job.waiting.is_empty()) else { continue };
-            let Some((reason, until)) = not_yet(job, now) else { continue };
+            let Some((reason, until)) = not_yet(state, job, now) else { continue };
             self.park(state, job, until);
             if explain {
                 plan.waiting.insert(id, Waiting { reason, expected_start: until });
             }
         }
         let config = Arc::clone(&self.config);
-        let mut queues: Vec<Queue> =
-            config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
         let refused = config.pools.iter().map(|_| Refused::default()).collect();
         let mut pass = Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, plan };
+        pass.leave_reservations();
+        let mut queues: Vec<Queue> =
+            config.pools.iter().enumerate().map(|(i, pool)| pass.queue(i, pool)).collect();
+        for (i, pool) in config.pools.iter().enumerate().filter(|(_, pool)| !keeps_all(pool)) {
+            queues
+                .extend(pass.reserved_classes(i).iter().map(|classes| pass.reserved_queue(i, pool, classes)));
+        }
         for (pool, config) in config.pools.iter().enumerate() {
-            if config.backfill == Backfill::Conservative {
+            if keeps_all(config) {
                 pass.conservative(config, pool, &mut queues[pool]);
             }
         }
         // Pools may share nodes, so whoever comes first in any of them goes first: by priority, then by age.
-        while let Some(pool) = first_pool(&queues) {
-            pass.step(&config.pools[pool], pool, &mut queues[pool]);
+        while let Some(first) = first_queue(&queues) {
+            let pool = queues[first].pool;
+            pass.step(&config.pools[pool], pool, &mut queues[first]);
         }
         let plan = std::mem::take(&mut pass.plan);
         self.passed(now);
         plan
     }
+}
 
-    /// What a pass considers of a pool: every group that might fit, and the first of those that cannot.
-    fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
-        let pool = &self.pools[index];
-        let ranking = Ranking::Order(config.order);
-        let mut queue = Queue { blocked: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
-        let mut ready = Vec::new();
-        for (class, head) in pool.classes.heads() {
-            let score = ranking.score(head.shape, now);
-            let rank = Rank { priority: head.priority, score, job: head.job, class };
-            let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
-            if might_fit || explain {
-                ready.push(rank);
-            } else if queue.blocked.is_none_or(|first| rank > first) {
-                queue.blocked = Some(rank);
-            }
-        }
-        queue.ready = BinaryHeap::from(ready);
-        queue
-    }
+/// Whether every task of a pool has a reservation.
+fn keeps_all(pool: &PoolConfig) -> bool {
+    pool.backfill == Backfill::Conservative
 }
 
 /// What a job waits for other than room, with the instant at which that is over if it is known.
-fn not_yet(job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
-    if let Err(reason) = eligible::job(job, now) {
+fn not_yet(state: &State, job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
+    if let Err(reason) = eligible::job(job, now).and_then(|()| advance::lets_start(state, job, now)) {
         let from = eligible::from(&reason);
         return Some((reason, from));
     }
@@ -98,8 +91,9 @@ fn not_yet(job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
     until.map(|until| (Reason::Delayed { until }, Some(until)))
 }
 
-/// A pool's part of a pass.
+/// A pool's part of a pass, or that of an advance reservation in it.
 struct Queue {
+    pool: usize,
     /// The first group of those that cannot fit, until it was looked at.
     blocked: Option<Rank>,
     /// Groups that might fit.
@@ -123,22 +117,22 @@ impl Queue {
     }
 }
 
-fn first_pool(queues: &[Queue]) -> Option<usize> {
+fn first_queue(queues: &[Queue]) -> Option<usize> {
     let key = |rank: Rank| (rank.priority, std::cmp::Reverse(rank.job));
     let busy =
         queues.iter().enumerate().filter(|(_, queue)| !queue.ready.is_empty() || queue.blocked.is_some());
     busy.max_by_key(|(_, queue)| queue.first().map(key)).map(|(i, _)| i)
 }
 
-struct Pass<'a> {
-    planner: &'a mut Planner,
-    state: &'a State,
-    now: Timestamp,
-    explain: bool,
+pub(super) struct Pass<'a> {
+    pub(super) planner: &'a mut Planner,
+    pub(super) state: &'a State,
+    pub(super) now: Timestamp,
+    pub(super) explain: bool,
     reservations: Vec<Reservation>,
     /// By pool.
     refused: Vec<Refused>,
-    plan: Plan,
+    pub(super) plan: Plan,
 }
 
 /// What became of the first job of a group.
@@ -152,6 +146,45 @@ enum Tried {
 }
 
 impl Pass<'_> {
+    /// What a pass considers of a pool: every group that might fit, and the first of those that cannot.
+    fn queue(&self, index: usize, config: &PoolConfig) -> Queue {
+        let all = keeps_all(config);
+        let heads = self.planner.pools[index].classes.heads().filter(|(_, head)| all || !head.reserved);
+        self.queue_of(index, config, heads)
+    }
+
+    /// The same of the groups of an advance reservation.
+    fn reserved_queue(&self, index: usize, config: &PoolConfig, classes: &[u32]) -> Queue {
+        let known = &self.planner.pools[index].classes;
+        let heads = classes.iter().filter_map(|class| Some((*class, known.head(*class)?)));
+        self.queue_of(index, config, heads)
+    }
+
+    fn queue_of<'h>(
+        &self,
+        index: usize,
+        config: &PoolConfig,
+        heads: impl Iterator<Item = (u32, &'h ClassHead)>,
+    ) -> Queue {
+        let pool = &self.planner.pools[index];
+        let ranking = Ranking::Order(config.order);
+        let mut queue =
+            Queue { pool: index, blocked: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
+        let mut ready = Vec::new();
+        for (class, head) in heads {
+            let score = ranking.score(head.shape, self.now);
+            let rank = Rank { priority: head.priority, score, job: head.job, class };
+            let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
+            if might_fit || self.explain {
+                ready.push(rank);
+            } else if queue.blocked.is_none_or(|first| rank > first) {
+                queue.blocked = Some(rank);
+            }
+        }
+        queue.ready = BinaryHeap::from(ready);
+        queue
+    }
+
     /// A pool whose every task has a reservation.
     fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
         let freed_early = self.planner.pools[pool].left_until > self.now;
@@ -171,8 +204,8 @@ impl Pass<'_> {
                 placed.get(id).is_none_or(|placed| (*placed as u64) < waiting)
             };
             let jobs: Vec<JobId> = class.jobs.iter().filter(left).copied().collect();
-            let request = class.key.request.clone();
-            let reason = self.why(config, pool, &request, Head::Open, None);
+            let key = class.key.clone();
+            let reason = self.why(config, pool, &key, Head::Open, None);
             for id in jobs {
                 let expected_start = self.planner.promised(pool, id);
                 self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
@@ -221,14 +254,12 @@ impl Pass<'_> {
         job: JobId,
         reserve: bool,
     ) {
-        let Some(request) =
-            self.planner.pools[pool].classes.get(class).map(|class| class.key.request.clone())
-        else {
+        let Some(key) = self.planner.pools[pool].classes.get(class).map(|class| class.key.clone()) else {
             return;
         };
         let mut expected_start = None;
         let first = queue.head == Head::Open;
-        let never = first.then(|| self.never(config, pool, &request)).flatten();
+        let never = first.then(|| self.never(config, pool, &key)).flatten();
         if first && never.is_none() {
             queue.head = Head::Waits(job);
             queue.blocked = None;
@@ -253,25 +284,39 @@ impl Pass<'_> {
     }
 
     /// Whether nodes are missing that nobody knows when they return: such a job may not hold up the others.
-    fn never(&self, config: &PoolConfig, pool: usize, request: &Request) -> Option<Reason> {
-        let state = self.state;
+    fn never(&self, config: &PoolConfig, pool: usize, key: &ClassKey) -> Option<Reason> {
+        let (state, request) = (self.state, &key.request);
         if let Err(refusal) = never_fits(state, config, request) {
             return Some(Reason::NeverFits { why: refusal.to_string() });
         }
-        let usable = |node: &NodeId| self.planner.nodes[node.0 as usize].takes_work;
-        let rooms = self.planner.pools[pool].slots.iter().filter(|node| usable(node)).map(|node| {
+        let slots = &self.planner.pools[pool].slots;
+        if let Some(why) = self.never_open(config, slots, key) {
+            return Some(Reason::NeverFits { why });
+        }
+        let used = self.planner.advance.used(self.planner.advance.using(key.reservation.as_ref()));
+        let usable = |node: &NodeId| {
+            self.planner.nodes[node.0 as usize].takes_work && used.is_none_or(|used| used.keeps(*node))
+        };
+        let rooms = slots.iter().filter(|node| usable(node)).map(|node| {
             fit::ranks_that_fit(state.node(*node), config, NodeRoom::whole(state.node(*node)), request)
         });
         if fit::suffices(request, rooms) {
-            return None;
+            if self.planner.advance.is_empty() {
+                return None;
+            }
+            let usable: Vec<NodeId> = slots.iter().copied().filter(usable).collect();
+            self.never_open(config, &usable, key)?;
         }
-        Some(Reason::NodesAway(self.shortage(config, pool, request)))
+        Some(Reason::NodesAway(self.shortage(config, pool, key)))
     }
 
-    fn shortage(&self, config: &PoolConfig, pool: usize, request: &Request) -> fit::Shortage {
+    fn shortage(&self, config: &PoolConfig, pool: usize, key: &ClassKey) -> fit::Shortage {
         let nodes = &self.planner.nodes;
+        let used = self.planner.advance.used(self.planner.advance.using(key.reservation.as_ref()));
         let usable = self.planner.pools[pool].slots.iter().filter(|node| nodes[node.0 as usize].takes_work);
-        fit::shortage(self.state, config, usable.map(|node| (*node, nodes[node.0 as usize].room)), request)
+        let usable = usable.filter(|node| used.is_none_or(|used| used.keeps(**node)));
+        let rooms = usable.map(|node| (*node, nodes[node.0 as usize].room));
+        fit::shortage(self.state, config, rooms, &key.request)
     }
 
     /// Writes down why the jobs of a group from `job` on wait.
@@ -288,27 +333,30 @@ impl Pass<'_> {
     ) {
         let Some(group) = self.planner.pools[pool].classes.get(class) else { return };
         let jobs: Vec<JobId> = group.jobs.range(job..).copied().collect();
-        let request = group.key.request.clone();
-        let reason = never.unwrap_or_else(|| self.why(config, pool, &request, head, Some(job)));
+        let key = group.key.clone();
+        let reason = never.unwrap_or_else(|| self.why(config, pool, &key, head, Some(job)));
         for id in jobs {
             let expected_start = expected_start.filter(|_| id == job);
             self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
         }
     }
 
-    /// Why a request does not start, given who comes first.
+    /// Why the jobs of a group do not start, given who comes first.
     fn why(
         &self,
         config: &PoolConfig,
         pool: usize,
-        request: &Request,
+        key: &ClassKey,
         head: Head,
         job: Option<JobId>,
     ) -> Reason {
-        if let Some(never) = self.never(config, pool, request) {
+        if let Some(never) = self.never(config, pool, key) {
             return never;
         }
-        let short = self.shortage(config, pool, request);
+        if let Some(reserved) = self.kept_back(config, pool, key) {
+            return reserved;
+        }
+        let short = self.shortage(config, pool, key);
         match head {
             Head::Waits(first) if short.fits_now && Some(first) != job => Reason::Behind { job: first },
             _ => Reason::Resources(short),
@@ -364,7 +412,10 @@ impl Pass<'_> {
         let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
         let outlasts = (self.reservations.len() <= 64)
             .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
-        let need = outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts));
+        // What uses an advance reservation sees other nodes than the rest.
+        let outlasts = outlasts.filter(|_| job.spec.reservation.is_none());
+        let closings = self.planner.advance.outlasted(end);
+        let need = outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts, closings));
         if need.is_some_and(|need| self.refused[pool].knows(&need)) {
             debug_assert_eq!(
                 self.choose_now(config, pool, job, None),
@@ -395,6 +446,7 @@ impl Pass<'_> {
     ) -> Option<Vec<Chosen>> {
         let request = &job.spec.request;
         let end = self.end_of(job);
+        let using = self.planner.advance.using(job.spec.reservation.as_ref());
         let seen = &self.planner.pools[pool];
         if request.cores_total() > seen.cores_free || request.nodes_min() as usize > seen.by_free.len() {
             return None;
@@ -404,7 +456,7 @@ impl Pass<'_> {
             if Some(node) == avoid {
                 return None;
             }
-            let room = self.room_until(node, end);
+            let room = self.room_until(node, end, using);
             self.planner.candidate(self.state, config, node, room, request)
         };
         let plain = request.nodes_max.is_none() && request.nodelist.is_empty();
@@ -428,27 +480,22 @@ impl Pass<'_> {
     }
 
     /// The exact devices for a part of a request that ends at `end`.
-    fn devices(
-        &self,
-        request: &Request,
-        end: Timestamp,
-        chosen: Chosen,
-        kept: Option<Counts>,
-    ) -> Vec<ShareGres> {
+    fn devices(&self, job: &Job, end: Timestamp, chosen: Chosen, kept: Option<Counts>) -> Vec<ShareGres> {
+        let request = &job.spec.request;
         let kinds = &self.state.node(chosen.node).gres;
         if kinds.is_empty() || !(request.exclusive || request.has_gres()) {
             return Vec::new();
         }
         let view = &self.planner.nodes[chosen.node.0 as usize];
         // Any type may do for the task, but a reservation may have kept the ones of one type.
-        let room = self.room_until(chosen.node, end);
+        let room = self.unclosed_room_until(chosen.node, end);
         let counts = kept.unwrap_or_else(|| gres::choose(kinds, room.gres, request, chosen.ranks));
         gres::pick(kinds, &view.free_gres, counts)
     }
 
-    /// The room on a node for what ends at `end`: what would outlast the start of a reservation may use only what
-    /// that leaves.
-    fn room_until(&self, node: NodeId, end: Timestamp) -> NodeRoom {
+    /// The room on a node for what ends at `end`, if the node is not closed: what would outlast the start of a job's
+    /// reservation may use only what that leaves.
+    pub(super) fn unclosed_room_until(&self, node: NodeId, end: Timestamp) -> NodeRoom {
         let mut room = self.planner.nodes[node.0 as usize].room;
         for reservation in self.reservations.iter().filter(|r| end > r.start) {
             room = reservation.limit(node, room);
@@ -478,9 +525,11 @@ impl Pass<'_> {
             };
             let memory_bytes = fit::memory_bytes(node, config, request, chosen.ranks);
             let kept = kept.map(|kept| kept[i]);
-            let gres = self.devices(request, end, *chosen, kept);
+            let gres = self.devices(job, end, *chosen, kept);
             Share { node: chosen.node, cores, memory_bytes, ranks: chosen.ranks, gres }
         });
+        let using = self.planner.advance.using(job.spec.reservation.as_ref());
+        let ends_by = self.ends_by(chosen, end, using);
         let allocation =
             Arc::new(Allocation { shares: shares.collect(), cores_per_rank: request.cores_per_rank });
         for reservation in self.reservations.iter_mut().filter(|r| end > r.start) {
@@ -489,7 +538,7 @@ impl Pass<'_> {
         self.planner.take(self.state, &allocation);
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
         self.planner.remember_end(self.state, key, end, &allocation);
-        self.plan.placements.push(Placement { key, allocation });
+        self.plan.placements.push(Placement { key, allocation, ends_by });
     }
 }
 

@@ -50,6 +50,18 @@ impl Profile {
         Self { steps }
     }
 
+    /// Makes instants from which more may fit than before, though nothing leaves, steps of their own.
+    pub fn cut_at(&mut self, instants: impl IntoIterator<Item = Timestamp>) {
+        for at in instants {
+            self.cut(at, at);
+        }
+    }
+
+    /// From when on nothing changes any more.
+    pub fn last(&self) -> Timestamp {
+        self.steps.last().map_or(Timestamp(0), |step| step.from)
+    }
+
     /// How many entries it has.
     pub fn len(&self) -> usize {
         self.steps.len() * self.steps[0].room.len()
@@ -99,12 +111,14 @@ impl Profile {
         }
     }
 
-    /// The earliest instant from which a request fits for `limit_s`, and where.
+    /// The earliest instant from which a request fits for `limit_s`, and where. `close` takes the room of slots that are
+    /// closed between two instants.
     pub fn earliest(
         &self,
         request: &Request,
         limit_s: Option<u64>,
         fits: impl Fn(usize, NodeRoom) -> u32,
+        close: impl Fn(Timestamp, Timestamp, &mut [NodeRoom]),
         choose: impl Fn(&[NodeRoom]) -> Option<Vec<Kept>>,
     ) -> Option<(Timestamp, Vec<Kept>)> {
         let suffices = |room: &[NodeRoom]| {
@@ -115,6 +129,7 @@ impl Profile {
             let start = self.steps[first].from;
             let end = limit_s.map_or(Timestamp(u64::MAX), |limit| start.plus_seconds(limit));
             let mut least = self.steps[first].room.clone();
+            close(start, end, &mut least);
             if !suffices(&least) {
                 first += 1;
                 continue;

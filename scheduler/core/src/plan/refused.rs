@@ -22,6 +22,9 @@ pub(super) struct Need {
     exclusive: bool,
     /// Which reservations it would outlast, a bit for each.
     outlasts: u64,
+    /// How many of the instants it would outlast at which advance reservations close nodes: whoever outlasts more sees
+    /// no node that whoever outlasts less does not see.
+    closings: u32,
 }
 
 /// How its ranks lie on nodes.
@@ -37,7 +40,7 @@ enum Spread {
 
 impl Need {
     /// None for requests that cannot be compared with others.
-    pub fn of(request: &Request, outlasts: u64) -> Option<Self> {
+    pub fn of(request: &Request, outlasts: u64, closings: u32) -> Option<Self> {
         let comparable = !is_choosy(request)
             && !request.has_gres()
             && request.switches.is_none()
@@ -53,7 +56,7 @@ impl Need {
             },
         };
         let (cores_per_rank, memory, exclusive) = (request.cores_per_rank, request.memory, request.exclusive);
-        comparable.then_some(Self { spread, cores_per_rank, memory, exclusive, outlasts })
+        comparable.then_some(Self { spread, cores_per_rank, memory, exclusive, outlasts, closings })
     }
 
     /// Whether whatever holds `self` holds `other` too.
@@ -65,7 +68,7 @@ impl Need {
         };
         // Exclusive requests have all memory by default, shared ones a part for each core.
         let exclusive = self.exclusive == other.exclusive;
-        let outlasts = self.outlasts & other.outlasts == other.outlasts;
+        let outlasts = self.outlasts & other.outlasts == other.outlasts && self.closings >= other.closings;
         let spread = match (self.spread, other.spread) {
             (_, Spread::One) => true,
             (Spread::Ranks(ranks), Spread::Ranks(least)) => ranks >= least,
@@ -98,7 +101,7 @@ mod tests {
     use super::*;
 
     fn need(nodes: Option<u32>, ranks: u32, cores_per_rank: u32, outlasts: u64) -> Need {
-        Need::of(&Request { nodes, ranks, cores_per_rank, ..Request::default() }, outlasts).unwrap()
+        Need::of(&Request { nodes, ranks, cores_per_rank, ..Request::default() }, outlasts, 0).unwrap()
     }
 
     #[test]
@@ -122,6 +125,15 @@ mod tests {
     }
 
     #[test]
+    fn what_would_run_into_a_window_says_nothing_of_what_would_not() {
+        let into = |closings| Need { closings, ..need(None, 8, 1, 0) };
+        let mut refused = Refused::default();
+        refused.add(into(1));
+        assert!(!refused.knows(&into(0)));
+        assert!(refused.knows(&into(1)) && refused.knows(&into(2)));
+    }
+
+    #[test]
     fn where_no_rank_fits_nothing_with_larger_ranks_does() {
         let mut refused = Refused::default();
         refused.add(need(None, 3, 4, 0));
@@ -142,6 +154,6 @@ mod tests {
     #[test]
     fn requests_that_name_nodes_are_not_compared() {
         let choosy = Request { exclude: ["n1".to_owned()].into(), ..Request::default() };
-        assert_eq!(Need::of(&choosy, 0), None);
+        assert_eq!(Need::of(&choosy, 0, 0), None);
     }
 }

@@ -1,5 +1,6 @@
 //! Keeping room for the first job that does not fit (EASY: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995).
 
+use super::closures::Closures;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use crate::cluster::PoolConfig;
@@ -42,7 +43,8 @@ impl Reservation {
 }
 
 impl Planner {
-    /// Lets everything that runs leave at its time limit, the earliest first, until the request fits.
+    /// Lets everything that runs leave at its time limit, the earliest first, until the request fits on nodes that stay
+    /// open for as long as it may run.
     pub(super) fn reserve(
         &self,
         state: &State,
@@ -54,34 +56,59 @@ impl Planner {
         let job = state.jobs.get(&job)?;
         let request = &job.spec.request;
         let slots = &self.pools[pool].slots;
-        let fits = |slot: usize, room: NodeRoom| match self.nodes[slots[slot].0 as usize].takes_work {
-            true => self.ranks_on(state, config, slots[slot], room, request),
-            false => 0,
+        let using = self.advance.using(job.spec.reservation.as_ref());
+        let mut closures = Closures::new(&self.advance, slots, using, job.spec.time_limit_s, now);
+        let fits = |closures: &Option<Closures<'_>>, slot: usize, room: NodeRoom| {
+            let is_open = closures.as_ref().is_none_or(|closures| closures.is_open(slot));
+            match is_open && self.nodes[slots[slot].0 as usize].takes_work {
+                true => self.ranks_on(state, config, slots[slot], room, request),
+                false => 0,
+            }
         };
         let mut room: Vec<NodeRoom> = slots.iter().map(|node| self.nodes[node.0 as usize].room).collect();
-        let now_fits: Vec<u32> = room.iter().enumerate().map(|(slot, room)| fits(slot, *room)).collect();
+        let now_fits: Vec<u32> =
+            room.iter().enumerate().map(|(slot, room)| fits(&closures, slot, *room)).collect();
         let mut count = Count::new(request, &now_fits);
         let mut ranks = now_fits.clone();
         let mut ends = self.ends.iter().peekable();
-        while let Some(((end, _), leaving)) = ends.next() {
-            let end = (*end).max(now);
-            for held in leaving.shares() {
-                let Some(slot) = self.pools[pool].slot(held.node) else { continue };
-                room[slot].give(held.room, self.nodes[held.node.0 as usize].whole);
-                let fitting = fits(slot, room[slot]);
+        let mut horizon = None;
+        loop {
+            let end = ends.peek().map(|((end, _), _)| (*end).max(now));
+            let flip = closures.as_ref().and_then(Closures::next);
+            // When all that has a limit is gone, what repeats is over some day as well.
+            if end.is_none_or(|end| end.0 == u64::MAX)
+                && let (Some(closures), Some(flip)) = (&closures, flip)
+                && flip > *horizon.get_or_insert_with(|| closures.horizon(flip))
+            {
+                return None;
+            }
+            let at = end.into_iter().chain(flip).min()?;
+            let mut flipped = Vec::new();
+            if let Some(closures) = closures.as_mut().filter(|_| flip == Some(at)) {
+                closures.pass_to(at, |slot| flipped.push(slot));
+            }
+            for slot in flipped {
+                let fitting = fits(&closures, slot, room[slot]);
                 count.change(ranks[slot], fitting);
                 ranks[slot] = fitting;
             }
             // All that end at the same instant leave together.
-            let more = ends.peek().is_some_and(|((next, _), _)| (*next).max(now) == end);
-            if more || !count.suffices() {
+            while let Some((_, leaving)) = ends.next_if(|((end, _), _)| (*end).max(now) == at) {
+                for held in leaving.shares() {
+                    let Some(slot) = self.pools[pool].slot(held.node) else { continue };
+                    room[slot].give(held.room, self.nodes[held.node.0 as usize].whole);
+                    let fitting = fits(&closures, slot, room[slot]);
+                    count.change(ranks[slot], fitting);
+                    ranks[slot] = fitting;
+                }
+            }
+            if !count.suffices() {
                 continue;
             }
-            if let Some(kept) = self.kept(state, config, pool, job, end, &room, &ranks, &now_fits) {
-                return Some(self.reservation(state, config, pool, request, end, &room, &kept));
+            if let Some(kept) = self.kept(state, config, pool, job, at, &room, &ranks, &now_fits) {
+                return Some(self.reservation(state, config, pool, request, at, &room, &kept));
             }
         }
-        None
     }
 
     /// How many ranks are kept on which slots.
@@ -148,7 +175,7 @@ impl Planner {
 }
 
 /// Whether a pool suffices for a request, kept up to date as nodes change.
-struct Count {
+pub(super) struct Count {
     ranks_needed: u64,
     nodes_needed: u32,
     /// Ranks of the smaller part, and how many nodes need one more.
@@ -159,7 +186,7 @@ struct Count {
 }
 
 impl Count {
-    fn new(request: &Request, fitting: &[u32]) -> Self {
+    pub fn new(request: &Request, fitting: &[u32]) -> Self {
         let request = &fit::least(request);
         let mut count = Self {
             ranks_needed: u64::from(request.ranks),
@@ -175,7 +202,7 @@ impl Count {
         count
     }
 
-    fn change(&mut self, before: u32, after: u32) {
+    pub fn change(&mut self, before: u32, after: u32) {
         self.ranks = self.ranks + u64::from(after) - u64::from(before);
         if let Some((low, _)) = self.split {
             self.nodes_low = self.nodes_low + u32::from(after >= low) - u32::from(before >= low);
@@ -183,7 +210,7 @@ impl Count {
         }
     }
 
-    fn suffices(&self) -> bool {
+    pub fn suffices(&self) -> bool {
         match self.split {
             Some((_, larger)) => self.nodes_low >= self.nodes_needed && self.nodes_high >= larger,
             None => self.ranks >= self.ranks_needed,

@@ -40,7 +40,7 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
                 job.held = None;
             }
         }
-        Event::AttemptPlaced { key, allocation } => placed(state, *key, allocation, at),
+        Event::AttemptPlaced { key, allocation, ends_by } => placed(state, *key, allocation, *ends_by, at),
         Event::InstanceReady { key, instance, endpoint } => {
             with_instance(state, *key, *instance, |i| i.state = InstanceState::Ready(endpoint.clone()));
         }
@@ -81,6 +81,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             n.held = Some(Held { since: at, reason: reason.clone(), until: *until });
         }),
         Event::NodeReleased { node } => with_node(state, *node, |n| n.held = None),
+        Event::ReservationMade { reservation } => state.reservations.made(reservation, at),
+        Event::ReservationRemoved { name, .. } => state.reservations.removed(name),
+        Event::ReservationEnded { name, next_start } => state.reservations.ended(name, *next_start),
     }
 }
 
@@ -176,6 +179,7 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
     state.next_job = state.next_job.max(id.0 + 1);
     *state.jobs_of_user.entry(spec.user.uid).or_default() += 1;
     state.queue.insert(queue_key(spec, id));
+    state.reservations.job_submitted(spec.reservation.as_ref(), id);
     if let Some(key) = &request_key {
         state.request_keys.insert((spec.user.uid, key.clone()), id);
     }
@@ -240,7 +244,13 @@ fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &F
     }
 }
 
-fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: Timestamp) {
+fn placed(
+    state: &mut State,
+    key: AttemptKey,
+    allocation: &Arc<Allocation>,
+    ends_by: Option<Timestamp>,
+    at: Timestamp,
+) {
     let prepare_timeout_s = state.config.policy.prepare_timeout_s;
     let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
     if !job.waiting.remove(key.task.index.0) {
@@ -255,6 +265,7 @@ fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: 
         allocation: Arc::clone(allocation),
         instances: vec![instance; allocation.shares.len()],
         placed_at: at,
+        ends_by,
         phase: LivePhase::Preparing,
     };
     job.live.insert(key.task.index, live);
@@ -294,7 +305,7 @@ fn drop_deadline(state: &mut State, key: AttemptKey) {
     let Some(live) = job.live.get(&key.task.index) else { return };
     let deadline = match live.phase {
         LivePhase::Preparing => Some(live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s)),
-        LivePhase::Running { go_at, .. } => job.must_end_at(go_at),
+        LivePhase::Running { go_at, .. } => job.must_end_at(live, go_at),
         // It was dropped when the attempt's end was decided.
         LivePhase::Ending { .. } => return,
     };
@@ -310,7 +321,7 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
     let Some(live) = live_mut(state, key) else { return };
     live.phase = LivePhase::Running { go_at: at, started_at: None };
     let Some(job) = state.jobs.get(&key.task.job) else { return };
-    if let Some(end) = job.must_end_at(at) {
+    if let Some(end) = job.live.get(&key.task.index).and_then(|live| job.must_end_at(live, at)) {
         state.deadlines.insert((end, key));
     }
     depends::tell(state, key.task.job, News::Began, at);
@@ -369,6 +380,7 @@ fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {
     depends::leave(state, id);
     let Some(job) = state.jobs.get_mut(&id) else { return };
     job.finished_at = Some(at);
+    state.reservations.job_finished(job.spec.reservation.as_ref(), id);
     let uid = job.spec.user.uid;
     if let Some(count) = state.jobs_of_user.get_mut(&uid) {
         *count -= 1;

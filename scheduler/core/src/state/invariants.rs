@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{LivePhase, State};
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
-use crate::ids::{AttemptKey, JobId, NodeId};
+use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +56,16 @@ pub enum Broken {
         /// Derived.
         left: CoreSet,
     },
+    /// An attempt was started that can reach into a reservation that it may not use, or leave its own.
+    #[error("{key} can hold node {node:?} against the windows of reservation '{reservation}'")]
+    Reservation {
+        /// The attempt.
+        key: AttemptKey,
+        /// The node.
+        node: NodeId,
+        /// The reservation.
+        reservation: String,
+    },
     /// An index disagrees with the records.
     #[error("the index '{index}' disagrees with the records")]
     Index {
@@ -84,6 +94,7 @@ impl State {
         self.check_devices()?;
         self.check_tasks()?;
         self.check_eligibility()?;
+        self.check_reservations()?;
         self.check_indices()
     }
 
@@ -198,6 +209,48 @@ impl State {
         }
     }
 
+    /// What was started after a reservation was made keeps out of its windows, unless it uses the reservation: then it
+    /// keeps within one of them, on the reservation's nodes.
+    fn check_reservations(&self) -> Result<(), Broken> {
+        for (key, job, live) in self.live() {
+            let until = |from: Timestamp| {
+                let limit = job.spec.time_limit_s.map(|limit| from.plus_seconds(limit));
+                limit.into_iter().chain(live.ends_by).min().unwrap_or(Timestamp(u64::MAX))
+            };
+            let end = match live.phase {
+                LivePhase::Preparing => until(live.placed_at),
+                LivePhase::Running { go_at, .. } => until(go_at),
+                // It ends as soon as its nodes can end it.
+                LivePhase::Ending { .. } => continue,
+            };
+            for reserved in self.reservations().filter(|reserved| reserved.made_at < live.placed_at) {
+                let reservation = &reserved.reservation;
+                let window = reservation.windows.first_open(live.placed_at);
+                let uses = job.spec.reservation.as_ref() == Some(&reservation.name);
+                let holds = match window {
+                    Some(window) if uses => window.start <= live.placed_at && end <= window.end,
+                    None if uses => false,
+                    window => window.is_none_or(|window| end <= window.start),
+                };
+                let wrong = |node: &&NodeId| match uses {
+                    true => !holds || !reservation.keeps(**node),
+                    false => !holds && reservation.keeps(**node),
+                };
+                if let Some(node) = live.allocation.shares.iter().map(|share| &share.node).find(wrong) {
+                    return Err(Broken::Reservation {
+                        key,
+                        node: *node,
+                        reservation: reservation.name.clone(),
+                    });
+                }
+            }
+        }
+        match self.reservations_are_indexed() {
+            true => Ok(()),
+            false => Err(Broken::Index { index: "reservations" }),
+        }
+    }
+
     fn check_indices(&self) -> Result<(), Broken> {
         let waiting: u64 = self.jobs.values().map(|job| job.waiting.len()).sum();
         let live: usize = self.jobs.values().map(|job| job.live.len()).sum();
@@ -208,7 +261,7 @@ impl State {
             .live()
             .filter(|(_, job, live)| match live.phase {
                 LivePhase::Preparing => true,
-                LivePhase::Running { go_at, .. } => job.must_end_at(go_at).is_some(),
+                LivePhase::Running { go_at, .. } => job.must_end_at(live, go_at).is_some(),
                 LivePhase::Ending { .. } => false,
             })
             .map(|(key, ..)| key)

@@ -61,6 +61,9 @@ pub struct Live {
     pub instances: Vec<Instance>,
     /// When it was placed.
     pub placed_at: Timestamp,
+    /// The start or end of a reservation by which it must have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_by: Option<Timestamp>,
     /// Its phase.
     pub phase: LivePhase,
 }
@@ -212,11 +215,11 @@ impl Job {
             .map(|last| Timestamp(last.0.saturating_add(1)))
     }
 
-    /// When a task to which the word to start was given at `go_at` must have ended.
+    /// When an attempt to which the word to start was given at `go_at` must have ended.
     #[must_use]
-    pub fn must_end_at(&self, go_at: Timestamp) -> Option<Timestamp> {
+    pub fn must_end_at(&self, live: &Live, go_at: Timestamp) -> Option<Timestamp> {
         let limit = self.spec.time_limit_s.map(|limit| go_at.plus_seconds(limit));
-        limit.into_iter().chain(self.spec.eligibility.deadline).min()
+        limit.into_iter().chain(live.ends_by).chain(self.spec.eligibility.deadline).min()
     }
 
     /// From when on its tasks no longer wait for few leaf switches, if they do not wait for ever.
@@ -249,7 +252,7 @@ impl Live {
             LivePhase::Preparing => self.placed_at,
             LivePhase::Ending { since, .. } => return Some(*since),
         };
-        time_limit_s.map(|limit| from.plus_seconds(limit))
+        time_limit_s.map(|limit| from.plus_seconds(limit)).into_iter().chain(self.ends_by).min()
     }
 
     /// The node's clock at the script's exec, if it came to that.

@@ -21,6 +21,7 @@ mod index;
 mod invariants;
 mod job;
 mod node;
+mod reservations;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -32,6 +33,7 @@ pub use self::depends::{Known, Standing, Unfulfillable};
 pub use self::invariants::Broken;
 pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, JobHold, Live, LivePhase, Tried};
 pub use self::node::{Held, Node, NodeStatus};
+pub use self::reservations::Reserved;
 pub use self::waiting::IndexSet;
 use crate::cluster::ClusterConfig;
 use crate::event::Event;
@@ -70,6 +72,9 @@ pub struct State {
     /// Jobs with waiting tasks to be cancelled because their dependency can never be fulfilled.
     #[serde(default)]
     unfulfillable: BTreeSet<JobId>,
+    /// Advance reservations.
+    #[serde(default, skip_serializing_if = "reservations::Reservations::is_empty")]
+    reservations: reservations::Reservations,
     /// Waiting tasks of all jobs.
     waiting_count: u64,
     /// Unfinished jobs of each user.

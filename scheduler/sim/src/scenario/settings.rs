@@ -149,6 +149,8 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
             "array",
             "priority",
             "code",
+            "account",
+            "reservation",
         ],
     )?;
     let mut spec = blank_spec();
@@ -175,6 +177,8 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
         Some(&"exclusive") => true,
         Some(word) => return Err(line.wrong(format!("'{word}' means nothing here; 'exclusive' would"))),
     };
+    spec.account = line.text("account").map(str::to_owned);
+    spec.reservation = line.text("reservation").map(str::to_owned);
     spec.time_limit_s = line.seconds("time")?;
     spec.priority = line.number("priority")?.unwrap_or(0);
     spec.array = line.text("array").map(|text| array(line, text)).transpose()?;

@@ -15,7 +15,7 @@ use super::narrate;
 use super::parse::{Line, ScenarioError};
 use super::settings::{self, Cluster};
 
-const ADMIN: Caller = Caller { uid: 0, admin: true };
+pub(super) const ADMIN: Caller = Caller { uid: 0, admin: true };
 /// User id of the first user that a scenario names.
 const FIRST_UID: u32 = 1000;
 
@@ -102,6 +102,7 @@ impl World {
                 let attempt = attempt.ok_or_else(|| line.wrong("the task does not run"))?;
                 self.exit(AttemptKey { task, attempt }, code);
             }
+            "reserve" | "unreserve" => self.reserve(line)?,
             "after" | "at" => self.pass_time(line)?,
             "fail" | "return" | "hold" | "release" => self.node_step(line)?,
             "why" | "queue" | "show" | "expect" => return self.ask(line),
@@ -110,8 +111,8 @@ impl World {
             }
             other => {
                 return Err(line.wrong(format!(
-                    "'{other}' is not one of submit, cancel, end, after, at, fail, return, hold, release, why, queue, \
-                     show and expect"
+                    "'{other}' is not one of submit, cancel, end, after, at, fail, return, hold, release, reserve, \
+                     unreserve, why, queue, show and expect"
                 )));
             }
         }
@@ -228,7 +229,7 @@ impl World {
     }
 
     /// A command of a user or an admin.
-    fn command(&mut self, input: &Input) -> Option<Reply> {
+    pub fn command(&mut self, input: &Input) -> Option<Reply> {
         self.refusal = None;
         self.apply(input)
     }
