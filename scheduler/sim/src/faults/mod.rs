@@ -7,6 +7,7 @@
 mod controller;
 mod link;
 mod node;
+mod reservations;
 mod wishes;
 mod world;
 

@@ -13,7 +13,7 @@ use muster_core::state::Broken;
 use super::controller::Controller;
 use super::link::{Link, Mishaps};
 use super::node::{Happened, SimNode};
-use super::wishes;
+use super::{reservations, wishes};
 use crate::rng::Rng;
 
 /// How long the controller waits for a silent node, in virtual seconds.
@@ -249,6 +249,10 @@ impl World {
                 self.outcome.jobs += 1;
             }
         }
+        let state = self.controller.engine.state();
+        if let Some(input) = reservations::change(&mut self.rng, state, self.now, self.nodes.len()) {
+            self.input(&input)?;
+        }
         if self.rng.one_in(40) && !self.accepted.is_empty() {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
             let caller = Caller { uid: 1000, admin: false };
@@ -267,11 +271,14 @@ impl World {
         Ok(())
     }
 
-    /// Nothing may be held for ever, so that everything comes to its end.
+    /// Nothing may be held, and no node kept, for ever, so that everything comes to its end.
     fn release_all(&mut self) -> Result<(), Violation> {
         let caller = Caller { uid: 1000, admin: false };
         for job in self.accepted.clone() {
             self.input(&Input::ReleaseJob { caller, job })?;
+        }
+        for input in reservations::give_up(self.controller.engine.state(), &self.accepted) {
+            self.input(&input)?;
         }
         Ok(())
     }
@@ -312,7 +319,7 @@ impl World {
             eligibility: wishes::eligibility(rng, &self.accepted, self.now, limit_s),
             account: None,
             qos: None,
-            reservation: None,
+            reservation: reservations::wish(rng, self.controller.engine.state()),
         }
     }
 
