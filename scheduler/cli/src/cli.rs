@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
-    nodes::NodesArgs, queue::QueueArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
+    nodes::NodesArgs, queue::QueueArgs, reservation::ReservationArgs, show::ShowArgs, submit::SubmitArgs,
+    wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -43,6 +44,8 @@ pub enum Command {
     Layout(LayoutArgs),
     /// List the nodes, hold them back from new work, or release them
     Nodes(NodesArgs),
+    /// List, create or delete advance reservations of nodes
+    Reservation(ReservationArgs),
     /// List the pools
     Pools(PoolsArgs),
     /// Ask whether the controller answers
@@ -72,6 +75,7 @@ impl Command {
             Self::Wait(_) => "wait",
             Self::Layout(_) => "layout",
             Self::Nodes(_) => "nodes",
+            Self::Reservation(_) => "reservation",
             Self::Pools(_) => "pools",
             Self::Ping(_) => "ping",
             Self::Config(_) => "config",

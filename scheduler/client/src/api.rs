@@ -15,6 +15,9 @@
 //! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`                                |
 //! | `POST /v1/nodes/{name}/release`  | → `{}`                                                |
 //! | `GET  /v1/pools`                 | → [`PoolList`]                                        |
+//! | `GET  /v1/reservations`          | → [`ReservationList`]                                 |
+//! | `POST /v1/reservations`          | [`ReservationRequest`] → [`ReservationAnswer`] (201)  |
+//! | `DELETE /v1/reservations/{name}` | → `{}`                                                |
 //!
 //! A refusal is answered with [`ErrorBody`] and status 400 (bad request), 403 (not yours), 404 (no such thing),
 //! 409 (has ended), 429 (a limit is reached), 503 (cannot be stored at present).
@@ -25,6 +28,10 @@ use muster_core::eligibility::Eligibility;
 use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, Request};
 use serde::{Deserialize, Serialize};
+
+pub use crate::reservations::{
+    KeptFor, ReservationAnswer, ReservationList, ReservationRequest, ReservationView, RunsIntoView,
+};
 
 /// The version of every answer's shape, grown when a field is added.
 pub const SCHEMA: u32 = 1;
@@ -452,6 +459,9 @@ pub struct NodeView {
     pub agent_version: String,
     /// How it contains work.
     pub containment: String,
+    /// Advance reservations that have it, the earliest window first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_for: Vec<KeptFor>,
 }
 
 /// A list of pools.

@@ -7,6 +7,7 @@ pub mod api;
 mod client;
 mod error;
 mod query;
+mod reservations;
 mod transport;
 
 pub use client::{

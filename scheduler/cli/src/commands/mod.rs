@@ -11,6 +11,7 @@ pub mod nodes;
 pub(crate) mod ping;
 pub(crate) mod pools;
 pub mod queue;
+pub mod reservation;
 pub mod show;
 pub mod submit;
 pub mod wait;

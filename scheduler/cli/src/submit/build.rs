@@ -99,7 +99,7 @@ pub(crate) fn build(
         eligibility: eligibility(layer, &jiff::Zoned::now())?,
         account: None,
         qos: None,
-        reservation: None,
+        reservation: text(Opt::Reservation),
         request_key: None,
         test_only: layer.has(Opt::TestOnly),
         script: script.text,

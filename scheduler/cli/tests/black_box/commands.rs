@@ -230,6 +230,7 @@ fn jobs_are_cancelled_by_number_name_and_owner() {
 #[test]
 fn nodes_are_listed_held_and_released() {
     let node = NodeView {
+        kept_for: Vec::new(),
         name: "n1".into(),
         state: "held".into(),
         reason: "new disks".into(),

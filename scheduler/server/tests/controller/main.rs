@@ -7,5 +7,6 @@ mod attempts;
 mod common;
 mod nodes;
 mod process;
+mod reservations;
 mod routes;
 mod storage;
