@@ -394,4 +394,14 @@ impl Event {
             _ => None,
         }
     }
+
+    /// The name of the advance reservation that the event is about.
+    #[must_use]
+    pub fn reservation(&self) -> Option<&str> {
+        match self {
+            Self::ReservationMade { reservation } => Some(&reservation.name),
+            Self::ReservationRemoved { name, .. } | Self::ReservationEnded { name, .. } => Some(name),
+            _ => None,
+        }
+    }
 }

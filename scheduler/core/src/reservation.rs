@@ -17,7 +17,7 @@ pub const RESERVATION_COMMENT_BYTES_MAX: usize = 1_000;
 pub const RESERVATION_DURATION_MAX_S: u64 = 10 * 366 * 86_400;
 /// What repeats does so at least once in this time, in microseconds: after everything else has ended, each such span
 /// is like the one before.
-pub(crate) const REPEAT_SPAN_US: u64 = 7 * DAY_US;
+pub const REPEAT_SPAN_US: u64 = 7 * DAY_US;
 
 const DAY_US: u64 = 86_400_000_000;
 
@@ -94,6 +94,14 @@ impl Windows {
     pub fn after(&self, window: Window) -> Option<Window> {
         let period = self.repeat?.period_us();
         Some(self.window(Timestamp(window.start.0.saturating_add(period))))
+    }
+
+    /// From when on every span of [`REPEAT_SPAN_US`] is like the one before.
+    pub(crate) fn settle_at(&self) -> Timestamp {
+        match self.repeat {
+            Some(_) => self.start,
+            None => self.start.plus_seconds(self.duration_s),
+        }
     }
 
     /// From the end of a window to the start of the next, in microseconds; none if there is only one.

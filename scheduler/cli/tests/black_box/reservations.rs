@@ -45,7 +45,7 @@ fn nodes_are_kept_and_given_back() {
     let ran = submit(&["--reservation", "course", "-t", "60"]);
     assert_eq!(ran.out, "Submitted job 1\n", "{ran:?}");
     assert!(
-        controller.run(&["why", "1"]).out.starts_with("it waits for its reservation course, whose window")
+        controller.run(&["why", "1"]).out.starts_with("It waits for its reservation course, whose window")
     );
     assert!(controller.run(&["show", "1"]).out.contains("Reservation  course"));
     let ran = submit(&["--reservation", "disks", "-t", "60"]);
@@ -61,7 +61,7 @@ fn nodes_are_kept_and_given_back() {
         ran.code == Some(Exit::NotFound as i32) && ran.err.contains("the reservations are: none"),
         "{ran:?}"
     );
-    assert!(controller.run(&["why", "1"]).out.starts_with("its reservation course is over"));
+    assert!(controller.run(&["why", "1"]).out.starts_with("Its reservation course is over"));
     if can_be_nobody() {
         let ran = controller.run_as_nobody(&[
             "reservation",

@@ -215,11 +215,7 @@ impl Advance {
 
     /// From when on everything repeats itself: the first windows of what repeats have started, and all others are over.
     pub fn settles_at(&self) -> Timestamp {
-        let at = |windows: &Windows| match windows.repeat {
-            Some(_) => windows.start,
-            None => windows.start.plus_seconds(windows.duration_s),
-        };
-        self.list.iter().map(|reservation| at(&reservation.windows)).max().unwrap_or(Timestamp(0))
+        self.list.iter().map(|reservation| reservation.windows.settle_at()).max().unwrap_or(Timestamp(0))
     }
 }
 
@@ -271,11 +267,6 @@ impl Planner {
         }
         // What uses a reservation goes by the instant of the pass itself.
         self.advance.valid.0 = now;
-    }
-
-    /// From when on reservations repeat themselves.
-    pub(super) fn settles_at(&self) -> Timestamp {
-        self.advance.settles_at()
     }
 
     /// Sets jobs aside whose reservation does not let them start any more. Gives each with the reason.

@@ -42,7 +42,8 @@ pub fn expected_start(state: &State, job: JobId, now: Timestamp) -> Option<Times
             quiet_since = at;
         }
         // Where only windows come and go, what has not started in the time in which they repeat never will.
-        if at.micros_since(quiet_since.max(planner.settles_at())) > REPEAT_SPAN_US {
+        let from = quiet_since.max(state.windows_only_repeat_from());
+        if other.is_none() && at.micros_since(from) > REPEAT_SPAN_US {
             return None;
         }
         end_due(&mut state, &mut planner, at);

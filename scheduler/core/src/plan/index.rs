@@ -406,10 +406,9 @@ impl Planner {
                 self.look_at(state, *node);
                 self.changed = true;
             }
-            Event::ReservationMade { reservation } => self.reservation_changed(state, &reservation.name),
-            Event::ReservationRemoved { name, .. } | Event::ReservationEnded { name, .. } => {
-                self.reservation_changed(state, name);
-            }
+            Event::ReservationMade { .. }
+            | Event::ReservationRemoved { .. }
+            | Event::ReservationEnded { .. } => self.reservation_changed(state, event),
             Event::InstanceReady { .. } | Event::AttemptRunning { .. } => {}
         }
     }
@@ -443,13 +442,13 @@ impl Planner {
     }
 
     /// A reservation came or went, or a window of it ended.
-    fn reservation_changed(&mut self, state: &State, name: &str) {
+    fn reservation_changed(&mut self, state: &State, event: &Event) {
         self.changed = true;
         self.advance_is_old = true;
         for pool in &mut self.pools {
             pool.left_until = Timestamp(u64::MAX);
         }
-        for job in state.jobs_of_reservation(name) {
+        for job in event.reservation().into_iter().flat_map(|name| state.jobs_of_reservation(name)) {
             self.job_changed(state, job);
         }
     }

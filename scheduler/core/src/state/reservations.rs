@@ -146,6 +146,12 @@ impl State {
         due.filter_map(move |(at, name)| self.reservation(name).filter(|r| r.window().end == *at))
     }
 
+    /// From when on all that windows bring has come before, at most [`crate::reservation::REPEAT_SPAN_US`] ago.
+    #[must_use]
+    pub fn windows_only_repeat_from(&self) -> Timestamp {
+        self.reservations().map(|reserved| reserved.reservation.windows.settle_at()).max().unwrap_or_default()
+    }
+
     /// When the first window that has started, or will, ends.
     #[must_use]
     pub fn next_reservation_end(&self) -> Option<Timestamp> {
