@@ -4,7 +4,7 @@
 //! | -------------------------------- | ----------------------------------------------------- |
 //! | `GET  /v1/ping`                  | → [`Ping`]                                            |
 //! | `POST /v1/jobs`                  | [`SubmitRequest`] → [`SubmitAnswer`] (201)            |
-//! | `GET  /v1/jobs?state=&user=&all=&limit=` | → [`JobList`]                                 |
+//! | `GET  /v1/jobs?state=&user=&all=&limit=&starts=` | → [`JobList`]                                 |
 //! | `GET  /v1/jobs/{ref}`            | → [`JobDetail`]; `ref` is `JOB` or `JOB_INDEX`        |
 //! | `GET  /v1/jobs/{ref}/why`        | → [`Why`]                                             |
 //! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
@@ -18,6 +18,8 @@
 //! | `GET  /v1/reservations`          | → [`ReservationList`]                                 |
 //! | `POST /v1/reservations`          | [`ReservationRequest`] → [`ReservationAnswer`] (201)  |
 //! | `DELETE /v1/reservations/{name}` | → `{}`                                                |
+//! | `GET  /v1/priority?job=&user=&limit=` | → [`PriorityList`]; `job` is a list of ids       |
+//! | `GET  /v1/shares?user=`          | → [`ShareList`]                                       |
 //!
 //! A refusal is answered with [`ErrorBody`] and status 400 (bad request), 403 (not yours), 404 (no such thing),
 //! 409 (has ended), 429 (a limit is reached), 503 (cannot be stored at present).
@@ -29,8 +31,12 @@ use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, Request};
 use serde::{Deserialize, Serialize};
 
+pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
 pub use crate::reservations::{
     KeptFor, ReservationAnswer, ReservationList, ReservationRequest, ReservationView, RunsIntoView,
+};
+pub use crate::why::{
+    GresShortageView, HolderView, HoldersView, KeptForView, NodeAwayView, NodesAwayView, ShortageView, Why,
 };
 
 /// The version of every answer's shape, grown when a field is added.
@@ -283,6 +289,9 @@ pub struct JobSummary {
     /// A word for why it waits, such as `resources`, `dependency` or `held_by_user`; empty if it does not wait.
     #[serde(default)]
     pub reason_code: String,
+    /// When its next waiting task is expected to start at the latest; only in lists that were asked for with `starts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_start_us: Option<u64>,
 }
 
 /// Who holds a job back.
@@ -372,6 +381,9 @@ pub struct TaskView {
     pub started_at_us: Option<u64>,
     /// When it finished.
     pub finished_at_us: Option<u64>,
+    /// The present or last attempt's own time limit, in seconds, if that is less than the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_s: Option<u64>,
     /// Exit code of the script.
     pub exit_code: Option<u32>,
     /// Signal that ended the script.
@@ -399,23 +411,6 @@ pub struct ShareView {
     pub ranks: u32,
     /// Memory, in bytes.
     pub memory_bytes: u64,
-}
-
-/// Why a task waits, and when it may start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Why {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The job.
-    pub job: u64,
-    /// State.
-    pub state: TaskState,
-    /// A word for programs, such as `resources`.
-    pub code: String,
-    /// Sentences for people.
-    pub sentences: Vec<String>,
-    /// When it is expected to start at the latest, if all that runs uses its whole time limit.
-    pub expected_start_us: Option<u64>,
 }
 
 /// A list of nodes.

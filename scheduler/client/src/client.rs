@@ -12,8 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NodeList, Ping, PoolList, ReservationAnswer,
-    ReservationList, ReservationRequest, SubmitAnswer, SubmitRequest, TaskState, Why,
+    CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NodeList, Ping, PoolList, PriorityList,
+    ReservationAnswer, ReservationList, ReservationRequest, ShareList, SubmitAnswer, SubmitRequest,
+    TaskState, Why,
 };
 use crate::error::ClientError;
 use crate::query::{encode, with_query};
@@ -96,6 +97,8 @@ pub struct JobFilter {
     pub all: bool,
     /// At most so many.
     pub limit: Option<u64>,
+    /// Say when what waits is expected to start.
+    pub starts: bool,
 }
 
 /// A client of one controller, with one connection that is opened again when it breaks.
@@ -162,6 +165,7 @@ impl Client {
                 ("user", filter.user.clone()),
                 ("all", filter.all.then(|| "true".to_owned())),
                 ("limit", filter.limit.map(|limit| limit.to_string())),
+                ("starts", filter.starts.then(|| "true".to_owned())),
             ],
         ))
     }
@@ -318,6 +322,26 @@ impl Client {
         let question =
             Question { method: Method::DELETE, path, body: Bytes::new(), time_max: ANSWER_TIME_MAX };
         self.request(self.retry, &question).map(|_: serde_json::Value| ())
+    }
+
+    /// The priority sums of these jobs, or of all that wait in pools with the order `multifactor`; of one user only, if
+    /// one is named.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 404 for an unknown job and 400 for one without a sum; otherwise as every
+    /// route.
+    pub fn priority(&mut self, jobs: &[JobRef], user: Option<&str>) -> Result<PriorityList, ClientError> {
+        let jobs = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let job = (!jobs.is_empty()).then_some(jobs);
+        self.get(with_query("/v1/priority", &[("job", job), ("user", user.map(str::to_owned))]))
+    }
+
+    /// What accounts and users have used of their shares; the lines of one user only, if one is named.
+    ///
+    /// # Errors
+    /// As every route: [`ClientError`].
+    pub fn shares(&mut self, user: Option<&str>) -> Result<ShareList, ClientError> {
+        self.get(with_query("/v1/shares", &[("user", user.map(str::to_owned))]))
     }
 
     fn get<A: DeserializeOwned>(&mut self, path: String) -> Result<A, ClientError> {

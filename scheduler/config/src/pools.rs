@@ -7,6 +7,7 @@ use muster_core::notation::format_time_s;
 
 use crate::nodes::Nodes;
 use crate::problem::{ProblemKind, nearest};
+use crate::qos::PRIORITY_LIMITS;
 use crate::section::{At, Reader, Section, Span};
 
 /// Time limit of tasks that name none, where the pool does not say either.
@@ -16,12 +17,13 @@ const TIME_MAX_S: u64 = 7 * 86_400;
 
 const FILLS: [(&str, Fill); 2] = [("pack", Fill::Pack), ("spread", Fill::Spread)];
 
-const ORDERS: [(&str, Order); 5] = [
+const ORDERS: [(&str, Order); 6] = [
     ("default", Order::Default),
     ("fcfs", Order::Fcfs),
     ("sjf", Order::Sjf),
     ("wfp3", Order::Wfp3),
     ("f1", Order::F1),
+    ("multifactor", Order::Multifactor),
 ];
 
 const BACKFILLS: [(&str, Backfill); 4] = [
@@ -91,6 +93,7 @@ fn pool(
     let fill = section.text(reader, "fill", "pack");
     let order = section.text(reader, "order", "default");
     let backfill = section.text(reader, "backfill", "easy");
+    let priority = section.signed(reader, "priority", PRIORITY_LIMITS).map_or(0, |at| at.value);
     section.finish(reader);
 
     let fill = choice(reader, "fill", fill, &FILLS);
@@ -118,12 +121,13 @@ fn pool(
         fill,
         order,
         backfill,
+        priority,
         ..PoolConfig::default()
     })
 }
 
 /// What the word stands for; the default without a word, and after an unknown one, which is an error.
-fn choice<T: Copy + Default>(
+pub(crate) fn choice<T: Copy + Default>(
     reader: &mut Reader<'_>,
     key: &'static str,
     text: Option<At<String>>,

@@ -104,9 +104,9 @@ pub enum ProblemKind {
         /// The key.
         key: &'static str,
         /// The least.
-        min: u64,
+        min: i128,
         /// The greatest.
-        max: u64,
+        max: i128,
         /// What it is.
         found: String,
     },
@@ -245,6 +245,34 @@ pub enum ProblemKind {
     SwitchCycle {
         /// The circle, such as `a > b > a`.
         circle: String,
+    },
+    /// Accounts, or qualities of service, in a circle.
+    #[error("the {what} {circle} form a circle: {why}")]
+    Circle {
+        /// `accounts` or `qualities of service`.
+        what: &'static str,
+        /// The circle, such as `a > b > a`.
+        circle: String,
+        /// Why there must be none.
+        why: &'static str,
+    },
+    /// An account too far below the cluster.
+    #[error("account '{account}' lies deeper than {max} accounts: hang it on one further up")]
+    TooDeep {
+        /// The account.
+        account: String,
+        /// How deep it may be.
+        max: usize,
+    },
+    /// More than there may be of something.
+    #[error("there are {found} {what}: at most {max} are allowed")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// The most.
+        max: usize,
     },
     /// A node on no switch, though switches are declared.
     #[error(

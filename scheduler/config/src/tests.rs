@@ -6,7 +6,7 @@ use muster_core::cluster::Fill;
 
 use crate::{Config, load, parse};
 
-const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
 [cluster]
 name = "test"
 [[node]]
@@ -18,12 +18,12 @@ name = "main"
 nodes = "n[01-04]"
 "#;
 
-fn read(text: &str) -> Result<Config, String> {
+pub(crate) fn read(text: &str) -> Result<Config, String> {
     parse(Path::new("m.toml"), text).map_err(|errors| errors.to_string())
 }
 
 #[track_caller]
-fn refused(text: &str, expected: &str) {
+pub(crate) fn refused(text: &str, expected: &str) {
     assert_eq!(read(text).unwrap_err(), expected.trim());
 }
 
@@ -156,7 +156,7 @@ m.toml:8:3: unknown key 'pools' in the file: did you mean 'pool'?
     refused(
         &format!("{GOOD}colour = 1"),
         r"
-m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill, order, backfill
+m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill, order, backfill, priority
 ",
     );
 }

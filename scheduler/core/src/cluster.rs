@@ -256,15 +256,15 @@ pub struct PriorityPolicy {
     pub size_weight: u32,
     /// Whether small jobs, rather than large ones, get the larger part.
     pub small_first: bool,
-    /// How much less than its share the job's user and account have used.
+    /// The job's user among all users, ranked by how much less than their shares they and their accounts have used.
     pub fair_share_weight: u32,
     /// After how long usage counts half, in seconds.
     pub half_life_s: u64,
-    /// The pool's priority, as a part of the highest one.
+    /// Where the pool's priority lies between the lowest and the highest one, 0 among them.
     pub pool_weight: u32,
-    /// The job's own priority, as a part of the highest possible one.
+    /// Where the job's own priority lies between the lowest and the highest possible one: one half without any.
     pub job_weight: u32,
-    /// The priority of the job's quality of service, as a part of the highest one.
+    /// Where the priority of the job's quality of service lies between the lowest and the highest one, 0 among them.
     pub qos_weight: u32,
 }
 

@@ -82,6 +82,9 @@ pub enum Event {
         /// word to start, is not over then.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ends_by: Option<Timestamp>,
+        /// Its own time limit, in seconds, if that was lowered so that it could start earlier.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time_limit_s: Option<u64>,
     },
     /// An instance is prepared.
     InstanceReady {

@@ -304,7 +304,7 @@ fn is_asked(gres: &NodeGres, wish: &Gres) -> bool {
 }
 
 /// Devices of a node that `wish` may have.
-fn count_of(node: &[NodeGres], counts: Counts, wish: &Gres) -> u32 {
+pub(crate) fn count_of(node: &[NodeGres], counts: Counts, wish: &Gres) -> u32 {
     let asked = node.iter().enumerate().filter(|(_, gres)| is_asked(gres, wish));
     asked.map(|(place, _)| counts.of(place)).sum()
 }

@@ -33,6 +33,12 @@ pub struct AttemptKey {
     pub attempt: u32,
 }
 
+impl AttemptKey {
+    /// What no key comes after, for ranges.
+    pub(crate) const LAST: Self =
+        Self { task: TaskId { job: JobId(u64::MAX), index: TaskIndex(u32::MAX) }, attempt: u32::MAX };
+}
+
 /// A node's number within this controller's state: assigned when the configuration first names the node,
 /// kept for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -188,6 +188,8 @@ pub enum Effect {
         allocation: Arc<Allocation>,
         /// The job's spec.
         spec: Arc<JobSpec>,
+        /// The time limit of this attempt, in seconds.
+        time_limit_s: Option<u64>,
     },
     /// Tell a node to start.
     Go {
@@ -368,6 +370,50 @@ pub enum Refusal {
         "root may not submit jobs: submit as an ordinary user, or set root_may_submit = true under [policy] in the configuration"
     )]
     RootMayNotSubmit,
+    /// No such account.
+    #[error("there is no account '{account}'; the accounts of user {user} are: {yours}")]
+    UnknownAccount {
+        /// What was asked for.
+        account: String,
+        /// Login name.
+        user: String,
+        /// The accounts that list the user.
+        yours: String,
+    },
+    /// The user may not charge the account.
+    #[error("user {user} is not listed in account '{account}'; the accounts of user {user} are: {yours}")]
+    NotInAccount {
+        /// What was asked for.
+        account: String,
+        /// Login name.
+        user: String,
+        /// The accounts that list the user.
+        yours: String,
+    },
+    /// No account lists the user.
+    #[error("no account lists user {user}: ask an admin to add the name to 'users' of an [[account]]")]
+    NoAccount {
+        /// Login name.
+        user: String,
+    },
+    /// No such quality of service.
+    #[error("there is no quality of service '{qos}'; there are: {known}")]
+    UnknownQos {
+        /// What was asked for.
+        qos: String,
+        /// The qualities of service that exist.
+        known: String,
+    },
+    /// The account may not use the quality of service.
+    #[error("account '{account}' may not use quality of service '{qos}', which is for: {allowed}")]
+    QosNotForAccount {
+        /// What was asked for.
+        qos: String,
+        /// The account that would be charged.
+        account: String,
+        /// The accounts that may use it, with all below them.
+        allowed: String,
+    },
     /// More nodes than the pool has.
     #[error("the job asks for {asked} nodes, but pool '{pool}' has {present}")]
     TooManyNodes {

@@ -17,6 +17,7 @@ pub mod notation;
 pub mod patterns;
 pub mod place;
 pub mod plan;
+pub mod priority;
 pub mod reservation;
 pub mod spec;
 pub mod state;

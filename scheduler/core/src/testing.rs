@@ -1,9 +1,12 @@
 //! Builders for tests: a scenario reads like the story it tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::cluster::{Backfill, ClusterConfig, NodeConfig, Order, PoolConfig, SwitchConfig};
+use crate::cluster::{
+    AccountConfig, Backfill, ClusterConfig, Fill, NodeConfig, Order, PoolConfig, Preempt, QosConfig,
+    SwitchConfig,
+};
 use crate::eligibility::Eligibility;
 use crate::engine::{Applied, Engine};
 use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
@@ -51,6 +54,28 @@ pub fn config(cores: &[u32]) -> ClusterConfig {
         ..PoolConfig::default()
     };
     ClusterConfig { name: "test".to_owned(), nodes, pools: vec![pool], ..ClusterConfig::default() }
+}
+
+/// A declared account with its users and their shares.
+#[must_use]
+pub fn account(name: &str, parent: Option<&str>, shares: u32, users: &[(&str, u32)]) -> AccountConfig {
+    let users = users.iter().map(|(user, shares)| ((*user).to_owned(), *shares)).collect();
+    AccountConfig { name: name.to_owned(), parent: parent.map(str::to_owned), shares, users }
+}
+
+/// A declared quality of service that adds `priority`.
+#[must_use]
+pub fn qos(name: &str, priority: i32) -> QosConfig {
+    QosConfig {
+        name: name.to_owned(),
+        priority,
+        preempts: BTreeSet::new(),
+        preempt: Preempt::Off,
+        grace_s: 0,
+        accounts: BTreeSet::new(),
+        running_per_user_max: None,
+        usage_percent: 100,
+    }
 }
 
 /// A leaf switch.
@@ -165,6 +190,13 @@ impl JobSpec {
         self
     }
 
+    /// Is packed onto few nodes or spread over many, whatever its pool does.
+    #[must_use]
+    pub fn fill(mut self, fill: Fill) -> Self {
+        self.request.fill = Some(fill);
+        self
+    }
+
     /// Asks for features, such as `a&!b`.
     ///
     /// # Panics
@@ -210,6 +242,13 @@ impl JobSpec {
         self
     }
 
+    /// May be shortened to so many seconds.
+    #[must_use]
+    pub fn time_min_s(mut self, seconds: u64) -> Self {
+        self.eligibility.time_min_s = Some(seconds);
+        self
+    }
+
     /// Depends on other jobs, such as `afterok:12`.
     ///
     /// # Panics
@@ -217,6 +256,20 @@ impl JobSpec {
     #[must_use]
     pub fn after(mut self, dependency: &str) -> Self {
         self.eligibility.dependency = Some(dependency.parse().expect("the test writes a dependency"));
+        self
+    }
+
+    /// Charges an account.
+    #[must_use]
+    pub fn account(mut self, name: &str) -> Self {
+        self.account = Some(name.to_owned());
+        self
+    }
+
+    /// Asks for a quality of service.
+    #[must_use]
+    pub fn qos(mut self, name: &str) -> Self {
+        self.qos = Some(name.to_owned());
         self
     }
 
@@ -393,6 +446,12 @@ impl Bench {
     ) -> Applied {
         let report = InstanceReport { key, instance, phase };
         self.input(Input::NodeReport { node: node.to_owned(), report })
+    }
+
+    /// The present attempt's own time limit, in seconds, if it has one.
+    #[must_use]
+    pub fn own_limit_s(&self, job: JobId) -> Option<u64> {
+        self.engine.state().live_attempt(self.key(job).task).expect("the task is live").time_limit_s
     }
 
     /// All instances report ready, then the primary that it runs.

@@ -136,6 +136,7 @@ pub fn view_of(row: &TaskRow, index: TaskIndex) -> TaskView {
         placed_at_us: None,
         started_at_us: row.started_us,
         finished_at_us: Some(row.ended_us),
+        time_limit_s: None,
         exit_code: row.exit_code,
         signal: row.signal,
         reason: row.reason.clone(),

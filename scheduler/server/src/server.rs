@@ -19,6 +19,7 @@ use crate::api::{self, Admins, App};
 use crate::bootstrap::Bootstrap;
 use crate::engine_loop::{self, EngineHandle, InputError, chain};
 use crate::error::ServerError;
+use crate::forecasts::Forecasts;
 use crate::secrets::Secrets;
 use crate::sessions::{NodeService, Sessions};
 use crate::shared::Shared;
@@ -93,7 +94,7 @@ pub async fn start(config: Config) -> Result<Running, ServerError> {
         engine: engine.clone(),
         shared,
         history: Mutex::new(history),
-        forecasts: Mutex::new(()),
+        forecasts: Forecasts::default(),
         admins: Arc::clone(&admins),
         stopping: stopping.clone(),
     });

@@ -139,8 +139,9 @@ pub fn hardware(hello: &v1::Hello) -> Hardware {
 pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode {
     use v1::to_node::Body;
     let body = match effect {
-        Effect::Prepare { key, instance, allocation, spec, .. } => {
-            Body::Prepare(prepare(state, secrets, *key, *instance, allocation, spec))
+        Effect::Prepare { key, instance, allocation, spec, time_limit_s, .. } => {
+            let work = |primary: &str| work(*key, spec, *time_limit_s, primary, *instance == 0);
+            Body::Prepare(prepare(state, secrets, *key, *instance, allocation, spec, work))
         }
         Effect::Go { key, peers, .. } => {
             Body::Go(v1::Go { key: Some(wire_key(*key)), peers: peers.iter().map(wire_endpoint).collect() })
@@ -160,6 +161,7 @@ fn prepare(
     instance: u32,
     allocation: &Arc<Allocation>,
     spec: &Arc<JobSpec>,
+    work: impl Fn(&str) -> v1::Work,
 ) -> v1::Prepare {
     let members = allocation.shares.iter().map(|share| v1::Member {
         host: state.node(share.node).name.clone(),
@@ -179,7 +181,7 @@ fn prepare(
         members,
         memory_bytes: share.map_or(0, |share| share.memory_bytes),
         user: Some(v1::User { name: spec.user.name.clone(), uid: spec.user.uid, gid: spec.user.gid }),
-        work: Some(work(key, spec, &primary, is_primary)),
+        work: Some(work(&primary)),
         gang_token: secrets.gang_token(key),
         ssh_authorized_key: public,
         ssh_private_key: if is_primary { private } else { String::new() },
@@ -194,7 +196,13 @@ fn task_count(array: &ArraySpec) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn work(key: AttemptKey, spec: &JobSpec, primary: &str, is_primary: bool) -> v1::Work {
+fn work(
+    key: AttemptKey,
+    spec: &JobSpec,
+    time_limit_s: Option<u64>,
+    primary: &str,
+    is_primary: bool,
+) -> v1::Work {
     let (stdout_path, stderr_path) = view::output_paths(key.task.job, spec, key.task.index, primary);
     let names = view::names(key.task.job, spec, key.task.index, primary);
     let stdin = spec.stdin.as_deref().map(|text| patterns::expand(text, names, &spec.working_directory));
@@ -212,7 +220,7 @@ fn work(key: AttemptKey, spec: &JobSpec, primary: &str, is_primary: bool) -> v1:
         append: spec.append,
         umask: spec.umask,
         limits: spec.limits.iter().map(limit).collect(),
-        time_limit_s: spec.time_limit_s.unwrap_or(0),
+        time_limit_s: time_limit_s.unwrap_or(0),
         submit_host: spec.submit_host.clone(),
     }
 }

@@ -50,7 +50,7 @@ pub fn verdict_exit(verdict: &Verdict) -> (Option<u32>, Option<u32>) {
 
 /// How a task ended, as a sentence.
 #[must_use]
-pub fn verdict_reason(state: &State, spec: &JobSpec, verdict: &Verdict) -> String {
+pub fn verdict_reason(state: &State, spec: &JobSpec, own_limit_s: Option<u64>, verdict: &Verdict) -> String {
     match verdict {
         Verdict::Exited { code } => format!("exit code {code}"),
         Verdict::Signalled { signal } => format!("killed by {}", signal_name(*signal)),
@@ -66,7 +66,7 @@ pub fn verdict_reason(state: &State, spec: &JobSpec, verdict: &Verdict) -> Strin
             }
             Memory::WholeNode => "ran out of memory: it had all memory of its nodes".to_owned(),
         },
-        Verdict::TimedOut => match spec.time_limit_s {
+        Verdict::TimedOut => match own_limit_s.or(spec.time_limit_s) {
             Some(limit) => format!("ran out of its time limit of {}", format_time_s(limit)),
             None => "ran out of its time limit".to_owned(),
         },
@@ -123,7 +123,7 @@ fn finished_reason(state: &State, spec: &JobSpec, how: &FinishedHow) -> String {
         FinishedHow::EndedWaiting { why: WaitingEnd::Dependency } => {
             "ended while it waited: what it waited for can no longer come true".to_owned()
         }
-        FinishedHow::Ran { verdict, .. } => verdict_reason(state, spec, verdict),
+        FinishedHow::Ran { verdict, time_limit_s, .. } => verdict_reason(state, spec, *time_limit_s, verdict),
     }
 }
 
@@ -180,7 +180,7 @@ fn job_reason(state: &State, plan: &Plan, job: &Job, of: TaskState) -> String {
     }
     if let Some(live) = job.live.values().next() {
         return match &live.phase {
-            LivePhase::Ending { verdict, .. } => verdict_reason(state, &job.spec, verdict),
+            LivePhase::Ending { verdict, .. } => verdict_reason(state, &job.spec, live.time_limit_s, verdict),
             _ => String::new(),
         };
     }
@@ -245,6 +245,7 @@ pub fn summary(state: &State, plan: &Plan, job: &Job) -> JobSummary {
         time_limit_s: job.spec.time_limit_s,
         priority: job.spec.priority,
         reason: job_reason(state, plan, job, whole),
+        expected_start_us: None,
         reason_code: plan
             .waiting
             .get(&job.id)
@@ -314,7 +315,7 @@ pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<T
         return Some(finished_task(state, job, index, finished));
     }
     job.waiting.contains(index.0).then(|| {
-        let last = job.tried.get(&index).map(|tried| verdict_reason(state, &job.spec, &tried.last));
+        let last = job.tried.get(&index).map(|tried| verdict_reason(state, &job.spec, None, &tried.last));
         let mut reason = waiting_reason(job, plan);
         if job.partner_failed(index) {
             reason = "the task of the same index, for which it waits, ended without success".to_owned();
@@ -335,6 +336,7 @@ fn blank_task(index: TaskIndex, state: TaskState, reason: String) -> TaskView {
         placed_at_us: None,
         started_at_us: None,
         finished_at_us: None,
+        time_limit_s: None,
         exit_code: None,
         signal: None,
         reason,
@@ -349,7 +351,7 @@ fn live_task(state: &State, job: &Job, index: TaskIndex, live: &Live) -> TaskVie
     let usage = live.usage();
     let (exit, reason) = match &live.phase {
         LivePhase::Ending { verdict, .. } => {
-            (verdict_exit(verdict), verdict_reason(state, &job.spec, verdict))
+            (verdict_exit(verdict), verdict_reason(state, &job.spec, live.time_limit_s, verdict))
         }
         _ => ((None, None), String::new()),
     };
@@ -357,6 +359,7 @@ fn live_task(state: &State, job: &Job, index: TaskIndex, live: &Live) -> TaskVie
         attempt: live.attempt,
         placed_at_us: Some(live.placed_at.0),
         started_at_us: live.started_at().map(|at| at.0),
+        time_limit_s: live.time_limit_s,
         exit_code: exit.0,
         signal: exit.1,
         ..blank_task(index, live_state(live), reason)
@@ -372,12 +375,13 @@ fn finished_task(state: &State, job: &Job, index: TaskIndex, finished: &Finished
     };
     match &finished.how {
         FinishedHow::CancelledWaiting { .. } | FinishedHow::EndedWaiting { .. } => task,
-        FinishedHow::Ran { attempts, verdict, allocation, placed_at, started_at, usage } => {
+        FinishedHow::Ran { attempts, verdict, allocation, placed_at, time_limit_s, started_at, usage } => {
             let (exit_code, signal) = verdict_exit(verdict);
             let task = TaskView {
                 attempt: *attempts,
                 placed_at_us: Some(placed_at.0),
                 started_at_us: started_at.map(|at| at.0),
+                time_limit_s: *time_limit_s,
                 exit_code,
                 signal,
                 ..task

@@ -218,8 +218,10 @@ impl Player {
 
     /// When a task that starts now ends.
     fn end_of(&self, task: TaskId) -> Timestamp {
-        let job = self.stage.engine.state().jobs.get(&task.job);
-        self.now.plus_seconds(job.and_then(|job| job.spec.time_limit_s).unwrap_or(NO_LIMIT_S))
+        let state = self.stage.engine.state();
+        let own = state.live_attempt(task).and_then(|live| live.time_limit_s);
+        let whole = || state.jobs.get(&task.job).and_then(|job| job.spec.time_limit_s);
+        self.now.plus_seconds(own.or_else(whole).unwrap_or(NO_LIMIT_S))
     }
 
     fn run(&mut self) {

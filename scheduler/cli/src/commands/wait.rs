@@ -130,6 +130,7 @@ mod tests {
             placed_at_us: None,
             started_at_us: None,
             finished_at_us: None,
+            time_limit_s: None,
             exit_code,
             signal,
             reason: String::new(),

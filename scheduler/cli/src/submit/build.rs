@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use muster_client::api::SubmitRequest;
+use muster_core::cluster::Fill;
 use muster_core::eligibility::Eligibility;
 use muster_core::notation::{parse_size_bytes, parse_time_s};
 use muster_core::spec::{Memory, RANKS_MAX, Request};
@@ -97,8 +98,8 @@ pub(crate) fn build(
             whole(said, -10_000, 10_000).map(|n| i32::try_from(n).expect("the range was checked"))
         })?,
         eligibility: eligibility(layer, &jiff::Zoned::now())?,
-        account: None,
-        qos: None,
+        account: text(Opt::Account),
+        qos: text(Opt::Qos),
         reservation: text(Opt::Reservation),
         request_key: None,
         test_only: layer.has(Opt::TestOnly),
@@ -153,10 +154,17 @@ fn request(layer: &Layer) -> Result<Request, CliError> {
         nodelist,
         exclude: layer.get(Opt::Exclude).map(lists::names).transpose()?.unwrap_or_default(),
         switches: layer.get(Opt::Switches).map(lists::switches).transpose()?,
+        fill: fill(layer),
         ..Request::default()
     };
     gres::add(&mut request, layer)?;
     Ok(request)
+}
+
+/// Whether it is packed or spread, where it says so itself.
+fn fill(layer: &Layer) -> Option<Fill> {
+    let spread = layer.has(Opt::SpreadJob).then_some(Fill::Spread);
+    spread.or(layer.has(Opt::PackJob).then_some(Fill::Pack))
 }
 
 /// When the job may start.
@@ -323,6 +331,8 @@ mod tests {
         assert!(listed.exclude.contains("n9") && listed.constraint.unwrap().to_string() == "a|b");
         let switches = request(&[(Opt::Switches, "2@1:00:00")]).switches.unwrap();
         assert_eq!((switches.switches_max, switches.wait_s), (2, Some(3600)));
+        assert_eq!(request(&[(Opt::SpreadJob, "")]).fill, Some(Fill::Spread));
+        assert_eq!(request(&[(Opt::SpreadJob, ""), (Opt::PackJob, "")]).fill, Some(Fill::Pack));
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("nodes");
         std::fs::write(&file, "n1\nn[2-3], n5\n\n").unwrap();

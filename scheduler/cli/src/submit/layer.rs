@@ -76,7 +76,7 @@ impl Layer {
 }
 
 /// sbatch's names for what it reads from the environment, where they are not the option's.
-const SBATCH_NAMES: [(&str, Opt); 31] = [
+const SBATCH_NAMES: [(&str, Opt); 33] = [
     ("SBATCH_JOB_NAME", Opt::JobName),
     ("SBATCH_PARTITION", Opt::Pool),
     ("SBATCH_RESERVATION", Opt::Reservation),
@@ -98,6 +98,8 @@ const SBATCH_NAMES: [(&str, Opt); 31] = [
     ("SBATCH_REQUEUE", Opt::Requeue),
     ("SBATCH_NO_REQUEUE", Opt::NoRequeue),
     ("SBATCH_PRIORITY", Opt::Priority),
+    ("SBATCH_ACCOUNT", Opt::Account),
+    ("SBATCH_QOS", Opt::Qos),
     ("SBATCH_WAIT", Opt::Wait),
     ("SBATCH_KILL_ON_INVALID_DEP", Opt::KillOnInvalidDep),
     ("SBATCH_DEADLINE", Opt::Deadline),

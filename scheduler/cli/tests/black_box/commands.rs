@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::{Fake, PATIENCE, Ran, Shared, job, json, muster, refusal, task};
 use muster_client::api::{
-    JobDetail, JobList, NodeList, NodeView, Ping, PoolList, PoolView, SCHEMA, SubmitRequest, TaskState, Why,
+    JobDetail, JobList, KeptForView, NodeList, NodeView, Ping, PoolList, PoolView, SCHEMA, SubmitRequest,
+    TaskState, Why,
 };
 
 fn accepting() -> Fake {
@@ -103,11 +104,11 @@ fn a_bad_script_reaches_nobody() {
 #[test]
 fn harmless_options_of_slurm_are_ignored_aloud() {
     let fake = accepting();
-    let ran = fake.run(&["submit", "-A", "physics", "--mail-type=END", "--qos", "x", "--wrap", "true"]);
+    let ran = fake.run(&["submit", "--comment", "physics", "--mail-type=END", "--wrap", "true"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.err.lines().count(), 3);
+    assert_eq!(ran.err.lines().count(), 2);
     assert!(
-        ran.err.starts_with("muster submit: warning: --account has no meaning here and is ignored\n"),
+        ran.err.starts_with("muster submit: warning: --comment has no meaning here and is ignored\n"),
         "{ran:?}"
     );
 }
@@ -202,12 +203,20 @@ fn why_speaks_in_sentences() {
         code: "resources".into(),
         sentences: vec!["It waits for 2 nodes.".into(), "1 is free.".into()],
         expected_start_us: Some(1_767_323_045_000_000),
+        shortage: None,
+        holders: None,
+        kept_for: Some(KeptForView { job: 9, expected_start_us: Some(1_767_323_045_000_000) }),
+        nodes_away: None,
     };
     let ran = Fake::always(200, json(&why)).run(&["why", "12"]);
     assert_eq!(
         ran.out,
-        "It waits for 2 nodes.\n1 is free.\nIt is expected to start by 2026-01-02T03:04:05.\n"
+        "It waits for 2 nodes.\n1 is free.\nJob 9 is expected to start by 2026-01-02T03:04:05.\n\
+         It is expected to start by 2026-01-02T03:04:05.\n"
     );
+    // A controller that says less is understood as well.
+    let less = r#"{"schema":1,"job":12,"state":"waiting","code":"resources","sentences":["x"],"expected_start_us":null}"#;
+    assert_eq!(Fake::always(200, less.to_owned()).run(&["why", "12"]).out, "X.\n");
 }
 
 #[test]

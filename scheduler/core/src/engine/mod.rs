@@ -3,6 +3,7 @@
 //! [`decide`] looks at the state and answers with events; [`State::evolve`] lets them happen; `effects` says
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
+mod charge;
 mod command;
 mod conditions;
 mod hold;
@@ -84,6 +85,7 @@ impl Engine {
             key: placement.key,
             allocation: placement.allocation,
             ends_by: placement.ends_by,
+            time_limit_s: placement.time_limit_s,
         };
         self.happen(placements.into_iter().map(placed).collect(), now)
     }
@@ -187,6 +189,7 @@ fn prepare_effect(state: &State, key: AttemptKey, instance: u32) -> Option<Effec
         instance,
         allocation: Arc::clone(&live.allocation),
         spec: Arc::clone(&job.spec),
+        time_limit_s: live.time_limit_s.or(job.spec.time_limit_s),
     })
 }
 
@@ -231,6 +234,8 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
     }
 }
 
+#[cfg(test)]
+mod charge_tests;
 #[cfg(test)]
 mod eligibility_tests;
 #[cfg(test)]

@@ -258,6 +258,37 @@ fn a_slow_start_does_not_carry_an_attempt_into_a_window() {
 }
 
 #[test]
+fn a_task_that_may_be_shorter_ends_when_the_window_starts_or_ends() {
+    for config in [config(&[2, 2]), conservative(&[2, 2])] {
+        let mut bench = Bench::new(config);
+        let start = bench.now.plus_seconds(1000);
+        bench.reserve(maintenance("disks", &["n1", "n2"], start, 500)).unwrap();
+        bench.reserve(reservation("course", &["n2"], start.plus_seconds(500), 300, ANN)).unwrap();
+        let shorter = |limit_s: u64, least_s: u64| {
+            let mut spec = job(ANN).limit_s(limit_s);
+            spec.eligibility.time_min_s = Some(least_s);
+            spec
+        };
+        let limit = |bench: &Bench, id: JobId| {
+            bench.engine.state().live_attempt(bench.key(id).task).unwrap().time_limit_s
+        };
+        let before = bench.submit(ANN, shorter(5000, 1000)).unwrap();
+        assert_eq!(limit(&bench, before), Some(1000));
+        let late = bench.submit(ANN, shorter(5000, 1001)).unwrap();
+        assert!(!bench.is_live(late));
+        let within = bench.submit(ANN, shorter(5000, 200).within("course")).unwrap();
+        assert_eq!(starts(&bench, within), Some(1500));
+        run(&mut bench, before);
+        bench.after_s(1500);
+        assert_eq!(
+            (bench.nodes_of(bench.key(within)), limit(&bench, within)),
+            (vec!["n2".to_owned()], Some(300))
+        );
+        assert!(bench.is_live(late));
+    }
+}
+
+#[test]
 fn overlaps_are_refused_unless_one_is_maintenance() {
     let mut bench = Bench::new(config(&[2, 2]));
     let at = |bench: &Bench, hours: u64| bench.now.plus_seconds(hours * HOUR_S);

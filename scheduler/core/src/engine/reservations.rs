@@ -313,7 +313,7 @@ pub(super) fn check(state: &State, pool: &PoolConfig, spec: &JobSpec, now: Times
         let why = format!("it is not for user {}, nor for the account that is charged", spec.user.name);
         return Err(Refusal::ReservationNotYours { name: name.clone(), why });
     }
-    let limit_s = spec.time_limit_s.unwrap_or(u64::MAX);
+    let limit_s = spec.eligibility.time_min_s.or(spec.time_limit_s).unwrap_or(u64::MAX);
     let (limit, long) = (format_time_s(limit_s), format_time_s(reservation.windows.duration_s));
     if limit_s > reservation.windows.duration_s {
         return never(format!("its time limit is {limit}, and reservation '{name}' lasts {long}"));

@@ -11,10 +11,16 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
         let Some(live) = state.live_attempt(key.task) else { continue };
         match live.phase {
             LivePhase::Running { go_at, .. } => {
-                let limit = state.jobs.get(&key.task.job).and_then(|job| job.spec.time_limit_s);
-                let is_over = limit.is_some_and(|limit| go_at.plus_seconds(limit) <= now)
-                    || live.ends_by.is_some_and(|end| end <= now);
-                let verdict = if is_over { Verdict::TimedOut } else { Verdict::Deadline };
+                let Some(job) = state.jobs.get(&key.task.job) else { continue };
+                // A limit that was lowered to end by the deadline is over with it.
+                let limit_s = live.time_limit_s.or(job.spec.time_limit_s);
+                let limit = limit_s.map(|limit| go_at.plus_seconds(limit));
+                let limit_over = limit.into_iter().chain(live.ends_by).min().filter(|over| *over <= now);
+                let deadline = job.spec.eligibility.deadline;
+                let verdict = match limit_over {
+                    Some(over) if deadline.is_none_or(|deadline| over < deadline) => Verdict::TimedOut,
+                    _ => Verdict::Deadline,
+                };
                 events.push(Event::AttemptEnding { key, verdict });
             }
             LivePhase::Preparing => {

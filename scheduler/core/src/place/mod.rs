@@ -10,9 +10,11 @@ mod split;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod wide;
 
 pub use cores::pick_cores;
 pub use tree::SwitchTree;
+pub use wide::choose_widest;
 
 use crate::cluster::Fill;
 use crate::ids::NodeId;

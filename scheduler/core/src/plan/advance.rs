@@ -251,7 +251,8 @@ pub(super) fn lets_start(state: &State, job: &Job, now: Timestamp) -> Result<(),
     if !reservation.lets(&job.spec.user.name, job.spec.account.as_deref()) {
         return Err(over());
     }
-    match turn(&reservation.windows, job.spec.time_limit_s, now) {
+    let shortest_s = job.spec.eligibility.time_min_s.or(job.spec.time_limit_s);
+    match turn(&reservation.windows, shortest_s, now) {
         Turn::Now => Ok(()),
         Turn::From(from) => Err(Reason::ReservationStart { name: name.clone(), from }),
         Turn::Over => Err(over()),

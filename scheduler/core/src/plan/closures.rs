@@ -252,7 +252,8 @@ pub fn never_open(state: &State, pool: &PoolConfig, spec: &JobSpec, now: Timesta
     let advance = Advance::new(state, now);
     let using = advance.using(spec.reservation.as_ref());
     let slots: Vec<NodeId> = fit::pool_nodes(state, pool).collect();
-    never_on(state, pool, &advance, &slots, using, &spec.request, spec.time_limit_s, now)
+    let shortest_s = spec.eligibility.time_min_s.or(spec.time_limit_s);
+    never_on(state, pool, &advance, &slots, using, &spec.request, shortest_s, now)
 }
 
 /// The same on nodes of the pool that are known.

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use super::eligible;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::limits;
 use super::order::{Rank, Ranking};
-use super::profile::{Kept, Profile, fits};
+use super::profile::{Kept, Profile, Search, Stay};
+use super::span::Span;
 use crate::cluster::PoolConfig;
 use crate::gres::Counts;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
@@ -26,6 +28,8 @@ const PROFILE_MAX: usize = 4_000_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Promise {
     pub start: Timestamp,
+    /// Its own time limit, in seconds, if that is less than its job's.
+    pub limit_s: Option<u64>,
     pub kept: Vec<Kept>,
 }
 
@@ -37,6 +41,7 @@ pub(super) struct Due<'a> {
     pub job: &'a Job,
     pub index: TaskIndex,
     pub chosen: Vec<Chosen>,
+    pub span: Span,
     /// The devices that were kept for it, one entry for each of the chosen.
     pub gres: Vec<Counts>,
 }
@@ -53,40 +58,34 @@ impl Planner {
     ) -> Vec<Due<'a>> {
         let tasks = self.tasks_in_order(state, config, pool, now);
         let mut old = std::mem::take(&mut self.pools[pool].promises);
-        let mut profile = Profile::new(self, pool, now);
-        if !self.advance.is_empty() {
-            let last = profile.last();
-            profile.cut_at(self.advance.openings(now, last));
+        let known = tasks.iter().map(|(job, index)| old.remove(&TaskId { job: job.id, index: *index }));
+        let mut known: Vec<Option<Promise>> =
+            known.map(|known| known.filter(|promise| promise.start >= now)).collect();
+        for (known, (job, _)) in known.iter_mut().zip(&tasks) {
+            *known = known.take().filter(|promise| self.stays_open(pool, job, promise));
         }
+        let mut profile = self.profile(pool, now, &tasks, &mut known);
         let mut promises = Promises::new();
-        // What was promised stands before anything new is promised.
-        for (job, index) in &tasks {
-            let task = TaskId { job: job.id, index: *index };
-            let Some(promise) = old.remove(&task) else { continue };
-            let stands = promise.start >= now && self.stays_open(pool, job, &promise);
-            if stands && profile.take(promise.start, end(job, promise.start), &promise.kept) {
-                promises.insert(task, promise);
-            }
-        }
         let mut due = Vec::new();
-        for (job, index) in tasks {
-            let task = TaskId { job: job.id, index };
-            let mut promise = promises.remove(&task);
-            if let Some(known) = promise.take_if(|_| freed_early) {
-                profile.give(known.start, end(job, known.start), &known.kept);
-            }
-            let promise = promise.map(|promise| (promise, true));
-            let found = || {
-                if promises.len() >= RESERVATIONS_MAX || profile.len() > PROFILE_MAX {
-                    return None;
+        for ((job, index), known) in tasks.into_iter().zip(known) {
+            // One that is to be short looks again when its time has come: what stood behind it may be gone.
+            let looks_again =
+                |known: &Promise| freed_early || (known.limit_s.is_some() && known.start == now);
+            let promise = match known {
+                Some(known) if looks_again(&known) => {
+                    self.lifted(state, config, pool, &mut profile, job, known)
                 }
-                let (start, kept) = self.earliest(state, config, pool, &profile, job)?;
-                Some((Promise { start, kept }, false))
+                Some(known) => known,
+                None if promises.len() >= RESERVATIONS_MAX || profile.len() > PROFILE_MAX => continue,
+                None => {
+                    let search = Search { request: &job.spec.request, own: None };
+                    let Some(found) = self.earliest(state, config, pool, &mut profile, job, &search) else {
+                        continue;
+                    };
+                    profile.take(&found.stay(job));
+                    found
+                }
             };
-            let Some((promise, taken)) = promise.or_else(found) else { continue };
-            if !taken {
-                profile.take(promise.start, end(job, promise.start), &promise.kept);
-            }
             if promise.start == now {
                 let slots = &self.pools[pool].slots;
                 let chosen = promise
@@ -95,13 +94,86 @@ impl Planner {
                     .map(|kept| Chosen { node: slots[kept.slot as usize], ranks: kept.ranks });
                 let chosen = chosen.collect();
                 let gres = promise.kept.iter().map(|kept| kept.room.gres).collect();
-                due.push(Due { job, index, chosen, gres });
+                due.push(Due { job, index, chosen, span: promise.span(job), gres });
             } else {
-                promises.insert(task, promise);
+                promises.insert(TaskId { job: job.id, index }, promise);
             }
         }
         self.pools[pool].promises = promises;
         due
+    }
+
+    /// What is free over time beside what is promised. A promise that can no longer be kept is taken back.
+    fn profile(
+        &self,
+        pool: usize,
+        now: Timestamp,
+        tasks: &[(&Job, TaskIndex)],
+        known: &mut [Option<Promise>],
+    ) -> Profile {
+        let mut profile = Profile::new(self, pool, now);
+        if !self.advance.is_empty() {
+            let last = profile.last();
+            profile.cut_at(self.advance.openings(now, last));
+        }
+        let stays = tasks.iter().zip(&*known).filter_map(|((job, _), known)| Some(known.as_ref()?.stay(job)));
+        let stays: Vec<Stay> = stays.collect();
+        if let Some(profile) = profile.without(&stays) {
+            return profile;
+        }
+        // Something is there no more: what comes first in the queue keeps what it was promised.
+        for ((job, _), known) in tasks.iter().zip(known) {
+            *known = known.take().filter(|promise| profile.take(&promise.stay(job)));
+        }
+        profile
+    }
+
+    /// Puts a task with a promise down at the earliest instant at which it fits.
+    fn lifted(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        pool: usize,
+        profile: &mut Profile,
+        job: &Job,
+        known: Promise,
+    ) -> Promise {
+        let own = known.stay(job);
+        if known.limit_s.is_some() {
+            // It may start earlier, or run longer from the same instant on.
+            profile.give(&own);
+            let found = self.earliest(
+                state,
+                config,
+                pool,
+                profile,
+                job,
+                &Search { request: &job.spec.request, own: None },
+            );
+            let found = found.filter(|found| found.start <= known.start).unwrap_or(known);
+            profile.take(&found.stay(job));
+            return found;
+        }
+        let found = self.earliest(
+            state,
+            config,
+            pool,
+            profile,
+            job,
+            &Search { request: &job.spec.request, own: Some(&own) },
+        );
+        // Where it does not start earlier, it may still have better nodes.
+        let found = found.or_else(|| {
+            let room = (self.pools[pool].slots.len() > 1).then(|| profile.least_within(&own))?;
+            let mut room = room.to_vec();
+            self.close(pool, job, (own.from, own.to), &mut room);
+            let kept = self.where_to_keep(state, config, pool, job, &room)?;
+            Some(Promise { start: known.start, limit_s: None, kept })
+        });
+        let Some(found) = found.filter(|found| *found != known) else { return known };
+        profile.give(&own);
+        profile.take(&found.stay(job));
+        found
     }
 
     /// Waiting tasks that may start, in the pool's order.
@@ -113,6 +185,7 @@ impl Planner {
         now: Timestamp,
     ) -> Vec<(&'a Job, TaskIndex)> {
         let classes = &self.pools[pool].classes;
+        let ranking = Ranking::of_pool(config.order, &self.config.policy.priority);
         let mut ranks: Vec<Rank> = Vec::new();
         for (class, head) in classes.heads() {
             let Some(group) = classes.get(class) else { continue };
@@ -120,8 +193,9 @@ impl Planner {
                 let Some(job) = state.jobs.get(id) else { continue };
                 let Some(shape) = classes.shape(class, job.submitted_at) else { continue };
                 ranks.push(Rank {
-                    priority: head.priority,
-                    score: Ranking::Order(config.order).score(shape, now),
+                    priority: ranking.priority(head.priority),
+                    between_pools: head.priority,
+                    score: ranking.score(shape, now),
                     job: *id,
                     class,
                 });
@@ -129,15 +203,19 @@ impl Planner {
         }
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         let mut tasks = Vec::new();
+        let mut budgets = limits::Budgets::default();
         for rank in ranks {
             let Some(job) = state.jobs.get(&rank.job) else { continue };
-            let budget = usize::try_from(job.may_start()).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
+            let may_start = job.may_start().min(budgets.left(state, job));
+            let budget = usize::try_from(may_start).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
             let ready = |index: &TaskIndex| job.tried.get(index).is_none_or(|tried| tried.not_before <= now);
             if eligible::job(job, now).is_err() {
                 continue;
             }
             let indices = eligible::indices(job, now).filter(ready).take(budget);
+            let before = tasks.len();
             tasks.extend(indices.map(|index| (job, index)));
+            budgets.spend(state, job, tasks.len() - before);
             if tasks.len() >= RESERVATIONS_MAX {
                 break;
             }
@@ -150,7 +228,18 @@ impl Planner {
         let using = self.advance.using(job.spec.reservation.as_ref());
         let slots = &self.pools[pool].slots;
         let nodes = promise.kept.iter().map(|kept| slots[kept.slot as usize]);
-        self.advance.are_open(nodes, promise.start, end(job, promise.start), using)
+        self.advance.are_open(nodes, promise.start, promise.span(job).end, using)
+    }
+
+    /// Takes the room of the slots that are closed to a job between two instants.
+    fn close(&self, pool: usize, job: &Job, (from, to): (Timestamp, Timestamp), room: &mut [NodeRoom]) {
+        let using = self.advance.using(job.spec.reservation.as_ref());
+        let seen = &self.pools[pool];
+        self.advance.each_closed(&seen.slots, from, to, using, |node| {
+            if let Some(slot) = seen.slot(node) {
+                room[slot] = NodeRoom::default();
+            }
+        });
     }
 
     fn earliest(
@@ -158,22 +247,21 @@ impl Planner {
         state: &State,
         config: &PoolConfig,
         pool: usize,
-        profile: &Profile,
+        profile: &mut Profile,
         job: &Job,
-    ) -> Option<(Timestamp, Vec<Kept>)> {
-        let request = &job.spec.request;
-        let ranks = |slot: usize, room: NodeRoom| fits(self, state, config, pool, request, slot, room);
-        let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, job, room);
-        let using = self.advance.using(job.spec.reservation.as_ref());
-        let close = |from: Timestamp, to: Timestamp, room: &mut [NodeRoom]| {
-            let seen = &self.pools[pool];
-            self.advance.each_closed(&seen.slots, from, to, using, |node| {
-                if let Some(slot) = seen.slot(node) {
-                    room[slot] = NodeRoom::default();
-                }
-            });
+        search: &Search<'_>,
+    ) -> Option<Promise> {
+        let spans = |start| (Span::shortest(job, start).end, Span::longest(job, start).end);
+        let ranks = |slot: usize, room: NodeRoom| {
+            self.ranks_on(state, config, self.pools[pool].slots[slot], room, search.request)
         };
-        profile.earliest(request, job.spec.time_limit_s, ranks, close, kept)
+        let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, job, room);
+        let close =
+            |from: Timestamp, to: Timestamp, room: &mut [NodeRoom]| self.close(pool, job, (from, to), room);
+        let (start, end, kept) = profile.earliest(search, spans, ranks, close, kept)?;
+        let longest = Span::longest(job, start);
+        let span = if end >= longest.end { longest } else { Span::until(job, start, end)? };
+        Some(Promise { start, limit_s: span.limit_s, kept })
     }
 
     fn where_to_keep(
@@ -191,7 +279,8 @@ impl Planner {
             .enumerate()
             .filter_map(|(slot, room)| self.candidate(state, config, slots[slot], *room, request))
             .collect();
-        let chosen = self.choose_for(state, job, job.submitted_at, &candidates, config.fill)?;
+        let fill = super::ranges::fill(config, request);
+        let chosen = self.choose_for(state, job, job.submitted_at, &candidates, fill)?;
         let kept = chosen.into_iter().map(|chosen| {
             let view = &self.nodes[chosen.node.0 as usize];
             let (_, slot) = view.seats.iter().find(|seat| seat.0 as usize == pool)?;
@@ -210,6 +299,13 @@ impl Planner {
     }
 }
 
-fn end(job: &Job, start: Timestamp) -> Timestamp {
-    job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| start.plus_seconds(limit))
+impl Promise {
+    fn span(&self, job: &Job) -> Span {
+        Span::of(job, self.start, self.limit_s)
+    }
+
+    /// What it takes out of the profile.
+    fn stay(&self, job: &Job) -> Stay<'_> {
+        Stay { from: self.start, to: self.span(job).end, kept: &self.kept }
+    }
 }

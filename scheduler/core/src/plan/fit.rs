@@ -53,11 +53,15 @@ impl NodeRoom {
         self.cores >= other.cores && self.memory_bytes >= other.memory_bytes && self.gres.holds(other.gres)
     }
 
-    /// More room, but never more than `whole`.
-    pub fn give(&mut self, more: Self, whole: Self) {
-        self.cores += more.cores;
+    pub fn add(&mut self, more: Self) {
+        self.cores = self.cores.saturating_add(more.cores);
         self.memory_bytes = self.memory_bytes.saturating_add(more.memory_bytes);
         self.gres = self.gres.plus(more.gres);
+    }
+
+    /// More room, but never more than `whole`.
+    pub fn give(&mut self, more: Self, whole: Self) {
+        self.add(more);
         *self = self.at_most(whole);
     }
 }

@@ -1,77 +1,137 @@
-//! When a task is expected to start: the same planner, run forward in virtual time.
+//! When tasks are expected to start: the same planner, run forward in virtual time.
 
-use super::{Placement, Planner, Reason};
+use std::collections::HashMap;
+
+use super::{Placement, Planner, Reason, advance, eligible};
 use crate::engine::reservations;
 use crate::event::{Event, Usage, Verdict};
-use crate::ids::{JobId, Timestamp};
+use crate::ids::{AttemptKey, JobId, Timestamp};
 use crate::reservation::REPEAT_SPAN_US;
-use crate::state::State;
+use crate::state::{Job, State};
 
 /// How many steps of virtual time a forecast takes before it gives up.
-const STEPS_MAX: usize = 2_000;
+pub const FORECAST_STEPS_MAX: usize = 100_000;
+
+/// What starts when if nothing new is submitted and everything that runs uses its whole time limit: so each start is
+/// the latest that is to be expected.
+///
+/// It goes forward only as far as it is asked, and remembers what it has seen: one forecast answers for all jobs.
+#[derive(Debug, Clone)]
+pub struct Forecast {
+    state: State,
+    planner: Planner,
+    at: Timestamp,
+    steps: usize,
+    /// Since when nothing but windows of advance reservations comes.
+    quiet_since: Timestamp,
+    starts: HashMap<JobId, Timestamp>,
+    /// Whether nothing more is to come, or it has given up.
+    is_over: bool,
+}
+
+impl Forecast {
+    /// The forecast for a state from `now` on.
+    #[must_use]
+    pub fn new(state: State, now: Timestamp) -> Self {
+        let planner = Planner::new(&state);
+        Self { state, planner, at: now, steps: 0, quiet_since: now, starts: HashMap::new(), is_over: false }
+    }
+
+    /// When the next task of a job starts that waited at the beginning, as far as it has been foreseen.
+    #[must_use]
+    pub fn start_of(&self, job: JobId) -> Option<Timestamp> {
+        self.starts.get(&job).copied()
+    }
+
+    /// Whether there is nothing more to foresee.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether going on may tell when a job starts: it waits, and for nothing but time and others.
+    #[must_use]
+    pub fn may_tell(&self, job: JobId) -> bool {
+        let waits = |job: &&Job| !job.waiting.is_empty();
+        let job = self.state.jobs.get(&job).filter(waits);
+        !self.is_over && job.is_some_and(|job| can_come(&self.state, job, self.at))
+    }
+
+    /// Goes on to the next instant at which something may start.
+    pub fn step(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let at = self.at;
+        for Placement { key, allocation, time_limit_s, ends_by } in self.planner.pass(&self.state, at) {
+            self.starts.entry(key.task.job).or_insert(at);
+            let placed = Event::AttemptPlaced { key, allocation, time_limit_s, ends_by };
+            self.planner.follow(&mut self.state, &placed, at);
+            self.planner.follow(&mut self.state, &Event::AttemptGo { key }, at);
+        }
+        self.steps += 1;
+        let other = next_instant(&self.state, &self.planner, at);
+        let window = self.state.next_reservation_instant(at);
+        let next = other.into_iter().chain(window).min().filter(|next| !self.only_repeats(*next, other));
+        let goes_on = self.steps < FORECAST_STEPS_MAX && self.state.queue_len() > 0;
+        match next.filter(|_| goes_on) {
+            Some(next) => {
+                self.at = next;
+                end_due(&mut self.state, &mut self.planner, next);
+            }
+            None => self.is_over = true,
+        }
+    }
+
+    /// Whether only windows come and go, so that what has not started in the time in which they repeat never will.
+    fn only_repeats(&mut self, next: Timestamp, other: Option<Timestamp>) -> bool {
+        if other.is_some() {
+            self.quiet_since = next;
+        }
+        let from = self.quiet_since.max(self.state.windows_only_repeat_from());
+        next.micros_since(from) > REPEAT_SPAN_US
+    }
+}
+
+/// Whether the passing of time may let a job start without anybody doing something.
+fn can_come(state: &State, job: &Job, now: Timestamp) -> bool {
+    let is_over = |reason: Reason| matches!(reason, Reason::ReservationOver { .. });
+    eligible::can_come(job, now) && !advance::lets_start(state, job, now).is_err_and(is_over)
+}
 
 /// The instant at which the next waiting task of `job` starts if nothing new is submitted and everything that runs
 /// uses its whole time limit; none if that lies beyond the forecast's depth or nodes must return first.
 #[must_use]
 pub fn expected_start(state: &State, job: JobId, now: Timestamp) -> Option<Timestamp> {
-    let waiting = state.jobs.get(&job)?;
-    let is_over = |reason: Reason| matches!(reason, Reason::ReservationOver { .. });
-    if !super::eligible::can_come(waiting, now)
-        || super::advance::lets_start(state, waiting, now).is_err_and(is_over)
-    {
+    if state.jobs.get(&job).is_none_or(|job| job.waiting.is_empty() || !can_come(state, job, now)) {
         return None;
     }
-    let mut state = state.clone();
-    let mut planner = Planner::new(&state);
-    let mut at = now;
-    let mut quiet_since = now;
-    for _ in 0..STEPS_MAX {
-        let placements = planner.pass(&state, at);
-        if placements.iter().any(|placement| placement.key.task.job == job) {
-            return Some(at);
-        }
-        let mut happen = |event: &Event| planner.follow(&mut state, event, at);
-        for Placement { key, allocation, ends_by } in placements {
-            happen(&Event::AttemptPlaced { key, allocation, ends_by });
-            happen(&Event::AttemptGo { key });
-        }
-        let other = next_instant(&state, at);
-        let window = state.next_reservation_instant(at);
-        at = other.into_iter().chain(window).min()?;
-        if other == Some(at) || state.live_count() > 0 {
-            quiet_since = at;
-        }
-        // Where only windows come and go, what has not started in the time in which they repeat never will.
-        let from = quiet_since.max(state.windows_only_repeat_from());
-        if other.is_none() && at.micros_since(from) > REPEAT_SPAN_US {
-            return None;
-        }
-        end_due(&mut state, &mut planner, at);
+    let mut forecast = Forecast::new(state.clone(), now);
+    while forecast.start_of(job).is_none() && !forecast.is_over() {
+        forecast.step();
     }
-    None
+    forecast.start_of(job)
 }
 
 /// The next instant at which an attempt ends or a delayed task becomes eligible.
-fn next_instant(state: &State, at: Timestamp) -> Option<Timestamp> {
-    let ends = state.live().filter_map(|(_, job, live)| live.deadline(job.spec.time_limit_s));
-    let delays = state.delayed().map(|(until, _)| until);
+fn next_instant(state: &State, planner: &Planner, at: Timestamp) -> Option<Timestamp> {
     // What is already overdue ends a moment from now.
     let soon = Timestamp(at.0 + 1);
-    let delays = delays.filter(|until| *until > at);
-    let eligible = state.next_eligible(at);
-    ends.map(|end| end.max(soon)).chain(delays).chain(eligible).min()
+    let end = planner.ends.keys().next().map(|(end, _)| (*end).max(soon));
+    let end = end.filter(|end| *end < Timestamp(u64::MAX));
+    let delay = state.delayed().map(|(until, _)| until).find(|until| *until > at);
+    [end, delay, state.next_eligible(at)].into_iter().flatten().min()
 }
 
 fn end_due(state: &mut State, planner: &mut Planner, at: Timestamp) {
-    let due: Vec<_> = state
-        .live()
-        .filter(|(_, job, live)| live.deadline(job.spec.time_limit_s).is_some_and(|end| end <= at))
-        .map(|(key, _, live)| (key, live.instances.len() as u32))
-        .collect();
-    let windows = reservations::due(state, at);
-    let mut happen = |event: &Event| planner.follow(state, event, at);
-    windows.iter().for_each(&mut happen);
-    for (key, instances) in due {
+    for event in reservations::due(state, at) {
+        planner.follow(state, &event, at);
+    }
+    let due: Vec<AttemptKey> =
+        planner.ends.range(..=(at, AttemptKey::LAST)).map(|((_, key), _)| *key).collect();
+    for key in due {
+        let instances = state.live_attempt(key.task).map_or(0, |live| live.instances.len() as u32);
+        let mut happen = |event: &Event| planner.follow(state, event, at);
         for instance in 0..instances {
             happen(&Event::InstanceGone { key, instance, usage: Usage::default() });
         }

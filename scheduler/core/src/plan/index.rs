@@ -188,7 +188,7 @@ impl Planner {
                 by_free: BTreeSet::new(),
                 cores_free: 0,
                 overlaps: false,
-                classes: Classes::default(),
+                classes: Classes::new(pool.order),
                 promises: Promises::new(),
                 left_until: Timestamp(u64::MAX),
             });

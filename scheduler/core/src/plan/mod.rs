@@ -13,22 +13,29 @@ mod conservative;
 pub mod eligible;
 mod fit;
 mod forecast;
+mod holders;
 mod index;
+mod limits;
 mod order;
 mod pass;
 mod profile;
+mod queue;
 mod ranges;
 mod reason;
 mod refused;
 mod reserve;
 mod reserved;
+mod span;
 mod suits;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::closures::never_open;
-pub use self::forecast::expected_start;
+pub use self::fit::Shortage;
+pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
+pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
 pub use self::index::Planner;
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
@@ -55,6 +62,8 @@ pub struct Placement {
     /// The start or end of an advance reservation by which it must have ended, if that could come before the end of a
     /// time limit which counts from the word to start.
     pub ends_by: Option<Timestamp>,
+    /// Its own time limit, in seconds, if that is less than its job's.
+    pub time_limit_s: Option<u64>,
 }
 
 /// Why a job's next task waits.
@@ -64,6 +73,14 @@ pub struct Waiting {
     pub reason: Reason,
     /// When it starts at the latest, if the pass reserved that; `expected_start` asks for any task.
     pub expected_start: Option<Timestamp>,
+    /// The jobs whose ends the pass counted on, of a job that has room kept for it; `holders` asks for any job.
+    pub holders: Option<Holders>,
+}
+
+impl Waiting {
+    fn new(reason: Reason, expected_start: Option<Timestamp>) -> Self {
+        Self { reason, expected_start, holders: None }
+    }
 }
 
 /// One pass at `now` over a state that stays as it is: what would start, and why everything else waits.
@@ -73,8 +90,12 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 }
 
 #[cfg(test)]
+mod fill_tests;
+#[cfg(test)]
 mod places_tests;
 #[cfg(test)]
 mod reservation_tests;
+#[cfg(test)]
+mod span_tests;
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,19 @@
 //! One pass over what waits.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::advance;
-use super::class::{ClassKey, Head as ClassHead};
+use super::class::ClassKey;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::limits::{self, Budgets};
 use super::order::{Rank, Ranking};
+use super::queue::{Head, Queue, first_queue, keeps_all};
+use super::ranges::{self, spreads_wide};
 use super::refused::{Need, Refused};
 use super::reserve::Reservation;
+use super::span::Span;
 use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
 use crate::cluster::{Backfill, Fill, PoolConfig};
 use crate::event::{Allocation, Share};
@@ -39,19 +43,17 @@ impl Planner {
             let Some((reason, until)) = not_yet(state, job, now) else { continue };
             self.park(state, job, until);
             if explain {
-                plan.waiting.insert(id, Waiting { reason, expected_start: until });
+                plan.waiting.insert(id, Waiting::new(reason, until));
             }
         }
+        self.weigh(state, now);
         let config = Arc::clone(&self.config);
         let refused = config.pools.iter().map(|_| Refused::default()).collect();
-        let mut pass = Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, plan };
+        let budgets = Budgets::default();
+        let mut pass =
+            Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, budgets, plan };
         pass.leave_reservations();
-        let mut queues: Vec<Queue> =
-            config.pools.iter().enumerate().map(|(i, pool)| pass.queue(i, pool)).collect();
-        for (i, pool) in config.pools.iter().enumerate().filter(|(_, pool)| !keeps_all(pool)) {
-            queues
-                .extend(pass.reserved_classes(i).iter().map(|classes| pass.reserved_queue(i, pool, classes)));
-        }
+        let mut queues = pass.queues(&config.pools);
         for (pool, config) in config.pools.iter().enumerate() {
             if keeps_all(config) {
                 pass.conservative(config, pool, &mut queues[pool]);
@@ -66,11 +68,6 @@ impl Planner {
         self.passed(now);
         plan
     }
-}
-
-/// Whether every task of a pool has a reservation.
-fn keeps_all(pool: &PoolConfig) -> bool {
-    pool.backfill == Backfill::Conservative
 }
 
 /// What a job waits for other than room, with the instant at which that is over if it is known.
@@ -91,39 +88,6 @@ fn not_yet(state: &State, job: &Job, now: Timestamp) -> Option<(Reason, Option<T
     until.map(|until| (Reason::Delayed { until }, Some(until)))
 }
 
-/// A pool's part of a pass, or that of an advance reservation in it.
-struct Queue {
-    pool: usize,
-    /// The first group of those that cannot fit, until it was looked at.
-    blocked: Option<Rank>,
-    /// Groups that might fit.
-    ready: BinaryHeap<Rank>,
-    head: Head,
-    ranking: Ranking,
-}
-
-/// The first job of a pool that does not fit.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Head {
-    /// Everything fitted so far.
-    Open,
-    /// It has a reservation, or stands in the way.
-    Waits(JobId),
-}
-
-impl Queue {
-    fn first(&self) -> Option<Rank> {
-        self.ready.peek().copied().max(self.blocked)
-    }
-}
-
-fn first_queue(queues: &[Queue]) -> Option<usize> {
-    let key = |rank: Rank| (rank.priority, std::cmp::Reverse(rank.job));
-    let busy =
-        queues.iter().enumerate().filter(|(_, queue)| !queue.ready.is_empty() || queue.blocked.is_some());
-    busy.max_by_key(|(_, queue)| queue.first().map(key)).map(|(i, _)| i)
-}
-
 pub(super) struct Pass<'a> {
     pub(super) planner: &'a mut Planner,
     pub(super) state: &'a State,
@@ -132,6 +96,8 @@ pub(super) struct Pass<'a> {
     reservations: Vec<Reservation>,
     /// By pool.
     refused: Vec<Refused>,
+    /// What this pass has given out of the limits of qualities of service.
+    budgets: Budgets<'a>,
     pub(super) plan: Plan,
 }
 
@@ -145,51 +111,16 @@ enum Tried {
     Blocked(JobId),
 }
 
-impl Pass<'_> {
-    /// What a pass considers of a pool: every group that might fit, and the first of those that cannot.
-    fn queue(&self, index: usize, config: &PoolConfig) -> Queue {
-        let all = keeps_all(config);
-        let heads = self.planner.pools[index].classes.heads().filter(|(_, head)| all || !head.reserved);
-        self.queue_of(index, config, heads)
-    }
-
-    /// The same of the groups of an advance reservation.
-    fn reserved_queue(&self, index: usize, config: &PoolConfig, classes: &[u32]) -> Queue {
-        let known = &self.planner.pools[index].classes;
-        let heads = classes.iter().filter_map(|class| Some((*class, known.head(*class)?)));
-        self.queue_of(index, config, heads)
-    }
-
-    fn queue_of<'h>(
-        &self,
-        index: usize,
-        config: &PoolConfig,
-        heads: impl Iterator<Item = (u32, &'h ClassHead)>,
-    ) -> Queue {
-        let pool = &self.planner.pools[index];
-        let ranking = Ranking::Order(config.order);
-        let mut queue =
-            Queue { pool: index, blocked: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
-        let mut ready = Vec::new();
-        for (class, head) in heads {
-            let score = ranking.score(head.shape, self.now);
-            let rank = Rank { priority: head.priority, score, job: head.job, class };
-            let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
-            if might_fit || self.explain {
-                ready.push(rank);
-            } else if queue.blocked.is_none_or(|first| rank > first) {
-                queue.blocked = Some(rank);
-            }
-        }
-        queue.ready = BinaryHeap::from(ready);
-        queue
-    }
-
+impl<'a> Pass<'a> {
     /// A pool whose every task has a reservation.
     fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
         let freed_early = self.planner.pools[pool].left_until > self.now;
         for due in self.planner.keep_promises(self.state, config, pool, self.now, freed_early) {
-            self.start(config, due.job, due.index, &due.chosen, Some(&due.gres));
+            // Another pool may have given the rest of a limit away.
+            if self.budgets.left(self.state, due.job) == 0 {
+                continue;
+            }
+            self.start(config, due.job, due.index, &due.chosen, due.span, Some(&due.gres));
         }
         let ranks: Vec<Rank> = queue.ready.drain().collect();
         queue.blocked = None;
@@ -208,7 +139,9 @@ impl Pass<'_> {
             let reason = self.why(config, pool, &key, Head::Open, None);
             for id in jobs {
                 let expected_start = self.planner.promised(pool, id);
-                self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+                let limited = self.state.jobs.get(&id).filter(|job| self.budgets.left(self.state, job) == 0);
+                let reason = limited.map_or_else(|| reason.clone(), |job| limits::reason(self.state, job));
+                self.plan.waiting.insert(id, Waiting::new(reason, expected_start));
             }
         }
     }
@@ -257,13 +190,13 @@ impl Pass<'_> {
         let Some(key) = self.planner.pools[pool].classes.get(class).map(|class| class.key.clone()) else {
             return;
         };
-        let mut expected_start = None;
+        let (mut expected_start, mut holders) = (None, None);
         let first = queue.head == Head::Open;
         let never = first.then(|| self.never(config, pool, &key)).flatten();
         if first && never.is_none() {
             queue.head = Head::Waits(job);
             queue.blocked = None;
-            let ranking = Ranking::of_backfill(config.order, config.backfill);
+            let ranking = queue.ranking.of_backfill(config.order, config.backfill);
             if config.backfill == Backfill::None && !self.explain {
                 queue.ready.clear();
             } else if ranking != queue.ranking {
@@ -275,11 +208,17 @@ impl Pass<'_> {
             if reserve && config.backfill != Backfill::None {
                 let reservation = self.planner.reserve(self.state, config, pool, job, self.now);
                 expected_start = reservation.as_ref().map(|reservation| reservation.start);
+                if self.explain {
+                    holders = reservation.as_ref().and_then(|kept| self.planner.counted_on(kept, self.now));
+                }
                 self.reservations.extend(reservation);
             }
         }
         if self.explain {
-            self.explain_class(config, pool, queue.head, class, job, expected_start, never);
+            self.explain_class(config, pool, queue.head, class, job, never);
+            if let Some(waiting) = self.plan.waiting.get_mut(&job) {
+                (waiting.expected_start, waiting.holders) = (expected_start, holders);
+            }
         }
     }
 
@@ -320,7 +259,6 @@ impl Pass<'_> {
     }
 
     /// Writes down why the jobs of a group from `job` on wait.
-    #[expect(clippy::too_many_arguments, reason = "all of them are what the pass knows at this point")]
     fn explain_class(
         &mut self,
         config: &PoolConfig,
@@ -328,7 +266,6 @@ impl Pass<'_> {
         head: Head,
         class: u32,
         job: JobId,
-        expected_start: Option<Timestamp>,
         never: Option<Reason>,
     ) {
         let Some(group) = self.planner.pools[pool].classes.get(class) else { return };
@@ -336,8 +273,7 @@ impl Pass<'_> {
         let key = group.key.clone();
         let reason = never.unwrap_or_else(|| self.why(config, pool, &key, head, Some(job)));
         for id in jobs {
-            let expected_start = expected_start.filter(|_| id == job);
-            self.plan.waiting.insert(id, Waiting { reason: reason.clone(), expected_start });
+            self.plan.waiting.insert(id, Waiting::new(reason.clone(), None));
         }
     }
 
@@ -372,6 +308,10 @@ impl Pass<'_> {
         let mut budget = job.may_start();
         let mut delayed_until: Option<Timestamp> = None;
         for index in eligible::indices(job, self.now) {
+            if self.budgets.left(state, job) == 0 {
+                self.explain_limit(pool, rank.class, job);
+                return Tried::Done;
+            }
             if budget == 0 {
                 let running_max = job.spec.array.as_ref().and_then(|array| array.running_max).unwrap_or(0);
                 self.set_aside(job, Reason::Throttle { running_max }, None);
@@ -383,12 +323,11 @@ impl Pass<'_> {
                 continue;
             }
             let avoid = tried.and_then(|tried| tried.avoid);
-            let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, Some(node)));
-            let Some(chosen) = chosen.or_else(|| self.choose_unless_refused(config, pool, job)) else {
+            let Some((chosen, span)) = self.choose_with_span(config, pool, job, avoid) else {
                 return Tried::Blocked(job.id);
             };
             budget -= 1;
-            self.start(config, job, index, &chosen, None);
+            self.start(config, job, index, &chosen, span, None);
         }
         if let Some(until) = delayed_until {
             self.set_aside(job, Reason::Delayed { until }, Some(until));
@@ -398,17 +337,57 @@ impl Pass<'_> {
         again(next)
     }
 
+    /// Writes down that no more of a group from `job` on may start.
+    fn explain_limit(&mut self, pool: usize, class: u32, job: &Job) {
+        let Some(group) = self.planner.pools[pool].classes.get(class).filter(|_| self.explain) else {
+            return;
+        };
+        let reason = limits::reason(self.state, job);
+        for id in group.jobs.range(job.id..) {
+            self.plan.waiting.insert(*id, Waiting::new(reason.clone(), None));
+        }
+    }
+
     fn set_aside(&mut self, job: &Job, reason: Reason, until: Option<Timestamp>) {
         if self.explain {
-            self.plan.waiting.insert(job.id, Waiting { reason, expected_start: until });
+            self.plan.waiting.insert(job.id, Waiting::new(reason, until));
         } else {
             self.planner.park(self.state, job, until);
         }
     }
 
-    /// Finds nodes for a task now, unless it is known that there are none.
-    fn choose_unless_refused(&mut self, config: &PoolConfig, pool: usize, job: &Job) -> Option<Vec<Chosen>> {
-        let end = self.end_of(job);
+    /// Finds nodes for a task now, and says how long it may run there: less than its time limit only where its job
+    /// allows that and it would have to wait otherwise.
+    fn choose_with_span(
+        &mut self,
+        config: &PoolConfig,
+        pool: usize,
+        job: &Job,
+        avoid: Option<NodeId>,
+    ) -> Option<(Vec<Chosen>, Span)> {
+        let longest = Span::longest(job, self.now);
+        let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, longest.end, Some(node)));
+        let chosen = chosen.or_else(|| self.choose_unless_refused(config, pool, job, longest.end));
+        if let Some(chosen) = chosen {
+            return Some((chosen, longest));
+        }
+        // Only at these instants becomes less what a task may use.
+        let instants = self.reservations.iter().map(|reservation| reservation.start);
+        let instants = instants.chain(self.closings_ahead(job));
+        let shorter = longest.shorter(job, self.now, instants);
+        shorter
+            .into_iter()
+            .find_map(|span| Some((self.choose_unless_refused(config, pool, job, span.end)?, span)))
+    }
+
+    /// Finds nodes for a task that starts now and ends by `end`, unless it is known that there are none.
+    fn choose_unless_refused(
+        &mut self,
+        config: &PoolConfig,
+        pool: usize,
+        job: &Job,
+        end: Timestamp,
+    ) -> Option<Vec<Chosen>> {
         let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
         let outlasts = (self.reservations.len() <= 64)
             .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
@@ -418,34 +397,29 @@ impl Pass<'_> {
         let need = outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts, closings));
         if need.is_some_and(|need| self.refused[pool].knows(&need)) {
             debug_assert_eq!(
-                self.choose_now(config, pool, job, None),
+                self.choose_now(config, pool, job, end, None),
                 None,
                 "what was refused fits after all"
             );
             return None;
         }
-        let chosen = self.choose_now(config, pool, job, None);
+        let chosen = self.choose_now(config, pool, job, end, None);
         if let Some(need) = need.filter(|_| chosen.is_none()) {
             self.refused[pool].add(need);
         }
         chosen
     }
 
-    /// When a task that starts now has ended at the latest.
-    fn end_of(&self, job: &Job) -> Timestamp {
-        job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit))
-    }
-
-    /// Finds nodes for a task now.
+    /// Finds nodes for a task that starts now and ends by `end`.
     fn choose_now(
         &self,
         config: &PoolConfig,
         pool: usize,
         job: &Job,
+        end: Timestamp,
         avoid: Option<NodeId>,
     ) -> Option<Vec<Chosen>> {
         let request = &job.spec.request;
-        let end = self.end_of(job);
         let using = self.planner.advance.using(job.spec.reservation.as_ref());
         let seen = &self.planner.pools[pool];
         if request.cores_total() > seen.cores_free || request.nodes_min() as usize > seen.by_free.len() {
@@ -459,11 +433,11 @@ impl Pass<'_> {
             let room = self.room_until(node, end, using);
             self.planner.candidate(self.state, config, node, room, request)
         };
-        let plain = request.nodes_max.is_none() && request.nodelist.is_empty();
+        let plain = request.nodes_max.is_none() && request.nodelist.is_empty() && !spreads_wide(request);
         if plain && request.nodes.is_none_or(|nodes| nodes == 1) {
             let enough = |slot: &u32| candidate(*slot).is_some_and(|c| c.ranks >= request.ranks);
             let cores = u32::try_from(request.cores_total()).unwrap_or(u32::MAX);
-            let slot = match config.fill {
+            let slot = match ranges::fill(config, request) {
                 Fill::Pack => seen.by_free.range((cores, 0)..).map(|(_, slot)| *slot).find(enough),
                 Fill::Spread => seen.emptiest_first(cores).find(enough),
             };
@@ -476,7 +450,7 @@ impl Pass<'_> {
         }
         let candidates: Vec<Candidate> =
             self.planner.slots_with(pool, request.cores_per_rank).into_iter().filter_map(candidate).collect();
-        self.planner.choose_for(self.state, job, self.now, &candidates, config.fill)
+        self.planner.choose_for(self.state, job, self.now, &candidates, ranges::fill(config, request))
     }
 
     /// The exact devices for a part of a request that ends at `end`.
@@ -507,13 +481,13 @@ impl Pass<'_> {
     fn start(
         &mut self,
         config: &PoolConfig,
-        job: &Job,
+        job: &'a Job,
         index: TaskIndex,
         chosen: &[Chosen],
+        Span { end, limit_s }: Span,
         kept: Option<&[Counts]>,
     ) {
         let request = &job.spec.request;
-        let end = self.end_of(job);
         let shares = chosen.iter().enumerate().map(|(i, chosen)| {
             let node = self.state.node(chosen.node);
             let free = &self.planner.nodes[chosen.node.0 as usize].free;
@@ -536,9 +510,10 @@ impl Pass<'_> {
             reservation.take(self.state, &allocation);
         }
         self.planner.take(self.state, &allocation);
+        self.budgets.spend(self.state, job, 1);
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
         self.planner.remember_end(self.state, key, end, &allocation);
-        self.plan.placements.push(Placement { key, allocation, ends_by });
+        self.plan.placements.push(Placement { key, allocation, time_limit_s: limit_s, ends_by });
     }
 }
 

@@ -2,11 +2,22 @@
 
 use super::index::Planner;
 use super::suits::is_required;
-use crate::cluster::Fill;
+use crate::cluster::{Fill, PoolConfig};
 use crate::ids::Timestamp;
 use crate::place::{self, Candidate, Chosen, Prefer, Wanted};
 use crate::spec::Request;
 use crate::state::{Job, State};
+
+/// How a request is distributed over its pool's nodes.
+pub(super) fn fill(pool: &PoolConfig, request: &Request) -> Fill {
+    request.fill.unwrap_or(pool.fill)
+}
+
+/// Whether a request itself says that it is to be on as many nodes as possible. A pool that spreads only says which
+/// nodes come first.
+pub(super) fn spreads_wide(request: &Request) -> bool {
+    request.fill == Some(Fill::Spread) && request.nodes.is_none() && request.ranks > 1
+}
 
 impl Planner {
     /// Chooses nodes for a job's request at an instant: under as few leaf switches as it wishes, until it has waited
@@ -41,6 +52,9 @@ struct Choice<'a> {
 
 impl Choice<'_> {
     fn any(&self, request: &Request, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
+        if spreads_wide(request) {
+            return place::choose_widest(&self.planner.tree, request.ranks, candidates);
+        }
         let wanted = Wanted {
             nodes: request.nodes,
             ranks: request.ranks,

@@ -23,6 +23,15 @@ pub enum Reason {
         /// How many may run.
         running_max: u32,
     },
+    /// As many tasks of its user run in its quality of service as may run at once.
+    QosLimit {
+        /// The quality of service.
+        qos: String,
+        /// The user's login name.
+        user: String,
+        /// How many may run.
+        running_max: u32,
+    },
     /// It waits a while after a failed attempt.
     Delayed {
         /// Until then.
@@ -106,6 +115,7 @@ impl Reason {
             Self::Behind { .. } => "priority",
             Self::NodesAway(_) => "nodes_away",
             Self::Throttle { .. } => "array_throttle",
+            Self::QosLimit { .. } => "qos_limit",
             Self::Delayed { .. } => "delayed",
             Self::Held { by_admin: false } => "held_by_user",
             Self::Held { by_admin: true } => "held_by_admin",
@@ -151,6 +161,10 @@ impl fmt::Display for Reason {
             Self::Throttle { running_max } => {
                 write!(f, "{running_max} of its tasks run, as many as it allows at once")
             }
+            Self::QosLimit { qos, user, running_max } => write!(
+                f,
+                "{running_max} tasks of {user} run in quality of service '{qos}', as many as it allows a user at once"
+            ),
             Self::Delayed { .. } => {
                 write!(f, "it was queued again and waits a moment before the next attempt")
             }

@@ -3,6 +3,7 @@
 use super::closures::Closures;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::ranges::{self, spreads_wide};
 use crate::cluster::PoolConfig;
 use crate::event::Allocation;
 use crate::ids::{JobId, NodeId, Timestamp};
@@ -14,9 +15,11 @@ use crate::state::{Job, State};
 pub(super) struct Reservation {
     /// When everything that runs, running to its time limit, has left enough.
     pub start: Timestamp,
+    /// What is kept on each node.
+    kept: Vec<NodeRoom>,
     /// What each node has left at `start` beyond what is kept.
     spare: Vec<NodeRoom>,
-    /// Where a node stands in `spare`, by node id; `NONE` if nothing is kept on it.
+    /// Where a node stands in `kept` and `spare`, by node id; `NONE` if nothing is kept on it.
     place: Vec<u32>,
 }
 
@@ -29,6 +32,11 @@ impl Reservation {
             NONE => room,
             place => room.at_most(self.spare[place as usize]),
         }
+    }
+
+    /// What is kept on a node, if anything is.
+    pub fn kept_on(&self, node: NodeId) -> Option<NodeRoom> {
+        self.kept.get(self.place[node.0 as usize] as usize).copied()
     }
 
     /// Something was started that lasts beyond `start`.
@@ -57,7 +65,9 @@ impl Planner {
         let request = &job.spec.request;
         let slots = &self.pools[pool].slots;
         let using = self.advance.using(job.spec.reservation.as_ref());
-        let mut closures = Closures::new(&self.advance, slots, using, job.spec.time_limit_s, now);
+        // It may start as soon as its shortest attempt fits.
+        let shortest_s = job.spec.eligibility.time_min_s.or(job.spec.time_limit_s);
+        let mut closures = Closures::new(&self.advance, slots, using, shortest_s, now);
         let fits = |closures: &Option<Closures<'_>>, slot: usize, room: NodeRoom| {
             let is_open = closures.as_ref().is_none_or(|closures| closures.is_open(slot));
             match is_open && self.nodes[slots[slot].0 as usize].takes_work {
@@ -126,12 +136,13 @@ impl Planner {
     ) -> Option<Vec<(usize, u32)>> {
         let slots = &self.pools[pool].slots;
         let request = &job.spec.request;
-        if request.nodes.is_some() || request.switches.is_some() || !request.nodelist.is_empty() {
+        let listed = !request.nodelist.is_empty();
+        if request.nodes.is_some() || request.switches.is_some() || listed || spreads_wide(request) {
             let candidates: Vec<Candidate> = (0..slots.len())
                 .filter(|slot| ranks[*slot] > 0)
                 .filter_map(|slot| self.candidate(state, config, slots[slot], room[slot], request))
                 .collect();
-            let chosen = self.choose_for(state, job, at, &candidates, config.fill)?;
+            let chosen = self.choose_for(state, job, at, &candidates, ranges::fill(config, request))?;
             let kept = |chosen: Chosen| Some((self.pools[pool].slot(chosen.node)?, chosen.ranks));
             return chosen.into_iter().map(kept).collect();
         }
@@ -161,12 +172,15 @@ impl Planner {
         room: &[NodeRoom],
         kept: &[(usize, u32)],
     ) -> Reservation {
-        let mut reservation = Reservation { start, spare: Vec::new(), place: vec![NONE; self.nodes.len()] };
+        let place = vec![NONE; self.nodes.len()];
+        let mut reservation = Reservation { start, kept: Vec::new(), spare: Vec::new(), place };
         for &(slot, ranks) in kept {
             let id = self.pools[pool].slots[slot];
             let node = state.node(id);
             let mut left = room[slot];
-            left.take(fit::part_of(node, config, left, request, ranks));
+            let part = fit::part_of(node, config, left, request, ranks);
+            left.take(part);
+            reservation.kept.push(part);
             reservation.place[id.0 as usize] = reservation.spare.len() as u32;
             reservation.spare.push(left);
         }

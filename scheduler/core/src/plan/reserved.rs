@@ -11,13 +11,14 @@ use super::{Reason, Waiting};
 use crate::cluster::PoolConfig;
 use crate::ids::{NodeId, Timestamp};
 use crate::place::Chosen;
+use crate::state::Job;
 
 impl Pass<'_> {
     /// Sets jobs aside whose reservation does not let them start.
     pub(super) fn leave_reservations(&mut self) {
         for (job, reason, from) in self.planner.leave_reservations(self.state, self.now) {
             if self.explain {
-                self.plan.waiting.insert(job, Waiting { reason, expected_start: from });
+                self.plan.waiting.insert(job, Waiting::new(reason, from));
             }
         }
     }
@@ -43,6 +44,14 @@ impl Pass<'_> {
         self.unclosed_room_until(node, end)
     }
 
+    /// The instants ahead at which a job sees less than before because of reservations.
+    pub(super) fn closings_ahead(&self, job: &Job) -> Vec<Timestamp> {
+        let advance = &self.planner.advance;
+        let used = advance.used(advance.using(job.spec.reservation.as_ref()));
+        let window = used.and_then(|used| used.windows.first_open(self.now)).map(|window| window.end);
+        advance.closings().iter().copied().chain(window).filter(|at| *at > self.now).collect()
+    }
+
     /// By when the attempt must have ended on these nodes, if its time limit, which counts from the word to start, could
     /// last longer than that.
     pub(super) fn ends_by(&self, chosen: &[Chosen], end: Timestamp, using: Using) -> Option<Timestamp> {
@@ -59,7 +68,7 @@ impl Pass<'_> {
         if advance.is_empty() && using == Using::Nothing {
             return None;
         }
-        never_on(state, config, advance, slots, using, &key.request, key.limit_s, self.now)
+        never_on(state, config, advance, slots, using, &key.request, key.shortest_s(), self.now)
     }
 
     /// The reservation that alone keeps a group from starting now.
@@ -79,7 +88,7 @@ impl Pass<'_> {
         };
         let limit =
             |limit_s: Option<u64>| limit_s.map_or(Timestamp(u64::MAX), |limit| self.now.plus_seconds(limit));
-        let end = limit(key.limit_s);
+        let end = limit(key.shortest_s());
         if fits(&|node| self.room_until(node, end, using))
             || !fits(&|node| self.unclosed_room_until(node, end))
         {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::depends::News;
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    QueueKey, State, Tried, depends,
+    QueueKey, State, Tried, depends, ledger,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -19,8 +19,9 @@ use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::{IndexRange, JobSpec};
 
 pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
+    ledger::open(state, at);
     match event {
-        Event::Configured { config } => configured(state, config),
+        Event::Configured { config } => configured(state, config, at),
         Event::JobSubmitted { job, spec, request_key } => {
             submitted(state, *job, spec, request_key.clone(), at)
         }
@@ -40,7 +41,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
                 job.held = None;
             }
         }
-        Event::AttemptPlaced { key, allocation, ends_by } => placed(state, *key, allocation, *ends_by, at),
+        Event::AttemptPlaced { key, allocation, time_limit_s, ends_by } => {
+            placed(state, *key, allocation, (*time_limit_s, *ends_by), at);
+        }
         Event::InstanceReady { key, instance, endpoint } => {
             with_instance(state, *key, *instance, |i| i.state = InstanceState::Ready(endpoint.clone()));
         }
@@ -54,13 +57,13 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         }
         Event::AttemptEnding { key, verdict } => ending(state, *key, verdict, at),
         Event::InstanceGone { key, instance, usage } => {
-            free_share(state, *key, *instance);
+            free_share(state, *key, *instance, at);
             with_instance(state, *key, *instance, |i| {
                 *i = Instance { state: InstanceState::Gone, usage: *usage }
             });
         }
         Event::InstanceLost { key, instance } => {
-            free_share(state, *key, *instance);
+            free_share(state, *key, *instance, at);
             with_instance(state, *key, *instance, |i| i.state = InstanceState::Lost);
         }
         Event::AttemptEnded { key, verdict, again_not_before } => {
@@ -105,7 +108,9 @@ fn with_instance(state: &mut State, key: AttemptKey, instance: u32, change: impl
     }
 }
 
-fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
+fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
+    ledger::settle(state, at);
+    let same_qos = state.config.qos == config.qos;
     state.config = Arc::clone(config);
     for node in &mut state.nodes {
         node.declared = false;
@@ -145,6 +150,11 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
         recount(state, NodeId(id as u32));
     }
     state.derived = Default::default();
+    ledger::charge_all(state, at);
+    if !same_qos {
+        let keys = state.queue.iter().filter_map(|key| state.jobs.get(&key.1));
+        state.queue = keys.map(|job| queue_key(state, &job.spec, job.id)).collect();
+    }
 }
 
 /// Derives what is free on a node from what its attempts hold.
@@ -178,7 +188,7 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
     state.waiting_count += waiting.len();
     state.next_job = state.next_job.max(id.0 + 1);
     *state.jobs_of_user.entry(spec.user.uid).or_default() += 1;
-    state.queue.insert(queue_key(spec, id));
+    state.queue.insert(queue_key(state, spec, id));
     state.reservations.job_submitted(spec.reservation.as_ref(), id);
     if let Some(key) = &request_key {
         state.request_keys.insert((spec.user.uid, key.clone()), id);
@@ -203,14 +213,14 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
     }
 }
 
-fn queue_key(spec: &JobSpec, id: JobId) -> QueueKey {
-    QueueKey(std::cmp::Reverse(spec.priority), id)
+fn queue_key(state: &State, spec: &JobSpec, id: JobId) -> QueueKey {
+    QueueKey(std::cmp::Reverse(state.priority_of(spec)), id)
 }
 
 /// Keeps the queue's index in step with whether the job has waiting tasks.
 fn requeue_index(state: &mut State, id: JobId) {
     let Some(job) = state.jobs.get(&id) else { return };
-    let key = queue_key(&job.spec, id);
+    let key = queue_key(state, &job.spec, id);
     if job.waiting.is_empty() {
         state.queue.remove(&key);
     } else {
@@ -248,7 +258,7 @@ fn placed(
     state: &mut State,
     key: AttemptKey,
     allocation: &Arc<Allocation>,
-    ends_by: Option<Timestamp>,
+    (time_limit_s, ends_by): (Option<u64>, Option<Timestamp>),
     at: Timestamp,
 ) {
     let prepare_timeout_s = state.config.policy.prepare_timeout_s;
@@ -264,6 +274,7 @@ fn placed(
         attempt: key.attempt,
         allocation: Arc::clone(allocation),
         instances: vec![instance; allocation.shares.len()],
+        time_limit_s,
         placed_at: at,
         ends_by,
         phase: LivePhase::Preparing,
@@ -273,6 +284,7 @@ fn placed(
     state.live.insert(key);
     state.deadlines.insert((at.plus_seconds(prepare_timeout_s), key));
     requeue_index(state, key.task.job);
+    ledger::placed(state, key.task.job, allocation.cores(), at);
     for share in &allocation.shares {
         with_node(state, share.node, |node| {
             node.free.remove_all(&share.cores);
@@ -283,12 +295,13 @@ fn placed(
     }
 }
 
-fn free_share(state: &mut State, key: AttemptKey, instance: u32) {
+fn free_share(state: &mut State, key: AttemptKey, instance: u32, at: Timestamp) {
     let Some(live) = live_mut(state, key) else { return };
     let Some(true) = live.instances.get(instance as usize).map(Instance::holds_share) else { return };
     let node = live.allocation.shares[instance as usize].node;
     let share = &live.allocation.shares[instance as usize];
     let (cores, memory_bytes, gres) = (share.cores.clone(), share.memory_bytes, share.gres.clone());
+    ledger::freed(state, key.task.job, u64::from(cores.len()), at);
     let Some(record) = state.nodes.get_mut(node.0 as usize) else { return };
     record.attempts.remove(&key);
     if record.overheld || cores.max().is_some_and(|core| core >= record.cores) {
@@ -345,6 +358,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     }
     let Some(live) = job.live.remove(&key.task.index) else { return };
     state.live.remove(&key);
+    state.ledger.ended(&job.spec);
     if let Some(not_before) = again {
         let avoid = match verdict {
             Verdict::NodeFailed { node, .. } | Verdict::PrepareFailed { node, .. } => Some(*node),
@@ -363,6 +377,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
         attempts: key.attempt,
         verdict: verdict.clone(),
         placed_at: live.placed_at,
+        time_limit_s: live.time_limit_s,
         started_at: live.started_at(),
         usage: live.usage(),
         allocation: live.allocation,

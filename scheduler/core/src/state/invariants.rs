@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LivePhase, State};
+use super::{LivePhase, QueueKey, State};
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
@@ -213,16 +213,11 @@ impl State {
     /// keeps within one of them, on the reservation's nodes.
     fn check_reservations(&self) -> Result<(), Broken> {
         for (key, job, live) in self.live() {
-            let until = |from: Timestamp| {
-                let limit = job.spec.time_limit_s.map(|limit| from.plus_seconds(limit));
-                limit.into_iter().chain(live.ends_by).min().unwrap_or(Timestamp(u64::MAX))
-            };
-            let end = match live.phase {
-                LivePhase::Preparing => until(live.placed_at),
-                LivePhase::Running { go_at, .. } => until(go_at),
-                // It ends as soon as its nodes can end it.
-                LivePhase::Ending { .. } => continue,
-            };
+            // What is ending ends as soon as its nodes can end it.
+            if matches!(live.phase, LivePhase::Ending { .. }) {
+                continue;
+            }
+            let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
             for reserved in self.reservations().filter(|reserved| reserved.made_at < live.placed_at) {
                 let reservation = &reserved.reservation;
                 let window = reservation.windows.first_open(live.placed_at);
@@ -267,12 +262,15 @@ impl State {
             .map(|(key, ..)| key)
             .collect();
         let by_user: u32 = self.jobs_of_user.values().sum();
+        let is_in_place =
+            |key: &QueueKey| self.jobs.get(&key.1).is_some_and(|job| self.priority_of(&job.spec) == key.0.0);
         let checks = [
             ("waiting tasks", waiting == self.waiting_count),
             ("live attempts", live == self.live.len() && self.live().count() == live),
-            ("queue", queued == self.queue.len()),
+            ("queue", queued == self.queue.len() && self.queue.iter().all(is_in_place)),
             ("jobs of users", unfinished == by_user as usize),
             ("finished jobs", self.jobs.len() == unfinished + self.finished.len()),
+            ("usage", self.is_charged_rightly()),
             ("deadlines", self.deadlines.iter().all(|(_, key)| limited.contains(key))),
             ("attempts with a deadline", self.deadlines.len() == limited.len()),
         ];

@@ -64,6 +64,9 @@ pub struct Live {
     /// The start or end of a reservation by which it must have ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_by: Option<Timestamp>,
+    /// Its own time limit, in seconds, if that is less than its job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_s: Option<u64>,
     /// Its phase.
     pub phase: LivePhase,
 }
@@ -169,6 +172,9 @@ pub enum FinishedHow {
         allocation: Arc<Allocation>,
         /// When the last one was placed.
         placed_at: Timestamp,
+        /// The last one's own time limit, in seconds, if that was less than its job's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time_limit_s: Option<u64>,
         /// The node's clock at the script's exec, if it came to that.
         started_at: Option<Timestamp>,
         /// What the last one used, all instances together: CPU time is a sum, memory the largest of a node.
@@ -218,7 +224,7 @@ impl Job {
     /// When an attempt to which the word to start was given at `go_at` must have ended.
     #[must_use]
     pub fn must_end_at(&self, live: &Live, go_at: Timestamp) -> Option<Timestamp> {
-        let limit = self.spec.time_limit_s.map(|limit| go_at.plus_seconds(limit));
+        let limit = live.time_limit_s.or(self.spec.time_limit_s).map(|limit| go_at.plus_seconds(limit));
         limit.into_iter().chain(live.ends_by).chain(self.spec.eligibility.deadline).min()
     }
 
@@ -244,15 +250,16 @@ impl Job {
 }
 
 impl Live {
-    /// When the attempt must have ended: its time limit counts from the word to start.
+    /// When the attempt must have ended: its own time limit, or its job's, counts from the word to start.
     #[must_use]
-    pub fn deadline(&self, time_limit_s: Option<u64>) -> Option<Timestamp> {
+    pub fn deadline(&self, job_limit_s: Option<u64>) -> Option<Timestamp> {
         let from = match &self.phase {
             LivePhase::Running { go_at, .. } => *go_at,
             LivePhase::Preparing => self.placed_at,
             LivePhase::Ending { since, .. } => return Some(*since),
         };
-        time_limit_s.map(|limit| from.plus_seconds(limit)).into_iter().chain(self.ends_by).min()
+        let limit = self.time_limit_s.or(job_limit_s).map(|limit| from.plus_seconds(limit));
+        limit.into_iter().chain(self.ends_by).min()
     }
 
     /// The node's clock at the script's exec, if it came to that.

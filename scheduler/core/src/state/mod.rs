@@ -20,6 +20,7 @@ mod evolve;
 mod index;
 mod invariants;
 mod job;
+mod ledger;
 mod node;
 mod reservations;
 mod waiting;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use self::depends::{Known, Standing, Unfulfillable};
 pub use self::invariants::Broken;
 pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, JobHold, Live, LivePhase, Tried};
+pub use self::ledger::ENTRIES_MAX as USAGE_ENTRIES_MAX;
 pub use self::node::{Held, Node, NodeStatus};
 pub use self::reservations::Reserved;
 pub use self::waiting::IndexSet;
@@ -75,6 +77,9 @@ pub struct State {
     /// Advance reservations.
     #[serde(default, skip_serializing_if = "reservations::Reservations::is_empty")]
     reservations: reservations::Reservations,
+    /// What accounts and users have used.
+    #[serde(default)]
+    ledger: ledger::Ledger,
     /// Waiting tasks of all jobs.
     waiting_count: u64,
     /// Unfinished jobs of each user.

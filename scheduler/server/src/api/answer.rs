@@ -51,6 +51,14 @@ pub enum ApiError {
         /// The user id.
         uid: u32,
     },
+    /// A job that no priority sum orders.
+    #[error("job {job} has no priority sum: {why}")]
+    NoPriority {
+        /// The job's number.
+        job: u64,
+        /// Why not.
+        why: String,
+    },
     /// No such route.
     #[error(
         "there is no {method} {path}: this controller's API is older than the client, or the path is wrong"
@@ -81,6 +89,11 @@ impl From<Refusal> for ApiError {
 fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {
         Refusal::UnknownPool { .. } => (StatusCode::BAD_REQUEST, "unknown_pool"),
+        Refusal::UnknownAccount { .. } => (StatusCode::BAD_REQUEST, "unknown_account"),
+        Refusal::NotInAccount { .. } => (StatusCode::FORBIDDEN, "not_in_account"),
+        Refusal::NoAccount { .. } => (StatusCode::FORBIDDEN, "no_account"),
+        Refusal::UnknownQos { .. } => (StatusCode::BAD_REQUEST, "unknown_qos"),
+        Refusal::QosNotForAccount { .. } => (StatusCode::FORBIDDEN, "qos_not_for_account"),
         Refusal::UnknownNode { .. } => (StatusCode::NOT_FOUND, "unknown_node"),
         Refusal::UnknownJob { .. } => (StatusCode::NOT_FOUND, "unknown_job"),
         Refusal::AlreadyEnded { .. } => (StatusCode::CONFLICT, "already_ended"),
@@ -115,6 +128,7 @@ impl ApiError {
             Self::Body(_) | Self::Json(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::BadState { .. } => (StatusCode::BAD_REQUEST, "bad_state"),
             Self::NoUser { .. } => (StatusCode::FORBIDDEN, "no_user"),
+            Self::NoPriority { .. } => (StatusCode::BAD_REQUEST, "no_priority"),
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
             Self::History(_) => (StatusCode::SERVICE_UNAVAILABLE, "history"),
             Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),

@@ -4,7 +4,9 @@ mod answer;
 mod jobs;
 mod nodes;
 mod peer;
+mod priority;
 mod reservations;
+mod why;
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
@@ -29,6 +31,7 @@ use self::answer::ApiError;
 pub use self::peer::{Admins, Peer};
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
+use crate::forecasts::Forecasts;
 use crate::shared::Shared;
 
 /// Largest body of a request: a script, an environment and arguments, in JSON.
@@ -48,8 +51,8 @@ pub struct App {
     pub shared: Arc<Shared>,
     /// The accounting tables, for what has left the memory.
     pub history: Mutex<HistoryReader>,
-    /// Held by whoever makes a forecast.
-    pub forecasts: Mutex<()>,
+    /// When what waits is expected to start.
+    pub forecasts: Forecasts,
     /// Who administers the cluster.
     pub admins: Admins,
     /// Becomes true when the controller stops: waits are answered then.
@@ -77,7 +80,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/ping", get(nodes::ping))
         .route("/v1/jobs", get(jobs::list).post(jobs::submit))
         .route("/v1/jobs/{ref}", get(jobs::show))
-        .route("/v1/jobs/{ref}/why", get(jobs::why))
+        .route("/v1/jobs/{ref}/why", get(why::why))
         .route("/v1/jobs/{ref}/wait", get(jobs::wait))
         .route("/v1/jobs/{ref}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{ref}/hold", post(jobs::hold))
@@ -88,6 +91,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/pools", get(nodes::pools))
         .route("/v1/reservations", get(reservations::list).post(reservations::make))
         .route("/v1/reservations/{name}", delete(reservations::remove))
+        .route("/v1/priority", get(priority::priority))
+        .route("/v1/shares", get(priority::shares))
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

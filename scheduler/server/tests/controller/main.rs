@@ -10,3 +10,4 @@ mod process;
 mod reservations;
 mod routes;
 mod storage;
+mod why;

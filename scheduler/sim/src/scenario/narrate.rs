@@ -12,10 +12,13 @@ use muster_core::state::State;
 pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Event) -> Option<String> {
     let node = |id: &NodeId| state.node(*id).name.as_str();
     Some(match event {
-        Event::AttemptPlaced { key, allocation, .. } => {
+        Event::AttemptPlaced { key, allocation, time_limit_s, .. } => {
             let again =
                 if key.attempt > 1 { format!(" again, attempt {},", key.attempt) } else { String::new() };
-            format!("{} starts{again} on {}", task(state, names, key.task), places(state, allocation))
+            let short =
+                time_limit_s.map(|limit| format!(" for {}", format_time_s(limit))).unwrap_or_default();
+            let places = places(state, allocation);
+            format!("{} starts{again}{short} on {places}", task(state, names, key.task))
         }
         Event::AttemptEnded { key, verdict, again_not_before } => {
             let next = match again_not_before {
