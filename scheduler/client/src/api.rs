@@ -12,8 +12,11 @@
 //! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is a whole job                          |
 //! | `POST /v1/jobs/{ref}/release`    | → `{}`; `ref` is a whole job                          |
 //! | `GET  /v1/nodes`                 | → [`NodeList`]                                        |
-//! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`                                |
-//! | `POST /v1/nodes/{name}/release`  | → `{}`                                                |
+//! | `POST /v1/nodes/drain`           | [`NodesRequest`] → `{}`; all of the nodes or none     |
+//! | `POST /v1/nodes/down`            | [`NodesRequest`] → `{}`; all of the nodes or none     |
+//! | `POST /v1/nodes/resume`          | [`ResumeRequest`] → `{}`; all of the nodes or none    |
+//! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`: drains one node               |
+//! | `POST /v1/nodes/{name}/release`  | → `{}`: resumes one node                              |
 //! | `GET  /v1/pools`                 | → [`PoolList`]                                        |
 //! | `GET  /v1/reservations`          | → [`ReservationList`]                                 |
 //! | `POST /v1/reservations`          | [`ReservationRequest`] → [`ReservationAnswer`] (201)  |
@@ -152,6 +155,27 @@ pub struct CancelAnswer {
     pub tasks: u64,
 }
 
+/// Nodes that are to get no new work, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodesRequest {
+    /// Host list, such as `n[1-4]`.
+    pub nodes: String,
+    /// For people.
+    pub reason: String,
+    /// For how long, in seconds; until they are resumed without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+}
+
+/// Nodes that are to get work again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// Host list, such as `n[1-4]`.
+    pub nodes: String,
+}
+
 /// Why a node is to be held back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -193,6 +217,8 @@ pub enum TaskState {
     OutOfMemory,
     /// Was cancelled.
     Cancelled,
+    /// A job with a higher claim took its place, for good.
+    Preempted,
     /// A node failed under it.
     NodeFailed,
 }
@@ -205,7 +231,7 @@ impl TaskState {
     }
 
     /// Every state, in the order of a task's life.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Waiting,
         Self::Preparing,
         Self::Running,
@@ -216,6 +242,7 @@ impl TaskState {
         Self::Deadline,
         Self::OutOfMemory,
         Self::Cancelled,
+        Self::Preempted,
         Self::NodeFailed,
     ];
 
@@ -233,6 +260,7 @@ impl TaskState {
             Self::Deadline => "deadline",
             Self::OutOfMemory => "out_of_memory",
             Self::Cancelled => "cancelled",
+            Self::Preempted => "preempted",
             Self::NodeFailed => "node_failed",
         }
     }
@@ -373,6 +401,9 @@ pub struct TaskView {
     pub state: TaskState,
     /// Number of the present or last attempt; 0 if there was none.
     pub attempt: u32,
+    /// How many of its attempts were ended because a job with a higher claim took their place.
+    #[serde(default)]
+    pub preempted: u32,
     /// Its shares, primary first.
     pub shares: Vec<ShareView>,
     /// When it was placed.
@@ -427,10 +458,20 @@ pub struct NodeList {
 pub struct NodeView {
     /// Name.
     pub name: String,
-    /// `idle`, `mixed`, `full`, `down`, `held` or `unknown`.
+    /// `idle`, `mixed` or `full`; `draining` or `drained`, with tasks or without; `cleaning` up after tasks that ended;
+    /// `down`, or `unknown` before its agent first said hello.
     pub state: String,
     /// Why it takes no work; empty if it does.
     pub reason: String,
+    /// Since when it is drained or down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_us: Option<u64>,
+    /// Until when it is drained or down, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_us: Option<u64>,
+    /// User id of the admin who drained it or took it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_uid: Option<u32>,
     /// Pools that hold it.
     pub pools: Vec<String>,
     /// Features that tasks may ask for.

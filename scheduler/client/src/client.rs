@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NodeList, Ping, PoolList, PriorityList,
-    ReservationAnswer, ReservationList, ReservationRequest, ShareList, SubmitAnswer, SubmitRequest,
-    TaskState, Why,
+    CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NodeList, NodesRequest, Ping, PoolList,
+    PriorityList, ReservationAnswer, ReservationList, ReservationRequest, ResumeRequest, ShareList,
+    SubmitAnswer, SubmitRequest, TaskState, Why,
 };
 use crate::error::ClientError;
 use crate::query::{encode, with_query};
@@ -266,6 +266,31 @@ impl Client {
     /// As every route: [`ClientError`].
     pub fn nodes(&mut self) -> Result<NodeList, ClientError> {
         self.get("/v1/nodes".to_owned())
+    }
+
+    /// Drains nodes, given as a host list: what runs goes on, nothing new comes.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 400, 403 or 404; otherwise as every route.
+    pub fn drain_nodes(&mut self, request: &NodesRequest) -> Result<(), ClientError> {
+        self.post("/v1/nodes/drain".to_owned(), request).map(|_: serde_json::Value| ())
+    }
+
+    /// Takes nodes down, given as a host list: what runs there ends, nothing new comes.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 400, 403 or 404; otherwise as every route.
+    pub fn down_nodes(&mut self, request: &NodesRequest) -> Result<(), ClientError> {
+        self.post("/v1/nodes/down".to_owned(), request).map(|_: serde_json::Value| ())
+    }
+
+    /// Gives nodes, given as a host list, new work again.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 400, 403 or 404; otherwise as every route.
+    pub fn resume_nodes(&mut self, nodes: &str) -> Result<(), ClientError> {
+        let body = ResumeRequest { nodes: nodes.to_owned() };
+        self.post("/v1/nodes/resume".to_owned(), &body).map(|_: serde_json::Value| ())
     }
 
     /// Holds a node back from new work.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use muster_core::cluster::Fill;
+use muster_core::cluster::{Fill, Preempt};
 
 use crate::{Config, load, parse};
 
@@ -156,7 +156,7 @@ m.toml:8:3: unknown key 'pools' in the file: did you mean 'pool'?
     refused(
         &format!("{GOOD}colour = 1"),
         r"
-m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill, order, backfill, priority
+m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill, order, backfill, priority, tier, preempt, grace
 ",
     );
 }
@@ -355,4 +355,25 @@ fn the_ready_configurations_load() {
     }
     let expected = [("one-machine", 1), ("production", 132), ("ten-thousand", 10_000), ("test-cluster", 4)];
     assert_eq!(nodes, expected.map(|(name, count)| (name.to_owned(), count)).into());
+}
+
+#[test]
+fn pools_say_who_gives_way_to_whom() {
+    let keys = "nodes = \"n[01-04]\"\ntier = 3\npreempt = \"requeue\"\ngrace = \"1:30\"";
+    let text = with("nodes = \"n[01-04]\"", keys) + "[policy]\npreempt_exempt_s = 60\n";
+    let cluster = read(&text).unwrap().cluster;
+    let pool = &cluster.pools[0];
+    assert_eq!((pool.tier, pool.preempt, pool.grace_s), (3, Preempt::Requeue, 90));
+    assert_eq!(cluster.policy.preempt_exempt_s, 60);
+    let plain = &read(GOOD).unwrap().cluster.pools[0];
+    assert_eq!((plain.tier, plain.preempt, plain.grace_s), (0, Preempt::Off, 0));
+    for (key, text) in [
+        ("preempt = \"suspend\"", "\"off\", \"requeue\", \"cancel\""),
+        ("tier = 100000", "65533"),
+        ("grace = \"2-00:00:00\"", "at most 1-00:00:00"),
+    ] {
+        let refusal =
+            read(&with("nodes = \"n[01-04]\"", &format!("nodes = \"n[01-04]\"\n{key}"))).unwrap_err();
+        assert!(refusal.contains(text), "{refusal}");
+    }
 }

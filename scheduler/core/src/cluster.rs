@@ -55,7 +55,7 @@ pub struct QosConfig {
     /// What becomes of its own tasks when another needs their place.
     #[serde(default)]
     pub preempt: Preempt,
-    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds.
+    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds; 0: [`Policy::kill_grace_ms`].
     #[serde(default)]
     pub grace_s: u64,
     /// Accounts that may use it; all without.
@@ -133,7 +133,7 @@ pub struct PoolConfig {
     /// What becomes of its tasks when a pool of a higher tier needs their place.
     #[serde(default)]
     pub preempt: Preempt,
-    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds.
+    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds; 0: [`Policy::kill_grace_ms`].
     #[serde(default)]
     pub grace_s: u64,
 }

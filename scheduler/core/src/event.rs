@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
-use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
+use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::reservation::AdvanceReservation;
 use crate::spec::{IndexRange, JobSpec};
 
@@ -174,6 +174,12 @@ pub enum Event {
         /// Until then; until it is released without.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        /// The admin who said so; the engine did without.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by_uid: Option<u32>,
+        /// Whether it is down: what runs on it ends as well.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        down: bool,
     },
     /// A held node gets work again.
     NodeReleased {
@@ -310,6 +316,15 @@ pub enum Verdict {
     Cancelled {
         /// Who.
         by_uid: u32,
+    },
+    /// A job with a higher claim took its place. How its script ends from here on does not count.
+    Preempted {
+        /// The task that takes its place.
+        by: TaskId,
+        /// Whether it waits for another attempt.
+        requeue: bool,
+        /// Between SIGTERM and SIGKILL, in milliseconds.
+        grace_ms: u32,
     },
     /// It could not be started, and that was the job's own fault.
     LaunchFailed {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cluster::ClusterConfig;
 use crate::event::{Allocation, Endpoint, Event, Hardware, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
+use crate::on::On;
 use crate::reservation::ReservationSpec;
 use crate::spec::JobSpec;
 
@@ -52,21 +53,14 @@ pub enum Input {
         /// Which job.
         job: JobId,
     },
-    /// An admin holds a node back from new work.
-    HoldNode {
+    /// An admin drains nodes, takes them down, or lets them go on: all of them or, if one is unknown, none.
+    ChangeNodes {
         /// Who.
         caller: Caller,
-        /// The node's name.
-        node: String,
-        /// Why.
-        reason: String,
-    },
-    /// An admin gives a held node work again.
-    ReleaseNode {
-        /// Who.
-        caller: Caller,
-        /// The node's name.
-        node: String,
+        /// Names of the nodes.
+        nodes: Vec<String>,
+        /// What is to become of them.
+        change: NodeChange,
     },
     /// A node's agent opened a session.
     NodeHello {
@@ -109,6 +103,27 @@ pub enum Input {
     },
     /// Time passed: limits and holds are looked at.
     Tick,
+}
+
+/// What is to become of nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeChange {
+    /// They get no new work; what runs goes on.
+    Drain {
+        /// Why, for people.
+        reason: String,
+        /// For how long, in seconds; until they are resumed without.
+        for_s: Option<u64>,
+    },
+    /// They get no new work, and what runs on them ends as if they had failed.
+    Down {
+        /// Why, for people.
+        reason: String,
+        /// For how long, in seconds; until they are resumed without.
+        for_s: Option<u64>,
+    },
+    /// They get work again.
+    Resume,
 }
 
 /// What a node says of one instance: always its whole phase.
@@ -270,6 +285,12 @@ pub enum Refusal {
         /// What was asked for.
         node: String,
     },
+    /// Several nodes that are not there.
+    #[error("there are no nodes {nodes} in this cluster")]
+    UnknownNodes {
+        /// What was asked for and is not there, as a host list.
+        nodes: String,
+    },
     /// No such job.
     #[error("there is no job {target}")]
     UnknownJob {
@@ -305,8 +326,8 @@ pub enum Refusal {
     /// The job is to depend on one whose outcome is not known.
     #[error("the job cannot depend on {target}: {why}")]
     Dependency {
-        /// The job or task that it names.
-        target: JobRef,
+        /// The job or tasks that it names.
+        target: On,
         /// Why not, and what would be right.
         why: String,
     },

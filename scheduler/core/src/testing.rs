@@ -12,7 +12,8 @@ use crate::engine::{Applied, Engine};
 use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
 use crate::input::{
-    Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, MadeReservation, Refusal, Reply,
+    Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, MadeReservation, NodeChange, Refusal,
+    Reply,
 };
 use crate::reservation::{Repeat, ReservationSpec, ReservedNodes, Windows};
 use crate::spec::{ArraySpec, IndexRange, JobSpec, Memory, Request, User};
@@ -386,6 +387,40 @@ impl Bench {
     /// What the engine refuses.
     pub fn unreserve(&mut self, name: &str) -> Result<Reply, Refusal> {
         self.input(Input::RemoveReservation { caller: ROOT, name: name.to_owned() }).reply
+    }
+
+    /// Drains nodes.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn drain(&mut self, caller: Caller, nodes: &[&str], for_s: Option<u64>) -> Result<Reply, Refusal> {
+        self.change_nodes(caller, nodes, NodeChange::Drain { reason: "new disks".to_owned(), for_s })
+    }
+
+    /// Takes nodes down.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn down(&mut self, caller: Caller, nodes: &[&str], for_s: Option<u64>) -> Result<Reply, Refusal> {
+        self.change_nodes(caller, nodes, NodeChange::Down { reason: "it smokes".to_owned(), for_s })
+    }
+
+    /// Lets nodes go on.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn resume(&mut self, caller: Caller, nodes: &[&str]) -> Result<Reply, Refusal> {
+        self.change_nodes(caller, nodes, NodeChange::Resume)
+    }
+
+    pub(crate) fn change_nodes(
+        &mut self,
+        caller: Caller,
+        nodes: &[&str],
+        change: NodeChange,
+    ) -> Result<Reply, Refusal> {
+        let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
+        self.input(Input::ChangeNodes { caller, nodes, change }).reply
     }
 
     /// Lets time pass.

@@ -132,6 +132,7 @@ pub fn view_of(row: &TaskRow, index: TaskIndex) -> TaskView {
         index: index.0,
         state: TaskState::ALL.into_iter().find(|s| s.word() == row.state).unwrap_or(TaskState::Cancelled),
         attempt: row.attempts,
+        preempted: 0,
         shares: Vec::new(),
         placed_at_us: None,
         started_at_us: row.started_us,

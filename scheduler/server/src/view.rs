@@ -7,13 +7,13 @@ use muster_client::api::{
     TaskView,
 };
 use muster_core::event::{Allocation, Usage, Verdict, WaitingEnd};
-use muster_core::ids::{TaskIndex, Timestamp};
+use muster_core::ids::{JobId, TaskIndex, Timestamp};
 use muster_core::input::task_name;
 use muster_core::notation::{format_hosts, format_size, format_time_s};
 use muster_core::patterns::{self, Names};
 use muster_core::plan::Plan;
 use muster_core::spec::{JobSpec, Memory};
-use muster_core::state::{Finished, FinishedHow, Job, Live, LivePhase, Node, NodeStatus, State};
+use muster_core::state::{Finished, FinishedHow, Job, Live, LivePhase, Node, NodeStatus, State, Tried};
 use nix::sys::signal::Signal;
 
 use crate::reservation_view;
@@ -30,6 +30,7 @@ pub fn verdict_state(verdict: &Verdict) -> TaskState {
         Verdict::TimedOut => TaskState::TimedOut,
         Verdict::Deadline => TaskState::Deadline,
         Verdict::Cancelled { .. } => TaskState::Cancelled,
+        Verdict::Preempted { .. } => TaskState::Preempted,
         Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
             TaskState::NodeFailed
         }
@@ -130,9 +131,21 @@ fn finished_reason(state: &State, spec: &JobSpec, how: &FinishedHow) -> String {
 /// Why the waiting tasks of a job wait.
 #[must_use]
 pub fn waiting_reason(job: &Job, plan: &Plan) -> String {
-    match plan.waiting.get(&job.id) {
+    let reason = match plan.waiting.get(&job.id) {
         Some(waiting) => waiting.reason.to_string(),
         None => "it is about to be looked at".to_owned(),
+    };
+    match job.tried.get(&TaskIndex(0)).filter(|_| !job.is_array()).and_then(preempted_by) {
+        Some(by) => format!("it was preempted by job {by} and waits again; {reason}"),
+        None => reason,
+    }
+}
+
+/// Which job took the place of a task's last attempt.
+fn preempted_by(tried: &Tried) -> Option<JobId> {
+    match tried.last {
+        Verdict::Preempted { by, .. } => Some(by.job),
+        _ => None,
     }
 }
 
@@ -141,7 +154,7 @@ fn badness(state: TaskState) -> u32 {
     match state {
         TaskState::Completed => 0,
         TaskState::Cancelled => 1,
-        TaskState::TimedOut | TaskState::Deadline => 2,
+        TaskState::TimedOut | TaskState::Deadline | TaskState::Preempted => 2,
         TaskState::OutOfMemory => 3,
         TaskState::NodeFailed => 4,
         _ => 5,
@@ -315,7 +328,10 @@ pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<T
         return Some(finished_task(state, job, index, finished));
     }
     job.waiting.contains(index.0).then(|| {
-        let last = job.tried.get(&index).map(|tried| verdict_reason(state, &job.spec, None, &tried.last));
+        let tried = job.tried.get(&index);
+        let is_said = !job.is_array() && tried.and_then(preempted_by).is_some();
+        let last =
+            tried.filter(|_| !is_said).map(|tried| verdict_reason(state, &job.spec, None, &tried.last));
         let mut reason = waiting_reason(job, plan);
         if job.partner_failed(index) {
             reason = "the task of the same index, for which it waits, ended without success".to_owned();
@@ -323,8 +339,17 @@ pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<T
         if let Some(last) = last {
             reason = format!("{reason} (attempt {} ended: {last})", job.next_attempt(index) - 1);
         }
-        TaskView { attempt: job.next_attempt(index) - 1, ..blank_task(index, TaskState::Waiting, reason) }
+        TaskView {
+            attempt: job.next_attempt(index) - 1,
+            preempted: preempted(job, index),
+            ..blank_task(index, TaskState::Waiting, reason)
+        }
     })
+}
+
+/// How many attempts of a task that has not finished were preempted.
+fn preempted(job: &Job, index: TaskIndex) -> u32 {
+    job.tried.get(&index).map_or(0, |tried| tried.preempted)
 }
 
 fn blank_task(index: TaskIndex, state: TaskState, reason: String) -> TaskView {
@@ -332,6 +357,7 @@ fn blank_task(index: TaskIndex, state: TaskState, reason: String) -> TaskView {
         index: index.0,
         state,
         attempt: 0,
+        preempted: 0,
         shares: Vec::new(),
         placed_at_us: None,
         started_at_us: None,
@@ -357,6 +383,7 @@ fn live_task(state: &State, job: &Job, index: TaskIndex, live: &Live) -> TaskVie
     };
     let task = TaskView {
         attempt: live.attempt,
+        preempted: preempted(job, index),
         placed_at_us: Some(live.placed_at.0),
         started_at_us: live.started_at().map(|at| at.0),
         time_limit_s: live.time_limit_s,
@@ -375,10 +402,20 @@ fn finished_task(state: &State, job: &Job, index: TaskIndex, finished: &Finished
     };
     match &finished.how {
         FinishedHow::CancelledWaiting { .. } | FinishedHow::EndedWaiting { .. } => task,
-        FinishedHow::Ran { attempts, verdict, allocation, placed_at, time_limit_s, started_at, usage } => {
+        FinishedHow::Ran {
+            attempts,
+            preempted,
+            verdict,
+            allocation,
+            placed_at,
+            time_limit_s,
+            started_at,
+            usage,
+        } => {
             let (exit_code, signal) = verdict_exit(verdict);
             let task = TaskView {
                 attempt: *attempts,
+                preempted: *preempted,
                 placed_at_us: Some(placed_at.0),
                 started_at_us: started_at.map(|at| at.0),
                 time_limit_s: *time_limit_s,
@@ -462,6 +499,11 @@ pub fn nodes(state: &State, now: Timestamp) -> Vec<NodeView> {
 
 fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
     let hardware = node.hardware();
+    let held = node.held.as_ref();
+    let since = match &node.status {
+        NodeStatus::Down { since, .. } if held.is_none_or(|held| !held.down) => Some(*since),
+        _ => held.map(|held| held.since),
+    };
     let tasks = node.attempts.iter().map(|key| {
         let is_array = state.jobs.get(&key.task.job).is_some_and(Job::is_array);
         task_name(key.task.job, key.task.index, is_array)
@@ -470,6 +512,9 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
         name: node.name.clone(),
         state: node_state(node).to_owned(),
         reason: node.why_no_work().unwrap_or_default(),
+        since_us: since.map(|since| since.0),
+        until_us: held.and_then(|held| held.until).map(|until| until.0),
+        by_uid: held.and_then(|held| held.by_uid),
         pools,
         features: node.features.iter().cloned().collect(),
         cores: node.cores,
@@ -486,10 +531,14 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
 }
 
 fn node_state(node: &Node) -> &'static str {
+    let held = node.held.as_ref();
     match &node.status {
+        _ if held.is_some_and(|held| held.down) => "down",
         NodeStatus::Unknown => "unknown",
         NodeStatus::Down { .. } => "down",
-        NodeStatus::Up { .. } if !node.takes_work() => "held",
+        NodeStatus::Up { .. } if held.is_some() && node.attempts.is_empty() => "drained",
+        NodeStatus::Up { .. } if held.is_some() => "draining",
+        NodeStatus::Up { .. } if !node.takes_work() => "cleaning",
         NodeStatus::Up { .. } if node.free.is_empty() => "full",
         NodeStatus::Up { .. } if node.attempts.is_empty() => "idle",
         NodeStatus::Up { .. } => "mixed",

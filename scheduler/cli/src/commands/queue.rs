@@ -123,7 +123,7 @@ fn fetch(client: &mut Client, args: &QueueArgs, filter: &JobFilter) -> Result<Jo
 }
 
 /// Slurm's names for the states, long and short.
-const SLURM_STATES: [(&str, &str, TaskState); 11] = [
+const SLURM_STATES: [(&str, &str, TaskState); 12] = [
     ("pending", "pd", TaskState::Waiting),
     ("configuring", "cf", TaskState::Preparing),
     ("running", "r", TaskState::Running),
@@ -134,6 +134,7 @@ const SLURM_STATES: [(&str, &str, TaskState); 11] = [
     ("deadline", "dl", TaskState::Deadline),
     ("out_of_memory", "oom", TaskState::OutOfMemory),
     ("cancelled", "ca", TaskState::Cancelled),
+    ("preempted", "pr", TaskState::Preempted),
     ("node_fail", "nf", TaskState::NodeFailed),
 ];
 

@@ -129,6 +129,9 @@ fn write_task(out: &mut String, task: &TaskView, job_reason: &str, now_us: u64) 
     if task.attempt > 0 {
         line(out, "Attempt", task.attempt.to_string());
     }
+    if task.preempted > 0 {
+        line(out, "Preempted", format!("{} times", task.preempted));
+    }
     for share in &task.shares {
         line(out, "Node", format_share(share));
     }
@@ -307,6 +310,7 @@ mod tests {
             index: 0,
             state: muster_client::api::TaskState::Completed,
             attempt: 1,
+            preempted: 0,
             shares: vec![share("0-1"), share("2,4")],
             placed_at_us: Some(0),
             started_at_us: Some(1_000_000),

@@ -153,7 +153,7 @@ pub struct SubmitArgs {
     /// Shortest time limit with which a task may start, if it would start later with all of --time
     #[arg(long, value_name = "TIME")]
     time_min: Option<String>,
-    /// Start after other jobs: afterok:12:13_4, afterany, afternotok, after:12+5, aftercorr, singleton; , is and, ? is or
+    /// Start after other jobs: afterok:12:13_4, "afterok:12_[1-5,8]", afterany, afternotok, after:12+5, aftercorr, singleton; , is and, ? is or
     #[arg(short = 'd', long, value_name = "LIST")]
     dependency: Option<String>,
     /// Cancel the job when its dependency can never be fulfilled

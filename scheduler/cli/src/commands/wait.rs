@@ -126,6 +126,7 @@ mod tests {
             index: 0,
             state,
             attempt: 1,
+            preempted: 0,
             shares: vec![],
             placed_at_us: None,
             started_at_us: None,

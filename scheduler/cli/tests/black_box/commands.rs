@@ -237,12 +237,15 @@ fn jobs_are_cancelled_by_number_name_and_owner() {
 }
 
 #[test]
-fn nodes_are_listed_held_and_released() {
+fn nodes_are_listed_drained_taken_down_and_resumed() {
     let node = NodeView {
         kept_for: Vec::new(),
         name: "n1".into(),
-        state: "held".into(),
+        state: "draining".into(),
         reason: "new disks".into(),
+        since_us: Some(1_767_323_045_000_000),
+        until_us: None,
+        by_uid: Some(0),
         pools: vec!["main".into()],
         cores: 8,
         cores_free: 6,
@@ -261,23 +264,32 @@ fn nodes_are_listed_held_and_released() {
         _ => (200, nodes.clone()),
     });
     let short = fake.run(&["nodes"]).out;
-    assert!(short.contains("n1    held       8     6      8G    6G  main   12     new disks"), "{short}");
+    assert!(short.contains("n1    draining      8     6      8G    6G  main   12     new disks"), "{short}");
     assert!(
         !short.contains("10.0.0.1") && fake.run(&["nodes", "-l"]).out.contains("10.0.0.1  0.1.0  cgroup v2")
     );
-    assert_eq!(fake.run(&["nodes", "hold", "n[1-2]", "--reason", "new disks"]).code, Some(0));
-    let lines: Vec<(String, String)> = std::iter::repeat_with(|| fake.question())
-        .filter(|question| question.line.starts_with("POST"))
-        .take(2)
-        .map(|question| (question.line, question.body))
-        .collect();
-    let body = r#"{"reason":"new disks"}"#.to_owned();
-    assert_eq!(
-        lines,
-        [("POST /v1/nodes/n1/hold".into(), body.clone()), ("POST /v1/nodes/n2/hold".into(), body)]
-    );
-    assert_eq!(fake.run(&["nodes", "release", "n1"]).code, Some(0));
-    assert_eq!(fake.question().line, "POST /v1/nodes/n1/release");
+    let reasons = fake.run(&["nodes", "--reasons"]).out;
+    assert!(reasons.contains("n1     draining  root  2026-01-02T"), "{reasons}");
+    for (arguments, line, body) in [
+        (
+            &["nodes", "drain", "n[1-2]", "--reason", "new disks"][..],
+            "POST /v1/nodes/drain",
+            r#"{"nodes":"n[1-2]","reason":"new disks"}"#,
+        ),
+        (&["nodes", "hold", "n1", "--reason", "x"], "POST /v1/nodes/drain", r#"{"nodes":"n1","reason":"x"}"#),
+        (
+            &["nodes", "down", "n3", "--reason", "it smokes", "--for", "2h"],
+            "POST /v1/nodes/down",
+            r#"{"nodes":"n3","reason":"it smokes","for_s":7200}"#,
+        ),
+        (&["nodes", "resume", "n[1-3]"], "POST /v1/nodes/resume", r#"{"nodes":"n[1-3]"}"#),
+        (&["nodes", "release", "n1"], "POST /v1/nodes/resume", r#"{"nodes":"n1"}"#),
+    ] {
+        assert_eq!(fake.run(arguments).code, Some(0), "{arguments:?}");
+        let mut asked = std::iter::repeat_with(|| fake.question());
+        let asked = asked.find(|question| question.line.starts_with("POST")).unwrap();
+        assert_eq!((asked.line.as_str(), asked.body.as_str()), (line, body), "{arguments:?}");
+    }
 }
 
 #[test]

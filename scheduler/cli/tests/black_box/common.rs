@@ -162,6 +162,7 @@ pub fn task(index: u32, state: TaskState) -> TaskView {
         index,
         state,
         attempt: 1,
+        preempted: 0,
         shares: vec![share],
         placed_at_us: Some(1_000_000),
         started_at_us: Some(2_000_000),

@@ -133,7 +133,9 @@ fn the_controllers_refusals_have_their_codes() {
         (&["why", "7_1"], Exit::NotFound, "7_1"),
         (&["cancel", "7"], Exit::NotFound, "7"),
         (&["wait", "7"], Exit::NotFound, "7"),
-        (&["nodes", "hold", "n9", "--reason", "x"], Exit::NotFound, "n9"),
+        (&["nodes", "drain", "n9", "--reason", "x"], Exit::NotFound, "n9"),
+        (&["nodes", "down", "n[1,7-9]", "--reason", "x"], Exit::NotFound, "there are no nodes n[7-9]"),
+        (&["nodes", "drain", "n1", "--reason", " "], Exit::Refused, "say why"),
         (
             &["submit", "-d", "afterok:7", "--wrap", "true"],
             Exit::Refused,
@@ -202,9 +204,11 @@ fn nodes_and_pools_are_those_of_the_configuration() {
     );
     let pools = controller.run(&["pools"]).out;
     assert!(pools.contains("main*") && pools.contains("n[1-2]"), "{pools}");
-    let held = controller.run(&["nodes", "hold", "n[1-2]", "--reason", "new disks"]);
+    let held = controller.run(&["nodes", "drain", "n[1-2]", "--reason", "new disks"]);
     assert_eq!(held.code, Some(0), "{held:?}");
-    assert_eq!(controller.run(&["nodes", "release", "n1"]).code, Some(0));
+    let reasons = controller.run(&["nodes", "--reasons"]).out;
+    assert!(reasons.contains("n[1-2]") && reasons.contains("an admin drains it: new disks"), "{reasons}");
+    assert_eq!(controller.run(&["nodes", "resume", "n1"]).code, Some(0));
     let nodes = controller.run(&["nodes", "-l"]).out;
     assert!(nodes.contains("n1 ") && nodes.contains("n2 ") && nodes.contains("main"), "{nodes}");
 }
@@ -219,8 +223,9 @@ fn other_peoples_work_is_not_for_everybody() {
     for arguments in [
         &["cancel", "1"][..],
         &["hold", "1"],
-        &["nodes", "hold", "n1", "--reason", "x"],
-        &["nodes", "release", "n1"],
+        &["nodes", "drain", "n1", "--reason", "x"],
+        &["nodes", "down", "n1", "--reason", "x"],
+        &["nodes", "resume", "n1"],
     ] {
         let ran = controller.run_as_nobody(arguments);
         assert_eq!(ran.code, Some(Exit::NotAllowed as i32), "{arguments:?}: {ran:?}");

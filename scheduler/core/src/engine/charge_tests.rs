@@ -163,7 +163,7 @@ fn a_user_runs_no_more_tasks_in_a_quality_of_service_than_it_allows_and_blocks_n
             assert_eq!(waiting[&id].reason.code(), "qos_limit");
             assert_eq!(
                 waiting[&id].reason.to_string(),
-                "2 tasks of user1000 run in quality of service 'few', as many as it allows a user at once"
+                "as many tasks of user1000 run in quality of service 'few' as it allows a user at once: 2"
             );
         }
         let key = bench.key(first);

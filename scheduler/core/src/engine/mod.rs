@@ -8,6 +8,7 @@ mod command;
 mod conditions;
 mod hold;
 mod node;
+mod nodes;
 mod report;
 pub(crate) mod reservations;
 mod shape;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use crate::event::{Event, Record, Verdict};
 use crate::ids::{AttemptKey, Timestamp};
 use crate::input::{Decision, Effect, Input, Refusal, Reply};
-use crate::plan::{Placement, Planner};
+use crate::plan::{Impossible, Placement, Planner, Preemption};
 use crate::state::{Instance, InstanceState, Live, State};
 
 /// Owns the state and lets inputs change it.
@@ -80,14 +81,22 @@ impl Engine {
         if !self.planner.is_due(&self.state, now) {
             return Applied { records: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) };
         }
-        let placements = self.planner.pass(&self.state, now);
+        let plan = self.planner.pass(&self.state, now);
+        let ending = |Preemption { victim, verdict }| Event::AttemptEnding { key: victim, verdict };
         let placed = |placement: Placement| Event::AttemptPlaced {
             key: placement.key,
             allocation: placement.allocation,
             ends_by: placement.ends_by,
             time_limit_s: placement.time_limit_s,
         };
-        self.happen(placements.into_iter().map(placed).collect(), now)
+        let ends = plan.preemptions.into_iter().map(ending);
+        self.happen(ends.chain(plan.placements.into_iter().map(placed)).collect(), now)
+    }
+
+    /// The waiting jobs that can never run as the configuration is.
+    #[must_use]
+    pub fn impossible(&self) -> Vec<Impossible> {
+        self.planner.impossible(&self.state)
     }
 
     /// The next instant at which a [`Input::Tick`] or a pass has something to do even if nothing comes in.
@@ -130,8 +139,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::HoldJob { caller, job } => hold::hold(state, *caller, *job),
         Input::ReleaseJob { caller, job } => hold::release(state, *caller, *job),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
-        Input::HoldNode { caller, node, reason } => command::hold_node(state, *caller, node, reason),
-        Input::ReleaseNode { caller, node } => command::release_node(state, *caller, node),
+        Input::ChangeNodes { caller, nodes, change } => nodes::change(state, *caller, nodes, change, now),
         Input::MakeReservation { caller, spec } => reservations::make(state, *caller, spec, now),
         Input::RemoveReservation { caller, name } => reservations::remove(state, *caller, name),
         Input::NodeHello { node, boot_id, hardware, held } => {
@@ -206,6 +214,7 @@ fn stop_effect(state: &State, live: &Live, key: AttemptKey, instance: u32, verdi
     let node = live.allocation.shares[instance as usize].node;
     // Only those ends leave work that deserves a chance to save itself.
     let grace_ms = match verdict {
+        Verdict::Preempted { grace_ms, .. } => *grace_ms,
         Verdict::TimedOut | Verdict::Deadline | Verdict::Cancelled { .. } => {
             state.config.policy.kill_grace_ms
         }
@@ -225,6 +234,8 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
         Verdict::TimedOut => "ran out of its time limit".to_owned(),
         Verdict::Deadline => "ran until its deadline".to_owned(),
         Verdict::Cancelled { by_uid } => format!("cancelled by user id {by_uid}"),
+        Verdict::Preempted { by, requeue: true, .. } => format!("preempted by job {}", by.job),
+        Verdict::Preempted { by, requeue: false, .. } => format!("preempted by job {}, for good", by.job),
         Verdict::LaunchFailed { reason } => format!("could not be started: {reason}"),
         Verdict::PrepareFailed { node, reason } => {
             format!("node {} could not prepare it: {reason}", name(node))
@@ -239,6 +250,10 @@ mod charge_tests;
 #[cfg(test)]
 mod eligibility_tests;
 #[cfg(test)]
+mod nodes_tests;
+#[cfg(test)]
 mod reservation_tests;
+#[cfg(test)]
+mod tasks_tests;
 #[cfg(test)]
 mod tests;

@@ -289,6 +289,56 @@ fn a_task_that_may_be_shorter_ends_when_the_window_starts_or_ends() {
 }
 
 #[test]
+fn what_fills_a_gap_or_a_window_starts_though_the_pass_is_a_moment_late() {
+    for config in [config(&[1, 1]), conservative(&[1, 1])] {
+        let mut bench = Bench::new(config);
+        let start = bench.now.plus_seconds(10);
+        let night = maintenance("night", &["n1"], start, 4 * HOUR_S).repeated(Repeat::Daily);
+        bench.reserve(night).unwrap();
+        bench.reserve(reservation("course", &["n2"], start.plus_seconds(4 * HOUR_S), HOUR_S, ANN)).unwrap();
+        let within = bench.submit(ANN, job(ANN).limit_s(HOUR_S).within("course")).unwrap();
+        let gap = bench.submit(BOB, job(BOB).nodelist(&["n1"]).limit_s(20 * HOUR_S)).unwrap();
+        bench.after_s(4 * HOUR_S);
+        bench.now = Timestamp(start.plus_seconds(4 * HOUR_S).0 + 5_000);
+        bench.input(Input::Tick);
+        for (id, end) in [(within, start.plus_seconds(5 * HOUR_S)), (gap, start.plus_seconds(DAY_S))] {
+            let key = bench.key(id);
+            bench.start(key);
+            let live = bench.engine.state().live_attempt(key.task).unwrap();
+            assert_eq!(live.ends_by, Some(end), "not 5 ms later");
+        }
+    }
+}
+
+#[test]
+fn nobody_is_ended_for_a_task_that_a_window_keeps_out() {
+    let mut config = config(&[2]);
+    config.pools[0].preempt = crate::cluster::Preempt::Requeue;
+    let high = crate::cluster::PoolConfig {
+        name: "high".to_owned(),
+        tier: 1,
+        default: false,
+        ..config.pools[0].clone()
+    };
+    config.pools.push(high);
+    let mut bench = Bench::new(config);
+    let victim = bench.submit(BOB, job(BOB).ranks(2).limit_s(5000)).unwrap();
+    bench.start(bench.key(victim));
+    bench.reserve(maintenance("disks", &["n1"], bench.now.plus_seconds(1000), 500)).unwrap();
+    let urgent =
+        |limit_s: u64| crate::spec::JobSpec { pool: Some("high".to_owned()), ..job(ANN).limit_s(limit_s) };
+    let is_ending = |bench: &Bench| {
+        let live = bench.engine.state().live_attempt(bench.key(victim).task).unwrap();
+        matches!(live.phase, crate::state::LivePhase::Ending { .. })
+    };
+    // The victim may take five seconds to leave.
+    bench.submit(ANN, urgent(996)).unwrap();
+    assert!(!is_ending(&bench), "it could not start before the window any more");
+    bench.submit(ANN, urgent(995)).unwrap();
+    assert!(is_ending(&bench));
+}
+
+#[test]
 fn overlaps_are_refused_unless_one_is_maintenance() {
     let mut bench = Bench::new(config(&[2, 2]));
     let at = |bench: &Bench, hours: u64| bench.now.plus_seconds(hours * HOUR_S);

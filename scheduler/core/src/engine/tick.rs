@@ -1,6 +1,6 @@
 //! What becomes due as time passes.
 
-use super::{conditions, report, reservations};
+use super::{conditions, nodes, report, reservations};
 use crate::event::{Event, Verdict};
 use crate::ids::{NodeId, Timestamp};
 use crate::state::{InstanceState, LivePhase, State};
@@ -28,7 +28,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
                 let Some(late) = late else { continue };
                 let node = live.allocation.shares[late].node;
                 let reason = format!("it was not ready within {} s", state.config.policy.prepare_timeout_s);
-                events.push(report::hold(state, node, &reason, now));
+                events.extend(report::hold(state, node, &reason, now));
                 events.push(Event::AttemptEnding { key, verdict: Verdict::PrepareFailed { node, reason } });
             }
             LivePhase::Ending { .. } => {}
@@ -38,7 +38,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
     events.extend(reservations::due(state, now));
     for (i, node) in state.nodes.iter().enumerate() {
         if node.held.as_ref().and_then(|held| held.until).is_some_and(|until| until <= now) {
-            events.push(Event::NodeReleased { node: NodeId(i as u32) });
+            events.extend(nodes::released(state, NodeId(i as u32)));
         }
     }
     events

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Reason;
 use super::index::Planner;
 use crate::ids::{JobId, NodeId, Timestamp};
-use crate::reservation::{AdvanceReservation, REPEAT_SPAN_US, Windows};
+use crate::reservation::{AdvanceReservation, REPEAT_SPAN_US, Window, Windows};
 use crate::state::{Job, State};
 
 /// Which reservation a job uses.
@@ -45,11 +45,35 @@ struct Closing {
     /// The first of another reservation.
     second: Timestamp,
     second_by: u32,
+    /// How long ago the last window ended, in microseconds, if that was just now.
+    late_us: u64,
 }
+
+/// How late a pass may come after a window has started or ended, in seconds, for tasks that fill the time from then on
+/// to the last: no pass comes at the very instant, and what was there before takes a moment to leave. Such a task is
+/// ended when its time there is over, by so much before its time limit.
+const LATE_MAX_S: u64 = 60;
 
 /// Windows of one reservation that a conservative pool looks ahead: a year of daily ones.
 const OPENINGS_MAX: usize = 380;
 const NEVER: Timestamp = Timestamp(u64::MAX);
+
+impl Closing {
+    fn late(&self, at: Timestamp, now: Timestamp) -> Timestamp {
+        if at > now { Timestamp(at.0.saturating_add(self.late_us)) } else { at }
+    }
+}
+
+/// How long ago an instant was, in microseconds, if that is not too long.
+pub(super) fn late_within(since: Timestamp, now: Timestamp) -> u64 {
+    Some(now.micros_since(since)).filter(|late| *late <= LATE_MAX_S * 1_000_000).unwrap_or(0)
+}
+
+/// How long ago the window before this one ended, if that was just now.
+fn late_after(windows: &Windows, window: Window, now: Timestamp) -> u64 {
+    let gap_us = windows.gap_us().filter(|_| now < window.start && windows.start < window.start);
+    gap_us.map_or(0, |gap| late_within(Timestamp(window.start.0 - gap), now))
+}
 
 impl Advance {
     pub fn new(state: &State, now: Timestamp) -> Self {
@@ -58,22 +82,32 @@ impl Advance {
         if advance.list.is_empty() {
             return advance;
         }
-        let open = Closing { first: NEVER, by: u32::MAX, second: NEVER, second_by: u32::MAX };
+        let open = Closing { first: NEVER, by: u32::MAX, second: NEVER, second_by: u32::MAX, late_us: 0 };
         advance.nodes = vec![open; state.nodes.len()];
         for (by, reservation) in (0..).zip(&advance.list) {
             let Some(window) = reservation.windows.first_open(now) else { continue };
             advance.valid.1 = advance.valid.1.min(window.end);
             advance.closings.push(window.start);
+            let late_us = late_after(&reservation.windows, window, now);
             for node in &reservation.nodes {
                 let Some(closing) = advance.nodes.get_mut(node.0 as usize) else { continue };
                 if window.start < closing.first {
                     let (second, second_by) = (closing.first, closing.by);
-                    *closing = Closing { first: window.start, by, second, second_by };
+                    *closing = Closing { first: window.start, by, second, second_by, ..*closing };
                 } else if window.start < closing.second {
                     (closing.second, closing.second_by) = (window.start, by);
                 }
+                if late_us > 0 && (closing.late_us == 0 || late_us < closing.late_us) {
+                    closing.late_us = late_us;
+                }
             }
         }
+        let late = advance.nodes.iter().filter(|closing| closing.late_us > 0);
+        let late: BTreeSet<Timestamp> = late.map(|closing| closing.late(closing.first, now)).collect();
+        if !late.is_empty() {
+            advance.valid.1 = Timestamp(now.0.saturating_add(1));
+        }
+        advance.closings.extend(late);
         advance.closings.sort_unstable();
         advance.closings.dedup();
         advance
@@ -113,24 +147,34 @@ impl Advance {
         }
     }
 
-    /// The instant by which what starts on a node in this pass must have ended.
-    pub fn closes(&self, node: NodeId, using: Using) -> Timestamp {
+    /// The instant by which what starts on a node in this pass must have ended, and by how much, in microseconds, it may
+    /// seem to last longer because the pass is late.
+    fn closing(&self, node: NodeId, using: Using) -> (Timestamp, u64) {
         let Some(closing) = self.nodes.get(node.0 as usize) else {
-            return if using == Using::Nothing { NEVER } else { Timestamp(0) };
+            return (if using == Using::Nothing { NEVER } else { Timestamp(0) }, 0);
         };
         match using {
-            Using::Nothing => closing.first,
-            Using::Gone => Timestamp(0),
+            Using::Nothing => (closing.first, closing.late_us),
+            Using::Gone => (Timestamp(0), 0),
             Using::This(place) => {
-                let used = &self.list[place as usize];
-                let window = used.windows.first_open(self.valid.0).filter(|w| w.start <= self.valid.0);
-                match window.filter(|_| used.keeps(node)) {
-                    None => Timestamp(0),
-                    Some(window) if closing.by == place => window.end.min(closing.second),
-                    Some(window) => window.end.min(closing.first),
-                }
+                let (used, now) = (&self.list[place as usize], self.valid.0);
+                let window = used.windows.first_open(now).filter(|w| w.start <= now);
+                let Some(window) = window.filter(|_| used.keeps(node)) else { return (Timestamp(0), 0) };
+                let other = if closing.by == place { closing.second } else { closing.first };
+                (window.end.min(other), late_within(window.start, now))
             }
         }
+    }
+
+    /// The instant by which what starts on a node in this pass must have ended.
+    pub fn must_end_by(&self, node: NodeId, using: Using) -> Timestamp {
+        self.closing(node, using).0
+    }
+
+    /// The same for what counts its time limit from now on, although the pass may be a moment late.
+    pub fn closes(&self, node: NodeId, using: Using) -> Timestamp {
+        let (at, late_us) = self.closing(node, using);
+        if at > self.valid.0 { Timestamp(at.0.saturating_add(late_us)) } else { at }
     }
 
     /// How many of the instants at which nodes close what ends at `end` would outlast.
@@ -143,22 +187,30 @@ impl Advance {
         &self.closings
     }
 
-    /// Whose window closes a node at this instant, or later, first.
-    pub fn closed_by(&self, node: NodeId, using: Using) -> Option<(&AdvanceReservation, Timestamp)> {
+    /// Whose window closes a node first, from when on, and when that counts as the end of what starts now.
+    pub fn closed_by(
+        &self,
+        node: NodeId,
+        using: Using,
+    ) -> Option<(&AdvanceReservation, Timestamp, Timestamp)> {
         let closing = self.nodes.get(node.0 as usize)?;
         let (by, at) = match Using::This(closing.by) == using {
             true => (closing.second_by, closing.second),
             false => (closing.by, closing.first),
         };
-        Some((self.list.get(by as usize)?, at))
+        let counts = if using == Using::Nothing { closing.late(at, self.valid.0) } else { at };
+        Some((self.list.get(by as usize)?, at, counts))
     }
 
     /// Whether a reservation lets what uses `using` run on its nodes from `from` to `to`.
     fn lets(&self, place: usize, from: Timestamp, to: Timestamp, using: Using) -> bool {
-        let window = self.list[place].windows.first_open(from);
+        let windows = &self.list[place].windows;
+        let Some(window) = windows.first_open(from) else { return using != Using::This(place as u32) };
+        let is_now = from == self.valid.0;
+        let on_time = |late_us: u64| Timestamp(to.0.saturating_sub(if is_now { late_us } else { 0 }));
         match using == Using::This(place as u32) {
-            true => window.is_some_and(|window| window.start <= from && to <= window.end),
-            false => window.is_none_or(|window| to <= window.start),
+            true => window.start <= from && on_time(late_within(window.start, from)) <= window.end,
+            false => on_time(late_after(windows, window, from)) <= window.start,
         }
     }
 
@@ -233,7 +285,8 @@ fn turn(windows: &Windows, limit_s: Option<u64>, now: Timestamp) -> Turn {
     if now < window.start {
         return Turn::From(window.start);
     }
-    match now.plus_seconds(limit_s) <= window.end {
+    let started = Timestamp(now.0 - late_within(window.start, now));
+    match started.plus_seconds(limit_s) <= window.end {
         true => Turn::Now,
         false => windows.after(window).map_or(Turn::Over, |next| Turn::From(next.start)),
     }

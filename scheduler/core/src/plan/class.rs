@@ -22,6 +22,8 @@ pub(super) struct ClassKey {
     pub limit_s: Option<u64>,
     /// How short an attempt may be, and the deadline by which it then ends: such jobs may fit where others do not.
     pub shortest: Option<(u64, Option<Timestamp>)>,
+    /// The place of the quality of service in the configuration.
+    pub qos: Option<u32>,
     pub request: Request,
     pub reservation: Option<String>,
     /// In pools with the order `multifactor`.
@@ -42,11 +44,13 @@ pub(super) struct Standing {
 impl ClassKey {
     fn of(state: &State, job: &Job, by_sum: bool) -> Self {
         let spec = &job.spec;
+        let place = |name: &String| state.config.qos.iter().position(|qos| qos.name == *name);
         let limits = |qos: &&QosConfig| qos.running_per_user_max.is_some();
         Self {
             priority: state.priority_of(spec),
             limit_s: spec.time_limit_s,
             shortest: spec.eligibility.time_min_s.map(|least| (least, spec.eligibility.deadline)),
+            qos: spec.qos.as_ref().and_then(place).map(|place| place as u32),
             request: spec.request.clone(),
             reservation: spec.reservation.clone(),
             standing: by_sum.then(|| {
@@ -90,6 +94,7 @@ pub(super) struct Class {
 pub(super) struct Head {
     pub job: JobId,
     pub priority: i32,
+    pub qos: Option<u32>,
     pub shape: Shape,
     pub cores: u64,
     pub nodes_min: u32,
@@ -227,6 +232,7 @@ fn head(key: &ClassKey, job: &Job, standing: f64) -> Head {
     Head {
         job: job.id,
         priority: key.priority,
+        qos: key.qos,
         shape: Shape {
             since: job.submitted_at,
             limit_s: key.limit_s.map_or(1e12, |limit| limit.max(1) as f64),

@@ -6,12 +6,15 @@
 
 use std::collections::BTreeMap;
 
+use super::advance::late_within;
+use super::class::Head;
 use super::eligible;
 use super::fit::{self, NodeRoom};
-use super::index::Planner;
+use super::index::{HeldRoom, Planner};
 use super::limits;
 use super::order::{Rank, Ranking};
 use super::profile::{Kept, Profile, Search, Stay};
+use super::reserve::Reservation;
 use super::span::Span;
 use crate::cluster::PoolConfig;
 use crate::gres::Counts;
@@ -47,24 +50,27 @@ pub(super) struct Due<'a> {
 }
 
 impl Planner {
-    /// Brings the promises of a pool up to date and says which tasks start now, in the order of the queue.
+    /// Brings the promises of a pool up to date and says which tasks start now, in the order of the queue. `others` is
+    /// what pools of a higher tier and tasks with a right over others keep; what is settled is left out.
     pub(super) fn keep_promises<'a>(
         &mut self,
         state: &'a State,
         config: &PoolConfig,
         pool: usize,
         now: Timestamp,
-        freed_early: bool,
+        others: &[Reservation],
+        is_settled: impl Fn(JobId, TaskIndex) -> bool,
     ) -> Vec<Due<'a>> {
-        let tasks = self.tasks_in_order(state, config, pool, now);
+        let freed_early = self.pools[pool].left_until > now;
+        let mut tasks = self.tasks_in_order(state, config, pool, now);
+        tasks.retain(|(job, index)| !is_settled(job.id, *index));
         let mut old = std::mem::take(&mut self.pools[pool].promises);
-        let known = tasks.iter().map(|(job, index)| old.remove(&TaskId { job: job.id, index: *index }));
         let mut known: Vec<Option<Promise>> =
-            known.map(|known| known.filter(|promise| promise.start >= now)).collect();
+            tasks.iter().map(|(job, index)| old.remove(&TaskId { job: job.id, index: *index })).collect();
         for (known, (job, _)) in known.iter_mut().zip(&tasks) {
-            *known = known.take().filter(|promise| self.stays_open(pool, job, promise));
+            *known = known.take().filter(|promise| self.stays_open(pool, job, promise, now));
         }
-        let mut profile = self.profile(pool, now, &tasks, &mut known);
+        let mut profile = self.profile(state, config, pool, now, others, &tasks, &mut known);
         let mut promises = Promises::new();
         let mut due = Vec::new();
         for ((job, index), known) in tasks.into_iter().zip(known) {
@@ -104,26 +110,53 @@ impl Planner {
     }
 
     /// What is free over time beside what is promised. A promise that can no longer be kept is taken back.
+    #[expect(clippy::too_many_arguments, reason = "the pass's own view of the pool")]
     fn profile(
         &self,
+        state: &State,
+        config: &PoolConfig,
         pool: usize,
         now: Timestamp,
+        others: &[Reservation],
         tasks: &[(&Job, TaskIndex)],
         known: &mut [Option<Promise>],
     ) -> Profile {
+        // A pass hardly ever comes at the very instant that was promised: what is due starts now.
+        let mut due = vec![None; known.len()];
+        for (due, promise) in due.iter_mut().zip(known.iter_mut()) {
+            let Some(promise) = promise.as_mut().filter(|promise| promise.start <= now) else { continue };
+            *due = Some(std::mem::replace(&mut promise.start, now));
+        }
         let mut profile = Profile::new(self, pool, now);
         if !self.advance.is_empty() {
             let last = profile.last();
             profile.cut_at(self.advance.openings(now, last));
+        }
+        for other in others {
+            let slot = |held: &HeldRoom| Some((self.pools[pool].slot(held.node)?, held.room));
+            profile.hold(other.start, other.end, other.kept.iter().filter_map(slot));
         }
         let stays = tasks.iter().zip(&*known).filter_map(|((job, _), known)| Some(known.as_ref()?.stay(job)));
         let stays: Vec<Stay> = stays.collect();
         if let Some(profile) = profile.without(&stays) {
             return profile;
         }
-        // Something is there no more: what comes first in the queue keeps what it was promised.
-        for ((job, _), known) in tasks.iter().zip(known) {
-            *known = known.take().filter(|promise| profile.take(&promise.stay(job)));
+        // Something is there no more. What is due goes before what is promised for later, or each could be put off for
+        // the other's sake; then what comes first in the queue keeps what it was promised.
+        let mut order: Vec<usize> = (0..known.len()).collect();
+        order.sort_by_key(|i| due[*i].map_or((1, Timestamp(0)), |start| (0, start)));
+        for i in order {
+            let Some(promise) = known[i].take() else { continue };
+            let job = tasks[i].0;
+            let search = Search { request: &job.spec.request, own: None };
+            if profile.take(&promise.stay(job)) {
+                known[i] = Some(promise);
+            } else if due[i].is_some()
+                && let Some(found) = self.earliest(state, config, pool, &mut profile, job, &search)
+            {
+                profile.take(&found.stay(job));
+                known[i] = Some(found);
+            }
         }
         profile
     }
@@ -177,7 +210,7 @@ impl Planner {
     }
 
     /// Waiting tasks that may start, in the pool's order.
-    fn tasks_in_order<'a>(
+    pub(super) fn tasks_in_order<'a>(
         &self,
         state: &'a State,
         config: &PoolConfig,
@@ -192,13 +225,7 @@ impl Planner {
             for id in &group.jobs {
                 let Some(job) = state.jobs.get(id) else { continue };
                 let Some(shape) = classes.shape(class, job.submitted_at) else { continue };
-                ranks.push(Rank {
-                    priority: ranking.priority(head.priority),
-                    between_pools: head.priority,
-                    score: ranking.score(shape, now),
-                    job: *id,
-                    class,
-                });
+                ranks.push(ranking.rank(class, &Head { job: *id, shape, ..*head }, now));
             }
         }
         ranks.sort_unstable_by(|a, b| b.cmp(a));
@@ -224,11 +251,14 @@ impl Planner {
     }
 
     /// Whether no advance reservation has come in the way of a promise.
-    fn stays_open(&self, pool: usize, job: &Job, promise: &Promise) -> bool {
+    fn stays_open(&self, pool: usize, job: &Job, promise: &Promise, now: Timestamp) -> bool {
+        // A pass hardly ever comes at the very instant.
+        let start = promise.start.max(Timestamp(now.0 - late_within(promise.start, now)));
+        let end = Span::of(job, start, promise.limit_s).end;
         let using = self.advance.using(job.spec.reservation.as_ref());
         let slots = &self.pools[pool].slots;
         let nodes = promise.kept.iter().map(|kept| slots[kept.slot as usize]);
-        self.advance.are_open(nodes, promise.start, promise.span(job).end, using)
+        self.advance.are_open(nodes, start, end, using)
     }
 
     /// Takes the room of the slots that are closed to a job between two instants.

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::{Placement, Planner, Reason, advance, eligible};
+use super::{Placement, Planner, Preemption, Reason, advance, eligible};
 use crate::engine::reservations;
 use crate::event::{Event, Usage, Verdict};
 use crate::ids::{AttemptKey, JobId, Timestamp};
 use crate::reservation::REPEAT_SPAN_US;
-use crate::state::{Job, State};
+use crate::state::{Job, Live, LivePhase, State};
 
 /// How many steps of virtual time a forecast takes before it gives up.
 pub const FORECAST_STEPS_MAX: usize = 100_000;
@@ -25,6 +25,8 @@ pub struct Forecast {
     /// Since when nothing but windows of advance reservations comes.
     quiet_since: Timestamp,
     starts: HashMap<JobId, Timestamp>,
+    /// When attempts are gone at the latest whose place is taken.
+    leaving: HashMap<AttemptKey, Timestamp>,
     /// Whether nothing more is to come, or it has given up.
     is_over: bool,
 }
@@ -34,7 +36,17 @@ impl Forecast {
     #[must_use]
     pub fn new(state: State, now: Timestamp) -> Self {
         let planner = Planner::new(&state);
-        Self { state, planner, at: now, steps: 0, quiet_since: now, starts: HashMap::new(), is_over: false }
+        let leaving = state.live().filter_map(|(key, _, live)| Some((key, gone_at(live)?))).collect();
+        Self {
+            state,
+            planner,
+            at: now,
+            steps: 0,
+            quiet_since: now,
+            starts: HashMap::new(),
+            leaving,
+            is_over: false,
+        }
     }
 
     /// When the next task of a job starts that waited at the beginning, as far as it has been foreseen.
@@ -63,21 +75,27 @@ impl Forecast {
             return;
         }
         let at = self.at;
-        for Placement { key, allocation, time_limit_s, ends_by } in self.planner.pass(&self.state, at) {
+        let plan = self.planner.pass(&self.state, at);
+        for Preemption { victim, verdict } in plan.preemptions {
+            self.planner.follow(&mut self.state, &Event::AttemptEnding { key: victim, verdict }, at);
+            let gone = self.state.live_attempt(victim.task).and_then(gone_at);
+            self.leaving.extend(gone.map(|gone| (victim, gone)));
+        }
+        for Placement { key, allocation, time_limit_s, ends_by } in plan.placements {
             self.starts.entry(key.task.job).or_insert(at);
             let placed = Event::AttemptPlaced { key, allocation, time_limit_s, ends_by };
             self.planner.follow(&mut self.state, &placed, at);
             self.planner.follow(&mut self.state, &Event::AttemptGo { key }, at);
         }
         self.steps += 1;
-        let other = next_instant(&self.state, &self.planner, at);
+        let other = next_instant(&self.state, &self.planner, &self.leaving, at);
         let window = self.state.next_reservation_instant(at);
         let next = other.into_iter().chain(window).min().filter(|next| !self.only_repeats(*next, other));
         let goes_on = self.steps < FORECAST_STEPS_MAX && self.state.queue_len() > 0;
         match next.filter(|_| goes_on) {
             Some(next) => {
                 self.at = next;
-                end_due(&mut self.state, &mut self.planner, next);
+                end_due(&mut self.state, &mut self.planner, &mut self.leaving, next);
             }
             None => self.is_over = true,
         }
@@ -113,30 +131,66 @@ pub fn expected_start(state: &State, job: JobId, now: Timestamp) -> Option<Times
     forecast.start_of(job)
 }
 
+/// When an attempt is gone at the latest that was preempted: it may use its whole grace.
+fn gone_at(live: &Live) -> Option<Timestamp> {
+    match &live.phase {
+        LivePhase::Ending { since, verdict: Verdict::Preempted { grace_ms, .. }, .. } => {
+            Some(Timestamp(since.0.saturating_add(u64::from(*grace_ms) * 1000)))
+        }
+        _ => None,
+    }
+}
+
 /// The next instant at which an attempt ends or a delayed task becomes eligible.
-fn next_instant(state: &State, planner: &Planner, at: Timestamp) -> Option<Timestamp> {
+fn next_instant(
+    state: &State,
+    planner: &Planner,
+    leaving: &HashMap<AttemptKey, Timestamp>,
+    at: Timestamp,
+) -> Option<Timestamp> {
     // What is already overdue ends a moment from now.
     let soon = Timestamp(at.0 + 1);
-    let end = planner.ends.keys().next().map(|(end, _)| (*end).max(soon));
+    let end = planner.ends.keys().find(|(_, key)| !leaving.contains_key(key)).map(|(end, _)| *end);
+    let end = end.into_iter().chain(leaving.values().copied()).min().map(|end| end.max(soon));
     let end = end.filter(|end| *end < Timestamp(u64::MAX));
     let delay = state.delayed().map(|(until, _)| until).find(|until| *until > at);
     [end, delay, state.next_eligible(at)].into_iter().flatten().min()
 }
 
-fn end_due(state: &mut State, planner: &mut Planner, at: Timestamp) {
+fn end_due(
+    state: &mut State,
+    planner: &mut Planner,
+    leaving: &mut HashMap<AttemptKey, Timestamp>,
+    at: Timestamp,
+) {
     for event in reservations::due(state, at) {
         planner.follow(state, &event, at);
     }
-    let due: Vec<AttemptKey> =
-        planner.ends.range(..=(at, AttemptKey::LAST)).map(|((_, key), _)| *key).collect();
+    let due: Vec<AttemptKey> = planner
+        .ends
+        .range(..=(at, AttemptKey::LAST))
+        .map(|((_, key), _)| *key)
+        .filter(|key| leaving.get(key).is_none_or(|gone| *gone <= at))
+        .collect();
     for key in due {
-        let instances = state.live_attempt(key.task).map_or(0, |live| live.instances.len() as u32);
+        leaving.remove(&key);
+        let live = state.live_attempt(key.task);
+        let instances = live.map_or(0, |live| live.instances.len() as u32);
+        // What depends on its success is foreseen to start.
+        let verdict = live.and_then(preempted).unwrap_or(Verdict::Exited { code: 0 });
         let mut happen = |event: &Event| planner.follow(state, event, at);
         for instance in 0..instances {
             happen(&Event::InstanceGone { key, instance, usage: Usage::default() });
         }
-        // What depends on its success is foreseen to start.
-        let verdict = Verdict::Exited { code: 0 };
-        happen(&Event::AttemptEnded { key, verdict, again_not_before: None });
+        let again = matches!(verdict, Verdict::Preempted { requeue: true, .. });
+        happen(&Event::AttemptEnded { key, verdict, again_not_before: again.then_some(at) });
+    }
+}
+
+/// How an attempt ends whose place is taken.
+fn preempted(live: &Live) -> Option<Verdict> {
+    match &live.phase {
+        LivePhase::Ending { verdict: verdict @ Verdict::Preempted { .. }, .. } => Some(verdict.clone()),
+        _ => None,
     }
 }

@@ -12,14 +12,16 @@ use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
 use super::suits::{is_choosy, suits};
+use super::victims::Victims;
 use crate::cluster::{ClusterConfig, PoolConfig};
 use crate::cores::CoreSet;
 use crate::event::{Allocation, Event, Share};
 use crate::gres;
-use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
+use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::place::{Candidate, SwitchTree};
+use crate::preempt::Rights;
 use crate::spec::Request;
-use crate::state::{Job, State};
+use crate::state::{Job, LivePhase, State};
 
 /// Decides what starts. Derived from a state, and told of every event that happens in it.
 #[derive(Debug, Clone)]
@@ -35,6 +37,15 @@ pub struct Planner {
     /// Advance reservations, as of the last pass unless that is old.
     pub(super) advance: Advance,
     pub(super) advance_is_old: bool,
+    /// Who may take whose place.
+    pub(super) rights: Rights,
+    pub(super) victims: Victims,
+    /// Tasks whose last victim has left and that have not started, with the instant at which its end was decided.
+    pub(super) cleared: BTreeMap<TaskId, Timestamp>,
+    /// Whether a job with a right over others found none whose place it could take.
+    pub(super) is_denied: bool,
+    /// Whether the next pass could go on where the last one stopped looking.
+    pub(super) is_unfinished: bool,
     /// Jobs that wait for something other than room, with the instant at which that is over if it is known.
     parked: BTreeMap<JobId, Option<Timestamp>>,
     /// Jobs that changed since the last pass: it looks whether they wait for something other than room.
@@ -150,6 +161,11 @@ impl Planner {
             end_of: HashMap::default(),
             advance: Advance::new(state, Timestamp(0)),
             advance_is_old: false,
+            rights: Rights::new(&state.config),
+            victims: Victims::default(),
+            cleared: BTreeMap::new(),
+            is_denied: false,
+            is_unfinished: false,
             parked: BTreeMap::new(),
             fresh: BTreeSet::new(),
             changed: true,
@@ -159,6 +175,7 @@ impl Planner {
         for (key, job, live) in state.live() {
             let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
             planner.remember_end(state, key, end, &live.allocation);
+            planner.follow_victim(key, job, &live.phase);
         }
         for job in state.queue() {
             planner.admit(state, job);
@@ -343,7 +360,7 @@ impl Planner {
     }
 
     pub(super) fn passed(&mut self, now: Timestamp) {
-        self.changed = false;
+        self.changed = self.is_unfinished;
         self.last_pass = now;
         for pool in &mut self.pools {
             pool.left_until = Timestamp(0);
@@ -355,8 +372,12 @@ impl Planner {
     pub fn next_wake(&self, state: &State) -> Option<Timestamp> {
         let promised = self.pools.iter().flat_map(|pool| pool.promises.values()).map(|promise| promise.start);
         let eligible = state.next_eligible(self.last_pass);
+        let exempt = self.victims.next_exempt(self.last_pass).filter(|_| self.is_denied);
+        let unfinished = self.is_unfinished.then_some(self.last_pass);
         let reservation = state.next_reservation_instant(self.last_pass);
-        self.parked.values().flatten().copied().chain(promised).chain(eligible).chain(reservation).min()
+        let parked = self.parked.values().flatten().copied();
+        let others = [eligible, exempt, unfinished, reservation].into_iter().flatten();
+        parked.chain(promised).chain(others).min()
     }
 
     /// Lets an event happen in the state, and follows.
@@ -382,7 +403,9 @@ impl Planner {
             | Event::JobHeld { job, .. }
             | Event::JobReleased { job } => self.job_changed(state, *job),
             Event::AttemptPlaced { key, .. } => {
-                if state.jobs.get(&key.task.job).is_some_and(|job| job.waiting.is_empty()) {
+                let Some(job) = state.jobs.get(&key.task.job) else { return };
+                self.follow_victim(*key, job, &LivePhase::Preparing);
+                if job.waiting.is_empty() {
                     self.job_changed(state, key.task.job);
                 }
             }
@@ -396,6 +419,7 @@ impl Planner {
             }
             Event::AttemptEnded { key, .. } => {
                 self.forget_end(*key);
+                self.forget_victim(*key);
                 self.job_changed(state, key.task.job);
             }
             Event::NodeUp { node, .. }
@@ -426,6 +450,7 @@ impl Planner {
             && (self.advance_is_old || self.advance == self.advance.anew(state))
             && self.nodes == fresh.nodes
             && self.ends == fresh.ends
+            && self.victims == fresh.victims
             && jobs(self) + parked == jobs(&fresh)
             && self.parked.len() == parked
     }
@@ -461,6 +486,7 @@ impl Planner {
             self.forget_end(key);
             self.remember_end(state, key, end, &live.allocation);
         }
+        self.follow_victim(key, job, &live.phase);
     }
 
     pub(super) fn remember_end(
@@ -474,14 +500,26 @@ impl Planner {
         self.end_of.insert(key, end);
     }
 
-    fn forget_end(&mut self, key: AttemptKey) {
+    pub(super) fn forget_end(&mut self, key: AttemptKey) {
         let Some(end) = self.end_of.remove(&key) else { return };
         let Some(leaving) = self.ends.remove(&(end, key)) else { return };
+        self.left_until(&leaving, end);
+    }
+
+    fn left_until(&mut self, leaving: &Leaving, end: Timestamp) {
         for share in leaving.shares() {
             for (pool, _) in &self.nodes[share.node.0 as usize].seats {
                 let pool = &mut self.pools[*pool as usize];
                 pool.left_until = pool.left_until.max(end);
             }
+        }
+    }
+
+    /// An attempt that would have ended at `end` at the latest leaves earlier.
+    pub(super) fn left_early(&mut self, key: AttemptKey, end: Timestamp) {
+        let known = self.end_of.get(&key).and_then(|end| self.ends.get(&(*end, key)));
+        if let Some(leaving) = known.cloned() {
+            self.left_until(&leaving, end);
         }
     }
 

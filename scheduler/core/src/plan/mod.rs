@@ -14,10 +14,12 @@ pub mod eligible;
 mod fit;
 mod forecast;
 mod holders;
+mod impossible;
 mod index;
 mod limits;
 mod order;
 mod pass;
+mod preempt;
 mod profile;
 mod queue;
 mod ranges;
@@ -27,6 +29,7 @@ mod reserve;
 mod reserved;
 mod span;
 mod suits;
+mod victims;
 mod weigh;
 
 use std::collections::BTreeMap;
@@ -36,16 +39,19 @@ pub use self::closures::never_open;
 pub use self::fit::Shortage;
 pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
 pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
+pub use self::impossible::Impossible;
 pub use self::index::Planner;
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
-use crate::event::Allocation;
+use crate::event::{Allocation, Verdict};
 use crate::ids::{AttemptKey, JobId, Timestamp};
 use crate::state::State;
 
 /// What a pass decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
+    /// Attempts to end now, because a task with a higher claim takes their place.
+    pub preemptions: Vec<Preemption>,
     /// Attempts to start now.
     pub placements: Vec<Placement>,
     /// Why each other job with waiting tasks waits.
@@ -64,6 +70,15 @@ pub struct Placement {
     pub ends_by: Option<Timestamp>,
     /// Its own time limit, in seconds, if that is less than its job's.
     pub time_limit_s: Option<u64>,
+}
+
+/// An attempt whose place is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preemption {
+    /// The attempt.
+    pub victim: AttemptKey,
+    /// How it ends: always [`Verdict::Preempted`].
+    pub verdict: Verdict,
 }
 
 /// Why a job's next task waits.
@@ -92,7 +107,11 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 #[cfg(test)]
 mod fill_tests;
 #[cfg(test)]
+mod impossible_tests;
+#[cfg(test)]
 mod places_tests;
+#[cfg(test)]
+mod preempt_tests;
 #[cfg(test)]
 mod reservation_tests;
 #[cfg(test)]

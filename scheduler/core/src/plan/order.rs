@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::class::Head;
 use crate::cluster::{Backfill, Order, PriorityPolicy};
 use crate::ids::{JobId, Timestamp};
 use crate::priority::Age;
@@ -79,6 +80,17 @@ impl Ranking {
     /// The priority that goes before the score, of jobs of this priority.
     pub fn priority(self, priority: i32) -> i32 {
         if matches!(self, Self::Sum(_)) { 0 } else { priority }
+    }
+
+    /// Where a group stands at `now`.
+    pub fn rank(self, class: u32, head: &Head, now: Timestamp) -> Rank {
+        Rank {
+            priority: self.priority(head.priority),
+            between_pools: head.priority,
+            score: self.score(head.shape, now),
+            job: head.job,
+            class,
+        }
     }
 
     /// How what may overtake is ranked, once the first job has its reservation.

@@ -1,6 +1,6 @@
 //! One pass over what waits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::advance;
@@ -9,6 +9,7 @@ use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::limits::{self, Budgets};
 use super::order::{Rank, Ranking};
+use super::preempt::Clearing;
 use super::queue::{Head, Queue, first_queue, keeps_all};
 use super::ranges::{self, spreads_wide};
 use super::refused::{Need, Refused};
@@ -23,10 +24,10 @@ use crate::place::{Candidate, Chosen, pick_cores};
 use crate::state::{Job, State};
 
 impl Planner {
-    /// One pass at `now`: what starts. What it places counts as taken from here on, so the placements must happen
-    /// before the planner is asked again.
-    pub fn pass(&mut self, state: &State, now: Timestamp) -> Vec<Placement> {
-        self.run(state, now, false).placements
+    /// One pass at `now`: what starts, and what ends for it. What it places counts as taken from here on, and what it
+    /// preempts as being ended, so all of that must happen before the planner is asked again.
+    pub fn pass(&mut self, state: &State, now: Timestamp) -> Plan {
+        self.run(state, now, false)
     }
 
     /// One pass at `now` that also says why everything else waits.
@@ -48,24 +49,44 @@ impl Planner {
         }
         self.weigh(state, now);
         let config = Arc::clone(&self.config);
-        let refused = config.pools.iter().map(|_| Refused::default()).collect();
-        let budgets = Budgets::default();
-        let mut pass =
-            Pass { planner: self, state, now, explain, reservations: Vec::new(), refused, budgets, plan };
+        let none_refused = || config.pools.iter().map(|_| Refused::default()).collect();
+        (self.is_denied, self.is_unfinished) = (false, false);
+        let mut pass = Pass {
+            refused: none_refused(),
+            away: none_refused(),
+            planner: self,
+            state,
+            now,
+            explain,
+            reservations: Vec::new(),
+            clearing: Clearing::default(),
+            budgets: Budgets::default(),
+            plan,
+        };
         pass.leave_reservations();
         let mut queues = pass.queues(&config.pools);
-        for (pool, config) in config.pools.iter().enumerate() {
-            if keeps_all(config) {
-                pass.conservative(config, pool, &mut queues[pool]);
+        if !(pass.planner.victims.under_way().is_empty() && pass.planner.cleared.is_empty()) {
+            pass.take_cleared_places();
+        }
+        let mut tiers: Vec<u32> = config.pools.iter().map(|pool| pool.tier).collect();
+        tiers.sort_unstable_by(|a, b| b.cmp(a));
+        tiers.dedup();
+        for tier in tiers {
+            let of_tier = |pool: usize| config.pools[pool].tier == tier;
+            for (pool, config) in config.pools.iter().enumerate().filter(|(pool, _)| of_tier(*pool)) {
+                if keeps_all(config) {
+                    pass.conservative(config, pool, &mut queues[pool]);
+                }
+            }
+            // Pools may share nodes, so whoever comes first in any of them goes first: by priority, then by age.
+            while let Some(first) = first_queue(&queues, of_tier) {
+                let pool = queues[first].pool;
+                pass.step(&config.pools[pool], pool, &mut queues[first]);
             }
         }
-        // Pools may share nodes, so whoever comes first in any of them goes first: by priority, then by age.
-        while let Some(first) = first_queue(&queues) {
-            let pool = queues[first].pool;
-            pass.step(&config.pools[pool], pool, &mut queues[first]);
-        }
-        let plan = std::mem::take(&mut pass.plan);
+        let (plan, clearing) = (std::mem::take(&mut pass.plan), std::mem::take(&mut pass.clearing));
         self.passed(now);
+        clearing.tell(self);
         plan
     }
 }
@@ -89,16 +110,19 @@ fn not_yet(state: &State, job: &Job, now: Timestamp) -> Option<(Reason, Option<T
 }
 
 pub(super) struct Pass<'a> {
-    pub(super) planner: &'a mut Planner,
-    pub(super) state: &'a State,
-    pub(super) now: Timestamp,
-    pub(super) explain: bool,
-    reservations: Vec<Reservation>,
+    pub planner: &'a mut Planner,
+    pub state: &'a State,
+    pub now: Timestamp,
+    pub explain: bool,
+    pub reservations: Vec<Reservation>,
     /// By pool.
-    refused: Vec<Refused>,
+    pub refused: Vec<Refused>,
+    /// What the pools' usable nodes could not hold even if they were empty.
+    away: Vec<Refused>,
+    pub clearing: Clearing,
     /// What this pass has given out of the limits of qualities of service.
-    budgets: Budgets<'a>,
-    pub(super) plan: Plan,
+    pub budgets: Budgets<'a>,
+    pub plan: Plan,
 }
 
 /// What became of the first job of a group.
@@ -107,21 +131,29 @@ enum Tried {
     Again(JobId),
     /// Nothing of the group is left to start.
     Done,
-    /// It does not fit, and so no other of the group does.
-    Blocked(JobId),
+    /// A task of it does not fit, and so no other of the group does.
+    Blocked {
+        job: JobId,
+        index: TaskIndex,
+        /// How many more of its tasks may start.
+        budget: u64,
+    },
 }
 
 impl<'a> Pass<'a> {
     /// A pool whose every task has a reservation.
     fn conservative(&mut self, config: &PoolConfig, pool: usize, queue: &mut Queue) {
-        let freed_early = self.planner.pools[pool].left_until > self.now;
-        for due in self.planner.keep_promises(self.state, config, pool, self.now, freed_early) {
+        let is_settled = |job, index| self.clearing.has_settled(job, index);
+        let due =
+            self.planner.keep_promises(self.state, config, pool, self.now, &self.reservations, is_settled);
+        for due in due {
             // Another pool may have given the rest of a limit away.
             if self.budgets.left(self.state, due.job) == 0 {
                 continue;
             }
             self.start(config, due.job, due.index, &due.chosen, due.span, Some(&due.gres));
         }
+        self.clear_places_in_order(config, pool);
         let ranks: Vec<Rank> = queue.ready.drain().collect();
         queue.blocked = None;
         if !self.explain {
@@ -141,7 +173,7 @@ impl<'a> Pass<'a> {
                 let expected_start = self.planner.promised(pool, id);
                 let limited = self.state.jobs.get(&id).filter(|job| self.budgets.left(self.state, job) == 0);
                 let reason = limited.map_or_else(|| reason.clone(), |job| limits::reason(self.state, job));
-                self.plan.waiting.insert(id, Waiting::new(reason, expected_start));
+                self.say_why(id, Waiting::new(reason, expected_start));
             }
         }
     }
@@ -154,7 +186,11 @@ impl<'a> Pass<'a> {
             queue.blocked = None;
             // Without anything that might overtake, nobody asks when it starts.
             let matters = !queue.ready.is_empty() || self.planner.pools[pool].overlaps;
-            return self.first_blocked(config, pool, queue, blocked.class, blocked.job, matters);
+            self.first_blocked(config, pool, queue, blocked.class, blocked.job, matters);
+            if queue.head == Head::Open {
+                queue.blocked = self.next_blocked(pool, queue, blocked);
+            }
+            return;
         }
         let Some(rank) = queue.ready.pop() else { return };
         match self.try_class(config, pool, rank) {
@@ -164,10 +200,45 @@ impl<'a> Pass<'a> {
                     queue.ready.push(rank);
                 }
             }
-            Tried::Blocked(job) => {
-                self.first_blocked(config, pool, queue, rank.class, job, true);
+            Tried::Blocked { job, index, budget } => {
+                let is_cleared = self.clear_places(config, pool, job, index, budget);
+                if !is_cleared || config.backfill == Backfill::None {
+                    return self.first_blocked(config, pool, queue, rank.class, job, true);
+                }
+                let next = self.planner.pools[pool].classes.next(rank.class, job);
+                queue.ready.extend(next.and_then(|job| self.rank(pool, queue.ranking, rank, job)));
             }
         }
+    }
+
+    /// The next of the groups that cannot fit, after one that nobody has to wait for.
+    fn next_blocked(&mut self, pool: usize, queue: &mut Queue, after: Rank) -> Option<Rank> {
+        if queue.others.is_none() {
+            let ready: BTreeSet<u32> = queue.ready.iter().map(|rank| rank.class).collect();
+            let mut others = Vec::new();
+            for (class, head) in self.heads(pool, &queue.reserved) {
+                let rank = queue.ranking.rank(class, head, self.now);
+                if rank < after && !ready.contains(&class) {
+                    others.push(rank);
+                }
+            }
+            others.sort_unstable();
+            queue.others = Some(others);
+        }
+        let classes = &self.planner.pools[pool].classes;
+        // With advance reservations, how long a task may be has a say as well.
+        let is_comparable = self.planner.advance.is_empty() && queue.reserved.is_none();
+        let need = |class: u32| Need::of(&classes.get(class).filter(|_| is_comparable)?.key.request, 0, 0);
+        if let Some(need) = need(after.class) {
+            self.away[pool].add(need);
+        }
+        // What asks for as much as one that can never run cannot run either.
+        while let Some(next) = queue.others.as_mut()?.pop() {
+            if !need(next.class).is_some_and(|need| self.away[pool].knows(&need)) {
+                return Some(next);
+            }
+        }
+        None
     }
 
     /// Where the group stands once `job` is its oldest.
@@ -206,7 +277,8 @@ impl<'a> Pass<'a> {
                 queue.ready = ranks.into_iter().filter_map(again).collect();
             }
             if reserve && config.backfill != Backfill::None {
-                let reservation = self.planner.reserve(self.state, config, pool, job, self.now);
+                let reservation =
+                    self.planner.reserve(self.state, config, pool, job, self.now, &self.reservations);
                 expected_start = reservation.as_ref().map(|reservation| reservation.start);
                 if self.explain {
                     holders = reservation.as_ref().and_then(|kept| self.planner.counted_on(kept, self.now));
@@ -273,7 +345,14 @@ impl<'a> Pass<'a> {
         let key = group.key.clone();
         let reason = never.unwrap_or_else(|| self.why(config, pool, &key, head, Some(job)));
         for id in jobs {
-            self.plan.waiting.insert(id, Waiting::new(reason.clone(), None));
+            self.say_why(id, Waiting::new(reason.clone(), None));
+        }
+    }
+
+    /// Writes down why a job waits, unless that is said already because others leave for it.
+    fn say_why(&mut self, job: JobId, waiting: Waiting) {
+        if self.clearing.settled(job) == 0 {
+            self.plan.waiting.insert(job, waiting);
         }
     }
 
@@ -305,9 +384,12 @@ impl<'a> Pass<'a> {
         let Some(job) = state.jobs.get(&rank.job) else { return Tried::Done };
         let next = self.planner.pools[pool].classes.next(rank.class, job.id);
         let again = |next: Option<JobId>| next.map_or(Tried::Done, Tried::Again);
-        let mut budget = job.may_start();
+        let mut budget = job.may_start().saturating_sub(self.clearing.settled(job.id));
         let mut delayed_until: Option<Timestamp> = None;
         for index in eligible::indices(job, self.now) {
+            if self.clearing.has_settled(job.id, index) {
+                continue;
+            }
             if self.budgets.left(state, job) == 0 {
                 self.explain_limit(pool, rank.class, job);
                 return Tried::Done;
@@ -324,7 +406,7 @@ impl<'a> Pass<'a> {
             }
             let avoid = tried.and_then(|tried| tried.avoid);
             let Some((chosen, span)) = self.choose_with_span(config, pool, job, avoid) else {
-                return Tried::Blocked(job.id);
+                return Tried::Blocked { job: job.id, index, budget };
             };
             budget -= 1;
             self.start(config, job, index, &chosen, span, None);
@@ -350,8 +432,8 @@ impl<'a> Pass<'a> {
 
     fn set_aside(&mut self, job: &Job, reason: Reason, until: Option<Timestamp>) {
         if self.explain {
-            self.plan.waiting.insert(job.id, Waiting::new(reason, until));
-        } else {
+            self.say_why(job.id, Waiting::new(reason, until));
+        } else if self.clearing.settled(job.id) == 0 {
             self.planner.park(self.state, job, until);
         }
     }
@@ -388,13 +470,7 @@ impl<'a> Pass<'a> {
         job: &Job,
         end: Timestamp,
     ) -> Option<Vec<Chosen>> {
-        let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
-        let outlasts = (self.reservations.len() <= 64)
-            .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
-        // What uses an advance reservation sees other nodes than the rest.
-        let outlasts = outlasts.filter(|_| job.spec.reservation.is_none());
-        let closings = self.planner.advance.outlasted(end);
-        let need = outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts, closings));
+        let need = self.need(job, end);
         if need.is_some_and(|need| self.refused[pool].knows(&need)) {
             debug_assert_eq!(
                 self.choose_now(config, pool, job, end, None),
@@ -410,8 +486,19 @@ impl<'a> Pass<'a> {
         chosen
     }
 
+    /// What a task of a job needs that starts now and ends by `end`, as far as it can be compared.
+    pub(super) fn need(&self, job: &Job, end: Timestamp) -> Option<Need> {
+        let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
+        let outlasts = (self.reservations.len() <= 64)
+            .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
+        // What uses an advance reservation sees other nodes than the rest.
+        let outlasts = outlasts.filter(|_| job.spec.reservation.is_none());
+        let closings = self.planner.advance.outlasted(end);
+        outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts, closings))
+    }
+
     /// Finds nodes for a task that starts now and ends by `end`.
-    fn choose_now(
+    pub(super) fn choose_now(
         &self,
         config: &PoolConfig,
         pool: usize,
@@ -478,7 +565,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Gives a task its exact cores and devices; `kept` are the devices that a promise has kept for it.
-    fn start(
+    pub(super) fn start(
         &mut self,
         config: &PoolConfig,
         job: &'a Job,
@@ -504,6 +591,7 @@ impl<'a> Pass<'a> {
         });
         let using = self.planner.advance.using(job.spec.reservation.as_ref());
         let ends_by = self.ends_by(chosen, end, using);
+        let end = ends_by.map_or(end, |by| by.min(end));
         let allocation =
             Arc::new(Allocation { shares: shares.collect(), cores_per_rank: request.cores_per_rank });
         for reservation in self.reservations.iter_mut().filter(|r| end > r.start) {
@@ -513,6 +601,7 @@ impl<'a> Pass<'a> {
         self.budgets.spend(self.state, job, 1);
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
         self.planner.remember_end(self.state, key, end, &allocation);
+        self.note_placed(job);
         self.plan.placements.push(Placement { key, allocation, time_limit_s: limit_s, ends_by });
     }
 }

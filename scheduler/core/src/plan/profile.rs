@@ -209,6 +209,20 @@ impl Profile {
         true
     }
 
+    /// Takes what somebody else keeps out of an interval, as far as it is there.
+    pub fn hold(&mut self, from: Timestamp, to: Timestamp, held: impl Iterator<Item = (usize, NodeRoom)>) {
+        let range = self.cut(&Stay { from, to, kept: &[] });
+        for (slot, held) in held {
+            for i in range.clone() {
+                let room = &mut self.row_mut(self.steps[i].row)[slot];
+                let before = room.cores;
+                room.take(held);
+                let less = before - room.cores;
+                self.steps[i].cores -= u64::from(less);
+            }
+        }
+    }
+
     /// Puts what was kept back.
     pub fn give(&mut self, span: &Stay<'_>) {
         let cores = span.cores();

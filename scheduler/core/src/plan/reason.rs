@@ -16,6 +16,11 @@ pub enum Reason {
         /// The job for which it is kept.
         job: JobId,
     },
+    /// It takes the place of others, which are being ended.
+    Preempting {
+        /// The jobs whose tasks are ended.
+        jobs: Vec<JobId>,
+    },
     /// Nodes that it needs are down or held back.
     NodesAway(Shortage),
     /// As many elements of the array run as may run at once.
@@ -113,6 +118,7 @@ impl Reason {
         match self {
             Self::Resources(_) => "resources",
             Self::Behind { .. } => "priority",
+            Self::Preempting { .. } => "preempting",
             Self::NodesAway(_) => "nodes_away",
             Self::Throttle { .. } => "array_throttle",
             Self::QosLimit { .. } => "qos_limit",
@@ -153,6 +159,16 @@ impl fmt::Display for Reason {
                 s.gres.iter().try_for_each(|short| write!(f, "; {short}"))
             }
             Self::Behind { job } => write!(f, "what it needs is kept for job {job}, which comes first"),
+            Self::Preempting { jobs } if jobs.is_empty() => {
+                write!(f, "it starts when what is being ended in its place has left")
+            }
+            Self::Preempting { jobs } => {
+                const JOBS_MAX: usize = 8;
+                let named: Vec<String> = jobs.iter().take(JOBS_MAX).map(ToString::to_string).collect();
+                let more = if jobs.len() > JOBS_MAX { ", ..." } else { "" };
+                let word = if jobs.len() == 1 { "job" } else { "jobs" };
+                write!(f, "it ends tasks of {word} {}{more} and starts when they have left", named.join(", "))
+            }
             Self::NodesAway(s) => write!(
                 f,
                 "it needs {} nodes, but only {} of the pool's {} are up and take work",
@@ -163,7 +179,7 @@ impl fmt::Display for Reason {
             }
             Self::QosLimit { qos, user, running_max } => write!(
                 f,
-                "{running_max} tasks of {user} run in quality of service '{qos}', as many as it allows a user at once"
+                "as many tasks of {user} run in quality of service '{qos}' as it allows a user at once: {running_max}"
             ),
             Self::Delayed { .. } => {
                 write!(f, "it was queued again and waits a moment before the next attempt")

@@ -59,6 +59,11 @@ impl Need {
         comparable.then_some(Self { spread, cores_per_rank, memory, exclusive, outlasts, closings })
     }
 
+    /// The same for what would outlast so many closings.
+    pub fn with_closings(self, closings: u32) -> Self {
+        Self { closings, ..self }
+    }
+
     /// Whether whatever holds `self` holds `other` too.
     fn covers(&self, other: &Self) -> bool {
         let memory = match (self.memory, other.memory) {

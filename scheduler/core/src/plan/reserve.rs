@@ -2,11 +2,11 @@
 
 use super::closures::Closures;
 use super::fit::{self, NodeRoom};
-use super::index::Planner;
+use super::index::{HeldRoom, Planner};
 use super::ranges::{self, spreads_wide};
 use crate::cluster::PoolConfig;
 use crate::event::Allocation;
-use crate::ids::{JobId, NodeId, Timestamp};
+use crate::ids::{JobId, NodeId, TaskId, Timestamp};
 use crate::place::{Candidate, Chosen};
 use crate::spec::Request;
 use crate::state::{Job, State};
@@ -15,8 +15,12 @@ use crate::state::{Job, State};
 pub(super) struct Reservation {
     /// When everything that runs, running to its time limit, has left enough.
     pub start: Timestamp,
-    /// What is kept on each node.
-    kept: Vec<NodeRoom>,
+    /// When a task that starts then has ended at the latest.
+    pub end: Timestamp,
+    /// The task for which others are being ended; without, what runs ends by itself.
+    pub clears_for: Option<TaskId>,
+    /// What is kept.
+    pub kept: Vec<HeldRoom>,
     /// What each node has left at `start` beyond what is kept.
     spare: Vec<NodeRoom>,
     /// Where a node stands in `kept` and `spare`, by node id; `NONE` if nothing is kept on it.
@@ -26,17 +30,60 @@ pub(super) struct Reservation {
 const NONE: u32 = u32::MAX;
 
 impl Reservation {
+    /// Keeps parts of nodes, of each of which so much is left at `start` without it. `nodes` is the number of all nodes.
+    pub fn new(
+        nodes: usize,
+        start: Timestamp,
+        end: Timestamp,
+        clears_for: Option<TaskId>,
+        parts: &[(HeldRoom, NodeRoom)],
+    ) -> Self {
+        let kept = parts.iter().map(|(kept, _)| *kept).collect();
+        let mut reservation =
+            Self { start, end, clears_for, kept, spare: Vec::new(), place: vec![NONE; nodes] };
+        for (kept, left) in parts {
+            let mut spare = *left;
+            spare.take(kept.room);
+            reservation.place[kept.node.0 as usize] = reservation.spare.len() as u32;
+            reservation.spare.push(spare);
+        }
+        reservation
+    }
+
+    /// What a node has to spare at `start`, if something is kept on it.
+    pub fn spare(&self, node: NodeId) -> Option<NodeRoom> {
+        match self.place[node.0 as usize] {
+            NONE => None,
+            place => Some(self.spare[place as usize]),
+        }
+    }
+
+    /// Something else is kept that lasts beyond `start`.
+    pub fn take_kept(&mut self, kept: &[HeldRoom]) {
+        for kept in kept {
+            match self.place[kept.node.0 as usize] {
+                NONE => {}
+                place => self.spare[place as usize].take(kept.room),
+            }
+        }
+    }
+
+    /// Something that would have lasted beyond `start` leaves before.
+    pub fn give(&mut self, held: HeldRoom, whole: NodeRoom) {
+        match self.place[held.node.0 as usize] {
+            NONE => {}
+            place => self.spare[place as usize].give(held.room, whole),
+        }
+    }
+
     /// What of `room` on a node may be used beyond `start`.
     pub fn limit(&self, node: NodeId, room: NodeRoom) -> NodeRoom {
-        match self.place[node.0 as usize] {
-            NONE => room,
-            place => room.at_most(self.spare[place as usize]),
-        }
+        self.spare(node).map_or(room, |spare| room.at_most(spare))
     }
 
     /// What is kept on a node, if anything is.
     pub fn kept_on(&self, node: NodeId) -> Option<NodeRoom> {
-        self.kept.get(self.place[node.0 as usize] as usize).copied()
+        self.kept.get(self.place[node.0 as usize] as usize).map(|kept| kept.room)
     }
 
     /// Something was started that lasts beyond `start`.
@@ -52,7 +99,8 @@ impl Reservation {
 
 impl Planner {
     /// Lets everything that runs leave at its time limit, the earliest first, until the request fits on nodes that stay
-    /// open for as long as it may run.
+    /// open for as long as it may run. Tasks for which `others` clear a place start there at once, and leave at their
+    /// time limit as well.
     pub(super) fn reserve(
         &self,
         state: &State,
@@ -60,6 +108,7 @@ impl Planner {
         pool: usize,
         job: JobId,
         now: Timestamp,
+        others: &[Reservation],
     ) -> Option<Reservation> {
         let job = state.jobs.get(&job)?;
         let request = &job.spec.request;
@@ -80,10 +129,10 @@ impl Planner {
             room.iter().enumerate().map(|(slot, room)| fits(&closures, slot, *room)).collect();
         let mut count = Count::new(request, &now_fits);
         let mut ranks = now_fits.clone();
-        let mut ends = self.ends.iter().peekable();
+        let mut moves = self.moves(now, others).peekable();
         let mut horizon = None;
         loop {
-            let end = ends.peek().map(|((end, _), _)| (*end).max(now));
+            let end = moves.peek().map(|(at, _)| *at);
             let flip = closures.as_ref().and_then(Closures::next);
             // When all that has a limit is gone, what repeats is over some day as well.
             if end.is_none_or(|end| end.0 == u64::MAX)
@@ -93,32 +142,57 @@ impl Planner {
                 return None;
             }
             let at = end.into_iter().chain(flip).min()?;
-            let mut flipped = Vec::new();
+            let mut changed = Vec::new();
             if let Some(closures) = closures.as_mut().filter(|_| flip == Some(at)) {
-                closures.pass_to(at, |slot| flipped.push(slot));
+                closures.pass_to(at, |slot| changed.push(slot));
             }
-            for slot in flipped {
+            // All that moves at the same instant moves together.
+            while let Some((_, change)) = moves.next_if(|(when, _)| *when == at) {
+                for held in change.shares() {
+                    let Some(slot) = self.pools[pool].slot(held.node) else { continue };
+                    match change {
+                        Move::Leave(_) => room[slot].give(held.room, self.nodes[held.node.0 as usize].whole),
+                        Move::Come(_) => room[slot].take(held.room),
+                    }
+                    changed.push(slot);
+                }
+            }
+            for slot in changed {
                 let fitting = fits(&closures, slot, room[slot]);
                 count.change(ranks[slot], fitting);
                 ranks[slot] = fitting;
-            }
-            // All that end at the same instant leave together.
-            while let Some((_, leaving)) = ends.next_if(|((end, _), _)| (*end).max(now) == at) {
-                for held in leaving.shares() {
-                    let Some(slot) = self.pools[pool].slot(held.node) else { continue };
-                    room[slot].give(held.room, self.nodes[held.node.0 as usize].whole);
-                    let fitting = fits(&closures, slot, room[slot]);
-                    count.change(ranks[slot], fitting);
-                    ranks[slot] = fitting;
-                }
             }
             if !count.suffices() {
                 continue;
             }
             if let Some(kept) = self.kept(state, config, pool, job, at, &room, &ranks, &now_fits) {
-                return Some(self.reservation(state, config, pool, request, at, &room, &kept));
+                return Some(self.reservation(state, config, pool, job, at, &room, &kept));
             }
         }
+    }
+
+    /// What leaves and comes from now on, in the order of time.
+    fn moves<'a>(
+        &'a self,
+        now: Timestamp,
+        others: &'a [Reservation],
+    ) -> impl Iterator<Item = (Timestamp, Move<'a>)> {
+        let mut ends = self
+            .ends
+            .iter()
+            .map(move |((end, _), leaving)| ((*end).max(now), Move::Leave(leaving.shares())))
+            .peekable();
+        let cleared = || others.iter().filter(|other| other.clears_for.is_some());
+        let come = cleared().map(move |other| (now, Move::Come(&other.kept)));
+        let mut leave: Vec<_> = cleared().map(|other| (other.end, Move::Leave(&other.kept))).collect();
+        leave.sort_by_key(|(end, _)| *end);
+        let mut others = come.chain(leave).peekable();
+        // Of what moves at the same instant, the victims leave before others come.
+        std::iter::from_fn(move || match (ends.peek(), others.peek()) {
+            (Some((end, _)), Some((other, _))) if other < end => others.next(),
+            (Some(_), _) => ends.next(),
+            (None, _) => others.next(),
+        })
     }
 
     /// How many ranks are kept on which slots.
@@ -167,24 +241,34 @@ impl Planner {
         state: &State,
         config: &PoolConfig,
         pool: usize,
-        request: &Request,
+        job: &Job,
         start: Timestamp,
         room: &[NodeRoom],
         kept: &[(usize, u32)],
     ) -> Reservation {
-        let place = vec![NONE; self.nodes.len()];
-        let mut reservation = Reservation { start, kept: Vec::new(), spare: Vec::new(), place };
-        for &(slot, ranks) in kept {
-            let id = self.pools[pool].slots[slot];
-            let node = state.node(id);
-            let mut left = room[slot];
-            let part = fit::part_of(node, config, left, request, ranks);
-            left.take(part);
-            reservation.kept.push(part);
-            reservation.place[id.0 as usize] = reservation.spare.len() as u32;
-            reservation.spare.push(left);
+        let part = |&(slot, ranks): &(usize, u32)| {
+            let node = self.pools[pool].slots[slot];
+            let part = fit::part_of(state.node(node), config, room[slot], &job.spec.request, ranks);
+            (HeldRoom { node, room: part }, room[slot])
+        };
+        let parts: Vec<_> = kept.iter().map(part).collect();
+        let end = job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| start.plus_seconds(limit));
+        Reservation::new(self.nodes.len(), start, end, None, &parts)
+    }
+}
+
+/// What changes on nodes at an instant.
+#[derive(Clone, Copy)]
+enum Move<'a> {
+    Leave(&'a [HeldRoom]),
+    Come(&'a [HeldRoom]),
+}
+
+impl<'a> Move<'a> {
+    fn shares(self) -> &'a [HeldRoom] {
+        match self {
+            Self::Leave(shares) | Self::Come(shares) => shares,
         }
-        reservation
     }
 }
 

@@ -55,7 +55,8 @@ impl Pass<'_> {
     /// By when the attempt must have ended on these nodes, if its time limit, which counts from the word to start, could
     /// last longer than that.
     pub(super) fn ends_by(&self, chosen: &[Chosen], end: Timestamp, using: Using) -> Option<Timestamp> {
-        let closes = chosen.iter().map(|chosen| self.planner.advance.closes(chosen.node, using)).min()?;
+        let advance = &self.planner.advance;
+        let closes = chosen.iter().map(|chosen| advance.must_end_by(chosen.node, using)).min()?;
         let latest = end.plus_seconds(self.planner.config.policy.prepare_timeout_s);
         (closes < latest).then_some(closes)
     }
@@ -104,11 +105,11 @@ impl Pass<'_> {
             .filter(|limit| *limit > 0);
         let from = could.checked_sub(1).map(|last| closings[last]);
         let slots = self.planner.pools[pool].slots.iter();
-        let closed = slots.filter_map(|node| advance.closed_by(*node, using)).filter(|(_, at)| match from {
+        let closed = slots.filter_map(|node| advance.closed_by(*node, using)).filter(|(.., at)| match from {
             Some(from) => *at == from,
             None => *at < end,
         });
-        let (by, from) = closed.min_by_key(|(_, at)| *at)?;
+        let (by, from, _) = closed.min_by_key(|(_, at, _)| *at)?;
         Some(Reason::Reserved { name: by.name.clone(), from, limit_max_s })
     }
 }

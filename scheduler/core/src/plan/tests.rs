@@ -208,3 +208,26 @@ fn one_forecast_answers_for_every_job_as_one_of_its_own_would() {
         assert_eq!(alone.is_some(), job.id != held);
     }
 }
+
+#[test]
+fn a_promise_that_a_pass_comes_late_for_is_kept_before_later_ones() {
+    let mut config = config(&[4]);
+    config.pools[0].backfill = Backfill::Conservative;
+    let mut bench = Bench::new(config);
+    let running = bench.submit(ANN, job(ANN).ranks(4).limit_s(100)).unwrap();
+    bench.start(bench.key(running));
+    let first = bench.submit(ANN, job(ANN).ranks(4).limit_s(100)).unwrap();
+    let second = bench.submit(ANN, job(ANN).ranks(4).limit_s(50)).unwrap();
+    // It ends in time, but the next pass comes a moment late: the second one's promise must not stand in the way.
+    bench.now = crate::ids::Timestamp(bench.now.plus_seconds(100).0 + 500);
+    bench.exit(bench.key(running), 0);
+    assert!(bench.is_live(first) && !bench.is_live(second));
+    // The same, with what runs still there when the promise is due.
+    let third = bench.submit(ANN, job(ANN).ranks(4).limit_s(10)).unwrap();
+    bench.start(bench.key(first));
+    bench.now = crate::ids::Timestamp(bench.now.plus_seconds(100).0 + 500);
+    bench.input(crate::input::Input::Tick);
+    bench.exit(bench.key(first), 0);
+    bench.after_s(1);
+    assert!(bench.is_live(second) && !bench.is_live(third));
+}

@@ -14,6 +14,9 @@ use foldhash::HashMap;
 use crate::ids::Timestamp;
 use crate::state::State;
 
+/// Levels that differ by no more than this part are equal: floating point gives equal fractions in several ways.
+const ROUNDING: f64 = 1e-12;
+
 /// What a line of the tree is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShareKind<'a> {
@@ -187,7 +190,7 @@ impl<'a> Shares<'a> {
     fn rank(&mut self, mut siblings: Vec<usize>, left: &mut usize, mut tied: Option<f64>) {
         let count = self.users.len() as f64;
         siblings.sort_by(|a, b| self.lines[*b].level.total_cmp(&self.lines[*a].level).then(a.cmp(b)));
-        let levels = |a: &usize, b: &usize| self.lines[*a].level == self.lines[*b].level;
+        let levels = |a: &usize, b: &usize| self.lines[*a].level <= self.lines[*b].level * (1.0 + ROUNDING);
         let groups: Vec<Vec<usize>> = siblings.chunk_by(levels).map(<[usize]>::to_vec).collect();
         for group in groups {
             let is_user = |at: &usize| matches!(self.lines[*at].kind, ShareKind::User(_));

@@ -80,8 +80,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             n.status = NodeStatus::Down { since: at, reason: reason.clone() };
             n.stale.clear();
         }),
-        Event::NodeHeld { node, reason, until } => with_node(state, *node, |n| {
-            n.held = Some(Held { since: at, reason: reason.clone(), until: *until });
+        Event::NodeHeld { node, reason, until, by_uid, down } => with_node(state, *node, |n| {
+            let reason = reason.clone();
+            n.held = Some(Held { since: at, reason, until: *until, by_uid: *by_uid, down: *down });
         }),
         Event::NodeReleased { node } => with_node(state, *node, |n| n.held = None),
         Event::ReservationMade { reservation } => state.reservations.made(reservation, at),
@@ -231,9 +232,10 @@ fn requeue_index(state: &mut State, id: JobId) {
 
 /// Waiting tasks finished without another attempt.
 fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &FinishedHow, at: Timestamp) {
+    let has_dependents = state.dependents.contains_key(&id);
+    let mut finished = Vec::new();
     let Some(job) = state.jobs.get_mut(&id) else { return };
-    let indices = || ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize));
-    for index in indices() {
+    for index in ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize)) {
         if !job.waiting.remove(index) {
             continue;
         }
@@ -244,13 +246,14 @@ fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &F
         }
         depends::forget_partner(job, index);
         job.finished.insert(index, Finished { how: how.clone(), at });
+        if has_dependents {
+            finished.push(index);
+        }
     }
     requeue_index(state, id);
     finish_if_done(state, id, at);
-    if state.dependents.contains_key(&id) {
-        for index in indices().map(TaskIndex) {
-            depends::tell(state, id, News::Finished { index, success: false }, at);
-        }
+    for index in finished {
+        depends::tell(state, id, News::Finished { index, success: false }, at);
     }
 }
 
@@ -337,17 +340,21 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
     if let Some(end) = job.live.get(&key.task.index).and_then(|live| job.must_end_at(live, at)) {
         state.deadlines.insert((end, key));
     }
-    depends::tell(state, key.task.job, News::Began, at);
+    depends::tell(state, key.task.job, News::Began { index: key.task.index }, at);
 }
 
 fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) {
     drop_deadline(state, key);
     let Some(live) = live_mut(state, key) else { return };
-    let (since, started_at) = match live.phase {
-        LivePhase::Ending { since, started_at, .. } => (since, started_at),
-        _ => (at, live.started_at()),
+    let (since, started_at, before) = match live.phase {
+        LivePhase::Ending { since, started_at, taken_by, .. } => (since, started_at, taken_by),
+        _ => (at, live.started_at(), None),
     };
-    live.phase = LivePhase::Ending { since, verdict: verdict.clone(), started_at };
+    let taken_by = match verdict {
+        Verdict::Preempted { by, .. } => Some(*by),
+        _ => before,
+    };
+    live.phase = LivePhase::Ending { since, verdict: verdict.clone(), started_at, taken_by };
 }
 
 fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Timestamp>, at: Timestamp) {
@@ -359,12 +366,14 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     let Some(live) = job.live.remove(&key.task.index) else { return };
     state.live.remove(&key);
     state.ledger.ended(&job.spec);
+    let before = job.tried.get(&key.task.index).map_or(0, |tried| tried.preempted);
+    let preempted = before + u32::from(matches!(verdict, Verdict::Preempted { .. }));
     if let Some(not_before) = again {
         let avoid = match verdict {
             Verdict::NodeFailed { node, .. } | Verdict::PrepareFailed { node, .. } => Some(*node),
             _ => None,
         };
-        let tried = Tried { attempts: key.attempt, not_before, avoid, last: verdict.clone() };
+        let tried = Tried { attempts: key.attempt, preempted, not_before, avoid, last: verdict.clone() };
         job.tried.insert(key.task.index, tried);
         job.waiting.insert(key.task.index.0);
         state.waiting_count += 1;
@@ -375,6 +384,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     job.tried.remove(&key.task.index);
     let how = FinishedHow::Ran {
         attempts: key.attempt,
+        preempted,
         verdict: verdict.clone(),
         placed_at: live.placed_at,
         time_limit_s: live.time_limit_s,

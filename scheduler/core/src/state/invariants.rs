@@ -30,6 +30,14 @@ pub enum Broken {
         /// Its number.
         device: u32,
     },
+    /// Something goes on on a node that an admin took down.
+    #[error("{key} goes on although node {node:?} is down")]
+    RunsOnDown {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
+    },
     /// The devices that a node has free are not what its attempts leave.
     #[error("the free devices of node {node:?} are not what its attempts leave")]
     FreeDevices {
@@ -72,6 +80,12 @@ pub enum Broken {
         /// Which one.
         index: &'static str,
     },
+    /// An attempt gave way to its own job, or more attempts did than there were.
+    #[error("job {job} preempted itself, or more of its attempts were preempted than there were")]
+    Preempted {
+        /// The job's number.
+        job: u64,
+    },
     /// A task is in two phases or in none.
     #[error("job {job} has {found} tasks in its phases, it was submitted with {expected}")]
     TaskLost {
@@ -92,6 +106,7 @@ impl State {
     pub fn check_invariants(&self) -> Result<(), Broken> {
         self.check_allocations()?;
         self.check_devices()?;
+        self.check_down()?;
         self.check_tasks()?;
         self.check_eligibility()?;
         self.check_reservations()?;
@@ -163,6 +178,21 @@ impl State {
         Ok(())
     }
 
+    /// On a node that is down, everything comes to its end.
+    fn check_down(&self) -> Result<(), Broken> {
+        let is_down = |held: &super::Held| held.down;
+        for (i, node) in self.nodes.iter().enumerate().filter(|(_, n)| n.held.as_ref().is_some_and(is_down)) {
+            let goes_on = |key: &&AttemptKey| {
+                self.live_attempt(key.task)
+                    .is_some_and(|live| !matches!(live.phase, LivePhase::Ending { .. }))
+            };
+            if let Some(key) = node.attempts.iter().find(goes_on) {
+                return Err(Broken::RunsOnDown { node: NodeId(i as u32), key: *key });
+            }
+        }
+        Ok(())
+    }
+
     fn check_tasks(&self) -> Result<(), Broken> {
         for job in self.jobs.values() {
             let expected = job
@@ -173,6 +203,15 @@ impl State {
             let found = job.waiting.len() + job.live.len() as u64 + job.finished.len() as u64;
             if found != expected {
                 return Err(Broken::TaskLost { job: job.id.0, found, expected });
+            }
+            let by_itself = |live: &super::Live| match live.phase {
+                LivePhase::Ending { taken_by: Some(by), .. } => by.job == job.id,
+                _ => false,
+            };
+            if job.live.values().any(by_itself)
+                || job.tried.values().any(|tried| tried.preempted > tried.attempts)
+            {
+                return Err(Broken::Preempted { job: job.id.0 });
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{IndexSet, Known};
 use crate::event::{Allocation, Endpoint, Usage, Verdict, WaitingEnd};
-use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
+use crate::ids::{JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::JobSpec;
 
 /// A job and its tasks, by phase.
@@ -92,6 +92,9 @@ pub enum LivePhase {
         verdict: Verdict,
         /// The node's clock at the script's exec, if it came to that.
         started_at: Option<Timestamp>,
+        /// The task that takes its place, also if it was cancelled after that was decided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        taken_by: Option<TaskId>,
     },
 }
 
@@ -131,12 +134,19 @@ impl Instance {
 pub struct Tried {
     /// How many attempts there were.
     pub attempts: u32,
+    /// How many of them were preempted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub preempted: u32,
     /// It does not start before.
     pub not_before: Timestamp,
     /// A node that failed it, avoided as long as others do.
     pub avoid: Option<NodeId>,
     /// How the last attempt ended.
     pub last: Verdict,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A finished task.
@@ -166,6 +176,9 @@ pub enum FinishedHow {
     Ran {
         /// Number of attempts.
         attempts: u32,
+        /// How many of them were preempted.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        preempted: u32,
         /// How the last one ended.
         verdict: Verdict,
         /// What the last one held.

@@ -23,6 +23,7 @@ mod job;
 mod ledger;
 mod node;
 mod reservations;
+mod tally;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

@@ -79,6 +79,12 @@ pub struct Held {
     pub reason: String,
     /// Until then; until it is released without.
     pub until: Option<Timestamp>,
+    /// The admin who said so; the engine did without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_uid: Option<u32>,
+    /// Whether it is down, so that nothing runs on it, rather than drained.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub down: bool,
 }
 
 impl Node {
@@ -106,15 +112,23 @@ impl Node {
     /// Why it takes no work, in a few words.
     #[must_use]
     pub fn why_no_work(&self) -> Option<String> {
-        match (&self.status, &self.held) {
+        let held = self.held.as_ref().map(|held| match (held.down, held.by_uid) {
+            (true, _) => format!("an admin took it down: {}", held.reason),
+            (false, Some(_)) => format!("an admin drains it: {}", held.reason),
+            (false, None) => format!("it is held back: {}", held.reason),
+        });
+        let away = match &self.status {
             _ if !self.declared => Some("it is no longer in the configuration".to_owned()),
-            (NodeStatus::Unknown, _) => Some("its agent has not said hello yet".to_owned()),
-            (NodeStatus::Down { reason, .. }, _) => Some(format!("it is down: {reason}")),
-            (_, Some(held)) => Some(format!("it is held back: {}", held.reason)),
-            _ if !self.stale.is_empty() => {
+            NodeStatus::Unknown => Some("its agent has not said hello yet".to_owned()),
+            NodeStatus::Down { reason, .. } => Some(format!("it is down: {reason}")),
+            NodeStatus::Up { .. } => None,
+        };
+        match (away, held) {
+            (Some(away), Some(held)) => Some(format!("{away}; {held}")),
+            (None, None) if !self.stale.is_empty() => {
                 Some("attempts that ended are still being cleaned up on it".to_owned())
             }
-            _ => None,
+            (away, held) => away.or(held),
         }
     }
 }

@@ -129,6 +129,10 @@ impl SimNode {
         for (key, held) in &mut self.held {
             let next = match &held.phase {
                 InstancePhase::Gone { .. } => None,
+                // A script may end by itself before it is killed.
+                InstancePhase::Running { .. } if held.stopping && rng.one_in(8) => {
+                    Some(gone(GoneHow::Exited { code: 0, signal: 0, out_of_memory: false }))
+                }
                 _ if held.stopping => rng.one_in(3).then(|| gone(GoneHow::Stopped)),
                 InstancePhase::Preparing if !calm && rng.one_in(40) => {
                     let reason = "simulated".to_owned();

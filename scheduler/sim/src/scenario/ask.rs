@@ -3,10 +3,12 @@
 use muster_core::ids::{JobRef, TaskIndex, Timestamp};
 use muster_core::notation::{format_hosts, format_time_s};
 use muster_core::plan::{expected_start, plan};
+use muster_core::priority::factors;
 use muster_core::state::{FinishedHow, Job};
 
 use super::narrate;
 use super::parse::{Line, ScenarioError};
+use super::sharing;
 use super::world::World;
 
 impl World {
@@ -36,6 +38,13 @@ impl World {
                 }
                 Ok(())
             }
+            "shares" => {
+                line.only(0, &[])?;
+                for text in sharing::shares(self.engine.state(), self.now) {
+                    self.say(&text);
+                }
+                Ok(())
+            }
             "show" => {
                 line.only(0, &[])?;
                 for text in self.nodes() {
@@ -55,7 +64,9 @@ impl World {
         let start = start.map_or("nobody knows when it starts".to_owned(), |at| {
             format!("expected to start at {}", format_time_s(at.seconds()))
         });
-        Some(format!("{}: {}; {start}", waiting.reason.code(), waiting.reason))
+        let sum = state.jobs.get(&target.job).and_then(|job| factors(state, job, self.now));
+        let sum = sum.map(|sum| format!("; its priority is {sum}")).unwrap_or_default();
+        Some(format!("{}: {}{sum}; {start}", waiting.reason.code(), waiting.reason))
     }
 
     fn nodes(&self) -> Vec<String> {
@@ -134,12 +145,12 @@ impl World {
                     None => Err(unmet(self.how(target, job))),
                 }
             }
-            [end @ ("completed" | "failed" | "cancelled")] => {
+            [end @ ("completed" | "failed" | "cancelled" | "preempted")] => {
                 let found = self.how(target, job);
                 if found == end { Ok(()) } else { Err(unmet(found)) }
             }
             _ => Err(line.wrong(
-                "expect NAME runs [on NODES], waits [REASON], starts at TIME, completed, failed, cancelled, running=N \
+                "expect NAME runs [on NODES], waits [REASON], starts at TIME, completed, failed, cancelled, preempted, running=N \
                  waiting=N finished=N, or expect refused",
             )),
         }
@@ -161,6 +172,7 @@ impl World {
             Some(how @ FinishedHow::Ran { verdict, .. }) => match verdict {
                 _ if how.is_success() => "completed".to_owned(),
                 muster_core::event::Verdict::Cancelled { .. } => "cancelled".to_owned(),
+                muster_core::event::Verdict::Preempted { .. } => "preempted".to_owned(),
                 _ => "failed".to_owned(),
             },
             None => "there is no such task".to_owned(),

@@ -19,6 +19,7 @@ mod narrate;
 mod parse;
 mod reserve;
 mod settings;
+mod sharing;
 mod world;
 
 use std::path::Path;
