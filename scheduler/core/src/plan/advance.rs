@@ -49,10 +49,10 @@ struct Closing {
     late_us: u64,
 }
 
-/// How late a pass may come after a window has started or ended, in seconds, for tasks that fill the time from then on
+/// How late a pass may come after a window has started or ended, in microseconds, for tasks that fill the time from then on
 /// to the last: no pass comes at the very instant, and what was there before takes a moment to leave. Such a task is
 /// ended when its time there is over, by so much before its time limit.
-const LATE_MAX_S: u64 = 60;
+const LATE_MAX_US: u64 = 60_000_000;
 
 /// Windows of one reservation that a conservative pool looks ahead: a year of daily ones.
 const OPENINGS_MAX: usize = 380;
@@ -64,15 +64,15 @@ impl Closing {
     }
 }
 
-/// How long ago an instant was, in microseconds, if that is not too long.
+/// How long ago an instant was, in microseconds, or 0 if that is too long.
 pub(super) fn late_within(since: Timestamp, now: Timestamp) -> u64 {
-    Some(now.micros_since(since)).filter(|late| *late <= LATE_MAX_S * 1_000_000).unwrap_or(0)
+    Some(now.micros_since(since)).filter(|late| *late <= LATE_MAX_US).unwrap_or(0)
 }
 
-/// How long ago the window before this one ended, if that was just now.
-fn late_after(windows: &Windows, window: Window, now: Timestamp) -> u64 {
-    let gap_us = windows.gap_us().filter(|_| now < window.start && windows.start < window.start);
-    gap_us.map_or(0, |gap| late_within(Timestamp(window.start.0 - gap), now))
+/// How long ago the window before this one ended, in microseconds, if that was just now.
+fn late_after(windows: &Windows, window: Window, now: Timestamp) -> Option<u64> {
+    let gap_us = windows.gap_us().filter(|_| now < window.start && windows.start < window.start)?;
+    Some(now.micros_since(Timestamp(window.start.0 - gap_us))).filter(|late| *late <= LATE_MAX_US)
 }
 
 impl Advance {
@@ -88,7 +88,10 @@ impl Advance {
             let Some(window) = reservation.windows.first_open(now) else { continue };
             advance.valid.1 = advance.valid.1.min(window.end);
             advance.closings.push(window.start);
-            let late_us = late_after(&reservation.windows, window, now);
+            let late = late_after(&reservation.windows, window, now);
+            // How late it is changes from now on.
+            advance.valid.1 = advance.valid.1.min(late.map_or(NEVER, |_| Timestamp(now.0.saturating_add(1))));
+            let late_us = late.unwrap_or(0);
             for node in &reservation.nodes {
                 let Some(closing) = advance.nodes.get_mut(node.0 as usize) else { continue };
                 if window.start < closing.first {
@@ -104,9 +107,6 @@ impl Advance {
         }
         let late = advance.nodes.iter().filter(|closing| closing.late_us > 0);
         let late: BTreeSet<Timestamp> = late.map(|closing| closing.late(closing.first, now)).collect();
-        if !late.is_empty() {
-            advance.valid.1 = Timestamp(now.0.saturating_add(1));
-        }
         advance.closings.extend(late);
         advance.closings.sort_unstable();
         advance.closings.dedup();
@@ -210,7 +210,7 @@ impl Advance {
         let on_time = |late_us: u64| Timestamp(to.0.saturating_sub(if is_now { late_us } else { 0 }));
         match using == Using::This(place as u32) {
             true => window.start <= from && on_time(late_within(window.start, from)) <= window.end,
-            false => on_time(late_after(windows, window, from)) <= window.start,
+            false => on_time(late_after(windows, window, from).unwrap_or(0)) <= window.start,
         }
     }
 
