@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
-    nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, shares::SharesArgs, show::ShowArgs,
-    submit::SubmitArgs, wait::WaitArgs,
+    nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reservation::ReservationArgs,
+    shares::SharesArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -48,6 +48,8 @@ pub enum Command {
     Layout(LayoutArgs),
     /// List the nodes, hold them back from new work, or release them
     Nodes(NodesArgs),
+    /// List, create or delete advance reservations of nodes
+    Reservation(ReservationArgs),
     /// List the pools
     Pools(PoolsArgs),
     /// Ask whether the controller answers
@@ -79,6 +81,7 @@ impl Command {
             Self::Wait(_) => "wait",
             Self::Layout(_) => "layout",
             Self::Nodes(_) => "nodes",
+            Self::Reservation(_) => "reservation",
             Self::Pools(_) => "pools",
             Self::Ping(_) => "ping",
             Self::Config(_) => "config",

@@ -57,6 +57,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Wait(args) => commands::wait::run(&args),
         Command::Layout(args) => commands::layout::run(&args),
         Command::Nodes(args) => commands::nodes::run(&args),
+        Command::Reservation(args) => commands::reservation::run(&args),
         Command::Pools(args) => commands::pools::run(&args),
         Command::Ping(args) => commands::ping::run(&args),
         Command::Config(args) => commands::config::run(&args.action),

@@ -18,6 +18,9 @@
 //! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`: drains one node               |
 //! | `POST /v1/nodes/{name}/release`  | → `{}`: resumes one node                              |
 //! | `GET  /v1/pools`                 | → [`PoolList`]                                        |
+//! | `GET  /v1/reservations`          | → [`ReservationList`]                                 |
+//! | `POST /v1/reservations`          | [`ReservationRequest`] → [`ReservationAnswer`] (201)  |
+//! | `DELETE /v1/reservations/{name}` | → `{}`                                                |
 //! | `GET  /v1/priority?job=&user=&limit=` | → [`PriorityList`]; `job` is a list of ids       |
 //! | `GET  /v1/shares?user=`          | → [`ShareList`]                                       |
 //!
@@ -32,6 +35,9 @@ use muster_core::spec::{ArraySpec, Request};
 use serde::{Deserialize, Serialize};
 
 pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
+pub use crate::reservations::{
+    KeptFor, ReservationAnswer, ReservationList, ReservationRequest, ReservationView, RunsIntoView,
+};
 pub use crate::why::{
     GresShortageView, HolderView, HoldersView, KeptForView, NodeAwayView, NodesAwayView, ShortageView, Why,
 };
@@ -489,6 +495,9 @@ pub struct NodeView {
     pub agent_version: String,
     /// How it contains work.
     pub containment: String,
+    /// Advance reservations that have it, the earliest window first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_for: Vec<KeptFor>,
 }
 
 /// A list of pools.

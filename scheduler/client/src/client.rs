@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{
     CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NodeList, NodesRequest, Ping, PoolList,
-    PriorityList, ResumeRequest, ShareList, SubmitAnswer, SubmitRequest, TaskState, Why,
+    PriorityList, ReservationAnswer, ReservationList, ReservationRequest, ResumeRequest, ShareList,
+    SubmitAnswer, SubmitRequest, TaskState, Why,
 };
 use crate::error::ClientError;
 use crate::query::{encode, with_query};
@@ -316,6 +317,36 @@ impl Client {
     /// As every route: [`ClientError`].
     pub fn pools(&mut self) -> Result<PoolList, ClientError> {
         self.get("/v1/pools".to_owned())
+    }
+
+    /// All advance reservations.
+    ///
+    /// # Errors
+    /// As every route: [`ClientError`].
+    pub fn reservations(&mut self) -> Result<ReservationList, ClientError> {
+        self.get("/v1/reservations".to_owned())
+    }
+
+    /// Makes an advance reservation.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 400, 403, 404 or 429; otherwise as every route.
+    pub fn make_reservation(
+        &mut self,
+        request: &ReservationRequest,
+    ) -> Result<ReservationAnswer, ClientError> {
+        self.post("/v1/reservations".to_owned(), request)
+    }
+
+    /// Takes an advance reservation back.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 403 or 404; otherwise as every route.
+    pub fn delete_reservation(&mut self, name: &str) -> Result<(), ClientError> {
+        let path = format!("/v1/reservations/{}", encode(name));
+        let question =
+            Question { method: Method::DELETE, path, body: Bytes::new(), time_max: ANSWER_TIME_MAX };
+        self.request(self.retry, &question).map(|_: serde_json::Value| ())
     }
 
     /// The priority sums of these jobs, or of all that wait in pools with the order `multifactor`; of one user only, if

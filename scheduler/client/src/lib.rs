@@ -8,6 +8,7 @@ mod client;
 mod error;
 mod priority;
 mod query;
+mod reservations;
 mod transport;
 mod why;
 

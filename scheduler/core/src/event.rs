@@ -9,6 +9,7 @@ use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
+use crate::reservation::AdvanceReservation;
 use crate::spec::{IndexRange, JobSpec};
 
 /// An event with its instant, as the journal keeps it.
@@ -77,6 +78,10 @@ pub enum Event {
         key: AttemptKey,
         /// What it holds, in the order of its instances.
         allocation: Arc<Allocation>,
+        /// The start or end of a reservation by which it must have ended even if its time limit, which counts from the
+        /// word to start, is not over then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ends_by: Option<Timestamp>,
         /// Its own time limit, in seconds, if that was lowered so that it could start earlier.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         time_limit_s: Option<u64>,
@@ -180,6 +185,26 @@ pub enum Event {
     NodeReleased {
         /// The node.
         node: NodeId,
+    },
+    /// An advance reservation was made.
+    ReservationMade {
+        /// All of it.
+        reservation: Arc<AdvanceReservation>,
+    },
+    /// An advance reservation was taken back.
+    ReservationRemoved {
+        /// Its name.
+        name: String,
+        /// Who asked.
+        by_uid: u32,
+    },
+    /// A window of an advance reservation ended.
+    ReservationEnded {
+        /// Its name.
+        name: String,
+        /// When the next one starts; without, the reservation is over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_start: Option<Timestamp>,
     },
 }
 
@@ -421,6 +446,16 @@ impl Event {
             | Self::InstanceGone { key, .. }
             | Self::InstanceLost { key, .. }
             | Self::AttemptEnded { key, .. } => Some(key.task.job),
+            _ => None,
+        }
+    }
+
+    /// The name of the advance reservation that the event is about.
+    #[must_use]
+    pub fn reservation(&self) -> Option<&str> {
+        match self {
+            Self::ReservationMade { reservation } => Some(&reservation.name),
+            Self::ReservationRemoved { name, .. } | Self::ReservationEnded { name, .. } => Some(name),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ use crate::cluster::ClusterConfig;
 use crate::event::{Allocation, Endpoint, Event, Hardware, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
 use crate::on::On;
+use crate::reservation::ReservationSpec;
 use crate::spec::JobSpec;
 
 /// Who gives a command, as the kernel knows them.
@@ -85,6 +86,20 @@ pub enum Input {
         node: String,
         /// Why it was given up, for people.
         reason: String,
+    },
+    /// An admin makes an advance reservation.
+    MakeReservation {
+        /// Who.
+        caller: Caller,
+        /// What.
+        spec: Box<ReservationSpec>,
+    },
+    /// An admin takes an advance reservation back.
+    RemoveReservation {
+        /// Who.
+        caller: Caller,
+        /// Its name.
+        name: String,
     },
     /// Time passed: limits and holds are looked at.
     Tick,
@@ -229,6 +244,28 @@ pub enum Reply {
     Submitted(JobId),
     /// How many tasks were or are being cancelled.
     Cancelled(u64),
+    /// The advance reservation that was made.
+    Reserved(MadeReservation),
+}
+
+/// What was chosen for an advance reservation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeReservation {
+    /// Host list of its nodes.
+    pub node_list: String,
+    /// What runs there and may still run when it starts: it is left alone. Cut where it is long.
+    pub running: Vec<RunsInto>,
+}
+
+/// A task that may still run when an advance reservation of its node starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunsInto {
+    /// The task, as `JOB` or `JOB_INDEX`.
+    pub task: String,
+    /// The node's name.
+    pub node: String,
+    /// When it has ended at the latest; the end of time if it has no limit.
+    pub until: Timestamp,
 }
 
 /// Why a command was refused. Nothing was changed.
@@ -293,6 +330,55 @@ pub enum Refusal {
         target: On,
         /// Why not, and what would be right.
         why: String,
+    },
+    /// No such advance reservation.
+    #[error("there is no reservation '{name}'; the reservations are: {known}")]
+    UnknownReservation {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The name is taken.
+    #[error("there is a reservation '{name}' already: choose another name, or delete that one first")]
+    ReservationExists {
+        /// The name.
+        name: String,
+    },
+    /// Another reservation has the same nodes at the same time.
+    #[error(
+        "reservation '{other}' has {nodes} at the same time; only maintenance may overlap with other reservations"
+    )]
+    ReservationOverlap {
+        /// The other's name.
+        other: String,
+        /// The nodes that both would have.
+        nodes: String,
+    },
+    /// What runs now may run into it.
+    #[error(
+        "these may still run when it starts, at {start}: {running}; start it later, choose other nodes, or make it all \
+         the same with ignore_running"
+    )]
+    ReservationBusy {
+        /// When it starts.
+        start: String,
+        /// What runs, where and until when.
+        running: String,
+    },
+    /// The caller may not use the advance reservation.
+    #[error("the job may not use reservation '{name}': {why}")]
+    ReservationNotYours {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: String,
+    },
+    /// There are as many advance reservations as there may be.
+    #[error("there are {limit} reservations, and more cannot be: delete some that are no longer needed")]
+    TooManyReservations {
+        /// How many.
+        limit: usize,
     },
     /// The command is for admins.
     #[error("only an admin may {what}")]

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use crate::ids::Timestamp;
+
 /// How many hosts one host list may name.
 pub const HOSTS_PER_LIST_MAX: usize = 100_000;
 
@@ -269,6 +271,23 @@ pub fn format_time_s(seconds: u64) -> String {
     if d > 0 { format!("{d}-{h:02}:{m:02}:{s:02}") } else { format!("{h:02}:{m:02}:{s:02}") }
 }
 
+/// Writes an instant as `2026-01-31T16:30:00Z`, in UTC and to the second: what speaks here knows no time zone.
+#[must_use]
+pub fn format_instant(at: Timestamp) -> String {
+    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days, for days since 1970.
+    let (days, seconds) = (at.seconds() / 86_400, at.seconds() % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
+}
+
 /// Reads a memory size in sbatch(1)'s notation into bytes: a bare number counts MiB; K, M, G, T are powers of
 /// 1024 (an ending `B` or `iB` is allowed).
 ///
@@ -329,6 +348,20 @@ mod tests {
         }
         for text in ["", "0", "1:2:3:4", "-1", "1-", "a", "1h", "9999999-0", "+5", "1:-2"] {
             assert!(parse_time_s(text).is_err(), "{text} must be refused");
+        }
+    }
+
+    #[test]
+    fn instants_are_written_in_utc() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_769_877_000, "2026-01-31T16:30:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(format_instant(Timestamp(seconds * 1_000_000)), text);
         }
     }
 

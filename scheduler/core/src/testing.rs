@@ -12,8 +12,10 @@ use crate::engine::{Applied, Engine};
 use crate::event::{Endpoint, Hardware, HardwareCore, Record, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
 use crate::input::{
-    Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, NodeChange, Refusal, Reply,
+    Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, MadeReservation, NodeChange, Refusal,
+    Reply,
 };
+use crate::reservation::{Repeat, ReservationSpec, ReservedNodes, Windows};
 use crate::spec::{ArraySpec, IndexRange, JobSpec, Memory, Request, User};
 use crate::state::{Finished, State};
 
@@ -112,7 +114,51 @@ pub fn job(caller: Caller) -> JobSpec {
     }
 }
 
+/// Maintenance of these nodes: a reservation that nobody may use.
+#[must_use]
+pub fn maintenance(name: &str, nodes: &[&str], start: Timestamp, duration_s: u64) -> ReservationSpec {
+    ReservationSpec {
+        name: name.to_owned(),
+        nodes: ReservedNodes::List(nodes.iter().map(|node| (*node).to_owned()).collect()),
+        windows: Windows { start, duration_s, repeat: None },
+        users: Default::default(),
+        accounts: Default::default(),
+        maintenance: true,
+        ignore_running: false,
+        comment: String::new(),
+    }
+}
+
+/// The same for one user rather than for nobody.
+#[must_use]
+pub fn reservation(
+    name: &str,
+    nodes: &[&str],
+    start: Timestamp,
+    duration_s: u64,
+    user: Caller,
+) -> ReservationSpec {
+    let users = [format!("user{}", user.uid)].into();
+    ReservationSpec { users, maintenance: false, ..maintenance(name, nodes, start, duration_s) }
+}
+
+impl ReservationSpec {
+    /// Lets its window come again.
+    #[must_use]
+    pub fn repeated(mut self, repeat: Repeat) -> Self {
+        self.windows.repeat = Some(repeat);
+        self
+    }
+}
+
 impl JobSpec {
+    /// Uses an advance reservation.
+    #[must_use]
+    pub fn within(mut self, reservation: &str) -> Self {
+        self.reservation = Some(reservation.to_owned());
+        self
+    }
+
     /// Asks for `nodes` nodes with `ranks_per_node` ranks each.
     #[must_use]
     pub fn gang(mut self, nodes: u32, ranks_per_node: u32) -> Self {
@@ -330,6 +376,25 @@ impl Bench {
     /// What the engine refuses.
     pub fn release(&mut self, caller: Caller, job: JobId) -> Result<Reply, Refusal> {
         self.input(Input::ReleaseJob { caller, job }).reply
+    }
+
+    /// Makes an advance reservation; root asks.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn reserve(&mut self, spec: ReservationSpec) -> Result<MadeReservation, Refusal> {
+        match self.input(Input::MakeReservation { caller: ROOT, spec: Box::new(spec) }).reply? {
+            Reply::Reserved(made) => Ok(made),
+            other => unreachable!("a reservation is answered with its nodes, not with {other:?}"),
+        }
+    }
+
+    /// Takes an advance reservation back; root asks.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn unreserve(&mut self, name: &str) -> Result<Reply, Refusal> {
+        self.input(Input::RemoveReservation { caller: ROOT, name: name.to_owned() }).reply
     }
 
     /// Drains nodes.

@@ -14,6 +14,7 @@ pub mod bootstrap;
 pub mod engine_loop;
 pub mod error;
 pub mod forecasts;
+pub mod reservation_view;
 pub mod secrets;
 pub mod server;
 pub mod sessions;

@@ -100,6 +100,10 @@ impl Shared {
                 if let Some(job) = record.event.job() {
                     jobs.insert(job, durable.seq);
                 }
+                // What becomes of a reservation shows in the reasons of the jobs that name it.
+                if let Some(name) = record.event.reservation() {
+                    jobs.extend(durable.state.jobs_of_reservation(name).map(|job| (job, durable.seq)));
+                }
             }
             durable.changed.extend(&jobs);
             // Versions of jobs that left the memory are forgotten now and then.

@@ -16,6 +16,8 @@ use muster_core::spec::{JobSpec, Memory};
 use muster_core::state::{Finished, FinishedHow, Job, Live, LivePhase, Node, NodeStatus, State, Tried};
 use nix::sys::signal::Signal;
 
+use crate::reservation_view;
+
 /// The state that a verdict leaves a task in.
 #[must_use]
 pub fn verdict_state(verdict: &Verdict) -> TaskState {
@@ -478,7 +480,7 @@ pub(crate) fn output_paths(
 
 /// All nodes that are declared, in the configuration's order.
 #[must_use]
-pub fn nodes(state: &State) -> Vec<NodeView> {
+pub fn nodes(state: &State, now: Timestamp) -> Vec<NodeView> {
     let by_name: HashMap<&str, &Node> = state.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut pools_of: HashMap<&str, Vec<String>> = HashMap::new();
     for pool in &state.config.pools {
@@ -486,8 +488,13 @@ pub fn nodes(state: &State) -> Vec<NodeView> {
             pools_of.entry(node).or_default().push(pool.name.clone());
         }
     }
+    let mut kept_for = reservation_view::kept_for(state, now);
     let declared = state.config.nodes.iter().filter_map(|node| by_name.get(node.name.as_str()));
-    declared.map(|view| node(state, view, pools_of.remove(view.name.as_str()).unwrap_or_default())).collect()
+    let view = |view: &&Node| NodeView {
+        kept_for: state.node_by_name(&view.name).and_then(|id| kept_for.remove(&id)).unwrap_or_default(),
+        ..node(state, view, pools_of.remove(view.name.as_str()).unwrap_or_default())
+    };
+    declared.map(view).collect()
 }
 
 fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
@@ -519,6 +526,7 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
         address: hardware.map(|hardware| hardware.address.clone()).unwrap_or_default(),
         agent_version: hardware.map(|hardware| hardware.agent_version.clone()).unwrap_or_default(),
         containment: hardware.map(|hardware| hardware.containment.clone()).unwrap_or_default(),
+        kept_for: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ use muster_core::engine::Engine;
 use muster_core::event::{Hardware, HardwareCore};
 use muster_core::ids::{AttemptKey, JobId, TaskId, Timestamp};
 use muster_core::input::{Effect, Input};
+use muster_core::reservation::REPEAT_SPAN_US;
 use muster_core::state::{LivePhase, State};
 use serde::Serialize;
 
@@ -243,10 +244,24 @@ impl Player {
             let wake = self.stage.engine.next_wake().filter(|at| *at > self.now);
             // What is released or delayed may still start; deadlines belong to tasks whose end is in the heap.
             match [end, wake].into_iter().flatten().min() {
-                Some(next) if self.starts < STARTS_MAX => self.now = next.max(self.now),
+                Some(next) if self.starts < STARTS_MAX && !self.only_windows_come(next) => {
+                    self.now = next.max(self.now);
+                }
                 _ => return,
             }
         }
+    }
+
+    /// Whether nothing but windows of reservations that came before comes at an instant and after it: what has not
+    /// started between them never will.
+    fn only_windows_come(&self, next: Timestamp) -> bool {
+        let state = self.stage.engine.state();
+        let last =
+            Timestamp(0).plus_seconds(self.forecast.idle_after_s).plus_seconds(self.start.seconds() + 1);
+        let from = state.windows_only_repeat_from().max(last);
+        let others = self.ends.peek().map(|Reverse((at, _))| *at).or(state.next_eligible(self.now));
+        let delayed = state.delayed().any(|(at, _)| at > self.now);
+        others.is_none() && !delayed && next.micros_since(from) > REPEAT_SPAN_US
     }
 
     /// One pass, obeyed at once. Says whether another one may start what has waited for others to leave.
@@ -320,6 +335,36 @@ mod tests {
 
     fn starts(forecast: &Forecast) -> Vec<Option<u64>> {
         forecast.jobs.values().map(|job| job.first_start_s).collect()
+    }
+
+    #[test]
+    fn reservations_are_kept_and_what_never_starts_ends_the_forecast() {
+        use muster_core::reservation::{Repeat, ReservationSpec, ReservedNodes, Windows};
+        let mut engine = Engine::new(state());
+        let spec = |name: &str, start_s: u64, duration_s: u64, repeat| ReservationSpec {
+            name: name.to_owned(),
+            nodes: ReservedNodes::Pool("main".to_owned()),
+            windows: Windows { start: Timestamp(0).plus_seconds(start_s), duration_s, repeat },
+            users: Default::default(),
+            accounts: Default::default(),
+            maintenance: true,
+            ignore_running: false,
+            comment: String::new(),
+        };
+        let caller = Caller { uid: 0, admin: true };
+        // The gang of 1,800 s no longer fits before the first night, the single task does.
+        let reserve = |spec| Input::MakeReservation { caller, spec: Box::new(spec) };
+        engine.apply(&reserve(spec("night", 5000, 3600, Some(Repeat::Daily))), Timestamp(0)).reply.unwrap();
+        let text = serde_json::to_string(&engine.into_state()).unwrap();
+        let state: State = serde_json::from_str(&text).unwrap();
+        let found = forecast(state.clone(), Timestamp(0), &Change::default()).unwrap();
+        assert_eq!(starts(&found), [Some(8600), Some(3600)]);
+        assert_eq!(found.never(), 0);
+        // Between these two, 1,800 s are never free: the gang waits for ever, and the forecast says so.
+        let mut engine = Engine::new(state);
+        engine.apply(&reserve(spec("day", 10_000, 80_000, Some(Repeat::Daily))), Timestamp(0)).reply.unwrap();
+        let found = forecast(engine.into_state(), Timestamp(0), &Change::default()).unwrap();
+        assert_eq!(starts(&found), [None, Some(3600)]);
     }
 
     #[test]

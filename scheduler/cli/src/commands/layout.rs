@@ -175,6 +175,7 @@ mod tests {
 
     fn node(name: &str, cores: u32) -> NodeView {
         NodeView {
+            kept_for: Vec::new(),
             name: name.into(),
             state: "mixed".into(),
             reason: String::new(),

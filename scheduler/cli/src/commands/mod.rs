@@ -12,6 +12,7 @@ pub(crate) mod ping;
 pub(crate) mod pools;
 pub mod priority;
 pub mod queue;
+pub mod reservation;
 pub mod shares;
 pub mod show;
 pub mod submit;

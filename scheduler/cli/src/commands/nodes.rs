@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::out::{print, print_json};
 use crate::submit::Origin;
 use crate::table::{Cell, Side, Table};
-use crate::text::instant_or_dash;
+use crate::text::{instant, instant_or_dash, now_us};
 
 /// Arguments of `muster nodes`.
 #[derive(Debug, clap::Args)]
@@ -202,8 +202,21 @@ fn row(node: &NodeView, long: bool) -> Vec<Cell> {
         row.extend([&node.address, &node.agent_version, &node.containment].map(Cell::new));
     }
     row.push(Cell::new(tasks(&node.tasks, long)));
-    row.push(Cell::new(&node.reason));
+    row.push(Cell::new(reason(node, long, now_us())));
     row
+}
+
+/// Why it takes no work, or for whom it is kept at present or, in the long list, later.
+fn reason(node: &NodeView, long: bool, now_us: u64) -> String {
+    let kept = node.kept_for.iter().filter(|kept| long || kept.start_us <= now_us).map(|kept| {
+        let what = if kept.maintenance { "maintenance" } else { "reservation" };
+        match kept.start_us <= now_us {
+            true => format!("kept for {what} {} until {}", kept.reservation, instant(kept.end_us)),
+            false => format!("kept for {what} {} from {} on", kept.reservation, instant(kept.start_us)),
+        }
+    });
+    let why = Some(node.reason.clone()).filter(|reason| !reason.is_empty());
+    why.into_iter().chain(kept).collect::<Vec<_>>().join("; ")
 }
 
 /// The tasks of a node; in the short list no more than fit beside the rest.

@@ -115,6 +115,9 @@ fn write_eligibility(out: &mut String, detail: &JobDetail) {
     if when.time_min_s.is_some() {
         line(out, "Shortest time", time_or_dash(when.time_min_s));
     }
+    if let Some(reservation) = &detail.reservation {
+        line(out, "Reservation", reservation);
+    }
     if let Some(dependency) = &when.dependency {
         let rest = if when.cancel_unfulfillable { "; cancelled if that can never be" } else { "" };
         line(out, "Depends on", format!("{dependency}{rest}"));

@@ -168,6 +168,9 @@ pub struct SubmitArgs {
     /// Cancel the job when its dependency can never be fulfilled
     #[arg(long, value_name = "yes|no")]
     kill_on_invalid_dep: Option<String>,
+    /// Use the nodes of this reservation, within its window; muster reservation list shows them
+    #[arg(long, value_name = "NAME")]
+    reservation: Option<String>,
     /// Wait for the end of the job, and end as it did
     #[arg(short = 'W', long)]
     wait: bool,
@@ -241,6 +244,7 @@ impl SubmitArgs {
             ("--time-min", Opt::TimeMin, self.time_min.take()),
             ("--dependency", Opt::Dependency, self.dependency.take()),
             ("--kill-on-invalid-dep", Opt::KillOnInvalidDep, self.kill_on_invalid_dep.take()),
+            ("--reservation", Opt::Reservation, self.reservation.take()),
             ("--wait", Opt::Wait, yes(self.wait)),
             ("--parsable", Opt::Parsable, yes(self.parsable)),
             ("--test-only", Opt::TestOnly, yes(self.test_only)),

@@ -100,7 +100,7 @@ pub(crate) fn build(
         eligibility: eligibility(layer, &jiff::Zoned::now())?,
         account: text(Opt::Account),
         qos: text(Opt::Qos),
-        reservation: None,
+        reservation: text(Opt::Reservation),
         request_key: None,
         test_only: layer.has(Opt::TestOnly),
         script: script.text,

@@ -76,9 +76,10 @@ impl Layer {
 }
 
 /// sbatch's names for what it reads from the environment, where they are not the option's.
-const SBATCH_NAMES: [(&str, Opt); 34] = [
+const SBATCH_NAMES: [(&str, Opt); 35] = [
     ("SBATCH_JOB_NAME", Opt::JobName),
     ("SBATCH_PARTITION", Opt::Pool),
+    ("SBATCH_RESERVATION", Opt::Reservation),
     ("SBATCH_NODES", Opt::Nodes),
     ("SBATCH_NTASKS", Opt::Ntasks),
     ("SBATCH_NTASKS_PER_NODE", Opt::NtasksPerNode),

@@ -20,6 +20,7 @@ mod words;
 pub(crate) use build::{Caller, build};
 pub(crate) use directives::read_directives;
 pub use layer::Origin;
-pub(crate) use layer::{Layer, from_environment};
+pub(crate) use layer::{Layer, Said, from_environment};
 pub(crate) use options::{Found, Meaning, Opt, find_long, find_short};
 pub(crate) use script::Script;
+pub(crate) use when::instant as read_instant;

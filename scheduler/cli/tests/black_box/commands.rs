@@ -239,6 +239,7 @@ fn jobs_are_cancelled_by_number_name_and_owner() {
 #[test]
 fn nodes_are_listed_drained_taken_down_and_resumed() {
     let node = NodeView {
+        kept_for: Vec::new(),
         name: "n1".into(),
         state: "draining".into(),
         reason: "new disks".into(),

@@ -15,14 +15,14 @@ use crate::common::{Ran, muster};
 const NOBODY: u32 = 65_534;
 
 /// A controller with two nodes of 4 cores.
-struct Controller {
+pub struct Controller {
     folder: TempDir,
     runtime: Runtime,
     running: Option<muster_server::Running>,
 }
 
 impl Controller {
-    fn start() -> Self {
+    pub fn start() -> Self {
         Self::start_with("")
     }
 
@@ -54,12 +54,12 @@ impl Controller {
         self.folder.path().join("s")
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
+    pub fn run(&self, arguments: &[&str]) -> Ran {
         Ran::new(muster(&self.socket(), arguments).current_dir("/").output().unwrap())
     }
 
     /// Runs it as somebody who is no admin.
-    fn run_as_nobody(&self, arguments: &[&str]) -> Ran {
+    pub fn run_as_nobody(&self, arguments: &[&str]) -> Ran {
         std::fs::set_permissions(self.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .unwrap();
         let mut command = muster(&self.socket(), arguments);
@@ -77,7 +77,7 @@ impl Drop for Controller {
 }
 
 /// Whether the test can become another user, and that user can start the program.
-fn can_be_nobody() -> bool {
+pub fn can_be_nobody() -> bool {
     let program = Path::new(env!("CARGO_BIN_EXE_muster"));
     let mut command = std::process::Command::new(program);
     Uid::effective().is_root()

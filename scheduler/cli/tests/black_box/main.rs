@@ -5,3 +5,4 @@ mod commands;
 mod common;
 mod controller;
 mod exit_codes;
+mod reservations;

@@ -10,6 +10,7 @@ mod hold;
 mod node;
 mod nodes;
 mod report;
+pub(crate) mod reservations;
 mod shape;
 mod tick;
 mod validate;
@@ -91,6 +92,7 @@ impl Engine {
         let placed = |placement: Placement| Event::AttemptPlaced {
             key: placement.key,
             allocation: placement.allocation,
+            ends_by: placement.ends_by,
             time_limit_s: placement.time_limit_s,
         };
         let ends = plan.preemptions.into_iter().map(ending);
@@ -112,7 +114,8 @@ impl Engine {
         let expiring = self.state.expiring().next().map(|(at, _)| at);
         // Due at once.
         let unfulfillable = self.state.unfulfillable().next().map(|_| Timestamp(0));
-        [deadline, delayed, held, expiring, unfulfillable].into_iter().flatten().min()
+        let reservation = self.state.next_reservation_end();
+        [deadline, delayed, held, expiring, unfulfillable, reservation].into_iter().flatten().min()
     }
 
     fn happen(&mut self, events: Vec<Event>, now: Timestamp) -> Applied {
@@ -143,6 +146,8 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::ReleaseJob { caller, job } => hold::release(state, *caller, *job),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
         Input::ChangeNodes { caller, nodes, change } => nodes::change(state, *caller, nodes, change, now),
+        Input::MakeReservation { caller, spec } => reservations::make(state, *caller, spec, now),
+        Input::RemoveReservation { caller, name } => reservations::remove(state, *caller, name),
         Input::NodeHello { node, boot_id, hardware, held } => {
             node::hello(state, node, boot_id, hardware, held, now)
         }
@@ -252,6 +257,8 @@ mod charge_tests;
 mod eligibility_tests;
 #[cfg(test)]
 mod nodes_tests;
+#[cfg(test)]
+mod reservation_tests;
 #[cfg(test)]
 mod tasks_tests;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What becomes due as time passes.
 
-use super::{conditions, nodes, report};
+use super::{conditions, nodes, report, reservations};
 use crate::event::{Event, Verdict};
 use crate::ids::{NodeId, Timestamp};
 use crate::state::{InstanceState, LivePhase, State};
@@ -14,7 +14,8 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
                 let Some(job) = state.jobs.get(&key.task.job) else { continue };
                 // A limit that was lowered to end by the deadline is over with it.
                 let limit_s = live.time_limit_s.or(job.spec.time_limit_s);
-                let limit_over = limit_s.map(|limit| go_at.plus_seconds(limit)).filter(|over| *over <= now);
+                let limit = limit_s.map(|limit| go_at.plus_seconds(limit));
+                let limit_over = limit.into_iter().chain(live.ends_by).min().filter(|over| *over <= now);
                 let deadline = job.spec.eligibility.deadline;
                 let verdict = match limit_over {
                     Some(over) if deadline.is_none_or(|deadline| over < deadline) => Verdict::TimedOut,
@@ -34,6 +35,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
         }
     }
     events.extend(conditions::due(state, now));
+    events.extend(reservations::due(state, now));
     for (i, node) in state.nodes.iter().enumerate() {
         if node.held.as_ref().and_then(|held| held.until).is_some_and(|until| until <= now) {
             events.extend(nodes::released(state, NodeId(i as u32)));

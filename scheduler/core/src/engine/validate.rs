@@ -1,6 +1,6 @@
 //! What a job must be like to be accepted.
 
-use super::{charge, conditions, shape};
+use super::{charge, conditions, reservations, shape};
 use crate::cluster::PoolConfig;
 use crate::ids::Timestamp;
 use crate::input::{Caller, Refusal};
@@ -47,6 +47,7 @@ pub(super) fn validate(
     spec.time_limit_s = Some(limit);
     never_fits(state, pool, &spec.request)?;
     conditions::check(state, &spec, now)?;
+    reservations::check(state, pool, &spec, now)?;
     if state.waiting_count() + tasks > policy.tasks_waiting_max {
         let limit = policy.tasks_waiting_max;
         return Err(Refusal::LimitReached { what: "too many tasks wait", limit, key: "tasks_waiting_max" });

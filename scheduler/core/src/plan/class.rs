@@ -25,6 +25,7 @@ pub(super) struct ClassKey {
     /// The place of the quality of service in the configuration.
     pub qos: Option<u32>,
     pub request: Request,
+    pub reservation: Option<String>,
     /// In pools with the order `multifactor`.
     pub standing: Option<Box<Standing>>,
     /// The quality of service and the user, where it limits how many tasks of a user run.
@@ -51,6 +52,7 @@ impl ClassKey {
             shortest: spec.eligibility.time_min_s.map(|least| (least, spec.eligibility.deadline)),
             qos: spec.qos.as_ref().and_then(place).map(|place| place as u32),
             request: spec.request.clone(),
+            reservation: spec.reservation.clone(),
             standing: by_sum.then(|| {
                 Box::new(Standing {
                     account: spec.account.clone(),
@@ -61,6 +63,11 @@ impl ClassKey {
             }),
             limited: state.qos_of(spec).filter(limits).map(|qos| Box::new((qos.name.clone(), spec.user.uid))),
         }
+    }
+
+    /// The shortest that an attempt may be, in seconds; none without a limit.
+    pub fn shortest_s(&self) -> Option<u64> {
+        self.shortest.map(|(least, _)| least).or(self.limit_s)
     }
 
     fn claim(&self) -> Option<Claim<'_>> {
@@ -91,6 +98,8 @@ pub(super) struct Head {
     pub shape: Shape,
     pub cores: u64,
     pub nodes_min: u32,
+    /// Whether its jobs use an advance reservation.
+    pub reserved: bool,
     /// Whether a quality of service limits how many of these tasks run.
     pub limited: bool,
 }
@@ -102,6 +111,8 @@ pub(super) struct Classes {
     classes: Vec<Option<Class>>,
     heads: Vec<Option<Head>>,
     vacant: Vec<u32>,
+    /// Those whose jobs use an advance reservation.
+    reserved: BTreeSet<u32>,
     /// Whether the pool's order is `multifactor`.
     by_sum: bool,
 }
@@ -134,6 +145,9 @@ impl Classes {
             self.heads.push(None);
         }
         self.by_key.insert(key.clone(), class);
+        if key.reservation.is_some() {
+            self.reserved.insert(class);
+        }
         self.classes[class as usize] = Some(Class { key, jobs: BTreeSet::new() });
         class
     }
@@ -150,6 +164,7 @@ impl Classes {
             self.classes[class as usize] = None;
             self.heads[class as usize] = None;
             self.vacant.push(class);
+            self.reserved.remove(&class);
         } else if was_head {
             self.new_head(state, class);
         }
@@ -173,6 +188,16 @@ impl Classes {
 
     pub fn get(&self, class: u32) -> Option<&Class> {
         self.classes.get(class as usize)?.as_ref()
+    }
+
+    /// The groups whose jobs use an advance reservation.
+    pub fn reserved(&self) -> impl Iterator<Item = u32> + '_ {
+        self.reserved.iter().copied()
+    }
+
+    /// The oldest job of a group.
+    pub fn head(&self, class: u32) -> Option<&Head> {
+        self.heads.get(class as usize)?.as_ref()
     }
 
     /// The groups with their oldest jobs.
@@ -216,6 +241,7 @@ fn head(key: &ClassKey, job: &Job, standing: f64) -> Head {
         },
         cores,
         nodes_min: key.request.nodes_min(),
+        reserved: key.reservation.is_some(),
         limited: key.limited.is_some(),
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::advance::late_within;
 use super::class::Head;
 use super::eligible;
 use super::fit::{self, NodeRoom};
@@ -66,6 +67,9 @@ impl Planner {
         let mut old = std::mem::take(&mut self.pools[pool].promises);
         let mut known: Vec<Option<Promise>> =
             tasks.iter().map(|(job, index)| old.remove(&TaskId { job: job.id, index: *index })).collect();
+        for (known, (job, _)) in known.iter_mut().zip(&tasks) {
+            *known = known.take().filter(|promise| self.stays_open(pool, job, promise, now));
+        }
         let mut profile = self.profile(state, config, pool, now, others, &tasks, &mut known);
         let mut promises = Promises::new();
         let mut due = Vec::new();
@@ -124,6 +128,10 @@ impl Planner {
             *due = Some(std::mem::replace(&mut promise.start, now));
         }
         let mut profile = Profile::new(self, pool, now);
+        if !self.advance.is_empty() {
+            let last = profile.last();
+            profile.cut_at(self.advance.openings(now, last));
+        }
         for other in others {
             let slot = |held: &HeldRoom| Some((self.pools[pool].slot(held.node)?, held.room));
             profile.hold(other.start, other.end, other.kept.iter().filter_map(slot));
@@ -190,7 +198,9 @@ impl Planner {
         // Where it does not start earlier, it may still have better nodes.
         let found = found.or_else(|| {
             let room = (self.pools[pool].slots.len() > 1).then(|| profile.least_within(&own))?;
-            let kept = self.where_to_keep(state, config, pool, job, room)?;
+            let mut room = room.to_vec();
+            self.close(pool, job, (own.from, own.to), &mut room);
+            let kept = self.where_to_keep(state, config, pool, job, &room)?;
             Some(Promise { start: known.start, limit_s: None, kept })
         });
         let Some(found) = found.filter(|found| *found != known) else { return known };
@@ -240,6 +250,28 @@ impl Planner {
         tasks
     }
 
+    /// Whether no advance reservation has come in the way of a promise.
+    fn stays_open(&self, pool: usize, job: &Job, promise: &Promise, now: Timestamp) -> bool {
+        // A pass hardly ever comes at the very instant.
+        let start = promise.start.max(Timestamp(now.0 - late_within(promise.start, now)));
+        let end = Span::of(job, start, promise.limit_s).end;
+        let using = self.advance.using(job.spec.reservation.as_ref());
+        let slots = &self.pools[pool].slots;
+        let nodes = promise.kept.iter().map(|kept| slots[kept.slot as usize]);
+        self.advance.are_open(nodes, start, end, using)
+    }
+
+    /// Takes the room of the slots that are closed to a job between two instants.
+    fn close(&self, pool: usize, job: &Job, (from, to): (Timestamp, Timestamp), room: &mut [NodeRoom]) {
+        let using = self.advance.using(job.spec.reservation.as_ref());
+        let seen = &self.pools[pool];
+        self.advance.each_closed(&seen.slots, from, to, using, |node| {
+            if let Some(slot) = seen.slot(node) {
+                room[slot] = NodeRoom::default();
+            }
+        });
+    }
+
     fn earliest(
         &self,
         state: &State,
@@ -254,7 +286,9 @@ impl Planner {
             self.ranks_on(state, config, self.pools[pool].slots[slot], room, search.request)
         };
         let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, job, room);
-        let (start, end, kept) = profile.earliest(search, spans, ranks, kept)?;
+        let close =
+            |from: Timestamp, to: Timestamp, room: &mut [NodeRoom]| self.close(pool, job, (from, to), room);
+        let (start, end, kept) = profile.earliest(search, spans, ranks, close, kept)?;
         let longest = Span::longest(job, start);
         let span = if end >= longest.end { longest } else { Span::until(job, start, end)? };
         Some(Promise { start, limit_s: span.limit_s, kept })

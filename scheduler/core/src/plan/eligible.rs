@@ -67,7 +67,7 @@ pub(crate) fn left_out(job: &Job, now: Timestamp) -> Option<Reason> {
 /// When the passing of time alone lets a job start that is kept back for this reason.
 pub(crate) fn from(reason: &Reason) -> Option<Timestamp> {
     match reason {
-        Reason::BeginTime { until } => Some(*until),
+        Reason::BeginTime { until } | Reason::ReservationStart { from: until, .. } => Some(*until),
         _ => None,
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::{Placement, Planner, Preemption, eligible};
+use super::{Placement, Planner, Preemption, Reason, advance, eligible};
+use crate::engine::reservations;
 use crate::event::{Event, Usage, Verdict};
 use crate::ids::{AttemptKey, JobId, Timestamp};
-use crate::state::{Live, LivePhase, State};
+use crate::reservation::REPEAT_SPAN_US;
+use crate::state::{Job, Live, LivePhase, State};
 
 /// How many steps of virtual time a forecast takes before it gives up.
 pub const FORECAST_STEPS_MAX: usize = 100_000;
@@ -20,6 +22,8 @@ pub struct Forecast {
     planner: Planner,
     at: Timestamp,
     steps: usize,
+    /// Since when nothing but windows of advance reservations comes.
+    quiet_since: Timestamp,
     starts: HashMap<JobId, Timestamp>,
     /// When attempts are gone at the latest whose place is taken.
     leaving: HashMap<AttemptKey, Timestamp>,
@@ -33,7 +37,16 @@ impl Forecast {
     pub fn new(state: State, now: Timestamp) -> Self {
         let planner = Planner::new(&state);
         let leaving = state.live().filter_map(|(key, _, live)| Some((key, gone_at(live)?))).collect();
-        Self { state, planner, at: now, steps: 0, starts: HashMap::new(), leaving, is_over: false }
+        Self {
+            state,
+            planner,
+            at: now,
+            steps: 0,
+            quiet_since: now,
+            starts: HashMap::new(),
+            leaving,
+            is_over: false,
+        }
     }
 
     /// When the next task of a job starts that waited at the beginning, as far as it has been foreseen.
@@ -51,9 +64,9 @@ impl Forecast {
     /// Whether going on may tell when a job starts: it waits, and for nothing but time and others.
     #[must_use]
     pub fn may_tell(&self, job: JobId) -> bool {
-        let waits = |job: &&crate::state::Job| !job.waiting.is_empty();
+        let waits = |job: &&Job| !job.waiting.is_empty();
         let job = self.state.jobs.get(&job).filter(waits);
-        !self.is_over && job.is_some_and(|job| eligible::can_come(job, self.at))
+        !self.is_over && job.is_some_and(|job| can_come(&self.state, job, self.at))
     }
 
     /// Goes on to the next instant at which something may start.
@@ -68,13 +81,16 @@ impl Forecast {
             let gone = self.state.live_attempt(victim.task).and_then(gone_at);
             self.leaving.extend(gone.map(|gone| (victim, gone)));
         }
-        for Placement { key, allocation, time_limit_s } in plan.placements {
+        for Placement { key, allocation, time_limit_s, ends_by } in plan.placements {
             self.starts.entry(key.task.job).or_insert(at);
-            self.planner.follow(&mut self.state, &Event::AttemptPlaced { key, allocation, time_limit_s }, at);
+            let placed = Event::AttemptPlaced { key, allocation, time_limit_s, ends_by };
+            self.planner.follow(&mut self.state, &placed, at);
             self.planner.follow(&mut self.state, &Event::AttemptGo { key }, at);
         }
         self.steps += 1;
-        let next = next_instant(&self.state, &self.planner, &self.leaving, at);
+        let other = next_instant(&self.state, &self.planner, &self.leaving, at);
+        let window = self.state.next_reservation_instant(at);
+        let next = other.into_iter().chain(window).min().filter(|next| !self.only_repeats(*next, other));
         let goes_on = self.steps < FORECAST_STEPS_MAX && self.state.queue_len() > 0;
         match next.filter(|_| goes_on) {
             Some(next) => {
@@ -84,13 +100,28 @@ impl Forecast {
             None => self.is_over = true,
         }
     }
+
+    /// Whether only windows come and go, so that what has not started in the time in which they repeat never will.
+    fn only_repeats(&mut self, next: Timestamp, other: Option<Timestamp>) -> bool {
+        if other.is_some() {
+            self.quiet_since = next;
+        }
+        let from = self.quiet_since.max(self.state.windows_only_repeat_from());
+        next.micros_since(from) > REPEAT_SPAN_US
+    }
+}
+
+/// Whether the passing of time may let a job start without anybody doing something.
+fn can_come(state: &State, job: &Job, now: Timestamp) -> bool {
+    let is_over = |reason: Reason| matches!(reason, Reason::ReservationOver { .. });
+    eligible::can_come(job, now) && !advance::lets_start(state, job, now).is_err_and(is_over)
 }
 
 /// The instant at which the next waiting task of `job` starts if nothing new is submitted and everything that runs
 /// uses its whole time limit; none if that lies beyond the forecast's depth or nodes must return first.
 #[must_use]
 pub fn expected_start(state: &State, job: JobId, now: Timestamp) -> Option<Timestamp> {
-    if state.jobs.get(&job).is_none_or(|job| job.waiting.is_empty() || !eligible::can_come(job, now)) {
+    if state.jobs.get(&job).is_none_or(|job| job.waiting.is_empty() || !can_come(state, job, now)) {
         return None;
     }
     let mut forecast = Forecast::new(state.clone(), now);
@@ -132,6 +163,9 @@ fn end_due(
     leaving: &mut HashMap<AttemptKey, Timestamp>,
     at: Timestamp,
 ) {
+    for event in reservations::due(state, at) {
+        planner.follow(state, &event, at);
+    }
     let due: Vec<AttemptKey> = planner
         .ends
         .range(..=(at, AttemptKey::LAST))

@@ -25,7 +25,7 @@ impl Pass<'_> {
         let node = self.state.node(chosen.node);
         let view = &self.planner.nodes[chosen.node.0 as usize];
         // Any core and any type of device may do for the task, but a reservation may have kept those of one kind.
-        let room = || kept.unwrap_or_else(|| self.room_until(chosen.node, end));
+        let room = || kept.unwrap_or_else(|| self.unclosed_room_until(chosen.node, end));
         let has_gres = !node.gres.is_empty() && (request.exclusive || request.has_gres());
         let counts = has_gres.then(|| match kept {
             Some(kept) => kept.gres,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
+use super::advance::Advance;
 use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
@@ -34,6 +35,9 @@ pub struct Planner {
     /// What leaves when at the latest.
     pub(super) ends: BTreeMap<(Timestamp, AttemptKey), Leaving>,
     pub(super) end_of: HashMap<AttemptKey, Timestamp>,
+    /// Advance reservations, as of the last pass unless that is old.
+    pub(super) advance: Advance,
+    pub(super) advance_is_old: bool,
     /// Who may take whose place.
     pub(super) rights: Rights,
     pub(super) victims: Victims,
@@ -124,6 +128,8 @@ impl Planner {
             nodes: Vec::new(),
             ends: BTreeMap::new(),
             end_of: HashMap::default(),
+            advance: Advance::new(state, Timestamp(0)),
+            advance_is_old: false,
             rights: Rights::new(&state.config),
             victims: Victims::default(),
             cleared: BTreeMap::new(),
@@ -341,8 +347,10 @@ impl Planner {
         let eligible = state.next_eligible(self.last_pass);
         let exempt = self.victims.next_exempt(self.last_pass).filter(|_| self.is_denied);
         let unfinished = self.is_unfinished.then_some(self.last_pass);
+        let reservation = state.next_reservation_instant(self.last_pass);
         let parked = self.parked.values().flatten().copied();
-        parked.chain(promised).chain(eligible).chain(exempt).chain(unfinished).min()
+        let others = [eligible, exempt, unfinished, reservation].into_iter().flatten();
+        parked.chain(promised).chain(others).min()
     }
 
     /// Lets an event happen in the state, and follows.
@@ -404,6 +412,9 @@ impl Planner {
                 self.look_at(state, *node);
                 self.changed = true;
             }
+            Event::ReservationMade { .. }
+            | Event::ReservationRemoved { .. }
+            | Event::ReservationEnded { .. } => self.reservation_changed(state, event),
             Event::InstanceReady { .. } | Event::AttemptRunning { .. } => {}
         }
     }
@@ -418,6 +429,7 @@ impl Planner {
         let parked = self.parked.keys().filter(|job| state.jobs.contains_key(job)).count();
         let jobs = |planner: &Self| planner.pools.iter().map(|pool| pool.classes.jobs()).sum::<usize>();
         pools
+            && (self.advance_is_old || self.advance == self.advance.anew(state))
             && self.nodes == fresh.nodes
             && self.ends == fresh.ends
             && self.victims == fresh.victims
@@ -433,6 +445,18 @@ impl Planner {
             self.dismiss(state, job);
         } else {
             self.readmit(state, id);
+        }
+    }
+
+    /// A reservation came or went, or a window of it ended.
+    fn reservation_changed(&mut self, state: &State, event: &Event) {
+        self.changed = true;
+        self.advance_is_old = true;
+        for pool in &mut self.pools {
+            pool.left_until = Timestamp(u64::MAX);
+        }
+        for job in event.reservation().into_iter().flat_map(|name| state.jobs_of_reservation(name)) {
+            self.job_changed(state, job);
         }
     }
 

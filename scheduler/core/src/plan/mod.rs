@@ -7,7 +7,9 @@
 //! a reservation that nothing can push back, nothing starves.
 
 mod adjacent;
+mod advance;
 mod class;
+mod closures;
 mod conservative;
 pub mod eligible;
 mod fit;
@@ -22,10 +24,12 @@ mod order;
 mod pass;
 mod preempt;
 mod profile;
+mod queue;
 mod ranges;
 mod reason;
 mod refused;
 mod reserve;
+mod reserved;
 mod room;
 mod span;
 mod suits;
@@ -35,6 +39,7 @@ mod weigh;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::closures::never_open;
 pub use self::fit::{MemoryShortage, Shortage};
 pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
 pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
@@ -64,6 +69,9 @@ pub struct Placement {
     pub key: AttemptKey,
     /// What it gets.
     pub allocation: Arc<Allocation>,
+    /// The start or end of an advance reservation by which it must have ended, if that could come before the end of a
+    /// time limit which counts from the word to start.
+    pub ends_by: Option<Timestamp>,
     /// Its own time limit, in seconds, if that is less than its job's.
     pub time_limit_s: Option<u64>,
 }
@@ -110,6 +118,8 @@ mod places_tests;
 mod policy_tests;
 #[cfg(test)]
 mod preempt_tests;
+#[cfg(test)]
+mod reservation_tests;
 #[cfg(test)]
 mod shape_tests;
 #[cfg(test)]

@@ -1,24 +1,25 @@
 //! One pass over what waits.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::advance;
+use super::class::ClassKey;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::limits::{self, Budgets};
 use super::order::{Rank, Ranking};
 use super::preempt::Clearing;
+use super::queue::{Head, Queue, first_queue, keeps_all};
 use super::ranges::{self, spreads_wide};
 use super::refused::{Need, Refused};
 use super::reserve::Reservation;
 use super::span::Span;
 use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
 use crate::cluster::{Backfill, Fill, PoolConfig};
-use crate::event::Allocation;
+use crate::event::{Allocation, Share};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen};
-use crate::preempt::Standing;
-use crate::spec::Request;
 use crate::state::{Job, State};
 
 impl Planner {
@@ -35,10 +36,11 @@ impl Planner {
 
     fn run(&mut self, state: &State, now: Timestamp, explain: bool) -> Plan {
         self.unpark_due(state, now);
+        self.look_ahead(state, now);
         let mut plan = Plan::default();
         for id in self.take_fresh() {
             let Some(job) = state.jobs.get(&id).filter(|job| !job.waiting.is_empty()) else { continue };
-            let Some((reason, until)) = not_yet(job, now) else { continue };
+            let Some((reason, until)) = not_yet(state, job, now) else { continue };
             self.park(state, job, until);
             if explain {
                 plan.waiting.insert(id, Waiting::new(reason, until));
@@ -46,8 +48,6 @@ impl Planner {
         }
         self.weigh(state, now);
         let config = Arc::clone(&self.config);
-        let mut queues: Vec<Queue> =
-            config.pools.iter().enumerate().map(|(i, pool)| self.queue(i, pool, now, explain)).collect();
         let none_refused = || config.pools.iter().map(|_| Refused::default()).collect();
         (self.is_denied, self.is_unfinished) = (false, false);
         let mut pass = Pass {
@@ -62,6 +62,8 @@ impl Planner {
             budgets: Budgets::default(),
             plan,
         };
+        pass.leave_reservations();
+        let mut queues = pass.queues(&config.pools);
         if !(pass.planner.victims.under_way().is_empty() && pass.planner.cleared.is_empty()) {
             pass.take_cleared_places();
         }
@@ -69,15 +71,16 @@ impl Planner {
         tiers.sort_unstable_by(|a, b| b.cmp(a));
         tiers.dedup();
         for tier in tiers {
-            let of_tier = |pool: &usize| config.pools[*pool].tier == tier;
-            for pool in (0..queues.len()).filter(of_tier) {
-                if config.pools[pool].backfill == Backfill::Conservative {
-                    pass.conservative(&config.pools[pool], pool, &mut queues[pool]);
+            let of_tier = |pool: usize| config.pools[pool].tier == tier;
+            for (pool, config) in config.pools.iter().enumerate().filter(|(pool, _)| of_tier(*pool)) {
+                if keeps_all(config) {
+                    pass.conservative(config, pool, &mut queues[pool]);
                 }
             }
             // Pools may share nodes, so whoever comes first in any of them goes first: by priority, then by age.
-            while let Some(pool) = first_pool(&queues, of_tier) {
-                pass.step(&config.pools[pool], pool, &mut queues[pool]);
+            while let Some(first) = first_queue(&queues, of_tier) {
+                let pool = queues[first].pool;
+                pass.step(&config.pools[pool], pool, &mut queues[first]);
             }
         }
         let (plan, clearing) = (std::mem::take(&mut pass.plan), std::mem::take(&mut pass.clearing));
@@ -85,35 +88,11 @@ impl Planner {
         clearing.tell(self);
         plan
     }
-
-    /// What a pass considers of a pool: every group that might fit, and the first of those that cannot.
-    fn queue(&self, index: usize, config: &PoolConfig, now: Timestamp, explain: bool) -> Queue {
-        let pool = &self.pools[index];
-        let ranking = Ranking::of_pool(config.order, &self.config.policy.priority);
-        let may_preempt = !self.victims.are_none();
-        let mut queue =
-            Queue { blocked: None, others: None, ready: BinaryHeap::new(), head: Head::Open, ranking };
-        let mut ready = Vec::new();
-        for (class, head) in pool.classes.heads() {
-            let rank = ranking.rank(class, head, now);
-            let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
-            let stands = |qos| Standing { pool: Some(index as u32), qos };
-            let might_preempt = may_preempt && self.rights.over_anybody(stands(head.qos));
-            // What may not start must not stand for those that cannot fit: that shows only when it is looked at.
-            if might_fit || explain || head.limited || might_preempt {
-                ready.push(rank);
-            } else if queue.blocked.is_none_or(|first| rank > first) {
-                queue.blocked = Some(rank);
-            }
-        }
-        queue.ready = BinaryHeap::from(ready);
-        queue
-    }
 }
 
 /// What a job waits for other than room, with the instant at which that is over if it is known.
-fn not_yet(job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
-    if let Err(reason) = eligible::job(job, now) {
+fn not_yet(state: &State, job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
+    if let Err(reason) = eligible::job(job, now).and_then(|()| advance::lets_start(state, job, now)) {
         let from = eligible::from(&reason);
         return Some((reason, from));
     }
@@ -127,45 +106,6 @@ fn not_yet(job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
         until = Some(until.map_or(delay, |at| at.min(delay)));
     }
     until.map(|until| (Reason::Delayed { until }, Some(until)))
-}
-
-/// A pool's part of a pass.
-struct Queue {
-    /// The first group of those that cannot fit, until it was looked at.
-    blocked: Option<Rank>,
-    /// Those after it, the first of them last, once it has turned out that it can never run.
-    others: Option<Vec<Rank>>,
-    /// Groups that might fit.
-    ready: BinaryHeap<Rank>,
-    head: Head,
-    ranking: Ranking,
-}
-
-/// The first job of a pool that does not fit.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Head {
-    /// Everything fitted so far.
-    Open,
-    /// It has a reservation, or stands in the way.
-    Waits(JobId),
-}
-
-impl Queue {
-    fn first(&self) -> Option<Rank> {
-        self.ready.peek().copied().max(self.blocked)
-    }
-}
-
-fn first_pool(queues: &[Queue], of_tier: impl Fn(&usize) -> bool) -> Option<usize> {
-    let queues = || queues.iter().enumerate().filter(|(i, _)| of_tier(i));
-    let firsts = queues().filter_map(|(i, queue)| Some((i, queue.first()?)));
-    // Sums can be compared with sums only; otherwise the priority decides, and then the age.
-    let first = if queues().all(|(_, queue)| matches!(queue.ranking, Ranking::Sum(_))) {
-        firsts.max_by_key(|(_, rank)| *rank)
-    } else {
-        firsts.max_by_key(|(_, rank)| (rank.between_pools, std::cmp::Reverse(rank.job)))
-    };
-    first.map(|(i, _)| i)
 }
 
 pub(super) struct Pass<'a> {
@@ -226,8 +166,8 @@ impl<'a> Pass<'a> {
                 placed.get(id).is_none_or(|placed| (*placed as u64) < waiting)
             };
             let jobs: Vec<JobId> = class.jobs.iter().filter(left).copied().collect();
-            let request = class.key.request.clone();
-            let reason = self.why(config, pool, &request, Head::Open, None);
+            let key = class.key.clone();
+            let reason = self.why(config, pool, &key, Head::Open, None);
             for id in jobs {
                 let expected_start = self.planner.promised(pool, id);
                 let limited = self.state.jobs.get(&id).filter(|job| self.budgets.left(self.state, job) == 0);
@@ -273,10 +213,9 @@ impl<'a> Pass<'a> {
     /// The next of the groups that cannot fit, after one that nobody has to wait for.
     fn next_blocked(&mut self, pool: usize, queue: &mut Queue, after: Rank) -> Option<Rank> {
         if queue.others.is_none() {
-            let seen = &self.planner.pools[pool];
             let ready: BTreeSet<u32> = queue.ready.iter().map(|rank| rank.class).collect();
             let mut others = Vec::new();
-            for (class, head) in seen.classes.heads() {
+            for (class, head) in self.heads(pool, &queue.reserved) {
                 let rank = queue.ranking.rank(class, head, self.now);
                 if rank < after && !ready.contains(&class) {
                     others.push(rank);
@@ -286,7 +225,9 @@ impl<'a> Pass<'a> {
             queue.others = Some(others);
         }
         let classes = &self.planner.pools[pool].classes;
-        let need = |class: u32| Need::of(&classes.get(class)?.key.request, 0);
+        // With advance reservations, how long a task may be has a say as well.
+        let is_comparable = self.planner.advance.is_empty() && queue.reserved.is_none();
+        let need = |class: u32| Need::of(&classes.get(class).filter(|_| is_comparable)?.key.request, 0, 0);
         if let Some(need) = need(after.class) {
             self.away[pool].add(need);
         }
@@ -316,14 +257,12 @@ impl<'a> Pass<'a> {
         job: JobId,
         reserve: bool,
     ) {
-        let Some(request) =
-            self.planner.pools[pool].classes.get(class).map(|class| class.key.request.clone())
-        else {
+        let Some(key) = self.planner.pools[pool].classes.get(class).map(|class| class.key.clone()) else {
             return;
         };
         let (mut expected_start, mut holders) = (None, None);
         let first = queue.head == Head::Open;
-        let never = first.then(|| self.never(config, pool, &request)).flatten();
+        let never = first.then(|| self.never(config, pool, &key)).flatten();
         if first && never.is_none() {
             queue.head = Head::Waits(job);
             queue.blocked = None;
@@ -355,30 +294,42 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether nodes are missing that nobody knows when they return: such a job may not hold up the others.
-    fn never(&self, config: &PoolConfig, pool: usize, request: &Request) -> Option<Reason> {
-        let state = self.state;
+    fn never(&self, config: &PoolConfig, pool: usize, key: &ClassKey) -> Option<Reason> {
+        let (state, request) = (self.state, &key.request);
         if let Err(refusal) = never_fits(state, config, request) {
             return Some(Reason::NeverFits { why: refusal.to_string() });
         }
-        let usable = |node: &NodeId| self.planner.nodes[node.0 as usize].takes_work;
-        let rooms = self.planner.pools[pool].slots.iter().filter(|node| usable(node)).map(|node| {
+        let slots = &self.planner.pools[pool].slots;
+        if let Some(why) = self.never_open(config, slots, key) {
+            return Some(Reason::NeverFits { why });
+        }
+        let used = self.planner.advance.used(self.planner.advance.using(key.reservation.as_ref()));
+        let usable = |node: &NodeId| {
+            self.planner.nodes[node.0 as usize].takes_work && used.is_none_or(|used| used.keeps(*node))
+        };
+        let rooms = slots.iter().filter(|node| usable(node)).map(|node| {
             fit::ranks_that_fit(state.node(*node), config, NodeRoom::whole(state.node(*node)), request)
         });
-        if fit::suffices(request, rooms)
-            && (!request.contiguous || self.planner.could_be_adjacent(state, config, pool, request))
-        {
-            return None;
+        let adjacent = || !request.contiguous || self.planner.could_be_adjacent(state, config, pool, request);
+        if fit::suffices(request, rooms) && adjacent() {
+            if self.planner.advance.is_empty() {
+                return None;
+            }
+            let usable: Vec<NodeId> = slots.iter().copied().filter(usable).collect();
+            self.never_open(config, &usable, key)?;
         }
-        Some(Reason::NodesAway(self.shortage(config, pool, request)))
+        Some(Reason::NodesAway(self.shortage(config, pool, key)))
     }
 
-    fn shortage(&self, config: &PoolConfig, pool: usize, request: &Request) -> fit::Shortage {
+    fn shortage(&self, config: &PoolConfig, pool: usize, key: &ClassKey) -> fit::Shortage {
         let nodes = &self.planner.nodes;
+        let used = self.planner.advance.used(self.planner.advance.using(key.reservation.as_ref()));
         let usable = self.planner.pools[pool].slots.iter().filter(|node| nodes[node.0 as usize].takes_work);
+        let usable = usable.filter(|node| used.is_none_or(|used| used.keeps(**node)));
         let rooms = usable.map(|node| (*node, nodes[node.0 as usize].room));
-        let mut short = fit::shortage(self.state, config, rooms, request);
-        if request.contiguous {
-            self.planner.count_adjacent(self.state, config, pool, request, &mut short);
+        let mut short = fit::shortage(self.state, config, rooms, &key.request);
+        if key.request.contiguous {
+            self.planner.count_adjacent(self.state, config, pool, &key.request, &mut short);
         }
         short
     }
@@ -395,8 +346,8 @@ impl<'a> Pass<'a> {
     ) {
         let Some(group) = self.planner.pools[pool].classes.get(class) else { return };
         let jobs: Vec<JobId> = group.jobs.range(job..).copied().collect();
-        let request = group.key.request.clone();
-        let reason = never.unwrap_or_else(|| self.why(config, pool, &request, head, Some(job)));
+        let key = group.key.clone();
+        let reason = never.unwrap_or_else(|| self.why(config, pool, &key, head, Some(job)));
         for id in jobs {
             self.say_why(id, Waiting::new(reason.clone(), None));
         }
@@ -409,19 +360,22 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Why a request does not start, given who comes first.
+    /// Why the jobs of a group do not start, given who comes first.
     fn why(
         &self,
         config: &PoolConfig,
         pool: usize,
-        request: &Request,
+        key: &ClassKey,
         head: Head,
         job: Option<JobId>,
     ) -> Reason {
-        if let Some(never) = self.never(config, pool, request) {
+        if let Some(never) = self.never(config, pool, key) {
             return never;
         }
-        let short = self.shortage(config, pool, request);
+        if let Some(reserved) = self.kept_back(config, pool, key) {
+            return reserved;
+        }
+        let short = self.shortage(config, pool, key);
         match head {
             Head::Waits(first) if short.fits_now && Some(first) != job => Reason::Behind { job: first },
             _ => Reason::Resources(short),
@@ -505,6 +459,7 @@ impl<'a> Pass<'a> {
         }
         // Only at these instants becomes less what a task may use.
         let instants = self.reservations.iter().map(|reservation| reservation.start);
+        let instants = instants.chain(self.closings_ahead(job));
         let shorter = longest.shorter(job, self.now, instants);
         shorter
             .into_iter()
@@ -540,7 +495,10 @@ impl<'a> Pass<'a> {
         let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
         let outlasts = (self.reservations.len() <= 64)
             .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
-        outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts))
+        // What uses an advance reservation sees other nodes than the rest.
+        let outlasts = outlasts.filter(|_| job.spec.reservation.is_none());
+        let closings = self.planner.advance.outlasted(end);
+        outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts, closings))
     }
 
     /// Finds nodes for a task that starts now and ends by `end`.
@@ -553,6 +511,7 @@ impl<'a> Pass<'a> {
         avoid: Option<NodeId>,
     ) -> Option<Vec<Chosen>> {
         let request = &job.spec.request;
+        let using = self.planner.advance.using(job.spec.reservation.as_ref());
         let seen = &self.planner.pools[pool];
         if request.cores_total() > seen.cores_free || request.nodes_min() as usize > seen.by_free.len() {
             return None;
@@ -562,7 +521,7 @@ impl<'a> Pass<'a> {
             if Some(node) == avoid {
                 return None;
             }
-            let room = self.room_until(node, end);
+            let room = self.room_until(node, end, using);
             self.planner.candidate(self.state, config, node, room, request)
         };
         let plain = request.nodes_max.is_none() && request.nodelist.is_empty() && !spreads_wide(request);
@@ -586,9 +545,9 @@ impl<'a> Pass<'a> {
         self.planner.choose_for(self.state, pool, job, self.now, &candidates, fill)
     }
 
-    /// The room on a node for what ends at `end`: what would outlast the start of a reservation may use only what
-    /// that leaves.
-    pub(super) fn room_until(&self, node: NodeId, end: Timestamp) -> NodeRoom {
+    /// The room on a node for what ends at `end`, if the node is not closed: what would outlast the start of a job's
+    /// reservation may use only what that leaves.
+    pub(super) fn unclosed_room_until(&self, node: NodeId, end: Timestamp) -> NodeRoom {
         let mut room = self.planner.nodes[node.0 as usize].room;
         for reservation in self.reservations.iter().filter(|r| end > r.start) {
             room = reservation.limit(node, room);
@@ -611,8 +570,11 @@ impl<'a> Pass<'a> {
             .iter()
             .enumerate()
             .map(|(i, chosen)| self.share(config, request, end, *chosen, kept.map(|kept| kept[i])));
-        let allocation =
-            Arc::new(Allocation { shares: shares.collect(), cores_per_rank: request.cores_per_rank });
+        let shares: Vec<Share> = shares.collect();
+        let using = self.planner.advance.using(job.spec.reservation.as_ref());
+        let ends_by = self.ends_by(chosen, end, using);
+        let end = ends_by.map_or(end, |by| by.min(end));
+        let allocation = Arc::new(Allocation { shares, cores_per_rank: request.cores_per_rank });
         for reservation in self.reservations.iter_mut().filter(|r| end > r.start) {
             reservation.take(self.state, &allocation);
         }
@@ -621,7 +583,7 @@ impl<'a> Pass<'a> {
         let key = AttemptKey { task: TaskId { job: job.id, index }, attempt: job.next_attempt(index) };
         self.planner.remember_end(self.state, key, end, &allocation);
         self.note_placed(job);
-        self.plan.placements.push(Placement { key, allocation, time_limit_s: limit_s });
+        self.plan.placements.push(Placement { key, allocation, time_limit_s: limit_s, ends_by });
     }
 }
 

@@ -19,7 +19,7 @@ use super::ranges;
 use super::refused::Refused;
 use super::reserve::{Count, Reservation};
 use super::span::Span;
-use super::{Preemption, Reason, Waiting, eligible};
+use super::{Preemption, Reason, Waiting, advance, eligible};
 use crate::cluster::PoolConfig;
 use crate::event::Verdict;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
@@ -43,6 +43,8 @@ pub(super) struct Clearing {
     leaving: Option<HashMap<NodeId, NodeRoom>>,
     /// What found no victims, by pool and quality of service.
     denied: HashMap<(usize, Option<u32>), Refused>,
+    /// How long victims may take to leave, in seconds, while they are looked for: nodes may close before they have.
+    slack_s: u64,
     searches: u32,
     looks: u32,
     /// Where the tasks stand that this pass has started.
@@ -144,6 +146,7 @@ impl<'a> Pass<'a> {
     fn may_start(&self, job: &Job, index: TaskIndex) -> bool {
         job.waiting.contains(index.0)
             && eligible::task(job, index, self.now).is_ok()
+            && advance::lets_start(self.state, job, self.now).is_ok()
             && job.tried.get(&index).is_none_or(|tried| tried.not_before <= self.now)
             && self.clearing.settled(job.id) < job.may_start()
             && self.budgets.left(self.state, job) > 0
@@ -260,7 +263,11 @@ impl<'a> Pass<'a> {
     }
 
     /// The room on a node for what ends at `end`, once what is being ended and the victims have left.
-    fn room_after(&self, node: NodeId, end: Timestamp, left: &Left) -> NodeRoom {
+    fn room_after(&self, job: &Job, node: NodeId, end: Timestamp, left: &Left) -> NodeRoom {
+        let using = self.planner.advance.using(job.spec.reservation.as_ref());
+        if end.plus_seconds(self.clearing.slack_s) > self.planner.advance.closes(node, using) {
+            return NodeRoom::default();
+        }
         let view = &self.planner.nodes[node.0 as usize];
         let left = left.get(&node).map(Vec::as_slice).unwrap_or_default();
         let mut room = view.room;
@@ -284,7 +291,7 @@ impl<'a> Pass<'a> {
         let end = Span::longest(job, self.now).end;
         let candidate = |node: &NodeId| {
             let takes_work = self.planner.nodes[node.0 as usize].takes_work;
-            let room = takes_work.then(|| self.room_after(*node, end, left))?;
+            let room = takes_work.then(|| self.room_after(job, *node, end, left))?;
             self.planner.candidate(self.state, config, *node, room, &job.spec.request)
         };
         let candidates: Vec<Candidate> =
@@ -307,17 +314,30 @@ impl<'a> Pass<'a> {
         job: &Job,
         standing: Standing,
     ) -> Option<Place> {
-        let need = self.need(job, Span::longest(job, self.now).end);
+        let end = Span::longest(job, self.now).end;
+        let slack_s = self.grace_max_s();
+        let closings = self.planner.advance.outlasted(end.plus_seconds(slack_s));
+        let need = self.need(job, end).map(|need| need.with_closings(closings));
         let denied = self.clearing.denied.entry((pool, standing.qos)).or_default();
         if need.is_some_and(|need| denied.knows(&need)) || self.clearing.searches >= SEARCHES_MAX {
             return None;
         }
         self.clearing.searches += 1;
+        self.clearing.slack_s = slack_s;
         let place = self.search(config, pool, job, standing);
+        self.clearing.slack_s = 0;
         if let (None, Some(need)) = (&place, need) {
             self.clearing.denied.entry((pool, standing.qos)).or_default().add(need);
         }
         place
+    }
+
+    /// How long victims may take to leave, in whole seconds.
+    fn grace_max_s(&self) -> u64 {
+        let config = &self.planner.config;
+        let pools = config.pools.iter().map(|pool| pool.grace_s);
+        let longest = pools.chain(config.qos.iter().map(|qos| qos.grace_s)).max().unwrap_or(0);
+        longest.max(u64::from(config.policy.kill_grace_ms).div_ceil(1000))
     }
 
     fn search(&mut self, config: &PoolConfig, pool: usize, job: &Job, standing: Standing) -> Option<Place> {
@@ -325,9 +345,13 @@ impl<'a> Pass<'a> {
         let (request, end) = (&job.spec.request, Span::longest(job, self.now).end);
         let fitting =
             |pass: &Self, node: NodeId, left: &Left| match pass.planner.nodes[node.0 as usize].takes_work {
-                true => {
-                    pass.planner.ranks_on(pass.state, config, node, pass.room_after(node, end, left), request)
-                }
+                true => pass.planner.ranks_on(
+                    pass.state,
+                    config,
+                    node,
+                    pass.room_after(job, node, end, left),
+                    request,
+                ),
                 false => 0,
             };
         let mut left = Left::default();
@@ -397,7 +421,7 @@ impl<'a> Pass<'a> {
         let end = Span::longest(job, self.now).end;
         let ranks: HashMap<NodeId, u32> = chosen.iter().map(|chosen| (chosen.node, chosen.ranks)).collect();
         let holds = |node: NodeId, left: &Left| {
-            let room = self.room_after(node, end, left);
+            let room = self.room_after(job, node, end, left);
             let fits = self.planner.ranks_on(self.state, config, node, room, &job.spec.request);
             ranks.get(&node).is_none_or(|ranks| fits >= *ranks)
         };
@@ -450,7 +474,7 @@ impl<'a> Pass<'a> {
     fn keep(&mut self, config: &PoolConfig, job: &'a Job, task: TaskId, chosen: &[Chosen]) {
         let (request, end) = (&job.spec.request, Span::longest(job, self.now).end);
         let kept = chosen.iter().map(|chosen| {
-            let left = self.room_after(chosen.node, end, &Left::default());
+            let left = self.room_after(job, chosen.node, end, &Left::default());
             let room = fit::part_of(self.state.node(chosen.node), config, left, request, chosen.ranks);
             (HeldRoom { node: chosen.node, room }, left)
         });

@@ -98,6 +98,18 @@ impl Profile {
         }
     }
 
+    /// Makes instants from which more may fit than before, though nothing leaves, steps of their own.
+    pub fn cut_at(&mut self, instants: impl IntoIterator<Item = Timestamp>) {
+        for at in instants {
+            self.split(at);
+        }
+    }
+
+    /// From when on nothing changes any more.
+    pub fn last(&self) -> Timestamp {
+        self.steps.last().map_or(Timestamp(0), |step| step.from)
+    }
+
     /// How many entries it has.
     pub fn len(&self) -> usize {
         self.steps.len() * self.slots
@@ -266,12 +278,14 @@ impl Profile {
     }
 
     /// The earliest instant from which a task fits for its shortest span, how long it may stay there, up to its
-    /// longest, and where. `spans` tells the end of both, of what starts at an instant.
+    /// longest, and where. `spans` tells the end of both, of what starts at an instant; `close` takes the room of slots
+    /// that are closed between two instants.
     pub fn earliest(
         &mut self,
         search: &Search<'_>,
         spans: impl Fn(Timestamp) -> (Timestamp, Timestamp),
         fits: impl Fn(usize, NodeRoom) -> u32,
+        close: impl Fn(Timestamp, Timestamp, &mut [NodeRoom]),
         choose: impl Fn(&[NodeRoom]) -> Option<Vec<Kept>>,
     ) -> Option<(Timestamp, Timestamp, Vec<Kept>)> {
         let suffices = |room: &[NodeRoom]| {
@@ -308,12 +322,13 @@ impl Profile {
                 continue;
             }
             self.least_of(first..last, search.own);
+            close(start, end, &mut self.least);
             if suffices(&self.least) {
                 let Some(kept) = choose(&self.least) else {
                     first += 1;
                     continue;
                 };
-                let longer = self.longer(search, first, (end, longest), &suffices, &choose);
+                let longer = self.longer(search, first, (end, longest), &suffices, &close, &choose);
                 let (end, kept) = longer.unwrap_or((end, kept));
                 return Some((start, end, kept));
             } else {
@@ -331,6 +346,7 @@ impl Profile {
         first: usize,
         (end, longest): (Timestamp, Timestamp),
         suffices: &impl Fn(&[NodeRoom]) -> bool,
+        close: &impl Fn(Timestamp, Timestamp, &mut [NodeRoom]),
         choose: &impl Fn(&[NodeRoom]) -> Option<Vec<Kept>>,
     ) -> Option<(Timestamp, Vec<Kept>)> {
         if end >= longest {
@@ -353,6 +369,7 @@ impl Profile {
         ends.into_iter().rev().find_map(|end| {
             let last = self.steps.partition_point(|step| step.from < end);
             self.least_of(first..last, search.own);
+            close(self.steps[first].from, end, &mut self.least);
             Some((end, choose(&self.least)?))
         })
     }
@@ -473,7 +490,7 @@ mod tests {
                 let request = Request { nodes: Some(nodes), ranks: nodes, cores_per_rank: cores, ..Request::default() };
                 let search = Search { request: &request, own: None };
                 let spans = |start: Timestamp| (start.plus_seconds(limit_s), start.plus_seconds(limit_s));
-                let found = profile.earliest(&search, spans, ranks(need), choose(need, nodes));
+                let found = profile.earliest(&search, spans, ranks(need), |_, _, _| {}, choose(need, nodes));
                 let plain = plainly(&profile, need, nodes, limit_s, None);
                 prop_assert_eq!(found.as_ref().map(|(start, ..)| start.seconds()), plain);
                 let Some((start, _, room)) = found else { continue };
@@ -488,7 +505,7 @@ mod tests {
                     Request { nodes: Some(*nodes), ranks: *nodes, cores_per_rank: need.cores, ..Request::default() };
                 let search = Search { request: &request, own: Some(&own) };
                 let spans = |start: Timestamp| (start.plus_seconds(*limit_s), start.plus_seconds(*limit_s));
-                let found = profile.earliest(&search, spans, ranks(*need), choose(*need, *nodes));
+                let found = profile.earliest(&search, spans, ranks(*need), |_, _, _| {}, choose(*need, *nodes));
                 let plain = plainly(&profile, *need, *nodes, *limit_s, Some(&own));
                 prop_assert_eq!(found.map(|(start, ..)| start.seconds()), plain);
                 let within = profile.least_within(&own).to_vec();

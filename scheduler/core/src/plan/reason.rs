@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::fit::Shortage;
 use crate::ids::{JobId, Timestamp};
-use crate::notation::format_size;
+use crate::notation::{format_instant, format_size, format_time_s};
 
 /// Why the next task of a job did not start in this pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,27 @@ pub enum Reason {
     },
     /// It could no longer end by its deadline.
     DeadlinePassed,
+    /// It would fit now, were nodes not kept for an advance reservation.
+    Reserved {
+        /// The reservation.
+        name: String,
+        /// Start of its window, which may have begun.
+        from: Timestamp,
+        /// With a time limit of at most so many seconds it could start now; with none, if there is no number.
+        limit_max_s: Option<u64>,
+    },
+    /// The window of its own advance reservation has not begun, or leaves too little time.
+    ReservationStart {
+        /// The reservation.
+        name: String,
+        /// When the next window starts.
+        from: Timestamp,
+    },
+    /// Its advance reservation is over, was deleted, or is no longer for it.
+    ReservationOver {
+        /// The reservation.
+        name: String,
+    },
     /// The configuration no longer has its pool.
     PoolGone {
         /// The pool.
@@ -108,6 +129,9 @@ impl Reason {
             Self::Dependency { .. } => "dependency",
             Self::DependencyNever { .. } => "dependency_never_satisfied",
             Self::DeadlinePassed => "deadline",
+            Self::Reserved { .. } => "reserved",
+            Self::ReservationStart { .. } => "reservation",
+            Self::ReservationOver { .. } => "reservation_over",
             Self::PoolGone { .. } => "pool_gone",
             Self::NeverFits { .. } => "never_fits",
         }
@@ -195,6 +219,31 @@ impl fmt::Display for Reason {
                 )
             }
             Self::DeadlinePassed => write!(f, "it could no longer end by its deadline"),
+            Self::Reserved { name, from, limit_max_s } => {
+                write!(f, "nodes are kept for reservation {name} from {} on", format_instant(*from))?;
+                match limit_max_s {
+                    Some(limit) => {
+                        write!(
+                            f,
+                            "; with a time limit of at most {} it could start now",
+                            format_time_s(*limit)
+                        )
+                    }
+                    None => Ok(()),
+                }
+            }
+            Self::ReservationStart { name, from } => {
+                write!(
+                    f,
+                    "it waits for its reservation {name}, whose window starts at {}",
+                    format_instant(*from)
+                )
+            }
+            Self::ReservationOver { name } => write!(
+                f,
+                "its reservation {name} is over; muster cancel takes the job out, and a new reservation of that name \
+                 lets it run"
+            ),
             Self::PoolGone { pool } => write!(f, "the configuration no longer has its pool '{pool}'"),
             Self::NeverFits { why } => write!(f, "{why}"),
         }

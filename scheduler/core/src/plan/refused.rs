@@ -22,6 +22,9 @@ pub(super) struct Need {
     exclusive: bool,
     /// Which reservations it would outlast, a bit for each.
     outlasts: u64,
+    /// How many of the instants it would outlast at which advance reservations close nodes: whoever outlasts more sees
+    /// no node that whoever outlasts less does not see.
+    closings: u32,
 }
 
 /// How its ranks lie on nodes.
@@ -37,7 +40,7 @@ enum Spread {
 
 impl Need {
     /// None for requests that cannot be compared with others.
-    pub fn of(request: &Request, outlasts: u64) -> Option<Self> {
+    pub fn of(request: &Request, outlasts: u64, closings: u32) -> Option<Self> {
         let comparable = !is_choosy(request)
             && !request.has_gres()
             && !request.contiguous
@@ -54,7 +57,12 @@ impl Need {
             },
         };
         let (cores_per_rank, memory, exclusive) = (request.cores_per_rank, request.memory, request.exclusive);
-        comparable.then_some(Self { spread, cores_per_rank, memory, exclusive, outlasts })
+        comparable.then_some(Self { spread, cores_per_rank, memory, exclusive, outlasts, closings })
+    }
+
+    /// The same for what would outlast so many closings.
+    pub fn with_closings(self, closings: u32) -> Self {
+        Self { closings, ..self }
     }
 
     /// Whether whatever holds `self` holds `other` too.
@@ -66,7 +74,7 @@ impl Need {
         };
         // Exclusive requests have all memory by default, shared ones a part for each core.
         let exclusive = self.exclusive == other.exclusive;
-        let outlasts = self.outlasts & other.outlasts == other.outlasts;
+        let outlasts = self.outlasts & other.outlasts == other.outlasts && self.closings >= other.closings;
         let spread = match (self.spread, other.spread) {
             (_, Spread::One) => true,
             (Spread::Ranks(ranks), Spread::Ranks(least)) => ranks >= least,
@@ -99,7 +107,7 @@ mod tests {
     use super::*;
 
     fn need(nodes: Option<u32>, ranks: u32, cores_per_rank: u32, outlasts: u64) -> Need {
-        Need::of(&Request { nodes, ranks, cores_per_rank, ..Request::default() }, outlasts).unwrap()
+        Need::of(&Request { nodes, ranks, cores_per_rank, ..Request::default() }, outlasts, 0).unwrap()
     }
 
     #[test]
@@ -123,6 +131,15 @@ mod tests {
     }
 
     #[test]
+    fn what_would_run_into_a_window_says_nothing_of_what_would_not() {
+        let into = |closings| Need { closings, ..need(None, 8, 1, 0) };
+        let mut refused = Refused::default();
+        refused.add(into(1));
+        assert!(!refused.knows(&into(0)));
+        assert!(refused.knows(&into(1)) && refused.knows(&into(2)));
+    }
+
+    #[test]
     fn where_no_rank_fits_nothing_with_larger_ranks_does() {
         let mut refused = Refused::default();
         refused.add(need(None, 3, 4, 0));
@@ -143,12 +160,12 @@ mod tests {
     #[test]
     fn requests_that_name_nodes_are_not_compared() {
         let choosy = Request { exclude: ["n1".to_owned()].into(), ..Request::default() };
-        assert_eq!(Need::of(&choosy, 0), None);
+        assert_eq!(Need::of(&choosy, 0, 0), None);
         for choosy in [
             Request { contiguous: true, ..Request::default() },
             Request { threads_per_core: Some(1), ..Request::default() },
         ] {
-            assert_eq!(Need::of(&choosy, 0), None, "they do not fit where others would");
+            assert_eq!(Need::of(&choosy, 0, 0), None, "they do not fit where others would");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Keeping room for the first job that does not fit (EASY: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995).
 
+use super::closures::Closures;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
 use super::leaving::HeldRoom;
@@ -98,8 +99,9 @@ impl Reservation {
 }
 
 impl Planner {
-    /// Lets everything that runs leave at its time limit, the earliest first, until the request fits. Tasks for which
-    /// `others` clear a place start there at once, and leave at their time limit as well.
+    /// Lets everything that runs leave at its time limit, the earliest first, until the request fits on nodes that stay
+    /// open for as long as it may run. Tasks for which `others` clear a place start there at once, and leave at their
+    /// time limit as well.
     pub(super) fn reserve(
         &self,
         state: &State,
@@ -112,35 +114,62 @@ impl Planner {
         let job = state.jobs.get(&job)?;
         let request = &job.spec.request;
         let slots = &self.pools[pool].slots;
-        let fits = |slot: usize, room: NodeRoom| match self.nodes[slots[slot].0 as usize].takes_work {
-            true => self.ranks_on(state, config, slots[slot], room, request),
-            false => 0,
+        let using = self.advance.using(job.spec.reservation.as_ref());
+        // It may start as soon as its shortest attempt fits.
+        let shortest_s = job.spec.eligibility.time_min_s.or(job.spec.time_limit_s);
+        let mut closures = Closures::new(&self.advance, slots, using, shortest_s, now);
+        let fits = |closures: &Option<Closures<'_>>, slot: usize, room: NodeRoom| {
+            let is_open = closures.as_ref().is_none_or(|closures| closures.is_open(slot));
+            match is_open && self.nodes[slots[slot].0 as usize].takes_work {
+                true => self.ranks_on(state, config, slots[slot], room, request),
+                false => 0,
+            }
         };
         let mut room: Vec<NodeRoom> = slots.iter().map(|node| self.nodes[node.0 as usize].room).collect();
-        let now_fits: Vec<u32> = room.iter().enumerate().map(|(slot, room)| fits(slot, *room)).collect();
+        let now_fits: Vec<u32> =
+            room.iter().enumerate().map(|(slot, room)| fits(&closures, slot, *room)).collect();
         let mut count = Count::new(request, &now_fits);
         let mut ranks = now_fits.clone();
         let mut moves = self.moves(now, others).peekable();
-        while let Some((at, change)) = moves.next() {
-            for held in change.shares() {
-                let Some(slot) = self.pools[pool].slot(held.node) else { continue };
-                match change {
-                    Move::Leave(_) => room[slot].give(held.room, self.nodes[held.node.0 as usize].whole),
-                    Move::Come(_) => room[slot].take(held.room),
+        let mut horizon = None;
+        loop {
+            let end = moves.peek().map(|(at, _)| *at);
+            let flip = closures.as_ref().and_then(Closures::next);
+            // When all that has a limit is gone, what repeats is over some day as well.
+            if end.is_none_or(|end| end.0 == u64::MAX)
+                && let (Some(closures), Some(flip)) = (&closures, flip)
+                && flip > *horizon.get_or_insert_with(|| closures.horizon(flip))
+            {
+                return None;
+            }
+            let at = end.into_iter().chain(flip).min()?;
+            let mut changed = Vec::new();
+            if let Some(closures) = closures.as_mut().filter(|_| flip == Some(at)) {
+                closures.pass_to(at, |slot| changed.push(slot));
+            }
+            // All that moves at the same instant moves together.
+            while let Some((_, change)) = moves.next_if(|(when, _)| *when == at) {
+                for held in change.shares() {
+                    let Some(slot) = self.pools[pool].slot(held.node) else { continue };
+                    match change {
+                        Move::Leave(_) => room[slot].give(held.room, self.nodes[held.node.0 as usize].whole),
+                        Move::Come(_) => room[slot].take(held.room),
+                    }
+                    changed.push(slot);
                 }
-                let fitting = fits(slot, room[slot]);
+            }
+            for slot in changed {
+                let fitting = fits(&closures, slot, room[slot]);
                 count.change(ranks[slot], fitting);
                 ranks[slot] = fitting;
             }
-            // All that end at the same instant leave together.
-            if moves.peek().is_some_and(|(next, _)| *next == at) || !count.suffices() {
+            if !count.suffices() {
                 continue;
             }
             if let Some(kept) = self.kept(state, config, pool, job, at, &room, &ranks, &now_fits) {
                 return Some(self.reservation(state, config, pool, job, at, &room, &kept));
             }
         }
-        None
     }
 
     /// What leaves and comes from now on, in the order of time.

@@ -42,8 +42,8 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
                 job.held = None;
             }
         }
-        Event::AttemptPlaced { key, allocation, time_limit_s } => {
-            placed(state, *key, allocation, *time_limit_s, at);
+        Event::AttemptPlaced { key, allocation, time_limit_s, ends_by } => {
+            placed(state, *key, allocation, (*time_limit_s, *ends_by), at);
         }
         Event::InstanceReady { key, instance, endpoint } => {
             with_instance(state, *key, *instance, |i| i.state = InstanceState::Ready(endpoint.clone()));
@@ -87,6 +87,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             n.held = Some(Held { since: at, reason, until: *until, by_uid: *by_uid, down: *down });
         }),
         Event::NodeReleased { node } => with_node(state, *node, |n| n.held = None),
+        Event::ReservationMade { reservation } => state.reservations.made(reservation, at),
+        Event::ReservationRemoved { name, .. } => state.reservations.removed(name),
+        Event::ReservationEnded { name, next_start } => state.reservations.ended(name, *next_start),
     }
 }
 
@@ -202,6 +205,7 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
     state.next_job = state.next_job.max(id.0 + 1);
     *state.jobs_of_user.entry(spec.user.uid).or_default() += 1;
     state.queue.insert(queue_key(state, spec, id));
+    state.reservations.job_submitted(spec.reservation.as_ref(), id);
     if let Some(key) = &request_key {
         state.request_keys.insert((spec.user.uid, key.clone()), id);
     }
@@ -272,7 +276,7 @@ fn placed(
     state: &mut State,
     key: AttemptKey,
     allocation: &Arc<Allocation>,
-    time_limit_s: Option<u64>,
+    (time_limit_s, ends_by): (Option<u64>, Option<Timestamp>),
     at: Timestamp,
 ) {
     let prepare_timeout_s = state.config.policy.prepare_timeout_s;
@@ -290,6 +294,7 @@ fn placed(
         instances: vec![instance; allocation.shares.len()],
         time_limit_s,
         placed_at: at,
+        ends_by,
         phase: LivePhase::Preparing,
     };
     job.live.insert(key.task.index, live);
@@ -415,6 +420,7 @@ fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {
     depends::leave(state, id);
     let Some(job) = state.jobs.get_mut(&id) else { return };
     job.finished_at = Some(at);
+    state.reservations.job_finished(job.spec.reservation.as_ref(), id);
     let uid = job.spec.user.uid;
     if let Some(count) = state.jobs_of_user.get_mut(&uid) {
         *count -= 1;

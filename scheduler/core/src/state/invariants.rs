@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{LivePhase, QueueKey, State};
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
-use crate::ids::{AttemptKey, JobId, NodeId};
+use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
 use crate::threads::CoreThreads;
 
 /// An invariant that does not hold.
@@ -65,6 +65,16 @@ pub enum Broken {
         /// Derived.
         left: CoreSet,
     },
+    /// An attempt was started that can reach into a reservation that it may not use, or leave its own.
+    #[error("{key} can hold node {node:?} against the windows of reservation '{reservation}'")]
+    Reservation {
+        /// The attempt.
+        key: AttemptKey,
+        /// The node.
+        node: NodeId,
+        /// The reservation.
+        reservation: String,
+    },
     /// An index disagrees with the records.
     #[error("the index '{index}' disagrees with the records")]
     Index {
@@ -100,6 +110,7 @@ impl State {
         self.check_down()?;
         self.check_tasks()?;
         self.check_eligibility()?;
+        self.check_reservations()?;
         self.check_indices()
     }
 
@@ -239,6 +250,43 @@ impl State {
         match checks.iter().find(|(_, holds)| !holds) {
             Some((index, _)) => Err(Broken::Index { index }),
             None => Ok(()),
+        }
+    }
+
+    /// What was started after a reservation was made keeps out of its windows, unless it uses the reservation: then it
+    /// keeps within one of them, on the reservation's nodes.
+    fn check_reservations(&self) -> Result<(), Broken> {
+        for (key, job, live) in self.live() {
+            // What is ending ends as soon as its nodes can end it.
+            if matches!(live.phase, LivePhase::Ending { .. }) {
+                continue;
+            }
+            let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
+            for reserved in self.reservations().filter(|reserved| reserved.made_at < live.placed_at) {
+                let reservation = &reserved.reservation;
+                let window = reservation.windows.first_open(live.placed_at);
+                let uses = job.spec.reservation.as_ref() == Some(&reservation.name);
+                let holds = match window {
+                    Some(window) if uses => window.start <= live.placed_at && end <= window.end,
+                    None if uses => false,
+                    window => window.is_none_or(|window| end <= window.start),
+                };
+                let wrong = |node: &&NodeId| match uses {
+                    true => !holds || !reservation.keeps(**node),
+                    false => !holds && reservation.keeps(**node),
+                };
+                if let Some(node) = live.allocation.shares.iter().map(|share| &share.node).find(wrong) {
+                    return Err(Broken::Reservation {
+                        key,
+                        node: *node,
+                        reservation: reservation.name.clone(),
+                    });
+                }
+            }
+        }
+        match self.reservations_are_indexed() {
+            true => Ok(()),
+            false => Err(Broken::Index { index: "reservations" }),
         }
     }
 

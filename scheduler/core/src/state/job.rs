@@ -61,6 +61,9 @@ pub struct Live {
     pub instances: Vec<Instance>,
     /// When it was placed.
     pub placed_at: Timestamp,
+    /// The start or end of a reservation by which it must have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_by: Option<Timestamp>,
     /// Its own time limit, in seconds, if that is less than its job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_s: Option<u64>,
@@ -235,7 +238,7 @@ impl Job {
     #[must_use]
     pub fn must_end_at(&self, live: &Live, go_at: Timestamp) -> Option<Timestamp> {
         let limit = live.time_limit_s.or(self.spec.time_limit_s).map(|limit| go_at.plus_seconds(limit));
-        limit.into_iter().chain(self.spec.eligibility.deadline).min()
+        limit.into_iter().chain(live.ends_by).chain(self.spec.eligibility.deadline).min()
     }
 
     /// From when on its tasks no longer wait for few leaf switches, if they do not wait for ever.
@@ -268,7 +271,8 @@ impl Live {
             LivePhase::Preparing => self.placed_at,
             LivePhase::Ending { since, .. } => return Some(*since),
         };
-        self.time_limit_s.or(job_limit_s).map(|limit| from.plus_seconds(limit))
+        let limit = self.time_limit_s.or(job_limit_s).map(|limit| from.plus_seconds(limit));
+        limit.into_iter().chain(self.ends_by).min()
     }
 
     /// The node's clock at the script's exec, if it came to that.

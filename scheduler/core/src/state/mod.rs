@@ -24,6 +24,7 @@ mod ledger;
 mod node;
 #[cfg(test)]
 mod reading_tests;
+mod reservations;
 mod tally;
 mod waiting;
 
@@ -37,6 +38,7 @@ pub use self::invariants::Broken;
 pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, JobHold, Live, LivePhase, Tried};
 pub use self::ledger::ENTRIES_MAX as USAGE_ENTRIES_MAX;
 pub use self::node::{Held, Node, NodeStatus};
+pub use self::reservations::Reserved;
 pub use self::waiting::IndexSet;
 use crate::cluster::ClusterConfig;
 use crate::event::Event;
@@ -75,6 +77,9 @@ pub struct State {
     /// Jobs with waiting tasks to be cancelled because their dependency can never be fulfilled.
     #[serde(default)]
     unfulfillable: BTreeSet<JobId>,
+    /// Advance reservations.
+    #[serde(default, skip_serializing_if = "reservations::Reservations::is_empty")]
+    reservations: reservations::Reservations,
     /// What accounts and users have used.
     #[serde(default)]
     ledger: ledger::Ledger,

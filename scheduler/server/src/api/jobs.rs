@@ -52,7 +52,7 @@ pub async fn submit(
     }
     let job = match app.engine.ask(input).await? {
         Reply::Submitted(job) => Some(job.0),
-        Reply::Done | Reply::Cancelled(_) => None,
+        Reply::Done | Reply::Cancelled(_) | Reply::Reserved(_) => None,
     };
     Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job })))
 }

@@ -5,6 +5,7 @@ mod jobs;
 mod nodes;
 mod peer;
 mod priority;
+mod reservations;
 mod why;
 
 use std::fs::{self, DirBuilder, Permissions};
@@ -17,7 +18,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -91,6 +92,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes/{name}/hold", post(nodes::hold))
         .route("/v1/nodes/{name}/release", post(nodes::release))
         .route("/v1/pools", get(nodes::pools))
+        .route("/v1/reservations", get(reservations::list).post(reservations::make))
+        .route("/v1/reservations/{name}", delete(reservations::remove))
         .route("/v1/priority", get(priority::priority))
         .route("/v1/shares", get(priority::shares))
         .fallback(no_route)

@@ -9,6 +9,7 @@ mod from_cluster;
 mod full_disk;
 mod nodes;
 mod process;
+mod reservations;
 mod routes;
 mod storage;
 mod store;

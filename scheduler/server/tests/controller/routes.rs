@@ -94,7 +94,7 @@ fn what_is_not_in_the_api_is_refused_in_json() {
 }
 
 /// Asks as another user, with curl: status and body.
-fn ask_as(
+pub fn ask_as(
     controller: &Controller,
     uid: &str,
     method: &str,

@@ -8,6 +8,7 @@ mod claims;
 mod controller;
 mod link;
 mod node;
+mod reservations;
 mod wishes;
 mod world;
 

@@ -14,7 +14,7 @@ use super::claims;
 use super::controller::Controller;
 use super::link::{Link, Mishaps};
 use super::node::{Happened, SimNode};
-use super::wishes;
+use super::{reservations, wishes};
 use crate::rng::Rng;
 
 /// How long the controller waits for a silent node, in virtual seconds.
@@ -285,6 +285,10 @@ impl World {
                 self.outcome.jobs += 1;
             }
         }
+        let state = self.controller.engine.state();
+        if let Some(input) = reservations::change(&mut self.rng, state, self.now, self.nodes.len()) {
+            self.input(&input)?;
+        }
         if self.rng.one_in(40) && !self.accepted.is_empty() {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
             let caller = self.owner(job);
@@ -303,11 +307,14 @@ impl World {
         Ok(())
     }
 
-    /// Nothing may be held for ever, so that everything comes to its end.
+    /// Nothing may be held, and no node kept, for ever, so that everything comes to its end.
     fn release_all(&mut self) -> Result<(), Violation> {
         for job in self.accepted.clone() {
             let caller = self.owner(job);
             self.input(&Input::ReleaseJob { caller, job })?;
+        }
+        for input in reservations::give_up(self.controller.engine.state(), &self.accepted) {
+            self.input(&input)?;
         }
         let nodes = self.nodes.iter().map(|node| node.name.clone()).collect();
         self.input(&wishes::resume(nodes))?;
@@ -333,6 +340,7 @@ impl World {
             running_max: rng.one_in(2).then(|| 1 + rng.below(4) as u32),
         });
         let (user, account, qos) = wishes::charge(rng);
+        let reservation = reservations::wish(rng, state);
         JobSpec {
             name: "sim".to_owned(),
             pool: None,
@@ -356,7 +364,7 @@ impl World {
             eligibility: wishes::eligibility(rng, state, &self.accepted, self.now, limit_s),
             account,
             qos,
-            reservation: None,
+            reservation,
         }
     }
 

@@ -17,6 +17,7 @@
 mod ask;
 mod narrate;
 mod parse;
+mod reserve;
 mod settings;
 mod sharing;
 mod world;

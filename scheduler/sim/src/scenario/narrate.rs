@@ -12,7 +12,7 @@ use muster_core::state::State;
 pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Event) -> Option<String> {
     let node = |id: &NodeId| state.node(*id).name.as_str();
     Some(match event {
-        Event::AttemptPlaced { key, allocation, time_limit_s } => {
+        Event::AttemptPlaced { key, allocation, time_limit_s, .. } => {
             let again =
                 if key.attempt > 1 { format!(" again, attempt {},", key.attempt) } else { String::new() };
             let short =
@@ -40,6 +40,26 @@ pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Even
         }
         Event::NodeUp { node: id, .. } => format!("{} is up", node(id)),
         Event::NodeLost { node: id, reason } => format!("{} is given up: {reason}", node(id)),
+        Event::ReservationMade { reservation } => {
+            let nodes: Vec<&str> = reservation.nodes.iter().map(node).collect();
+            let window = muster_core::reservation::Window {
+                start: reservation.windows.start,
+                end: reservation.windows.start.plus_seconds(reservation.windows.duration_s),
+            };
+            let whose = if reservation.maintenance { "for maintenance" } else { "for its users" };
+            format!(
+                "{} keeps {} {whose} from {} to {}",
+                reservation.name,
+                format_hosts(&nodes),
+                format_time_s(window.start.seconds()),
+                format_time_s(window.end.seconds())
+            )
+        }
+        Event::ReservationRemoved { name, .. } => format!("{name} is taken back"),
+        Event::ReservationEnded { name, next_start: None } => format!("{name} is over"),
+        Event::ReservationEnded { name, next_start: Some(next) } => {
+            format!("a window of {name} ends; the next starts at {}", format_time_s(next.seconds()))
+        }
         Event::NodeHeld { node: id, reason, until, by_uid, down } => {
             let what = match (down, by_uid) {
                 (true, _) => "is taken down",

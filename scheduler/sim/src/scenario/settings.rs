@@ -215,6 +215,7 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
             "dependency",
             "fill",
             "saves",
+            "reservation",
         ],
     )?;
     let mut spec = blank_spec();
@@ -249,6 +250,7 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
         }
     }
     request.fill = line.choice("fill", &FILLS)?;
+    spec.reservation = line.text("reservation").map(str::to_owned);
     spec.time_limit_s = line.seconds("time")?;
     spec.eligibility.time_min_s = line.seconds("time-min")?;
     spec.eligibility.deadline = line.seconds("deadline")?.map(|at| Timestamp(0).plus_seconds(at));

@@ -17,7 +17,7 @@ use super::narrate;
 use super::parse::{Line, ScenarioError};
 use super::settings::{self, Cluster};
 
-const ADMIN: Caller = Caller { uid: 0, admin: true };
+pub(super) const ADMIN: Caller = Caller { uid: 0, admin: true };
 /// User id of the first user that a scenario names.
 const FIRST_UID: u32 = 1000;
 
@@ -109,6 +109,7 @@ impl World {
                 let attempt = attempt.ok_or_else(|| line.wrong("the task does not run"))?;
                 self.exit(AttemptKey { task, attempt }, code);
             }
+            "reserve" | "unreserve" => self.reserve(line)?,
             "after" | "at" => self.pass_time(line)?,
             "fail" | "return" => self.node_step(line)?,
             "drain" | "down" | "resume" => self.admin_step(line)?,
@@ -118,8 +119,8 @@ impl World {
             }
             other => {
                 return Err(line.wrong(format!(
-                    "'{other}' is not one of submit, cancel, end, after, at, fail, return, drain, down, resume, why, \
-                     queue, shares, show and expect"
+                    "'{other}' is not one of submit, cancel, end, after, at, fail, return, drain, down, resume, \
+                     reserve, unreserve, why, queue, shares, show and expect"
                 )));
             }
         }
@@ -253,7 +254,7 @@ impl World {
     }
 
     /// A command of a user or an admin.
-    fn command(&mut self, input: &Input) -> Option<Reply> {
+    pub fn command(&mut self, input: &Input) -> Option<Reply> {
         self.refusal = None;
         self.apply(input)
     }
