@@ -41,8 +41,8 @@ pub struct Planner {
     /// Who may take whose place.
     pub(super) rights: Rights,
     pub(super) victims: Victims,
-    /// Tasks whose last victim has left and that have not started, with the instant at which its end was decided.
-    pub(super) cleared: BTreeMap<TaskId, Timestamp>,
+    /// Tasks whose last victim has left and that have not started, with the place of its end in the order of all.
+    pub(super) cleared: BTreeMap<TaskId, u64>,
     /// Whether a job with a right over others found none whose place it could take.
     pub(super) is_denied: bool,
     /// Whether the next pass could go on where the last one stopped looking.

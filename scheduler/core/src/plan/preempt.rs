@@ -8,7 +8,6 @@
 //!
 //! A pass looks for victims at most [`SEARCHES_MAX`] times, and at [`LOOKS_MAX`] attempts in all of them together.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::fit::{self, NodeRoom};
@@ -25,7 +24,7 @@ use crate::event::Verdict;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen};
 use crate::preempt::{Standing, Terms};
-use crate::state::{Job, LivePhase, State};
+use crate::state::{Job, LivePhase, State, Taken};
 
 /// How often a pass looks for victims at most. One search goes over the nodes of a pool.
 const SEARCHES_MAX: u32 = 64;
@@ -109,21 +108,17 @@ impl<'a> Pass<'a> {
         let state = self.state;
         let cleared = std::mem::take(&mut self.planner.cleared);
         let has_left = |task: &TaskId| cleared.contains_key(task);
-        let ordered = |(task, since): (TaskId, Timestamp)| {
-            let job = state.jobs.get(&task.job)?;
-            let standing = self.planner.standing(job);
-            let (tier, priority) =
-                (self.planner.rights.tier(standing), self.planner.priority_of(job, standing));
-            // Who cleared a place before does not lose it to whoever comes before it in the order.
-            Some((since, Reverse(tier), Reverse(priority), task, standing.pool? as usize))
+        let ordered = |(task, order): (TaskId, u64)| {
+            // Who cleared a place first does not lose it to whoever comes before it in the queue.
+            Some((order, task, self.planner.pool_of(state.jobs.get(&task.job)?)?))
         };
-        let under_way =
-            self.planner.victims.under_way().iter().map(|(task, under_way)| (*task, under_way.since));
+        let under_way = self.planner.victims.under_way().iter();
+        let under_way = under_way.filter_map(|(task, victims)| Some((*task, victims.first()?.0)));
         let mut tasks: Vec<_> = cleared.clone().into_iter().chain(under_way).filter_map(ordered).collect();
         tasks.sort_unstable();
         self.look_at_leaving();
         let config = std::sync::Arc::clone(&self.planner.config);
-        for (since, _, _, task, pool) in tasks {
+        for (order, task, pool) in tasks {
             let Some(job) = state.jobs.get(&task.job).filter(|job| self.may_start(job, task.index)) else {
                 continue;
             };
@@ -137,7 +132,7 @@ impl<'a> Pass<'a> {
                 self.say_preempting(job, task);
                 // Its victims are not all that has to leave: the rest was being ended anyway.
                 if has_left(&task) {
-                    self.planner.cleared.insert(task, since);
+                    self.planner.cleared.insert(task, order);
                 }
             }
         }
@@ -465,7 +460,8 @@ impl<'a> Pass<'a> {
         let may_requeue = self.state.jobs.get(&key.task.job).is_some_and(|job| job.spec.requeue);
         let requeue = terms.requeue && may_requeue;
         let verdict = Verdict::Preempted { by, requeue, grace_ms: terms.grace_ms };
-        self.planner.end_early(self.state, key, by, self.now);
+        let order = self.state.preempted + self.plan.preemptions.len() as u64 + 1;
+        self.planner.end_early(self.state, key, Taken { by, order }, self.now);
         self.clearing.ended.push((key, end));
         self.plan.preemptions.push(Preemption { victim: key, verdict });
     }
@@ -496,9 +492,7 @@ impl<'a> Pass<'a> {
         }
         let mut jobs = BTreeSet::new();
         let mut expected_start = self.now;
-        for victim in
-            self.planner.victims.under_way().get(&task).into_iter().flat_map(|under_way| &under_way.victims)
-        {
+        for (_, victim) in self.planner.victims.under_way().get(&task).into_iter().flatten() {
             jobs.insert(victim.task.job);
             let live = self.state.live_attempt(victim.task);
             let new = self.plan.preemptions.iter().find(|new| new.victim == *victim);
@@ -530,12 +524,12 @@ impl Planner {
     }
 
     /// A victim leaves from now on, until the state says the same.
-    fn end_early(&mut self, state: &State, key: AttemptKey, by: TaskId, now: Timestamp) {
+    fn end_early(&mut self, state: &State, key: AttemptKey, taken: Taken, now: Timestamp) {
         if let Some(live) = state.live_attempt(key.task) {
             self.forget_end(key);
             self.remember_end(state, key, now, &live.allocation);
         }
-        self.victims.take(key, by, now, self.config.policy.preempt_exempt_s);
+        self.victims.take(key, taken, self.config.policy.preempt_exempt_s);
     }
 }
 

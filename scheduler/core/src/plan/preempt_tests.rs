@@ -494,14 +494,14 @@ fn has_right(state: &State, by: &JobSpec, victim: &JobSpec) -> bool {
 /// Attempts that are being ended, by the task that takes their place.
 fn under_way(state: &State) -> BTreeMap<AttemptKey, TaskId> {
     let by = |(key, _, live): (AttemptKey, _, &crate::state::Live)| match &live.phase {
-        LivePhase::Ending { taken_by: Some(by), .. } => Some((key, *by)),
+        LivePhase::Ending { taken: Some(taken), .. } => Some((key, taken.by)),
         _ => None,
     };
     state.live().filter_map(by).collect()
 }
 
 /// Checks every attempt whose end was decided for another since `before`.
-fn check_victims(before: &State, bench: &Bench, exempt_s: u64) {
+fn check_victims(before: &State, bench: &Bench, exempt_s: u64, faults: bool) {
     let state = bench.engine.state();
     let earlier = under_way(before);
     let now_leaving = under_way(state);
@@ -532,7 +532,7 @@ fn check_victims(before: &State, bench: &Bench, exempt_s: u64) {
     }
     // With nobody else in the queue, nothing is kept for others: without any one of them the task would not fit.
     let takers: std::collections::BTreeSet<TaskId> = new.iter().map(|(_, by)| *by).collect();
-    if let (1, true) = (state.queue_len(), takers.len() == 1) {
+    if let (1, 1, false) = (state.queue_len(), takers.len(), faults) {
         for (spared, by) in &new {
             let mut without = state.clone();
             for (key, ..) in state.live().filter(|(key, ..)| key != spared) {
@@ -585,7 +585,7 @@ proptest! {
         for step in steps.iter().filter(|step| faults || !matches!(step, Step::Silence(_))) {
             let before = bench.engine.state().clone();
             take(&mut bench, step);
-            check_victims(&before, &bench, exempt_s);
+            check_victims(&before, &bench, exempt_s, faults);
             if !faults && matches!(step, Step::Gone(_)) {
                 check_starts(&before, &bench);
             }

@@ -8,7 +8,7 @@ use foldhash::HashMap;
 use super::index::Planner;
 use crate::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
 use crate::preempt::Standing;
-use crate::state::{Job, LivePhase};
+use crate::state::{Job, LivePhase, Taken};
 
 /// What it costs to preempt an attempt. The least is the cheapest: the lowest tier, then the lowest priority, then the
 /// youngest, which loses the least work.
@@ -25,15 +25,6 @@ struct Cost {
 /// What is being prepared has not begun to run: nothing is lost with it.
 const NOT_BEGUN: Timestamp = Timestamp(u64::MAX);
 
-/// Attempts that are being ended for a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct UnderWay {
-    /// Since when.
-    pub since: Timestamp,
-    /// Those that have not left.
-    pub victims: BTreeSet<AttemptKey>,
-}
-
 /// Attempts over which somebody has a right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Victims {
@@ -42,9 +33,9 @@ pub(super) struct Victims {
     cost_of: HashMap<AttemptKey, Cost>,
     /// From when on each of them may be preempted, where the policy exempts young ones.
     exempt_until: BTreeSet<(Timestamp, AttemptKey)>,
-    /// Attempts that are being ended, by the task that takes their place.
-    under_way: BTreeMap<TaskId, UnderWay>,
-    taken_by: HashMap<AttemptKey, TaskId>,
+    /// Attempts that are being ended, by the task that takes their place, in the order in which that was decided.
+    under_way: BTreeMap<TaskId, BTreeSet<(u64, AttemptKey)>>,
+    taken: HashMap<AttemptKey, Taken>,
 }
 
 impl Victims {
@@ -58,7 +49,7 @@ impl Victims {
     }
 
     /// Tasks whose victims are being ended.
-    pub fn under_way(&self) -> &BTreeMap<TaskId, UnderWay> {
+    pub fn under_way(&self) -> &BTreeMap<TaskId, BTreeSet<(u64, AttemptKey)>> {
         &self.under_way
     }
 
@@ -87,26 +78,26 @@ impl Victims {
     }
 
     /// An attempt is being ended for a task.
-    pub fn take(&mut self, key: AttemptKey, by: TaskId, since: Timestamp, exempt_s: u64) {
+    pub fn take(&mut self, key: AttemptKey, taken: Taken, exempt_s: u64) {
         self.forget(key, exempt_s);
-        let under_way = self.under_way.entry(by);
-        under_way.or_insert(UnderWay { since, victims: BTreeSet::new() }).victims.insert(key);
-        self.taken_by.insert(key, by);
+        self.under_way.entry(taken.by).or_default().insert((taken.order, key));
+        self.taken.insert(key, taken);
     }
 
-    /// Says for whom the attempt was the last that had to leave, and since when.
-    fn forget(&mut self, key: AttemptKey, exempt_s: u64) -> Option<(TaskId, Timestamp)> {
+    /// Says for whom the attempt was the last that had to leave.
+    fn forget(&mut self, key: AttemptKey, exempt_s: u64) -> Option<Taken> {
         if let Some(cost) = self.cost_of.remove(&key) {
             self.ranked.remove(&cost);
             self.exempt_until.remove(&(cost.since.0.plus_seconds(exempt_s), key));
         }
-        let by = self.taken_by.remove(&key)?;
-        let under_way = self.under_way.get_mut(&by)?;
-        under_way.victims.remove(&key);
-        if !under_way.victims.is_empty() {
+        let taken = self.taken.remove(&key)?;
+        let victims = self.under_way.get_mut(&taken.by)?;
+        victims.remove(&(taken.order, key));
+        if !victims.is_empty() {
             return None;
         }
-        self.under_way.remove(&by).map(|under_way| (by, under_way.since))
+        self.under_way.remove(&taken.by);
+        Some(taken)
     }
 }
 
@@ -132,9 +123,9 @@ impl Planner {
         let since = match phase {
             LivePhase::Preparing => NOT_BEGUN,
             LivePhase::Running { go_at, .. } => *go_at,
-            LivePhase::Ending { since, taken_by, .. } => {
-                if let Some(by) = taken_by {
-                    self.victims.take(key, *by, *since, exempt_s);
+            LivePhase::Ending { taken, .. } => {
+                if let Some(taken) = taken {
+                    self.victims.take(key, *taken, exempt_s);
                 }
                 return;
             }
@@ -149,6 +140,7 @@ impl Planner {
 
     /// An attempt has ended. Where it was the last that had to leave, the next pass looks at the place first.
     pub(super) fn forget_victim(&mut self, key: AttemptKey) {
-        self.cleared.extend(self.victims.forget(key, self.config.policy.preempt_exempt_s));
+        let last = self.victims.forget(key, self.config.policy.preempt_exempt_s);
+        self.cleared.extend(last.map(|taken| (taken.by, taken.order)));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::depends::News;
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    QueueKey, State, Tried, depends, ledger,
+    QueueKey, State, Taken, Tried, depends, ledger,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -360,16 +360,20 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
 
 fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) {
     drop_deadline(state, key);
+    let order = state.preempted + 1;
     let Some(live) = live_mut(state, key) else { return };
     let (since, started_at, before) = match live.phase {
-        LivePhase::Ending { since, started_at, taken_by, .. } => (since, started_at, taken_by),
+        LivePhase::Ending { since, started_at, taken, .. } => (since, started_at, taken),
         _ => (at, live.started_at(), None),
     };
-    let taken_by = match verdict {
-        Verdict::Preempted { by, .. } => Some(*by),
+    let taken = match verdict {
+        Verdict::Preempted { by, .. } => Some(Taken { by: *by, order }),
         _ => before,
     };
-    live.phase = LivePhase::Ending { since, verdict: verdict.clone(), started_at, taken_by };
+    live.phase = LivePhase::Ending { since, verdict: verdict.clone(), started_at, taken };
+    if matches!(verdict, Verdict::Preempted { .. }) {
+        state.preempted = order;
+    }
 }
 
 fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Timestamp>, at: Timestamp) {

@@ -210,7 +210,9 @@ impl State {
                 return Err(Broken::TaskLost { job: job.id.0, found, expected });
             }
             let by_itself = |live: &super::Live| match live.phase {
-                LivePhase::Ending { taken_by: Some(by), .. } => by.job == job.id,
+                LivePhase::Ending { taken: Some(taken), .. } => {
+                    taken.by.job == job.id || taken.order > self.preempted
+                }
                 _ => false,
             };
             if job.live.values().any(by_itself)

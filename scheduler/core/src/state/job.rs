@@ -92,10 +92,19 @@ pub enum LivePhase {
         verdict: Verdict,
         /// The node's clock at the script's exec, if it came to that.
         started_at: Option<Timestamp>,
-        /// The task that takes its place, also if it was cancelled after that was decided.
+        /// Who takes its place, also if it was cancelled after that was decided.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        taken_by: Option<TaskId>,
+        taken: Option<Taken>,
     },
+}
+
+/// A place that is being cleared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// The task that takes it.
+    pub by: TaskId,
+    /// How many attempts had been preempted by then: who clears a place first does not lose it to others.
+    pub order: u64,
 }
 
 /// One instance of a live attempt.
@@ -146,6 +155,10 @@ pub struct Tried {
 }
 
 fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+pub(super) fn is_none_preempted(count: &u64) -> bool {
     *count == 0
 }
 

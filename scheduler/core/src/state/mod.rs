@@ -35,7 +35,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::depends::{Known, Standing, Unfulfillable};
 pub use self::invariants::Broken;
-pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, JobHold, Live, LivePhase, Tried};
+pub use self::job::{
+    Finished, FinishedHow, Instance, InstanceState, Job, JobHold, Live, LivePhase, Taken, Tried,
+};
 pub use self::ledger::ENTRIES_MAX as USAGE_ENTRIES_MAX;
 pub use self::node::{Held, Node, NodeStatus};
 pub use self::reservations::Reserved;
@@ -87,6 +89,9 @@ pub struct State {
     waiting_count: u64,
     /// Unfinished jobs of each user.
     jobs_of_user: BTreeMap<u32, u32>,
+    /// How many attempts were ever preempted.
+    #[serde(default, skip_serializing_if = "job::is_none_preempted")]
+    pub preempted: u64,
     /// Follows from the configuration and the nodes.
     #[serde(skip)]
     derived: index::Derived,
