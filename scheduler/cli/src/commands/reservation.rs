@@ -23,14 +23,18 @@ Examples:
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
-  muster reservation create --name disks --nodes n[01-04] --start 2026-01-31T08:00 --duration 4:00:00 --maintenance
-                                     nothing starts that could run into it; what runs goes on to its end
-  muster reservation create --name course --pool main --node-count 4 --start 14:00 --end 18:00 --users ann,bob
-                                     they submit with --reservation=course
-  muster reservation create --name nightly --pool main --start 22:00 --duration 6:00:00 --repeat daily --accounts physics
+  muster reservation create --name disks --nodes n[01-04] --maintenance \\
+         --start 2026-01-31T08:00 --duration 4:00:00
+                   nothing starts that could run into it; what runs goes on
+  muster reservation create --name course --pool main --node-count 4 \\
+         --start 14:00 --end 18:00 --users ann,bob
+                   they submit with --reservation=course
+  muster reservation create --name nightly --pool main --accounts physics \\
+         --start 22:00 --duration 6:00:00 --repeat daily
 
-A window that repeats comes each 24 hours or 7 days: where clocks are set forward and back, its local time moves.
-On weekdays only: make one weekly reservation for each of the five days.";
+A window that repeats comes each 24 hours or 7 days: where clocks are set
+forward or back, its local time moves. On weekdays only: make one weekly
+reservation for each of the five days.";
 
 /// Arguments of `muster reservation`.
 #[derive(Debug, clap::Args)]
