@@ -60,7 +60,7 @@ pub enum SimError {
     },
     /// A file is not a state of a controller.
     #[error(
-        "{} is not the state of a controller: it should be the JSON text of `sqlite3 STATE_DIR/muster.db 'SELECT body FROM snapshot'`",
+        "{} is not the state of a controller: it should be what `musterd store state` prints",
         path.display()
     )]
     State {

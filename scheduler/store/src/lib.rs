@@ -39,7 +39,7 @@ mod survey;
 pub use check::{Finding, Report, SnapshotReport, StateReport, check};
 pub use damage::Damage;
 pub use error::StoreError;
-pub use export::{Exported, export};
+pub use export::{Exported, export, state};
 pub use history::{HistoryReader, HistoryRow, JobRow, TaskRow, TaskSpan};
 pub use repair::{Repair, RepairPlan, Repaired};
 pub use snapshot::{Snapshot, SnapshotWriter};

@@ -14,11 +14,11 @@ use serde::Serialize;
 /// Ask what would start when on a real cluster, as it is and after a change
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The state is the snapshot of a controller. It is played forward: nothing new is submitted, nodes that are away
+The state is a controller's, at one instant. It is played forward: nothing new is submitted, nodes that are away
 stay away, and every task uses its whole time limit.
 
 Examples:
-  sqlite3 -readonly STATE_DIR/muster.db 'SELECT body FROM snapshot' >state.json
+  musterd --config FILE store state >state.json
   muster-sim from-cluster state.json
   muster-sim from-cluster state.json --add-nodes 16 --pool batch
   muster-sim from-cluster state.json --policy conservative --json")]
