@@ -148,6 +148,9 @@ fn slurm(layout: &GangLayout, variables: &mut Variables) {
     variables.set("SLURM_TASKS_PER_NODE", per_node(layout, |instance| instance.ranks));
     variables.set("SLURM_JOB_CPUS_PER_NODE", per_node(layout, |instance| instance.cores.len() as u32));
     variables.set("SLURM_CPUS_PER_TASK", layout.cores_per_rank);
+    if layout.threads_per_core > 0 {
+        variables.set("SLURM_THREADS_PER_CORE", layout.threads_per_core);
+    }
 }
 
 /// Open MPI 4.1 (orted).
@@ -225,6 +228,7 @@ mod tests {
             attempt: 2,
             instances: vec![instance("node01"), instance("node02")],
             cores_per_rank,
+            threads_per_core: 0,
             wraps_cores: false,
             runs_as_root: false,
             attempt_dir: AttemptDir::new("/run/muster/42.7.2"),
@@ -269,6 +273,9 @@ mod tests {
         }
         assert_eq!(get(&variables, "OMPI_MCA_mpi_yield_when_idle"), None);
         assert_eq!(get(&variables, "OMPI_ALLOW_RUN_AS_ROOT"), None);
+        assert_eq!(get(&variables, "SLURM_THREADS_PER_CORE"), None);
+        let narrow = environment(&GangLayout { threads_per_core: 1, ..layout(&[0], 1) });
+        assert_eq!(get(&narrow, "SLURM_THREADS_PER_CORE"), Some("1"));
     }
 
     #[test]

@@ -78,6 +78,7 @@ mod tests {
             attempt: 0,
             instances: vec![instance("node01", 2, &[4, 5, 6, 7]), instance("node02", 1, &[2, 9])],
             cores_per_rank: 2,
+            threads_per_core: 0,
             wraps_cores: false,
             runs_as_root: false,
             attempt_dir: AttemptDir::new("/x"),

@@ -28,6 +28,8 @@ pub struct GangLayout {
     pub instances: Vec<Instance>,
     /// How many cores one rank takes.
     pub cores_per_rank: u32,
+    /// How many hardware threads of each core it asked for; 0: all of them.
+    pub threads_per_core: u32,
     /// Whether several declared cores of some node stand on one real core, so that ranks share CPUs.
     pub wraps_cores: bool,
     /// Whether the user is root, whom Open MPI refuses to serve without being told twice.

@@ -27,7 +27,8 @@ pub struct Assignment {
     pub sshd: PathBuf,
     /// How to hold the processes together.
     pub containment: Containment,
-    /// The kernel's CPU numbers behind each core of this instance, in the order of the allocation.
+    /// The kernel's CPU numbers behind each core of this instance, in the order of the allocation; none for a core that
+    /// has fewer hardware threads than the attempt asks for, and so is held but not used.
     pub cores: Vec<Vec<u32>>,
     /// Whether several cores of the node share a CPU, so that ranks must yield while they wait.
     pub cores_wrap: bool,

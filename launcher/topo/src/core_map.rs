@@ -34,6 +34,26 @@ impl CoreMap {
         Ok(Self { declared: declared_cores, ..Self::exact(topology) })
     }
 
+    /// The kernel's CPU numbers behind each of the declared cores, in their order: the first `threads` hardware threads
+    /// of each, or all of them if `threads` is 0. A core that has fewer is not to be used, and has none.
+    ///
+    /// # Errors
+    ///
+    /// [`TopoError::UnknownCore`] if the node lacks one of the cores, [`TopoError::TooFewThreads`] if none of them has as
+    /// many threads.
+    pub fn cpus_by_core(&self, cores: &[u32], threads: u32) -> Result<Vec<Vec<u32>>, TopoError> {
+        let of_core = |core: &u32| {
+            let cpus = self.cpus_of(*core)?;
+            let count = if threads == 0 { cpus.len() } else { threads as usize };
+            Ok(cpus.get(..count).unwrap_or_default().to_vec())
+        };
+        let cpus: Vec<Vec<u32>> = cores.iter().map(of_core).collect::<Result<_, TopoError>>()?;
+        if !cores.is_empty() && cpus.iter().all(Vec::is_empty) {
+            return Err(TopoError::TooFewThreads { cores: cores.to_vec(), threads });
+        }
+        Ok(cpus)
+    }
+
     /// How many cores the node declares.
     pub fn declared_cores(&self) -> u32 {
         self.declared
@@ -95,6 +115,22 @@ mod tests {
             map.cpus(&[4]).unwrap_err().to_string(),
             "core 4 does not exist on this node, which declares cores 0-3"
         );
+    }
+
+    #[test]
+    fn the_first_threads_of_each_core_are_used() {
+        let machine = Topology::from_synthetic("package:1 core:3 pu:2").unwrap();
+        let mut map = CoreMap::exact(&machine);
+        assert_eq!(map.cpus_by_core(&[0, 2], 0).unwrap(), [vec![0, 1], vec![4, 5]]);
+        assert_eq!(map.cpus_by_core(&[0, 2], 1).unwrap(), [[0], [4]]);
+        map.real[2].pop();
+        assert_eq!(map.cpus_by_core(&[1, 2], 2).unwrap(), [vec![2, 3], vec![]]);
+        assert_eq!(
+            map.cpus_by_core(&[2], 2).unwrap_err().to_string(),
+            "none of the cores `2` has 2 hardware threads that may be used"
+        );
+        assert_eq!(map.cpus_by_core(&[], 2).unwrap(), Vec::<Vec<u32>>::new());
+        assert!(map.cpus_by_core(&[3], 1).is_err());
     }
 
     #[test]

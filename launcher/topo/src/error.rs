@@ -20,7 +20,7 @@ pub enum TopoError {
     /// hwloc does not accept the description or the XML text.
     #[error(
         "hwloc does not accept {origin}; it wants a synthetic description such as `package:2 core:4 pu:2`, \
-         or XML in the form of hwloc 2.x (`lstopo --of xml`)"
+         or XML in the form of hwloc 2 or 3 (`lstopo --of xml`)"
     )]
     Description {
         /// Which description: a file's name, or the synthetic text.
@@ -119,6 +119,14 @@ pub enum TopoError {
         core: u32,
         /// How many cores the node declares.
         declared: u32,
+    },
+    /// None of the cores has as many hardware threads as are asked for.
+    #[error("none of the cores `{}` has {threads} hardware threads that may be used", format_list(cores))]
+    TooFewThreads {
+        /// The declared core numbers asked for.
+        cores: Vec<u32>,
+        /// Hardware threads asked for.
+        threads: u32,
     },
     /// A node that declares no core, or more than a core number can name.
     #[error("a node must declare at least one core; it declares none")]

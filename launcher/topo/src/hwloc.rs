@@ -7,10 +7,12 @@ use std::sync::Arc;
 use hwlocality::cpu::binding::CpuBindingFlags;
 use hwlocality::cpu::cpuset::CpuSet;
 use hwlocality::object::TopologyObject;
-use hwlocality::object::types::ObjectType;
-use hwlocality::topology::builder::{BuildFlags, TopologyBuilder};
+use hwlocality::object::attributes::ObjectAttributes;
+use hwlocality::object::types::{OSDeviceType, ObjectType};
+use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 
-use crate::{Core, NumaNode, TopoError, Topology, parse_list};
+use crate::devices::PciId;
+use crate::{Core, Device, NumaNode, TopoError, Topology, parse_list, xml_v3};
 
 /// hwloc's own topology, kept for binding, with a name for messages.
 pub(crate) struct Loaded {
@@ -35,7 +37,11 @@ pub(crate) fn discover() -> Result<Topology, TopoError> {
 }
 
 pub(crate) fn from_xml(text: &str, origin: String) -> Result<Topology, TopoError> {
-    match hwlocality::Topology::builder().from_xml(text) {
+    let text = match xml_v3::to_v2(text) {
+        Ok(text) => text,
+        Err(source) => return Err(TopoError::Description { origin, source: Box::new(source) }),
+    };
+    match hwlocality::Topology::builder().from_xml(&text) {
         Ok(builder) => load(builder, origin),
         Err(source) => Err(TopoError::Description { origin, source: Box::new(source) }),
     }
@@ -55,6 +61,8 @@ fn load(builder: TopologyBuilder, origin: String) -> Result<Topology, TopoError>
         BuildFlags::IGNORE_DISTANCES | BuildFlags::IGNORE_MEMORY_ATTRIBUTES | BuildFlags::IGNORE_CPU_KINDS;
     let built = builder
         .with_flags(flags)
+        .map_err(|source| TopoError::Discovery { origin: origin.clone(), source: Box::new(source) })?
+        .with_io_type_filter(TypeFilter::KeepImportant)
         .map_err(|source| TopoError::Discovery { origin: origin.clone(), source: Box::new(source) })?;
     match built.build() {
         Ok(raw) => picture(Loaded { raw, origin }),
@@ -97,8 +105,10 @@ fn picture(loaded: Loaded) -> Result<Topology, TopoError> {
     if cores.is_empty() {
         return Err(TopoError::NoCores { origin: loaded.origin });
     }
+    let devices = devices(raw, &cores, &numa_nodes);
     Ok(Topology {
         cores,
+        devices,
         memory_bytes: numa_nodes.iter().map(|node| node.memory_bytes).sum(),
         numa_nodes,
         is_this_system: raw.is_this_system(),
@@ -122,6 +132,60 @@ fn numa_node(object: &TopologyObject, allowed: &[u32]) -> NumaNode {
         memory_bytes: object.total_memory(),
         pus,
     }
+}
+
+/// GPUs and network interfaces, in the order of their addresses.
+fn devices(raw: &hwlocality::Topology, cores: &[Core], numa_nodes: &[NumaNode]) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for object in raw.pci_devices() {
+        let Some(ObjectAttributes::PCIDevice(pci)) = object.attributes() else { continue };
+        let id = PciId {
+            class: pci.class_id(),
+            vendor: pci.vendor_id(),
+            device: pci.device_id(),
+            is_on_first_bus: pci.domain() == 0 && pci.bus_id() == 0,
+        };
+        let Some(name) = id.name(object.io_children().any(computes)) else { continue };
+        let address = (pci.domain(), pci.bus_id(), pci.bus_device(), pci.function());
+        let (numa, package) = place(object, cores, numa_nodes);
+        let (domain, bus, device, function) = address;
+        let pci_address = format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}");
+        devices.push((address, Device { name, numa, package, pci_address }));
+    }
+    devices.sort_by_key(|(address, _)| *address);
+    devices.into_iter().map(|(_, device)| device).collect()
+}
+
+/// Whether a driver offers a device for computing. Linux makes graphics devices (`card0`) of consoles as well.
+fn computes(child: &TopologyObject) -> bool {
+    let Some(ObjectAttributes::OSDevice(device)) = child.attributes() else { return false };
+    let name = child.name().map(std::ffi::CStr::to_bytes).unwrap_or_default();
+    match device.device_type() {
+        OSDeviceType::CoProcessor => true,
+        OSDeviceType::GPU => ["nvml", "rsmi", "ze"].iter().any(|known| name.starts_with(known.as_bytes())),
+        _ => false,
+    }
+}
+
+/// The memory node and the package that a device is attached to, where it is one of each.
+fn place(device: &TopologyObject, cores: &[Core], numa_nodes: &[NumaNode]) -> (Option<u32>, Option<u32>) {
+    let Some(above) = device.first_non_io_ancestor() else { return (None, None) };
+    let pus = above.cpuset().map(|set| numbers(&set)).unwrap_or_default();
+    let near: Vec<&Core> = cores.iter().filter(|core| pus.binary_search(&core.pus[0]).is_ok()).collect();
+    let same = |value: fn(&Core) -> u32| {
+        let first = near.first().map(|core| value(core))?;
+        near.iter().all(|core| value(core) == first).then_some(first)
+    };
+    if !near.is_empty() {
+        return (same(|core| core.numa), same(|core| core.package));
+    }
+    // No core of that part of the machine may be used; its memory is still nearest.
+    let nodes: Vec<u32> = above
+        .nodeset()
+        .map(|set| set.iter_set().map(|n| small(usize::from(n))).collect())
+        .unwrap_or_default();
+    let [node] = nodes[..] else { return (None, None) };
+    (numa_nodes.iter().position(|numa| numa.os_index == node).map(small), None)
 }
 
 /// The position of the memory node that a CPU allocates from by default.

@@ -8,12 +8,15 @@
 //! hwloc itself is touched by one private module only, so that a change of its Rust binding touches one file.
 
 mod core_map;
+mod devices;
 mod error;
 mod hwloc;
 mod list;
 mod topology;
+mod xml_v3;
 
 pub use core_map::CoreMap;
+pub use devices::Device;
 pub use error::TopoError;
 pub use list::{LIST_LENGTH_MAX, format_list, parse_list};
-pub use topology::{Core, NumaNode, Topology};
+pub use topology::{Core, NumaNode, Topology, XML_BYTES_MAX};

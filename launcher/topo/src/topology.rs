@@ -1,10 +1,14 @@
 //! The plain picture of a machine.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::TopoError;
 use crate::hwloc::Loaded;
+use crate::{Device, TopoError};
+
+/// Largest XML file that is read, in bytes. The one of a machine with 128 cores has 200 kB.
+pub const XML_BYTES_MAX: u64 = 64 << 20;
 
 /// A core: the unit that the scheduler gives away, with all of its hardware threads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub struct Topology {
     pub cores: Vec<Core>,
     /// The allowed memory nodes in logical order.
     pub numa_nodes: Vec<NumaNode>,
+    /// GPUs and network interfaces, in the order of their PCI addresses.
+    pub devices: Vec<Device>,
     /// The sum of the memory nodes' memory, in bytes.
     pub memory_bytes: u64,
     /// Whether this is the machine that the program runs on. Only such a topology binds.
@@ -63,17 +69,16 @@ impl Topology {
         crate::hwloc::discover()
     }
 
-    /// Reads a topology that was exported as XML by hwloc 2.x, for example by `lstopo --of xml`.
+    /// Reads a topology that was exported as XML by hwloc 2 or 3, for example by `lstopo --of xml`.
     ///
     /// # Errors
     ///
-    /// [`TopoError::ReadFile`] if the file cannot be read, [`TopoError::Description`] or [`TopoError::Discovery`]
-    /// if it is not XML of hwloc 2 (version 3 of the format is refused by libhwloc 2), [`TopoError::NoCores`] if it
-    /// has nothing that may be used.
+    /// [`TopoError::ReadFile`] if the file cannot be read or is larger than [`XML_BYTES_MAX`],
+    /// [`TopoError::Description`] or [`TopoError::Discovery`] if it is not XML of hwloc 2 or 3, [`TopoError::NoCores`]
+    /// if it has nothing that may be used.
     pub fn from_xml_file(path: impl AsRef<Path>) -> Result<Self, TopoError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| TopoError::ReadFile { path: path.to_owned(), source })?;
+        let text = read(path).map_err(|source| TopoError::ReadFile { path: path.to_owned(), source })?;
         crate::hwloc::from_xml(&text, path.display().to_string())
     }
 
@@ -115,4 +120,17 @@ impl Topology {
     pub fn bind_current_thread(&self, pus: &[u32]) -> Result<(), TopoError> {
         crate::hwloc::bind_current_thread(self, pus)
     }
+}
+
+/// The text of a file that is not too large.
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(XML_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > XML_BYTES_MAX {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::FileTooLarge,
+            format!("it has more than {XML_BYTES_MAX} bytes"),
+        ));
+    }
+    Ok(text)
 }

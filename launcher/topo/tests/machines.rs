@@ -51,21 +51,27 @@ fn every_dumped_machine_is_read() {
     // (file, packages, memory nodes, cache groups, cores, CPUs), counted by lstopo. Machines without a
     // third-level cache have one group a package.
     let machines = [
-        ("intel-2n6c2t-pci", 2, 2, 2, 12, 24),
-        ("intel-cascadelake-2x6230", 2, 1, 2, 40, 80),
-        ("amd-zen1-2xepyc7451", 2, 8, 16, 48, 96),
-        ("amd-zen3-2xepyc7763", 2, 2, 16, 128, 128),
-        ("intel-knl-7210-cpuid", 1, 1, 1, 64, 256),
-        ("intel-knl-snc4-hybrid", 1, 8, 4, 16, 64),
-        ("ibm-power-256pu", 64, 8, 64, 64, 256),
-        ("power8-gpu", 2, 2, 8, 8, 16),
-        ("nvidia-dgx2", 2, 2, 2, 4, 4),
-        ("intel-hybrid-20pu", 1, 1, 1, 14, 20),
-        ("intel-4n-96c-pci", 16, 4, 16, 96, 96),
-        ("intel-4s2c2t-offline-cpus", 4, 1, 4, 6, 7),
+        ("intel-2n6c2t-pci.v2", 2, 2, 2, 12, 24),
+        ("intel-cascadelake-2x6230.v2", 2, 1, 2, 40, 80),
+        ("amd-zen1-2xepyc7451.v2", 2, 8, 16, 48, 96),
+        ("amd-zen3-2xepyc7763.v2", 2, 2, 16, 128, 128),
+        // The file in the newer form has one memory node for the whole machine.
+        ("amd-zen3-2xepyc7763.v3", 2, 1, 16, 128, 128),
+        ("intel-knl-7210-cpuid.v2", 1, 1, 1, 64, 256),
+        ("intel-knl-snc4-hybrid.v2", 1, 8, 4, 16, 64),
+        ("ibm-power-256pu.v2", 64, 8, 64, 64, 256),
+        ("power8-gpu.v2", 2, 2, 8, 8, 16),
+        ("nvidia-dgx2.v2", 2, 2, 2, 4, 4),
+        ("intel-hybrid-20pu.v2", 1, 1, 1, 14, 20),
+        ("intel-raptorlake-hybrid.v3", 1, 1, 1, 14, 20),
+        ("intel-4n-96c-pci.v2", 16, 4, 16, 96, 96),
+        ("intel-4s2c2t-offline-cpus.v2", 4, 1, 4, 6, 7),
     ];
+    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let count = files.filter(|path| path.extension().is_some_and(|end| end == "xml")).count();
+    assert_eq!(count, machines.len(), "every file is looked at");
     for (name, packages, memories, caches, cores, pus) in machines {
-        let topology = Topology::from_xml_file(folder.join(format!("{name}.v2.xml"))).unwrap();
+        let topology = Topology::from_xml_file(folder.join(format!("{name}.xml"))).unwrap();
         check(&topology, name);
         let count = |value: fn(&muster_topo::Core) -> u32| {
             let mut values: Vec<u32> = topology.cores.iter().map(value).collect();
@@ -83,11 +89,100 @@ fn every_dumped_machine_is_read() {
 }
 
 #[test]
-fn a_third_version_file_is_refused_by_name() {
+fn both_forms_of_a_file_describe_the_same_machine() {
     let Some(folder) = shared_topologies() else { return };
-    let file = folder.join("intel-raptorlake-hybrid.v3.xml");
-    let message = Topology::from_xml_file(&file).unwrap_err().to_string();
-    assert!(message.contains("intel-raptorlake-hybrid.v3.xml"), "{message}");
+    let read =
+        |form: &str| Topology::from_xml_file(folder.join(format!("amd-zen3-2xepyc7763.{form}.xml"))).unwrap();
+    // What the newer file does not know: that each package has memory of its own.
+    let without_numa = |topology: Topology| -> Vec<muster_topo::Core> {
+        topology.cores.into_iter().map(|core| muster_topo::Core { numa: 0, ..core }).collect()
+    };
+    assert_eq!(without_numa(read("v2")), without_numa(read("v3")));
+    let hybrid = Topology::from_xml_file(folder.join("intel-raptorlake-hybrid.v3.xml")).unwrap();
+    let threads: Vec<usize> = hybrid.cores.iter().map(|core| core.pus.len()).collect();
+    assert_eq!(threads, [vec![2; 6], vec![1; 8]].concat());
+}
+
+#[test]
+fn a_damaged_file_of_the_third_version_is_refused_with_its_line() {
+    let Some(folder) = shared_topologies() else { return };
+    let text = std::fs::read_to_string(folder.join("intel-raptorlake-hybrid.v3.xml")).unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("damaged.xml");
+    std::fs::write(&file, text.replacen("</object>", "", 1)).unwrap();
+    let error = Topology::from_xml_file(&file).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(error.to_string().contains("damaged.xml") && cause.contains("line"), "{error}: {cause}");
+    let large = std::fs::File::create(&file).unwrap();
+    large.set_len(muster_topo::XML_BYTES_MAX + 1).unwrap();
+    let error = Topology::from_xml_file(&file).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(
+        matches!(error, TopoError::ReadFile { .. }) && cause.contains("more than 67108864 bytes"),
+        "{cause}"
+    );
+}
+
+#[test]
+fn devices_are_found_with_their_places() {
+    let Some(folder) = shared_topologies() else { return };
+    let found = |name: &str, kind: &str| -> Vec<(String, Option<u32>, Option<u32>)> {
+        let topology = Topology::from_xml_file(folder.join(format!("{name}.v2.xml"))).unwrap();
+        let devices = topology.devices.into_iter().filter(|device| device.name == kind);
+        devices.map(|device| (device.pci_address, device.numa, device.package)).collect()
+    };
+    let places = |name: &str, kind: &str| -> Vec<(Option<u32>, Option<u32>)> {
+        found(name, kind).into_iter().map(|(_, numa, package)| (numa, package)).collect()
+    };
+    let at = |place: u32, count| vec![(Some(place), Some(place)); count];
+    assert_eq!(places("nvidia-dgx2", "gpu"), [at(0, 8), at(1, 8)].concat());
+    assert_eq!(places("power8-gpu", "gpu"), [at(0, 2), at(1, 2)].concat());
+    let addresses: Vec<String> =
+        found("intel-2n6c2t-pci", "gpu").into_iter().map(|device| device.0).collect();
+    assert_eq!(addresses, ["0000:06:00.0", "0000:11:00.0", "0000:14:00.0"], "without the console");
+    assert_eq!(places("intel-2n6c2t-pci", "gpu"), [at(0, 1), at(1, 2)].concat());
+    assert_eq!(places("intel-2n6c2t-pci", "nic"), at(0, 3));
+    // Two ports in each of four groups of four packages.
+    let nics: Vec<_> = (0..4).flat_map(|numa| [(Some(numa), None); 2]).collect();
+    assert_eq!(places("intel-4n-96c-pci", "nic"), nics);
+    assert!(found("intel-4n-96c-pci", "gpu").is_empty());
+}
+
+/// What the scheduler's tests place tasks on: a line for each run of equal cores (package, memory node, cache, threads,
+/// how many) and for each device (name, memory node).
+fn pictures(folder: &std::path::Path) -> String {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "xml"));
+    files.sort();
+    let mut text = "# Machines of shared/topologies, written by launcher/topo/tests/machines.rs\n".to_owned();
+    for file in files {
+        let topology = Topology::from_xml_file(&file).unwrap();
+        text += &format!("machine {}\n", file.file_stem().unwrap().to_str().unwrap());
+        let place = |core: &muster_topo::Core| [core.package, core.numa, core.l3, core.pus.len() as u32];
+        for run in topology.cores.chunk_by(|a, b| place(a) == place(b)) {
+            let [package, numa, l3, threads] = place(&run[0]);
+            text += &format!("cores {package} {numa} {l3} {threads} {}\n", run.len());
+        }
+        for device in &topology.devices {
+            let numa = device.numa.map_or("-".to_owned(), |numa| numa.to_string());
+            text += &format!("device {} {numa}\n", device.name);
+        }
+    }
+    text
+}
+
+#[test]
+fn the_schedulers_pictures_of_these_machines_are_right() {
+    let Some(folder) = shared_topologies() else { return };
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../scheduler/core/src/place/tests/machines.txt");
+    let pictures = pictures(&folder);
+    if std::env::var_os("MUSTER_UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        std::fs::write(&file, &pictures).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept == pictures, "write {} anew with MUSTER_UPDATE_GOLDEN=1", file.display());
 }
 
 #[test]

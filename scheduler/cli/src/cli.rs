@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
-    nodes::NodesArgs, queue::QueueArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
+    nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, shares::SharesArgs, show::ShowArgs,
+    submit::SubmitArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -29,6 +30,10 @@ pub enum Command {
     Show(ShowArgs),
     /// Say why a job waits and when it may start
     Why(WhyArgs),
+    /// Show what the priority of waiting jobs is the sum of
+    Priority(PriorityArgs),
+    /// Show what accounts and users have used of their shares
+    Shares(SharesArgs),
     /// Cancel jobs, or single tasks of them
     Cancel(CancelArgs),
     /// Hold the waiting tasks of jobs back
@@ -65,6 +70,8 @@ impl Command {
             Self::Queue(_) => "queue",
             Self::Show(_) => "show",
             Self::Why(_) => "why",
+            Self::Priority(_) => "priority",
+            Self::Shares(_) => "shares",
             Self::Cancel(_) => "cancel",
             Self::Hold(_) => "hold",
             Self::Release(_) => "release",

@@ -48,6 +48,8 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Queue(args) => commands::queue::run(&args),
         Command::Show(args) => commands::show::run(&args),
         Command::Why(args) => commands::why::run(&args),
+        Command::Priority(args) => commands::priority::run(&args),
+        Command::Shares(args) => commands::shares::run(&args),
         Command::Cancel(args) => commands::cancel::run(&args),
         Command::Hold(args) => commands::hold::hold(&args),
         Command::Release(args) => commands::hold::release(&args),

@@ -4,7 +4,7 @@
 //! | -------------------------------- | ----------------------------------------------------- |
 //! | `GET  /v1/ping`                  | → [`Ping`]                                            |
 //! | `POST /v1/jobs`                  | [`SubmitRequest`] → [`SubmitAnswer`] (201)            |
-//! | `GET  /v1/jobs?state=&user=&all=&limit=` | → [`JobList`]                                 |
+//! | `GET  /v1/jobs?state=&user=&all=&limit=&starts=` | → [`JobList`]                                 |
 //! | `GET  /v1/jobs/{ref}`            | → [`JobDetail`]; `ref` is `JOB` or `JOB_INDEX`        |
 //! | `GET  /v1/jobs/{ref}/why`        | → [`Why`]                                             |
 //! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
@@ -12,9 +12,14 @@
 //! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is a whole job                          |
 //! | `POST /v1/jobs/{ref}/release`    | → `{}`; `ref` is a whole job                          |
 //! | `GET  /v1/nodes`                 | → [`NodeList`]                                        |
-//! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`                                |
-//! | `POST /v1/nodes/{name}/release`  | → `{}`                                                |
+//! | `POST /v1/nodes/drain`           | [`NodesRequest`] → `{}`; all of the nodes or none     |
+//! | `POST /v1/nodes/down`            | [`NodesRequest`] → `{}`; all of the nodes or none     |
+//! | `POST /v1/nodes/resume`          | [`ResumeRequest`] → `{}`; all of the nodes or none    |
+//! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`: drains one node               |
+//! | `POST /v1/nodes/{name}/release`  | → `{}`: resumes one node                              |
 //! | `GET  /v1/pools`                 | → [`PoolList`]                                        |
+//! | `GET  /v1/priority?job=&user=&limit=` | → [`PriorityList`]; `job` is a list of ids       |
+//! | `GET  /v1/shares?user=`          | → [`ShareList`]                                       |
 //!
 //! A refusal is answered with [`ErrorBody`] and status 400 (bad request), 403 (not yours), 404 (no such thing),
 //! 409 (has ended), 429 (a limit is reached), 503 (cannot be stored at present).
@@ -25,6 +30,11 @@ use muster_core::eligibility::Eligibility;
 use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, Request};
 use serde::{Deserialize, Serialize};
+
+pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
+pub use crate::why::{
+    GresShortageView, HolderView, HoldersView, KeptForView, NodeAwayView, NodesAwayView, ShortageView, Why,
+};
 
 /// The version of every answer's shape, grown when a field is added.
 pub const SCHEMA: u32 = 1;
@@ -139,6 +149,27 @@ pub struct CancelAnswer {
     pub tasks: u64,
 }
 
+/// Nodes that are to get no new work, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodesRequest {
+    /// Host list, such as `n[1-4]`.
+    pub nodes: String,
+    /// For people.
+    pub reason: String,
+    /// For how long, in seconds; until they are resumed without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+}
+
+/// Nodes that are to get work again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// Host list, such as `n[1-4]`.
+    pub nodes: String,
+}
+
 /// Why a node is to be held back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -180,6 +211,8 @@ pub enum TaskState {
     OutOfMemory,
     /// Was cancelled.
     Cancelled,
+    /// A job with a higher claim took its place, for good.
+    Preempted,
     /// A node failed under it.
     NodeFailed,
 }
@@ -192,7 +225,7 @@ impl TaskState {
     }
 
     /// Every state, in the order of a task's life.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Waiting,
         Self::Preparing,
         Self::Running,
@@ -203,6 +236,7 @@ impl TaskState {
         Self::Deadline,
         Self::OutOfMemory,
         Self::Cancelled,
+        Self::Preempted,
         Self::NodeFailed,
     ];
 
@@ -220,6 +254,7 @@ impl TaskState {
             Self::Deadline => "deadline",
             Self::OutOfMemory => "out_of_memory",
             Self::Cancelled => "cancelled",
+            Self::Preempted => "preempted",
             Self::NodeFailed => "node_failed",
         }
     }
@@ -276,6 +311,9 @@ pub struct JobSummary {
     /// A word for why it waits, such as `resources`, `dependency` or `held_by_user`; empty if it does not wait.
     #[serde(default)]
     pub reason_code: String,
+    /// When its next waiting task is expected to start at the latest; only in lists that were asked for with `starts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_start_us: Option<u64>,
 }
 
 /// Who holds a job back.
@@ -357,6 +395,9 @@ pub struct TaskView {
     pub state: TaskState,
     /// Number of the present or last attempt; 0 if there was none.
     pub attempt: u32,
+    /// How many of its attempts were ended because a job with a higher claim took their place.
+    #[serde(default)]
+    pub preempted: u32,
     /// Its shares, primary first.
     pub shares: Vec<ShareView>,
     /// When it was placed.
@@ -365,6 +406,9 @@ pub struct TaskView {
     pub started_at_us: Option<u64>,
     /// When it finished.
     pub finished_at_us: Option<u64>,
+    /// The present or last attempt's own time limit, in seconds, if that is less than the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_s: Option<u64>,
     /// Exit code of the script.
     pub exit_code: Option<u32>,
     /// Signal that ended the script.
@@ -394,23 +438,6 @@ pub struct ShareView {
     pub memory_bytes: u64,
 }
 
-/// Why a task waits, and when it may start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Why {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// The job.
-    pub job: u64,
-    /// State.
-    pub state: TaskState,
-    /// A word for programs, such as `resources`.
-    pub code: String,
-    /// Sentences for people.
-    pub sentences: Vec<String>,
-    /// When it is expected to start at the latest, if all that runs uses its whole time limit.
-    pub expected_start_us: Option<u64>,
-}
-
 /// A list of nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeList {
@@ -425,10 +452,20 @@ pub struct NodeList {
 pub struct NodeView {
     /// Name.
     pub name: String,
-    /// `idle`, `mixed`, `full`, `down`, `held` or `unknown`.
+    /// `idle`, `mixed` or `full`; `draining` or `drained`, with tasks or without; `cleaning` up after tasks that ended;
+    /// `down`, or `unknown` before its agent first said hello.
     pub state: String,
     /// Why it takes no work; empty if it does.
     pub reason: String,
+    /// Since when it is drained or down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_us: Option<u64>,
+    /// Until when it is drained or down, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_us: Option<u64>,
+    /// User id of the admin who drained it or took it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_uid: Option<u32>,
     /// Pools that hold it.
     pub pools: Vec<String>,
     /// Features that tasks may ask for.
@@ -476,4 +513,42 @@ pub struct PoolView {
     pub time_default_s: u64,
     /// Longest time limit, in seconds.
     pub time_max_s: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BODY: &str = r#"{"name":"a","pool":"main","script":"","arguments":["x"],"environment":{"A":"b"},
+        "working_directory":"/","umask":18,"limits":{"nofile":1024},"request":{"nodes":2,"ranks":4,"ranks_per_node":2,
+        "cores_per_rank":1,"memory":{"per_node_bytes":1048576},"exclusive":false},"time_limit_s":60,
+        "array":{"indices":[{"first":0,"last":9,"step":3}],"running_max":2},"requeue":true,"priority":-3,
+        "eligibility":{"begin":1000000},"request_key":"k","test_only":false}"#;
+
+    #[test]
+    fn the_body_of_the_test_is_right() {
+        serde_json::from_str::<SubmitRequest>(BODY).unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn a_damaged_body_is_an_error_or_a_request(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0..4usize, "[-0-9.eE{}\\[\\]\",:a-z]{0,2}"), 0..4),
+        ) {
+            let mut body = BODY.to_owned();
+            for (at, taken, new) in changes {
+                let at = at.index(body.len() + 1);
+                let end = body.len().min(at + taken);
+                body.replace_range(at..end, &new);
+            }
+            if let Ok(request) = serde_json::from_str::<SubmitRequest>(&body) {
+                let written = serde_json::to_string(&request).unwrap();
+                prop_assert_eq!(serde_json::from_str::<SubmitRequest>(&written).unwrap(), request);
+            }
+        }
+    }
 }

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NodeList, Ping, PoolList, SubmitAnswer,
-    SubmitRequest, TaskState, Why,
+    CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NodeList, NodesRequest, Ping, PoolList,
+    PriorityList, ResumeRequest, ShareList, SubmitAnswer, SubmitRequest, TaskState, Why,
 };
 use crate::error::ClientError;
 use crate::query::{encode, with_query};
@@ -96,6 +96,8 @@ pub struct JobFilter {
     pub all: bool,
     /// At most so many.
     pub limit: Option<u64>,
+    /// Say when what waits is expected to start.
+    pub starts: bool,
 }
 
 /// A client of one controller, with one connection that is opened again when it breaks.
@@ -162,6 +164,7 @@ impl Client {
                 ("user", filter.user.clone()),
                 ("all", filter.all.then(|| "true".to_owned())),
                 ("limit", filter.limit.map(|limit| limit.to_string())),
+                ("starts", filter.starts.then(|| "true".to_owned())),
             ],
         ))
     }
@@ -264,6 +267,31 @@ impl Client {
         self.get("/v1/nodes".to_owned())
     }
 
+    /// Drains nodes, given as a host list: what runs goes on, nothing new comes.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 400, 403 or 404; otherwise as every route.
+    pub fn drain_nodes(&mut self, request: &NodesRequest) -> Result<(), ClientError> {
+        self.post("/v1/nodes/drain".to_owned(), request).map(|_: serde_json::Value| ())
+    }
+
+    /// Takes nodes down, given as a host list: what runs there ends, nothing new comes.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 400, 403 or 404; otherwise as every route.
+    pub fn down_nodes(&mut self, request: &NodesRequest) -> Result<(), ClientError> {
+        self.post("/v1/nodes/down".to_owned(), request).map(|_: serde_json::Value| ())
+    }
+
+    /// Gives nodes, given as a host list, new work again.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 400, 403 or 404; otherwise as every route.
+    pub fn resume_nodes(&mut self, nodes: &str) -> Result<(), ClientError> {
+        let body = ResumeRequest { nodes: nodes.to_owned() };
+        self.post("/v1/nodes/resume".to_owned(), &body).map(|_: serde_json::Value| ())
+    }
+
     /// Holds a node back from new work.
     ///
     /// # Errors
@@ -288,6 +316,26 @@ impl Client {
     /// As every route: [`ClientError`].
     pub fn pools(&mut self) -> Result<PoolList, ClientError> {
         self.get("/v1/pools".to_owned())
+    }
+
+    /// The priority sums of these jobs, or of all that wait in pools with the order `multifactor`; of one user only, if
+    /// one is named.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 404 for an unknown job and 400 for one without a sum; otherwise as every
+    /// route.
+    pub fn priority(&mut self, jobs: &[JobRef], user: Option<&str>) -> Result<PriorityList, ClientError> {
+        let jobs = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let job = (!jobs.is_empty()).then_some(jobs);
+        self.get(with_query("/v1/priority", &[("job", job), ("user", user.map(str::to_owned))]))
+    }
+
+    /// What accounts and users have used of their shares; the lines of one user only, if one is named.
+    ///
+    /// # Errors
+    /// As every route: [`ClientError`].
+    pub fn shares(&mut self, user: Option<&str>) -> Result<ShareList, ClientError> {
+        self.get(with_query("/v1/shares", &[("user", user.map(str::to_owned))]))
     }
 
     fn get<A: DeserializeOwned>(&mut self, path: String) -> Result<A, ClientError> {

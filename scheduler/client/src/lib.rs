@@ -6,8 +6,10 @@
 pub mod api;
 mod client;
 mod error;
+mod priority;
 mod query;
 mod transport;
+mod why;
 
 pub use client::{
     Client, JobFilter, Options, RETRY_DEFAULT, RETRY_WAITING_DEFAULT, SOCKET_DEFAULT, default_socket,

@@ -146,6 +146,9 @@ pub(crate) fn policy(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) 
     if let Some(at) = section.number(reader, "kill_grace_ms", (0, 3_600_000)) {
         policy.kill_grace_ms = at.value as u32;
     }
+    if let Some(at) = section.number(reader, "preempt_exempt_s", (0, SECONDS_MAX)) {
+        policy.preempt_exempt_s = at.value;
+    }
     if let Some(at) = section.number(reader, "prepare_timeout_s", (1, SECONDS_MAX)) {
         policy.prepare_timeout_s = at.value;
     }

@@ -1,11 +1,16 @@
 //! The configuration file. [`load`] reads TOML and gives a [`Config`] that is right as a whole, or every error
 //! that it holds, each with its place, what is wrong and what would be right.
 
+mod accounts;
 mod controller;
 mod nodes;
 mod pools;
+mod priority;
 mod problem;
+mod qos;
 mod section;
+#[cfg(test)]
+mod sharing_tests;
 mod switches;
 #[cfg(test)]
 mod tests;
@@ -108,6 +113,9 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     let cluster_section = top.required_table(reader, "cluster");
     let controller_section = top.table(reader, "controller");
     let policy_section = top.table(reader, "policy");
+    let priority_section = top.table(reader, "priority");
+    let account_sections = top.tables(reader, "account");
+    let qos_sections = top.tables(reader, "qos");
     let bootstrap_section = top.table(reader, "bootstrap");
     let node_sections = top.tables(reader, "node");
     let pool_sections = top.tables(reader, "pool");
@@ -116,7 +124,13 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
 
     let (name, topology_file) = controller::cluster(reader, cluster_section);
     let controller = controller::controller(reader, controller_section);
-    let policy = controller::policy(reader, policy_section);
+    let mut policy = controller::policy(reader, policy_section);
+    let priority = priority::priority(reader, priority_section);
+    if let Some(policy) = &mut policy {
+        policy.priority = priority;
+    }
+    let accounts = accounts::accounts(reader, account_sections);
+    let qos = qos::qos(reader, qos_sections, &accounts);
     let bootstrap = controller::bootstrap(reader, bootstrap_section);
     let nodes = nodes::nodes(reader, node_sections);
     let pools = pools::pools(reader, pool_sections, &nodes);
@@ -133,14 +147,8 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     }
     let config = || {
         let addresses = nodes.addresses;
-        let cluster = ClusterConfig {
-            name: name?,
-            nodes: nodes.list,
-            pools,
-            switches,
-            policy: policy?,
-            ..ClusterConfig::default()
-        };
+        let cluster =
+            ClusterConfig { name: name?, nodes: nodes.list, pools, switches, policy: policy?, accounts, qos };
         Some(Config { cluster, controller: controller?, bootstrap: bootstrap?, addresses })
     };
     (config(), elsewhere)

@@ -10,6 +10,9 @@ use muster_core::gres::{Gres, check_list};
 use crate::problem::ProblemKind;
 use crate::section::{At, Reader, Section, Span};
 
+/// Most hardware threads of a core: twice what any processor has had.
+const THREADS_PER_CORE_MAX: u32 = 16;
+
 /// All nodes, right or wrong ones, so that pools and switches can be checked against their names.
 #[derive(Default)]
 pub(crate) struct Nodes {
@@ -49,6 +52,9 @@ fn group(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &mut Node
     let addresses = section.hosts(reader, "address");
     let features = features(reader, &mut section);
     let gres = gres(reader, &mut section);
+    let threads_per_core = section.number(reader, "threads_per_core", (1, u64::from(THREADS_PER_CORE_MAX)));
+    let gres_numa = gres_numa(reader, &mut section, &gres);
+    let gres_check = section.flag(reader, "gres_check").is_some_and(|flag| flag.value);
     let span = section.span.clone();
     section.finish(reader);
 
@@ -74,6 +80,9 @@ fn group(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &mut Node
             wrap_cores,
             features: features.clone(),
             gres: gres.clone(),
+            threads_per_core: threads_per_core.as_ref().map(|at| at.value as u32),
+            gres_numa: gres_numa.clone(),
+            gres_check,
         });
     }
 }
@@ -107,6 +116,26 @@ fn gres(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Vec<Gres> {
         }
     }
     list
+}
+
+/// The NUMA nodes of devices: as many as there are devices of the name.
+fn gres_numa(
+    reader: &mut Reader<'_>,
+    section: &mut Section<'_, '_>,
+    gres: &[Gres],
+) -> BTreeMap<String, Vec<u32>> {
+    let mut places = BTreeMap::new();
+    for (At { value: name, span }, numas) in
+        section.number_lists(reader, "gres_numa", "gpu", CORES_PER_NODE_MAX - 1)
+    {
+        let declared = gres.iter().filter(|gres| gres.name == name).map(|gres| gres.count).sum();
+        if numas.len() as u64 == u64::from(declared) && declared > 0 {
+            places.insert(name, numas);
+        } else {
+            reader.problem(span, ProblemKind::GresNuma { name, placed: numas.len(), declared });
+        }
+    }
+    places
 }
 
 fn set_addresses(reader: &mut Reader<'_>, names: &[String], addresses: At<Vec<String>>, nodes: &mut Nodes) {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_core::cluster::{Backfill, Fill, Order, PoolConfig};
+use muster_core::cluster::{Backfill, Fill, Order, PoolConfig, Preempt};
 use muster_core::notation::format_time_s;
 
 use crate::nodes::Nodes;
 use crate::problem::{ProblemKind, nearest};
+use crate::qos::PRIORITY_LIMITS;
 use crate::section::{At, Reader, Section, Span};
 
 /// Time limit of tasks that name none, where the pool does not say either.
@@ -16,12 +17,13 @@ const TIME_MAX_S: u64 = 7 * 86_400;
 
 const FILLS: [(&str, Fill); 2] = [("pack", Fill::Pack), ("spread", Fill::Spread)];
 
-const ORDERS: [(&str, Order); 5] = [
+const ORDERS: [(&str, Order); 6] = [
     ("default", Order::Default),
     ("fcfs", Order::Fcfs),
     ("sjf", Order::Sjf),
     ("wfp3", Order::Wfp3),
     ("f1", Order::F1),
+    ("multifactor", Order::Multifactor),
 ];
 
 const BACKFILLS: [(&str, Backfill); 4] = [
@@ -30,6 +32,14 @@ const BACKFILLS: [(&str, Backfill); 4] = [
     ("easy-shortest", Backfill::EasyShortest),
     ("conservative", Backfill::Conservative),
 ];
+
+const PREEMPTS: [(&str, Preempt); 3] =
+    [("off", Preempt::Off), ("requeue", Preempt::Requeue), ("cancel", Preempt::Cancel)];
+
+/// A tier that is higher is a mistake in the number.
+const TIER_MAX: u64 = 65_533;
+/// Whoever is preempted for the sake of urgent work does not go on for longer than a day.
+const GRACE_MAX_S: u64 = 86_400;
 
 pub(crate) fn pools(
     reader: &mut Reader<'_>,
@@ -91,11 +101,17 @@ fn pool(
     let fill = section.text(reader, "fill", "pack");
     let order = section.text(reader, "order", "default");
     let backfill = section.text(reader, "backfill", "easy");
+    let priority = section.signed(reader, "priority", PRIORITY_LIMITS).map_or(0, |at| at.value);
+    let tier = section.number(reader, "tier", (0, TIER_MAX)).map_or(0, |at| at.value as u32);
+    let preempt = section.text(reader, "preempt", "off");
+    let grace = section.time(reader, "grace");
     section.finish(reader);
 
     let fill = choice(reader, "fill", fill, &FILLS);
     let order = choice(reader, "order", order, &ORDERS);
     let backfill = choice(reader, "backfill", backfill, &BACKFILLS);
+    let preempt = choice(reader, "preempt", preempt, &PREEMPTS);
+    let grace_s = grace.map_or(0, |grace| known_grace(reader, grace));
     let time_max_s = time_max.as_ref().map_or(TIME_MAX_S, |at| at.value);
     // A pool that only allows short tasks need not say so twice.
     let time_default_s = time_default.as_ref().map_or(TIME_DEFAULT_S.min(time_max_s), |at| at.value);
@@ -118,12 +134,25 @@ fn pool(
         fill,
         order,
         backfill,
-        ..PoolConfig::default()
+        priority,
+        tier,
+        preempt,
+        grace_s,
     })
 }
 
+/// A grace that is not too long.
+fn known_grace(reader: &mut Reader<'_>, grace: At<u64>) -> u64 {
+    if grace.value > GRACE_MAX_S {
+        let expected = "a time of at most 1-00:00:00";
+        let found = format_time_s(grace.value);
+        reader.problem(grace.span, ProblemKind::BadText { key: "grace", expected, found });
+    }
+    grace.value
+}
+
 /// What the word stands for; the default without a word, and after an unknown one, which is an error.
-fn choice<T: Copy + Default>(
+pub(crate) fn choice<T: Copy + Default>(
     reader: &mut Reader<'_>,
     key: &'static str,
     text: Option<At<String>>,

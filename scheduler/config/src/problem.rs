@@ -104,9 +104,9 @@ pub enum ProblemKind {
         /// The key.
         key: &'static str,
         /// The least.
-        min: u64,
+        min: i128,
         /// The greatest.
-        max: u64,
+        max: i128,
         /// What it is.
         found: String,
     },
@@ -115,6 +115,19 @@ pub enum ProblemKind {
     Gres {
         /// What is wrong.
         problem: BadGres,
+    },
+    /// Places for more or fewer devices than are declared.
+    #[error(
+        "'gres_numa' places {placed} {name}, but 'gres' declares {declared}: write the NUMA node of each device, in the \
+         order of their numbers"
+    )]
+    GresNuma {
+        /// The name of the devices.
+        name: String,
+        /// How many are placed.
+        placed: usize,
+        /// How many are declared.
+        declared: u32,
     },
     /// A text in the wrong notation.
     #[error("'{key}': {problem}")]
@@ -245,6 +258,34 @@ pub enum ProblemKind {
     SwitchCycle {
         /// The circle, such as `a > b > a`.
         circle: String,
+    },
+    /// Accounts, or qualities of service, in a circle.
+    #[error("the {what} {circle} form a circle: {why}")]
+    Circle {
+        /// `accounts` or `qualities of service`.
+        what: &'static str,
+        /// The circle, such as `a > b > a`.
+        circle: String,
+        /// Why there must be none.
+        why: &'static str,
+    },
+    /// An account too far below the cluster.
+    #[error("account '{account}' lies deeper than {max} accounts: hang it on one further up")]
+    TooDeep {
+        /// The account.
+        account: String,
+        /// How deep it may be.
+        max: usize,
+    },
+    /// More than there may be of something.
+    #[error("there are {found} {what}: at most {max} are allowed")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// The most.
+        max: usize,
     },
     /// A node on no switch, though switches are declared.
     #[error(

@@ -91,6 +91,9 @@ fn header(key: &str) -> &'static str {
         "cluster" => "[cluster]",
         "controller" => "[controller]",
         "policy" => "[policy]",
+        "priority" => "[priority]",
+        "account" => "[[account]]",
+        "qos" => "[[qos]]",
         "bootstrap" => "[bootstrap]",
         "node" => "[[node]]",
         "pool" => "[[pool]]",
@@ -224,20 +227,77 @@ impl<'d, 't> Section<'d, 't> {
         key: &'static str,
         limits: (u64, u64),
     ) -> Option<At<u64>> {
+        self.whole(reader, key, (limits.0.into(), limits.1.into()))
+    }
+
+    /// A whole number that may be below 0, within limits.
+    pub fn signed(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        limits: (i32, i32),
+    ) -> Option<At<i32>> {
+        self.whole(reader, key, (limits.0.into(), limits.1.into()))
+    }
+
+    fn whole<T: TryFrom<i128>>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        (min, max): (i128, i128),
+    ) -> Option<At<T>> {
         let value = self.get(key)?;
-        let (min, max) = limits;
         let DeValue::Integer(number) = value.get_ref() else {
             self.wrong_type(reader, key, &format!("a whole number from {min} to {max}"), value);
             return None;
         };
-        match u64::from_str_radix(number.as_str(), number.radix()) {
-            Ok(number) if (min..=max).contains(&number) => Some(At { value: number, span: value.span() }),
-            _ => {
+        let read = i128::from_str_radix(number.as_str(), number.radix()).ok();
+        match read.filter(|read| (min..=max).contains(read)).and_then(|read| T::try_from(read).ok()) {
+            Some(read) => Some(At { value: read, span: value.span() }),
+            None => {
                 let found = number.to_string();
                 reader.problem(value.span(), ProblemKind::OutOfRange { key, min, max, found });
                 None
             }
         }
+    }
+
+    /// Lists of whole numbers up to a limit, each under a name of the file's own.
+    pub fn number_lists(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        example: &str,
+        max: u32,
+    ) -> Vec<(At<String>, Vec<u32>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let expected = format!(
+            "a table of lists of whole numbers from 0 to {max}, such as {{ {example} = [0, 0, 1, 1] }}"
+        );
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type(reader, key, &expected, value);
+            return Vec::new();
+        };
+        let mut lists = Vec::new();
+        for (name, value) in table.iter() {
+            let DeValue::Array(list) = value.get_ref() else {
+                self.wrong_type(reader, key, &expected, value);
+                continue;
+            };
+            let number = |element: &Spanned<DeValue<'_>>| match element.get_ref() {
+                DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
+                _ => None,
+            };
+            let numbers: Option<Vec<u32>> =
+                list.iter().map(|element| number(element).filter(|number| *number <= max)).collect();
+            match numbers {
+                Some(numbers) => {
+                    lists.push((At { value: name.get_ref().to_string(), span: name.span() }, numbers));
+                }
+                None => self.wrong_type(reader, key, &expected, value),
+            }
+        }
+        lists
     }
 
     fn notation<T>(

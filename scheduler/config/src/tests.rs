@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use muster_core::cluster::Fill;
+use muster_core::cluster::{Fill, Preempt};
+use proptest::prelude::*;
 
 use crate::{Config, load, parse};
 
-const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
 [cluster]
 name = "test"
 [[node]]
@@ -18,12 +19,12 @@ name = "main"
 nodes = "n[01-04]"
 "#;
 
-fn read(text: &str) -> Result<Config, String> {
+pub(crate) fn read(text: &str) -> Result<Config, String> {
     parse(Path::new("m.toml"), text).map_err(|errors| errors.to_string())
 }
 
 #[track_caller]
-fn refused(text: &str, expected: &str) {
+pub(crate) fn refused(text: &str, expected: &str) {
     assert_eq!(read(text).unwrap_err(), expected.trim());
 }
 
@@ -156,7 +157,7 @@ m.toml:8:3: unknown key 'pools' in the file: did you mean 'pool'?
     refused(
         &format!("{GOOD}colour = 1"),
         r"
-m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill, order, backfill
+m.toml:11:1: unknown key 'colour' in [[pool]]: the keys there are default, name, nodes, default_time, max_time, memory_per_core, fill, order, backfill, priority, tier, preempt, grace
 ",
     );
 }
@@ -187,6 +188,35 @@ fn devices_are_named_each_kind_once() {
         ("4", "'gres' must be a list of texts, such as [\"gpu:a100:4\"]"),
     ] {
         let error = read(&gres(list)).unwrap_err();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn places_of_devices_and_threads_of_cores_are_read() {
+    let more = |lines: &str| with("cores = 8", &format!("cores = 8\n{lines}"));
+    let gres = r#"gres = ["gpu:a100:2", "gpu:v100:1"]"#;
+    let config =
+        read(&more(&format!("{gres}\ngres_numa = {{ gpu = [0, 1, 0x1] }}\nthreads_per_core = 2"))).unwrap();
+    let node = &config.cluster.nodes[3];
+    assert_eq!((node.gres_numa["gpu"].as_slice(), node.threads_per_core), (&[0, 1, 1][..], Some(2)));
+    assert!(!node.gres_check && read(&more("gres_check = true")).unwrap().cluster.nodes[3].gres_check);
+    for (lines, message) in [
+        (
+            "gres_numa = { gpu = [0, 1] }",
+            "'gres_numa' places 2 gpu, but 'gres' declares 3: write the NUMA node of each",
+        ),
+        ("gres_numa = { nic = [0] }", "'gres_numa' places 1 nic, but 'gres' declares 0"),
+        (
+            "gres_numa = { gpu = 1 }",
+            "'gres_numa' must be a table of lists of whole numbers from 0 to 4095, such as",
+        ),
+        ("gres_numa = { gpu = [0, 1, 4096] }", "'gres_numa' must be a table of lists"),
+        ("gres_numa = [0]", "{ gpu = [0, 0, 1, 1] }, but is a list"),
+        ("threads_per_core = 17", "'threads_per_core' must be a whole number from 1 to 16, but is 17"),
+        ("gres_check = 1", "'gres_check' must be true or false"),
+    ] {
+        let error = read(&more(&format!("{gres}\n{lines}"))).unwrap_err();
         assert!(error.contains(message), "{error}");
     }
 }
@@ -355,4 +385,59 @@ fn the_ready_configurations_load() {
     }
     let expected = [("one-machine", 1), ("production", 132), ("ten-thousand", 10_000), ("test-cluster", 4)];
     assert_eq!(nodes, expected.map(|(name, count)| (name.to_owned(), count)).into());
+}
+
+#[test]
+fn pools_say_who_gives_way_to_whom() {
+    let keys = "nodes = \"n[01-04]\"\ntier = 3\npreempt = \"requeue\"\ngrace = \"1:30\"";
+    let text = with("nodes = \"n[01-04]\"", keys) + "[policy]\npreempt_exempt_s = 60\n";
+    let cluster = read(&text).unwrap().cluster;
+    let pool = &cluster.pools[0];
+    assert_eq!((pool.tier, pool.preempt, pool.grace_s), (3, Preempt::Requeue, 90));
+    assert_eq!(cluster.policy.preempt_exempt_s, 60);
+    let plain = &read(GOOD).unwrap().cluster.pools[0];
+    assert_eq!((plain.tier, plain.preempt, plain.grace_s), (0, Preempt::Off, 0));
+    for (key, text) in [
+        ("preempt = \"suspend\"", "\"off\", \"requeue\", \"cancel\""),
+        ("tier = 100000", "65533"),
+        ("grace = \"2-00:00:00\"", "at most 1-00:00:00"),
+    ] {
+        let refusal =
+            read(&with("nodes = \"n[01-04]\"", &format!("nodes = \"n[01-04]\"\n{key}"))).unwrap_err();
+        assert!(refusal.contains(text), "{refusal}");
+    }
+}
+
+/// Valid files with a few places changed: whole words, keys and values.
+fn nearly_valid() -> impl Strategy<Value = String> {
+    let mut valid = vec![GOOD.to_owned()];
+    for name in ["one-machine.toml", "production.toml", "test-cluster.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs").join(name);
+        valid.push(std::fs::read_to_string(path).unwrap());
+    }
+    let new = prop_oneof![
+        "[ -~]",
+        "(\"|\\[\\[|\\]|=|-1|0|99999999999999999999|true|n\\[1-|\\]\"|\n\\[node\\]\n|1979-05-27|1e9|\\{\\})",
+        "\\PC"
+    ];
+    let change = (any::<prop::sample::Index>(), 0..12usize, new);
+    (prop::sample::select(valid), prop::collection::vec(change, 0..4)).prop_map(|(mut text, changes)| {
+        for (at, taken, new) in changes {
+            let begin = text.floor_char_boundary(at.index(text.len() + 1));
+            let end = text.floor_char_boundary((begin + taken).min(text.len())).max(begin);
+            text.replace_range(begin..end, &new);
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn a_file_that_is_nearly_right_is_read_or_refused_with_places(text in nearly_valid()) {
+        if let Err(problems) = read(&text) {
+            prop_assert!(problems.contains("m.toml"), "{}", problems);
+        }
+    }
 }

@@ -158,14 +158,7 @@ mod tests {
         for i in 0..count {
             let name = format!("n{i:05}");
             nodes.places.insert(name.clone(), 0..0);
-            nodes.list.push(NodeConfig {
-                name,
-                cores: 1,
-                memory_bytes: 1,
-                wrap_cores: false,
-                features: Default::default(),
-                gres: Vec::new(),
-            });
+            nodes.list.push(NodeConfig { name, cores: 1, memory_bytes: 1, ..NodeConfig::default() });
         }
         nodes
     }
@@ -327,5 +320,21 @@ mod tests {
                 at("net/topology.conf")
             )
         );
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn any_lines_are_switches_or_problems(
+            text in "((SwitchName=|Nodes=|Switches=|LinkSpeed=)?(s\\[0-1\\]|s0|top|n0000[0-3]|n0000\\[0-3\\]|\\[|,|\\PC)?[ \\n#\\\\\"]?){0,24}",
+        ) {
+            let (read, problems) = parse(Path::new("topology.conf"), &text, &nodes(4));
+            let lines = text.lines().count().max(1);
+            for problem in problems {
+                proptest::prop_assert!(problem.to_string().starts_with("topology.conf:"), "{}", problem);
+            }
+            proptest::prop_assert!(read.len() <= lines);
+        }
     }
 }

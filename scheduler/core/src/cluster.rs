@@ -55,7 +55,7 @@ pub struct QosConfig {
     /// What becomes of its own tasks when another needs their place.
     #[serde(default)]
     pub preempt: Preempt,
-    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds.
+    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds; 0: [`Policy::kill_grace_ms`].
     #[serde(default)]
     pub grace_s: u64,
     /// Accounts that may use it; all without.
@@ -82,7 +82,7 @@ pub enum Preempt {
 }
 
 /// A declared node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct NodeConfig {
     /// The node's name, which is its host name.
     pub name: String,
@@ -98,6 +98,16 @@ pub struct NodeConfig {
     /// Devices, each kind once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gres: Vec<Gres>,
+    /// Hardware threads of each core, until the node's agent says how many there are; 1 without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads_per_core: Option<u32>,
+    /// The NUMA node of each device, by the name of the devices and in the order of their numbers, where the node's
+    /// agent cannot see it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gres_numa: BTreeMap<String, Vec<u32>>,
+    /// Whether the node is held back if its agent finds fewer devices than are declared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gres_check: bool,
 }
 
 /// A declared pool.
@@ -133,7 +143,7 @@ pub struct PoolConfig {
     /// What becomes of its tasks when a pool of a higher tier needs their place.
     #[serde(default)]
     pub preempt: Preempt,
-    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds.
+    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds; 0: [`Policy::kill_grace_ms`].
     #[serde(default)]
     pub grace_s: u64,
 }
@@ -256,15 +266,15 @@ pub struct PriorityPolicy {
     pub size_weight: u32,
     /// Whether small jobs, rather than large ones, get the larger part.
     pub small_first: bool,
-    /// How much less than its share the job's user and account have used.
+    /// The job's user among all users, ranked by how much less than their shares they and their accounts have used.
     pub fair_share_weight: u32,
     /// After how long usage counts half, in seconds.
     pub half_life_s: u64,
-    /// The pool's priority, as a part of the highest one.
+    /// Where the pool's priority lies between the lowest and the highest one, 0 among them.
     pub pool_weight: u32,
-    /// The job's own priority, as a part of the highest possible one.
+    /// Where the job's own priority lies between the lowest and the highest possible one: one half without any.
     pub job_weight: u32,
-    /// The priority of the job's quality of service, as a part of the highest one.
+    /// Where the priority of the job's quality of service lies between the lowest and the highest one, 0 among them.
     pub qos_weight: u32,
 }
 

@@ -74,6 +74,20 @@ impl CoreSet {
         self.words.iter().zip(&other.words).all(|(a, b)| a & b == 0)
     }
 
+    /// The cores that are in both sets.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        let mut common = Self { words: self.words.iter().zip(&other.words).map(|(a, b)| a & b).collect() };
+        common.trim();
+        common
+    }
+
+    /// How many cores are in both sets.
+    #[must_use]
+    pub fn common_len(&self, other: &Self) -> u32 {
+        self.words.iter().zip(&other.words).map(|(a, b)| (a & b).count_ones()).sum()
+    }
+
     /// Whether every core of this set is in `other`.
     #[must_use]
     pub fn is_subset(&self, other: &Self) -> bool {
@@ -198,6 +212,9 @@ mod tests {
             prop_assert_eq!(set_a.len() as usize, a.len());
             prop_assert_eq!(set_a.is_disjoint(&set_b), a.is_disjoint(&b));
             prop_assert_eq!(set_a.is_subset(&set_b), a.is_subset(&b));
+            let common: CoreSet = a.intersection(&b).copied().collect();
+            prop_assert_eq!(set_a.common_len(&set_b), common.len());
+            prop_assert_eq!(set_a.common(&set_b), common);
             let mut both = set_a.clone();
             both.add_all(&set_b);
             prop_assert_eq!(both.iter().collect::<BTreeSet<_>>(), a.union(&b).copied().collect::<BTreeSet<_>>());

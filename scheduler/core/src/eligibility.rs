@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BadJobRef, JobRef, Timestamp};
+use crate::ids::Timestamp;
+use crate::on::{BadOn, On, Tasks};
 
-/// Most terms of one dependency.
+/// Most terms of one dependency, where each range of tasks counts as one.
 pub const DEPENDENCY_TERMS_MAX: usize = 1000;
 
 /// What must be so before a job's tasks may start. The default lets them start at once.
@@ -23,7 +24,8 @@ pub struct Eligibility {
     /// Every task must have ended by then; one that could not is not started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// The shortest time, in seconds, with which a task may still start before its deadline; the time limit without.
+    /// The shortest time limit, in seconds, with which a task may start if it would start later with its whole one, or
+    /// miss its deadline; the time limit without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_min_s: Option<u64>,
     /// Which other jobs must have done what.
@@ -56,36 +58,36 @@ impl Eligibility {
 pub struct Dependency {
     /// Whether one term is enough.
     pub any: bool,
-    /// The terms, at least one; each names one job or task.
+    /// The terms, at least one; each names one job or tasks of one.
     pub terms: Vec<Term>,
 }
 
-/// One thing that must have become of one job or task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One thing that must have become of one job or of tasks of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Term {
     /// It started, or was cancelled before, and as many minutes have gone by since.
     After {
         /// Of what.
-        on: JobRef,
+        on: On,
         /// Minutes.
         minutes: u32,
     },
     /// It ended, in whatever way.
-    AfterAny(JobRef),
+    AfterAny(On),
     /// All of it ended with success.
-    AfterOk(JobRef),
+    AfterOk(On),
     /// It ended, and not all of it with success.
-    AfterNotOk(JobRef),
+    AfterNotOk(On),
     /// The task of the same index ended with success.
-    AfterCorr(JobRef),
+    AfterCorr(On),
     /// Every earlier job of the same user and name ended.
     Singleton,
 }
 
 impl Term {
-    /// The job or task that it names.
+    /// The job or tasks that it names.
     #[must_use]
-    pub fn on(self) -> Option<JobRef> {
+    pub fn on(&self) -> Option<&On> {
         match self {
             Self::After { on, .. }
             | Self::AfterAny(on)
@@ -96,7 +98,7 @@ impl Term {
         }
     }
 
-    fn kind(self) -> &'static str {
+    fn kind(&self) -> &'static str {
         match self {
             Self::After { .. } => "after",
             Self::AfterAny(_) => "afterany",
@@ -155,17 +157,19 @@ pub enum BadDependency {
         /// The term.
         term: String,
     },
-    /// No job is named.
+    /// No job and no tasks are named.
     #[error("'{term}': {source}")]
     Job {
         /// The term.
         term: String,
         /// Why.
         #[source]
-        source: BadJobRef,
+        source: BadOn,
     },
     /// Too many terms.
-    #[error("a dependency names at most {DEPENDENCY_TERMS_MAX} jobs, this one names {found}")]
+    #[error(
+        "a dependency names at most {DEPENDENCY_TERMS_MAX} jobs or ranges of tasks, this one names {found}"
+    )]
     TooMany {
         /// How many.
         found: usize,
@@ -177,25 +181,50 @@ impl FromStr for Dependency {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let any = text.contains('?');
-        if any && text.contains(',') {
+        if any && split_outside_brackets(text, ',').count() > 1 {
             return Err(BadDependency::Mixed { text: text.to_owned() });
         }
-        let mut terms = Vec::new();
-        for part in text.split(if any { '?' } else { ',' }) {
-            read_terms(part, &mut terms)?;
-            if terms.len() > DEPENDENCY_TERMS_MAX {
-                return Err(BadDependency::TooMany { found: terms.len() });
+        let mut read = Self { any, terms: Vec::new() };
+        for part in split_outside_brackets(text, if any { '?' } else { ',' }) {
+            read_terms(part, &mut read.terms)?;
+            if read.size() > DEPENDENCY_TERMS_MAX {
+                return Err(BadDependency::TooMany { found: read.size() });
             }
         }
-        Ok(Self { any, terms })
+        Ok(read)
     }
+}
+
+impl Dependency {
+    /// How many jobs, tasks and ranges of tasks it names.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let of = |term: &Term| match term.on().map(|on| &on.tasks) {
+            Some(Tasks::Ranges(ranges)) => ranges.len(),
+            _ => 1,
+        };
+        self.terms.iter().map(of).sum()
+    }
+}
+
+/// The parts of a text between separators that stand outside brackets.
+fn split_outside_brackets(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    text.split(move |c: char| {
+        match c {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == separator && depth == 0
+    })
 }
 
 /// Reads `afterok:12:13_4` into two terms.
 fn read_terms(part: &str, terms: &mut Vec<Term>) -> Result<(), BadDependency> {
     let part = part.trim();
     let unknown = || BadDependency::Kind { term: part.to_owned() };
-    let mut words = part.split(':');
+    let mut words = split_outside_brackets(part, ':');
     let kind = words.next().unwrap_or_default().to_ascii_lowercase();
     if kind == "singleton" {
         if words.next().is_some() {
@@ -204,7 +233,7 @@ fn read_terms(part: &str, terms: &mut Vec<Term>) -> Result<(), BadDependency> {
         terms.push(Term::Singleton);
         return Ok(());
     }
-    let make: fn(JobRef) -> Term = match kind.as_str() {
+    let make: fn(On) -> Term = match kind.as_str() {
         "after" => |on| Term::After { on, minutes: 0 },
         "afterany" => Term::AfterAny,
         "afterok" => Term::AfterOk,
@@ -215,10 +244,10 @@ fn read_terms(part: &str, terms: &mut Vec<Term>) -> Result<(), BadDependency> {
     let before = terms.len();
     for word in words {
         let (job, minutes) = word.split_once('+').map_or((word, None), |(job, late)| (job, Some(late)));
-        let on = job.parse().map_err(|source| BadDependency::Job { term: part.to_owned(), source })?;
+        let on: On = job.parse().map_err(|source| BadDependency::Job { term: part.to_owned(), source })?;
         terms.push(match (make(on), minutes) {
             (term, None) => term,
-            (Term::After { .. }, Some(minutes)) if minutes.bytes().all(|b| b.is_ascii_digit()) => {
+            (Term::After { on, .. }, Some(minutes)) if minutes.bytes().all(|b| b.is_ascii_digit()) => {
                 let minutes =
                     minutes.parse().map_err(|_| BadDependency::Minutes { term: part.to_owned() })?;
                 Term::After { on, minutes }
@@ -255,6 +284,8 @@ mod tests {
             ("AFTERNOTOK:1?singleton", "afternotok:1?singleton"),
             ("after:1+5:2", "after:1+5,after:2"),
             ("aftercorr:7", "aftercorr:7"),
+            ("afterok:1_[2-9:3,11]:4,after:5_[0-1]+5", "afterok:1_[2-8:3,11],afterok:4,after:5_[0-1]+5"),
+            ("afterok:1_[2,4]?afterany:1_[2]", "afterok:1_[2,4]?afterany:1_2"),
         ] {
             let read: Dependency = text.parse().unwrap();
             assert_eq!(read.to_string(), written, "{text}");
@@ -270,12 +301,19 @@ mod tests {
             ("after:1+", "minutes"),
             ("after:1++5", "minutes"),
             ("afterok:1,afterany:2?singleton", "mixes ',' and '?'"),
+            ("afterok:1_[2-1]", "write ranges that do not overlap"),
+            ("afterok:1_[2,3", "write ranges that do not overlap"),
+            ("afterok:1_[2]x", "does not name tasks"),
         ] {
             let problem = text.parse::<Dependency>().expect_err(text).to_string();
             assert!(problem.contains(told), "{text}: {problem}");
         }
         let many = format!("afterok{}", ":1".repeat(DEPENDENCY_TERMS_MAX + 1));
         assert!(many.parse::<Dependency>().unwrap_err().to_string().contains("at most 1000"));
+        let indices = |count: u32| (0..count).map(|i| (2 * i).to_string()).collect::<Vec<_>>().join(",");
+        let ranges = |count: u32| format!("afterok:1_[{}]", indices(count)).parse::<Dependency>();
+        assert_eq!(ranges(1000).unwrap().size(), DEPENDENCY_TERMS_MAX);
+        assert!(ranges(1001).unwrap_err().to_string().contains("this one names 1001"));
     }
 
     #[test]
@@ -285,5 +323,21 @@ mod tests {
         when.time_min_s = Some(10);
         assert_eq!(when.latest_start(Some(60)), Some(Timestamp(90_000_000)));
         assert_eq!(Eligibility::default().latest_start(Some(60)), None);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn what_is_nearly_right_is_read_or_refused(
+            text in crate::mutated::of(
+                &["afterok:1:2_3,afterany:4", "after:1+5:2?singleton", "aftercorr:7,afternotok:18446744073709551615"],
+                5,
+            ),
+        ) {
+            if let Ok(dependency) = text.parse::<Dependency>() {
+                proptest::prop_assert_eq!(dependency.to_string().parse::<Dependency>().unwrap(), dependency);
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
-use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
+use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::spec::{IndexRange, JobSpec};
 
 /// An event with its instant, as the journal keeps it.
@@ -77,6 +77,9 @@ pub enum Event {
         key: AttemptKey,
         /// What it holds, in the order of its instances.
         allocation: Arc<Allocation>,
+        /// Its own time limit, in seconds, if that was lowered so that it could start earlier.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time_limit_s: Option<u64>,
     },
     /// An instance is prepared.
     InstanceReady {
@@ -166,6 +169,12 @@ pub enum Event {
         /// Until then; until it is released without.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        /// The admin who said so; the engine did without.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by_uid: Option<u32>,
+        /// Whether it is down: what runs on it ends as well.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        down: bool,
     },
     /// A held node gets work again.
     NodeReleased {
@@ -283,6 +292,15 @@ pub enum Verdict {
         /// Who.
         by_uid: u32,
     },
+    /// A job with a higher claim took its place. How its script ends from here on does not count.
+    Preempted {
+        /// The task that takes its place.
+        by: TaskId,
+        /// Whether it waits for another attempt.
+        requeue: bool,
+        /// Between SIGTERM and SIGKILL, in milliseconds.
+        grace_ms: u32,
+    },
     /// It could not be started, and that was the job's own fault.
     LaunchFailed {
         /// A sentence.
@@ -332,13 +350,32 @@ pub struct Hardware {
     pub agent_version: String,
     /// How it contains attempts: `cgroup_v2`, `cgroup_hybrid` or `subreaper`.
     pub containment: String,
+    /// Devices that it found, in the order of their PCI addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<HardwareDevice>,
     /// Anything that a later version reports.
     #[serde(default, flatten)]
     pub more: BTreeMap<String, String>,
 }
 
-/// Where a core sits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+/// A device that an agent found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardwareDevice {
+    /// What it is: `gpu` or `nic`.
+    pub name: String,
+    /// The number of the NUMA node that it is attached to, if it is attached to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<u32>,
+    /// The number of the package that it is attached to, if it is attached to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<u32>,
+    /// Its address, such as `0000:3b:00.0`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pci_address: String,
+}
+
+/// Where a core sits, and how wide it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HardwareCore {
     /// Package number.
     pub package: u32,
@@ -346,6 +383,24 @@ pub struct HardwareCore {
     pub numa: u32,
     /// Number of the last-level cache group.
     pub l3: u32,
+    /// How many of its hardware threads may be used.
+    #[serde(default = "one_thread", skip_serializing_if = "is_one_thread")]
+    pub threads: u32,
+}
+
+fn one_thread() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one_thread(threads: &u32) -> bool {
+    *threads == 1
+}
+
+impl Default for HardwareCore {
+    fn default() -> Self {
+        Self { package: 0, numa: 0, l3: 0, threads: 1 }
+    }
 }
 
 impl Event {

@@ -266,6 +266,15 @@ mod tests {
         }
 
         #[test]
+        fn what_is_nearly_right_is_read_or_refused(
+            text in crate::mutated::of(&["(intel|amd)&!old", "a&b|c&!(d|!e)", "gpu,rack-1"], 6),
+        ) {
+            if let Ok(constraint) = text.parse::<Constraint>() {
+                prop_assert_eq!(constraint.to_string().parse::<Constraint>().unwrap(), constraint);
+            }
+        }
+
+        #[test]
         fn no_text_makes_the_reader_panic(text in "[a-c&|!(), é]{0,30}") {
             let _ = text.parse::<Constraint>();
         }

@@ -293,7 +293,7 @@ impl Counts {
         self.0.iter().zip(other.0).all(|(have, need)| *have >= need)
     }
 
-    fn of(self, place: usize) -> u32 {
+    pub fn of(self, place: usize) -> u32 {
         u32::from(self.0[place])
     }
 }
@@ -304,7 +304,7 @@ fn is_asked(gres: &NodeGres, wish: &Gres) -> bool {
 }
 
 /// Devices of a node that `wish` may have.
-fn count_of(node: &[NodeGres], counts: Counts, wish: &Gres) -> u32 {
+pub(crate) fn count_of(node: &[NodeGres], counts: Counts, wish: &Gres) -> u32 {
     let asked = node.iter().enumerate().filter(|(_, gres)| is_asked(gres, wish));
     asked.map(|(place, _)| counts.of(place)).sum()
 }
@@ -352,12 +352,15 @@ pub(crate) fn choose(node: &[NodeGres], room: Counts, request: &Request, ranks: 
 
 /// The exact devices for these counts: of each kind the free ones with the lowest numbers.
 pub(crate) fn pick(node: &[NodeGres], free: &[CoreSet], counts: Counts) -> Vec<ShareGres> {
-    let kinds = node.iter().zip(free).enumerate();
-    let shares = kinds.map(|(place, (gres, free))| ShareGres {
-        name: gres.name.clone(),
-        kind: gres.kind.clone(),
-        devices: free.take_first(counts.of(place)),
-    });
+    let devices = free.iter().enumerate().map(|(place, free)| free.take_first(counts.of(place)));
+    shares(node, devices)
+}
+
+/// Exact devices of each kind of a node, as a share holds them.
+pub(crate) fn shares(node: &[NodeGres], devices: impl IntoIterator<Item = CoreSet>) -> Vec<ShareGres> {
+    let kinds = node.iter().zip(devices);
+    let shares =
+        kinds.map(|(gres, devices)| ShareGres { name: gres.name.clone(), kind: gres.kind.clone(), devices });
     shares.filter(|share| !share.devices.is_empty()).collect()
 }
 

@@ -33,6 +33,12 @@ pub struct AttemptKey {
     pub attempt: u32,
 }
 
+impl AttemptKey {
+    /// What no key comes after, for ranges.
+    pub(crate) const LAST: Self =
+        Self { task: TaskId { job: JobId(u64::MAX), index: TaskIndex(u32::MAX) }, attempt: u32::MAX };
+}
+
 /// A node's number within this controller's state: assigned when the configuration first names the node,
 /// kept for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -151,6 +157,17 @@ mod tests {
         }
         for text in ["", "0", "+1", "1_", "_1", "1_+2", "1.2", "99999999999999999999", "1_4294967296", "é"] {
             assert!(text.parse::<JobRef>().is_err(), "{text} must be refused");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_nearly_a_job_is_read_or_refused(
+            text in crate::mutated::of(&["12", "12_3", "18446744073709551615_4294967295"], 3),
+        ) {
+            if let Ok(job) = text.parse::<JobRef>() {
+                proptest::prop_assert_eq!(job.to_string().parse::<JobRef>(), Ok(job));
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cluster::ClusterConfig;
 use crate::event::{Allocation, Endpoint, Event, Hardware, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
+use crate::on::On;
 use crate::spec::JobSpec;
 
 /// Who gives a command, as the kernel knows them.
@@ -51,21 +52,14 @@ pub enum Input {
         /// Which job.
         job: JobId,
     },
-    /// An admin holds a node back from new work.
-    HoldNode {
+    /// An admin drains nodes, takes them down, or lets them go on: all of them or, if one is unknown, none.
+    ChangeNodes {
         /// Who.
         caller: Caller,
-        /// The node's name.
-        node: String,
-        /// Why.
-        reason: String,
-    },
-    /// An admin gives a held node work again.
-    ReleaseNode {
-        /// Who.
-        caller: Caller,
-        /// The node's name.
-        node: String,
+        /// Names of the nodes.
+        nodes: Vec<String>,
+        /// What is to become of them.
+        change: NodeChange,
     },
     /// A node's agent opened a session.
     NodeHello {
@@ -94,6 +88,27 @@ pub enum Input {
     },
     /// Time passed: limits and holds are looked at.
     Tick,
+}
+
+/// What is to become of nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeChange {
+    /// They get no new work; what runs goes on.
+    Drain {
+        /// Why, for people.
+        reason: String,
+        /// For how long, in seconds; until they are resumed without.
+        for_s: Option<u64>,
+    },
+    /// They get no new work, and what runs on them ends as if they had failed.
+    Down {
+        /// Why, for people.
+        reason: String,
+        /// For how long, in seconds; until they are resumed without.
+        for_s: Option<u64>,
+    },
+    /// They get work again.
+    Resume,
 }
 
 /// What a node says of one instance: always its whole phase.
@@ -173,6 +188,8 @@ pub enum Effect {
         allocation: Arc<Allocation>,
         /// The job's spec.
         spec: Arc<JobSpec>,
+        /// The time limit of this attempt, in seconds.
+        time_limit_s: Option<u64>,
     },
     /// Tell a node to start.
     Go {
@@ -231,6 +248,12 @@ pub enum Refusal {
         /// What was asked for.
         node: String,
     },
+    /// Several nodes that are not there.
+    #[error("there are no nodes {nodes} in this cluster")]
+    UnknownNodes {
+        /// What was asked for and is not there, as a host list.
+        nodes: String,
+    },
     /// No such job.
     #[error("there is no job {target}")]
     UnknownJob {
@@ -266,8 +289,8 @@ pub enum Refusal {
     /// The job is to depend on one whose outcome is not known.
     #[error("the job cannot depend on {target}: {why}")]
     Dependency {
-        /// The job or task that it names.
-        target: JobRef,
+        /// The job or tasks that it names.
+        target: On,
         /// Why not, and what would be right.
         why: String,
     },
@@ -282,6 +305,50 @@ pub enum Refusal {
         "root may not submit jobs: submit as an ordinary user, or set root_may_submit = true under [policy] in the configuration"
     )]
     RootMayNotSubmit,
+    /// No such account.
+    #[error("there is no account '{account}'; the accounts of user {user} are: {yours}")]
+    UnknownAccount {
+        /// What was asked for.
+        account: String,
+        /// Login name.
+        user: String,
+        /// The accounts that list the user.
+        yours: String,
+    },
+    /// The user may not charge the account.
+    #[error("user {user} is not listed in account '{account}'; the accounts of user {user} are: {yours}")]
+    NotInAccount {
+        /// What was asked for.
+        account: String,
+        /// Login name.
+        user: String,
+        /// The accounts that list the user.
+        yours: String,
+    },
+    /// No account lists the user.
+    #[error("no account lists user {user}: ask an admin to add the name to 'users' of an [[account]]")]
+    NoAccount {
+        /// Login name.
+        user: String,
+    },
+    /// No such quality of service.
+    #[error("there is no quality of service '{qos}'; there are: {known}")]
+    UnknownQos {
+        /// What was asked for.
+        qos: String,
+        /// The qualities of service that exist.
+        known: String,
+    },
+    /// The account may not use the quality of service.
+    #[error("account '{account}' may not use quality of service '{qos}', which is for: {allowed}")]
+    QosNotForAccount {
+        /// What was asked for.
+        qos: String,
+        /// The account that would be charged.
+        account: String,
+        /// The accounts that may use it, with all below them.
+        allowed: String,
+    },
     /// More nodes than the pool has.
     #[error("the job asks for {asked} nodes, but pool '{pool}' has {present}")]
     TooManyNodes {

@@ -13,11 +13,17 @@ pub mod features;
 pub mod gres;
 pub mod ids;
 pub mod input;
+#[cfg(test)]
+mod mutated;
 pub mod notation;
+pub mod on;
 pub mod patterns;
 pub mod place;
 pub mod plan;
+pub mod preempt;
+pub mod priority;
 pub mod spec;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod threads;

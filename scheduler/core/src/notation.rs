@@ -367,5 +367,46 @@ mod tests {
         fn no_text_makes_a_parser_panic(text in "\\PC{0,40}") {
             let _ = (parse_hosts(&text), parse_time_s(&text), parse_size_bytes(&text), parse_ranges(&text, 1000));
         }
+
+        #[test]
+        fn times_and_ranges_survive_the_round_trip(
+            seconds in 1..100_000_000u64,
+            numbers in prop::collection::btree_set(0u32..500, 1..40),
+        ) {
+            prop_assert_eq!(parse_time_s(&format_time_s(seconds)), Ok(seconds));
+            let read = parse_ranges(&format_ranges(numbers.iter().copied()), 500).unwrap();
+            let read: std::collections::BTreeSet<u32> =
+                read.iter().flat_map(|range| (range.first..=range.last).step_by(range.step as usize)).collect();
+            prop_assert_eq!(read, numbers);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn nothing_that_is_nearly_right_makes_a_parser_panic(
+            text in crate::mutated::of(
+                &["head,n[01-03,10],r[1-2]n[1-2]", "0-15:4,20,4294967295", "1-12:30:05", "99999999T", "9999999-23:59:59"],
+                5,
+            ),
+        ) {
+            if let Ok(hosts) = parse_hosts(&text) {
+                let mut again = parse_hosts(&format_hosts(&hosts)).expect("what is written can be read");
+                let mut hosts = hosts;
+                hosts.sort();
+                again.sort();
+                hosts.dedup();
+                again.dedup();
+                prop_assert_eq!(hosts, again);
+            }
+            let _ = (parse_ranges(&text, u32::MAX), parse_ranges(&text, 1000));
+            if let Ok(seconds) = parse_time_s(&text) {
+                prop_assert_eq!(parse_time_s(&format_time_s(seconds)), Ok(seconds));
+            }
+            if let Ok(bytes) = parse_size_bytes(&text) {
+                let _ = format_size(bytes);
+            }
+        }
     }
 }

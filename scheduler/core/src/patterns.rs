@@ -85,4 +85,14 @@ mod tests {
             assert_eq!(expand(pattern, names, "/w/"), expected, "{pattern}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_pattern_gives_an_absolute_path(
+            pattern in crate::mutated::of(&["/x/%j", "%A_%a.out", "%99999999999999999999j-%x-%u-%N%%", "\\%j%é"], 6),
+        ) {
+            let names = Names { job: JobId(u64::MAX), task: None, job_name: "a/b", user: "ann", host: "n1" };
+            proptest::prop_assert!(expand(&pattern, names, "/w").starts_with('/'));
+        }
+    }
 }

@@ -139,7 +139,8 @@ pub struct Request {
     /// Hardware threads of each core that it uses: nodes whose cores have fewer do not suit it. All of them without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads_per_core: Option<u32>,
-    /// Whether it is packed onto few nodes or spread over many; as its pool says without.
+    /// Whether it is packed onto few nodes or spread over many; as its pool says without. Spread without a number of
+    /// nodes, it is on as many as there are ranks, or as have room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fill: Option<Fill>,
 }

@@ -1,14 +1,19 @@
 //! Builders for tests: a scenario reads like the story it tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::cluster::{Backfill, ClusterConfig, NodeConfig, Order, PoolConfig, SwitchConfig};
+use crate::cluster::{
+    AccountConfig, Backfill, ClusterConfig, Fill, NodeConfig, Order, PoolConfig, Preempt, QosConfig,
+    SwitchConfig,
+};
 use crate::eligibility::Eligibility;
 use crate::engine::{Applied, Engine};
-use crate::event::{Endpoint, Hardware, HardwareCore, Usage};
+use crate::event::{Endpoint, Hardware, HardwareCore, Record, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
-use crate::input::{Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, Refusal, Reply};
+use crate::input::{
+    Caller, Effect, GoneHow, Input, InstancePhase, InstanceReport, NodeChange, Refusal, Reply,
+};
 use crate::spec::{ArraySpec, IndexRange, JobSpec, Memory, Request, User};
 use crate::state::{Finished, State};
 
@@ -32,9 +37,7 @@ pub fn config(cores: &[u32]) -> ClusterConfig {
             name: format!("n{}", i + 1),
             cores,
             memory_bytes: u64::from(cores) * GIB,
-            wrap_cores: false,
-            features: Default::default(),
-            gres: Vec::new(),
+            ..NodeConfig::default()
         })
         .collect();
     let pool = PoolConfig {
@@ -48,6 +51,28 @@ pub fn config(cores: &[u32]) -> ClusterConfig {
         ..PoolConfig::default()
     };
     ClusterConfig { name: "test".to_owned(), nodes, pools: vec![pool], ..ClusterConfig::default() }
+}
+
+/// A declared account with its users and their shares.
+#[must_use]
+pub fn account(name: &str, parent: Option<&str>, shares: u32, users: &[(&str, u32)]) -> AccountConfig {
+    let users = users.iter().map(|(user, shares)| ((*user).to_owned(), *shares)).collect();
+    AccountConfig { name: name.to_owned(), parent: parent.map(str::to_owned), shares, users }
+}
+
+/// A declared quality of service that adds `priority`.
+#[must_use]
+pub fn qos(name: &str, priority: i32) -> QosConfig {
+    QosConfig {
+        name: name.to_owned(),
+        priority,
+        preempts: BTreeSet::new(),
+        preempt: Preempt::Off,
+        grace_s: 0,
+        accounts: BTreeSet::new(),
+        running_per_user_max: None,
+        usage_percent: 100,
+    }
 }
 
 /// A leaf switch.
@@ -118,6 +143,13 @@ impl JobSpec {
         self
     }
 
+    /// Is packed onto few nodes or spread over many, whatever its pool does.
+    #[must_use]
+    pub fn fill(mut self, fill: Fill) -> Self {
+        self.request.fill = Some(fill);
+        self
+    }
+
     /// Asks for features, such as `a&!b`.
     ///
     /// # Panics
@@ -163,6 +195,13 @@ impl JobSpec {
         self
     }
 
+    /// May be shortened to so many seconds.
+    #[must_use]
+    pub fn time_min_s(mut self, seconds: u64) -> Self {
+        self.eligibility.time_min_s = Some(seconds);
+        self
+    }
+
     /// Depends on other jobs, such as `afterok:12`.
     ///
     /// # Panics
@@ -170,6 +209,20 @@ impl JobSpec {
     #[must_use]
     pub fn after(mut self, dependency: &str) -> Self {
         self.eligibility.dependency = Some(dependency.parse().expect("the test writes a dependency"));
+        self
+    }
+
+    /// Charges an account.
+    #[must_use]
+    pub fn account(mut self, name: &str) -> Self {
+        self.account = Some(name.to_owned());
+        self
+    }
+
+    /// Asks for a quality of service.
+    #[must_use]
+    pub fn qos(mut self, name: &str) -> Self {
+        self.qos = Some(name.to_owned());
         self
     }
 
@@ -190,14 +243,20 @@ pub struct Bench {
     pub now: Timestamp,
     /// Effects of everything so far.
     pub effects: Vec<Effect>,
+    /// Records of everything so far.
+    pub records: Vec<Record>,
 }
 
 impl Bench {
     /// An engine with this configuration, all of whose nodes are up.
     #[must_use]
     pub fn new(config: ClusterConfig) -> Self {
-        let mut bench =
-            Self { engine: Engine::new(State::new()), now: Timestamp(1_000_000_000), effects: Vec::new() };
+        let mut bench = Self {
+            engine: Engine::new(State::new()),
+            now: Timestamp(1_000_000_000),
+            effects: Vec::new(),
+            records: Vec::new(),
+        };
         let nodes = config.nodes.clone();
         bench.input(Input::Configure(Arc::new(config)));
         for node in nodes {
@@ -213,8 +272,10 @@ impl Bench {
     pub fn input(&mut self, input: Input) -> Applied {
         let applied = self.engine.apply(&input, self.now);
         self.effects.extend(applied.effects.clone());
+        self.records.extend(applied.records.clone());
         let pass = self.engine.pass(self.now);
         self.effects.extend(pass.effects);
+        self.records.extend(pass.records);
         self.engine.state().check_invariants().expect("invariants hold after every input");
         assert!(self.engine.is_consistent(), "the planner follows the state");
         applied
@@ -222,7 +283,9 @@ impl Bench {
 
     /// A node says hello; four of its cores share a cache.
     pub fn hello(&mut self, node: &str, cores: u32, held: Vec<InstanceReport>) {
-        let place = |i: u32| HardwareCore { package: i / 8, numa: i / 8, l3: i / 4 };
+        let declared = self.engine.state().config.nodes.iter().find(|declared| declared.name == node);
+        let threads = declared.and_then(|declared| declared.threads_per_core).unwrap_or(1);
+        let place = |i: u32| HardwareCore { package: i / 8, numa: i / 8, l3: i / 4, threads };
         let hardware = Hardware {
             cores: (0..cores).map(place).collect(),
             memory_bytes: 64 * GIB,
@@ -267,6 +330,40 @@ impl Bench {
     /// What the engine refuses.
     pub fn release(&mut self, caller: Caller, job: JobId) -> Result<Reply, Refusal> {
         self.input(Input::ReleaseJob { caller, job }).reply
+    }
+
+    /// Drains nodes.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn drain(&mut self, caller: Caller, nodes: &[&str], for_s: Option<u64>) -> Result<Reply, Refusal> {
+        self.change_nodes(caller, nodes, NodeChange::Drain { reason: "new disks".to_owned(), for_s })
+    }
+
+    /// Takes nodes down.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn down(&mut self, caller: Caller, nodes: &[&str], for_s: Option<u64>) -> Result<Reply, Refusal> {
+        self.change_nodes(caller, nodes, NodeChange::Down { reason: "it smokes".to_owned(), for_s })
+    }
+
+    /// Lets nodes go on.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn resume(&mut self, caller: Caller, nodes: &[&str]) -> Result<Reply, Refusal> {
+        self.change_nodes(caller, nodes, NodeChange::Resume)
+    }
+
+    pub(crate) fn change_nodes(
+        &mut self,
+        caller: Caller,
+        nodes: &[&str],
+        change: NodeChange,
+    ) -> Result<Reply, Refusal> {
+        let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
+        self.input(Input::ChangeNodes { caller, nodes, change }).reply
     }
 
     /// Lets time pass.
@@ -327,6 +424,12 @@ impl Bench {
     ) -> Applied {
         let report = InstanceReport { key, instance, phase };
         self.input(Input::NodeReport { node: node.to_owned(), report })
+    }
+
+    /// The present attempt's own time limit, in seconds, if it has one.
+    #[must_use]
+    pub fn own_limit_s(&self, job: JobId) -> Option<u64> {
+        self.engine.state().live_attempt(self.key(job).task).expect("the task is live").time_limit_s
     }
 
     /// All instances report ready, then the primary that it runs.

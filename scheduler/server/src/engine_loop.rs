@@ -13,6 +13,7 @@ use muster_core::engine::{Applied, Engine};
 use muster_core::event::Record;
 use muster_core::ids::Timestamp;
 use muster_core::input::{Effect, Input, Refusal, Reply};
+use muster_core::plan::Impossible;
 use muster_store::{HistoryRow, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -219,6 +220,9 @@ impl Loop {
                 Order::Input { input, reply } => {
                     batch.heard_nodes |= matches!(input, Input::NodeHello { .. } | Input::NodeReport { .. });
                     let mut applied = self.engine.apply(&input, self.now);
+                    if matches!(input, Input::Configure(_)) && !applied.records.is_empty() {
+                        warn_of_impossible(&self.engine);
+                    }
                     batch.add(&self.engine, &mut applied);
                     match (reply, applied.reply) {
                         (Some(reply), answer) => batch.replies.push((reply, answer)),
@@ -308,6 +312,21 @@ impl Loop {
         for (reply, _) in batch.replies {
             let _ = reply.send(Err(InputError::NotStored { reason: reason.clone() }));
         }
+    }
+}
+
+/// Names the waiting jobs that a new configuration leaves without any place.
+fn warn_of_impossible(engine: &Engine) {
+    const NAMED_MAX: usize = 10;
+    for Impossible { reason, jobs } in engine.impossible() {
+        let named: Vec<String> = jobs.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+        let more = if jobs.len() > NAMED_MAX { ", ..." } else { "" };
+        tracing::warn!(
+            count = jobs.len(),
+            jobs = %format!("{}{more}", named.join(", ")),
+            %reason,
+            "waiting jobs can never run with this configuration"
+        );
     }
 }
 

@@ -13,14 +13,17 @@ pub mod api;
 pub mod bootstrap;
 pub mod engine_loop;
 pub mod error;
+pub mod forecasts;
 pub mod secrets;
 pub mod server;
 pub mod sessions;
 pub mod shared;
 mod snapshots;
+mod state_out;
 pub mod tls;
 pub mod translate;
 pub mod view;
 
 pub use error::ServerError;
 pub use server::{Running, start};
+pub use state_out::read_state;

@@ -44,6 +44,10 @@ struct Arguments {
     /// Only check the configuration.
     #[arg(long)]
     check: bool,
+    /// Print the state as JSON, for muster-sim, and end. A controller that runs is not disturbed. Scripts, arguments and
+    /// environments of jobs are left out.
+    #[arg(long, conflicts_with = "check")]
+    print_state: bool,
     /// Write the line "ready" to this open file descriptor when clients and nodes can connect.
     #[arg(long, value_name = "N")]
     ready_fd: Option<i32>,
@@ -106,6 +110,9 @@ fn run(arguments: &Arguments) -> Result<(), ServerError> {
         println!("{}: in order: {nodes} nodes, {pools} pools", arguments.config.display());
         return Ok(());
     }
+    if arguments.print_state {
+        return print_state(&config);
+    }
     let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
@@ -115,6 +122,16 @@ fn run(arguments: &Arguments) -> Result<(), ServerError> {
     // Nothing that is still under way needs to be waited for: what matters is durable.
     runtime.shutdown_background();
     result
+}
+
+/// Prints what muster-sim looks at, and nothing of what the jobs do.
+fn print_state(config: &Config) -> Result<(), ServerError> {
+    let state = muster_server::read_state(config)?;
+    let out = std::io::stdout().lock();
+    let system = |source| ServerError::System { doing: "print the state", source };
+    serde_json::to_writer(out, &state).map_err(|error| system(error.into()))?;
+    println!();
+    Ok(())
 }
 
 async fn serve(arguments: &Arguments, config: Config) -> Result<(), ServerError> {

@@ -19,13 +19,14 @@ use crate::api::{self, Admins, App};
 use crate::bootstrap::Bootstrap;
 use crate::engine_loop::{self, EngineHandle, InputError, chain};
 use crate::error::ServerError;
+use crate::forecasts::Forecasts;
 use crate::secrets::Secrets;
 use crate::sessions::{NodeService, Sessions};
 use crate::shared::Shared;
 use crate::tls::{Authority, private_folder};
 
 /// The journal's file below `state_dir`.
-const DATABASE: &str = "muster.db";
+pub(crate) const DATABASE: &str = "muster.db";
 /// How long clients and nodes may take to let go at a stop.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// How long a node may take to show its certificate.
@@ -96,7 +97,7 @@ pub async fn start(config: Config) -> Result<Running, ServerError> {
         engine: engine.clone(),
         shared,
         history: Mutex::new(history),
-        forecasts: Mutex::new(()),
+        forecasts: Forecasts::default(),
         admins: Arc::clone(&admins),
         stopping: stopping.clone(),
     });

@@ -58,6 +58,12 @@ impl Reading<'_> {
         &self.0.state
     }
 
+    /// The number of the last record in it.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
     /// A number that changes with every change of the job, and that a restart does not repeat for another
     /// content of it.
     #[must_use]

@@ -96,15 +96,14 @@ mod tests {
 
     use muster_core::cluster::ClusterConfig;
     use muster_core::event::{Event, Record};
-    use muster_core::ids::NodeId;
     use muster_core::state::State;
     use muster_store::Store;
 
     use super::*;
 
     fn held(seq: u64) -> Record {
-        let event = Event::NodeHeld { node: NodeId(0), reason: format!("reason {seq}"), until: None };
-        Record { at: Timestamp(seq), event }
+        let event = serde_json::json!({"type": "node_held", "node": 0, "reason": format!("reason {seq}")});
+        Record { at: Timestamp(seq), event: serde_json::from_value(event).unwrap() }
     }
 
     #[test]

@@ -44,10 +44,6 @@ pub enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Print the state that everything adds up to, as JSON: what muster-sim from-cluster reads. Changes nothing; a
-    /// controller may run meanwhile.
-    #[command(after_help = "Examples:\n  musterd store state >state.json")]
-    State,
     /// Write snapshots, records and accounting as JSON lines. Changes nothing; a controller may run meanwhile.
     #[command(
         after_help = "Examples:\n  musterd store export /backup/muster.jsonl\n  musterd store export - | zstd > muster.zst"
@@ -85,7 +81,6 @@ pub fn run(config: &Path, command: &StoreCommand) -> ExitCode {
         match command {
             StoreCommand::Check { json } => check(&path, *json),
             StoreCommand::Repair { yes, json } => repair(&path, *yes, *json),
-            StoreCommand::State => state(&path),
             StoreCommand::Export { file } => export(&path, file),
         }
     });
@@ -227,13 +222,6 @@ fn repaired_text(repaired: &Repaired) -> String {
     text += if repaired.history_whole { ".\n" } else { "; others could not be read.\n" };
     text += &format!("Repaired. The files as they were are in {}.\n", repaired.copy.display());
     text
-}
-
-fn state(path: &Path) -> Result<u8, CommandError> {
-    let (state, _) = muster_store::state(path)?;
-    let encode = |source| StoreError::Encode { what: "the state", source };
-    print(&serde_json::to_string(&state).map_err(encode)?)?;
-    Ok(0)
 }
 
 fn export(path: &Path, file: &Path) -> Result<u8, CommandError> {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, Usage};
+use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, HardwareDevice, Usage};
+use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX};
 use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport};
 use muster_core::patterns;
@@ -12,6 +13,9 @@ use muster_wire::v1;
 
 use crate::secrets::Secrets;
 use crate::view;
+
+/// Most devices of one node that are remembered: as many kinds, with as many devices each, as may be declared.
+const DEVICES_MAX: usize = GRES_KINDS_PER_NODE_MAX * GRES_COUNT_MAX as usize;
 
 /// A message that does not keep to the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,14 +121,26 @@ fn gone_how(how: v1::gone::How) -> GoneHow {
 #[must_use]
 pub fn hardware(hello: &v1::Hello) -> Hardware {
     let topology = hello.topology.clone().unwrap_or_default();
-    let core = |core: &v1::Core| HardwareCore { package: core.package, numa: core.numa, l3: core.l3 };
+    let core = |core: &v1::Core| HardwareCore {
+        package: core.package,
+        numa: core.numa,
+        l3: core.l3,
+        threads: u32::try_from(core.cpus.len()).unwrap_or(u32::MAX).max(1),
+    };
     let containment = match hello.containment() {
         v1::Containment::Unspecified => "unknown",
         v1::Containment::CgroupV2 => "cgroup_v2",
         v1::Containment::CgroupHybrid => "cgroup_hybrid",
         v1::Containment::Subreaper => "subreaper",
     };
+    let device = |device: v1::Device| HardwareDevice {
+        name: device.name,
+        numa: device.numa,
+        package: device.package,
+        pci_address: device.pci_address,
+    };
     Hardware {
+        devices: topology.devices.into_iter().take(DEVICES_MAX).map(device).collect(),
         cores: topology.cores.iter().map(core).collect(),
         memory_bytes: topology.memory_bytes,
         address: hello.address.clone(),
@@ -139,8 +155,9 @@ pub fn hardware(hello: &v1::Hello) -> Hardware {
 pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode {
     use v1::to_node::Body;
     let body = match effect {
-        Effect::Prepare { key, instance, allocation, spec, .. } => {
-            Body::Prepare(prepare(state, secrets, *key, *instance, allocation, spec))
+        Effect::Prepare { key, instance, allocation, spec, time_limit_s, .. } => {
+            let work = |primary: &str| work(*key, spec, *time_limit_s, primary, *instance == 0);
+            Body::Prepare(prepare(state, secrets, *key, *instance, allocation, spec, work))
         }
         Effect::Go { key, peers, .. } => {
             Body::Go(v1::Go { key: Some(wire_key(*key)), peers: peers.iter().map(wire_endpoint).collect() })
@@ -160,6 +177,7 @@ fn prepare(
     instance: u32,
     allocation: &Arc<Allocation>,
     spec: &Arc<JobSpec>,
+    work: impl Fn(&str) -> v1::Work,
 ) -> v1::Prepare {
     let members = allocation.shares.iter().map(|share| v1::Member {
         host: state.node(share.node).name.clone(),
@@ -179,11 +197,12 @@ fn prepare(
         members,
         memory_bytes: share.map_or(0, |share| share.memory_bytes),
         user: Some(v1::User { name: spec.user.name.clone(), uid: spec.user.uid, gid: spec.user.gid }),
-        work: Some(work(key, spec, &primary, is_primary)),
+        work: Some(work(&primary)),
         gang_token: secrets.gang_token(key),
         ssh_authorized_key: public,
         ssh_private_key: if is_primary { private } else { String::new() },
         cpus_per_rank: allocation.cores_per_rank,
+        threads_per_core: spec.request.threads_per_core.unwrap_or(0),
         task_count: spec.array.as_ref().map_or(1, task_count),
         array: spec.array.is_some(),
     }
@@ -194,7 +213,13 @@ fn task_count(array: &ArraySpec) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn work(key: AttemptKey, spec: &JobSpec, primary: &str, is_primary: bool) -> v1::Work {
+fn work(
+    key: AttemptKey,
+    spec: &JobSpec,
+    time_limit_s: Option<u64>,
+    primary: &str,
+    is_primary: bool,
+) -> v1::Work {
     let (stdout_path, stderr_path) = view::output_paths(key.task.job, spec, key.task.index, primary);
     let names = view::names(key.task.job, spec, key.task.index, primary);
     let stdin = spec.stdin.as_deref().map(|text| patterns::expand(text, names, &spec.working_directory));
@@ -212,7 +237,7 @@ fn work(key: AttemptKey, spec: &JobSpec, primary: &str, is_primary: bool) -> v1:
         append: spec.append,
         umask: spec.umask,
         limits: spec.limits.iter().map(limit).collect(),
-        time_limit_s: spec.time_limit_s.unwrap_or(0),
+        time_limit_s: time_limit_s.unwrap_or(0),
         submit_host: spec.submit_host.clone(),
     }
 }
@@ -233,6 +258,23 @@ mod tests {
         let endpoint = v1::Endpoint { ssh_port: 70_000, ..v1::Endpoint::default() };
         let error = bad(Some(Phase::Ready(v1::Ready { endpoint: Some(endpoint) })), key);
         assert_eq!(error.to_string(), "ssh_port is 70000, but at most 65535 is possible");
+    }
+
+    #[test]
+    fn what_an_agent_found_is_read_with_its_threads_and_devices() {
+        let core = |cpus: &[u32]| v1::Core { cpus: cpus.to_vec(), ..v1::Core::default() };
+        let device = v1::Device { name: "gpu".into(), numa: Some(1), ..v1::Device::default() };
+        let topology = v1::Topology {
+            cores: vec![core(&[0, 1]), core(&[2]), core(&[])],
+            memory_bytes: 1,
+            devices: vec![device; DEVICES_MAX + 1],
+        };
+        let found = hardware(&v1::Hello { topology: Some(topology), ..v1::Hello::default() });
+        assert_eq!(found.cores.iter().map(|core| core.threads).collect::<Vec<_>>(), [2, 1, 1]);
+        assert_eq!(
+            (found.devices.len(), found.devices[0].numa, found.devices[0].package),
+            (DEVICES_MAX, Some(1), None)
+        );
     }
 
     #[test]

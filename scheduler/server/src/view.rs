@@ -7,13 +7,13 @@ use muster_client::api::{
     TaskView,
 };
 use muster_core::event::{Allocation, Usage, Verdict, WaitingEnd};
-use muster_core::ids::{TaskIndex, Timestamp};
+use muster_core::ids::{JobId, TaskIndex, Timestamp};
 use muster_core::input::task_name;
 use muster_core::notation::{format_hosts, format_size, format_time_s};
 use muster_core::patterns::{self, Names};
 use muster_core::plan::Plan;
 use muster_core::spec::{JobSpec, Memory};
-use muster_core::state::{Finished, FinishedHow, Job, Live, LivePhase, Node, NodeStatus, State};
+use muster_core::state::{Finished, FinishedHow, Job, Live, LivePhase, Node, NodeStatus, State, Tried};
 use nix::sys::signal::Signal;
 
 /// The state that a verdict leaves a task in.
@@ -28,6 +28,7 @@ pub fn verdict_state(verdict: &Verdict) -> TaskState {
         Verdict::TimedOut => TaskState::TimedOut,
         Verdict::Deadline => TaskState::Deadline,
         Verdict::Cancelled { .. } => TaskState::Cancelled,
+        Verdict::Preempted { .. } => TaskState::Preempted,
         Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
             TaskState::NodeFailed
         }
@@ -48,7 +49,7 @@ pub fn verdict_exit(verdict: &Verdict) -> (Option<u32>, Option<u32>) {
 
 /// How a task ended, as a sentence.
 #[must_use]
-pub fn verdict_reason(state: &State, spec: &JobSpec, verdict: &Verdict) -> String {
+pub fn verdict_reason(state: &State, spec: &JobSpec, own_limit_s: Option<u64>, verdict: &Verdict) -> String {
     match verdict {
         Verdict::Exited { code } => format!("exit code {code}"),
         Verdict::Signalled { signal } => format!("killed by {}", signal_name(*signal)),
@@ -64,7 +65,7 @@ pub fn verdict_reason(state: &State, spec: &JobSpec, verdict: &Verdict) -> Strin
             }
             Memory::WholeNode => "ran out of memory: it had all memory of its nodes".to_owned(),
         },
-        Verdict::TimedOut => match spec.time_limit_s {
+        Verdict::TimedOut => match own_limit_s.or(spec.time_limit_s) {
             Some(limit) => format!("ran out of its time limit of {}", format_time_s(limit)),
             None => "ran out of its time limit".to_owned(),
         },
@@ -121,16 +122,28 @@ fn finished_reason(state: &State, spec: &JobSpec, how: &FinishedHow) -> String {
         FinishedHow::EndedWaiting { why: WaitingEnd::Dependency } => {
             "ended while it waited: what it waited for can no longer come true".to_owned()
         }
-        FinishedHow::Ran { verdict, .. } => verdict_reason(state, spec, verdict),
+        FinishedHow::Ran { verdict, time_limit_s, .. } => verdict_reason(state, spec, *time_limit_s, verdict),
     }
 }
 
 /// Why the waiting tasks of a job wait.
 #[must_use]
 pub fn waiting_reason(job: &Job, plan: &Plan) -> String {
-    match plan.waiting.get(&job.id) {
+    let reason = match plan.waiting.get(&job.id) {
         Some(waiting) => waiting.reason.to_string(),
         None => "it is about to be looked at".to_owned(),
+    };
+    match job.tried.get(&TaskIndex(0)).filter(|_| !job.is_array()).and_then(preempted_by) {
+        Some(by) => format!("it was preempted by job {by} and waits again; {reason}"),
+        None => reason,
+    }
+}
+
+/// Which job took the place of a task's last attempt.
+fn preempted_by(tried: &Tried) -> Option<JobId> {
+    match tried.last {
+        Verdict::Preempted { by, .. } => Some(by.job),
+        _ => None,
     }
 }
 
@@ -139,7 +152,7 @@ fn badness(state: TaskState) -> u32 {
     match state {
         TaskState::Completed => 0,
         TaskState::Cancelled => 1,
-        TaskState::TimedOut | TaskState::Deadline => 2,
+        TaskState::TimedOut | TaskState::Deadline | TaskState::Preempted => 2,
         TaskState::OutOfMemory => 3,
         TaskState::NodeFailed => 4,
         _ => 5,
@@ -178,7 +191,7 @@ fn job_reason(state: &State, plan: &Plan, job: &Job, of: TaskState) -> String {
     }
     if let Some(live) = job.live.values().next() {
         return match &live.phase {
-            LivePhase::Ending { verdict, .. } => verdict_reason(state, &job.spec, verdict),
+            LivePhase::Ending { verdict, .. } => verdict_reason(state, &job.spec, live.time_limit_s, verdict),
             _ => String::new(),
         };
     }
@@ -243,6 +256,7 @@ pub fn summary(state: &State, plan: &Plan, job: &Job) -> JobSummary {
         time_limit_s: job.spec.time_limit_s,
         priority: job.spec.priority,
         reason: job_reason(state, plan, job, whole),
+        expected_start_us: None,
         reason_code: plan
             .waiting
             .get(&job.id)
@@ -312,7 +326,10 @@ pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<T
         return Some(finished_task(state, job, index, finished));
     }
     job.waiting.contains(index.0).then(|| {
-        let last = job.tried.get(&index).map(|tried| verdict_reason(state, &job.spec, &tried.last));
+        let tried = job.tried.get(&index);
+        let is_said = !job.is_array() && tried.and_then(preempted_by).is_some();
+        let last =
+            tried.filter(|_| !is_said).map(|tried| verdict_reason(state, &job.spec, None, &tried.last));
         let mut reason = waiting_reason(job, plan);
         if job.partner_failed(index) {
             reason = "the task of the same index, for which it waits, ended without success".to_owned();
@@ -320,8 +337,17 @@ pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<T
         if let Some(last) = last {
             reason = format!("{reason} (attempt {} ended: {last})", job.next_attempt(index) - 1);
         }
-        TaskView { attempt: job.next_attempt(index) - 1, ..blank_task(index, TaskState::Waiting, reason) }
+        TaskView {
+            attempt: job.next_attempt(index) - 1,
+            preempted: preempted(job, index),
+            ..blank_task(index, TaskState::Waiting, reason)
+        }
     })
+}
+
+/// How many attempts of a task that has not finished were preempted.
+fn preempted(job: &Job, index: TaskIndex) -> u32 {
+    job.tried.get(&index).map_or(0, |tried| tried.preempted)
 }
 
 fn blank_task(index: TaskIndex, state: TaskState, reason: String) -> TaskView {
@@ -329,10 +355,12 @@ fn blank_task(index: TaskIndex, state: TaskState, reason: String) -> TaskView {
         index: index.0,
         state,
         attempt: 0,
+        preempted: 0,
         shares: Vec::new(),
         placed_at_us: None,
         started_at_us: None,
         finished_at_us: None,
+        time_limit_s: None,
         exit_code: None,
         signal: None,
         reason,
@@ -347,14 +375,16 @@ fn live_task(state: &State, job: &Job, index: TaskIndex, live: &Live) -> TaskVie
     let usage = live.usage();
     let (exit, reason) = match &live.phase {
         LivePhase::Ending { verdict, .. } => {
-            (verdict_exit(verdict), verdict_reason(state, &job.spec, verdict))
+            (verdict_exit(verdict), verdict_reason(state, &job.spec, live.time_limit_s, verdict))
         }
         _ => ((None, None), String::new()),
     };
     let task = TaskView {
         attempt: live.attempt,
+        preempted: preempted(job, index),
         placed_at_us: Some(live.placed_at.0),
         started_at_us: live.started_at().map(|at| at.0),
+        time_limit_s: live.time_limit_s,
         exit_code: exit.0,
         signal: exit.1,
         ..blank_task(index, live_state(live), reason)
@@ -370,12 +400,23 @@ fn finished_task(state: &State, job: &Job, index: TaskIndex, finished: &Finished
     };
     match &finished.how {
         FinishedHow::CancelledWaiting { .. } | FinishedHow::EndedWaiting { .. } => task,
-        FinishedHow::Ran { attempts, verdict, allocation, placed_at, started_at, usage } => {
+        FinishedHow::Ran {
+            attempts,
+            preempted,
+            verdict,
+            allocation,
+            placed_at,
+            time_limit_s,
+            started_at,
+            usage,
+        } => {
             let (exit_code, signal) = verdict_exit(verdict);
             let task = TaskView {
                 attempt: *attempts,
+                preempted: *preempted,
                 placed_at_us: Some(placed_at.0),
                 started_at_us: started_at.map(|at| at.0),
+                time_limit_s: *time_limit_s,
                 exit_code,
                 signal,
                 ..task
@@ -451,6 +492,11 @@ pub fn nodes(state: &State) -> Vec<NodeView> {
 
 fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
     let hardware = node.hardware();
+    let held = node.held.as_ref();
+    let since = match &node.status {
+        NodeStatus::Down { since, .. } if held.is_none_or(|held| !held.down) => Some(*since),
+        _ => held.map(|held| held.since),
+    };
     let tasks = node.attempts.iter().map(|key| {
         let is_array = state.jobs.get(&key.task.job).is_some_and(Job::is_array);
         task_name(key.task.job, key.task.index, is_array)
@@ -459,6 +505,9 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
         name: node.name.clone(),
         state: node_state(node).to_owned(),
         reason: node.why_no_work().unwrap_or_default(),
+        since_us: since.map(|since| since.0),
+        until_us: held.and_then(|held| held.until).map(|until| until.0),
+        by_uid: held.and_then(|held| held.by_uid),
         pools,
         features: node.features.iter().cloned().collect(),
         cores: node.cores,
@@ -474,10 +523,14 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
 }
 
 fn node_state(node: &Node) -> &'static str {
+    let held = node.held.as_ref();
     match &node.status {
+        _ if held.is_some_and(|held| held.down) => "down",
         NodeStatus::Unknown => "unknown",
         NodeStatus::Down { .. } => "down",
-        NodeStatus::Up { .. } if !node.takes_work() => "held",
+        NodeStatus::Up { .. } if held.is_some() && node.attempts.is_empty() => "drained",
+        NodeStatus::Up { .. } if held.is_some() => "draining",
+        NodeStatus::Up { .. } if !node.takes_work() => "cleaning",
         NodeStatus::Up { .. } if node.free.is_empty() => "full",
         NodeStatus::Up { .. } if node.attempts.is_empty() => "idle",
         NodeStatus::Up { .. } => "mixed",

@@ -156,7 +156,7 @@ fn seed(controller: &Controller, live: u32, finished: u32) -> (State, Vec<Record
     let now = Timestamp(Timestamp::default().0 + 1_700_000_000_000_000);
     let mut seed = Seed { engine: Engine::new(State::new()), now, records: Vec::new() };
     seed.input(&Input::Configure(Arc::new(config)));
-    let core = |i: u32| HardwareCore { package: i / 64, numa: i / 16, l3: i / 8 };
+    let core = |i: u32| HardwareCore { package: i / 64, numa: i / 16, l3: i / 8, threads: 1 };
     let hardware = Hardware { cores: (0..CORES).map(core).collect(), ..Hardware::default() };
     let hardware = Arc::new(hardware);
     for node in &nodes {
@@ -182,7 +182,7 @@ fn seed(controller: &Controller, live: u32, finished: u32) -> (State, Vec<Record
             break;
         }
         for record in placed {
-            let Event::AttemptPlaced { key, ref allocation } = record.event else { panic!("{record:?}") };
+            let Event::AttemptPlaced { key, ref allocation, .. } = record.event else { panic!("{record:?}") };
             let node = nodes[allocation.shares[0].node.0 as usize].clone();
             seed.records.push(record);
             let ends = to_end > 0;

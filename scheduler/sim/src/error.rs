@@ -60,7 +60,7 @@ pub enum SimError {
     },
     /// A file is not a state of a controller.
     #[error(
-        "{} is not the state of a controller: it should be what `musterd store state` prints",
+        "{} is not the state of a controller: it should be what `musterd --print-state` prints",
         path.display()
     )]
     State {

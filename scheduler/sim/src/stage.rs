@@ -5,7 +5,7 @@ use std::sync::Arc;
 use muster_core::cluster::{ClusterConfig, NodeConfig};
 use muster_core::engine::Engine;
 use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, Usage};
-use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{Effect, GoneHow, Input, InstancePhase, InstanceReport};
 use muster_core::state::State;
 
@@ -56,15 +56,29 @@ impl Stage {
         Ok(Self::new(engine))
     }
 
-    /// Lets the nodes carry out effects: prepared instances are ready. Tells `started` of each attempt that goes.
+    /// Lets the nodes carry out effects: prepared instances are ready, and stopped ones gone. Tells `started` of each
+    /// attempt that goes.
     pub fn obey(&mut self, effects: &[Effect], now: Timestamp, mut started: impl FnMut(AttemptKey)) {
         for effect in effects {
+            if let Effect::Stop { node, key, .. } = effect {
+                self.stop(*node, *key, now);
+            }
             let Effect::Prepare { node, key, instance, .. } = effect else { continue };
             let ready = InstancePhase::Ready(Endpoint::default());
             let answer = self.report(node.0 as usize, *key, *instance, ready, now);
             if answer.iter().any(|effect| matches!(effect, Effect::Go { .. })) {
                 started(*key);
             }
+        }
+    }
+
+    /// A node ends its instance of an attempt.
+    fn stop(&mut self, node: NodeId, key: AttemptKey, now: Timestamp) {
+        let live = self.engine.state().live_attempt(key.task);
+        if let Some(instance) = live.and_then(|live| live.allocation.instance_on(node)) {
+            let phase =
+                InstancePhase::Gone { how: GoneHow::Stopped, usage: Usage::default(), started_at: None };
+            self.report(node.0 as usize, key, instance, phase, now);
         }
     }
 

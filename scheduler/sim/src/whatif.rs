@@ -12,7 +12,7 @@ use muster_core::cluster::{Backfill, ClusterConfig, Order};
 use muster_core::engine::Engine;
 use muster_core::event::{Hardware, HardwareCore};
 use muster_core::ids::{AttemptKey, JobId, TaskId, Timestamp};
-use muster_core::input::Input;
+use muster_core::input::{Effect, Input};
 use muster_core::state::{LivePhase, State};
 use serde::Serialize;
 
@@ -73,11 +73,11 @@ impl Forecast {
     /// Waiting tasks that never start.
     #[must_use]
     pub fn never(&self) -> u64 {
-        self.jobs.values().map(|job| job.waiting - job.started).sum()
+        self.jobs.values().map(|job| job.waiting.saturating_sub(job.started)).sum()
     }
 }
 
-/// Reads the state of a controller, as its snapshot has it.
+/// Reads the state of a controller, as `musterd --print-state` prints it.
 ///
 /// # Errors
 /// [`SimError::Read`] or [`SimError::State`].
@@ -185,7 +185,7 @@ struct Player {
     stage: Stage,
     start: Timestamp,
     now: Timestamp,
-    ends: BinaryHeap<Reverse<(Timestamp, TaskId)>>,
+    ends: BinaryHeap<Reverse<(Timestamp, AttemptKey)>>,
     forecast: Forecast,
     starts: usize,
 }
@@ -205,11 +205,11 @@ impl Player {
                 LivePhase::Ending { .. } => self.stage.end(key.task, 0, self.now),
                 LivePhase::Preparing => {
                     self.stage.ready(key, self.now);
-                    self.ends.push(Reverse((self.end_of(key.task), key.task)));
+                    self.ends.push(Reverse((self.end_of(key.task), key)));
                 }
                 LivePhase::Running { .. } => {
                     let end = deadline.unwrap_or(self.now.plus_seconds(NO_LIMIT_S)).max(self.now);
-                    self.ends.push(Reverse((end, key.task)));
+                    self.ends.push(Reverse((end, key)));
                 }
             }
         }
@@ -217,26 +217,28 @@ impl Player {
 
     /// When a task that starts now ends.
     fn end_of(&self, task: TaskId) -> Timestamp {
-        let job = self.stage.engine.state().jobs.get(&task.job);
-        self.now.plus_seconds(job.and_then(|job| job.spec.time_limit_s).unwrap_or(NO_LIMIT_S))
+        let state = self.stage.engine.state();
+        let own = state.live_attempt(task).and_then(|live| live.time_limit_s);
+        let whole = || state.jobs.get(&task.job).and_then(|job| job.spec.time_limit_s);
+        self.now.plus_seconds(own.or_else(whole).unwrap_or(NO_LIMIT_S))
     }
 
     fn run(&mut self) {
         loop {
-            while let Some(Reverse((_, task))) =
+            while let Some(Reverse((_, key))) =
                 self.ends.peek().copied().filter(|Reverse((at, _))| *at <= self.now)
             {
                 self.ends.pop();
-                self.stage.end(task, 0, self.now);
+                // It may have been preempted, and its task may run again.
+                let live = self.stage.engine.state().live_attempt(key.task);
+                if live.is_none_or(|live| live.attempt != key.attempt) {
+                    continue;
+                }
+                self.stage.end(key.task, 0, self.now);
                 self.forecast.idle_after_s = self.since_start();
             }
             self.stage.engine.apply(&Input::Tick, self.now);
-            let effects = self.stage.engine.pass(self.now).effects;
-            let mut started = Vec::new();
-            self.stage.obey(&effects, self.now, |key| started.push(key.task));
-            for task in started {
-                self.started(task);
-            }
+            while self.pass() {}
             let end = self.ends.peek().map(|Reverse((at, _))| *at);
             let wake = self.stage.engine.next_wake().filter(|at| *at > self.now);
             // What is released or delayed may still start; deadlines belong to tasks whose end is in the heap.
@@ -247,16 +249,27 @@ impl Player {
         }
     }
 
+    /// One pass, obeyed at once. Says whether another one may start what has waited for others to leave.
+    fn pass(&mut self) -> bool {
+        let effects = self.stage.engine.pass(self.now).effects;
+        let mut started = Vec::new();
+        self.stage.obey(&effects, self.now, |key| started.push(key));
+        for key in started {
+            self.started(key);
+        }
+        effects.iter().any(|effect| matches!(effect, Effect::Stop { .. }))
+    }
+
     fn since_start(&self) -> u64 {
         self.now.micros_since(self.start) / 1_000_000
     }
 
-    fn started(&mut self, task: TaskId) {
-        let end = self.end_of(task);
-        self.ends.push(Reverse((end, task)));
+    fn started(&mut self, key: AttemptKey) {
+        let end = self.end_of(key.task);
+        self.ends.push(Reverse((end, key)));
         self.starts += 1;
         let second = self.since_start();
-        if let Some(job) = self.forecast.jobs.get_mut(&task.job) {
+        if let Some(job) = self.forecast.jobs.get_mut(&key.task.job) {
             job.started += 1;
             job.first_start_s.get_or_insert(second);
             job.last_start_s = Some(second);

@@ -13,7 +13,6 @@ use crate::error::StoreError;
 use crate::history::{JobRow, TaskRow};
 use crate::read::{self, Which};
 use crate::schema::failed;
-use crate::survey::replay;
 
 /// Version of the form of the lines.
 const EXPORT_VERSION: u32 = 1;
@@ -114,22 +113,6 @@ pub fn export(path: &Path, to: impl Write) -> Result<Exported, StoreError> {
     out.line(&Line::End { lines, damaged })?;
     out.to.flush().map_err(|source| write_error(path, source))?;
     Ok(out.done)
-}
-
-/// The state that everything in the database at `path` adds up to, and the number of the last record in it. A
-/// controller may run meanwhile.
-///
-/// # Errors
-/// [`StoreError::Damaged`] if not everything is whole, other variants if it cannot be read.
-pub fn state(path: &Path) -> Result<(State, u64), StoreError> {
-    let looking = Looking::at(path)?;
-    let survey = &looking.survey;
-    if let Some(damage) = survey.damage().into_iter().next() {
-        return Err(StoreError::Damaged { path: path.to_owned(), damage });
-    }
-    let (base, last) = survey.best().ok_or_else(|| StoreError::BeyondRepair { path: path.to_owned() })?;
-    let from = survey.state_of(base);
-    Ok((replay(looking.connection(), path, survey.layout, from, (base, last))?, last))
 }
 
 impl crate::history::HistoryReader {

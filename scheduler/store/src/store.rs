@@ -6,8 +6,8 @@ use std::sync::Arc;
 use muster_core::event::Record;
 use muster_core::ids::Timestamp;
 use muster_core::state::State;
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::checksum::Head;
 use crate::damage::Damage;
@@ -212,6 +212,21 @@ impl Store {
         self.size_max_bytes = bytes;
         limit_pages(&self.connection, &self.path, bytes)
     }
+}
+
+/// The state that a database adds up to, read beside whoever has it open.
+///
+/// # Errors
+/// As [`Store::open`], but never [`StoreError::Locked`].
+pub fn read_state(path: &Path) -> Result<State, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection =
+        Connection::open_with_flags(path, flags).map_err(failed(path, "open the database"))?;
+    schema::set_up_reader(&connection, path)?;
+    // One transaction: no snapshot may come between the last one and the records after it.
+    let reading = connection.transaction().map_err(failed(path, "read the state"))?;
+    let layout = schema::layout(&reading, path)?;
+    Ok(recover(&reading, path, layout, None)?.state)
 }
 
 fn limit_pages(connection: &Connection, path: &Path, bytes: u64) -> Result<(), StoreError> {

@@ -344,7 +344,6 @@ fn an_export_holds_everything_and_says_so_at_its_end() {
         found.evolve(&record.event, record.at);
     }
     assert_eq!(found, state);
-    assert_eq!(muster_store::state(&path).unwrap(), (state, last_seq));
     assert_eq!(of("record").last().unwrap()["seq"], last_seq);
     let reader = HistoryReader::open(&path).unwrap();
     assert_eq!(of("job").len(), reader.jobs(JobId(u64::MAX), None, 1000).unwrap().len());
@@ -352,5 +351,4 @@ fn an_export_holds_everything_and_says_so_at_its_end() {
     sql(&path, "UPDATE journal SET at_us = 5 WHERE seq = (SELECT max(seq) FROM journal)");
     let exported = export(&path, &mut Vec::new()).unwrap();
     assert_eq!(exported.damaged, 1);
-    assert!(matches!(muster_store::state(&path), Err(StoreError::Damaged { .. })));
 }

@@ -171,6 +171,7 @@ impl Attempt {
             attempt: 1,
             instances: hosts.iter().map(instance).collect(),
             cores_per_rank: 1,
+            threads_per_core: 0,
             wraps_cores: true,
             runs_as_root: account.user.uid.is_root(),
             attempt_dir: dir.clone(),

@@ -79,7 +79,17 @@ impl Node {
             l3: core.l3,
             cpus: core.pus.clone(),
         });
-        v1::Topology { cores: cores.collect(), memory_bytes: self.topology.memory_bytes }
+        let devices = self.topology.devices.iter().map(|device| v1::Device {
+            name: device.name.to_owned(),
+            numa: device.numa,
+            package: device.package,
+            pci_address: device.pci_address.clone(),
+        });
+        v1::Topology {
+            cores: cores.collect(),
+            memory_bytes: self.topology.memory_bytes,
+            devices: devices.collect(),
+        }
     }
 }
 

@@ -197,8 +197,7 @@ impl Registry {
         let map = self.node.core_map(self.welcome.as_ref())?;
         let member = prepare.members.get(prepare.instance as usize);
         let member = member.ok_or(NodeError::Incomplete { part: "own member" })?;
-        let cores = member.cores.iter().map(|core| map.cpus_of(*core).map(<[u32]>::to_vec));
-        let cores = cores.collect::<std::result::Result<Vec<_>, _>>().map_err(NodeError::Cores)?;
+        let cores = map.cpus_by_core(&member.cores, prepare.threads_per_core).map_err(NodeError::Cores)?;
         let assignment = Assignment {
             node: self.node.config.node.clone(),
             address: self.address.clone(),

@@ -32,6 +32,7 @@ impl Supervisor {
             attempt: key.attempt,
             instances: instances.collect(),
             cores_per_rank: self.prepare.cpus_per_rank.max(1),
+            threads_per_core: self.prepare.threads_per_core,
             wraps_cores: self.assignment.cores_wrap,
             runs_as_root: self.prepare.user.as_ref().is_some_and(|user| user.uid == 0),
             attempt_dir: AttemptDir::new(&self.assignment.run),
@@ -74,18 +75,7 @@ impl Supervisor {
         let Some(member) = self.prepare.members.get(self.prepare.instance as usize) else {
             return Binding::new(Vec::new());
         };
-        let width = self.prepare.cpus_per_rank.max(1) as usize;
-        let count = member.cores.len().max(1);
-        let slots = (0..member.ranks.max(1) as usize).map(|slot| {
-            let places = (slot * width..(slot + 1) * width).map(|place| place % count);
-            let mut slot = RankBinding { cpus: Vec::new(), cores: Vec::new() };
-            for place in places {
-                slot.cores.extend(member.cores.get(place));
-                slot.cpus.extend(self.assignment.cores.get(place).into_iter().flatten());
-            }
-            slot
-        });
-        Binding::new(slots.collect())
+        binding(member, &self.assignment.cores, self.prepare.cpus_per_rank)
     }
 
     /// The files of the SSH endpoint; the answer is its public host key.
@@ -209,6 +199,25 @@ fn both(muster: &str, slurm: &str, value: &str) -> Vec<(String, String)> {
     vec![(format!("MUSTER_{muster}"), value.to_owned()), (format!("SLURM_{slurm}"), value.to_owned())]
 }
 
+/// Which of an instance's cores, and of the CPUs behind each, its slots have. Cores without CPUs are not used.
+fn binding(member: &v1::Member, cpus: &[Vec<u32>], cores_per_rank: u32) -> Binding {
+    let width = cores_per_rank.max(1) as usize;
+    let usable: Vec<(u32, &Vec<u32>)> =
+        member.cores.iter().copied().zip(cpus).filter(|(_, cpus)| !cpus.is_empty()).collect();
+    let count = usable.len().max(1);
+    let slots = (0..member.ranks.max(1) as usize).map(|slot| {
+        let mut binding = RankBinding { cpus: Vec::new(), cores: Vec::new() };
+        for place in slot * width..(slot + 1) * width {
+            if let Some((core, cpus)) = usable.get(place % count) {
+                binding.cores.push(*core);
+                binding.cpus.extend_from_slice(cpus);
+            }
+        }
+        binding
+    });
+    Binding::new(slots.collect())
+}
+
 /// What a session of the user would have at least.
 fn login_environment(account: &Account) -> BTreeMap<String, String> {
     let pairs = [
@@ -226,4 +235,20 @@ fn write_private(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     let mut file =
         std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_take_their_cores_in_turn_and_pass_over_unusable_ones() {
+        let member = v1::Member { host: "n".into(), cores: vec![4, 5, 6, 7], ranks: 2 };
+        let text = |cpus: &[Vec<u32>], width| binding(&member, cpus, width).to_text();
+        let all = [vec![8, 9], vec![10, 11], vec![12], vec![13]];
+        assert_eq!(text(&all, 2), "MUSTER_RANK_CPUS=8-11;12-13\nMUSTER_RANK_CORES_ALL=4-5;6-7\n");
+        // Two threads of each core were asked for: the narrow ones are held, but no rank runs there.
+        let wide = [vec![8, 9], vec![], vec![12, 14], vec![]];
+        assert_eq!(text(&wide, 1), "MUSTER_RANK_CPUS=8-9;12,14\nMUSTER_RANK_CORES_ALL=4;6\n");
+    }
 }

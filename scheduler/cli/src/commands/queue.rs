@@ -15,7 +15,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::out::{is_terminal, print, print_json, tell};
 use crate::table::{Cell, Side, Table};
-use crate::text::{elapsed_s, now_us, state_style, state_words, time_or_dash};
+use crate::text::{elapsed_s, instant_or_dash, now_us, state_style, state_words, time_or_dash};
 
 /// How often `--watch` looks again.
 const WATCH_PERIOD: Duration = Duration::from_secs(2);
@@ -24,7 +24,8 @@ const WATCH_PERIOD: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  muster queue                    what waits and runs\n  \
     muster queue --me --all         all your jobs, those that have ended as well\n  \
-    muster queue -t running -p big  what runs in pool big\n  muster queue 12 13 -w           watch two jobs\n\n\
+    muster queue -t running -p big  what runs in pool big\n  muster queue 12 13 -w           watch two jobs\n  \
+    muster queue --me --start       when your jobs are expected to start\n\n\
     States: waiting, preparing, running, ending, completed, failed, timed_out,\n\
     deadline, out_of_memory, cancelled, node_failed, all; Slurm's names and letters\n\
     (PENDING, PD, ...) are read as well.")]
@@ -47,6 +48,9 @@ pub struct QueueArgs {
     /// Jobs that have ended as well
     #[arg(short, long)]
     all: bool,
+    /// Say when what waits is expected to start at the latest
+    #[arg(long)]
+    start: bool,
     /// Look again every 2 seconds, until Ctrl-C
     #[arg(short, long, conflicts_with = "json")]
     watch: bool,
@@ -68,7 +72,7 @@ pub(crate) fn run(args: &QueueArgs) -> Result<ExitCode, CliError> {
     let (states, all_states) = read_states(&args.state)?;
     let user = if args.me { Some(own_name()?) } else { args.user.clone() };
     let all = args.all || all_states || states.iter().any(|state| state.is_finished());
-    let filter = JobFilter { states, user, all, limit: None };
+    let filter = JobFilter { states, user, all, limit: None, starts: args.start };
     let mut client = connect()?;
     loop {
         let list = fetch(&mut client, args, &filter)?;
@@ -76,7 +80,7 @@ pub(crate) fn run(args: &QueueArgs) -> Result<ExitCode, CliError> {
             print_json(&list)?;
             break;
         }
-        let text = table(&list, now_us()).render();
+        let text = table(&list, now_us(), args.start).render();
         if args.watch && is_terminal() {
             // Home, the new text over the old, each line and the rest of the screen cleared.
             print(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
@@ -100,7 +104,10 @@ fn fetch(client: &mut Client, args: &QueueArgs, filter: &JobFilter) -> Result<Jo
     } else {
         let mut jobs = Vec::new();
         for job in job_refs(&args.jobs)? {
-            let summary = client.job(job)?.summary;
+            let mut summary = client.job(job)?.summary;
+            if args.start && summary.tasks.contains_key(&TaskState::Waiting) {
+                summary.expected_start_us = client.why(job)?.expected_start_us;
+            }
             let is_wanted = (filter.states.is_empty() || filter.states.contains(&summary.state))
                 && filter.user.as_ref().is_none_or(|user| *user == summary.user);
             if is_wanted {
@@ -116,7 +123,7 @@ fn fetch(client: &mut Client, args: &QueueArgs, filter: &JobFilter) -> Result<Jo
 }
 
 /// Slurm's names for the states, long and short.
-const SLURM_STATES: [(&str, &str, TaskState); 11] = [
+const SLURM_STATES: [(&str, &str, TaskState); 12] = [
     ("pending", "pd", TaskState::Waiting),
     ("configuring", "cf", TaskState::Preparing),
     ("running", "r", TaskState::Running),
@@ -127,6 +134,7 @@ const SLURM_STATES: [(&str, &str, TaskState); 11] = [
     ("deadline", "dl", TaskState::Deadline),
     ("out_of_memory", "oom", TaskState::OutOfMemory),
     ("cancelled", "ca", TaskState::Cancelled),
+    ("preempted", "pr", TaskState::Preempted),
     ("node_fail", "nf", TaskState::NodeFailed),
 ];
 
@@ -153,8 +161,8 @@ fn read_states(words: &[String]) -> Result<(Vec<TaskState>, bool), CliError> {
     Ok((states, false))
 }
 
-fn table(list: &JobList, now_us: u64) -> Table {
-    let mut table = Table::new(vec![
+fn table(list: &JobList, now_us: u64, with_start: bool) -> Table {
+    let mut columns = vec![
         ("JOB", Side::Right),
         ("NAME", Side::Left),
         ("USER", Side::Left),
@@ -165,9 +173,14 @@ fn table(list: &JobList, now_us: u64) -> Table {
         ("TIME", Side::Right),
         ("LIMIT", Side::Right),
         ("NODE LIST (REASON)", Side::Left),
-    ]);
+    ];
+    let start_at = columns.len() - 1;
+    if with_start {
+        columns.insert(start_at, ("STARTS BY", Side::Left));
+    }
+    let mut table = Table::new(columns);
     for job in &list.jobs {
-        table.push(vec![
+        let mut cells = vec![
             Cell::new(job.job.to_string()),
             Cell::new(&job.name),
             Cell::new(&job.user),
@@ -178,7 +191,11 @@ fn table(list: &JobList, now_us: u64) -> Table {
             Cell::new(format_time_s(elapsed_s(job.started_at_us, job.finished_at_us, now_us))),
             Cell::new(time_or_dash(job.time_limit_s)),
             Cell::new(place(job)),
-        ]);
+        ];
+        if with_start {
+            cells.insert(start_at, Cell::new(instant_or_dash(job.expected_start_us)));
+        }
+        table.push(cells);
     }
     table
 }
@@ -239,6 +256,7 @@ mod tests {
             priority: 0,
             reason: "no room".into(),
             reason_code: "resources".into(),
+            expected_start_us: None,
         }
     }
 
@@ -257,13 +275,24 @@ mod tests {
             ..summary(1234, TaskState::Waiting)
         };
         let list = JobList { schema: SCHEMA, jobs: vec![running, array], cut: false };
-        let text = anstream::adapter::strip_str(&table(&list, 66_000_000).render()).to_string();
+        let text = anstream::adapter::strip_str(&table(&list, 66_000_000, false).render()).to_string();
         let expected = "\
 \u{20}JOB  NAME   USER  POOL  STATE    TASKS                           NODES      TIME     LIMIT  NODE LIST (REASON)
 \u{20}  7  relax  ann   main  running  1                                   2  00:01:05  01:00:00  n[01-02]
 1234  relax  ann   main  waiting  3 running 197 waiting 1 failed      2  00:00:00         -  (no room)
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn starts_are_a_column_where_they_are_asked_for() {
+        let told =
+            JobSummary { expected_start_us: Some(1_767_323_045_000_000), ..summary(7, TaskState::Waiting) };
+        let list = JobList { schema: SCHEMA, jobs: vec![told, summary(8, TaskState::Waiting)], cut: false };
+        let text = anstream::adapter::strip_str(&table(&list, 0, true).render()).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("LIMIT  STARTS BY            NODE LIST"), "{text}");
+        assert!(lines[1].contains("01:00:00  2026-01-0") && lines[2].contains("01:00:00  -     "), "{text}");
     }
 
     #[test]
@@ -278,7 +307,7 @@ mod tests {
     #[test]
     fn an_empty_queue_is_its_header() {
         let list = JobList { schema: SCHEMA, jobs: vec![], cut: false };
-        let text = anstream::adapter::strip_str(&table(&list, 0).render()).to_string();
+        let text = anstream::adapter::strip_str(&table(&list, 0, false).render()).to_string();
         assert!(text.starts_with("JOB  NAME") && text.lines().count() == 1, "{text}");
     }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use muster_client::api::{JobDetail, ShareView, TaskView};
+use muster_core::cluster::Fill;
 use muster_core::notation::{format_hosts, format_ranges, format_size, format_time_s};
 use muster_core::spec::{ArraySpec, Memory, Request};
 
@@ -54,6 +55,12 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
     line(&mut out, "Job", format!("{} ({})", job.job, job.name));
     line(&mut out, "User", &job.user);
     line(&mut out, "Pool", &job.pool);
+    if let Some(account) = &detail.account {
+        line(&mut out, "Account", account);
+    }
+    if let Some(qos) = &detail.qos {
+        line(&mut out, "QoS", qos);
+    }
     line(&mut out, "State", state_words(job.state));
     if !job.reason.is_empty() {
         line(&mut out, "Reason", &job.reason);
@@ -119,8 +126,18 @@ fn write_task(out: &mut String, task: &TaskView, job_reason: &str, now_us: u64) 
     if task.attempt > 0 {
         line(out, "Attempt", task.attempt.to_string());
     }
+    if task.preempted > 0 {
+        line(out, "Preempted", format!("{} times", task.preempted));
+    }
     for share in &task.shares {
         line(out, "Node", format_share(share));
+    }
+    if task.time_limit_s.is_some() {
+        line(
+            out,
+            "Its limit",
+            format!("{}, so that it could start earlier", time_or_dash(task.time_limit_s)),
+        );
     }
     line(out, "Started", instant_or_dash(task.started_at_us));
     line(out, "Finished", instant_or_dash(task.finished_at_us));
@@ -220,9 +237,20 @@ fn format_request(request: &Request) -> String {
     if !request.exclude.is_empty() {
         parts.push(format!("not on {}", hosts(&request.exclude)));
     }
+    match request.fill {
+        Some(Fill::Spread) => parts.push("spread".to_owned()),
+        Some(Fill::Pack) => parts.push("packed".to_owned()),
+        None => {}
+    }
     if let Some(wish) = request.switches {
         let wait = wish.wait_s.map(|wait| format!(" for up to {}", format_time_s(wait))).unwrap_or_default();
         parts.push(format!("under {}{wait}", plural(wish.switches_max, "leaf switch")));
+    }
+    if request.contiguous {
+        parts.push("nodes that follow each other".to_owned());
+    }
+    if let Some(threads) = request.threads_per_core {
+        parts.push(format!("{} of each core", plural(threads, "thread")));
     }
     parts.join(", ")
 }
@@ -285,10 +313,12 @@ mod tests {
             index: 0,
             state: muster_client::api::TaskState::Completed,
             attempt: 1,
+            preempted: 0,
             shares: vec![share("0-1"), share("2,4")],
             placed_at_us: Some(0),
             started_at_us: Some(1_000_000),
             finished_at_us: Some(11_000_000),
+            time_limit_s: None,
             exit_code: Some(0),
             signal: None,
             reason: String::new(),

@@ -102,6 +102,12 @@ pub struct SubmitArgs {
     /// Priority from -10000 to 10000; above 0 for admins only
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<String>,
+    /// Account that is charged; without: the first that lists you
+    #[arg(short = 'A', long, value_name = "ACCOUNT")]
+    account: Option<String>,
+    /// Quality of service
+    #[arg(short = 'q', long, value_name = "QOS")]
+    qos: Option<String>,
     /// Features of the nodes: gpu, "intel&!old", "(a|b)&c"
     #[arg(short = 'C', long, value_name = "FEATURES")]
     constraint: Option<String>,
@@ -117,6 +123,21 @@ pub struct SubmitArgs {
     /// At most so many leaf switches, and how long to wait for them: 1@1:00:00
     #[arg(long, value_name = "N[@TIME]")]
     switches: Option<String>,
+    /// Only nodes that follow each other in the order of the switches, with none of the pool's between them
+    #[arg(long)]
+    contiguous: bool,
+    /// Hardware threads of each core to use: nodes and cores that have fewer are not used
+    #[arg(long, value_name = "N", overrides_with = "hint")]
+    threads_per_core: Option<String>,
+    /// nomultithread is --threads-per-core=1, multithread uses all threads of each core
+    #[arg(long, value_name = "HINT", overrides_with = "threads_per_core")]
+    hint: Option<String>,
+    /// Spread it over as many nodes as possible, the emptiest first
+    #[arg(long, overrides_with = "pack_job")]
+    spread_job: bool,
+    /// Pack it onto few nodes, even where the pool spreads
+    #[arg(long)]
+    pack_job: bool,
     /// Devices on each node: gpu:2, gpu:a100:2,nic:1
     #[arg(long, value_name = "LIST")]
     gres: Option<String>,
@@ -138,10 +159,10 @@ pub struct SubmitArgs {
     /// Start only what ends by then; written as for --begin
     #[arg(long, value_name = "WHEN")]
     deadline: Option<String>,
-    /// Shortest time with which a task may start before its deadline
+    /// Shortest time limit with which a task may start, if it would start later with all of --time
     #[arg(long, value_name = "TIME")]
     time_min: Option<String>,
-    /// Start after other jobs: afterok:12:13_4, afterany, afternotok, after:12+5, aftercorr, singleton; , is and, ? is or
+    /// Start after other jobs: afterok:12:13_4, "afterok:12_[1-5,8]", afterany, afternotok, after:12+5, aftercorr, singleton; , is and, ? is or
     #[arg(short = 'd', long, value_name = "LIST")]
     dependency: Option<String>,
     /// Cancel the job when its dependency can never be fulfilled
@@ -159,9 +180,6 @@ pub struct SubmitArgs {
     /// Print JSON
     #[arg(long, conflicts_with_all = ["parsable", "wait"])]
     json: bool,
-    /// Ignored: Slurm's account
-    #[arg(short = 'A', long, hide = true)]
-    account: Option<String>,
     /// Ignored: Slurm's comment
     #[arg(long, hide = true)]
     comment: Option<String>,
@@ -171,9 +189,6 @@ pub struct SubmitArgs {
     /// Ignored: Slurm's events for mail
     #[arg(long, hide = true)]
     mail_type: Option<String>,
-    /// Ignored: Slurm's quality of service
-    #[arg(short = 'q', long, hide = true)]
-    qos: Option<String>,
     /// Ignored: Slurm's login environment
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "")]
     get_user_env: Option<String>,
@@ -204,11 +219,18 @@ impl SubmitArgs {
             ("--requeue", Opt::Requeue, yes(self.requeue)),
             ("--no-requeue", Opt::NoRequeue, yes(self.no_requeue)),
             ("--priority", Opt::Priority, self.priority.take()),
+            ("--account", Opt::Account, self.account.take()),
+            ("--qos", Opt::Qos, self.qos.take()),
             ("--constraint", Opt::Constraint, self.constraint.take()),
             ("--nodelist", Opt::Nodelist, self.nodelist.take()),
             ("--nodefile", Opt::Nodefile, self.nodefile.take()),
             ("--exclude", Opt::Exclude, self.exclude.take()),
             ("--switches", Opt::Switches, self.switches.take()),
+            ("--contiguous", Opt::Contiguous, yes(self.contiguous)),
+            ("--threads-per-core", Opt::ThreadsPerCore, self.threads_per_core.take()),
+            ("--hint", Opt::Hint, self.hint.take()),
+            ("--spread-job", Opt::SpreadJob, yes(self.spread_job)),
+            ("--pack-job", Opt::PackJob, yes(self.pack_job)),
             ("--gres", Opt::Gres, self.gres.take()),
             ("--gpus", Opt::Gpus, self.gpus.take()),
             ("--gpus-per-node", Opt::GpusPerNode, self.gpus_per_node.take()),
@@ -234,11 +256,9 @@ impl SubmitArgs {
 
     fn warn_of_ignored(&self) {
         for (name, value) in [
-            ("--account", &self.account),
             ("--comment", &self.comment),
             ("--mail-user", &self.mail_user),
             ("--mail-type", &self.mail_type),
-            ("--qos", &self.qos),
             ("--get-user-env", &self.get_user_env),
         ] {
             if value.is_some() {

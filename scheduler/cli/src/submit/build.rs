@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use muster_client::api::SubmitRequest;
+use muster_core::cluster::Fill;
 use muster_core::eligibility::Eligibility;
 use muster_core::notation::{parse_size_bytes, parse_time_s};
 use muster_core::spec::{Memory, RANKS_MAX, Request};
@@ -97,8 +98,8 @@ pub(crate) fn build(
             whole(said, -10_000, 10_000).map(|n| i32::try_from(n).expect("the range was checked"))
         })?,
         eligibility: eligibility(layer, &jiff::Zoned::now())?,
-        account: None,
-        qos: None,
+        account: text(Opt::Account),
+        qos: text(Opt::Qos),
         reservation: None,
         request_key: None,
         test_only: layer.has(Opt::TestOnly),
@@ -153,10 +154,19 @@ fn request(layer: &Layer) -> Result<Request, CliError> {
         nodelist,
         exclude: layer.get(Opt::Exclude).map(lists::names).transpose()?.unwrap_or_default(),
         switches: layer.get(Opt::Switches).map(lists::switches).transpose()?,
+        contiguous: layer.has(Opt::Contiguous),
+        threads_per_core: threads_per_core(layer)?,
+        fill: fill(layer),
         ..Request::default()
     };
     gres::add(&mut request, layer)?;
     Ok(request)
+}
+
+/// Whether it is packed or spread, where it says so itself.
+fn fill(layer: &Layer) -> Option<Fill> {
+    let spread = layer.has(Opt::SpreadJob).then_some(Fill::Spread);
+    spread.or(layer.has(Opt::PackJob).then_some(Fill::Pack))
 }
 
 /// When the job may start.
@@ -213,6 +223,18 @@ fn node_count(said: &Said) -> Result<(Option<u32>, Option<u32>), CliError> {
         }
         _ => Ok((Some(part(&said.value)?), None)),
     }
+}
+
+/// `--threads-per-core=N`, or `--hint` as far as it says the same.
+fn threads_per_core(layer: &Layer) -> Result<Option<u32>, CliError> {
+    if let Some(said) = layer.get(Opt::Hint) {
+        return match said.value.as_str() {
+            "nomultithread" => Ok(Some(1)),
+            "multithread" => Ok(None),
+            _ => Err(wrong(said, "write nomultithread or multithread; each rank has whole cores of its own")),
+        };
+    }
+    layer.get(Opt::ThreadsPerCore).map(positive).transpose()
 }
 
 fn wrong(said: &Said, right: &'static str) -> CliError {
@@ -323,6 +345,9 @@ mod tests {
         assert!(listed.exclude.contains("n9") && listed.constraint.unwrap().to_string() == "a|b");
         let switches = request(&[(Opt::Switches, "2@1:00:00")]).switches.unwrap();
         assert_eq!((switches.switches_max, switches.wait_s), (2, Some(3600)));
+        assert!(request(&[(Opt::Contiguous, "")]).contiguous && !request(&[]).contiguous);
+        assert_eq!(request(&[(Opt::SpreadJob, "")]).fill, Some(Fill::Spread));
+        assert_eq!(request(&[(Opt::SpreadJob, ""), (Opt::PackJob, "")]).fill, Some(Fill::Pack));
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("nodes");
         std::fs::write(&file, "n1\nn[2-3], n5\n\n").unwrap();
@@ -330,6 +355,21 @@ mod tests {
         for option in [Opt::Nodefile, Opt::Nodelist] {
             assert_eq!(request(&[(option, file)]).nodelist.len(), 4, "{option:?}");
         }
+    }
+
+    #[test]
+    fn threads_are_said_by_number_or_by_hint() {
+        let threads = |pairs: &[(Opt, &str)]| built(&layer(pairs)).unwrap().request.threads_per_core;
+        assert_eq!(threads(&[]), None);
+        assert_eq!(threads(&[(Opt::ThreadsPerCore, "2")]), Some(2));
+        assert_eq!(threads(&[(Opt::Hint, "nomultithread")]), Some(1));
+        assert_eq!(threads(&[(Opt::Hint, "multithread")]), None);
+        assert_eq!(
+            threads(&[(Opt::Hint, "multithread"), (Opt::ThreadsPerCore, "1")]),
+            Some(1),
+            "the last word"
+        );
+        assert_eq!(threads(&[(Opt::ThreadsPerCore, "1"), (Opt::Hint, "multithread")]), None);
     }
 
     #[test]
@@ -382,6 +422,8 @@ mod tests {
             (Opt::Exclude, "", "is not a host list"),
             (Opt::Nodefile, "/nonexistent", "cannot read"),
             (Opt::Switches, "0", "from 1"),
+            (Opt::ThreadsPerCore, "0", "from 1"),
+            (Opt::Hint, "compute_bound", "nomultithread or multithread"),
             (Opt::Switches, "1@x", "is not a time"),
             (Opt::Nodes, "-1", "from 1"),
             (Opt::Ntasks, "0", "from 1"),

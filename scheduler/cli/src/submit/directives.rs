@@ -203,10 +203,14 @@ mod tests {
     fn harmless_options_are_ignored_with_a_warning() {
         let mut warnings = Vec::new();
         let script =
-            "#!/bin/sh\n#SBATCH --account=a -q x\n#SBATCH --mail-type END --get-user-env\n#SBATCH -n2\n";
+            "#!/bin/sh\n#SBATCH --comment=a -q x\n#SBATCH --mail-type END --get-user-env\n#SBATCH -n2 -A y\n";
         let layer = read_directives("job.sh", script, |warning| warnings.push(warning.to_owned())).unwrap();
-        assert_eq!(warnings.len(), 4);
-        assert_eq!(warnings[1], "job.sh:2: #SBATCH --account=a -q x: -q has no meaning here and is ignored");
+        assert_eq!(warnings.len(), 3);
+        assert_eq!(
+            warnings[0],
+            "job.sh:2: #SBATCH --comment=a -q x: --comment has no meaning here and is ignored"
+        );
+        assert_eq!((value(&layer, Opt::Qos), value(&layer, Opt::Account)), (Some("x"), Some("y")));
         assert_eq!(value(&layer, Opt::Ntasks), Some("2"));
     }
 

@@ -9,7 +9,7 @@ use crate::error::CliError;
 
 /// Beginnings of what a running script finds about its own job. A job that is submitted from inside another
 /// would take the other's size and rank for its own.
-const OF_THE_OUTER_JOB: [&str; 27] = [
+const OF_THE_OUTER_JOB: [&str; 28] = [
     "SLURM_JOB",
     "SLURM_ARRAY_",
     "SLURM_STEP",
@@ -22,6 +22,7 @@ const OF_THE_OUTER_JOB: [&str; 27] = [
     "SLURM_GTIDS",
     "SLURM_TASK",
     "SLURM_CPUS_",
+    "SLURM_THREADS_PER_CORE",
     "SLURM_MEM_",
     "SLURM_SUBMIT_",
     "SLURM_RESTART_COUNT",

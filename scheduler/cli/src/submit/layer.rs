@@ -76,7 +76,7 @@ impl Layer {
 }
 
 /// sbatch's names for what it reads from the environment, where they are not the option's.
-const SBATCH_NAMES: [(&str, Opt); 30] = [
+const SBATCH_NAMES: [(&str, Opt); 34] = [
     ("SBATCH_JOB_NAME", Opt::JobName),
     ("SBATCH_PARTITION", Opt::Pool),
     ("SBATCH_NODES", Opt::Nodes),
@@ -97,12 +97,16 @@ const SBATCH_NAMES: [(&str, Opt); 30] = [
     ("SBATCH_REQUEUE", Opt::Requeue),
     ("SBATCH_NO_REQUEUE", Opt::NoRequeue),
     ("SBATCH_PRIORITY", Opt::Priority),
+    ("SBATCH_ACCOUNT", Opt::Account),
+    ("SBATCH_QOS", Opt::Qos),
     ("SBATCH_WAIT", Opt::Wait),
     ("SBATCH_KILL_ON_INVALID_DEP", Opt::KillOnInvalidDep),
     ("SBATCH_DEADLINE", Opt::Deadline),
     ("SBATCH_CONSTRAINT", Opt::Constraint),
     ("SBATCH_EXCLUDE", Opt::Exclude),
     ("SBATCH_REQ_SWITCH", Opt::Switches),
+    ("SBATCH_THREADS_PER_CORE", Opt::ThreadsPerCore),
+    ("SBATCH_HINT", Opt::Hint),
     ("SBATCH_GRES", Opt::Gres),
     ("SBATCH_GPUS", Opt::Gpus),
     ("SBATCH_GPUS_PER_NODE", Opt::GpusPerNode),

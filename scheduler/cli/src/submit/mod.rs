@@ -3,6 +3,8 @@
 //! The same options can be said in three places. Each place makes a [`Layer`]; the layers are laid over each
 //! other, and only then are values read, so that a mistake is reported with the place where it was made.
 
+#[cfg(test)]
+mod any_value_tests;
 mod array;
 mod build;
 mod directives;

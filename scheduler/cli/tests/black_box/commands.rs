@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::{Fake, PATIENCE, Ran, Shared, job, json, muster, refusal, task};
 use muster_client::api::{
-    JobDetail, JobList, NodeList, NodeView, Ping, PoolList, PoolView, SCHEMA, SubmitRequest, TaskState, Why,
+    JobDetail, JobList, KeptForView, NodeList, NodeView, Ping, PoolList, PoolView, SCHEMA, SubmitRequest,
+    TaskState, Why,
 };
 
 fn accepting() -> Fake {
@@ -103,11 +104,11 @@ fn a_bad_script_reaches_nobody() {
 #[test]
 fn harmless_options_of_slurm_are_ignored_aloud() {
     let fake = accepting();
-    let ran = fake.run(&["submit", "-A", "physics", "--mail-type=END", "--qos", "x", "--wrap", "true"]);
+    let ran = fake.run(&["submit", "--comment", "physics", "--mail-type=END", "--wrap", "true"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.err.lines().count(), 3);
+    assert_eq!(ran.err.lines().count(), 2);
     assert!(
-        ran.err.starts_with("muster submit: warning: --account has no meaning here and is ignored\n"),
+        ran.err.starts_with("muster submit: warning: --comment has no meaning here and is ignored\n"),
         "{ran:?}"
     );
 }
@@ -202,12 +203,20 @@ fn why_speaks_in_sentences() {
         code: "resources".into(),
         sentences: vec!["It waits for 2 nodes.".into(), "1 is free.".into()],
         expected_start_us: Some(1_767_323_045_000_000),
+        shortage: None,
+        holders: None,
+        kept_for: Some(KeptForView { job: 9, expected_start_us: Some(1_767_323_045_000_000) }),
+        nodes_away: None,
     };
     let ran = Fake::always(200, json(&why)).run(&["why", "12"]);
     assert_eq!(
         ran.out,
-        "It waits for 2 nodes.\n1 is free.\nIt is expected to start by 2026-01-02T03:04:05.\n"
+        "It waits for 2 nodes.\n1 is free.\nJob 9 is expected to start by 2026-01-02T03:04:05.\n\
+         It is expected to start by 2026-01-02T03:04:05.\n"
     );
+    // A controller that says less is understood as well.
+    let less = r#"{"schema":1,"job":12,"state":"waiting","code":"resources","sentences":["x"],"expected_start_us":null}"#;
+    assert_eq!(Fake::always(200, less.to_owned()).run(&["why", "12"]).out, "X.\n");
 }
 
 #[test]
@@ -228,11 +237,14 @@ fn jobs_are_cancelled_by_number_name_and_owner() {
 }
 
 #[test]
-fn nodes_are_listed_held_and_released() {
+fn nodes_are_listed_drained_taken_down_and_resumed() {
     let node = NodeView {
         name: "n1".into(),
-        state: "held".into(),
+        state: "draining".into(),
         reason: "new disks".into(),
+        since_us: Some(1_767_323_045_000_000),
+        until_us: None,
+        by_uid: Some(0),
         pools: vec!["main".into()],
         cores: 8,
         cores_free: 6,
@@ -251,23 +263,32 @@ fn nodes_are_listed_held_and_released() {
         _ => (200, nodes.clone()),
     });
     let short = fake.run(&["nodes"]).out;
-    assert!(short.contains("n1    held       8     6      8G    6G  main   12     new disks"), "{short}");
+    assert!(short.contains("n1    draining      8     6      8G    6G  main   12     new disks"), "{short}");
     assert!(
         !short.contains("10.0.0.1") && fake.run(&["nodes", "-l"]).out.contains("10.0.0.1  0.1.0  cgroup v2")
     );
-    assert_eq!(fake.run(&["nodes", "hold", "n[1-2]", "--reason", "new disks"]).code, Some(0));
-    let lines: Vec<(String, String)> = std::iter::repeat_with(|| fake.question())
-        .filter(|question| question.line.starts_with("POST"))
-        .take(2)
-        .map(|question| (question.line, question.body))
-        .collect();
-    let body = r#"{"reason":"new disks"}"#.to_owned();
-    assert_eq!(
-        lines,
-        [("POST /v1/nodes/n1/hold".into(), body.clone()), ("POST /v1/nodes/n2/hold".into(), body)]
-    );
-    assert_eq!(fake.run(&["nodes", "release", "n1"]).code, Some(0));
-    assert_eq!(fake.question().line, "POST /v1/nodes/n1/release");
+    let reasons = fake.run(&["nodes", "--reasons"]).out;
+    assert!(reasons.contains("n1     draining  root  2026-01-02T"), "{reasons}");
+    for (arguments, line, body) in [
+        (
+            &["nodes", "drain", "n[1-2]", "--reason", "new disks"][..],
+            "POST /v1/nodes/drain",
+            r#"{"nodes":"n[1-2]","reason":"new disks"}"#,
+        ),
+        (&["nodes", "hold", "n1", "--reason", "x"], "POST /v1/nodes/drain", r#"{"nodes":"n1","reason":"x"}"#),
+        (
+            &["nodes", "down", "n3", "--reason", "it smokes", "--for", "2h"],
+            "POST /v1/nodes/down",
+            r#"{"nodes":"n3","reason":"it smokes","for_s":7200}"#,
+        ),
+        (&["nodes", "resume", "n[1-3]"], "POST /v1/nodes/resume", r#"{"nodes":"n[1-3]"}"#),
+        (&["nodes", "release", "n1"], "POST /v1/nodes/resume", r#"{"nodes":"n1"}"#),
+    ] {
+        assert_eq!(fake.run(arguments).code, Some(0), "{arguments:?}");
+        let mut asked = std::iter::repeat_with(|| fake.question());
+        let asked = asked.find(|question| question.line.starts_with("POST")).unwrap();
+        assert_eq!((asked.line.as_str(), asked.body.as_str()), (line, body), "{arguments:?}");
+    }
 }
 
 #[test]

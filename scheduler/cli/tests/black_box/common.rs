@@ -162,10 +162,12 @@ pub fn task(index: u32, state: TaskState) -> TaskView {
         index,
         state,
         attempt: 1,
+        preempted: 0,
         shares: vec![share],
         placed_at_us: Some(1_000_000),
         started_at_us: Some(2_000_000),
         finished_at_us: state.is_finished().then_some(12_000_000),
+        time_limit_s: None,
         exit_code: None,
         signal: None,
         reason: String::new(),
@@ -201,6 +203,7 @@ pub fn job(tasks: Vec<TaskView>) -> JobDetail {
         priority: 0,
         reason: String::new(),
         reason_code: String::new(),
+        expected_start_us: None,
     };
     JobDetail {
         schema: SCHEMA,

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
 use muster_cli::exit::Exit;
-use muster_client::api::{JobDetail, TaskState};
+use muster_client::api::{JobDetail, PriorityList, ShareList, TaskState};
 use nix::unistd::Uid;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -23,11 +23,16 @@ struct Controller {
 
 impl Controller {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same, with more at the end of the configuration: keys of the pool, and other sections.
+    fn start_with(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "[cluster]\nname = \"test\"\n[controller]\nlisten = \"127.0.0.1:0\"\nsocket = \"{0}/s\"\n\
              state_dir = \"{0}/state\"\n[policy]\nroot_may_submit = true\n\
-             [[node]]\nname = \"n[1-2]\"\ncores = 4\nmemory = \"4G\"\n[[pool]]\nname = \"main\"\nnodes = \"n[1-2]\"\n",
+             [[node]]\nname = \"n[1-2]\"\ncores = 4\nmemory = \"4G\"\n[[pool]]\nname = \"main\"\nnodes = \"n[1-2]\"\n{more}",
             folder.path().display()
         );
         std::fs::write(folder.path().join("muster.toml"), text).unwrap();
@@ -128,7 +133,9 @@ fn the_controllers_refusals_have_their_codes() {
         (&["why", "7_1"], Exit::NotFound, "7_1"),
         (&["cancel", "7"], Exit::NotFound, "7"),
         (&["wait", "7"], Exit::NotFound, "7"),
-        (&["nodes", "hold", "n9", "--reason", "x"], Exit::NotFound, "n9"),
+        (&["nodes", "drain", "n9", "--reason", "x"], Exit::NotFound, "n9"),
+        (&["nodes", "down", "n[1,7-9]", "--reason", "x"], Exit::NotFound, "there are no nodes n[7-9]"),
+        (&["nodes", "drain", "n1", "--reason", " "], Exit::Refused, "say why"),
         (
             &["submit", "-d", "afterok:7", "--wrap", "true"],
             Exit::Refused,
@@ -197,9 +204,11 @@ fn nodes_and_pools_are_those_of_the_configuration() {
     );
     let pools = controller.run(&["pools"]).out;
     assert!(pools.contains("main*") && pools.contains("n[1-2]"), "{pools}");
-    let held = controller.run(&["nodes", "hold", "n[1-2]", "--reason", "new disks"]);
+    let held = controller.run(&["nodes", "drain", "n[1-2]", "--reason", "new disks"]);
     assert_eq!(held.code, Some(0), "{held:?}");
-    assert_eq!(controller.run(&["nodes", "release", "n1"]).code, Some(0));
+    let reasons = controller.run(&["nodes", "--reasons"]).out;
+    assert!(reasons.contains("n[1-2]") && reasons.contains("an admin drains it: new disks"), "{reasons}");
+    assert_eq!(controller.run(&["nodes", "resume", "n1"]).code, Some(0));
     let nodes = controller.run(&["nodes", "-l"]).out;
     assert!(nodes.contains("n1 ") && nodes.contains("n2 ") && nodes.contains("main"), "{nodes}");
 }
@@ -214,8 +223,9 @@ fn other_peoples_work_is_not_for_everybody() {
     for arguments in [
         &["cancel", "1"][..],
         &["hold", "1"],
-        &["nodes", "hold", "n1", "--reason", "x"],
-        &["nodes", "release", "n1"],
+        &["nodes", "drain", "n1", "--reason", "x"],
+        &["nodes", "down", "n1", "--reason", "x"],
+        &["nodes", "resume", "n1"],
     ] {
         let ran = controller.run_as_nobody(arguments);
         assert_eq!(ran.code, Some(Exit::NotAllowed as i32), "{arguments:?}: {ran:?}");
@@ -239,4 +249,120 @@ fn a_wait_outlives_a_restart_of_the_controller() {
     controller.resume();
     assert_eq!(controller.run(&["cancel", "1"]).code, Some(0));
     assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn accounts_qualities_of_service_and_the_sum_are_seen() {
+    let me = nix::unistd::User::from_uid(Uid::effective()).unwrap().unwrap().name;
+    let controller = Controller::start_with(&format!(
+        "order = \"multifactor\"\n[priority]\nage_weight = 0\n[[account]]\nname = \"lab\"\n[[account]]\nname = \"physics\"\n\
+         parent = \"lab\"\nusers = [\"{me}:2\"]\n[[account]]\nname = \"others\"\nusers = [\"{me}\", \"nobody-else\"]\n\
+         [[qos]]\nname = \"urgent\"\npriority = 10\n[[pool]]\nname = \"plain\"\nnodes = \"n1\"\n"
+    ));
+    let submit = |options: &[&str]| {
+        let arguments = [&["submit", "--parsable"], options, &["--wrap", "true"]].concat();
+        controller.run(&arguments)
+    };
+    assert_eq!(submit(&[]).out, "1\n");
+    assert_eq!(submit(&["-A", "others", "--qos=urgent"]).out, "2\n");
+    assert_eq!(submit(&["-p", "plain", "-q", "normal"]).out, "3\n");
+    for (options, exit, words) in [
+        (&["-A", "physiks"][..], Exit::Refused, "there is no account 'physiks'"),
+        (&["-A", "lab"], Exit::NotAllowed, "are: physics, others"),
+        (&["-q", "urgnt"], Exit::Refused, "there is no quality of service 'urgnt'; there are: urgent"),
+    ] {
+        let ran = submit(options);
+        assert_eq!(ran.code, Some(exit as i32), "{options:?}: {ran:?}");
+        assert!(ran.err.contains(words), "{ran:?}");
+    }
+    let ran = Ran::new(
+        muster(&controller.socket(), &["submit", "--parsable", "--wrap", "true"])
+            .current_dir("/")
+            .env("SBATCH_ACCOUNT", "physics")
+            .env("MUSTER_SUBMIT_ACCOUNT", "others")
+            .env("SBATCH_QOS", "urgent")
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(ran.out, "4\n", "{ran:?}");
+    let detail: JobDetail = serde_json::from_str(&controller.run(&["show", "4", "--json"]).out).unwrap();
+    assert_eq!((detail.account.as_deref(), detail.qos.as_deref()), (Some("others"), Some("urgent")));
+    let shown = controller.run(&["show", "2"]).out;
+    assert!(shown.contains("Account  others\n") && shown.contains("QoS  urgent\n"), "{shown}");
+
+    let table = controller.run(&["priority"]).out;
+    let first: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(first[0][..6], ["JOB", "USER", "ACCOUNT", "QOS", "POOL", "SUM"]);
+    assert_eq!(first[1], ["weight", "0", "0", "10000", "1000", "1000", "1000"]);
+    // Nobody has used anything: all have the same share, and half the job's weight each.
+    assert_eq!(
+        first[2],
+        [
+            "2",
+            me.as_str(),
+            "others",
+            "urgent",
+            "main",
+            "11500.0",
+            "0.0",
+            "(0.000)",
+            "0.0",
+            "(0.125)",
+            "10000.0",
+            "(1.000)",
+            "0.0",
+            "(0.000)",
+            "500.0",
+            "(0.500)",
+            "1000.0",
+            "(1.000)"
+        ]
+    );
+    let jobs: Vec<&str> = first[2..].iter().map(|line| line[0]).collect();
+    assert_eq!(jobs, ["2", "4", "1"], "{table}");
+    let list: PriorityList =
+        serde_json::from_str(&controller.run(&["priority", "1", "2", "--json"]).out).unwrap();
+    assert_eq!(
+        list.jobs.iter().map(|job| (job.job, job.sum)).collect::<Vec<_>>(),
+        [(2, 11_500.0), (1, 10_500.0)]
+    );
+    assert_eq!(controller.run(&["priority", "-u", "nobody-else"]).out.lines().count(), 1);
+    for (job, exit, words) in [
+        ("9", Exit::NotFound, "there is no job 9"),
+        (
+            "3",
+            Exit::Refused,
+            "job 3 has no priority sum: the order of pool 'plain' is not multifactor; see muster why 3",
+        ),
+    ] {
+        let ran = controller.run(&["priority", job]);
+        assert_eq!(ran.code, Some(exit as i32), "{ran:?}");
+        assert!(ran.err.contains(words), "{ran:?}");
+    }
+    let why = controller.run(&["why", "1"]).out;
+    assert!(why.contains("Its priority is 10500.0 = 10000.0 fair share (1.000 × 10000) + 0.0 pool"), "{why}");
+    assert!(!controller.run(&["why", "3"]).out.contains("priority is"));
+
+    let shares = controller.run(&["shares"]).out;
+    let lines: Vec<Vec<&str>> = shares.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[1], ["(cluster)", "0.0"]);
+    assert_eq!(lines[2], ["lab", "1", "50.0", "%", "0.0", "0.0", "%", "unused"]);
+    assert_eq!(lines[4], [me.as_str(), "2", "100.0", "%", "0.0", "0.0", "%", "unused", "1.000"]);
+    let list: ShareList =
+        serde_json::from_str(&controller.run(&["shares", "-u", &me, "--json"]).out).unwrap();
+    let accounts: Vec<&str> = list.shares.iter().filter_map(|line| line.account.as_deref()).collect();
+    assert_eq!((accounts, list.half_life_s), (vec!["physics", "others"], 7 * 86_400));
+}
+
+#[test]
+fn without_accounts_habits_do_no_harm() {
+    let controller = Controller::start();
+    let ran = controller.run(&["submit", "--account=whatever", "--qos=normal", "--wrap", "true"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "Submitted job 1\n", ""));
+    assert!(controller.run(&["show", "1"]).out.contains("Account  whatever\n"));
+    let ran = controller.run(&["submit", "--qos=high", "--wrap", "true"]);
+    assert_eq!(ran.code, Some(Exit::Refused as i32), "{ran:?}");
+    assert!(ran.err.contains("there is no quality of service 'high'; there are: none"), "{ran:?}");
+    assert_eq!(controller.run(&["priority"]).out.lines().count(), 1);
+    assert_eq!(controller.run(&["shares"]).out.lines().count(), 2);
 }

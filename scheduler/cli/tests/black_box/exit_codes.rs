@@ -57,7 +57,8 @@ fn the_command_line_is_checked_before_anything_is_asked() {
         (&["wait", "1.5"], "'1.5' is not a job id"),
         (&["queue", "-t", "bogus"], "'bogus' is not a state"),
         (&["cancel"], "--all-mine"),
-        (&["nodes", "hold", "n[1", "--reason", "x"], "is not a host list"),
+        (&["nodes", "drain", "n[1", "--reason", "x"], "is not a host list"),
+        (&["nodes", "down", "n1", "--reason", "x", "--for", "soon"], "--for"),
         (&["help", "bogus"], "there is no help for 'bogus'"),
     ] {
         let ran = fake.run(arguments);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{done, refused, validate};
+use super::{refused, validate};
 use crate::event::{Event, Verdict};
 use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
 use crate::input::{Caller, Decision, Refusal, Reply};
@@ -84,31 +84,5 @@ fn cancel_scope(job: &Job, target: JobRef) -> Result<Scope, Refusal> {
         }
         Some(index) if job.finished.contains_key(&index) => Err(Refusal::AlreadyEnded { target }),
         Some(_) => Err(Refusal::UnknownJob { target }),
-    }
-}
-
-pub(super) fn hold_node(state: &State, caller: Caller, name: &str, reason: &str) -> Decision {
-    const REASON_BYTES_MAX: usize = 1000;
-    if !caller.admin {
-        return refused(Refusal::NotAdmin { what: "hold a node" });
-    }
-    if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
-        let problem = format!("say why, in 1 to {REASON_BYTES_MAX} bytes");
-        return refused(Refusal::BadField { field: "reason", problem });
-    }
-    match state.node_by_name(name) {
-        None => refused(Refusal::UnknownNode { node: name.to_owned() }),
-        Some(node) => done(vec![Event::NodeHeld { node, reason: reason.to_owned(), until: None }]),
-    }
-}
-
-pub(super) fn release_node(state: &State, caller: Caller, name: &str) -> Decision {
-    if !caller.admin {
-        return refused(Refusal::NotAdmin { what: "release a node" });
-    }
-    match state.node_by_name(name) {
-        None => refused(Refusal::UnknownNode { node: name.to_owned() }),
-        Some(node) if state.node(node).held.is_some() => done(vec![Event::NodeReleased { node }]),
-        Some(_) => done(Vec::new()),
     }
 }

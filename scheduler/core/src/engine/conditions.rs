@@ -3,9 +3,10 @@
 use super::validate::bad;
 use crate::eligibility::{DEPENDENCY_TERMS_MAX, Term};
 use crate::event::{Event, WaitingEnd};
-use crate::ids::{JobId, JobRef, Timestamp};
+use crate::ids::{JobId, Timestamp};
 use crate::input::Refusal;
 use crate::notation::format_time_s;
+use crate::on::{On, Tasks, first_missing};
 use crate::spec::{IndexRange, JobSpec};
 use crate::state::{Job, State, Unfulfillable};
 
@@ -32,8 +33,8 @@ pub(super) fn check(state: &State, spec: &JobSpec, now: Timestamp) -> Result<(),
 
 fn check_dependency(state: &State, spec: &JobSpec) -> Result<(), Refusal> {
     let Some(dependency) = &spec.eligibility.dependency else { return Ok(()) };
-    if dependency.terms.is_empty() || dependency.terms.len() > DEPENDENCY_TERMS_MAX {
-        return Err(bad("dependency", format!("must have 1 to {DEPENDENCY_TERMS_MAX} terms")));
+    if dependency.terms.is_empty() || dependency.size() > DEPENDENCY_TERMS_MAX {
+        return Err(bad("dependency", format!("must have 1 to {DEPENDENCY_TERMS_MAX} terms and ranges")));
     }
     for term in &dependency.terms {
         let Some(on) = term.on() else { continue };
@@ -51,8 +52,8 @@ fn check_dependency(state: &State, spec: &JobSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn known_target(state: &State, on: JobRef) -> Result<&Job, Refusal> {
-    let refuse = |why: &str| Err(Refusal::Dependency { target: on, why: why.to_owned() });
+fn known_target<'a>(state: &'a State, on: &On) -> Result<&'a Job, Refusal> {
+    let refuse = |why: &str| Err(Refusal::Dependency { target: on.clone(), why: why.to_owned() });
     let Some(job) = state.jobs.get(&on.job) else {
         return if on.job.0 == 0 || on.job.0 >= state.next_job {
             refuse("there is no such job; muster queue --all lists those that there are")
@@ -62,24 +63,28 @@ fn known_target(state: &State, on: JobRef) -> Result<&Job, Refusal> {
             )
         };
     };
-    let Some(index) = on.task else { return Ok(job) };
-    let is_task =
-        job.waiting.contains(index.0) || job.live.contains_key(&index) || job.finished.contains_key(&index);
-    if is_task { Ok(job) } else { refuse("the job has no such task; muster show lists its tasks") }
+    const ONLY: [IndexRange; 1] = [IndexRange { first: 0, last: 0, step: 1 }];
+    let theirs = job.spec.array.as_ref().map_or(&ONLY[..], |array| &array.indices);
+    let named = match &on.tasks {
+        Tasks::All => return Ok(job),
+        Tasks::One(index) => &[IndexRange { first: index.0, last: index.0, step: 1 }][..],
+        Tasks::Ranges(ranges) => ranges,
+    };
+    match first_missing(named, theirs) {
+        None => Ok(job),
+        Some(index) => {
+            refuse(&format!("the job has no task {index}; muster show {} lists its tasks", on.job))
+        }
+    }
 }
 
 /// Every task of the job must have a partner.
-fn check_partners(spec: &JobSpec, target: &Job, on: JobRef) -> Result<(), Refusal> {
-    let refuse = |why: String| Err(Refusal::Dependency { target: on, why });
-    let (Some(own), Some(theirs), None) = (&spec.array, &target.spec.array, on.task) else {
+fn check_partners(spec: &JobSpec, target: &Job, on: &On) -> Result<(), Refusal> {
+    let refuse = |why: String| Err(Refusal::Dependency { target: on.clone(), why });
+    let (Some(own), Some(theirs), Tasks::All) = (&spec.array, &target.spec.array, &on.tasks) else {
         return refuse("aftercorr joins the tasks of two arrays; write afterok".to_owned());
     };
-    let holds = |range: &IndexRange, index: u32| {
-        range.first <= index && index <= range.last && (index - range.first).is_multiple_of(range.step)
-    };
-    let mut indices =
-        own.indices.iter().flat_map(|range| (range.first..=range.last).step_by(range.step as usize));
-    match indices.find(|index| !theirs.indices.iter().any(|range| holds(range, *index))) {
+    match first_missing(&own.indices, &theirs.indices) {
         Some(alone) => {
             refuse(format!("it has no task {alone}, on which task {alone} of this job would depend"))
         }

@@ -364,7 +364,7 @@ fn dependencies_that_mean_nothing_are_refused_and_change_nothing() {
     let before = bench.engine.state().clone();
     for (spec, text) in [
         (job(ANN).after("afterok:9"), "the job cannot depend on 9: there is no such job"),
-        (job(ANN).after("afterok:1_7"), "depend on 1_7: the job has no such task"),
+        (job(ANN).after("afterok:1_7"), "depend on 1_7: the job has no task 7"),
         (job(ANN).after("aftercorr:1"), "write afterok"),
         (job(ANN).array(2, None).after("aftercorr:2"), "two arrays"),
         (job(ANN).array(3, None).after("aftercorr:1"), "it has no task 2"),

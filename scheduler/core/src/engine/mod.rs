@@ -3,10 +3,12 @@
 //! [`decide`] looks at the state and answers with events; [`State::evolve`] lets them happen; `effects` says
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
+mod charge;
 mod command;
 mod conditions;
 mod hold;
 mod node;
+mod nodes;
 mod report;
 mod shape;
 mod tick;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use crate::event::{Event, Record, Verdict};
 use crate::ids::{AttemptKey, Timestamp};
 use crate::input::{Decision, Effect, Input, Refusal, Reply};
-use crate::plan::{Placement, Planner};
+use crate::plan::{Impossible, Placement, Planner, Preemption};
 use crate::state::{Instance, InstanceState, Live, State};
 
 /// Owns the state and lets inputs change it.
@@ -58,6 +60,12 @@ impl Engine {
         self.planner.is_consistent(&self.state)
     }
 
+    /// What passes look at.
+    #[cfg(test)]
+    pub(crate) fn planner(&self) -> &Planner {
+        &self.planner
+    }
+
     /// Gives the state back.
     #[must_use]
     pub fn into_state(self) -> State {
@@ -78,12 +86,21 @@ impl Engine {
         if !self.planner.is_due(&self.state, now) {
             return Applied { records: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) };
         }
-        let placements = self.planner.pass(&self.state, now);
+        let plan = self.planner.pass(&self.state, now);
+        let ending = |Preemption { victim, verdict }| Event::AttemptEnding { key: victim, verdict };
         let placed = |placement: Placement| Event::AttemptPlaced {
             key: placement.key,
             allocation: placement.allocation,
+            time_limit_s: placement.time_limit_s,
         };
-        self.happen(placements.into_iter().map(placed).collect(), now)
+        let ends = plan.preemptions.into_iter().map(ending);
+        self.happen(ends.chain(plan.placements.into_iter().map(placed)).collect(), now)
+    }
+
+    /// The waiting jobs that can never run as the configuration is.
+    #[must_use]
+    pub fn impossible(&self) -> Vec<Impossible> {
+        self.planner.impossible(&self.state)
     }
 
     /// The next instant at which a [`Input::Tick`] or a pass has something to do even if nothing comes in.
@@ -125,8 +142,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::HoldJob { caller, job } => hold::hold(state, *caller, *job),
         Input::ReleaseJob { caller, job } => hold::release(state, *caller, *job),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
-        Input::HoldNode { caller, node, reason } => command::hold_node(state, *caller, node, reason),
-        Input::ReleaseNode { caller, node } => command::release_node(state, *caller, node),
+        Input::ChangeNodes { caller, nodes, change } => nodes::change(state, *caller, nodes, change, now),
         Input::NodeHello { node, boot_id, hardware, held } => {
             node::hello(state, node, boot_id, hardware, held, now)
         }
@@ -149,7 +165,7 @@ fn refused(refusal: Refusal) -> Decision {
 /// What the shell is to do because of an event that has just happened in `state`.
 fn effects(state: &State, event: &Event, out: &mut Vec<Effect>) {
     match event {
-        Event::AttemptPlaced { key, allocation } => {
+        Event::AttemptPlaced { key, allocation, .. } => {
             out.extend((0..allocation.shares.len()).filter_map(|i| prepare_effect(state, *key, i as u32)));
         }
         Event::AttemptGo { key } => {
@@ -182,6 +198,7 @@ fn prepare_effect(state: &State, key: AttemptKey, instance: u32) -> Option<Effec
         instance,
         allocation: Arc::clone(&live.allocation),
         spec: Arc::clone(&job.spec),
+        time_limit_s: live.time_limit_s.or(job.spec.time_limit_s),
     })
 }
 
@@ -198,6 +215,7 @@ fn stop_effect(state: &State, live: &Live, key: AttemptKey, instance: u32, verdi
     let node = live.allocation.shares[instance as usize].node;
     // Only those ends leave work that deserves a chance to save itself.
     let grace_ms = match verdict {
+        Verdict::Preempted { grace_ms, .. } => *grace_ms,
         Verdict::TimedOut | Verdict::Deadline | Verdict::Cancelled { .. } => {
             state.config.policy.kill_grace_ms
         }
@@ -217,6 +235,8 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
         Verdict::TimedOut => "ran out of its time limit".to_owned(),
         Verdict::Deadline => "ran until its deadline".to_owned(),
         Verdict::Cancelled { by_uid } => format!("cancelled by user id {by_uid}"),
+        Verdict::Preempted { by, requeue: true, .. } => format!("preempted by job {}", by.job),
+        Verdict::Preempted { by, requeue: false, .. } => format!("preempted by job {}, for good", by.job),
         Verdict::LaunchFailed { reason } => format!("could not be started: {reason}"),
         Verdict::PrepareFailed { node, reason } => {
             format!("node {} could not prepare it: {reason}", name(node))
@@ -227,6 +247,12 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
 }
 
 #[cfg(test)]
+mod charge_tests;
+#[cfg(test)]
 mod eligibility_tests;
+#[cfg(test)]
+mod nodes_tests;
+#[cfg(test)]
+mod tasks_tests;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use super::{done, prepare_effect, refused};
 use crate::event::{Event, Hardware, Usage, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
 use crate::input::{Decision, Effect, InstancePhase, InstanceReport, Refusal, Reply};
-use crate::state::{InstanceState, LivePhase, State};
+use crate::state::{InstanceState, LivePhase, Node, State};
 
 /// A node says what it holds, and the two sides are brought together: what it holds and should not is ended,
 /// what it should hold and does not is given up, what was lost on the way is said again.
@@ -25,7 +25,9 @@ pub(super) fn hello(
     let stale: Vec<AttemptKey> =
         held.iter().filter(|r| !is_gone(r) && !is_live_on(state, node, r.key)).map(|r| r.key).collect();
     let up = Event::NodeUp { node, boot_id: boot_id.to_owned(), hardware: Arc::clone(hardware), stale };
-    let held_back = unfit(state, node, hardware).map(|reason| Event::NodeHeld { node, reason, until: None });
+    // What an admin has said of the node stands until an admin takes it back.
+    let by_admin = state.node(node).held.as_ref().is_some_and(|held| held.by_uid.is_some());
+    let held_back = unfit(state, node, hardware).filter(|_| !by_admin);
     if held.is_empty() && state.node(node).attempts.is_empty() {
         return done([Some(up), held_back].into_iter().flatten().collect());
     }
@@ -67,20 +69,37 @@ fn is_live_on(state: &State, node: NodeId, key: AttemptKey) -> bool {
     state.node(node).attempts.contains(&key)
 }
 
-/// Why a node cannot do what the configuration declares of it.
-fn unfit(state: &State, id: NodeId, hardware: &Hardware) -> Option<String> {
+/// The hold on a node that cannot do what the configuration declares of it.
+pub(super) fn unfit(state: &State, id: NodeId, hardware: &Hardware) -> Option<Event> {
     let node = state.node(id);
     let real = hardware.cores.len() as u32;
-    if real == 0 {
-        return Some("its agent found no usable core".to_owned());
-    }
-    if node.cores > real && !node.wrap_cores {
-        return Some(format!(
-            "the configuration declares {} cores, the node has {real}: correct `cores`, then release the node",
+    let reason = if real == 0 {
+        "its agent found no usable core".to_owned()
+    } else if node.cores > real && !node.wrap_cores {
+        format!(
+            "the configuration declares {} cores, the node has {real}: correct `cores`, then resume the node",
             node.cores
-        ));
-    }
-    None
+        )
+    } else {
+        node.gres_check.then(|| too_few_devices(node, hardware)).flatten()?
+    };
+    Some(Event::NodeHeld { node: id, reason, until: None, by_uid: None, down: false })
+}
+
+/// Why a node that is to be checked has not the devices that the configuration declares.
+fn too_few_devices(node: &Node, hardware: &Hardware) -> Option<String> {
+    node.gres.iter().find_map(|gres| {
+        let same = node.gres.iter().filter(|other| other.name == gres.name);
+        let declared: u32 = same.map(|other| other.count).sum();
+        let found = hardware.devices.iter().filter(|device| device.name == gres.name).count();
+        ((found as u64) < u64::from(declared)).then(|| {
+            format!(
+                "the configuration declares {declared} {}, its agent found {found}: correct `gres`, or take \
+                 `gres_check` out, then resume the node",
+                gres.name
+            )
+        })
+    })
 }
 
 /// An attempt that should be on the node, which does not hold it.

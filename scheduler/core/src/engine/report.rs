@@ -4,7 +4,7 @@ use super::{done, stop_effect};
 use crate::event::{Event, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
 use crate::input::{Decision, Effect, GoneHow, InstancePhase, InstanceReport, Reply};
-use crate::state::{InstanceState, Job, Live, LivePhase, State};
+use crate::state::{Held, InstanceState, Job, Live, LivePhase, State};
 
 /// Decides what a report means. A report always says the instance's whole phase, so one that comes twice, or
 /// late, says nothing new.
@@ -52,7 +52,7 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
                 events.push(Event::AttemptEnding { key, verdict: verdict.clone() });
             }
             if let GoneHow::PrepareFailed { reason, node_at_fault: true } = how {
-                events.push(hold(state, node, reason, now));
+                events.extend(hold(state, node, reason, now));
             }
             events.extend(ended_if_last(state, job, live, key, instance, verdict, now));
             done(events)
@@ -113,10 +113,16 @@ fn verdict(job: &Job, live: &Live, node: NodeId, instance: u32, how: &GoneHow) -
     })
 }
 
-/// A node that could not prepare is held back for a while.
-pub(super) fn hold(state: &State, node: NodeId, reason: &str, now: Timestamp) -> Event {
-    let until = Some(now.plus_seconds(state.config.policy.hold_node_s));
-    Event::NodeHeld { node, reason: format!("a prepare failed: {reason}"), until }
+/// A node that could not prepare is held back for a while, unless it is already held for longer than that, or by an
+/// admin.
+pub(super) fn hold(state: &State, node: NodeId, reason: &str, now: Timestamp) -> Option<Event> {
+    let until = now.plus_seconds(state.config.policy.hold_node_s);
+    let stays = |held: &Held| held.by_uid.is_some() || held.until.is_none_or(|already| already > until);
+    if state.node(node).held.as_ref().is_some_and(stays) {
+        return None;
+    }
+    let reason = format!("a prepare failed: {reason}");
+    Some(Event::NodeHeld { node, reason, until: Some(until), by_uid: None, down: false })
 }
 
 /// The end of the attempt, if `gone` was its last instance.
@@ -152,6 +158,7 @@ pub(super) fn would_requeue(job: &Job, verdict: &Verdict) -> bool {
         // Nothing of the user's script has run: that is always safe to try again.
         Verdict::PrepareFailed { .. } => true,
         Verdict::NodeFailed { .. } | Verdict::Broken { .. } => job.spec.requeue,
+        Verdict::Preempted { requeue, .. } => *requeue,
         _ => false,
     }
 }
@@ -159,10 +166,13 @@ pub(super) fn would_requeue(job: &Job, verdict: &Verdict) -> bool {
 /// The end of an attempt, with what becomes of its task.
 pub(super) fn ended(state: &State, job: &Job, key: AttemptKey, verdict: Verdict, now: Timestamp) -> Event {
     let policy = &state.config.policy;
-    let again = would_requeue(job, &verdict) && key.attempt < policy.attempts_max;
-    let again_not_before = again.then(|| match verdict {
+    // That others took its place is no failure of the task.
+    let preempted = job.tried.get(&key.task.index).map_or(0, |tried| tried.preempted);
+    let may_try = matches!(verdict, Verdict::Preempted { .. })
+        || key.attempt.saturating_sub(preempted) < policy.attempts_max;
+    let again_not_before = (would_requeue(job, &verdict) && may_try).then(|| match verdict {
         // The failing node is held back, so that the task may go on at once elsewhere.
-        Verdict::PrepareFailed { .. } => now,
+        Verdict::PrepareFailed { .. } | Verdict::Preempted { .. } => now,
         _ => now.plus_seconds(policy.requeue_delay_s),
     });
     Event::AttemptEnded { key, verdict, again_not_before }

@@ -1,6 +1,7 @@
 //! Numbers and lists of nodes: what is refused, and what follows from what was said.
 
 use super::validate::bad;
+use crate::cluster::Fill;
 use crate::gres::{Gres, check_list};
 use crate::input::Refusal;
 use crate::notation::is_host_name;
@@ -24,6 +25,23 @@ pub(super) fn check(request: &mut Request) -> Result<(), Refusal> {
     }
     if request.switches.is_some_and(|wish| wish.switches_max == 0) {
         return Err(bad("switches", "must be at least 1"));
+    }
+    if request.threads_per_core == Some(0) {
+        return Err(bad("threads per core", "must be at least 1"));
+    }
+    if request.contiguous && request.fill == Some(Fill::Spread) && request.nodes.is_none() {
+        return Err(bad(
+            "contiguous",
+            "a job that is spread over as many nodes as possible cannot be on nodes that follow each other; say one of \
+             both, or how many nodes",
+        ));
+    }
+    if request.fill == Some(Fill::Spread) && request.switches.is_some() && request.nodes.is_none() {
+        return Err(bad(
+            "switches",
+            "a job that is spread over as many nodes as possible cannot be on few switches; say one of both, or how \
+             many nodes",
+        ));
     }
     check_gres(request)?;
     if let Some(most) = request.nodes_max {

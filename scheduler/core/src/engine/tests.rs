@@ -310,11 +310,8 @@ fn a_node_smaller_than_declared_is_held() {
     bench.hello("n1", 2, vec![]);
     let held = bench.engine.state().nodes[0].held.clone().expect("held");
     assert!(held.reason.contains("declares 4 cores, the node has 2"), "{}", held.reason);
-    assert!(matches!(
-        bench.input(Input::ReleaseNode { caller: ANN, node: "n1".to_owned() }).reply,
-        Err(Refusal::NotAdmin { .. })
-    ));
-    bench.input(Input::ReleaseNode { caller: ROOT, node: "n1".to_owned() });
+    assert!(matches!(bench.resume(ANN, &["n1"]), Err(Refusal::NotAdmin { .. })));
+    bench.resume(ROOT, &["n1"]).unwrap();
     assert!(bench.engine.state().nodes[0].takes_work());
 }
 

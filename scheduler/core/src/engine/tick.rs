@@ -1,6 +1,6 @@
 //! What becomes due as time passes.
 
-use super::{conditions, report};
+use super::{conditions, nodes, report};
 use crate::event::{Event, Verdict};
 use crate::ids::{NodeId, Timestamp};
 use crate::state::{InstanceState, LivePhase, State};
@@ -11,9 +11,15 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
         let Some(live) = state.live_attempt(key.task) else { continue };
         match live.phase {
             LivePhase::Running { go_at, .. } => {
-                let limit = state.jobs.get(&key.task.job).and_then(|job| job.spec.time_limit_s);
-                let is_over = limit.is_some_and(|limit| go_at.plus_seconds(limit) <= now);
-                let verdict = if is_over { Verdict::TimedOut } else { Verdict::Deadline };
+                let Some(job) = state.jobs.get(&key.task.job) else { continue };
+                // A limit that was lowered to end by the deadline is over with it.
+                let limit_s = live.time_limit_s.or(job.spec.time_limit_s);
+                let limit_over = limit_s.map(|limit| go_at.plus_seconds(limit)).filter(|over| *over <= now);
+                let deadline = job.spec.eligibility.deadline;
+                let verdict = match limit_over {
+                    Some(over) if deadline.is_none_or(|deadline| over < deadline) => Verdict::TimedOut,
+                    _ => Verdict::Deadline,
+                };
                 events.push(Event::AttemptEnding { key, verdict });
             }
             LivePhase::Preparing => {
@@ -21,7 +27,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
                 let Some(late) = late else { continue };
                 let node = live.allocation.shares[late].node;
                 let reason = format!("it was not ready within {} s", state.config.policy.prepare_timeout_s);
-                events.push(report::hold(state, node, &reason, now));
+                events.extend(report::hold(state, node, &reason, now));
                 events.push(Event::AttemptEnding { key, verdict: Verdict::PrepareFailed { node, reason } });
             }
             LivePhase::Ending { .. } => {}
@@ -30,7 +36,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
     events.extend(conditions::due(state, now));
     for (i, node) in state.nodes.iter().enumerate() {
         if node.held.as_ref().and_then(|held| held.until).is_some_and(|until| until <= now) {
-            events.push(Event::NodeReleased { node: NodeId(i as u32) });
+            events.extend(nodes::released(state, NodeId(i as u32)));
         }
     }
     events

@@ -1,11 +1,12 @@
 //! What a job must be like to be accepted.
 
-use super::{conditions, shape};
+use super::{charge, conditions, shape};
 use crate::cluster::PoolConfig;
 use crate::ids::Timestamp;
 use crate::input::{Caller, Refusal};
 use crate::notation::format_time_s;
 use crate::plan::never_fits;
+use crate::priority::JOB_PRIORITY_MAX;
 use crate::spec::{
     ARGUMENTS_BYTES_MAX, ARRAY_ELEMENTS_MAX, ARRAY_INDEX_MAX, ENVIRONMENT_BYTES_MAX, JobSpec, NAME_BYTES_MAX,
     PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX,
@@ -29,6 +30,7 @@ pub(super) fn validate(
     check_request(&spec)?;
     check_priority(caller, &spec)?;
     let tasks = check_array(&spec)?;
+    charge::check(state, &mut spec)?;
     let pool = find_pool(state, spec.pool.as_deref())?;
     spec.pool = Some(pool.name.clone());
     let limit = spec.time_limit_s.unwrap_or(pool.time_default_s.min(pool.time_max_s));
@@ -155,9 +157,8 @@ fn check_request(spec: &JobSpec) -> Result<(), Refusal> {
 }
 
 fn check_priority(caller: Caller, spec: &JobSpec) -> Result<(), Refusal> {
-    const PRIORITY_MAX: i32 = 10_000;
-    if !(-PRIORITY_MAX..=PRIORITY_MAX).contains(&spec.priority) {
-        return Err(bad("priority", format!("must be -{PRIORITY_MAX} to {PRIORITY_MAX}")));
+    if !(-JOB_PRIORITY_MAX..=JOB_PRIORITY_MAX).contains(&spec.priority) {
+        return Err(bad("priority", format!("must be -{JOB_PRIORITY_MAX} to {JOB_PRIORITY_MAX}")));
     }
     if spec.priority > 0 && !caller.admin {
         return Err(Refusal::NotAdmin { what: "raise a priority above 0" });

@@ -261,3 +261,17 @@ fn check_shares(bench: &Bench) {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn what_nearly_names_devices_is_read_or_refused(
+        text in crate::mutated::of(&["gpu:a100:2,nic:1", "gpu", "gpu:1g.10gb,nic:255", "gpu:4294967296"], 5),
+    ) {
+        if let Ok(list) = super::parse_list(&text) {
+            let written: Vec<String> = list.iter().map(ToString::to_string).collect();
+            prop_assert_eq!(super::parse_list(&written.join(",")).unwrap(), list);
+        }
+    }
+}

@@ -8,17 +8,17 @@ use crate::event::HardwareCore;
 ///
 /// The cores are in as few packages as possible, then on as few NUMA nodes, then on as few last-level caches; then
 /// they leave as little broken up as possible (whole caches stay whole, and the tightest fit is taken), and of
-/// equal choices it is the one with the lowest numbers. With `near`, as many cores as possible are on that NUMA node
+/// equal choices it is the one with the lowest numbers. With `near`, as many cores as possible are on those NUMA nodes
 /// as long as this takes no more packages.
 ///
 /// Core `c` sits at `places[c % places.len()]`: a node may declare more cores than it has. Without places all
 /// cores are equally near. If fewer than `count` are free, all free ones are the answer; never is a core that is not
 /// free.
 #[must_use]
-pub fn pick_cores(places: &[HardwareCore], free: &CoreSet, count: u32, near: Option<u32>) -> CoreSet {
+pub fn pick_cores(places: &[HardwareCore], free: &CoreSet, count: u32, near: &[u32]) -> CoreSet {
     // One place, or many that are all the same, as of nodes without known hardware.
     let Some(first) = places.first() else { return free.take_first(count) };
-    if places.iter().all(|place| place == first) {
+    if places.iter().all(|place| shared_by(*place) == shared_by(*first)) {
         return free.take_first(count);
     }
     if count >= free.len() {
@@ -32,10 +32,9 @@ pub fn pick_cores(places: &[HardwareCore], free: &CoreSet, count: u32, near: Opt
     };
     let fits = caches.iter().filter(|cache| cache.cores.len() >= count as usize);
     let one = fits.min_by_key(|cache| {
-        let is_far = near.is_some_and(|near| cache.place.numa != near);
-        (is_far, cache.cores.len(), in_package(cache.place.package))
+        (is_far(cache.place.numa, near), cache.cores.len(), in_package(cache.place.package))
     });
-    if let Some(one) = one.filter(|one| near.is_none_or(|near| one.place.numa == near)) {
+    if let Some(one) = one.filter(|one| !is_far(one.place.numa, near)) {
         return one.cores[..count as usize].iter().copied().collect();
     }
     let tree = Tree::new(caches);
@@ -46,6 +45,16 @@ pub fn pick_cores(places: &[HardwareCore], free: &CoreSet, count: u32, near: Opt
         split::guess(&tree.groups, 0, count, &mut parts);
     }
     tree.take(&parts)
+}
+
+/// What a core shares with others. Threads are its own.
+fn shared_by(core: HardwareCore) -> [u32; 3] {
+    [core.package, core.numa, core.l3]
+}
+
+/// Whether a NUMA node is not one of those that are wanted.
+fn is_far(numa: u32, near: &[u32]) -> bool {
+    !near.is_empty() && !near.contains(&numa)
 }
 
 /// Free cores that are at the same place.
@@ -61,7 +70,7 @@ fn caches(places: &[HardwareCore], free: &CoreSet) -> Vec<Cache> {
     // Neighbours are mostly on the same cache or the next, so the search starts at the last one.
     for core in free.iter() {
         let place = places[core as usize % places.len()];
-        match caches.iter_mut().rev().find(|cache| cache.place == place) {
+        match caches.iter_mut().rev().find(|cache| shared_by(cache.place) == shared_by(place)) {
             Some(cache) => cache.cores.push(core),
             None => caches.push(Cache { place, cores: vec![core] }),
         }
@@ -97,7 +106,7 @@ impl Shared {
     }
 }
 
-/// How much a core on the wanted NUMA node counts: more than the number of NUMA nodes, less than that of packages.
+/// How much a core on a wanted NUMA node counts: more than the number of NUMA nodes, less than that of packages.
 const NEAR: i64 = 1 << 41;
 
 /// The node's parts that have free cores, as a tree.
@@ -175,12 +184,12 @@ impl Tree {
                 .all(|i| self.groups[i].below_end as usize == i + 1 && self.costs[i] == self.costs[index + 1])
     }
 
-    fn worth(&self, group: usize, x: u32, near: Option<u32>) -> i64 {
+    fn worth(&self, group: usize, x: u32, near: &[u32]) -> i64 {
         if x == 0 {
             return 0;
         }
         let is_leaf = self.groups[group].below_end as usize == group + 1;
-        let is_near = is_leaf && near.is_some() && self.numas[group] == near;
+        let is_near = is_leaf && self.numas[group].is_some_and(|numa| near.contains(&numa));
         let near = if is_near { i64::from(x) * NEAR } else { 0 };
         let fit = i64::from(x) * (i64::from(x) - 2 * i64::from(self.groups[group].room));
         near + fit - self.costs[group]

@@ -3,16 +3,22 @@
 //! Pure functions over plain values; a scheduling pass keeps what is free and asks here. Nodes are named by their
 //! position in a walk through the [`SwitchTree`], so that a switch is a range of positions.
 
+mod adjacent;
 mod cores;
 mod few;
 mod gang;
+mod near;
 mod split;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod wide;
 
+pub use adjacent::{Adjacent, choose_adjacent, longest_run};
 pub use cores::pick_cores;
+pub use near::{DeviceWish, pick_with_devices};
 pub use tree::SwitchTree;
+pub use wide::choose_widest;
 
 use crate::cluster::Fill;
 use crate::ids::NodeId;

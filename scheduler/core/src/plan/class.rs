@@ -9,7 +9,9 @@ use std::ops::Bound;
 use foldhash::HashMap;
 
 use super::order::Shape;
+use crate::cluster::{Order, QosConfig};
 use crate::ids::{JobId, Timestamp};
+use crate::priority::Claim;
 use crate::spec::Request;
 use crate::state::{Job, State};
 
@@ -18,16 +20,58 @@ use crate::state::{Job, State};
 pub(super) struct ClassKey {
     pub priority: i32,
     pub limit_s: Option<u64>,
+    /// How short an attempt may be, and the deadline by which it then ends: such jobs may fit where others do not.
+    pub shortest: Option<(u64, Option<Timestamp>)>,
+    /// The place of the quality of service in the configuration.
+    pub qos: Option<u32>,
     pub request: Request,
+    /// In pools with the order `multifactor`.
+    pub standing: Option<Box<Standing>>,
+    /// The quality of service and the user, where it limits how many tasks of a user run.
+    pub limited: Option<Box<(String, u32)>>,
+}
+
+/// What the priority sum looks at beside the request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Standing {
+    account: Option<String>,
+    user: String,
+    qos: Option<String>,
+    priority: i32,
 }
 
 impl ClassKey {
-    fn of(job: &Job) -> Self {
+    fn of(state: &State, job: &Job, by_sum: bool) -> Self {
+        let spec = &job.spec;
+        let place = |name: &String| state.config.qos.iter().position(|qos| qos.name == *name);
+        let limits = |qos: &&QosConfig| qos.running_per_user_max.is_some();
         Self {
-            priority: job.spec.priority,
-            limit_s: job.spec.time_limit_s,
-            request: job.spec.request.clone(),
+            priority: state.priority_of(spec),
+            limit_s: spec.time_limit_s,
+            shortest: spec.eligibility.time_min_s.map(|least| (least, spec.eligibility.deadline)),
+            qos: spec.qos.as_ref().and_then(place).map(|place| place as u32),
+            request: spec.request.clone(),
+            standing: by_sum.then(|| {
+                Box::new(Standing {
+                    account: spec.account.clone(),
+                    user: spec.user.name.clone(),
+                    qos: spec.qos.clone(),
+                    priority: spec.priority,
+                })
+            }),
+            limited: state.qos_of(spec).filter(limits).map(|qos| Box::new((qos.name.clone(), spec.user.uid))),
         }
+    }
+
+    fn claim(&self) -> Option<Claim<'_>> {
+        let standing = self.standing.as_ref()?;
+        Some(Claim {
+            account: standing.account.as_deref(),
+            user: &standing.user,
+            qos: standing.qos.as_deref(),
+            priority: standing.priority,
+            cores: self.request.cores_total(),
+        })
     }
 }
 
@@ -43,9 +87,12 @@ pub(super) struct Class {
 pub(super) struct Head {
     pub job: JobId,
     pub priority: i32,
+    pub qos: Option<u32>,
     pub shape: Shape,
     pub cores: u64,
     pub nodes_min: u32,
+    /// Whether a quality of service limits how many of these tasks run.
+    pub limited: bool,
 }
 
 /// All groups of a pool.
@@ -55,12 +102,19 @@ pub(super) struct Classes {
     classes: Vec<Option<Class>>,
     heads: Vec<Option<Head>>,
     vacant: Vec<u32>,
+    /// Whether the pool's order is `multifactor`.
+    by_sum: bool,
 }
 
 impl Classes {
+    /// No groups, of a pool with this order.
+    pub fn new(order: Order) -> Self {
+        Self { by_sum: order == Order::Multifactor, ..Self::default() }
+    }
+
     /// Puts a job among its equals.
     pub fn admit(&mut self, state: &State, job: &Job) {
-        let key = ClassKey::of(job);
+        let key = ClassKey::of(state, job, self.by_sum);
         let class = match self.by_key.get(&key) {
             Some(class) => *class,
             None => self.open(key),
@@ -86,7 +140,7 @@ impl Classes {
 
     /// Takes a job out.
     pub fn dismiss(&mut self, state: &State, job: &Job) {
-        let key = ClassKey::of(job);
+        let key = ClassKey::of(state, job, self.by_sum);
         let Some(&class) = self.by_key.get(&key) else { return };
         let Some(group) = &mut self.classes[class as usize] else { return };
         let was_head = group.jobs.first() == Some(&job.id);
@@ -103,8 +157,18 @@ impl Classes {
 
     fn new_head(&mut self, state: &State, class: u32) {
         let Some(group) = &self.classes[class as usize] else { return };
-        let head = group.jobs.first().and_then(|id| state.jobs.get(id)).map(|job| head(&group.key, job));
-        self.heads[class as usize] = head;
+        let standing = self.heads[class as usize].map_or(0.0, |head| head.shape.standing);
+        let oldest = group.jobs.first().and_then(|id| state.jobs.get(id));
+        self.heads[class as usize] = oldest.map(|job| head(&group.key, job, standing));
+    }
+
+    /// Asks `of` for the part of each group's priority sum that does not depend on a job's age.
+    pub fn weigh(&mut self, of: impl Fn(Claim<'_>) -> f64) {
+        for (group, head) in self.classes.iter().zip(&mut self.heads) {
+            if let (Some(claim), Some(head)) = (group.as_ref().and_then(|group| group.key.claim()), head) {
+                head.shape.standing = of(claim);
+            }
+        }
     }
 
     pub fn get(&self, class: u32) -> Option<&Class> {
@@ -127,23 +191,31 @@ impl Classes {
         self.get(class)?.jobs.range((Bound::Excluded(job), Bound::Unbounded)).next().copied()
     }
 
+    /// Whether nothing waits here.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
     /// How many jobs wait here.
     pub fn jobs(&self) -> usize {
         self.classes.iter().flatten().map(|class| class.jobs.len()).sum()
     }
 }
 
-fn head(key: &ClassKey, job: &Job) -> Head {
+fn head(key: &ClassKey, job: &Job, standing: f64) -> Head {
     let cores = key.request.cores_total();
     Head {
         job: job.id,
         priority: key.priority,
+        qos: key.qos,
         shape: Shape {
             since: job.submitted_at,
             limit_s: key.limit_s.map_or(1e12, |limit| limit.max(1) as f64),
             cores: cores as f64,
+            standing,
         },
         cores,
         nodes_min: key.request.nodes_min(),
+        limited: key.limited.is_some(),
     }
 }

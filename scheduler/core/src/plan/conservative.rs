@@ -6,13 +6,17 @@
 
 use std::collections::BTreeMap;
 
+use super::class::Head;
 use super::eligible;
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::leaving::HeldRoom;
+use super::limits;
 use super::order::{Rank, Ranking};
-use super::profile::{Kept, Profile, fits};
+use super::profile::{Kept, Profile, Search, Stay};
+use super::reserve::Reservation;
+use super::span::Span;
 use crate::cluster::PoolConfig;
-use crate::gres::Counts;
 use crate::ids::{JobId, TaskId, TaskIndex, Timestamp};
 use crate::place::{Candidate, Chosen};
 use crate::state::{Job, State};
@@ -26,6 +30,8 @@ const PROFILE_MAX: usize = 4_000_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Promise {
     pub start: Timestamp,
+    /// Its own time limit, in seconds, if that is less than its job's.
+    pub limit_s: Option<u64>,
     pub kept: Vec<Kept>,
 }
 
@@ -37,51 +43,51 @@ pub(super) struct Due<'a> {
     pub job: &'a Job,
     pub index: TaskIndex,
     pub chosen: Vec<Chosen>,
-    /// The devices that were kept for it, one entry for each of the chosen.
-    pub gres: Vec<Counts>,
+    pub span: Span,
+    /// What was kept for it, one entry for each of the chosen.
+    pub kept: Vec<NodeRoom>,
 }
 
 impl Planner {
-    /// Brings the promises of a pool up to date and says which tasks start now, in the order of the queue.
+    /// Brings the promises of a pool up to date and says which tasks start now, in the order of the queue. `others` is
+    /// what pools of a higher tier and tasks with a right over others keep; what is settled is left out.
     pub(super) fn keep_promises<'a>(
         &mut self,
         state: &'a State,
         config: &PoolConfig,
         pool: usize,
         now: Timestamp,
-        freed_early: bool,
+        others: &[Reservation],
+        is_settled: impl Fn(JobId, TaskIndex) -> bool,
     ) -> Vec<Due<'a>> {
-        let tasks = self.tasks_in_order(state, config, pool, now);
+        let freed_early = self.pools[pool].left_until > now;
+        let mut tasks = self.tasks_in_order(state, config, pool, now);
+        tasks.retain(|(job, index)| !is_settled(job.id, *index));
         let mut old = std::mem::take(&mut self.pools[pool].promises);
-        let mut profile = Profile::new(self, pool, now);
+        let mut known: Vec<Option<Promise>> =
+            tasks.iter().map(|(job, index)| old.remove(&TaskId { job: job.id, index: *index })).collect();
+        let mut profile = self.profile(state, config, pool, now, others, &tasks, &mut known);
         let mut promises = Promises::new();
-        // What was promised stands before anything new is promised.
-        for (job, index) in &tasks {
-            let task = TaskId { job: job.id, index: *index };
-            let Some(promise) = old.remove(&task) else { continue };
-            if promise.start >= now && profile.take(promise.start, end(job, promise.start), &promise.kept) {
-                promises.insert(task, promise);
-            }
-        }
         let mut due = Vec::new();
-        for (job, index) in tasks {
-            let task = TaskId { job: job.id, index };
-            let mut promise = promises.remove(&task);
-            if let Some(known) = promise.take_if(|_| freed_early) {
-                profile.give(known.start, end(job, known.start), &known.kept);
-            }
-            let promise = promise.map(|promise| (promise, true));
-            let found = || {
-                if promises.len() >= RESERVATIONS_MAX || profile.len() > PROFILE_MAX {
-                    return None;
+        for ((job, index), known) in tasks.into_iter().zip(known) {
+            // One that is to be short looks again when its time has come: what stood behind it may be gone.
+            let looks_again =
+                |known: &Promise| freed_early || (known.limit_s.is_some() && known.start == now);
+            let promise = match known {
+                Some(known) if looks_again(&known) => {
+                    self.lifted(state, config, pool, &mut profile, job, known)
                 }
-                let (start, kept) = self.earliest(state, config, pool, &profile, job)?;
-                Some((Promise { start, kept }, false))
+                Some(known) => known,
+                None if promises.len() >= RESERVATIONS_MAX || profile.len() > PROFILE_MAX => continue,
+                None => {
+                    let search = Search { request: &job.spec.request, own: None };
+                    let Some(found) = self.earliest(state, config, pool, &mut profile, job, &search) else {
+                        continue;
+                    };
+                    profile.take(&found.stay(job));
+                    found
+                }
             };
-            let Some((promise, taken)) = promise.or_else(found) else { continue };
-            if !taken {
-                profile.take(promise.start, end(job, promise.start), &promise.kept);
-            }
             if promise.start == now {
                 let slots = &self.pools[pool].slots;
                 let chosen = promise
@@ -89,18 +95,112 @@ impl Planner {
                     .iter()
                     .map(|kept| Chosen { node: slots[kept.slot as usize], ranks: kept.ranks });
                 let chosen = chosen.collect();
-                let gres = promise.kept.iter().map(|kept| kept.room.gres).collect();
-                due.push(Due { job, index, chosen, gres });
+                let kept = promise.kept.iter().map(|kept| kept.room).collect();
+                due.push(Due { job, index, chosen, span: promise.span(job), kept });
             } else {
-                promises.insert(task, promise);
+                promises.insert(TaskId { job: job.id, index }, promise);
             }
         }
         self.pools[pool].promises = promises;
         due
     }
 
+    /// What is free over time beside what is promised. A promise that can no longer be kept is taken back.
+    #[expect(clippy::too_many_arguments, reason = "the pass's own view of the pool")]
+    fn profile(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        pool: usize,
+        now: Timestamp,
+        others: &[Reservation],
+        tasks: &[(&Job, TaskIndex)],
+        known: &mut [Option<Promise>],
+    ) -> Profile {
+        // A pass hardly ever comes at the very instant that was promised: what is due starts now.
+        let mut due = vec![None; known.len()];
+        for (due, promise) in due.iter_mut().zip(known.iter_mut()) {
+            let Some(promise) = promise.as_mut().filter(|promise| promise.start <= now) else { continue };
+            *due = Some(std::mem::replace(&mut promise.start, now));
+        }
+        let mut profile = Profile::new(self, pool, now);
+        for other in others {
+            let slot = |held: &HeldRoom| Some((self.pools[pool].slot(held.node)?, held.room));
+            profile.hold(other.start, other.end, other.kept.iter().filter_map(slot));
+        }
+        let stays = tasks.iter().zip(&*known).filter_map(|((job, _), known)| Some(known.as_ref()?.stay(job)));
+        let stays: Vec<Stay> = stays.collect();
+        if let Some(profile) = profile.without(&stays) {
+            return profile;
+        }
+        // Something is there no more. What is due goes before what is promised for later, or each could be put off for
+        // the other's sake; then what comes first in the queue keeps what it was promised.
+        let mut order: Vec<usize> = (0..known.len()).collect();
+        order.sort_by_key(|i| due[*i].map_or((1, Timestamp(0)), |start| (0, start)));
+        for i in order {
+            let Some(promise) = known[i].take() else { continue };
+            let job = tasks[i].0;
+            let search = Search { request: &job.spec.request, own: None };
+            if profile.take(&promise.stay(job)) {
+                known[i] = Some(promise);
+            } else if due[i].is_some()
+                && let Some(found) = self.earliest(state, config, pool, &mut profile, job, &search)
+            {
+                profile.take(&found.stay(job));
+                known[i] = Some(found);
+            }
+        }
+        profile
+    }
+
+    /// Puts a task with a promise down at the earliest instant at which it fits.
+    fn lifted(
+        &self,
+        state: &State,
+        config: &PoolConfig,
+        pool: usize,
+        profile: &mut Profile,
+        job: &Job,
+        known: Promise,
+    ) -> Promise {
+        let own = known.stay(job);
+        if known.limit_s.is_some() {
+            // It may start earlier, or run longer from the same instant on.
+            profile.give(&own);
+            let found = self.earliest(
+                state,
+                config,
+                pool,
+                profile,
+                job,
+                &Search { request: &job.spec.request, own: None },
+            );
+            let found = found.filter(|found| found.start <= known.start).unwrap_or(known);
+            profile.take(&found.stay(job));
+            return found;
+        }
+        let found = self.earliest(
+            state,
+            config,
+            pool,
+            profile,
+            job,
+            &Search { request: &job.spec.request, own: Some(&own) },
+        );
+        // Where it does not start earlier, it may still have better nodes.
+        let found = found.or_else(|| {
+            let room = (self.pools[pool].slots.len() > 1).then(|| profile.least_within(&own))?;
+            let kept = self.where_to_keep(state, config, pool, job, room)?;
+            Some(Promise { start: known.start, limit_s: None, kept })
+        });
+        let Some(found) = found.filter(|found| *found != known) else { return known };
+        profile.give(&own);
+        profile.take(&found.stay(job));
+        found
+    }
+
     /// Waiting tasks that may start, in the pool's order.
-    fn tasks_in_order<'a>(
+    pub(super) fn tasks_in_order<'a>(
         &self,
         state: &'a State,
         config: &PoolConfig,
@@ -108,31 +208,31 @@ impl Planner {
         now: Timestamp,
     ) -> Vec<(&'a Job, TaskIndex)> {
         let classes = &self.pools[pool].classes;
+        let ranking = Ranking::of_pool(config.order, &self.config.policy.priority);
         let mut ranks: Vec<Rank> = Vec::new();
         for (class, head) in classes.heads() {
             let Some(group) = classes.get(class) else { continue };
             for id in &group.jobs {
                 let Some(job) = state.jobs.get(id) else { continue };
                 let Some(shape) = classes.shape(class, job.submitted_at) else { continue };
-                ranks.push(Rank {
-                    priority: head.priority,
-                    score: Ranking::Order(config.order).score(shape, now),
-                    job: *id,
-                    class,
-                });
+                ranks.push(ranking.rank(class, &Head { job: *id, shape, ..*head }, now));
             }
         }
         ranks.sort_unstable_by(|a, b| b.cmp(a));
         let mut tasks = Vec::new();
+        let mut budgets = limits::Budgets::default();
         for rank in ranks {
             let Some(job) = state.jobs.get(&rank.job) else { continue };
-            let budget = usize::try_from(job.may_start()).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
+            let may_start = job.may_start().min(budgets.left(state, job));
+            let budget = usize::try_from(may_start).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
             let ready = |index: &TaskIndex| job.tried.get(index).is_none_or(|tried| tried.not_before <= now);
             if eligible::job(job, now).is_err() {
                 continue;
             }
             let indices = eligible::indices(job, now).filter(ready).take(budget);
+            let before = tasks.len();
             tasks.extend(indices.map(|index| (job, index)));
+            budgets.spend(state, job, tasks.len() - before);
             if tasks.len() >= RESERVATIONS_MAX {
                 break;
             }
@@ -145,13 +245,19 @@ impl Planner {
         state: &State,
         config: &PoolConfig,
         pool: usize,
-        profile: &Profile,
+        profile: &mut Profile,
         job: &Job,
-    ) -> Option<(Timestamp, Vec<Kept>)> {
-        let request = &job.spec.request;
-        let ranks = |slot: usize, room: NodeRoom| fits(self, state, config, pool, request, slot, room);
+        search: &Search<'_>,
+    ) -> Option<Promise> {
+        let spans = |start| (Span::shortest(job, start).end, Span::longest(job, start).end);
+        let ranks = |slot: usize, room: NodeRoom| {
+            self.ranks_on(state, config, self.pools[pool].slots[slot], room, search.request)
+        };
         let kept = |room: &[NodeRoom]| self.where_to_keep(state, config, pool, job, room);
-        profile.earliest(request, job.spec.time_limit_s, ranks, kept)
+        let (start, end, kept) = profile.earliest(search, spans, ranks, kept)?;
+        let longest = Span::longest(job, start);
+        let span = if end >= longest.end { longest } else { Span::until(job, start, end)? };
+        Some(Promise { start, limit_s: span.limit_s, kept })
     }
 
     fn where_to_keep(
@@ -169,7 +275,8 @@ impl Planner {
             .enumerate()
             .filter_map(|(slot, room)| self.candidate(state, config, slots[slot], *room, request))
             .collect();
-        let chosen = self.choose_for(state, job, job.submitted_at, &candidates, config.fill)?;
+        let fill = super::ranges::fill(config, request);
+        let chosen = self.choose_for(state, pool, job, job.submitted_at, &candidates, fill)?;
         let kept = chosen.into_iter().map(|chosen| {
             let view = &self.nodes[chosen.node.0 as usize];
             let (_, slot) = view.seats.iter().find(|seat| seat.0 as usize == pool)?;
@@ -188,6 +295,13 @@ impl Planner {
     }
 }
 
-fn end(job: &Job, start: Timestamp) -> Timestamp {
-    job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| start.plus_seconds(limit))
+impl Promise {
+    fn span(&self, job: &Job) -> Span {
+        Span::of(job, self.start, self.limit_s)
+    }
+
+    /// What it takes out of the profile.
+    fn stay(&self, job: &Job) -> Stay<'_> {
+        Stay { from: self.start, to: self.span(job).end, kept: &self.kept }
+    }
 }

@@ -2,65 +2,14 @@
 
 use std::borrow::Cow;
 
+pub(super) use super::room::NodeRoom;
 use crate::cluster::PoolConfig;
-use crate::event::Share;
 use crate::gres::{self, Counts, GresShortage};
 use crate::ids::NodeId;
 use crate::input::Refusal;
 use crate::notation::format_size;
 use crate::spec::{Memory, Request};
 use crate::state::{Node, State};
-
-/// Counts of what is free on a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct NodeRoom {
-    pub cores: u32,
-    pub memory_bytes: u64,
-    pub gres: Counts,
-}
-
-impl NodeRoom {
-    pub fn free(node: &Node) -> Self {
-        Self { cores: node.free.len(), memory_bytes: node.free_memory_bytes, gres: Counts::free(&node.gres) }
-    }
-
-    pub fn whole(node: &Node) -> Self {
-        Self { cores: node.cores, memory_bytes: node.memory_bytes, gres: Counts::whole(&node.gres) }
-    }
-
-    pub fn at_most(self, other: Self) -> Self {
-        Self {
-            cores: self.cores.min(other.cores),
-            memory_bytes: self.memory_bytes.min(other.memory_bytes),
-            gres: self.gres.at_most(other.gres),
-        }
-    }
-
-    /// What a share on `node` holds.
-    pub fn of(node: &Node, share: &Share) -> Self {
-        let gres = Counts::held(&node.gres, &share.gres);
-        Self { cores: share.cores.len(), memory_bytes: share.memory_bytes, gres }
-    }
-
-    pub fn take(&mut self, less: Self) {
-        self.cores = self.cores.saturating_sub(less.cores);
-        self.memory_bytes = self.memory_bytes.saturating_sub(less.memory_bytes);
-        self.gres = self.gres.minus(less.gres);
-    }
-
-    /// Whether it is at least as much as `other`.
-    pub fn holds(self, other: Self) -> bool {
-        self.cores >= other.cores && self.memory_bytes >= other.memory_bytes && self.gres.holds(other.gres)
-    }
-
-    /// More room, but never more than `whole`.
-    pub fn give(&mut self, more: Self, whole: Self) {
-        self.cores += more.cores;
-        self.memory_bytes = self.memory_bytes.saturating_add(more.memory_bytes);
-        self.gres = self.gres.plus(more.gres);
-        *self = self.at_most(whole);
-    }
-}
 
 /// The declared nodes of a pool, in the order of their ids.
 pub(super) fn pool_nodes<'a>(state: &'a State, pool: &PoolConfig) -> impl Iterator<Item = NodeId> + 'a {
@@ -87,19 +36,35 @@ pub(super) fn memory_bytes(node: &Node, pool: &PoolConfig, request: &Request, ra
 /// How many ranks of a request the room on a node holds.
 pub(super) fn ranks_that_fit(node: &Node, pool: &PoolConfig, room: NodeRoom, request: &Request) -> u32 {
     if super::suits::suits(node, request) {
-        let ranks = ranks_within(NodeRoom::whole(node), pool, room, request);
+        let usable = usable(node, room, request);
+        let ranks = ranks_within(NodeRoom::whole(node), pool, room, usable, request);
         if request.has_gres() { ranks.min(gres::ranks(&node.gres, room.gres, request)) } else { ranks }
     } else {
         0
     }
 }
 
-/// How many ranks of a request the room on a node of this size holds, if the node suits it otherwise.
-pub(super) fn ranks_within(whole: NodeRoom, pool: &PoolConfig, room: NodeRoom, request: &Request) -> u32 {
+/// How many cores of the room on a node a request may use: those with enough hardware threads.
+pub(super) fn usable(node: &Node, room: NodeRoom, request: &Request) -> u32 {
+    match request.threads_per_core {
+        None => room.cores,
+        Some(threads) => node.threads.kind_with(threads).map_or(0, |kind| room.cores_from(kind)),
+    }
+}
+
+/// How many ranks of a request the room on a node of this size holds, given how many of its cores are usable, if the
+/// node suits it otherwise.
+pub(super) fn ranks_within(
+    whole: NodeRoom,
+    pool: &PoolConfig,
+    room: NodeRoom,
+    usable: u32,
+    request: &Request,
+) -> u32 {
     if request.exclusive && room.cores < whole.cores {
         return 0;
     }
-    let by_cores = room.cores / request.cores_per_rank;
+    let by_cores = usable / request.cores_per_rank;
     let per_rank = |per_core: u64| per_core.saturating_mul(u64::from(request.cores_per_rank)).max(1);
     let by_memory = match request.memory {
         Memory::WholeNode if room.memory_bytes == whole.memory_bytes => u64::MAX,
@@ -122,12 +87,16 @@ pub(super) fn part_of(
     request: &Request,
     ranks: u32,
 ) -> NodeRoom {
-    let cores = if request.exclusive { node.cores } else { ranks * request.cores_per_rank };
     let gres = match request.has_gres() || request.exclusive {
         true => gres::choose(&node.gres, room.gres, request, ranks),
         false => Counts::default(),
     };
-    NodeRoom { cores, memory_bytes: memory_bytes(node, pool, request, ranks), gres }
+    let memory_bytes = memory_bytes(node, pool, request, ranks);
+    if request.exclusive {
+        return NodeRoom { memory_bytes, gres, ..NodeRoom::whole(node) };
+    }
+    let kind = request.threads_per_core.and_then(|threads| node.threads.kind_with(threads)).unwrap_or(0);
+    room.part(kind, ranks * request.cores_per_rank, memory_bytes, gres)
 }
 
 /// How many ranks each of `nodes` nodes holds: as equal as possible, the larger shares first.
@@ -147,10 +116,13 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
     if asked > present {
         return Err(Refusal::TooManyNodes { asked, pool: pool.name.clone(), present });
     }
-    let most_cores = kinds.iter().map(|(node, _)| node.cores).max().unwrap_or(0);
+    let with = request.threads_per_core.filter(|threads| *threads > 1);
+    let with = with.map_or(String::new(), |threads| format!(" with {threads} threads"));
+    let most_cores =
+        kinds.iter().map(|(node, _)| usable(node, NodeRoom::whole(node), request)).max().unwrap_or(0);
     if request.cores_per_rank > most_cores {
         return never(format!(
-            "one rank asks for {} cores, the largest node has {most_cores}",
+            "one rank asks for {} cores{with}, the largest node has {most_cores}",
             request.cores_per_rank
         ));
     }
@@ -190,7 +162,7 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
                 let able = nodes_with(high);
                 let devices = if request.has_gres() { " and their devices" } else { "" };
                 return never(format!(
-                    "{count} nodes with {high} ranks of {} cores ({cores} cores){devices} each are asked for, {able} nodes can \
+                    "{count} nodes with {high} ranks of {} cores{with} ({cores} cores){devices} each are asked for, {able} nodes can \
                      hold that; the largest has {most_cores} cores",
                     request.cores_per_rank
                 ));
@@ -200,7 +172,7 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
             let most: u64 = fitting.iter().map(|(ranks, count)| u64::from(*ranks) * u64::from(*count)).sum();
             if u64::from(request.ranks) > most {
                 return never(format!(
-                    "{} ranks of {} cores are asked for, all {} nodes together hold {most}",
+                    "{} ranks of {} cores{with} are asked for, all {} nodes together hold {most}",
                     request.ranks, request.cores_per_rank, present
                 ));
             }
@@ -209,11 +181,13 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
     Ok(())
 }
 
-/// The kinds of a pool's nodes with how many there are of each. A request with lists of names tells nodes apart that
-/// are otherwise alike.
+/// The kinds of a pool's nodes with how many there are of each. A request with lists of names, or for hardware threads,
+/// tells nodes apart that are otherwise alike.
 fn kinds<'a>(state: &'a State, pool: &PoolConfig, request: &Request) -> Vec<(&'a Node, u32)> {
     let Some(nodes) = state.pool_nodes(&pool.name) else { return Vec::new() };
-    if request.nodelist.is_empty() && request.exclude.is_empty() {
+    let by_name = !request.nodelist.is_empty() || !request.exclude.is_empty();
+    // Agents find threads at any time, which must not make the kinds be found anew.
+    if !by_name && request.threads_per_core.is_none() {
         nodes.kinds.iter().map(|kind| (state.node(kind.node), kind.count)).collect()
     } else {
         nodes.ids.iter().map(|id| (state.node(*id), 1)).collect()
@@ -235,10 +209,23 @@ pub struct Shortage {
     pub cores_needed: u64,
     /// Cores that are free on the pool's usable nodes.
     pub cores_free: u64,
+    /// Where its nodes must follow each other: how many usable ones do at most, and how many that have room now.
+    pub adjacent: Option<(u32, u32)>,
+    /// Memory, if nodes have the cores for a part of it and not the memory.
+    pub memory: Option<MemoryShortage>,
     /// Devices that it needs, kind by kind.
     pub gres: Vec<GresShortage>,
     /// Whether it would fit at once, were nothing reserved for another job.
     pub fits_now: bool,
+}
+
+/// Memory that a request lacks, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryShortage {
+    /// What a part of it needs on one node.
+    pub needed_bytes: u64,
+    /// The most that is free on one of the nodes that have everything else.
+    pub free_bytes: u64,
 }
 
 /// The request for the fewest nodes that will do.
@@ -281,6 +268,8 @@ pub(super) fn shortage(
         nodes_in_pool: pool.nodes.len() as u32,
         cores_needed: request.cores_total(),
         cores_free: 0,
+        adjacent: None,
+        memory: None,
         gres: Vec::new(),
         fits_now: false,
     };
@@ -289,9 +278,17 @@ pub(super) fn shortage(
     for (id, room) in nodes {
         let node = state.node(id);
         let now = ranks_that_fit(node, pool, room, request);
-        short.nodes_usable += u32::from(ranks_that_fit(node, pool, NodeRoom::whole(node), request) >= part);
+        let whole = NodeRoom::whole(node);
+        short.nodes_usable += u32::from(ranks_that_fit(node, pool, whole, request) >= part);
         short.nodes_free += u32::from(now >= part);
-        short.cores_free += u64::from(room.cores);
+        let all_memory = NodeRoom { memory_bytes: whole.memory_bytes, ..room };
+        if part > 0 && now < part && ranks_that_fit(node, pool, all_memory, request) >= part {
+            let needed_bytes = memory_bytes(node, pool, request, part);
+            let most = short.memory.map_or(0, |memory| memory.free_bytes);
+            let free_bytes = most.max(room.memory_bytes);
+            short.memory = Some(MemoryShortage { needed_bytes, free_bytes });
+        }
+        short.cores_free += u64::from(usable(node, room, request));
         ranks_free += u64::from(now);
         for (wish, short) in &mut gres {
             short.count(wish, &node.gres, room.gres);

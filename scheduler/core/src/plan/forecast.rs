@@ -1,63 +1,162 @@
-//! When a task is expected to start: the same planner, run forward in virtual time.
+//! When tasks are expected to start: the same planner, run forward in virtual time.
 
-use super::{Placement, Planner};
+use std::collections::HashMap;
+
+use super::{Placement, Planner, Preemption, eligible};
 use crate::event::{Event, Usage, Verdict};
-use crate::ids::{JobId, Timestamp};
-use crate::state::State;
+use crate::ids::{AttemptKey, JobId, Timestamp};
+use crate::state::{Live, LivePhase, State};
 
 /// How many steps of virtual time a forecast takes before it gives up.
-const STEPS_MAX: usize = 2_000;
+pub const FORECAST_STEPS_MAX: usize = 100_000;
+
+/// What starts when if nothing new is submitted and everything that runs uses its whole time limit: so each start is
+/// the latest that is to be expected.
+///
+/// It goes forward only as far as it is asked, and remembers what it has seen: one forecast answers for all jobs.
+#[derive(Debug, Clone)]
+pub struct Forecast {
+    state: State,
+    planner: Planner,
+    at: Timestamp,
+    steps: usize,
+    starts: HashMap<JobId, Timestamp>,
+    /// When attempts are gone at the latest whose place is taken.
+    leaving: HashMap<AttemptKey, Timestamp>,
+    /// Whether nothing more is to come, or it has given up.
+    is_over: bool,
+}
+
+impl Forecast {
+    /// The forecast for a state from `now` on.
+    #[must_use]
+    pub fn new(state: State, now: Timestamp) -> Self {
+        let planner = Planner::new(&state);
+        let leaving = state.live().filter_map(|(key, _, live)| Some((key, gone_at(live)?))).collect();
+        Self { state, planner, at: now, steps: 0, starts: HashMap::new(), leaving, is_over: false }
+    }
+
+    /// When the next task of a job starts that waited at the beginning, as far as it has been foreseen.
+    #[must_use]
+    pub fn start_of(&self, job: JobId) -> Option<Timestamp> {
+        self.starts.get(&job).copied()
+    }
+
+    /// Whether there is nothing more to foresee.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether going on may tell when a job starts: it waits, and for nothing but time and others.
+    #[must_use]
+    pub fn may_tell(&self, job: JobId) -> bool {
+        let waits = |job: &&crate::state::Job| !job.waiting.is_empty();
+        let job = self.state.jobs.get(&job).filter(waits);
+        !self.is_over && job.is_some_and(|job| eligible::can_come(job, self.at))
+    }
+
+    /// Goes on to the next instant at which something may start.
+    pub fn step(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let at = self.at;
+        let plan = self.planner.pass(&self.state, at);
+        for Preemption { victim, verdict } in plan.preemptions {
+            self.planner.follow(&mut self.state, &Event::AttemptEnding { key: victim, verdict }, at);
+            let gone = self.state.live_attempt(victim.task).and_then(gone_at);
+            self.leaving.extend(gone.map(|gone| (victim, gone)));
+        }
+        for Placement { key, allocation, time_limit_s } in plan.placements {
+            self.starts.entry(key.task.job).or_insert(at);
+            self.planner.follow(&mut self.state, &Event::AttemptPlaced { key, allocation, time_limit_s }, at);
+            self.planner.follow(&mut self.state, &Event::AttemptGo { key }, at);
+        }
+        self.steps += 1;
+        let next = next_instant(&self.state, &self.planner, &self.leaving, at);
+        let goes_on = self.steps < FORECAST_STEPS_MAX && self.state.queue_len() > 0;
+        match next.filter(|_| goes_on) {
+            Some(next) => {
+                self.at = next;
+                end_due(&mut self.state, &mut self.planner, &mut self.leaving, next);
+            }
+            None => self.is_over = true,
+        }
+    }
+}
 
 /// The instant at which the next waiting task of `job` starts if nothing new is submitted and everything that runs
 /// uses its whole time limit; none if that lies beyond the forecast's depth or nodes must return first.
 #[must_use]
 pub fn expected_start(state: &State, job: JobId, now: Timestamp) -> Option<Timestamp> {
-    if state.jobs.get(&job).is_none_or(|job| !super::eligible::can_come(job, now)) {
+    if state.jobs.get(&job).is_none_or(|job| job.waiting.is_empty() || !eligible::can_come(job, now)) {
         return None;
     }
-    let mut state = state.clone();
-    let mut planner = Planner::new(&state);
-    let mut at = now;
-    for _ in 0..STEPS_MAX {
-        let placements = planner.pass(&state, at);
-        if placements.iter().any(|placement| placement.key.task.job == job) {
-            return Some(at);
-        }
-        let mut happen = |event: &Event| planner.follow(&mut state, event, at);
-        for Placement { key, allocation } in placements {
-            happen(&Event::AttemptPlaced { key, allocation });
-            happen(&Event::AttemptGo { key });
-        }
-        at = next_instant(&state, at)?;
-        end_due(&mut state, &mut planner, at);
+    let mut forecast = Forecast::new(state.clone(), now);
+    while forecast.start_of(job).is_none() && !forecast.is_over() {
+        forecast.step();
     }
-    None
+    forecast.start_of(job)
+}
+
+/// When an attempt is gone at the latest that was preempted: it may use its whole grace.
+fn gone_at(live: &Live) -> Option<Timestamp> {
+    match &live.phase {
+        LivePhase::Ending { since, verdict: Verdict::Preempted { grace_ms, .. }, .. } => {
+            Some(Timestamp(since.0.saturating_add(u64::from(*grace_ms) * 1000)))
+        }
+        _ => None,
+    }
 }
 
 /// The next instant at which an attempt ends or a delayed task becomes eligible.
-fn next_instant(state: &State, at: Timestamp) -> Option<Timestamp> {
-    let ends = state.live().filter_map(|(_, job, live)| live.deadline(job.spec.time_limit_s));
-    let delays = state.delayed().map(|(until, _)| until);
+fn next_instant(
+    state: &State,
+    planner: &Planner,
+    leaving: &HashMap<AttemptKey, Timestamp>,
+    at: Timestamp,
+) -> Option<Timestamp> {
     // What is already overdue ends a moment from now.
     let soon = Timestamp(at.0 + 1);
-    let delays = delays.filter(|until| *until > at);
-    let eligible = state.next_eligible(at);
-    ends.map(|end| end.max(soon)).chain(delays).chain(eligible).min()
+    let end = planner.ends.keys().find(|(_, key)| !leaving.contains_key(key)).map(|(end, _)| *end);
+    let end = end.into_iter().chain(leaving.values().copied()).min().map(|end| end.max(soon));
+    let end = end.filter(|end| *end < Timestamp(u64::MAX));
+    let delay = state.delayed().map(|(until, _)| until).find(|until| *until > at);
+    [end, delay, state.next_eligible(at)].into_iter().flatten().min()
 }
 
-fn end_due(state: &mut State, planner: &mut Planner, at: Timestamp) {
-    let due: Vec<_> = state
-        .live()
-        .filter(|(_, job, live)| live.deadline(job.spec.time_limit_s).is_some_and(|end| end <= at))
-        .map(|(key, _, live)| (key, live.instances.len() as u32))
+fn end_due(
+    state: &mut State,
+    planner: &mut Planner,
+    leaving: &mut HashMap<AttemptKey, Timestamp>,
+    at: Timestamp,
+) {
+    let due: Vec<AttemptKey> = planner
+        .ends
+        .range(..=(at, AttemptKey::LAST))
+        .map(|((_, key), _)| *key)
+        .filter(|key| leaving.get(key).is_none_or(|gone| *gone <= at))
         .collect();
-    let mut happen = |event: &Event| planner.follow(state, event, at);
-    for (key, instances) in due {
+    for key in due {
+        leaving.remove(&key);
+        let live = state.live_attempt(key.task);
+        let instances = live.map_or(0, |live| live.instances.len() as u32);
+        // What depends on its success is foreseen to start.
+        let verdict = live.and_then(preempted).unwrap_or(Verdict::Exited { code: 0 });
+        let mut happen = |event: &Event| planner.follow(state, event, at);
         for instance in 0..instances {
             happen(&Event::InstanceGone { key, instance, usage: Usage::default() });
         }
-        // What depends on its success is foreseen to start.
-        let verdict = Verdict::Exited { code: 0 };
-        happen(&Event::AttemptEnded { key, verdict, again_not_before: None });
+        let again = matches!(verdict, Verdict::Preempted { requeue: true, .. });
+        happen(&Event::AttemptEnded { key, verdict, again_not_before: again.then_some(at) });
+    }
+}
+
+/// How an attempt ends whose place is taken.
+fn preempted(live: &Live) -> Option<Verdict> {
+    match &live.phase {
+        LivePhase::Ending { verdict: verdict @ Verdict::Preempted { .. }, .. } => Some(verdict.clone()),
+        _ => None,
     }
 }

@@ -10,15 +10,18 @@ use foldhash::HashMap;
 use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
+use super::leaving::Leaving;
 use super::suits::{is_choosy, suits};
+use super::victims::Victims;
 use crate::cluster::{ClusterConfig, PoolConfig};
 use crate::cores::CoreSet;
-use crate::event::{Allocation, Event, Share};
+use crate::event::{Allocation, Event};
 use crate::gres;
-use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
+use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::place::{Candidate, SwitchTree};
+use crate::preempt::Rights;
 use crate::spec::Request;
-use crate::state::{Job, State};
+use crate::state::{Job, LivePhase, State};
 
 /// Decides what starts. Derived from a state, and told of every event that happens in it.
 #[derive(Debug, Clone)]
@@ -31,6 +34,15 @@ pub struct Planner {
     /// What leaves when at the latest.
     pub(super) ends: BTreeMap<(Timestamp, AttemptKey), Leaving>,
     pub(super) end_of: HashMap<AttemptKey, Timestamp>,
+    /// Who may take whose place.
+    pub(super) rights: Rights,
+    pub(super) victims: Victims,
+    /// Tasks whose last victim has left and that have not started, with the instant at which its end was decided.
+    pub(super) cleared: BTreeMap<TaskId, Timestamp>,
+    /// Whether a job with a right over others found none whose place it could take.
+    pub(super) is_denied: bool,
+    /// Whether the next pass could go on where the last one stopped looking.
+    pub(super) is_unfinished: bool,
     /// Jobs that wait for something other than room, with the instant at which that is over if it is known.
     parked: BTreeMap<JobId, Option<Timestamp>>,
     /// Jobs that changed since the last pass: it looks whether they wait for something other than room.
@@ -57,38 +69,6 @@ pub(super) struct Pool {
     pub promises: Promises,
     /// The latest planned end of what has left since the last pass: later than now, it left early.
     pub left_until: Timestamp,
-}
-
-/// What an attempt holds, in counts: close together in memory, because every reservation reads all of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Leaving {
-    One([HeldRoom; 1]),
-    Many(Box<[HeldRoom]>),
-}
-
-/// What an attempt holds on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct HeldRoom {
-    pub node: NodeId,
-    pub room: NodeRoom,
-}
-
-impl Leaving {
-    fn of(state: &State, allocation: &Allocation) -> Self {
-        let held =
-            |share: &Share| HeldRoom { node: share.node, room: NodeRoom::of(state.node(share.node), share) };
-        match &allocation.shares[..] {
-            [share] => Self::One([held(share)]),
-            shares => Self::Many(shares.iter().map(held).collect()),
-        }
-    }
-
-    pub fn shares(&self) -> &[HeldRoom] {
-        match self {
-            Self::One(share) => share,
-            Self::Many(shares) => shares,
-        }
-    }
 }
 
 /// A node as passes see it.
@@ -144,6 +124,11 @@ impl Planner {
             nodes: Vec::new(),
             ends: BTreeMap::new(),
             end_of: HashMap::default(),
+            rights: Rights::new(&state.config),
+            victims: Victims::default(),
+            cleared: BTreeMap::new(),
+            is_denied: false,
+            is_unfinished: false,
             parked: BTreeMap::new(),
             fresh: BTreeSet::new(),
             changed: true,
@@ -153,6 +138,7 @@ impl Planner {
         for (key, job, live) in state.live() {
             let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
             planner.remember_end(state, key, end, &live.allocation);
+            planner.follow_victim(key, job, &live.phase);
         }
         for job in state.queue() {
             planner.admit(state, job);
@@ -182,7 +168,7 @@ impl Planner {
                 by_free: BTreeSet::new(),
                 cores_free: 0,
                 overlaps: false,
-                classes: Classes::default(),
+                classes: Classes::new(pool.order),
                 promises: Promises::new(),
                 left_until: Timestamp(u64::MAX),
             });
@@ -274,7 +260,11 @@ impl Planner {
         if is_choosy(request) && !suits(state.node(id), request) {
             return 0;
         }
-        let ranks = fit::ranks_within(self.nodes[id.0 as usize].whole, config, room, request);
+        let usable = match request.threads_per_core {
+            None => room.cores,
+            Some(_) => fit::usable(state.node(id), room, request),
+        };
+        let ranks = fit::ranks_within(self.nodes[id.0 as usize].whole, config, room, usable, request);
         match ranks > 0 && request.has_gres() {
             true => ranks.min(gres::ranks(&state.node(id).gres, room.gres, request)),
             false => ranks,
@@ -337,7 +327,7 @@ impl Planner {
     }
 
     pub(super) fn passed(&mut self, now: Timestamp) {
-        self.changed = false;
+        self.changed = self.is_unfinished;
         self.last_pass = now;
         for pool in &mut self.pools {
             pool.left_until = Timestamp(0);
@@ -349,7 +339,10 @@ impl Planner {
     pub fn next_wake(&self, state: &State) -> Option<Timestamp> {
         let promised = self.pools.iter().flat_map(|pool| pool.promises.values()).map(|promise| promise.start);
         let eligible = state.next_eligible(self.last_pass);
-        self.parked.values().flatten().copied().chain(promised).chain(eligible).min()
+        let exempt = self.victims.next_exempt(self.last_pass).filter(|_| self.is_denied);
+        let unfinished = self.is_unfinished.then_some(self.last_pass);
+        let parked = self.parked.values().flatten().copied();
+        parked.chain(promised).chain(eligible).chain(exempt).chain(unfinished).min()
     }
 
     /// Lets an event happen in the state, and follows.
@@ -357,8 +350,17 @@ impl Planner {
         // What other jobs wait for may have come true; afterwards nobody remembers who they are.
         let dependents: Vec<JobId> =
             event.job().map(|job| state.dependents(job).collect()).unwrap_or_default();
+        let threads = match event {
+            Event::NodeUp { node, .. } => state.nodes.get(node.0 as usize).map(|node| node.threads.clone()),
+            _ => None,
+        };
         state.evolve(event, at);
         self.happened(state, event);
+        if let (Event::NodeUp { node, .. }, Some(threads)) = (event, threads)
+            && state.node(*node).threads != threads
+        {
+            self.recount_ends(state, *node);
+        }
         for job in dependents {
             self.job_changed(state, job);
         }
@@ -375,7 +377,9 @@ impl Planner {
             | Event::JobHeld { job, .. }
             | Event::JobReleased { job } => self.job_changed(state, *job),
             Event::AttemptPlaced { key, .. } => {
-                if state.jobs.get(&key.task.job).is_some_and(|job| job.waiting.is_empty()) {
+                let Some(job) = state.jobs.get(&key.task.job) else { return };
+                self.follow_victim(*key, job, &LivePhase::Preparing);
+                if job.waiting.is_empty() {
                     self.job_changed(state, key.task.job);
                 }
             }
@@ -389,6 +393,7 @@ impl Planner {
             }
             Event::AttemptEnded { key, .. } => {
                 self.forget_end(*key);
+                self.forget_victim(*key);
                 self.job_changed(state, key.task.job);
             }
             Event::NodeUp { node, .. }
@@ -415,6 +420,7 @@ impl Planner {
         pools
             && self.nodes == fresh.nodes
             && self.ends == fresh.ends
+            && self.victims == fresh.victims
             && jobs(self) + parked == jobs(&fresh)
             && self.parked.len() == parked
     }
@@ -438,6 +444,7 @@ impl Planner {
             self.forget_end(key);
             self.remember_end(state, key, end, &live.allocation);
         }
+        self.follow_victim(key, job, &live.phase);
     }
 
     pub(super) fn remember_end(
@@ -451,14 +458,36 @@ impl Planner {
         self.end_of.insert(key, end);
     }
 
-    fn forget_end(&mut self, key: AttemptKey) {
+    /// Counts anew what the attempts on a node hold, after its cores turned out to be of other kinds.
+    fn recount_ends(&mut self, state: &State, node: NodeId) {
+        for key in &state.node(node).attempts {
+            let Some(live) = state.live_attempt(key.task) else { continue };
+            if let Some(leaving) = self.end_of.get(key).and_then(|end| self.ends.get_mut(&(*end, *key))) {
+                *leaving = Leaving::of(state, &live.allocation);
+            }
+        }
+    }
+
+    pub(super) fn forget_end(&mut self, key: AttemptKey) {
         let Some(end) = self.end_of.remove(&key) else { return };
         let Some(leaving) = self.ends.remove(&(end, key)) else { return };
+        self.left_until(&leaving, end);
+    }
+
+    fn left_until(&mut self, leaving: &Leaving, end: Timestamp) {
         for share in leaving.shares() {
             for (pool, _) in &self.nodes[share.node.0 as usize].seats {
                 let pool = &mut self.pools[*pool as usize];
                 pool.left_until = pool.left_until.max(end);
             }
+        }
+    }
+
+    /// An attempt that would have ended at `end` at the latest leaves earlier.
+    pub(super) fn left_early(&mut self, key: AttemptKey, end: Timestamp) {
+        let known = self.end_of.get(&key).and_then(|end| self.ends.get(&(*end, key)));
+        if let Some(leaving) = known.cloned() {
+            self.left_until(&leaving, end);
         }
     }
 

@@ -6,35 +6,51 @@
 //! backfill: Lifka, "The ANL/IBM SP scheduling system", JSSPP 1995). Since the head of the queue always has
 //! a reservation that nothing can push back, nothing starves.
 
+mod adjacent;
 mod class;
 mod conservative;
 pub mod eligible;
 mod fit;
 mod forecast;
+mod hand_out;
+mod holders;
+mod impossible;
 mod index;
+mod leaving;
+mod limits;
 mod order;
 mod pass;
+mod preempt;
 mod profile;
 mod ranges;
 mod reason;
 mod refused;
 mod reserve;
+mod room;
+mod span;
 mod suits;
+mod victims;
+mod weigh;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use self::forecast::expected_start;
+pub use self::fit::{MemoryShortage, Shortage};
+pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
+pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
+pub use self::impossible::Impossible;
 pub use self::index::Planner;
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
-use crate::event::Allocation;
+use crate::event::{Allocation, Verdict};
 use crate::ids::{AttemptKey, JobId, Timestamp};
 use crate::state::State;
 
 /// What a pass decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
+    /// Attempts to end now, because a task with a higher claim takes their place.
+    pub preemptions: Vec<Preemption>,
     /// Attempts to start now.
     pub placements: Vec<Placement>,
     /// Why each other job with waiting tasks waits.
@@ -48,6 +64,17 @@ pub struct Placement {
     pub key: AttemptKey,
     /// What it gets.
     pub allocation: Arc<Allocation>,
+    /// Its own time limit, in seconds, if that is less than its job's.
+    pub time_limit_s: Option<u64>,
+}
+
+/// An attempt whose place is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preemption {
+    /// The attempt.
+    pub victim: AttemptKey,
+    /// How it ends: always [`Verdict::Preempted`].
+    pub verdict: Verdict,
 }
 
 /// Why a job's next task waits.
@@ -57,6 +84,14 @@ pub struct Waiting {
     pub reason: Reason,
     /// When it starts at the latest, if the pass reserved that; `expected_start` asks for any task.
     pub expected_start: Option<Timestamp>,
+    /// The jobs whose ends the pass counted on, of a job that has room kept for it; `holders` asks for any job.
+    pub holders: Option<Holders>,
+}
+
+impl Waiting {
+    fn new(reason: Reason, expected_start: Option<Timestamp>) -> Self {
+        Self { reason, expected_start, holders: None }
+    }
 }
 
 /// One pass at `now` over a state that stays as it is: what would start, and why everything else waits.
@@ -66,6 +101,18 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
 }
 
 #[cfg(test)]
+mod fill_tests;
+#[cfg(test)]
+mod impossible_tests;
+#[cfg(test)]
 mod places_tests;
+#[cfg(test)]
+mod policy_tests;
+#[cfg(test)]
+mod preempt_tests;
+#[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
+mod span_tests;
 #[cfg(test)]
 mod tests;

@@ -2,13 +2,18 @@
 
 use std::cmp::Ordering;
 
-use crate::cluster::{Backfill, Order};
+use super::class::Head;
+use crate::cluster::{Backfill, Order, PriorityPolicy};
 use crate::ids::{JobId, Timestamp};
+use crate::priority::Age;
 
 /// Where a group of equal jobs stands in its pool's queue. What is greater comes first, as in a binary heap.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rank {
+    /// Goes before the score; 0 where the priority is a part of it.
     pub priority: i32,
+    /// The job's priority, which counts between pools.
+    pub between_pools: i32,
     /// Smaller comes first.
     pub score: f64,
     /// The oldest job of the group.
@@ -49,6 +54,8 @@ pub(super) struct Shape {
     pub limit_s: f64,
     /// Cores of one task.
     pub cores: f64,
+    /// Its priority sum without its age, in pools with the order `multifactor`.
+    pub standing: f64,
 }
 
 /// By what a pass ranks groups of equal jobs.
@@ -56,6 +63,8 @@ pub(super) struct Shape {
 pub(super) enum Ranking {
     /// The pool's order.
     Order(Order),
+    /// The order `multifactor`: the greatest priority sum first.
+    Sum(Age),
     /// The shortest time limit first.
     Shortest,
     /// The shortest first, where a day of waiting counts as much as a day less to run.
@@ -63,12 +72,33 @@ pub(super) enum Ranking {
 }
 
 impl Ranking {
+    /// How the jobs of a pool are ranked.
+    pub fn of_pool(order: Order, policy: &PriorityPolicy) -> Self {
+        if order == Order::Multifactor { Self::Sum(Age::new(policy)) } else { Self::Order(order) }
+    }
+
+    /// The priority that goes before the score, of jobs of this priority.
+    pub fn priority(self, priority: i32) -> i32 {
+        if matches!(self, Self::Sum(_)) { 0 } else { priority }
+    }
+
+    /// Where a group stands at `now`.
+    pub fn rank(self, class: u32, head: &Head, now: Timestamp) -> Rank {
+        Rank {
+            priority: self.priority(head.priority),
+            between_pools: head.priority,
+            score: self.score(head.shape, now),
+            job: head.job,
+            class,
+        }
+    }
+
     /// How what may overtake is ranked, once the first job has its reservation.
-    pub fn of_backfill(order: Order, backfill: Backfill) -> Self {
+    pub fn of_backfill(self, order: Order, backfill: Backfill) -> Self {
         match (backfill, order) {
             (Backfill::EasyShortest, _) => Self::Shortest,
             (Backfill::Easy, Order::Default) => Self::Overtaking,
-            _ => Self::Order(order),
+            _ => self,
         }
     }
 
@@ -76,7 +106,7 @@ impl Ranking {
     pub fn score(self, shape: Shape, now: Timestamp) -> f64 {
         let wait_s = now.micros_since(shape.since) as f64 / 1e6;
         match self {
-            Self::Order(Order::Fcfs) => 0.0,
+            Self::Order(Order::Fcfs | Order::Multifactor) => 0.0,
             Self::Order(Order::Sjf) | Self::Shortest => shape.limit_s,
             Self::Order(Order::Wfp3) => {
                 let ratio = wait_s / shape.limit_s;
@@ -86,8 +116,7 @@ impl Ranking {
                 let submitted_s = (shape.since.0 as f64 / 1e6).max(1.0);
                 shape.limit_s.log10() * shape.cores + 870.0 * submitted_s.log10()
             }
-            // The order of a multifactor pool is that of the priority sum, which is told apart before.
-            Self::Order(Order::Multifactor) => 0.0,
+            Self::Sum(age) => -(shape.standing + age.factor(shape.since, now).part()),
             Self::Order(Order::Default) => shape.since.0 as f64 / 1e6 + slack_s(shape.limit_s),
             Self::Overtaking => shape.limit_s / (wait_s + DAY_S),
         }
@@ -119,9 +148,15 @@ mod tests {
     #[test]
     fn the_older_of_equal_jobs_comes_first_in_every_ranking() {
         let orders = [Order::Default, Order::Fcfs, Order::Sjf, Order::Wfp3, Order::F1].map(Ranking::Order);
-        for ranking in orders.into_iter().chain([Ranking::Shortest, Ranking::Overtaking]) {
+        let sum = Ranking::of_pool(Order::Multifactor, &PriorityPolicy::default());
+        for ranking in orders.into_iter().chain([Ranking::Shortest, Ranking::Overtaking, sum]) {
             let at = |since_s: u64| {
-                let shape = Shape { since: Timestamp(since_s * 1_000_000), limit_s: 600.0, cores: 4.0 };
+                let shape = Shape {
+                    since: Timestamp(since_s * 1_000_000),
+                    limit_s: 600.0,
+                    cores: 4.0,
+                    standing: 7.5,
+                };
                 ranking.score(shape, Timestamp(10_000_000_000))
             };
             for since_s in 1..5_000 {

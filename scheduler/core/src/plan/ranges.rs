@@ -1,12 +1,24 @@
 //! Choices of nodes beyond "this many of any": nodes that must be among them, and numbers that may vary.
 
+use super::adjacent;
 use super::index::Planner;
 use super::suits::is_required;
-use crate::cluster::Fill;
+use crate::cluster::{Fill, PoolConfig};
 use crate::ids::Timestamp;
-use crate::place::{self, Candidate, Chosen, Prefer, Wanted};
+use crate::place::{self, Candidate, Chosen, Wanted};
 use crate::spec::Request;
 use crate::state::{Job, State};
+
+/// How a request is distributed over its pool's nodes.
+pub(super) fn fill(pool: &PoolConfig, request: &Request) -> Fill {
+    request.fill.unwrap_or(pool.fill)
+}
+
+/// Whether a request itself says that it is to be on as many nodes as possible. A pool that spreads only says which
+/// nodes come first.
+pub(super) fn spreads_wide(request: &Request) -> bool {
+    request.fill == Some(Fill::Spread) && request.nodes.is_none() && request.ranks > 1
+}
 
 impl Planner {
     /// Chooses nodes for a job's request at an instant: under as few leaf switches as it wishes, until it has waited
@@ -14,6 +26,7 @@ impl Planner {
     pub(super) fn choose_for(
         &self,
         state: &State,
+        pool: usize,
         job: &Job,
         at: Timestamp,
         candidates: &[Candidate],
@@ -21,7 +34,21 @@ impl Planner {
     ) -> Option<Vec<Chosen>> {
         let request = &job.spec.request;
         let wish = request.switches.filter(|_| job.switches_wished_until().is_none_or(|until| at < until));
-        let choice = Choice { planner: self, state, leaves_max: wish.map(|wish| wish.switches_max), fill };
+        let leaves_max = wish.map(|wish| wish.switches_max);
+        self.choose_within(state, pool, request, leaves_max, candidates, fill)
+    }
+
+    /// Chooses nodes for a request on so many leaf switches at most.
+    pub(super) fn choose_within(
+        &self,
+        state: &State,
+        pool: usize,
+        request: &Request,
+        leaves_max: Option<u32>,
+        candidates: &[Candidate],
+        fill: Fill,
+    ) -> Option<Vec<Chosen>> {
+        let choice = Choice { planner: self, state, pool, leaves_max, fill };
         let Some(most) = request.nodes_max else { return choice.with_required(request, candidates) };
         let least = request.nodes_min();
         // Each node holds a rank at least.
@@ -35,23 +62,38 @@ impl Planner {
 struct Choice<'a> {
     planner: &'a Planner,
     state: &'a State,
+    pool: usize,
     leaves_max: Option<u32>,
     fill: Fill,
 }
 
 impl Choice<'_> {
+    fn wanted(&self, request: &Request) -> Wanted {
+        Wanted { leaves_max: self.leaves_max, ..Wanted::anywhere(request.nodes, request.ranks) }
+    }
+
     fn any(&self, request: &Request, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
-        let wanted = Wanted {
-            nodes: request.nodes,
-            ranks: request.ranks,
-            leaves_max: self.leaves_max,
-            prefer: Prefer::default(),
-        };
-        place::choose(&self.planner.tree, &wanted, candidates, self.fill)
+        if spreads_wide(request) {
+            return place::choose_widest(&self.planner.tree, request.ranks, candidates);
+        }
+        place::choose(&self.planner.tree, &self.wanted(request), candidates, self.fill)
+    }
+
+    /// Chooses nodes that follow each other.
+    fn adjacent(&self, request: &Request, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
+        let tree = &self.planner.tree;
+        let slots = &self.planner.pools[self.pool].slots;
+        let order: Vec<u32> = slots.iter().map(|node| tree.position(*node)).collect();
+        let required = adjacent::required(self.state, slots, &order, request)?;
+        let adjacent = place::Adjacent { order: &order, required: &required };
+        place::choose_adjacent(tree, &self.wanted(request), candidates, adjacent, self.fill)
     }
 
     /// Chooses nodes so that those that the request must have are among them.
     fn with_required(&self, request: &Request, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
+        if request.contiguous {
+            return self.adjacent(request, candidates);
+        }
         let listed = request.nodelist.len();
         if listed == 0 {
             return self.any(request, candidates);

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::fit::Shortage;
 use crate::ids::{JobId, Timestamp};
+use crate::notation::format_size;
 
 /// Why the next task of a job did not start in this pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +16,24 @@ pub enum Reason {
         /// The job for which it is kept.
         job: JobId,
     },
+    /// It takes the place of others, which are being ended.
+    Preempting {
+        /// The jobs whose tasks are ended.
+        jobs: Vec<JobId>,
+    },
     /// Nodes that it needs are down or held back.
     NodesAway(Shortage),
     /// As many elements of the array run as may run at once.
     Throttle {
+        /// How many may run.
+        running_max: u32,
+    },
+    /// As many tasks of its user run in its quality of service as may run at once.
+    QosLimit {
+        /// The quality of service.
+        qos: String,
+        /// The user's login name.
+        user: String,
         /// How many may run.
         running_max: u32,
     },
@@ -82,8 +97,10 @@ impl Reason {
         match self {
             Self::Resources(_) => "resources",
             Self::Behind { .. } => "priority",
+            Self::Preempting { .. } => "preempting",
             Self::NodesAway(_) => "nodes_away",
             Self::Throttle { .. } => "array_throttle",
+            Self::QosLimit { .. } => "qos_limit",
             Self::Delayed { .. } => "delayed",
             Self::Held { by_admin: false } => "held_by_user",
             Self::Held { by_admin: true } => "held_by_admin",
@@ -115,9 +132,42 @@ impl fmt::Display for Reason {
                         s.cores_needed, s.cores_free, s.nodes_free, s.nodes_usable
                     )?;
                 }
+                if let Some((usable, free)) = s.adjacent {
+                    write!(
+                        f,
+                        "; they must follow each other, at most {usable} usable ones do, and {free} of those with \
+                         room"
+                    )?;
+                }
+                if let Some(memory) = s.memory.filter(|_| !s.fits_now) {
+                    let (needed, free) = (format_size(memory.needed_bytes), format_size(memory.free_bytes));
+                    write!(
+                        f,
+                        "; it needs {needed} of memory on a node, at most {free} are free on one with the cores"
+                    )?;
+                }
                 s.gres.iter().try_for_each(|short| write!(f, "; {short}"))
             }
             Self::Behind { job } => write!(f, "what it needs is kept for job {job}, which comes first"),
+            Self::Preempting { jobs } if jobs.is_empty() => {
+                write!(f, "it starts when what is being ended in its place has left")
+            }
+            Self::Preempting { jobs } => {
+                const JOBS_MAX: usize = 8;
+                let named: Vec<String> = jobs.iter().take(JOBS_MAX).map(ToString::to_string).collect();
+                let more = if jobs.len() > JOBS_MAX { ", ..." } else { "" };
+                let word = if jobs.len() == 1 { "job" } else { "jobs" };
+                write!(f, "it ends tasks of {word} {}{more} and starts when they have left", named.join(", "))
+            }
+            Self::NodesAway(Shortage { adjacent: Some((usable, _)), nodes_needed, nodes_usable, .. })
+                if nodes_usable >= nodes_needed =>
+            {
+                write!(
+                    f,
+                    "it needs {nodes_needed} nodes that follow each other, but at most {usable} of those that are up \
+                     and take work do"
+                )
+            }
             Self::NodesAway(s) => write!(
                 f,
                 "it needs {} nodes, but only {} of the pool's {} are up and take work",
@@ -126,6 +176,10 @@ impl fmt::Display for Reason {
             Self::Throttle { running_max } => {
                 write!(f, "{running_max} of its tasks run, as many as it allows at once")
             }
+            Self::QosLimit { qos, user, running_max } => write!(
+                f,
+                "as many tasks of {user} run in quality of service '{qos}' as it allows a user at once: {running_max}"
+            ),
             Self::Delayed { .. } => {
                 write!(f, "it was queued again and waits a moment before the next attempt")
             }

@@ -40,6 +40,7 @@ impl Need {
     pub fn of(request: &Request, outlasts: u64) -> Option<Self> {
         let comparable = !is_choosy(request)
             && !request.has_gres()
+            && !request.contiguous
             && request.switches.is_none()
             && request.nodes_max.is_none()
             && request.ranks_per_node.is_none();
@@ -143,5 +144,11 @@ mod tests {
     fn requests_that_name_nodes_are_not_compared() {
         let choosy = Request { exclude: ["n1".to_owned()].into(), ..Request::default() };
         assert_eq!(Need::of(&choosy, 0), None);
+        for choosy in [
+            Request { contiguous: true, ..Request::default() },
+            Request { threads_per_core: Some(1), ..Request::default() },
+        ] {
+            assert_eq!(Need::of(&choosy, 0), None, "they do not fit where others would");
+        }
     }
 }

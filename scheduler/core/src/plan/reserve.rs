@@ -2,9 +2,11 @@
 
 use super::fit::{self, NodeRoom};
 use super::index::Planner;
+use super::leaving::HeldRoom;
+use super::ranges::{self, spreads_wide};
 use crate::cluster::PoolConfig;
 use crate::event::Allocation;
-use crate::ids::{JobId, NodeId, Timestamp};
+use crate::ids::{JobId, NodeId, TaskId, Timestamp};
 use crate::place::{Candidate, Chosen};
 use crate::spec::Request;
 use crate::state::{Job, State};
@@ -13,21 +15,75 @@ use crate::state::{Job, State};
 pub(super) struct Reservation {
     /// When everything that runs, running to its time limit, has left enough.
     pub start: Timestamp,
+    /// When a task that starts then has ended at the latest.
+    pub end: Timestamp,
+    /// The task for which others are being ended; without, what runs ends by itself.
+    pub clears_for: Option<TaskId>,
+    /// What is kept.
+    pub kept: Vec<HeldRoom>,
     /// What each node has left at `start` beyond what is kept.
     spare: Vec<NodeRoom>,
-    /// Where a node stands in `spare`, by node id; `NONE` if nothing is kept on it.
+    /// Where a node stands in `kept` and `spare`, by node id; `NONE` if nothing is kept on it.
     place: Vec<u32>,
 }
 
 const NONE: u32 = u32::MAX;
 
 impl Reservation {
+    /// Keeps parts of nodes, of each of which so much is left at `start` without it. `nodes` is the number of all nodes.
+    pub fn new(
+        nodes: usize,
+        start: Timestamp,
+        end: Timestamp,
+        clears_for: Option<TaskId>,
+        parts: &[(HeldRoom, NodeRoom)],
+    ) -> Self {
+        let kept = parts.iter().map(|(kept, _)| *kept).collect();
+        let mut reservation =
+            Self { start, end, clears_for, kept, spare: Vec::new(), place: vec![NONE; nodes] };
+        for (kept, left) in parts {
+            let mut spare = *left;
+            spare.take(kept.room);
+            reservation.place[kept.node.0 as usize] = reservation.spare.len() as u32;
+            reservation.spare.push(spare);
+        }
+        reservation
+    }
+
+    /// What a node has to spare at `start`, if something is kept on it.
+    pub fn spare(&self, node: NodeId) -> Option<NodeRoom> {
+        match self.place[node.0 as usize] {
+            NONE => None,
+            place => Some(self.spare[place as usize]),
+        }
+    }
+
+    /// Something else is kept that lasts beyond `start`.
+    pub fn take_kept(&mut self, kept: &[HeldRoom]) {
+        for kept in kept {
+            match self.place[kept.node.0 as usize] {
+                NONE => {}
+                place => self.spare[place as usize].take(kept.room),
+            }
+        }
+    }
+
+    /// Something that would have lasted beyond `start` leaves before.
+    pub fn give(&mut self, held: HeldRoom, whole: NodeRoom) {
+        match self.place[held.node.0 as usize] {
+            NONE => {}
+            place => self.spare[place as usize].give(held.room, whole),
+        }
+    }
+
     /// What of `room` on a node may be used beyond `start`.
     pub fn limit(&self, node: NodeId, room: NodeRoom) -> NodeRoom {
-        match self.place[node.0 as usize] {
-            NONE => room,
-            place => room.at_most(self.spare[place as usize]),
-        }
+        self.spare(node).map_or(room, |spare| room.at_most(spare))
+    }
+
+    /// What is kept on a node, if anything is.
+    pub fn kept_on(&self, node: NodeId) -> Option<NodeRoom> {
+        self.kept.get(self.place[node.0 as usize] as usize).map(|kept| kept.room)
     }
 
     /// Something was started that lasts beyond `start`.
@@ -42,7 +98,8 @@ impl Reservation {
 }
 
 impl Planner {
-    /// Lets everything that runs leave at its time limit, the earliest first, until the request fits.
+    /// Lets everything that runs leave at its time limit, the earliest first, until the request fits. Tasks for which
+    /// `others` clear a place start there at once, and leave at their time limit as well.
     pub(super) fn reserve(
         &self,
         state: &State,
@@ -50,6 +107,7 @@ impl Planner {
         pool: usize,
         job: JobId,
         now: Timestamp,
+        others: &[Reservation],
     ) -> Option<Reservation> {
         let job = state.jobs.get(&job)?;
         let request = &job.spec.request;
@@ -62,26 +120,51 @@ impl Planner {
         let now_fits: Vec<u32> = room.iter().enumerate().map(|(slot, room)| fits(slot, *room)).collect();
         let mut count = Count::new(request, &now_fits);
         let mut ranks = now_fits.clone();
-        let mut ends = self.ends.iter().peekable();
-        while let Some(((end, _), leaving)) = ends.next() {
-            let end = (*end).max(now);
-            for held in leaving.shares() {
+        let mut moves = self.moves(now, others).peekable();
+        while let Some((at, change)) = moves.next() {
+            for held in change.shares() {
                 let Some(slot) = self.pools[pool].slot(held.node) else { continue };
-                room[slot].give(held.room, self.nodes[held.node.0 as usize].whole);
+                match change {
+                    Move::Leave(_) => room[slot].give(held.room, self.nodes[held.node.0 as usize].whole),
+                    Move::Come(_) => room[slot].take(held.room),
+                }
                 let fitting = fits(slot, room[slot]);
                 count.change(ranks[slot], fitting);
                 ranks[slot] = fitting;
             }
             // All that end at the same instant leave together.
-            let more = ends.peek().is_some_and(|((next, _), _)| (*next).max(now) == end);
-            if more || !count.suffices() {
+            if moves.peek().is_some_and(|(next, _)| *next == at) || !count.suffices() {
                 continue;
             }
-            if let Some(kept) = self.kept(state, config, pool, job, end, &room, &ranks, &now_fits) {
-                return Some(self.reservation(state, config, pool, request, end, &room, &kept));
+            if let Some(kept) = self.kept(state, config, pool, job, at, &room, &ranks, &now_fits) {
+                return Some(self.reservation(state, config, pool, job, at, &room, &kept));
             }
         }
         None
+    }
+
+    /// What leaves and comes from now on, in the order of time.
+    fn moves<'a>(
+        &'a self,
+        now: Timestamp,
+        others: &'a [Reservation],
+    ) -> impl Iterator<Item = (Timestamp, Move<'a>)> {
+        let mut ends = self
+            .ends
+            .iter()
+            .map(move |((end, _), leaving)| ((*end).max(now), Move::Leave(leaving.shares())))
+            .peekable();
+        let cleared = || others.iter().filter(|other| other.clears_for.is_some());
+        let come = cleared().map(move |other| (now, Move::Come(&other.kept)));
+        let mut leave: Vec<_> = cleared().map(|other| (other.end, Move::Leave(&other.kept))).collect();
+        leave.sort_by_key(|(end, _)| *end);
+        let mut others = come.chain(leave).peekable();
+        // Of what moves at the same instant, the victims leave before others come.
+        std::iter::from_fn(move || match (ends.peek(), others.peek()) {
+            (Some((end, _)), Some((other, _))) if other < end => others.next(),
+            (Some(_), _) => ends.next(),
+            (None, _) => others.next(),
+        })
     }
 
     /// How many ranks are kept on which slots.
@@ -99,12 +182,14 @@ impl Planner {
     ) -> Option<Vec<(usize, u32)>> {
         let slots = &self.pools[pool].slots;
         let request = &job.spec.request;
-        if request.nodes.is_some() || request.switches.is_some() || !request.nodelist.is_empty() {
+        let anywhere = request.nodes.is_none() && request.switches.is_none() && request.nodelist.is_empty();
+        if !anywhere || request.contiguous || spreads_wide(request) {
             let candidates: Vec<Candidate> = (0..slots.len())
                 .filter(|slot| ranks[*slot] > 0)
                 .filter_map(|slot| self.candidate(state, config, slots[slot], room[slot], request))
                 .collect();
-            let chosen = self.choose_for(state, job, at, &candidates, config.fill)?;
+            let fill = ranges::fill(config, request);
+            let chosen = self.choose_for(state, pool, job, at, &candidates, fill)?;
             let kept = |chosen: Chosen| Some((self.pools[pool].slot(chosen.node)?, chosen.ranks));
             return chosen.into_iter().map(kept).collect();
         }
@@ -129,26 +214,39 @@ impl Planner {
         state: &State,
         config: &PoolConfig,
         pool: usize,
-        request: &Request,
+        job: &Job,
         start: Timestamp,
         room: &[NodeRoom],
         kept: &[(usize, u32)],
     ) -> Reservation {
-        let mut reservation = Reservation { start, spare: Vec::new(), place: vec![NONE; self.nodes.len()] };
-        for &(slot, ranks) in kept {
-            let id = self.pools[pool].slots[slot];
-            let node = state.node(id);
-            let mut left = room[slot];
-            left.take(fit::part_of(node, config, left, request, ranks));
-            reservation.place[id.0 as usize] = reservation.spare.len() as u32;
-            reservation.spare.push(left);
+        let part = |&(slot, ranks): &(usize, u32)| {
+            let node = self.pools[pool].slots[slot];
+            let part = fit::part_of(state.node(node), config, room[slot], &job.spec.request, ranks);
+            (HeldRoom { node, room: part }, room[slot])
+        };
+        let parts: Vec<_> = kept.iter().map(part).collect();
+        let end = job.spec.time_limit_s.map_or(Timestamp(u64::MAX), |limit| start.plus_seconds(limit));
+        Reservation::new(self.nodes.len(), start, end, None, &parts)
+    }
+}
+
+/// What changes on nodes at an instant.
+#[derive(Clone, Copy)]
+enum Move<'a> {
+    Leave(&'a [HeldRoom]),
+    Come(&'a [HeldRoom]),
+}
+
+impl<'a> Move<'a> {
+    fn shares(self) -> &'a [HeldRoom] {
+        match self {
+            Self::Leave(shares) | Self::Come(shares) => shares,
         }
-        reservation
     }
 }
 
 /// Whether a pool suffices for a request, kept up to date as nodes change.
-struct Count {
+pub(super) struct Count {
     ranks_needed: u64,
     nodes_needed: u32,
     /// Ranks of the smaller part, and how many nodes need one more.
@@ -159,7 +257,7 @@ struct Count {
 }
 
 impl Count {
-    fn new(request: &Request, fitting: &[u32]) -> Self {
+    pub fn new(request: &Request, fitting: &[u32]) -> Self {
         let request = &fit::least(request);
         let mut count = Self {
             ranks_needed: u64::from(request.ranks),
@@ -175,7 +273,7 @@ impl Count {
         count
     }
 
-    fn change(&mut self, before: u32, after: u32) {
+    pub fn change(&mut self, before: u32, after: u32) {
         self.ranks = self.ranks + u64::from(after) - u64::from(before);
         if let Some((low, _)) = self.split {
             self.nodes_low = self.nodes_low + u32::from(after >= low) - u32::from(before >= low);
@@ -183,7 +281,7 @@ impl Count {
         }
     }
 
-    fn suffices(&self) -> bool {
+    pub fn suffices(&self) -> bool {
         match self.split {
             Some((_, larger)) => self.nodes_low >= self.nodes_needed && self.nodes_high >= larger,
             None => self.ranks >= self.ranks_needed,

@@ -19,12 +19,16 @@ pub fn suits(node: &Node, request: &Request) -> bool {
     (request.exclude.is_empty() || !request.exclude.contains(&node.name))
         && request.constraint.as_ref().is_none_or(|constraint| constraint.holds(&node.features))
         && (!takes_only_its_list(request) || request.nodelist.contains(&node.name))
+        && request.threads_per_core.is_none_or(|threads| threads <= node.threads.most())
 }
 
 /// Whether a request tells nodes apart by anything but their size.
 #[must_use]
 pub(super) fn is_choosy(request: &Request) -> bool {
-    !request.exclude.is_empty() || !request.nodelist.is_empty() || request.constraint.is_some()
+    !request.exclude.is_empty()
+        || !request.nodelist.is_empty()
+        || request.constraint.is_some()
+        || request.threads_per_core.is_some()
 }
 
 /// Whether a node must be among those that a request gets.
@@ -45,11 +49,13 @@ fn takes_only_its_list(request: &Request) -> bool {
 /// # Errors
 /// [`Refusal::TooManyNodes`] or [`Refusal::NeverFits`], with what is not there and what is.
 pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
+    never_wide_enough(state, pool, request)?;
     never_suits(state, pool, request)?;
     few_switches_hold(state, pool, request)?;
     let sized = |request: &Request| {
         fit::never_fits(state, pool, request)?;
-        list_holds_its_part(state, pool, request)
+        list_holds_its_part(state, pool, request)?;
+        super::adjacent::never_adjacent(state, pool, request)
     };
     let Some(most) = request.nodes_max else { return sized(request) };
     // One number of the range is enough; of several refusals, the one about the least says most.
@@ -61,6 +67,18 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
     let most = most.min(request.ranks).min(u32::try_from(pool.nodes.len()).unwrap_or(u32::MAX));
     let mut others = least + 1..=most;
     if others.any(|count| sized(&request.with_nodes(count)).is_ok()) { Ok(()) } else { Err(refusal) }
+}
+
+/// Refuses a request for more hardware threads than any core of the pool has.
+fn never_wide_enough(state: &State, pool: &PoolConfig, request: &Request) -> Result<(), Refusal> {
+    let Some(asked) = request.threads_per_core else { return Ok(()) };
+    let most = pool_nodes(state, pool).map(|id| state.node(id).threads.most()).max().unwrap_or(0);
+    if asked <= most {
+        return Ok(());
+    }
+    let why =
+        format!("it asks for {asked} threads of each core, and no core of the pool has more than {most}");
+    Err(Refusal::NeverFits { pool: pool.name.clone(), why })
 }
 
 /// A request that waits for few leaf switches for ever must find them some day.

@@ -1,6 +1,6 @@
 //! What starts, what overtakes, and where.
 
-use super::{expected_start, plan};
+use super::{Forecast, expected_start, plan};
 use crate::cluster::{Backfill, Fill};
 use crate::testing::{ANN, BOB, Bench, GIB, ROOT, config, job, leaf};
 
@@ -178,4 +178,56 @@ fn conservative_backfill_delays_nobody() {
     bench.exit(bench.key(running), 0);
     assert!(bench.is_live(first), "what ends early lets everything move forward");
     assert_eq!(starts(&bench, second), Some(bench.now.plus_seconds(100)));
+}
+
+#[test]
+fn one_forecast_answers_for_every_job_as_one_of_its_own_would() {
+    let mut bench = Bench::new(config(&[4, 4]));
+    for i in 0..40 {
+        let ranks = 1 + i % 5;
+        let spec = job(ANN).ranks(ranks as u32).limit_s(60 + 40 * (i % 7));
+        let id = bench.submit(ANN, spec).unwrap();
+        if bench.is_live(id) {
+            bench.start(bench.key(id));
+        }
+    }
+    let held = bench.submit(BOB, job(BOB).held()).unwrap();
+    let mut forecast = Forecast::new(bench.engine.state().clone(), bench.now);
+    let last = bench.engine.state().queue().map(|job| job.id).filter(|id| *id != held).last().unwrap();
+    assert!(forecast.may_tell(last) && !forecast.may_tell(held));
+    while forecast.start_of(last).is_none() {
+        forecast.step();
+    }
+    assert!(!forecast.is_over(), "it goes no further than it is asked");
+    while !forecast.is_over() {
+        forecast.step();
+    }
+    for job in bench.engine.state().queue() {
+        let alone = expected_start(bench.engine.state(), job.id, bench.now);
+        assert_eq!(forecast.start_of(job.id), alone, "job {}", job.id);
+        assert_eq!(alone.is_some(), job.id != held);
+    }
+}
+
+#[test]
+fn a_promise_that_a_pass_comes_late_for_is_kept_before_later_ones() {
+    let mut config = config(&[4]);
+    config.pools[0].backfill = Backfill::Conservative;
+    let mut bench = Bench::new(config);
+    let running = bench.submit(ANN, job(ANN).ranks(4).limit_s(100)).unwrap();
+    bench.start(bench.key(running));
+    let first = bench.submit(ANN, job(ANN).ranks(4).limit_s(100)).unwrap();
+    let second = bench.submit(ANN, job(ANN).ranks(4).limit_s(50)).unwrap();
+    // It ends in time, but the next pass comes a moment late: the second one's promise must not stand in the way.
+    bench.now = crate::ids::Timestamp(bench.now.plus_seconds(100).0 + 500);
+    bench.exit(bench.key(running), 0);
+    assert!(bench.is_live(first) && !bench.is_live(second));
+    // The same, with what runs still there when the promise is due.
+    let third = bench.submit(ANN, job(ANN).ranks(4).limit_s(10)).unwrap();
+    bench.start(bench.key(first));
+    bench.now = crate::ids::Timestamp(bench.now.plus_seconds(100).0 + 500);
+    bench.input(crate::input::Input::Tick);
+    bench.exit(bench.key(first), 0);
+    bench.after_s(1);
+    assert!(bench.is_live(second) && !bench.is_live(third));
 }

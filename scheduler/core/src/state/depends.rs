@@ -6,9 +6,10 @@ use std::collections::btree_map::Entry;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Finished, FinishedHow, Job, Live, LivePhase, State};
+use super::{Finished, FinishedHow, IndexSet, Job, Live, LivePhase, State, tally};
 use crate::eligibility::{Dependency, Term};
-use crate::ids::{JobId, JobRef, TaskIndex, Timestamp};
+use crate::ids::{JobId, TaskIndex, Timestamp};
+use crate::on::{On, Tasks};
 
 /// What is known of one term of a dependency.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,20 @@ pub enum Known {
     Earlier {
         /// At least one.
         jobs: BTreeSet<JobId>,
+    },
+    /// Several tasks of one job that are to end.
+    Ending {
+        /// How many have not.
+        left: u64,
+        /// Whether one of those that have did so without success.
+        failed: bool,
+    },
+    /// `after` several tasks of one job.
+    Beginning {
+        /// Those that have not begun.
+        left: IndexSet,
+        /// When the last of the others did.
+        last: Timestamp,
     },
     /// `aftercorr`: each task has its own.
     Corresponding {
@@ -55,7 +70,11 @@ pub enum Standing {
 impl Known {
     fn standing(&self, now: Timestamp) -> Standing {
         match self {
-            Self::Open | Self::Earlier { .. } | Self::Corresponding { .. } => Standing::Open,
+            Self::Open
+            | Self::Earlier { .. }
+            | Self::Corresponding { .. }
+            | Self::Ending { .. }
+            | Self::Beginning { .. } => Standing::Open,
             Self::Fulfilled { from } if *from <= now => Standing::Fulfilled,
             Self::Fulfilled { from } => Standing::From(*from),
             Self::Never => Standing::Never,
@@ -63,21 +82,22 @@ impl Known {
     }
 
     /// The job on whose starts and ends it waits.
-    fn targets(&self, term: Term) -> BTreeSet<JobId> {
+    fn targets(&self, term: &Term) -> BTreeSet<JobId> {
         match self {
             Self::Earlier { jobs } => jobs.clone(),
-            Self::Open | Self::Corresponding { done: false, .. } => {
-                term.on().map(|on| on.job).into_iter().collect()
-            }
+            Self::Open
+            | Self::Corresponding { done: false, .. }
+            | Self::Ending { .. }
+            | Self::Beginning { .. } => term.on().map(|on| on.job).into_iter().collect(),
             _ => BTreeSet::new(),
         }
     }
 }
 
 impl Job {
-    fn terms(&self) -> impl Iterator<Item = (Term, &Known)> {
+    fn terms(&self) -> impl Iterator<Item = (&Term, &Known)> {
         let terms = self.spec.eligibility.dependency.as_ref().map_or(&[][..], |all| &all.terms);
-        terms.iter().copied().zip(&self.depends)
+        terms.iter().zip(&self.depends)
     }
 
     fn any_is_enough(&self) -> bool {
@@ -170,7 +190,7 @@ impl Job {
     #[must_use]
     pub fn terms_short(&self, now: Timestamp) -> Dependency {
         let short = self.terms().filter(|(_, known)| known.standing(now) != Standing::Fulfilled);
-        Dependency { any: self.any_is_enough(), terms: short.map(|(term, _)| term).collect() }
+        Dependency { any: self.any_is_enough(), terms: short.map(|(term, _)| term.clone()).collect() }
     }
 
     /// The jobs on whose starts and ends the dependency waits.
@@ -210,8 +230,8 @@ pub enum Unfulfillable {
 /// What happened to a job on which others depend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
-    /// A task of it began, or an attempt of it ended and it goes on.
-    Began,
+    /// A task of it began.
+    Began { index: TaskIndex },
     /// A task of it finished.
     Finished { index: TaskIndex, success: bool },
 }
@@ -221,7 +241,7 @@ pub(super) fn enter(state: &mut State, id: JobId, at: Timestamp) {
     let Some(job) = state.jobs.get(&id) else { return };
     if let Some(dependency) = &job.spec.eligibility.dependency {
         let depends: Vec<Known> =
-            dependency.terms.iter().map(|term| first_look(state, job, *term, at)).collect();
+            dependency.terms.iter().map(|term| first_look(state, job, term, at)).collect();
         if let Some(job) = state.jobs.get_mut(&id) {
             job.depends = depends;
         }
@@ -234,8 +254,8 @@ pub(super) fn enter(state: &mut State, id: JobId, at: Timestamp) {
     follow_waiting(state, id);
 }
 
-fn first_look(state: &State, job: &Job, term: Term, at: Timestamp) -> Known {
-    if term == Term::Singleton {
+fn first_look(state: &State, job: &Job, term: &Term, at: Timestamp) -> Known {
+    if *term == Term::Singleton {
         let same = |other: &&Job| {
             other.id < job.id
                 && other.finished_at.is_none()
@@ -248,6 +268,9 @@ fn first_look(state: &State, job: &Job, term: Term, at: Timestamp) -> Known {
     let Some((on, target)) = term.on().and_then(|on| Some((on, state.jobs.get(&on.job)?))) else {
         return Known::Never;
     };
+    if let Tasks::Ranges(ranges) = &on.tasks {
+        return tally::first_look(term, target, ranges, at);
+    }
     if let Term::AfterCorr(_) = term {
         let waiting = |index: &TaskIndex| job.waiting.contains(index.0);
         let (ok, never): (Vec<_>, Vec<_>) = target
@@ -268,32 +291,48 @@ fn first_look(state: &State, job: &Job, term: Term, at: Timestamp) -> Known {
     if lost { failed(false) } else { resolve(target, term, on, at).unwrap_or(Known::Open) }
 }
 
-fn any_failed(target: &Job, on: JobRef) -> bool {
-    match on.task {
+/// The one task that a term names; none if it names the whole job. Several are counted instead.
+fn one_task(on: &On) -> Option<TaskIndex> {
+    match on.tasks {
+        Tasks::One(index) => Some(index),
+        Tasks::All | Tasks::Ranges(_) => None,
+    }
+}
+
+fn any_failed(target: &Job, on: &On) -> bool {
+    match one_task(on) {
         Some(index) => target.finished.get(&index).is_some_and(|finished| !finished.how.is_success()),
         None => target.finished.values().any(|finished| !finished.how.is_success()),
     }
 }
 
-fn has_ended(target: &Job, on: JobRef) -> bool {
-    match on.task {
+fn has_ended(target: &Job, on: &On) -> bool {
+    match one_task(on) {
         Some(index) => target.finished.contains_key(&index),
         None => target.is_finished(),
     }
 }
 
-/// When the last of it began, or finished without; none while something of it has yet to begin.
-fn begun_at(target: &Job, on: JobRef) -> Option<Timestamp> {
-    let began = |live: &Live| match &live.phase {
+/// When an attempt began, if it has.
+pub(super) fn began(live: &Live) -> Option<Timestamp> {
+    match &live.phase {
         LivePhase::Preparing => None,
         LivePhase::Running { go_at, .. } => Some(*go_at),
         LivePhase::Ending { started_at, .. } => *started_at,
-    };
-    let ran = |finished: &Finished| match &finished.how {
+    }
+}
+
+/// When a finished task began; when it finished, if it never did.
+pub(super) fn ran(finished: &Finished) -> Timestamp {
+    match &finished.how {
         FinishedHow::Ran { started_at: Some(started_at), .. } => *started_at,
         _ => finished.at,
-    };
-    if let Some(index) = on.task {
+    }
+}
+
+/// When the last of it began, or finished without; none while something of it has yet to begin.
+fn begun_at(target: &Job, on: &On) -> Option<Timestamp> {
+    if let Some(index) = one_task(on) {
         return target.live.get(&index).and_then(began).or_else(|| target.finished.get(&index).map(ran));
     }
     if !target.waiting.is_empty() || target.live.values().any(|live| began(live).is_none()) {
@@ -303,11 +342,11 @@ fn begun_at(target: &Job, on: JobRef) -> Option<Timestamp> {
 }
 
 /// What a term comes to, if the target's present state decides it.
-fn resolve(target: &Job, term: Term, on: JobRef, at: Timestamp) -> Option<Known> {
+fn resolve(target: &Job, term: &Term, on: &On, at: Timestamp) -> Option<Known> {
     let fulfilled = |is: bool| if is { Known::Fulfilled { from: at } } else { Known::Never };
     match term {
         Term::After { minutes, .. } => begun_at(target, on)
-            .map(|begun| Known::Fulfilled { from: begun.plus_seconds(u64::from(minutes) * 60) }),
+            .map(|begun| Known::Fulfilled { from: begun.plus_seconds(u64::from(*minutes) * 60) }),
         Term::AfterAny(_) => has_ended(target, on).then(|| fulfilled(true)),
         Term::AfterOk(_) => has_ended(target, on).then(|| fulfilled(!any_failed(target, on))),
         Term::AfterNotOk(_) => has_ended(target, on).then(|| fulfilled(any_failed(target, on))),
@@ -364,7 +403,11 @@ fn learn(job: &mut Job, target: &Job, news: News, at: Timestamp) {
             }
             (known @ Known::Open, news) => {
                 let Some(on) = term.on().filter(|on| on.job == target.id) else { continue };
-                *known = learn_open(*term, on, target, news, at);
+                *known = learn_open(term, on, target, news, at);
+            }
+            (known @ (Known::Ending { .. } | Known::Beginning { .. }), news) => {
+                let Some(on) = term.on().filter(|on| on.job == target.id) else { continue };
+                *known = tally::learn(term, on, std::mem::replace(known, Known::Open), news, at);
             }
             _ => {}
         }
@@ -376,14 +419,14 @@ fn learn(job: &mut Job, target: &Job, news: News, at: Timestamp) {
     }
 }
 
-fn learn_open(term: Term, on: JobRef, target: &Job, news: News, at: Timestamp) -> Known {
+fn learn_open(term: &Term, on: &On, target: &Job, news: News, at: Timestamp) -> Known {
     if let News::Finished { index, success } = news {
-        let about = on.task.is_none_or(|task| task == index);
+        let about = on.holds(index);
         if about && !success && matches!(term, Term::AfterOk(_)) {
             return Known::Never;
         }
         // Only the last of many tasks decides the rest: nothing is counted before.
-        let decides = on.task.is_some() || target.is_finished() || matches!(term, Term::After { .. });
+        let decides = one_task(on).is_some() || target.is_finished() || matches!(term, Term::After { .. });
         if !about || !decides {
             return Known::Open;
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::depends::News;
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    QueueKey, State, Tried, depends,
+    QueueKey, State, Tried, depends, ledger,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -17,10 +17,12 @@ use crate::event::{Allocation, Event, Usage, Verdict};
 use crate::gres::NodeGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::{IndexRange, JobSpec};
+use crate::threads::CoreThreads;
 
 pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
+    ledger::open(state, at);
     match event {
-        Event::Configured { config } => configured(state, config),
+        Event::Configured { config } => configured(state, config, at),
         Event::JobSubmitted { job, spec, request_key } => {
             submitted(state, *job, spec, request_key.clone(), at)
         }
@@ -40,7 +42,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
                 job.held = None;
             }
         }
-        Event::AttemptPlaced { key, allocation } => placed(state, *key, allocation, at),
+        Event::AttemptPlaced { key, allocation, time_limit_s } => {
+            placed(state, *key, allocation, *time_limit_s, at);
+        }
         Event::InstanceReady { key, instance, endpoint } => {
             with_instance(state, *key, *instance, |i| i.state = InstanceState::Ready(endpoint.clone()));
         }
@@ -54,19 +58,20 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         }
         Event::AttemptEnding { key, verdict } => ending(state, *key, verdict, at),
         Event::InstanceGone { key, instance, usage } => {
-            free_share(state, *key, *instance);
+            free_share(state, *key, *instance, at);
             with_instance(state, *key, *instance, |i| {
                 *i = Instance { state: InstanceState::Gone, usage: *usage }
             });
         }
         Event::InstanceLost { key, instance } => {
-            free_share(state, *key, *instance);
+            free_share(state, *key, *instance, at);
             with_instance(state, *key, *instance, |i| i.state = InstanceState::Lost);
         }
         Event::AttemptEnded { key, verdict, again_not_before } => {
             ended(state, *key, verdict, *again_not_before, at);
         }
         Event::NodeUp { node, boot_id, hardware, stale } => with_node(state, *node, |n| {
+            n.threads = CoreThreads::of(n.cores, &hardware.cores);
             n.status = NodeStatus::Up { since: at, boot_id: boot_id.clone(), hardware: Arc::clone(hardware) };
             n.stale = stale.iter().copied().collect();
         }),
@@ -77,8 +82,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             n.status = NodeStatus::Down { since: at, reason: reason.clone() };
             n.stale.clear();
         }),
-        Event::NodeHeld { node, reason, until } => with_node(state, *node, |n| {
-            n.held = Some(Held { since: at, reason: reason.clone(), until: *until });
+        Event::NodeHeld { node, reason, until, by_uid, down } => with_node(state, *node, |n| {
+            let reason = reason.clone();
+            n.held = Some(Held { since: at, reason, until: *until, by_uid: *by_uid, down: *down });
         }),
         Event::NodeReleased { node } => with_node(state, *node, |n| n.held = None),
     }
@@ -102,7 +108,9 @@ fn with_instance(state: &mut State, key: AttemptKey, instance: u32, change: impl
     }
 }
 
-fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
+fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
+    ledger::settle(state, at);
+    let same_qos = state.config.qos == config.qos;
     state.config = Arc::clone(config);
     for node in &mut state.nodes {
         node.declared = false;
@@ -121,6 +129,9 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
                     wrap_cores: declared.wrap_cores,
                     features: Default::default(),
                     gres: Vec::new(),
+                    threads: CoreThreads::default(),
+                    gres_numa: Default::default(),
+                    gres_check: false,
                     free: CoreSet::new(),
                     free_memory_bytes: 0,
                     overheld: false,
@@ -139,9 +150,24 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
         node.wrap_cores = declared.wrap_cores;
         node.features = declared.features.clone();
         node.gres = NodeGres::all(&declared.gres);
+        node.gres_numa.clone_from(&declared.gres_numa);
+        node.gres_check = declared.gres_check;
+        match &node.status {
+            NodeStatus::Unknown => {
+                node.threads = CoreThreads::uniform(declared.threads_per_core.unwrap_or(1))
+            }
+            NodeStatus::Up { hardware, .. } => node.threads = CoreThreads::of(node.cores, &hardware.cores),
+            // What was found remains the best that is known.
+            NodeStatus::Down { .. } => {}
+        }
         recount(state, NodeId(id as u32));
     }
     state.derived = Default::default();
+    ledger::charge_all(state, at);
+    if !same_qos {
+        let keys = state.queue.iter().filter_map(|key| state.jobs.get(&key.1));
+        state.queue = keys.map(|job| queue_key(state, &job.spec, job.id)).collect();
+    }
 }
 
 /// Derives what is free on a node from what its attempts hold.
@@ -175,7 +201,7 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
     state.waiting_count += waiting.len();
     state.next_job = state.next_job.max(id.0 + 1);
     *state.jobs_of_user.entry(spec.user.uid).or_default() += 1;
-    state.queue.insert(queue_key(spec, id));
+    state.queue.insert(queue_key(state, spec, id));
     if let Some(key) = &request_key {
         state.request_keys.insert((spec.user.uid, key.clone()), id);
     }
@@ -199,14 +225,14 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
     }
 }
 
-fn queue_key(spec: &JobSpec, id: JobId) -> QueueKey {
-    QueueKey(std::cmp::Reverse(spec.priority), id)
+fn queue_key(state: &State, spec: &JobSpec, id: JobId) -> QueueKey {
+    QueueKey(std::cmp::Reverse(state.priority_of(spec)), id)
 }
 
 /// Keeps the queue's index in step with whether the job has waiting tasks.
 fn requeue_index(state: &mut State, id: JobId) {
     let Some(job) = state.jobs.get(&id) else { return };
-    let key = queue_key(&job.spec, id);
+    let key = queue_key(state, &job.spec, id);
     if job.waiting.is_empty() {
         state.queue.remove(&key);
     } else {
@@ -217,9 +243,10 @@ fn requeue_index(state: &mut State, id: JobId) {
 
 /// Waiting tasks finished without another attempt.
 fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &FinishedHow, at: Timestamp) {
+    let has_dependents = state.dependents.contains_key(&id);
+    let mut finished = Vec::new();
     let Some(job) = state.jobs.get_mut(&id) else { return };
-    let indices = || ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize));
-    for index in indices() {
+    for index in ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize)) {
         if !job.waiting.remove(index) {
             continue;
         }
@@ -230,17 +257,24 @@ fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &F
         }
         depends::forget_partner(job, index);
         job.finished.insert(index, Finished { how: how.clone(), at });
+        if has_dependents {
+            finished.push(index);
+        }
     }
     requeue_index(state, id);
     finish_if_done(state, id, at);
-    if state.dependents.contains_key(&id) {
-        for index in indices().map(TaskIndex) {
-            depends::tell(state, id, News::Finished { index, success: false }, at);
-        }
+    for index in finished {
+        depends::tell(state, id, News::Finished { index, success: false }, at);
     }
 }
 
-fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: Timestamp) {
+fn placed(
+    state: &mut State,
+    key: AttemptKey,
+    allocation: &Arc<Allocation>,
+    time_limit_s: Option<u64>,
+    at: Timestamp,
+) {
     let prepare_timeout_s = state.config.policy.prepare_timeout_s;
     let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
     if !job.waiting.remove(key.task.index.0) {
@@ -254,6 +288,7 @@ fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: 
         attempt: key.attempt,
         allocation: Arc::clone(allocation),
         instances: vec![instance; allocation.shares.len()],
+        time_limit_s,
         placed_at: at,
         phase: LivePhase::Preparing,
     };
@@ -262,6 +297,7 @@ fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: 
     state.live.insert(key);
     state.deadlines.insert((at.plus_seconds(prepare_timeout_s), key));
     requeue_index(state, key.task.job);
+    ledger::placed(state, key.task.job, allocation.cores(), at);
     for share in &allocation.shares {
         with_node(state, share.node, |node| {
             node.free.remove_all(&share.cores);
@@ -272,12 +308,13 @@ fn placed(state: &mut State, key: AttemptKey, allocation: &Arc<Allocation>, at: 
     }
 }
 
-fn free_share(state: &mut State, key: AttemptKey, instance: u32) {
+fn free_share(state: &mut State, key: AttemptKey, instance: u32, at: Timestamp) {
     let Some(live) = live_mut(state, key) else { return };
     let Some(true) = live.instances.get(instance as usize).map(Instance::holds_share) else { return };
     let node = live.allocation.shares[instance as usize].node;
     let share = &live.allocation.shares[instance as usize];
     let (cores, memory_bytes, gres) = (share.cores.clone(), share.memory_bytes, share.gres.clone());
+    ledger::freed(state, key.task.job, u64::from(cores.len()), at);
     let Some(record) = state.nodes.get_mut(node.0 as usize) else { return };
     record.attempts.remove(&key);
     if record.overheld || cores.max().is_some_and(|core| core >= record.cores) {
@@ -294,7 +331,7 @@ fn drop_deadline(state: &mut State, key: AttemptKey) {
     let Some(live) = job.live.get(&key.task.index) else { return };
     let deadline = match live.phase {
         LivePhase::Preparing => Some(live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s)),
-        LivePhase::Running { go_at, .. } => job.must_end_at(go_at),
+        LivePhase::Running { go_at, .. } => job.must_end_at(live, go_at),
         // It was dropped when the attempt's end was decided.
         LivePhase::Ending { .. } => return,
     };
@@ -310,20 +347,24 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
     let Some(live) = live_mut(state, key) else { return };
     live.phase = LivePhase::Running { go_at: at, started_at: None };
     let Some(job) = state.jobs.get(&key.task.job) else { return };
-    if let Some(end) = job.must_end_at(at) {
+    if let Some(end) = job.live.get(&key.task.index).and_then(|live| job.must_end_at(live, at)) {
         state.deadlines.insert((end, key));
     }
-    depends::tell(state, key.task.job, News::Began, at);
+    depends::tell(state, key.task.job, News::Began { index: key.task.index }, at);
 }
 
 fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) {
     drop_deadline(state, key);
     let Some(live) = live_mut(state, key) else { return };
-    let (since, started_at) = match live.phase {
-        LivePhase::Ending { since, started_at, .. } => (since, started_at),
-        _ => (at, live.started_at()),
+    let (since, started_at, before) = match live.phase {
+        LivePhase::Ending { since, started_at, taken_by, .. } => (since, started_at, taken_by),
+        _ => (at, live.started_at(), None),
     };
-    live.phase = LivePhase::Ending { since, verdict: verdict.clone(), started_at };
+    let taken_by = match verdict {
+        Verdict::Preempted { by, .. } => Some(*by),
+        _ => before,
+    };
+    live.phase = LivePhase::Ending { since, verdict: verdict.clone(), started_at, taken_by };
 }
 
 fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Timestamp>, at: Timestamp) {
@@ -334,12 +375,15 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     }
     let Some(live) = job.live.remove(&key.task.index) else { return };
     state.live.remove(&key);
+    state.ledger.ended(&job.spec);
+    let before = job.tried.get(&key.task.index).map_or(0, |tried| tried.preempted);
+    let preempted = before + u32::from(matches!(verdict, Verdict::Preempted { .. }));
     if let Some(not_before) = again {
         let avoid = match verdict {
             Verdict::NodeFailed { node, .. } | Verdict::PrepareFailed { node, .. } => Some(*node),
             _ => None,
         };
-        let tried = Tried { attempts: key.attempt, not_before, avoid, last: verdict.clone() };
+        let tried = Tried { attempts: key.attempt, preempted, not_before, avoid, last: verdict.clone() };
         job.tried.insert(key.task.index, tried);
         job.waiting.insert(key.task.index.0);
         state.waiting_count += 1;
@@ -350,8 +394,10 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     job.tried.remove(&key.task.index);
     let how = FinishedHow::Ran {
         attempts: key.attempt,
+        preempted,
         verdict: verdict.clone(),
         placed_at: live.placed_at,
+        time_limit_s: live.time_limit_s,
         started_at: live.started_at(),
         usage: live.usage(),
         allocation: live.allocation,

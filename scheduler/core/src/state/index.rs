@@ -5,8 +5,11 @@ use std::sync::{Arc, OnceLock};
 use foldhash::HashMap;
 
 use super::{Node, State};
+use crate::cluster::{AccountConfig, QosConfig};
 use crate::gres::NodeGres;
 use crate::ids::NodeId;
+use crate::place::SwitchTree;
+use crate::spec::JobSpec;
 
 /// Made when it is first asked for; a state is equal to another whether or not that has happened.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +27,13 @@ impl Eq for Derived {}
 struct Index {
     by_name: HashMap<String, NodeId>,
     pools: HashMap<String, PoolNodes>,
+    /// Made when it is first asked for.
+    tree: OnceLock<SwitchTree>,
+    /// Where each stands in the configuration's list.
+    qos: HashMap<String, usize>,
+    accounts: HashMap<String, usize>,
+    /// The accounts that list a user, in the configuration's order.
+    accounts_of: HashMap<String, Vec<usize>>,
 }
 
 /// The declared nodes of a pool.
@@ -56,6 +66,52 @@ impl State {
         self.index().pools.get(pool)
     }
 
+    /// The network tree over all nodes.
+    pub(crate) fn tree(&self) -> &SwitchTree {
+        self.index().tree.get_or_init(|| {
+            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            SwitchTree::new(&self.config.switches, &names)
+        })
+    }
+
+    /// The quality of service of a job, if it has one that the configuration declares.
+    #[must_use]
+    pub fn qos_of(&self, spec: &JobSpec) -> Option<&QosConfig> {
+        self.qos_named(spec.qos.as_deref()?)
+    }
+
+    /// The quality of service of this name.
+    #[must_use]
+    pub fn qos_named(&self, name: &str) -> Option<&QosConfig> {
+        self.index().qos.get(name).map(|at| &self.config.qos[*at])
+    }
+
+    /// The account of this name, if the configuration declares it.
+    #[must_use]
+    pub fn account_named(&self, name: &str) -> Option<&AccountConfig> {
+        self.index().accounts.get(name).map(|at| &self.config.accounts[*at])
+    }
+
+    /// The accounts that list a user, in the configuration's order.
+    pub fn accounts_of(&self, user: &str) -> impl Iterator<Item = &AccountConfig> {
+        let places = self.index().accounts_of.get(user);
+        places.into_iter().flatten().map(|at| &self.config.accounts[*at])
+    }
+
+    /// The priority that goes first in every order but `multifactor`: the job's own and that of its quality of
+    /// service.
+    #[must_use]
+    pub fn priority_of(&self, spec: &JobSpec) -> i32 {
+        spec.priority.saturating_add(self.qos_of(spec).map_or(0, |qos| qos.priority))
+    }
+
+    /// Cores of the declared nodes of a pool.
+    #[must_use]
+    pub fn pool_cores(&self, pool: &str) -> u64 {
+        let kinds = self.pool_nodes(pool).map(|nodes| nodes.kinds.as_slice()).unwrap_or_default();
+        kinds.iter().map(|kind| u64::from(kind.count) * u64::from(self.node(kind.node).cores)).sum()
+    }
+
     fn index(&self) -> &Index {
         self.derived.0.get_or_init(|| Arc::new(Index::new(self)))
     }
@@ -74,7 +130,17 @@ impl Index {
             let kinds = kinds(state, &ids);
             (pool.name.clone(), PoolNodes { ids, kinds })
         });
-        Self { pools: pools.collect(), by_name }
+        let config = &state.config;
+        let qos = config.qos.iter().enumerate().map(|(i, qos)| (qos.name.clone(), i)).collect();
+        let accounts =
+            config.accounts.iter().enumerate().map(|(i, account)| (account.name.clone(), i)).collect();
+        let mut accounts_of: HashMap<String, Vec<usize>> = HashMap::default();
+        for (i, account) in config.accounts.iter().enumerate() {
+            for user in account.users.keys() {
+                accounts_of.entry(user.clone()).or_default().push(i);
+            }
+        }
+        Self { pools: pools.collect(), by_name, qos, accounts, accounts_of, tree: OnceLock::new() }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LivePhase, State};
+use super::{LivePhase, QueueKey, State};
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId};
+use crate::threads::CoreThreads;
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +30,14 @@ pub enum Broken {
         name: String,
         /// Its number.
         device: u32,
+    },
+    /// Something goes on on a node that an admin took down.
+    #[error("{key} goes on although node {node:?} is down")]
+    RunsOnDown {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
     },
     /// The devices that a node has free are not what its attempts leave.
     #[error("the free devices of node {node:?} are not what its attempts leave")]
@@ -62,6 +71,12 @@ pub enum Broken {
         /// Which one.
         index: &'static str,
     },
+    /// An attempt gave way to its own job, or more attempts did than there were.
+    #[error("job {job} preempted itself, or more of its attempts were preempted than there were")]
+    Preempted {
+        /// The job's number.
+        job: u64,
+    },
     /// A task is in two phases or in none.
     #[error("job {job} has {found} tasks in its phases, it was submitted with {expected}")]
     TaskLost {
@@ -82,6 +97,7 @@ impl State {
     pub fn check_invariants(&self) -> Result<(), Broken> {
         self.check_allocations()?;
         self.check_devices()?;
+        self.check_down()?;
         self.check_tasks()?;
         self.check_eligibility()?;
         self.check_indices()
@@ -114,6 +130,10 @@ impl State {
             }
             if left != node.free {
                 return Err(Broken::FreeCores { node: id, said: node.free.clone(), left });
+            }
+            let found = node.hardware().map(|found| CoreThreads::of(node.cores, &found.cores));
+            if found.is_some_and(|found| found != node.threads) {
+                return Err(Broken::Index { index: "threads of a node's cores" });
             }
             if !held.iter().map(|(key, _)| key).eq(node.attempts.iter()) {
                 return Err(Broken::Index { index: "attempts of a node" });
@@ -152,6 +172,21 @@ impl State {
         Ok(())
     }
 
+    /// On a node that is down, everything comes to its end.
+    fn check_down(&self) -> Result<(), Broken> {
+        let is_down = |held: &super::Held| held.down;
+        for (i, node) in self.nodes.iter().enumerate().filter(|(_, n)| n.held.as_ref().is_some_and(is_down)) {
+            let goes_on = |key: &&AttemptKey| {
+                self.live_attempt(key.task)
+                    .is_some_and(|live| !matches!(live.phase, LivePhase::Ending { .. }))
+            };
+            if let Some(key) = node.attempts.iter().find(goes_on) {
+                return Err(Broken::RunsOnDown { node: NodeId(i as u32), key: *key });
+            }
+        }
+        Ok(())
+    }
+
     fn check_tasks(&self) -> Result<(), Broken> {
         for job in self.jobs.values() {
             let expected = job
@@ -162,6 +197,15 @@ impl State {
             let found = job.waiting.len() + job.live.len() as u64 + job.finished.len() as u64;
             if found != expected {
                 return Err(Broken::TaskLost { job: job.id.0, found, expected });
+            }
+            let by_itself = |live: &super::Live| match live.phase {
+                LivePhase::Ending { taken_by: Some(by), .. } => by.job == job.id,
+                _ => false,
+            };
+            if job.live.values().any(by_itself)
+                || job.tried.values().any(|tried| tried.preempted > tried.attempts)
+            {
+                return Err(Broken::Preempted { job: job.id.0 });
             }
         }
         Ok(())
@@ -208,18 +252,21 @@ impl State {
             .live()
             .filter(|(_, job, live)| match live.phase {
                 LivePhase::Preparing => true,
-                LivePhase::Running { go_at, .. } => job.must_end_at(go_at).is_some(),
+                LivePhase::Running { go_at, .. } => job.must_end_at(live, go_at).is_some(),
                 LivePhase::Ending { .. } => false,
             })
             .map(|(key, ..)| key)
             .collect();
         let by_user: u32 = self.jobs_of_user.values().sum();
+        let is_in_place =
+            |key: &QueueKey| self.jobs.get(&key.1).is_some_and(|job| self.priority_of(&job.spec) == key.0.0);
         let checks = [
             ("waiting tasks", waiting == self.waiting_count),
             ("live attempts", live == self.live.len() && self.live().count() == live),
-            ("queue", queued == self.queue.len()),
+            ("queue", queued == self.queue.len() && self.queue.iter().all(is_in_place)),
             ("jobs of users", unfinished == by_user as usize),
             ("finished jobs", self.jobs.len() == unfinished + self.finished.len()),
+            ("usage", self.is_charged_rightly()),
             ("deadlines", self.deadlines.iter().all(|(_, key)| limited.contains(key))),
             ("attempts with a deadline", self.deadlines.len() == limited.len()),
         ];

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{IndexSet, Known};
 use crate::event::{Allocation, Endpoint, Usage, Verdict, WaitingEnd};
-use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
+use crate::ids::{JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::JobSpec;
 
 /// A job and its tasks, by phase.
@@ -61,6 +61,9 @@ pub struct Live {
     pub instances: Vec<Instance>,
     /// When it was placed.
     pub placed_at: Timestamp,
+    /// Its own time limit, in seconds, if that is less than its job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_s: Option<u64>,
     /// Its phase.
     pub phase: LivePhase,
 }
@@ -86,6 +89,9 @@ pub enum LivePhase {
         verdict: Verdict,
         /// The node's clock at the script's exec, if it came to that.
         started_at: Option<Timestamp>,
+        /// The task that takes its place, also if it was cancelled after that was decided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        taken_by: Option<TaskId>,
     },
 }
 
@@ -125,12 +131,19 @@ impl Instance {
 pub struct Tried {
     /// How many attempts there were.
     pub attempts: u32,
+    /// How many of them were preempted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub preempted: u32,
     /// It does not start before.
     pub not_before: Timestamp,
     /// A node that failed it, avoided as long as others do.
     pub avoid: Option<NodeId>,
     /// How the last attempt ended.
     pub last: Verdict,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A finished task.
@@ -160,12 +173,18 @@ pub enum FinishedHow {
     Ran {
         /// Number of attempts.
         attempts: u32,
+        /// How many of them were preempted.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        preempted: u32,
         /// How the last one ended.
         verdict: Verdict,
         /// What the last one held.
         allocation: Arc<Allocation>,
         /// When the last one was placed.
         placed_at: Timestamp,
+        /// The last one's own time limit, in seconds, if that was less than its job's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time_limit_s: Option<u64>,
         /// The node's clock at the script's exec, if it came to that.
         started_at: Option<Timestamp>,
         /// What the last one used, all instances together: CPU time is a sum, memory the largest of a node.
@@ -212,10 +231,10 @@ impl Job {
             .map(|last| Timestamp(last.0.saturating_add(1)))
     }
 
-    /// When a task to which the word to start was given at `go_at` must have ended.
+    /// When an attempt to which the word to start was given at `go_at` must have ended.
     #[must_use]
-    pub fn must_end_at(&self, go_at: Timestamp) -> Option<Timestamp> {
-        let limit = self.spec.time_limit_s.map(|limit| go_at.plus_seconds(limit));
+    pub fn must_end_at(&self, live: &Live, go_at: Timestamp) -> Option<Timestamp> {
+        let limit = live.time_limit_s.or(self.spec.time_limit_s).map(|limit| go_at.plus_seconds(limit));
         limit.into_iter().chain(self.spec.eligibility.deadline).min()
     }
 
@@ -241,15 +260,15 @@ impl Job {
 }
 
 impl Live {
-    /// When the attempt must have ended: its time limit counts from the word to start.
+    /// When the attempt must have ended: its own time limit, or its job's, counts from the word to start.
     #[must_use]
-    pub fn deadline(&self, time_limit_s: Option<u64>) -> Option<Timestamp> {
+    pub fn deadline(&self, job_limit_s: Option<u64>) -> Option<Timestamp> {
         let from = match &self.phase {
             LivePhase::Running { go_at, .. } => *go_at,
             LivePhase::Preparing => self.placed_at,
             LivePhase::Ending { since, .. } => return Some(*since),
         };
-        time_limit_s.map(|limit| from.plus_seconds(limit))
+        self.time_limit_s.or(job_limit_s).map(|limit| from.plus_seconds(limit))
     }
 
     /// The node's clock at the script's exec, if it came to that.

@@ -20,7 +20,11 @@ mod evolve;
 mod index;
 mod invariants;
 mod job;
+mod ledger;
 mod node;
+#[cfg(test)]
+mod reading_tests;
+mod tally;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -31,6 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use self::depends::{Known, Standing, Unfulfillable};
 pub use self::invariants::Broken;
 pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, JobHold, Live, LivePhase, Tried};
+pub use self::ledger::ENTRIES_MAX as USAGE_ENTRIES_MAX;
 pub use self::node::{Held, Node, NodeStatus};
 pub use self::waiting::IndexSet;
 use crate::cluster::ClusterConfig;
@@ -70,6 +75,9 @@ pub struct State {
     /// Jobs with waiting tasks to be cancelled because their dependency can never be fulfilled.
     #[serde(default)]
     unfulfillable: BTreeSet<JobId>,
+    /// What accounts and users have used.
+    #[serde(default)]
+    ledger: ledger::Ledger,
     /// Waiting tasks of all jobs.
     waiting_count: u64,
     /// Unfinished jobs of each user.

@@ -1,6 +1,6 @@
 //! A node's record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use crate::cores::CoreSet;
 use crate::event::Hardware;
 use crate::gres::NodeGres;
 use crate::ids::{AttemptKey, Timestamp};
+use crate::threads::CoreThreads;
 
 /// A node and what is free on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,15 @@ pub struct Node {
     /// Devices, and which of them are free.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gres: Vec<NodeGres>,
+    /// Hardware threads of its cores: what its agent found last; until then, what the configuration says.
+    #[serde(default, skip_serializing_if = "CoreThreads::is_default")]
+    pub threads: CoreThreads,
+    /// The NUMA nodes of its devices that the configuration declares, by the name of the devices.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gres_numa: BTreeMap<String, Vec<u32>>,
+    /// Whether it is held back if its agent finds fewer devices than are declared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gres_check: bool,
     /// Cores that no attempt holds.
     pub free: CoreSet,
     /// Memory that no attempt holds, in bytes.
@@ -79,6 +89,12 @@ pub struct Held {
     pub reason: String,
     /// Until then; until it is released without.
     pub until: Option<Timestamp>,
+    /// The admin who said so; the engine did without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_uid: Option<u32>,
+    /// Whether it is down, so that nothing runs on it, rather than drained.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub down: bool,
 }
 
 impl Node {
@@ -103,18 +119,37 @@ impl Node {
         }
     }
 
+    /// The NUMA node of a device, where it is known: what the configuration says, else what the agent found. The
+    /// first device of a name is the first one of that name in the order of PCI addresses.
+    #[must_use]
+    pub fn numa_of_device(&self, name: &str, device: u32) -> Option<u32> {
+        if let Some(declared) = self.gres_numa.get(name) {
+            return declared.get(device as usize).copied();
+        }
+        let found = self.hardware()?.devices.iter().filter(|found| found.name == name);
+        found.skip(device as usize).map(|found| found.numa).next()?
+    }
+
     /// Why it takes no work, in a few words.
     #[must_use]
     pub fn why_no_work(&self) -> Option<String> {
-        match (&self.status, &self.held) {
+        let held = self.held.as_ref().map(|held| match (held.down, held.by_uid) {
+            (true, _) => format!("an admin took it down: {}", held.reason),
+            (false, Some(_)) => format!("an admin drains it: {}", held.reason),
+            (false, None) => format!("it is held back: {}", held.reason),
+        });
+        let away = match &self.status {
             _ if !self.declared => Some("it is no longer in the configuration".to_owned()),
-            (NodeStatus::Unknown, _) => Some("its agent has not said hello yet".to_owned()),
-            (NodeStatus::Down { reason, .. }, _) => Some(format!("it is down: {reason}")),
-            (_, Some(held)) => Some(format!("it is held back: {}", held.reason)),
-            _ if !self.stale.is_empty() => {
+            NodeStatus::Unknown => Some("its agent has not said hello yet".to_owned()),
+            NodeStatus::Down { reason, .. } => Some(format!("it is down: {reason}")),
+            NodeStatus::Up { .. } => None,
+        };
+        match (away, held) {
+            (Some(away), Some(held)) => Some(format!("{away}; {held}")),
+            (None, None) if !self.stale.is_empty() => {
                 Some("attempts that ended are still being cleaned up on it".to_owned())
             }
-            _ => None,
+            (away, held) => away.or(held),
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use muster_client::api::ErrorBody;
 use muster_core::ids::{BadJobRef, JobRef};
 use muster_core::input::Refusal;
+use muster_core::notation::NotationError;
 use muster_store::StoreError;
 use serde::de::DeserializeOwned;
 
@@ -28,6 +29,9 @@ pub enum ApiError {
         /// What was asked for.
         target: JobRef,
     },
+    /// What should be a list of nodes is none.
+    #[error(transparent)]
+    Nodes(#[from] NotationError),
     /// The body is too large or broke off.
     #[error("the request's body cannot be read: {0}")]
     Body(#[from] BytesRejection),
@@ -50,6 +54,14 @@ pub enum ApiError {
     NoUser {
         /// The user id.
         uid: u32,
+    },
+    /// A job that no priority sum orders.
+    #[error("job {job} has no priority sum: {why}")]
+    NoPriority {
+        /// The job's number.
+        job: u64,
+        /// Why not.
+        why: String,
     },
     /// No such route.
     #[error(
@@ -81,7 +93,12 @@ impl From<Refusal> for ApiError {
 fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {
         Refusal::UnknownPool { .. } => (StatusCode::BAD_REQUEST, "unknown_pool"),
-        Refusal::UnknownNode { .. } => (StatusCode::NOT_FOUND, "unknown_node"),
+        Refusal::UnknownAccount { .. } => (StatusCode::BAD_REQUEST, "unknown_account"),
+        Refusal::NotInAccount { .. } => (StatusCode::FORBIDDEN, "not_in_account"),
+        Refusal::NoAccount { .. } => (StatusCode::FORBIDDEN, "no_account"),
+        Refusal::UnknownQos { .. } => (StatusCode::BAD_REQUEST, "unknown_qos"),
+        Refusal::QosNotForAccount { .. } => (StatusCode::FORBIDDEN, "qos_not_for_account"),
+        Refusal::UnknownNode { .. } | Refusal::UnknownNodes { .. } => (StatusCode::NOT_FOUND, "unknown_node"),
         Refusal::UnknownJob { .. } => (StatusCode::NOT_FOUND, "unknown_job"),
         Refusal::AlreadyEnded { .. } => (StatusCode::CONFLICT, "already_ended"),
         Refusal::NothingWaits { .. } => (StatusCode::CONFLICT, "nothing_waits"),
@@ -105,10 +122,12 @@ impl ApiError {
             Self::Input(InputError::NotStored { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
             Self::Input(InputError::Stopping) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::JobRef(_) => (StatusCode::BAD_REQUEST, "bad_job_id"),
+            Self::Nodes(_) => (StatusCode::BAD_REQUEST, "bad_nodes"),
             Self::WholeJob { .. } => (StatusCode::BAD_REQUEST, "whole_job"),
             Self::Body(_) | Self::Json(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::BadState { .. } => (StatusCode::BAD_REQUEST, "bad_state"),
             Self::NoUser { .. } => (StatusCode::FORBIDDEN, "no_user"),
+            Self::NoPriority { .. } => (StatusCode::BAD_REQUEST, "no_priority"),
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
             Self::History(_) => (StatusCode::SERVICE_UNAVAILABLE, "history"),
             Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),

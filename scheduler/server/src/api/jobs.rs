@@ -11,12 +11,11 @@ use axum::extract::{Extension, Path, Query, State as Shell};
 use axum::http::StatusCode;
 use muster_client::api::{
     CancelAnswer, JobDetail, JobList, JobSummary, SCHEMA, SubmitAnswer, SubmitRequest, TASKS_SHOWN_MAX,
-    TaskState, Why,
+    TaskState,
 };
 use muster_core::engine;
 use muster_core::ids::{JobId, JobRef, TaskIndex};
 use muster_core::input::{Input, Refusal, Reply};
-use muster_core::plan;
 use muster_core::spec::{JobSpec, User};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -35,10 +34,6 @@ const JOBS_LISTED_MAX: usize = 100_000;
 const WAIT_MAX: Duration = Duration::from_secs(600);
 /// Changes of a running array within this time are answered as one: an answer shows thousands of tasks.
 const ARRAY_PAUSE: Duration = Duration::from_millis(200);
-/// Forecasts run the planner forward in virtual time: of longer queues, only the first job's start is known.
-const FORECAST_JOBS_MAX: usize = 500;
-/// The same for large clusters.
-const FORECAST_NODES_MAX: usize = 2_000;
 
 /// `POST /v1/jobs`
 pub async fn submit(
@@ -155,6 +150,7 @@ pub struct ListQuery {
     user: Option<String>,
     all: Option<String>,
     limit: Option<usize>,
+    starts: Option<String>,
 }
 
 /// What a list is to hold.
@@ -163,6 +159,8 @@ struct Filter {
     user: Option<String>,
     finished: bool,
     limit: usize,
+    /// Whether it says when what waits is expected to start.
+    starts: bool,
 }
 
 impl Filter {
@@ -175,10 +173,11 @@ impl Filter {
         };
         let states: Vec<TaskState> =
             words.split(',').filter(|word| !word.is_empty()).map(state).collect::<Result<_, _>>()?;
-        let all = query.all.is_some_and(|all| !matches!(all.as_str(), "" | "0" | "false"));
+        let is_set = |value: Option<String>| value.is_some_and(|v| !matches!(v.as_str(), "" | "0" | "false"));
+        let (all, starts) = (is_set(query.all), is_set(query.starts));
         let finished = all || states.iter().any(|state| state.is_finished());
         let limit = query.limit.unwrap_or(JOBS_LISTED_MAX).min(JOBS_LISTED_MAX);
-        Ok(Self { states, user: query.user, finished, limit })
+        Ok(Self { states, user: query.user, finished, limit, starts })
     }
 
     fn takes(&self, summary: &JobSummary) -> bool {
@@ -221,7 +220,21 @@ fn listed(app: &App, filter: &Filter) -> Result<JobList, ApiError> {
     }
     let cut = jobs.len() > filter.limit;
     let skip = jobs.len().saturating_sub(filter.limit);
-    Ok(JobList { schema: SCHEMA, jobs: jobs.into_values().skip(skip).collect(), cut })
+    let mut jobs: Vec<JobSummary> = jobs.into_values().skip(skip).collect();
+    if filter.starts {
+        add_starts(app, &mut jobs);
+    }
+    Ok(JobList { schema: SCHEMA, jobs, cut })
+}
+
+/// Adds when what waits is expected to start, as far as that can be told in a moment.
+fn add_starts(app: &App, jobs: &mut [JobSummary]) {
+    let waits = |job: &&JobSummary| job.tasks.contains_key(&TaskState::Waiting);
+    let waiting: Vec<JobId> = jobs.iter().filter(waits).map(|job| JobId(job.job)).collect();
+    let starts = app.forecasts.starts(&app.shared, &waiting, clock());
+    for job in jobs {
+        job.expected_start_us = starts.get(&JobId(job.job)).map(|at| at.0);
+    }
 }
 
 /// `GET /v1/jobs/{ref}`
@@ -231,7 +244,7 @@ pub async fn show(Shell(app): Shell<Arc<App>>, Path(target): Path<String>) -> An
 }
 
 /// A job from memory, else from the accounting tables.
-fn detail(app: &App, target: JobRef) -> Result<JobDetail, ApiError> {
+pub(super) fn detail(app: &App, target: JobRef) -> Result<JobDetail, ApiError> {
     let plan = app.shared.plan(clock(), Some(target.job));
     {
         let reading = app.shared.read();
@@ -321,58 +334,4 @@ fn news(app: &App, job: JobId, seen: Option<u64>) -> News {
     } else {
         News::Now
     }
-}
-
-/// `GET /v1/jobs/{ref}/why`
-pub async fn why(Shell(app): Shell<Arc<App>>, Path(target): Path<String>) -> Answered<Why> {
-    let target: JobRef = target.parse()?;
-    blocking(&app, move |app| explain(app, target)).await.map(Json)
-}
-
-fn explain(app: &App, target: JobRef) -> Result<Why, ApiError> {
-    let detail = detail(app, target)?;
-    let task = target.task.and_then(|_| detail.task_list.first());
-    let state = task.map_or(detail.summary.state, |task| task.state);
-    let reason = task.map_or(&detail.summary.reason, |task| &task.reason).clone();
-    let mut why = Why {
-        schema: SCHEMA,
-        job: target.job.0,
-        state,
-        code: state.word().to_owned(),
-        sentences: Vec::new(),
-        expected_start_us: None,
-    };
-    match state {
-        TaskState::Waiting => explain_waiting(app, target, reason, &mut why),
-        TaskState::Preparing => {
-            why.sentences.push(format!("its nodes prepare it: {}", detail.summary.node_list))
-        }
-        TaskState::Running => why.sentences.push(format!("it runs on {}", detail.summary.node_list)),
-        TaskState::Ending => why.sentences.push(format!("it is being ended: {reason}")),
-        _ => why.sentences.push(reason),
-    }
-    Ok(why)
-}
-
-fn explain_waiting(app: &App, target: JobRef, reason: String, why: &mut Why) {
-    why.sentences.push(reason);
-    let now = clock();
-    let plan = app.shared.plan(now, Some(target.job));
-    let Some(waiting) = plan.waiting.get(&target.job) else { return };
-    why.code = waiting.reason.code().to_owned();
-    let reserved = waiting.expected_start;
-    why.expected_start_us = reserved.or_else(|| forecast(app, target.job)).map(|at| at.0.max(now.0));
-}
-
-/// The forecast copies the state, and runs beside the engine rather than on its lock.
-fn forecast(app: &App, job: JobId) -> Option<muster_core::ids::Timestamp> {
-    let state = {
-        let reading = app.shared.read();
-        let state = reading.state();
-        let small = state.nodes.len() <= FORECAST_NODES_MAX && state.queue().count() <= FORECAST_JOBS_MAX;
-        small.then(|| state.clone())?
-    };
-    // One at a time: forecasts must not take the processors from the engine.
-    let _turn = app.forecasts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    plan::expected_start(&state, job, clock())
 }

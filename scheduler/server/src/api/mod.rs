@@ -4,6 +4,8 @@ mod answer;
 mod jobs;
 mod nodes;
 mod peer;
+mod priority;
+mod why;
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
@@ -28,6 +30,7 @@ use self::answer::ApiError;
 pub use self::peer::{Admins, Peer};
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
+use crate::forecasts::Forecasts;
 use crate::shared::Shared;
 
 /// Largest body of a request: a script, an environment and arguments, in JSON.
@@ -47,8 +50,8 @@ pub struct App {
     pub shared: Arc<Shared>,
     /// The accounting tables, for what has left the memory.
     pub history: Mutex<HistoryReader>,
-    /// Held by whoever makes a forecast.
-    pub forecasts: Mutex<()>,
+    /// When what waits is expected to start.
+    pub forecasts: Forecasts,
     /// Who administers the cluster.
     pub admins: Admins,
     /// Becomes true when the controller stops: waits are answered then.
@@ -76,15 +79,20 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/ping", get(nodes::ping))
         .route("/v1/jobs", get(jobs::list).post(jobs::submit))
         .route("/v1/jobs/{ref}", get(jobs::show))
-        .route("/v1/jobs/{ref}/why", get(jobs::why))
+        .route("/v1/jobs/{ref}/why", get(why::why))
         .route("/v1/jobs/{ref}/wait", get(jobs::wait))
         .route("/v1/jobs/{ref}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{ref}/hold", post(jobs::hold))
         .route("/v1/jobs/{ref}/release", post(jobs::release))
         .route("/v1/nodes", get(nodes::nodes))
+        .route("/v1/nodes/drain", post(nodes::drain))
+        .route("/v1/nodes/down", post(nodes::down))
+        .route("/v1/nodes/resume", post(nodes::resume))
         .route("/v1/nodes/{name}/hold", post(nodes::hold))
         .route("/v1/nodes/{name}/release", post(nodes::release))
         .route("/v1/pools", get(nodes::pools))
+        .route("/v1/priority", get(priority::priority))
+        .route("/v1/shares", get(priority::shares))
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

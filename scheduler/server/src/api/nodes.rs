@@ -6,8 +6,9 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, State as Shell};
-use muster_client::api::{HoldRequest, NodeList, Ping, PoolList, SCHEMA};
-use muster_core::input::Input;
+use muster_client::api::{HoldRequest, NodeList, NodesRequest, Ping, PoolList, ResumeRequest, SCHEMA};
+use muster_core::input::{Input, NodeChange};
+use muster_core::notation::parse_hosts;
 use serde_json::{Value, json};
 
 use super::answer::{Answered, read_json};
@@ -40,7 +41,37 @@ pub async fn pools(Shell(app): Shell<Arc<App>>) -> Json<PoolList> {
     Json(PoolList { schema: SCHEMA, pools: view::pools(app.shared.read().state()) })
 }
 
-/// `POST /v1/nodes/{name}/hold`
+/// `POST /v1/nodes/drain`
+pub async fn drain(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answered<Value> {
+    let NodesRequest { nodes, reason, for_s } = read_json(body)?;
+    change(&app, &peer, parse_hosts(&nodes)?, NodeChange::Drain { reason, for_s }).await
+}
+
+/// `POST /v1/nodes/down`
+pub async fn down(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answered<Value> {
+    let NodesRequest { nodes, reason, for_s } = read_json(body)?;
+    change(&app, &peer, parse_hosts(&nodes)?, NodeChange::Down { reason, for_s }).await
+}
+
+/// `POST /v1/nodes/resume`
+pub async fn resume(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answered<Value> {
+    let ResumeRequest { nodes } = read_json(body)?;
+    change(&app, &peer, parse_hosts(&nodes)?, NodeChange::Resume).await
+}
+
+/// `POST /v1/nodes/{name}/hold`: drains one node.
 pub async fn hold(
     Shell(app): Shell<Arc<App>>,
     Extension(peer): Extension<Peer>,
@@ -48,16 +79,19 @@ pub async fn hold(
     body: Result<Bytes, BytesRejection>,
 ) -> Answered<Value> {
     let HoldRequest { reason } = read_json(body)?;
-    app.engine.ask(Input::HoldNode { caller: peer.caller(), node, reason }).await?;
-    Ok(Json(json!({})))
+    change(&app, &peer, vec![node], NodeChange::Drain { reason, for_s: None }).await
 }
 
-/// `POST /v1/nodes/{name}/release`
+/// `POST /v1/nodes/{name}/release`: resumes one node.
 pub async fn release(
     Shell(app): Shell<Arc<App>>,
     Extension(peer): Extension<Peer>,
     Path(node): Path<String>,
 ) -> Answered<Value> {
-    app.engine.ask(Input::ReleaseNode { caller: peer.caller(), node }).await?;
+    change(&app, &peer, vec![node], NodeChange::Resume).await
+}
+
+async fn change(app: &App, peer: &Peer, nodes: Vec<String>, change: NodeChange) -> Answered<Value> {
+    app.engine.ask(Input::ChangeNodes { caller: peer.caller(), nodes, change }).await?;
     Ok(Json(json!({})))
 }

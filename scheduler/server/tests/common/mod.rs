@@ -187,7 +187,11 @@ pub fn hello(name: &str, held: Vec<v1::InstanceReport>) -> v1::Hello {
         node: name.to_owned(),
         boot_id: "boot".to_owned(),
         agent_version: "test".to_owned(),
-        topology: Some(v1::Topology { cores: (0..4).map(core).collect(), memory_bytes: 4 << 30 }),
+        topology: Some(v1::Topology {
+            cores: (0..4).map(core).collect(),
+            memory_bytes: 4 << 30,
+            ..v1::Topology::default()
+        }),
         held,
         address: "127.0.0.1".to_owned(),
         containment: v1::Containment::Subreaper.into(),

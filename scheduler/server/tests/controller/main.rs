@@ -5,9 +5,11 @@
 mod attempts;
 #[path = "../common/mod.rs"]
 mod common;
+mod from_cluster;
 mod full_disk;
 mod nodes;
 mod process;
 mod routes;
 mod storage;
 mod store;
+mod why;

@@ -4,7 +4,7 @@ use muster_client::api::TaskState;
 use std::time::Duration;
 
 use crate::common;
-use crate::common::{Controller, SOON, job, ready, running, runtime, until, whole};
+use crate::common::{Controller, SOON, gang, job, ready, running, runtime, until, whole};
 
 #[test]
 fn a_second_controller_and_a_bad_configuration_have_exit_codes_of_their_own() {
@@ -41,6 +41,28 @@ fn a_configuration_that_is_read_again_brings_new_nodes() {
     while client.ping().unwrap().nodes_up != 1 {
         assert!(std::time::Instant::now() < end, "the second node must be up");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_job_that_a_new_configuration_leaves_without_nodes_says_so_until_it_is_put_right() {
+    let controller = Controller::start(2);
+    let mut client = controller.client();
+    let id = client.submit(&gang(2)).unwrap().job.unwrap();
+    let end = std::time::Instant::now() + SOON;
+    for (nodes, impossible) in [(1, true), (2, false)] {
+        let text = common::configuration(controller.folder.path(), nodes, "");
+        std::fs::write(controller.config(), text).unwrap();
+        controller.signal(nix::sys::signal::Signal::SIGHUP);
+        loop {
+            let why = client.why(whole(id)).unwrap();
+            if (why.code == "never_fits") == impossible {
+                assert!(!impossible || why.sentences[0].contains("pool 'main' has 1"), "{why:?}");
+                break;
+            }
+            assert!(std::time::Instant::now() < end, "{why:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

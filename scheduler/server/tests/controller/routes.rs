@@ -1,7 +1,7 @@
 //! The client API, and who may do what.
 
 use muster_client::JobFilter;
-use muster_client::api::TaskState;
+use muster_client::api::{NodesRequest, TaskState};
 
 use crate::common::{Controller, SOON, code, gang, job, whole};
 
@@ -33,6 +33,20 @@ fn the_routes_answer_in_the_apis_words() {
     assert_eq!(code(&client.hold_node("n09", "x").unwrap_err()), (404, "unknown_node"));
     client.hold_node("n01", "broken fan").unwrap();
     client.release_node("n01").unwrap();
+    let off =
+        |nodes: &str, for_s| NodesRequest { nodes: nodes.to_owned(), reason: "new fan".to_owned(), for_s };
+    assert_eq!(code(&client.drain_nodes(&off("n[01", None)).unwrap_err()), (400, "bad_nodes"));
+    assert_eq!(code(&client.down_nodes(&off("n01", Some(0))).unwrap_err()), (400, "bad_field"));
+    let unknown = client.down_nodes(&off("n[01,08-09]", None)).unwrap_err();
+    assert_eq!(code(&unknown), (404, "unknown_node"));
+    assert!(unknown.to_string().contains("there are no nodes n[08-09]"), "{unknown}");
+    client.down_nodes(&off("n01", Some(600))).unwrap();
+    let down = client.nodes().unwrap().nodes.remove(0);
+    assert_eq!((down.state.as_str(), down.by_uid), ("down", Some(nix::unistd::Uid::current().as_raw())));
+    assert_eq!(down.until_us.unwrap() - down.since_us.unwrap(), 600_000_000);
+    assert!(down.reason.contains("an admin took it down: new fan"), "{}", down.reason);
+    client.resume_nodes("n01").unwrap();
+    assert_eq!(client.nodes().unwrap().nodes.remove(0).since_us, None);
 
     client.submit(&job("second")).unwrap();
     let names = |list: muster_client::api::JobList| {

@@ -29,7 +29,7 @@ pub struct FaultsArgs {
 /// Runs the worlds.
 pub fn run(args: &FaultsArgs) -> anyhow::Result<ExitCode> {
     let seeds = args.seeds.unwrap_or(if args.seed == 1 { 100 } else { 1 });
-    let (mut jobs, mut started, mut faults, mut records) = (0, 0, 0, 0);
+    let (mut jobs, mut started, mut preempted, mut faults, mut records) = (0, 0, 0, 0, 0);
     let mut messages = Mishaps::default();
     for seed in args.seed..args.seed.saturating_add(seeds) {
         let world =
@@ -38,6 +38,7 @@ pub fn run(args: &FaultsArgs) -> anyhow::Result<ExitCode> {
             Ok(outcome) => {
                 jobs += outcome.jobs;
                 started += outcome.started;
+                preempted += outcome.preempted;
                 faults += outcome.faults;
                 records += outcome.records;
                 messages.delayed += outcome.messages.delayed;
@@ -56,7 +57,7 @@ pub fn run(args: &FaultsArgs) -> anyhow::Result<ExitCode> {
         }
     }
     println!(
-        "{seeds} worlds, {jobs} jobs, {started} starts, {records} events; {faults} crashes, reboots and cut links; messages: \
+        "{seeds} worlds, {jobs} jobs, {started} starts, {preempted} preempted, {records} events; {faults} crashes, reboots and cut links; messages: \
          {} lost, {} doubled, {} reordered, {} delays: every promise kept",
         messages.lost, messages.doubled, messages.reordered, messages.delayed
     );

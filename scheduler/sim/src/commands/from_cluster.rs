@@ -14,11 +14,11 @@ use serde::Serialize;
 /// Ask what would start when on a real cluster, as it is and after a change
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The state is a controller's, at one instant. It is played forward: nothing new is submitted, nodes that are away
+The state is what musterd --print-state prints, as root on the controller's host. It is played forward: nothing new is submitted, nodes that are away
 stay away, and every task uses its whole time limit.
 
 Examples:
-  musterd --config FILE store state >state.json
+  musterd --print-state >state.json
   muster-sim from-cluster state.json
   muster-sim from-cluster state.json --add-nodes 16 --pool batch
   muster-sim from-cluster state.json --policy conservative --json")]

@@ -6,10 +6,15 @@ use std::process::ExitCode;
 use clap::Args;
 use muster_sim::replay::ReplayPolicy;
 use muster_sim::scale::{
-    ARRAY_ELEMENTS, ScaleOptions, ScaleReport, Topology, fat_tree, measure, read_topology,
+    ARRAY_ELEMENTS, FORECAST_WITHIN, ScaleOptions, ScaleReport, Topology, fat_tree, measure, read_topology,
 };
 
 use crate::alloc;
+
+/// Nodes that a sweep measures, with the queue that was asked for.
+const SWEEP_NODES: [u32; 5] = [1_000, 4_000, 10_044, 32_000, 65_000];
+/// Queues that a sweep measures, on the cluster that was asked for.
+const SWEEP_PENDING: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 /// Measure scheduling passes on a large cluster with a long queue
 #[derive(Debug, Args)]
@@ -44,7 +49,7 @@ pub struct ScaleArgs {
     /// Decides the mix of jobs
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Measure smaller clusters and shorter queues too, a row for each
+    /// Measure 1,000 to 65,000 nodes with --pending jobs, then 1,000 to a million jobs on --nodes nodes, a row for each
     #[arg(long)]
     sweep: bool,
     /// Write JSON: one object, with --sweep a list of them
@@ -78,14 +83,14 @@ pub fn run(args: &ScaleArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut reports = Vec::new();
-    for nodes in [args.nodes.div_ceil(16), args.nodes.div_ceil(4), args.nodes] {
-        for pending in [args.pending.div_ceil(100), args.pending.div_ceil(10), args.pending] {
-            let report = measure(&options(fat_tree(nodes), pending), alloc::heap_bytes)?;
-            if !args.json {
-                print!("{}", row(&report, reports.is_empty()));
-            }
-            reports.push(report);
+    let by_nodes = SWEEP_NODES.map(|nodes| (nodes, args.pending));
+    let by_pending = SWEEP_PENDING.map(|pending| (args.nodes, pending));
+    for (nodes, pending) in by_nodes.into_iter().chain(by_pending) {
+        let report = measure(&options(fat_tree(nodes), pending), alloc::heap_bytes)?;
+        if !args.json {
+            print!("{}", row(&report, reports.is_empty()));
         }
+        reports.push(report);
     }
     if args.json {
         println!("{}", serde_json::to_string(&reports)?);
@@ -119,6 +124,16 @@ fn table(report: &ScaleReport) -> String {
             ),
         ),
         ("its reports", format!("median {:.1} us", incremental.reports_median_us)),
+        (
+            "a forecast",
+            format!(
+                "{} starts of {} told in {:.0} ms (at most {} s)",
+                report.forecast.jobs,
+                report.pending_jobs,
+                report.forecast.took_ms,
+                FORECAST_WITHIN.as_secs()
+            ),
+        ),
         ("memory of a waiting job", format!("{:.0} bytes", memory.per_waiting_job)),
         ("memory of a waiting task", format!("{:.0} bytes", memory.per_waiting_task)),
         ("an array", format!("{} bytes for {ARRAY_ELEMENTS} elements", memory.million_array)),
@@ -129,11 +144,23 @@ fn table(report: &ScaleReport) -> String {
 
 fn row(report: &ScaleReport, with_head: bool) -> String {
     let head = format!(
-        "{:>7} {:>8} {:>9} {:>9} {:>12} {:>12} {:>12} {:>10} {:>11}\n",
-        "nodes", "jobs", "tasks", "submit us", "empty ms", "full ms", "median us", "p95 us", "bytes/task"
+        "{:>7} {:>8} {:>10} {:>9} {:>9} {:>9} {:>10} {:>10} {:>9} {:>10} {:>11} {:>11} {:>10}\n",
+        "nodes",
+        "jobs",
+        "tasks",
+        "submit us",
+        "empty ms",
+        "full ms",
+        "median us",
+        "95 % us",
+        "foreseen",
+        "in ms",
+        "bytes/job",
+        "array bytes",
+        "engine MiB"
     );
     format!(
-        "{}{:>7} {:>8} {:>9} {:>9.1} {:>12.1} {:>12.1} {:>12.1} {:>10.1} {:>11.0}\n",
+        "{}{:>7} {:>8} {:>10} {:>9.1} {:>9.1} {:>9.1} {:>10.1} {:>10.1} {:>9} {:>10.0} {:>11.0} {:>11} {:>10.1}\n",
         if with_head { head } else { String::new() },
         report.nodes,
         report.pending_jobs,
@@ -143,6 +170,10 @@ fn row(report: &ScaleReport, with_head: bool) -> String {
         report.passes.full_ms,
         report.incremental.median_us,
         report.incremental.p95_us,
-        report.memory.per_waiting_task
+        report.forecast.jobs,
+        report.forecast.took_ms,
+        report.memory.per_waiting_job,
+        report.memory.million_array,
+        report.memory.engine as f64 / f64::from(1 << 20)
     )
 }

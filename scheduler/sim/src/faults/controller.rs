@@ -8,11 +8,13 @@ use muster_core::ids::Timestamp;
 use muster_core::input::{Effect, Input, Refusal, Reply};
 use muster_core::state::State;
 
-use super::Violation;
+use super::{Violation, claims};
 
 /// The engine with its journal. Effects leave only after their records are in the journal.
 pub(crate) struct Controller {
     pub engine: Engine,
+    /// Attempts that gave way to others.
+    pub preempted: u64,
     journal: Vec<Record>,
     /// The state as it was written last, and the length of the journal then.
     snapshot: Option<(Vec<u8>, usize)>,
@@ -20,7 +22,7 @@ pub(crate) struct Controller {
 
 impl Controller {
     pub fn new() -> Self {
-        Self { engine: Engine::new(State::new()), journal: Vec::new(), snapshot: None }
+        Self { engine: Engine::new(State::new()), preempted: 0, journal: Vec::new(), snapshot: None }
     }
 
     /// Applies an input and a pass, and gives back what leaves.
@@ -31,6 +33,8 @@ impl Controller {
     ) -> Result<(Vec<Effect>, Result<Reply, Refusal>), Violation> {
         let applied = self.engine.apply(input, now);
         let pass = self.engine.pass(now);
+        let preempted = claims::check(self.engine.state(), &pass.records);
+        self.preempted += preempted.map_err(|key| Violation::NoRight { key })?;
         self.journal.extend(applied.records);
         self.journal.extend(pass.records);
         self.engine.state().check_invariants().map_err(Violation::Invariant)?;

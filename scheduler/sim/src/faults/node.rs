@@ -54,7 +54,9 @@ impl SimNode {
     }
 
     pub fn hardware(&self) -> Arc<Hardware> {
-        let place = |i: u32| HardwareCore { package: i / 4, numa: i / 4, l3: i / 2 };
+        // Every third core has two threads.
+        let threads = |i: u32| if i.is_multiple_of(3) { 2 } else { 1 };
+        let place = |i: u32| HardwareCore { package: i / 4, numa: i / 4, l3: i / 2, threads: threads(i) };
         Arc::new(Hardware { cores: (0..self.cores).map(place).collect(), ..Hardware::default() })
     }
 
@@ -129,6 +131,10 @@ impl SimNode {
         for (key, held) in &mut self.held {
             let next = match &held.phase {
                 InstancePhase::Gone { .. } => None,
+                // A script may end by itself before it is killed.
+                InstancePhase::Running { .. } if held.stopping && rng.one_in(8) => {
+                    Some(gone(GoneHow::Exited { code: 0, signal: 0, out_of_memory: false }))
+                }
                 _ if held.stopping => rng.one_in(3).then(|| gone(GoneHow::Stopped)),
                 InstancePhase::Preparing if !calm && rng.one_in(40) => {
                     let reason = "simulated".to_owned();

@@ -7,9 +7,10 @@ use muster_core::cluster::{Backfill, ClusterConfig, NodeConfig, Order, Policy, P
 use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, Timestamp};
 use muster_core::input::{Caller, Effect, Input, InstanceReport, Reply};
 use muster_core::plan::plan;
-use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request, User};
+use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request};
 use muster_core::state::Broken;
 
+use super::claims;
 use super::controller::Controller;
 use super::link::{Link, Mishaps};
 use super::node::{Happened, SimNode};
@@ -42,6 +43,8 @@ pub struct Outcome {
     pub jobs: u64,
     /// Scripts started.
     pub started: u64,
+    /// Attempts that gave way to others.
+    pub preempted: u64,
     /// Controller crashes, node reboots and cut links.
     pub faults: u64,
     /// What went wrong with messages.
@@ -96,9 +99,35 @@ pub enum Violation {
         /// The node.
         node: String,
     },
+    /// An attempt was given a node that gets no new work.
+    #[error("{key} was placed on node {node}, which is held")]
+    PlacedOnHeld {
+        /// The node.
+        node: String,
+        /// The attempt.
+        key: AttemptKey,
+    },
     /// A script was started although its job still had to wait for something.
     #[error("{key} was started before its job was free to start")]
     StartedEarly {
+        /// The attempt.
+        key: AttemptKey,
+    },
+    /// A script was started although as many of its user's tasks run in its quality of service as may.
+    #[error("{key} was started beyond the limit of its quality of service")]
+    TooManyRun {
+        /// The attempt.
+        key: AttemptKey,
+    },
+    /// An attempt was ended for a job that had no right over it.
+    #[error("{key} gave way to a job that had no right over it")]
+    NoRight {
+        /// The attempt.
+        key: AttemptKey,
+    },
+    /// A script was started on other nodes or cores than its job wished.
+    #[error("{key} was started on nodes that do not follow each other, or on cores with too few threads")]
+    OutOfPlace {
         /// The attempt.
         key: AttemptKey,
     },
@@ -181,7 +210,8 @@ impl World {
             accepted: Vec::new(),
             outcome: Outcome::default(),
         };
-        let config = world.config();
+        let mut config = world.config();
+        wishes::share(&mut world.rng, &mut config);
         world.input(&Input::Configure(Arc::new(config)))?;
         Ok(world)
     }
@@ -191,13 +221,12 @@ impl World {
             name: n.name.clone(),
             cores: n.cores,
             memory_bytes: u64::from(n.cores) * GIB,
-            wrap_cores: false,
             features: if n.name.ends_with(['1', '3', '5', '7', '9']) {
                 ["odd".to_owned()].into()
             } else {
                 Default::default()
             },
-            gres: Vec::new(),
+            ..NodeConfig::default()
         };
         let pool = PoolConfig {
             name: "main".to_owned(),
@@ -211,18 +240,24 @@ impl World {
         };
         let policy =
             Policy { hold_node_s: 10, prepare_timeout_s: 20, attempts_max: 1000, ..Policy::default() };
-        ClusterConfig {
+        let mut config = ClusterConfig {
             name: "sim".to_owned(),
             nodes: self.nodes.iter().map(node).collect(),
             pools: vec![pool],
             policy,
             ..ClusterConfig::default()
-        }
+        };
+        claims::declare(&mut config);
+        config
     }
 
     fn input(&mut self, input: &Input) -> Result<Option<Reply>, Violation> {
         let (effects, reply) = self.controller.input(input, self.now)?;
+        self.outcome.preempted = self.controller.preempted;
         for effect in effects {
+            if let Some((node, key)) = wishes::placed_on_held(self.controller.engine.state(), &effect) {
+                return Err(Violation::PlacedOnHeld { node, key });
+            }
             let node = match &effect {
                 Effect::Prepare { node, .. }
                 | Effect::Go { node, .. }
@@ -241,8 +276,9 @@ impl World {
 
     fn submit_some(&mut self) -> Result<(), Violation> {
         if self.rng.one_in(4) {
-            let spec = self.spec();
-            let caller = Caller { uid: 1000, admin: false };
+            let mut spec = self.spec();
+            claims::claim(&mut self.rng, &mut spec);
+            let caller = Caller { uid: spec.user.uid, admin: false };
             let input = Input::Submit { caller, spec: Box::new(spec), request_key: None };
             if let Some(Reply::Submitted(job)) = self.input(&input)? {
                 self.accepted.push(job);
@@ -251,12 +287,12 @@ impl World {
         }
         if self.rng.one_in(40) && !self.accepted.is_empty() {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
-            let caller = Caller { uid: 1000, admin: false };
+            let caller = self.owner(job);
             self.input(&Input::Cancel { caller, target: JobRef { job, task: None } })?;
         }
         if self.rng.one_in(20) && !self.accepted.is_empty() {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
-            let caller = Caller { uid: 1000, admin: false };
+            let caller = self.owner(job);
             let release = self.rng.one_in(2);
             self.input(&if release {
                 Input::ReleaseJob { caller, job }
@@ -269,15 +305,22 @@ impl World {
 
     /// Nothing may be held for ever, so that everything comes to its end.
     fn release_all(&mut self) -> Result<(), Violation> {
-        let caller = Caller { uid: 1000, admin: false };
         for job in self.accepted.clone() {
+            let caller = self.owner(job);
             self.input(&Input::ReleaseJob { caller, job })?;
         }
+        let nodes = self.nodes.iter().map(|node| node.name.clone()).collect();
+        self.input(&wishes::resume(nodes))?;
         Ok(())
     }
 
+    fn owner(&self, job: JobId) -> Caller {
+        let known = self.controller.engine.state().jobs.get(&job);
+        Caller { uid: known.map_or(0, |job| job.spec.user.uid), admin: false }
+    }
+
     fn spec(&mut self) -> JobSpec {
-        let rng = &mut self.rng;
+        let (rng, state) = (&mut self.rng, self.controller.engine.state());
         let mut request = Request { ranks: 1 + rng.below(4) as u32, ..Request::default() };
         if rng.one_in(2) {
             request.nodes = Some(1 + rng.below(4) as u32);
@@ -289,10 +332,11 @@ impl World {
             indices: vec![IndexRange { first: 0, last: rng.below(20) as u32, step: 1 }],
             running_max: rng.one_in(2).then(|| 1 + rng.below(4) as u32),
         });
+        let (user, account, qos) = wishes::charge(rng);
         JobSpec {
             name: "sim".to_owned(),
             pool: None,
-            user: User { name: "ann".to_owned(), uid: 1000, gid: 1000 },
+            user,
             script: "#!/bin/sh\n".to_owned(),
             arguments: Vec::new(),
             environment: Default::default(),
@@ -309,9 +353,9 @@ impl World {
             array,
             requeue: !rng.one_in(4),
             priority: 0,
-            eligibility: wishes::eligibility(rng, &self.accepted, self.now, limit_s),
-            account: None,
-            qos: None,
+            eligibility: wishes::eligibility(rng, state, &self.accepted, self.now, limit_s),
+            account,
+            qos,
             reservation: None,
         }
     }
@@ -324,7 +368,18 @@ impl World {
                 self.drop_session(i);
             }
         }
+        if self.rng.one_in(100) {
+            let mut config = ClusterConfig::clone(&self.controller.engine.state().config);
+            wishes::share_otherwise(&mut self.rng, &mut config);
+            self.input(&Input::Configure(Arc::new(config)))?;
+        }
         let i = self.rng.below(self.nodes.len() as u64) as usize;
+        if self.rng.one_in(25) {
+            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            let input = wishes::change_of_nodes(&mut self.rng, &names);
+            self.outcome.faults += 1;
+            self.input(&input)?;
+        }
         match self.rng.below(50) {
             0 => {
                 self.outcome.faults += 1;
@@ -395,8 +450,14 @@ impl World {
             return Err(Violation::StartedTwice { key });
         }
         let state = self.controller.engine.state();
+        if !wishes::is_in_place(state, key) {
+            return Err(Violation::OutOfPlace { key });
+        }
         if !wishes::was_free_to_start(state, key.task.job, self.now) {
             return Err(Violation::StartedEarly { key });
+        }
+        if !wishes::keeps_to_its_limit(state, key.task.job) {
+            return Err(Violation::TooManyRun { key });
         }
         let Some(live) = state.live_attempt(key.task).filter(|live| live.attempt == key.attempt) else {
             return Ok(());

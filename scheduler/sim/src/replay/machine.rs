@@ -14,14 +14,7 @@ const NODE_MEMORY_BYTES: u64 = 1 << 40;
 /// A node of a configuration.
 #[must_use]
 pub fn declare(name: String, cores: u32, memory_bytes: u64) -> NodeConfig {
-    NodeConfig {
-        name,
-        cores,
-        memory_bytes,
-        wrap_cores: false,
-        features: Default::default(),
-        gres: Vec::new(),
-    }
+    NodeConfig { name, cores, memory_bytes, ..NodeConfig::default() }
 }
 
 /// A stage whose one pool has `processors` cores, all of them up and free at instant 0.

@@ -7,6 +7,7 @@ use muster_core::engine::Engine;
 use muster_core::event::HardwareCore;
 use muster_core::ids::{TaskId, Timestamp};
 use muster_core::input::{Caller, Input};
+use muster_core::plan::Forecast;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec};
 use serde::Serialize;
 
@@ -17,6 +18,8 @@ use crate::{Rng, SimError, Stage};
 
 /// Elements of the array whose memory is measured.
 pub const ARRAY_ELEMENTS: u32 = 1_000_000;
+/// How long a forecast may look ahead.
+pub const FORECAST_WITHIN: Duration = Duration::from_secs(5);
 const GIB: u64 = 1 << 30;
 
 /// What is measured.
@@ -55,8 +58,19 @@ pub struct ScaleReport {
     pub passes: Passes,
     /// What follows the end of one task.
     pub incremental: Incremental,
+    /// What it takes to foresee when everything starts.
+    pub forecast: Foreseen,
     /// What the queue costs.
     pub memory: Memory,
+}
+
+/// A forecast on the full cluster that looks ahead for at most [`FORECAST_WITHIN`].
+#[derive(Debug, Clone, Serialize)]
+pub struct Foreseen {
+    /// Jobs whose start it told.
+    pub jobs: usize,
+    /// How long it took to copy the state and to look ahead, in milliseconds.
+    pub took_ms: f64,
 }
 
 /// Full passes.
@@ -127,6 +141,7 @@ pub fn measure(options: &ScaleOptions, heap_bytes: fn() -> usize) -> Result<Scal
     let full_live = bench.stage.engine.state().live_count();
     let engine = heap_bytes().saturating_sub(before);
     let full_time = bench.full_pass();
+    let forecast = bench.forecast();
     let incremental = bench.incremental(options.rounds)?;
     Ok(ScaleReport {
         nodes: options.topology.nodes.len(),
@@ -142,6 +157,7 @@ pub fn measure(options: &ScaleOptions, heap_bytes: fn() -> usize) -> Result<Scal
             full_live,
         },
         incremental,
+        forecast,
         memory: Memory {
             per_waiting_job: queue_bytes / pending_jobs.max(1) as f64,
             per_waiting_task: queue_bytes / pending_tasks.max(1) as f64,
@@ -165,6 +181,7 @@ impl<'a> Bench<'a> {
             package: core / 32,
             numa: core / 16,
             l3: core / 8,
+            threads: 1,
         })?;
         let start = Timestamp(0).plus_seconds(1);
         Ok(Self { options, stage, rng: Rng::new(options.seed), now: start, live: Vec::new() })
@@ -221,6 +238,19 @@ impl<'a> Bench<'a> {
         let clock = Instant::now();
         engine.pass(self.now);
         clock.elapsed()
+    }
+
+    /// Looks ahead from here.
+    fn forecast(&self) -> Foreseen {
+        let state = self.stage.engine.state();
+        let clock = Instant::now();
+        let mut forecast = Forecast::new(state.clone(), self.now);
+        while !forecast.is_over() && clock.elapsed() < FORECAST_WITHIN {
+            forecast.step();
+        }
+        let took_ms = clock.elapsed().as_secs_f64() * 1e3;
+        let jobs = state.queue().filter(|job| forecast.start_of(job.id).is_some()).count();
+        Foreseen { jobs, took_ms }
     }
 
     /// Lets single tasks end, each followed by a pass.
@@ -309,5 +339,6 @@ mod tests {
         assert!(report.passes.full_free_cores < report.cores / 4, "{report:?}");
         assert!(report.passes.empty_started > 0 && report.incremental.started > 0, "{report:?}");
         assert_eq!(report.incremental.rounds, 50);
+        assert!(report.forecast.jobs > 0, "{report:?}");
     }
 }

@@ -8,4 +8,7 @@ mod measure;
 mod mix;
 
 pub use self::cluster::{Topology, fat_tree, read_topology};
-pub use self::measure::{ARRAY_ELEMENTS, Incremental, Memory, Passes, ScaleOptions, ScaleReport, measure};
+pub use self::measure::{
+    ARRAY_ELEMENTS, FORECAST_WITHIN, Foreseen, Incremental, Memory, Passes, ScaleOptions, ScaleReport,
+    measure,
+};

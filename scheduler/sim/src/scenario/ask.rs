@@ -2,11 +2,13 @@
 
 use muster_core::ids::{JobRef, TaskIndex, Timestamp};
 use muster_core::notation::{format_hosts, format_time_s};
-use muster_core::plan::{expected_start, plan};
+use muster_core::plan::{Holder, Reason, expected_start, holders, plan};
+use muster_core::priority::factors;
 use muster_core::state::{FinishedHow, Job};
 
 use super::narrate;
 use super::parse::{Line, ScenarioError};
+use super::sharing;
 use super::world::World;
 
 impl World {
@@ -19,6 +21,9 @@ impl World {
                 let text = self.why(target).unwrap_or_else(|| "none of its tasks waits".to_owned());
                 let name = narrate::name(&self.names, target.job);
                 self.say(&format!("{name}: {text}"));
+                if let Some(text) = self.holders(target) {
+                    self.say(&format!("{name}: {text}"));
+                }
                 Ok(())
             }
             "queue" => {
@@ -33,6 +38,13 @@ impl World {
                     let tasks = if waiting > 1 { format!(" ({waiting} tasks)") } else { String::new() };
                     let why = self.why(JobRef { job, task: None }).unwrap_or_default();
                     self.say(&format!("{name}{tasks}: {why}"));
+                }
+                Ok(())
+            }
+            "shares" => {
+                line.only(0, &[])?;
+                for text in sharing::shares(self.engine.state(), self.now) {
+                    self.say(&text);
                 }
                 Ok(())
             }
@@ -55,7 +67,29 @@ impl World {
         let start = start.map_or("nobody knows when it starts".to_owned(), |at| {
             format!("expected to start at {}", format_time_s(at.seconds()))
         });
-        Some(format!("{}: {}; {start}", waiting.reason.code(), waiting.reason))
+        let sum = state.jobs.get(&target.job).and_then(|job| factors(state, job, self.now));
+        let sum = sum.map(|sum| format!("; its priority is {sum}")).unwrap_or_default();
+        Some(format!("{}: {}{sum}; {start}", waiting.reason.code(), waiting.reason))
+    }
+
+    /// Who holds what a job lacks that waits for room.
+    fn holders(&self, target: JobRef) -> Option<String> {
+        let state = self.engine.state();
+        let waiting = plan(state, self.now).waiting.remove(&target.job)?;
+        let held = match waiting.reason {
+            Reason::Resources(_) => waiting.holders.or_else(|| holders(state, &state.jobs[&target.job]))?,
+            _ => return None,
+        };
+        let one = |holder: &Holder| {
+            let name = narrate::name(&self.names, holder.task.job);
+            let until = holder.until.map_or("ever".to_owned(), |at| format_time_s(at.seconds()));
+            format!("{name} ({} cores on {} nodes until {until})", holder.cores, holder.nodes)
+        };
+        let named = held.named.iter().map(one).collect::<Vec<_>>().join(", ");
+        let others = if held.others > 0 { format!(" and {} more", held.others) } else { String::new() };
+        let begin =
+            if held.counted_on { "its start counts on the end of" } else { "what it lacks is held by" };
+        Some(format!("{begin} {named}{others}"))
     }
 
     fn nodes(&self) -> Vec<String> {
@@ -134,12 +168,12 @@ impl World {
                     None => Err(unmet(self.how(target, job))),
                 }
             }
-            [end @ ("completed" | "failed" | "cancelled")] => {
+            [end @ ("completed" | "failed" | "cancelled" | "preempted")] => {
                 let found = self.how(target, job);
                 if found == end { Ok(()) } else { Err(unmet(found)) }
             }
             _ => Err(line.wrong(
-                "expect NAME runs [on NODES], waits [REASON], starts at TIME, completed, failed, cancelled, running=N \
+                "expect NAME runs [on NODES], waits [REASON], starts at TIME, completed, failed, cancelled, preempted, running=N \
                  waiting=N finished=N, or expect refused",
             )),
         }
@@ -161,6 +195,7 @@ impl World {
             Some(how @ FinishedHow::Ran { verdict, .. }) => match verdict {
                 _ if how.is_success() => "completed".to_owned(),
                 muster_core::event::Verdict::Cancelled { .. } => "cancelled".to_owned(),
+                muster_core::event::Verdict::Preempted { .. } => "preempted".to_owned(),
                 _ => "failed".to_owned(),
             },
             None => "there is no such task".to_owned(),

@@ -18,6 +18,7 @@ mod ask;
 mod narrate;
 mod parse;
 mod settings;
+mod sharing;
 mod world;
 
 use std::path::Path;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_core::engine::describe;
-use muster_core::event::{Allocation, Event};
+use muster_core::event::{Allocation, Event, Verdict};
 use muster_core::ids::{JobId, NodeId, TaskId};
 use muster_core::notation::{format_hosts, format_time_s};
 use muster_core::state::State;
@@ -12,10 +12,19 @@ use muster_core::state::State;
 pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Event) -> Option<String> {
     let node = |id: &NodeId| state.node(*id).name.as_str();
     Some(match event {
-        Event::AttemptPlaced { key, allocation } => {
+        Event::AttemptPlaced { key, allocation, time_limit_s } => {
             let again =
                 if key.attempt > 1 { format!(" again, attempt {},", key.attempt) } else { String::new() };
-            format!("{} starts{again} on {}", task(state, names, key.task), places(state, allocation))
+            let short =
+                time_limit_s.map(|limit| format!(" for {}", format_time_s(limit))).unwrap_or_default();
+            let places = places(state, allocation);
+            format!("{} starts{again}{short} on {places}", task(state, names, key.task))
+        }
+        Event::AttemptEnding { key, verdict: Verdict::Preempted { by, requeue, grace_ms } } => {
+            let then = if *requeue { "and waits again" } else { "for good" };
+            let grace = format_time_s(u64::from(*grace_ms).div_ceil(1000));
+            let by = self::task(state, names, *by);
+            format!("{} gives way to {by} within {grace}, {then}", task(state, names, key.task))
         }
         Event::AttemptEnded { key, verdict, again_not_before } => {
             let next = match again_not_before {
@@ -31,7 +40,17 @@ pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Even
         }
         Event::NodeUp { node: id, .. } => format!("{} is up", node(id)),
         Event::NodeLost { node: id, reason } => format!("{} is given up: {reason}", node(id)),
-        Event::NodeHeld { node: id, reason, .. } => format!("{} is held back: {reason}", node(id)),
+        Event::NodeHeld { node: id, reason, until, by_uid, down } => {
+            let what = match (down, by_uid) {
+                (true, _) => "is taken down",
+                (false, Some(_)) => "is drained",
+                (false, None) => "is held back",
+            };
+            let until = until
+                .filter(|_| by_uid.is_some())
+                .map(|at| format!(" until {}", format_time_s(at.seconds())));
+            format!("{} {what}{}: {reason}", node(id), until.unwrap_or_default())
+        }
         Event::NodeReleased { node: id } => format!("{} takes work again", node(id)),
         _ => return None,
     })

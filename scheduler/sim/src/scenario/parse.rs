@@ -66,7 +66,7 @@ pub(super) fn lines(text: &str) -> Result<Vec<Line<'_>>, ScenarioError> {
 impl<'a> Line<'a> {
     /// Whether the line describes the cluster.
     pub fn is_setup(&self) -> bool {
-        matches!(self.verb, "nodes" | "pool" | "switch" | "policy")
+        matches!(self.verb, "nodes" | "pool" | "switch" | "policy" | "account" | "qos" | "priority")
     }
 
     /// An error on this line.
@@ -128,6 +128,11 @@ impl<'a> Line<'a> {
     /// A list of hosts.
     pub fn to_hosts(&self, value: &str) -> Result<Vec<String>, ScenarioError> {
         notation::parse_hosts(value).map_err(|error| self.wrong(error.to_string()))
+    }
+
+    /// Words between commas.
+    pub fn list(&self, key: &str) -> impl Iterator<Item = &'a str> {
+        self.text(key).into_iter().flat_map(|value| value.split(',')).filter(|word| !word.is_empty())
     }
 
     /// One of some words.

@@ -1,17 +1,27 @@
 //! Clusters and jobs from lines.
 
+use std::collections::BTreeMap;
+
 use muster_core::cluster::{
-    Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, SwitchConfig,
+    Backfill, ClusterConfig, Fill, NodeConfig, Order, Policy, PoolConfig, Preempt, SwitchConfig,
 };
+use muster_core::eligibility::BadDependency;
 use muster_core::event::HardwareCore;
+use muster_core::gres::Gres;
+use muster_core::ids::Timestamp;
 use muster_core::notation;
+use muster_core::preempt;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Memory};
 
 use super::parse::{self, Line, ScenarioError};
+use super::sharing;
 use crate::replay::machine::{blank_spec, declare};
 
 /// Memory for each core of nodes that say nothing, in bytes.
 const MEMORY_PER_CORE_BYTES: u64 = 1 << 30;
+
+/// Words for how tasks are distributed.
+const FILLS: [(&str, Fill); 2] = [("pack", Fill::Pack), ("spread", Fill::Spread)];
 
 /// The cluster of a scenario.
 pub(super) struct Cluster {
@@ -30,8 +40,15 @@ pub(super) fn cluster(lines: &[Line<'_>]) -> Result<Cluster, ScenarioError> {
             "nodes" => nodes(line, &mut config.nodes, &mut places)?,
             "switch" => config.switches.push(switch(line)?),
             "policy" => policy(line, &mut config.policy)?,
+            "account" => sharing::account(line, &mut config)?,
+            "qos" => sharing::qos(line, &mut config)?,
+            "priority" => sharing::priority(line, &mut config.policy.priority)?,
             _ => {}
         }
+    }
+    if let (Some(circle), Some(line)) = (preempt::circle(&config.qos), lines.iter().find(|l| l.verb == "qos"))
+    {
+        return Err(line.wrong(format!("these preempt each other in a circle: {}", circle.join(", "))));
     }
     if config.nodes.is_empty() {
         let problem = "a scenario begins with its nodes: nodes n[1-4] cores=8".to_owned();
@@ -53,7 +70,10 @@ fn nodes(
     nodes: &mut Vec<NodeConfig>,
     places: &mut Vec<Vec<HardwareCore>>,
 ) -> Result<(), ScenarioError> {
-    line.only(1, &["cores", "memory", "gres", "l3", "numa", "package"])?;
+    line.only(
+        1,
+        &["cores", "memory", "gres", "gres-numa", "threads", "wide-cores", "l3", "numa", "package"],
+    )?;
     let cores: u32 = line.number("cores")?.ok_or_else(|| line.wrong("'nodes' needs cores=NUMBER"))?;
     if cores == 0 || cores > muster_core::cores::CORES_PER_NODE_MAX {
         return Err(
@@ -64,15 +84,39 @@ fn nodes(
     let gres = line.gres("gres")?;
     let size = |key: &str| Ok(line.number::<u32>(key)?.unwrap_or(cores).max(1));
     let (l3, numa, package) = (size("l3")?, size("numa")?, size("package")?);
+    let threads: u32 = line.number("threads")?.unwrap_or(1);
+    // Those with so many threads; the others have one.
+    let wide: u32 = line.number("wide-cores")?.unwrap_or(cores);
+    let gres_numa = gres_numa(line, &gres)?;
     for name in line.to_hosts(line.subject("names such as n[1-4]")?)? {
         if nodes.iter().any(|node| node.name == name) {
             return Err(line.wrong(format!("node '{name}' is there already")));
         }
-        nodes.push(NodeConfig { gres: gres.clone(), ..declare(name, cores, memory_bytes) });
-        let place = |i: u32| HardwareCore { package: i / package, numa: i / numa, l3: i / l3 };
+        let blank = declare(name, cores, memory_bytes);
+        nodes.push(NodeConfig { gres: gres.clone(), gres_numa: gres_numa.clone(), ..blank });
+        let place = |i: u32| HardwareCore {
+            package: i / package,
+            numa: i / numa,
+            l3: i / l3,
+            threads: if i < wide { threads } else { 1 },
+        };
         places.push((0..cores).map(place).collect());
     }
     Ok(())
+}
+
+/// The NUMA nodes of the devices of the first name, such as `0,0,1,1`.
+fn gres_numa(line: &Line<'_>, gres: &[Gres]) -> Result<BTreeMap<String, Vec<u32>>, ScenarioError> {
+    let Some(text) = line.text("gres-numa") else { return Ok(BTreeMap::new()) };
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    let numbers =
+        numbers.map_err(|_| line.wrong(format!("gres-numa={text} is not a list such as 0,0,1,1")))?;
+    let name = gres.first().map(|gres| gres.name.clone()).unwrap_or_default();
+    let declared: u32 = gres.iter().filter(|gres| gres.name == name).map(|gres| gres.count).sum();
+    if numbers.len() as u64 != u64::from(declared) {
+        return Err(line.wrong(format!("gres-numa={text} places {} of {declared} devices", numbers.len())));
+    }
+    Ok([(name, numbers)].into())
 }
 
 fn switch(line: &Line<'_>) -> Result<SwitchConfig, ScenarioError> {
@@ -86,7 +130,11 @@ fn switch(line: &Line<'_>) -> Result<SwitchConfig, ScenarioError> {
 }
 
 fn policy(line: &Line<'_>, policy: &mut Policy) -> Result<(), ScenarioError> {
-    line.only(0, &["hold-node", "requeue-delay", "attempts", "jobs-per-user", "tasks-waiting"])?;
+    line.only(
+        0,
+        &["hold-node", "requeue-delay", "attempts", "jobs-per-user", "tasks-waiting", "preempt-exempt"],
+    )?;
+    policy.preempt_exempt_s = line.seconds("preempt-exempt")?.unwrap_or(policy.preempt_exempt_s);
     policy.hold_node_s = line.seconds("hold-node")?.unwrap_or(policy.hold_node_s);
     policy.requeue_delay_s = line.seconds("requeue-delay")?.unwrap_or(policy.requeue_delay_s);
     policy.attempts_max = line.number("attempts")?.unwrap_or(policy.attempts_max);
@@ -95,8 +143,13 @@ fn policy(line: &Line<'_>, policy: &mut Policy) -> Result<(), ScenarioError> {
     Ok(())
 }
 
+const PREEMPTS: [(&str, Preempt); 3] =
+    [("off", Preempt::Off), ("requeue", Preempt::Requeue), ("cancel", Preempt::Cancel)];
+
 fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioError> {
-    line.only(1, &["nodes", "order", "backfill", "fill", "default-time", "max-time", "memory-per-core"])?;
+    let sizes = ["default-time", "max-time", "memory-per-core"];
+    let manners = ["nodes", "order", "backfill", "fill", "priority", "tier", "preempt", "grace"];
+    line.only(1, &[&manners[..], &sizes].concat())?;
     let all = || config.nodes.iter().map(|node| node.name.clone()).collect();
     let nodes: Vec<String> = line.hosts("nodes")?.unwrap_or_else(all);
     if let Some(name) = nodes.iter().find(|name| !config.nodes.iter().any(|node| node.name == **name)) {
@@ -108,6 +161,7 @@ fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioE
         ("sjf", Order::Sjf),
         ("wfp3", Order::Wfp3),
         ("f1", Order::F1),
+        ("multifactor", Order::Multifactor),
     ];
     let backfills = [
         ("none", Backfill::None),
@@ -122,17 +176,20 @@ fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioE
         time_default_s: line.seconds("default-time")?.unwrap_or(3600),
         time_max_s: line.seconds("max-time")?.unwrap_or(30 * 86_400),
         memory_per_core_bytes: line.bytes("memory-per-core")?,
-        fill: line.choice("fill", &[("pack", Fill::Pack), ("spread", Fill::Spread)])?.unwrap_or_default(),
+        fill: line.choice("fill", &FILLS)?.unwrap_or_default(),
         order: line.choice("order", &orders)?.unwrap_or_default(),
         backfill: line.choice("backfill", &backfills)?.unwrap_or_default(),
-        ..PoolConfig::default()
+        priority: line.number("priority")?.unwrap_or(0),
+        tier: line.number("tier")?.unwrap_or(0),
+        preempt: line.choice("preempt", &PREEMPTS)?.unwrap_or_default(),
+        grace_s: line.seconds("grace")?.unwrap_or(0),
     })
 }
 
 /// Reads the job of a `submit`.
 pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
     line.only(
-        2,
+        3,
         &[
             "user",
             "pool",
@@ -141,6 +198,8 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
             "ranks-per-node",
             "gres",
             "gres-per-rank",
+            "nodelist",
+            "threads-per-core",
             "cores-per-rank",
             "memory",
             "memory-per-core",
@@ -148,7 +207,14 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
             "run",
             "array",
             "priority",
+            "account",
+            "qos",
             "code",
+            "time-min",
+            "deadline",
+            "dependency",
+            "fill",
+            "saves",
         ],
     )?;
     let mut spec = blank_spec();
@@ -170,13 +236,27 @@ pub(super) fn job(line: &Line<'_>) -> Result<JobSpec, ScenarioError> {
         (None, Some(bytes)) => Memory::PerCoreBytes(bytes),
         (None, None) => Memory::PoolDefault,
     };
-    request.exclusive = match line.words.get(1) {
-        None => false,
-        Some(&"exclusive") => true,
-        Some(word) => return Err(line.wrong(format!("'{word}' means nothing here; 'exclusive' would"))),
-    };
+    request.nodelist = line.hosts("nodelist")?.unwrap_or_default().into_iter().collect();
+    request.threads_per_core = line.number("threads-per-core")?;
+    for word in line.words.iter().skip(1) {
+        match *word {
+            "exclusive" => request.exclusive = true,
+            "contiguous" => request.contiguous = true,
+            word => {
+                let problem = format!("'{word}' means nothing here; 'exclusive' or 'contiguous' would");
+                return Err(line.wrong(problem));
+            }
+        }
+    }
+    request.fill = line.choice("fill", &FILLS)?;
     spec.time_limit_s = line.seconds("time")?;
+    spec.eligibility.time_min_s = line.seconds("time-min")?;
+    spec.eligibility.deadline = line.seconds("deadline")?.map(|at| Timestamp(0).plus_seconds(at));
+    let dependency = |text: &str| text.parse().map_err(|e: BadDependency| line.wrong(e.to_string()));
+    spec.eligibility.dependency = line.text("dependency").map(dependency).transpose()?;
     spec.priority = line.number("priority")?.unwrap_or(0);
+    spec.account = line.text("account").map(str::to_owned);
+    spec.qos = line.text("qos").map(str::to_owned);
     spec.array = line.text("array").map(|text| array(line, text)).transpose()?;
     Ok(spec)
 }

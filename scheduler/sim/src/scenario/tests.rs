@@ -58,3 +58,32 @@ proptest! {
         let _ = run(&text);
     }
 }
+
+/// The scenarios of this crate with a few places changed.
+fn nearly_scenarios() -> impl Strategy<Value = String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let texts: Vec<String> = files
+        .filter(|path| path.extension().is_some_and(|end| end == "scn"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let change =
+        (any::<prop::sample::Index>(), 0..6usize, prop_oneof!["[0-9=:\\[\\]-]{0,3}", "[ -~\\n]", "é"]);
+    (prop::sample::select(texts), prop::collection::vec(change, 1..4)).prop_map(|(mut text, changes)| {
+        for (at, taken, new) in changes {
+            let begin = text.floor_char_boundary(at.index(text.len() + 1));
+            let end = text.floor_char_boundary((begin + taken).min(text.len())).max(begin);
+            text.replace_range(begin..end, &new);
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn what_is_nearly_a_scenario_is_one_or_an_error(text in nearly_scenarios()) {
+        let _ = run(&text);
+    }
+}

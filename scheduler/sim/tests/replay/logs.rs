@@ -115,12 +115,26 @@ fn f1_with_easy_on_kth() {
 
 #[test]
 fn conservative_on_kth() {
-    close(KTH, (0, 5000), ReplayPolicy::Conservative, 8799.9, 125.35);
+    exact(KTH, (0, 5000), ReplayPolicy::Conservative, (8799.9, 52_008, 235_103, 125.35, 6_258_149));
+    exact(KTH, (0, 10_000), ReplayPolicy::Conservative, (8192.8, 45_984, 235_103, 112.18, 11_111_672));
 }
 
 #[test]
 fn conservative_on_hpc2n() {
-    close(HPC2N, (0, 5000), ReplayPolicy::Conservative, 5897.7, 49.51);
+    exact(HPC2N, (0, 5000), ReplayPolicy::Conservative, (5897.7, 38_072, 126_459, 49.51, 8_304_552));
+    exact(HPC2N, (0, 10_000), ReplayPolicy::Conservative, (5795.0, 38_780, 126_459, 58.62, 12_920_300));
+}
+
+#[test]
+fn conservative_on_curie() {
+    exact(CURIE, (0, 10_000), ReplayPolicy::Conservative, (188.1, 0, 40_471, 1.94, 2_357_967));
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "two seconds with optimisation, and a minute without")]
+fn conservative_on_busy_days_of_curie() {
+    exact(CURIE, (160_000, 10_000), ReplayPolicy::Conservative, (2149.9, 15_683, 91_576, 21.06, 693_883));
+    exact(CURIE, (80_000, 10_000), ReplayPolicy::Conservative, (5158.0, 43_894, 86_126, 275.25, 864_531));
 }
 
 /// The default order promises more than any table has: shorter waits than EASY, and no job waits twice as long as

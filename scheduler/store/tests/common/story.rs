@@ -6,7 +6,7 @@ use muster_core::cluster::ClusterConfig;
 use muster_core::engine::Engine;
 use muster_core::event::{Endpoint, Hardware, HardwareCore, Record, Usage};
 use muster_core::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
-use muster_core::input::{Caller, GoneHow, Input, InstancePhase, InstanceReport, Reply};
+use muster_core::input::{Caller, GoneHow, Input, InstancePhase, InstanceReport, NodeChange, Reply};
 use muster_core::spec::JobSpec;
 use muster_core::state::State;
 use serde_json::{Value, json};
@@ -106,7 +106,7 @@ impl Story {
     }
 
     fn hello(&mut self, node: u32, held: Vec<InstanceReport>) {
-        let core = |i| HardwareCore { package: i / 2, numa: i / 2, l3: i / 2 };
+        let core = |i| HardwareCore { package: i / 2, numa: i / 2, l3: i / 2, threads: 1 };
         let hardware = Hardware {
             cores: (0..CORES).map(core).collect(),
             memory_bytes: 8 << 30,
@@ -230,9 +230,9 @@ impl Story {
         let key = self.key(other, 0);
         let reason = "no space left on device".to_owned();
         self.gone(key, 0, GoneHow::PrepareFailed { reason, node_at_fault: true });
-        let (node, reason) = ("n2".to_owned(), "a fan".to_owned());
-        self.input(Input::HoldNode { caller: ROOT, node, reason });
-        self.input(Input::ReleaseNode { caller: ROOT, node: "n2".to_owned() });
+        for change in [NodeChange::Drain { reason: "a fan".to_owned(), for_s: None }, NodeChange::Resume] {
+            self.input(Input::ChangeNodes { caller: ROOT, nodes: vec!["n2".to_owned()], change });
+        }
         let late = Timestamp(self.now.0 + 100_000_000);
         let late = json!({"eligibility": {"deadline": late, "hold": true}, "time_limit_s": 60});
         self.submit("late", late);

@@ -7,25 +7,20 @@ use crate::event::HardwareCore;
 use crate::place::pick_cores;
 
 fn core(package: u32, numa: u32, l3: u32) -> HardwareCore {
-    HardwareCore { package, numa, l3 }
+    HardwareCore { package, numa, l3, threads: 1 }
 }
 
 /// Packages, NUMA nodes, cores that are not near, the other two; less is better.
-fn quality(places: &[HardwareCore], cores: &CoreSet, near: Option<u32>) -> (usize, usize, usize, usize) {
+fn quality(places: &[HardwareCore], cores: &CoreSet, near: &[u32]) -> (usize, usize, usize, usize) {
     let at = |core: u32| places[core as usize % places.len()];
     let number = |kind: fn(HardwareCore) -> u32| {
         cores.iter().map(|core| kind(at(core))).collect::<BTreeSet<_>>().len()
     };
-    let far = cores.iter().filter(|core| near.is_some_and(|near| at(*core).numa != near)).count();
+    let far = cores.iter().filter(|core| !near.is_empty() && !near.contains(&at(*core).numa)).count();
     (number(|c| c.package), far, number(|c| c.numa), number(|c| c.l3))
 }
 
-fn best(
-    places: &[HardwareCore],
-    free: &CoreSet,
-    count: u32,
-    near: Option<u32>,
-) -> (usize, usize, usize, usize) {
+fn best(places: &[HardwareCore], free: &CoreSet, count: u32, near: &[u32]) -> (usize, usize, usize, usize) {
     let free: Vec<u32> = free.iter().collect();
     (0_u32..1 << free.len())
         .filter(|set| set.count_ones() == count)
@@ -67,14 +62,14 @@ proptest! {
         places in nested(),
         taken in prop::collection::btree_set(0_u32..12, 0..6),
         count in 1_u32..9,
-        near in prop::option::of(0_u32..4),
+        near in prop::collection::vec(0_u32..4, 0..3),
     ) {
         let free: CoreSet = (0..places.len() as u32).filter(|core| !taken.contains(core)).collect();
-        let picked = pick_cores(&places, &free, count, near);
+        let picked = pick_cores(&places, &free, count, &near);
         prop_assert!(picked.is_subset(&free));
         prop_assert_eq!(picked.len(), count.min(free.len()));
         if count <= free.len() {
-            prop_assert_eq!(quality(&places, &picked, near), best(&places, &free, count, near));
+            prop_assert_eq!(quality(&places, &picked, &near), best(&places, &free, count, &near));
         }
     }
 }
@@ -83,7 +78,7 @@ fn two_sockets() -> Vec<HardwareCore> {
     (0..16).map(|i| core(i / 8, i / 8, i / 4)).collect()
 }
 
-fn picked(places: &[HardwareCore], free: &str, count: u32, near: Option<u32>) -> String {
+fn picked(places: &[HardwareCore], free: &str, count: u32, near: &[u32]) -> String {
     let free: CoreSet = serde_json::from_str(&format!("{free:?}")).unwrap();
     pick_cores(places, &free, count, near).to_string()
 }
@@ -91,35 +86,43 @@ fn picked(places: &[HardwareCore], free: &str, count: u32, near: Option<u32>) ->
 #[test]
 fn whole_caches_stay_whole() {
     let places = two_sockets();
-    assert_eq!(picked(&places, "0-15", 2, None), "0-1");
-    assert_eq!(picked(&places, "0-9,12-15", 2, None), "8-9");
-    assert_eq!(picked(&places, "0-9,12-15", 3, None), "12-14");
-    assert_eq!(picked(&places, "0-9,12-15", 5, None), "8,12-15");
-    assert_eq!(picked(&places, "0-15", 12, None), "0-11");
-    assert_eq!(picked(&places, "2-5,10-15", 10, None), "2-5,10-15");
-    assert_eq!(picked(&places, "3,9", 5, None), "3,9");
+    assert_eq!(picked(&places, "0-15", 2, &[]), "0-1");
+    assert_eq!(picked(&places, "0-9,12-15", 2, &[]), "8-9");
+    assert_eq!(picked(&places, "0-9,12-15", 3, &[]), "12-14");
+    assert_eq!(picked(&places, "0-9,12-15", 5, &[]), "8,12-15");
+    assert_eq!(picked(&places, "0-15", 12, &[]), "0-11");
+    assert_eq!(picked(&places, "2-5,10-15", 10, &[]), "2-5,10-15");
+    assert_eq!(picked(&places, "3,9", 5, &[]), "3,9");
 }
 
 #[test]
 fn a_near_numa_node_is_preferred() {
     let places = two_sockets();
-    assert_eq!(picked(&places, "0-15", 2, Some(1)), "8-9");
-    assert_eq!(picked(&places, "0-7,8", 2, Some(1)), "0-1");
+    assert_eq!(picked(&places, "0-15", 2, &[1]), "8-9");
+    assert_eq!(picked(&places, "0-7,8", 2, &[1]), "0-1");
     // One package with two NUMA nodes: as much as there is near, and the rest beside it.
     let one: Vec<HardwareCore> = (0..8).map(|i| core(0, i / 4, i / 2)).collect();
-    assert_eq!(picked(&one, "0-3,7", 2, Some(1)), "0,7");
+    assert_eq!(picked(&one, "0-3,7", 2, &[1]), "0,7");
+}
+
+#[test]
+fn cores_with_more_threads_share_what_the_others_do() {
+    let hybrid: Vec<HardwareCore> =
+        (0..8).map(|i| HardwareCore { threads: 1 + i % 2, ..core(0, 0, i / 4) }).collect();
+    assert_eq!(picked(&hybrid, "0-7", 6, &[]), "0-5");
+    assert_eq!(picked(&hybrid[..4], "0-3", 3, &[]), "0-2");
 }
 
 #[test]
 fn nodes_that_declare_more_cores_than_they_have_go_round() {
     let places = [core(0, 0, 0), core(1, 1, 1)];
-    assert_eq!(picked(&places, "0-7", 3, None), "0,2,4");
+    assert_eq!(picked(&places, "0-7", 3, &[]), "0,2,4");
 }
 
 #[test]
 fn nodes_without_known_hardware_are_one_place() {
-    assert_eq!(picked(&[], "5-4000", 3, Some(1)), "5-7");
-    assert_eq!(picked(&[core(0, 0, 0); 4], "2-3", 1, None), "2");
+    assert_eq!(picked(&[], "5-4000", 3, &[1]), "5-7");
+    assert_eq!(picked(&[core(0, 0, 0); 4], "2-3", 1, &[]), "2");
 }
 
 /// `cargo test --release -p muster-core --lib place::tests::cores::speed -- --ignored --nocapture`
@@ -137,7 +140,7 @@ fn speed() {
         for count in counts {
             let start = std::time::Instant::now();
             for _ in 0..10_000 {
-                std::hint::black_box(pick_cores(&places, std::hint::black_box(&free), count, None));
+                std::hint::black_box(pick_cores(&places, std::hint::black_box(&free), count, &[]));
             }
             println!("{name}, {count}: {:.2} us", start.elapsed().as_secs_f64() * 1e6 / 1e4);
         }

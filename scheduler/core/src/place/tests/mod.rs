@@ -1,7 +1,10 @@
 //! Placement against exhaustive search.
 
+mod adjacent;
 mod choose;
 mod cores;
+mod machines;
+mod near;
 mod quality;
 mod tree;
 

@@ -1,0 +1,26 @@
+//! The state for those who want to look at it elsewhere.
+
+use std::sync::Arc;
+
+use muster_config::Config;
+use muster_core::state::State;
+
+use crate::error::ServerError;
+use crate::server::DATABASE;
+
+/// The durable state of the controller of this configuration, whether it runs or not. Scripts, arguments and
+/// environments are left out: they are their users' own.
+///
+/// # Errors
+/// [`ServerError::Store`] if there is none or it cannot be read.
+pub fn read_state(config: &Config) -> Result<State, ServerError> {
+    let path = config.controller.state_dir.join(DATABASE);
+    let mut state = muster_store::read_state(&path).map_err(ServerError::Store)?;
+    for job in state.jobs.values_mut() {
+        let spec = Arc::make_mut(&mut job.spec);
+        spec.script.clear();
+        spec.arguments.clear();
+        spec.environment.clear();
+    }
+    Ok(state)
+}
