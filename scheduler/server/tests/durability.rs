@@ -26,21 +26,24 @@ const CORES: u32 = 128;
 /// How long each measurement of a rate takes.
 const WHILE: Duration = Duration::from_secs(4);
 
-/// How many small writes, each synced, the disk below `folder` does a second.
-fn syncs_per_second(folder: &Path) -> f64 {
+/// How long one small write takes that is synced, on the disk below `folder`: half of them take less.
+fn sync_ms(folder: &Path) -> f64 {
     let file = std::fs::File::create(folder.join("syncs")).unwrap();
     // The log of the database is overwritten in place as well, most of the time.
     file.write_all_at(&vec![0; 1024 * 4096], 0).unwrap();
     file.sync_all().unwrap();
     let mut page = [0u8; 4096];
-    let (started, mut done) = (Instant::now(), 0u32);
+    let started = Instant::now();
+    let mut took = Vec::new();
     while started.elapsed() < WHILE / 2 {
         page[0] = page[0].wrapping_add(1);
-        file.write_all_at(&page, u64::from(done % 1024) * 4096).unwrap();
+        let before = Instant::now();
+        file.write_all_at(&page, took.len() as u64 % 1024 * 4096).unwrap();
         file.sync_data().unwrap();
-        done += 1;
+        took.push(before.elapsed());
     }
-    f64::from(done) / started.elapsed().as_secs_f64()
+    took.sort_unstable();
+    percentile(&took, 50)
 }
 
 /// The part of the sorted values at which `percent` of them are smaller, in milliseconds.
@@ -80,11 +83,11 @@ fn acknowledged_submits_per_second() {
         let mut controller = Controller::prepared(1, "");
         more_jobs_for_each_user(&controller);
         controller.run();
-        let before = syncs_per_second(controller.folder.path());
+        let before = sync_ms(controller.folder.path());
         let took = submit_from(&controller, clients, WHILE);
-        let after = syncs_per_second(controller.folder.path());
+        let after = sync_ms(controller.folder.path());
         println!(
-            "{clients:3} clients: {:7.0} submits/s, median {:6.2} ms, 99 % {:6.2} ms; syncs/s {before:.0} before, {after:.0} after",
+            "{clients:3} clients: {:7.0} submits/s, median {:6.2} ms, 99 % {:6.2} ms; one sync {before:.2} ms before, {after:.2} ms after",
             took.len() as f64 / WHILE.as_secs_f64(),
             percentile(&took, 50),
             percentile(&took, 99),

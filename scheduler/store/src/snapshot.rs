@@ -14,8 +14,10 @@ use muster_core::state::State;
 use rusqlite::{Connection, Transaction, params};
 
 use crate::checksum::{Checksum, Head};
+use crate::damage::Damage;
 use crate::error::StoreError;
-use crate::schema::{self, SNAPSHOT_PART_BYTES, SNAPSHOT_VERSION, failed, signed};
+use crate::recover::recover;
+use crate::schema::{self, Layout, SNAPSHOT_PART_BYTES, SNAPSHOT_VERSION, failed, signed};
 
 /// Rows that are deleted in one transaction at most.
 const DELETE_MAX: usize = 1000;
@@ -97,6 +99,24 @@ impl SnapshotWriter {
         let failed = failed(path, "set the connection up");
         connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
         Ok(Self { connection, path: path.to_owned(), turn })
+    }
+
+    /// Reads again what is on the disk, and gives the state that it adds up to with the number of the last record. This
+    /// holds nobody up, and damage shows while the memory still knows better.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or [`StoreError::Corrupt`] if a start would find anything that is not whole.
+    pub fn state_on_disk(&self) -> Result<(State, u64), StoreError> {
+        // In one transaction, so that what is read is of one instant.
+        let transaction =
+            self.connection.unchecked_transaction().map_err(failed(&self.path, "read the journal"))?;
+        let found = recover(&transaction, &self.path, Layout::V2, None)?;
+        match found.passed_over {
+            Some(seq) => {
+                Err(StoreError::Damaged { path: self.path.clone(), damage: Damage::Snapshot { seq } })
+            }
+            None => Ok((found.state, found.last_seq)),
+        }
     }
 
     /// Stores `state`, which all records up to `seq` add up to, and drops what is no longer needed: the records

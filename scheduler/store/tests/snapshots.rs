@@ -41,6 +41,7 @@ fn what_is_appended_while_a_snapshot_is_written_stays_after_it() {
     for round in 0..3 {
         let (state, seq) = (add_up(&records), store.last_seq());
         let mut writer = store.snapshot_writer().unwrap();
+        assert_eq!(writer.state_on_disk().unwrap(), (state.clone(), seq));
         let appended_before = records.len();
         std::thread::scope(|scope| {
             let writing = scope.spawn(move || writer.write(&state, seq, Timestamp(1)).unwrap());
@@ -86,6 +87,24 @@ fn what_a_crash_left_of_a_snapshot_means_nothing_and_is_removed() {
     store.snapshot(&recovered.state, Timestamp(1)).unwrap().unwrap();
     assert_eq!(count(&path, "snapshot_part"), 1);
     assert_eq!(store.snapshot(&recovered.state, Timestamp(1)).unwrap(), None, "there is nothing new");
+}
+
+#[test]
+fn damage_shows_when_the_disk_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let (mut store, _) = Store::open(&path).unwrap();
+    store.append(&[configured(), submitted(1)], &[]).unwrap();
+    store.snapshot(&add_up(&[configured(), submitted(1)]), Timestamp(1)).unwrap();
+    store.append(&[submitted(2)], &[]).unwrap();
+    let writer = store.snapshot_writer().unwrap();
+    assert_eq!(writer.state_on_disk().unwrap().1, 3);
+    let other = Connection::open(&path).unwrap();
+    for damage in ["UPDATE journal SET crc = 1 WHERE seq = 3", "UPDATE snapshot SET crc = 1"] {
+        other.execute(damage, []).unwrap();
+        let error = writer.state_on_disk().unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    }
 }
 
 #[test]
