@@ -83,7 +83,10 @@ impl World {
         let one = |holder: &Holder| {
             let name = narrate::name(&self.names, holder.task.job);
             let until = holder.until.map_or("ever".to_owned(), |at| format_time_s(at.seconds()));
-            format!("{name} ({} cores on {} nodes until {until})", holder.cores, holder.nodes)
+            let plural = |count: u64| if count == 1 { "" } else { "s" };
+            let (cores, nodes) = (holder.cores, u64::from(holder.nodes));
+            let held = format!("{cores} core{} on {nodes} node{}", plural(cores), plural(nodes));
+            format!("{name} ({held} until {until})")
         };
         let named = held.named.iter().map(one).collect::<Vec<_>>().join(", ");
         let others = if held.others > 0 { format!(" and {} more", held.others) } else { String::new() };
