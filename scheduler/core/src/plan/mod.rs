@@ -8,10 +8,12 @@
 
 mod adjacent;
 mod advance;
+mod choose;
 mod class;
 mod closures;
 mod conservative;
 pub mod eligible;
+mod explain;
 mod fit;
 mod forecast;
 mod hand_out;

@@ -4,22 +4,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::advance;
-use super::class::ClassKey;
-use super::fit::{self, NodeRoom};
+use super::fit::NodeRoom;
 use super::index::Planner;
 use super::limits::{self, Budgets};
 use super::order::{Rank, Ranking};
 use super::preempt::Clearing;
 use super::queue::{Head, Queue, first_queue, keeps_all};
-use super::ranges::{self, spreads_wide};
 use super::refused::{Need, Refused};
 use super::reserve::Reservation;
 use super::span::Span;
-use super::{Placement, Plan, Reason, Waiting, eligible, never_fits};
-use crate::cluster::{Backfill, Fill, PoolConfig};
+use super::{Placement, Plan, Reason, Waiting, eligible};
+use crate::cluster::{Backfill, PoolConfig};
 use crate::event::{Allocation, Share};
-use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
-use crate::place::{Candidate, Chosen};
+use crate::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
+use crate::place::Chosen;
 use crate::state::{Job, State};
 
 impl Planner {
@@ -293,95 +291,6 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Whether nodes are missing that nobody knows when they return: such a job may not hold up the others.
-    fn never(&self, config: &PoolConfig, pool: usize, key: &ClassKey) -> Option<Reason> {
-        let (state, request) = (self.state, &key.request);
-        if let Err(refusal) = never_fits(state, config, request) {
-            return Some(Reason::NeverFits { why: refusal.to_string() });
-        }
-        let slots = &self.planner.pools[pool].slots;
-        if let Some(why) = self.never_open(config, slots, key) {
-            return Some(Reason::NeverFits { why });
-        }
-        let used = self.planner.advance.used(self.planner.advance.using(key.reservation.as_ref()));
-        let usable = |node: &NodeId| {
-            self.planner.nodes[node.0 as usize].takes_work && used.is_none_or(|used| used.keeps(*node))
-        };
-        let rooms = slots.iter().filter(|node| usable(node)).map(|node| {
-            fit::ranks_that_fit(state.node(*node), config, NodeRoom::whole(state.node(*node)), request)
-        });
-        let adjacent = || !request.contiguous || self.planner.could_be_adjacent(state, config, pool, request);
-        if fit::suffices(request, rooms) && adjacent() {
-            if self.planner.advance.is_empty() {
-                return None;
-            }
-            let usable: Vec<NodeId> = slots.iter().copied().filter(usable).collect();
-            self.never_open(config, &usable, key)?;
-        }
-        Some(Reason::NodesAway(self.shortage(config, pool, key)))
-    }
-
-    fn shortage(&self, config: &PoolConfig, pool: usize, key: &ClassKey) -> fit::Shortage {
-        let nodes = &self.planner.nodes;
-        let used = self.planner.advance.used(self.planner.advance.using(key.reservation.as_ref()));
-        let usable = self.planner.pools[pool].slots.iter().filter(|node| nodes[node.0 as usize].takes_work);
-        let usable = usable.filter(|node| used.is_none_or(|used| used.keeps(**node)));
-        let rooms = usable.map(|node| (*node, nodes[node.0 as usize].room));
-        let mut short = fit::shortage(self.state, config, rooms, &key.request);
-        if key.request.contiguous {
-            self.planner.count_adjacent(self.state, config, pool, &key.request, &mut short);
-        }
-        short
-    }
-
-    /// Writes down why the jobs of a group from `job` on wait.
-    fn explain_class(
-        &mut self,
-        config: &PoolConfig,
-        pool: usize,
-        head: Head,
-        class: u32,
-        job: JobId,
-        never: Option<Reason>,
-    ) {
-        let Some(group) = self.planner.pools[pool].classes.get(class) else { return };
-        let jobs: Vec<JobId> = group.jobs.range(job..).copied().collect();
-        let key = group.key.clone();
-        let reason = never.unwrap_or_else(|| self.why(config, pool, &key, head, Some(job)));
-        for id in jobs {
-            self.say_why(id, Waiting::new(reason.clone(), None));
-        }
-    }
-
-    /// Writes down why a job waits, unless that is said already because others leave for it.
-    fn say_why(&mut self, job: JobId, waiting: Waiting) {
-        if self.clearing.settled(job) == 0 {
-            self.plan.waiting.insert(job, waiting);
-        }
-    }
-
-    /// Why the jobs of a group do not start, given who comes first.
-    fn why(
-        &self,
-        config: &PoolConfig,
-        pool: usize,
-        key: &ClassKey,
-        head: Head,
-        job: Option<JobId>,
-    ) -> Reason {
-        if let Some(never) = self.never(config, pool, key) {
-            return never;
-        }
-        if let Some(reserved) = self.kept_back(config, pool, key) {
-            return reserved;
-        }
-        let short = self.shortage(config, pool, key);
-        match head {
-            Head::Waits(first) if short.fits_now && Some(first) != job => Reason::Behind { job: first },
-            _ => Reason::Resources(short),
-        }
-    }
-
     /// Starts what it can of a group's first job.
     fn try_class(&mut self, config: &PoolConfig, pool: usize, rank: Rank) -> Tried {
         let state = self.state;
@@ -423,136 +332,12 @@ impl<'a> Pass<'a> {
         again(next)
     }
 
-    /// Writes down that no more of a group from `job` on may start.
-    fn explain_limit(&mut self, pool: usize, class: u32, job: &Job) {
-        let Some(group) = self.planner.pools[pool].classes.get(class).filter(|_| self.explain) else {
-            return;
-        };
-        let reason = limits::reason(self.state, job);
-        for id in group.jobs.range(job.id..) {
-            self.plan.waiting.insert(*id, Waiting::new(reason.clone(), None));
-        }
-    }
-
     fn set_aside(&mut self, job: &Job, reason: Reason, until: Option<Timestamp>) {
         if self.explain {
             self.say_why(job.id, Waiting::new(reason, until));
         } else if self.clearing.settled(job.id) == 0 {
             self.planner.park(self.state, job, until);
         }
-    }
-
-    /// Finds nodes for a task now, and says how long it may run there: less than its time limit only where its job
-    /// allows that and it would have to wait otherwise.
-    fn choose_with_span(
-        &mut self,
-        config: &PoolConfig,
-        pool: usize,
-        job: &Job,
-        avoid: Option<NodeId>,
-    ) -> Option<(Vec<Chosen>, Span)> {
-        let longest = Span::longest(job, self.now);
-        let chosen = avoid.and_then(|node| self.choose_now(config, pool, job, longest.end, Some(node)));
-        let chosen = chosen.or_else(|| self.choose_unless_refused(config, pool, job, longest.end));
-        if let Some(chosen) = chosen {
-            return Some((chosen, longest));
-        }
-        // Only at these instants becomes less what a task may use.
-        let instants = self.reservations.iter().map(|reservation| reservation.start);
-        let instants = instants.chain(self.closings_ahead(job));
-        let shorter = longest.shorter(job, self.now, instants);
-        shorter
-            .into_iter()
-            .find_map(|span| Some((self.choose_unless_refused(config, pool, job, span.end)?, span)))
-    }
-
-    /// Finds nodes for a task that starts now and ends by `end`, unless it is known that there are none.
-    fn choose_unless_refused(
-        &mut self,
-        config: &PoolConfig,
-        pool: usize,
-        job: &Job,
-        end: Timestamp,
-    ) -> Option<Vec<Chosen>> {
-        let need = self.need(job, end);
-        if need.is_some_and(|need| self.refused[pool].knows(&need)) {
-            debug_assert_eq!(
-                self.choose_now(config, pool, job, end, None),
-                None,
-                "what was refused fits after all"
-            );
-            return None;
-        }
-        let chosen = self.choose_now(config, pool, job, end, None);
-        if let Some(need) = need.filter(|_| chosen.is_none()) {
-            self.refused[pool].add(need);
-        }
-        chosen
-    }
-
-    /// What a task of a job needs that starts now and ends by `end`, as far as it can be compared.
-    pub(super) fn need(&self, job: &Job, end: Timestamp) -> Option<Need> {
-        let outlasts = self.reservations.iter().map(|reservation| end > reservation.start);
-        let outlasts = (self.reservations.len() <= 64)
-            .then(|| outlasts.enumerate().fold(0, |bits, (i, beyond)| bits | (u64::from(beyond) << i)));
-        // What uses an advance reservation sees other nodes than the rest.
-        let outlasts = outlasts.filter(|_| job.spec.reservation.is_none());
-        let closings = self.planner.advance.outlasted(end);
-        outlasts.and_then(|outlasts| Need::of(&job.spec.request, outlasts, closings))
-    }
-
-    /// Finds nodes for a task that starts now and ends by `end`.
-    pub(super) fn choose_now(
-        &self,
-        config: &PoolConfig,
-        pool: usize,
-        job: &Job,
-        end: Timestamp,
-        avoid: Option<NodeId>,
-    ) -> Option<Vec<Chosen>> {
-        let request = &job.spec.request;
-        let using = self.planner.advance.using(job.spec.reservation.as_ref());
-        let seen = &self.planner.pools[pool];
-        if request.cores_total() > seen.cores_free || request.nodes_min() as usize > seen.by_free.len() {
-            return None;
-        }
-        let candidate = |slot: u32| {
-            let node = seen.slots[slot as usize];
-            if Some(node) == avoid {
-                return None;
-            }
-            let room = self.room_until(node, end, using);
-            self.planner.candidate(self.state, config, node, room, request)
-        };
-        let plain = request.nodes_max.is_none() && request.nodelist.is_empty() && !spreads_wide(request);
-        if plain && request.nodes.is_none_or(|nodes| nodes == 1) {
-            let enough = |slot: &u32| candidate(*slot).is_some_and(|c| c.ranks >= request.ranks);
-            let cores = u32::try_from(request.cores_total()).unwrap_or(u32::MAX);
-            let slot = match ranges::fill(config, request) {
-                Fill::Pack => seen.by_free.range((cores, 0)..).map(|(_, slot)| *slot).find(enough),
-                Fill::Spread => seen.emptiest_first(cores).find(enough),
-            };
-            if let Some(slot) = slot {
-                return Some(vec![Chosen { node: seen.slots[slot as usize], ranks: request.ranks }]);
-            }
-            if request.nodes == Some(1) {
-                return None;
-            }
-        }
-        let candidates: Vec<Candidate> =
-            self.planner.slots_with(pool, request.cores_per_rank).into_iter().filter_map(candidate).collect();
-        let fill = ranges::fill(config, request);
-        self.planner.choose_for(self.state, pool, job, self.now, &candidates, fill)
-    }
-
-    /// The room on a node for what ends at `end`, if the node is not closed: what would outlast the start of a job's
-    /// reservation may use only what that leaves.
-    pub(super) fn unclosed_room_until(&self, node: NodeId, end: Timestamp) -> NodeRoom {
-        let mut room = self.planner.nodes[node.0 as usize].room;
-        for reservation in self.reservations.iter().filter(|r| end > r.start) {
-            room = reservation.limit(node, room);
-        }
-        room
     }
 
     /// Gives a task its exact cores and devices; `kept` is what a promise has kept for it on each node.
