@@ -30,7 +30,7 @@ impl Bench {
         Self::up_with(tag, nodes, cores, "")
     }
 
-    /// The same, with lines under `[policy]`.
+    /// The same, with more of the configuration; its first lines are those of `[policy]`.
     pub fn up_with(tag: &str, nodes: usize, cores: u32, policy: &str) -> Option<Self> {
         if let Err(error) = require_root() {
             let skip = std::env::var_os("MUSTER_TEST_SKIP_CLUSTER").is_some_and(|value| value == "1");
