@@ -131,7 +131,7 @@ impl Planner {
         let mut count = Count::new(request, &now_fits);
         let mut ranks = now_fits.clone();
         let mut moves = self.moves(now, others).peekable();
-        let mut horizon = None;
+        let (mut horizon, mut changed) = (None, Vec::new());
         loop {
             let end = moves.peek().map(|(at, _)| *at);
             let flip = closures.as_ref().and_then(Closures::next);
@@ -143,7 +143,6 @@ impl Planner {
                 return None;
             }
             let at = end.into_iter().chain(flip).min()?;
-            let mut changed = Vec::new();
             if let Some(closures) = closures.as_mut().filter(|_| flip == Some(at)) {
                 closures.pass_to(at, |slot| changed.push(slot));
             }
@@ -158,7 +157,7 @@ impl Planner {
                     changed.push(slot);
                 }
             }
-            for slot in changed {
+            for slot in changed.drain(..) {
                 let fitting = fits(&closures, slot, room[slot]);
                 count.change(ranks[slot], fitting);
                 ranks[slot] = fitting;

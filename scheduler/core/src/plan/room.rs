@@ -65,6 +65,11 @@ impl NodeRoom {
         Self { cores, memory_bytes, gres, wider }
     }
 
+    /// Whether all cores of both are of one kind, as on most machines: then nobody has to count kinds.
+    fn is_plain(self, other: Self) -> bool {
+        self.wider == WiderCounts::default() && other.wider == WiderCounts::default()
+    }
+
     fn zip(self, other: Self, narrow: u32, f: impl Fn(u16, u16) -> u16) -> (u32, WiderCounts) {
         let wider: WiderCounts = std::array::from_fn(|i| f(self.wider[i], other.wider[i]));
         (narrow + wider.iter().copied().map(u32::from).sum::<u32>(), wider)
@@ -72,6 +77,14 @@ impl NodeRoom {
 
     /// What is in both, kind by kind.
     pub fn at_most(self, other: Self) -> Self {
+        if self.is_plain(other) {
+            return Self {
+                cores: self.cores.min(other.cores),
+                memory_bytes: self.memory_bytes.min(other.memory_bytes),
+                gres: self.gres.at_most(other.gres),
+                wider: self.wider,
+            };
+        }
         let (cores, wider) = self.zip(other, self.narrow().min(other.narrow()), u16::min);
         Self {
             cores,
@@ -82,8 +95,12 @@ impl NodeRoom {
     }
 
     pub fn take(&mut self, less: Self) {
-        let narrow = self.narrow().saturating_sub(less.narrow());
-        (self.cores, self.wider) = self.zip(less, narrow, u16::saturating_sub);
+        if self.is_plain(less) {
+            self.cores = self.cores.saturating_sub(less.cores);
+        } else {
+            let narrow = self.narrow().saturating_sub(less.narrow());
+            (self.cores, self.wider) = self.zip(less, narrow, u16::saturating_sub);
+        }
         self.memory_bytes = self.memory_bytes.saturating_sub(less.memory_bytes);
         self.gres = self.gres.minus(less.gres);
     }
@@ -104,7 +121,11 @@ impl NodeRoom {
 
     /// More room.
     pub fn put(&mut self, more: Self) {
-        (self.cores, self.wider) = self.zip(more, self.narrow() + more.narrow(), u16::saturating_add);
+        if self.is_plain(more) {
+            self.cores += more.cores;
+        } else {
+            (self.cores, self.wider) = self.zip(more, self.narrow() + more.narrow(), u16::saturating_add);
+        }
         self.memory_bytes = self.memory_bytes.saturating_add(more.memory_bytes);
         self.gres = self.gres.plus(more.gres);
     }
