@@ -141,13 +141,13 @@ pub struct SubmitArgs {
     /// Devices on each node: gpu:2, gpu:a100:2,nic:1
     #[arg(long, value_name = "LIST")]
     gres: Option<String>,
-    /// GPUs of all nodes together: [TYPE:]N
+    /// GPUs of all nodes together: `[TYPE:]N`
     #[arg(short = 'G', long, value_name = "[TYPE:]N")]
     gpus: Option<String>,
-    /// GPUs on each node: [TYPE:]N
+    /// GPUs on each node: `[TYPE:]N`
     #[arg(long, value_name = "[TYPE:]N")]
     gpus_per_node: Option<String>,
-    /// GPUs for each rank: [TYPE:]N
+    /// GPUs for each rank: `[TYPE:]N`
     #[arg(long, value_name = "[TYPE:]N")]
     gpus_per_task: Option<String>,
     /// Submit it held: muster release lets it start
