@@ -236,8 +236,24 @@ pub(super) fn least(request: &Request) -> Cow<'_, Request> {
     }
 }
 
+/// Whether nodes that each hold so many ranks suffice for one of the numbers of nodes from the least to the most, over
+/// which the same ranks are spread: more nodes may do where fewer do not, because each then holds less.
+fn suffices_for_some(request: &Request, most: u32, ranks: impl Iterator<Item = u32>) -> bool {
+    let mut ranks: Vec<u32> = ranks.filter(|ranks| *ranks > 0).collect();
+    ranks.sort_unstable_by(|a, b| b.cmp(a));
+    let with = |least: u32| ranks.partition_point(|ranks| *ranks >= least) as u32;
+    let most = most.min(ranks.len() as u32);
+    (request.nodes_min().max(1)..=most).any(|count| {
+        let (low, larger) = split(request.ranks, count);
+        with(low) >= count && with(low + 1) >= larger
+    })
+}
+
 /// Whether nodes that each hold so many ranks suffice for a request.
 pub(super) fn suffices(request: &Request, ranks: impl Iterator<Item = u32>) -> bool {
+    if let Some(most) = request.nodes_max.filter(|_| !request.ranks_grow) {
+        return suffices_for_some(request, most, ranks);
+    }
     let request = &least(request);
     match request.nodes {
         None => ranks.map(u64::from).sum::<u64>() >= u64::from(request.ranks),

@@ -212,3 +212,19 @@ fn a_request_of_an_older_journal_is_read_and_written_as_before() {
     assert!(text.contains("\"constraint\":\"(a|b)&c\""), "as it was said: {text}");
     assert_eq!(serde_json::from_str::<crate::spec::Request>(&text).unwrap(), spec.request);
 }
+
+#[test]
+fn a_range_of_numbers_starts_where_only_the_larger_ones_fit() {
+    // Two ranks on each of two nodes do not fit, but two and one on three do.
+    let mut bench = Bench::new(config(&[2, 1, 1]));
+    let mut wide = job(ANN).ranks(4);
+    (wide.request.nodes, wide.request.nodes_max) = (Some(2), Some(3));
+    let running = bench.submit(ANN, job(ANN).limit_s(100)).unwrap();
+    bench.start(bench.key(running));
+    let wide = bench.submit(ANN, wide).unwrap();
+    assert!(!bench.is_live(wide));
+    let waiting = &plan(bench.engine.state(), bench.now).waiting[&wide];
+    assert!(waiting.expected_start.is_some(), "room is kept for it");
+    bench.exit(bench.key(running), 0);
+    assert!(bench.is_live(wide));
+}

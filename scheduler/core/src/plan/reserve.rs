@@ -286,11 +286,16 @@ pub(super) struct Count {
 
 impl Count {
     pub fn new(request: &Request, fitting: &[u32]) -> Self {
+        let is_range = request.nodes_max.is_some() && !request.ranks_grow;
         let request = &fit::least(request);
         let mut count = Self {
             ranks_needed: u64::from(request.ranks),
             nodes_needed: request.nodes.unwrap_or(0),
-            split: request.nodes.map(|nodes| fit::split(request.ranks, nodes)),
+            split: request.nodes.map(|nodes| match is_range {
+                // Over more nodes than the least, each may hold as little as one rank: the choice itself decides.
+                true => (1, 0),
+                false => fit::split(request.ranks, nodes),
+            }),
             ranks: 0,
             nodes_low: 0,
             nodes_high: 0,
@@ -311,7 +316,10 @@ impl Count {
 
     pub fn suffices(&self) -> bool {
         match self.split {
-            Some((_, larger)) => self.nodes_low >= self.nodes_needed && self.nodes_high >= larger,
+            Some((_, larger)) => {
+                let nodes = self.nodes_low >= self.nodes_needed && self.nodes_high >= larger;
+                nodes && self.ranks >= self.ranks_needed
+            }
             None => self.ranks >= self.ranks_needed,
         }
     }
