@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use foldhash::HashMap;
 
@@ -85,7 +86,7 @@ impl ClassKey {
 /// A group of equal jobs, oldest first.
 #[derive(Debug, Clone)]
 pub(super) struct Class {
-    pub key: ClassKey,
+    pub key: Arc<ClassKey>,
     pub jobs: BTreeSet<JobId>,
 }
 
@@ -107,7 +108,8 @@ pub(super) struct Head {
 /// All groups of a pool.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Classes {
-    by_key: HashMap<ClassKey, u32>,
+    by_key: HashMap<Arc<ClassKey>, u32>,
+    by_job: HashMap<JobId, u32>,
     classes: Vec<Option<Class>>,
     heads: Vec<Option<Head>>,
     vacant: Vec<u32>,
@@ -128,8 +130,9 @@ impl Classes {
         let key = ClassKey::of(state, job, self.by_sum);
         let class = match self.by_key.get(&key) {
             Some(class) => *class,
-            None => self.open(key),
+            None => self.open(Arc::new(key)),
         };
+        self.by_job.insert(job.id, class);
         if let Some(group) = &mut self.classes[class as usize]
             && group.jobs.insert(job.id)
             && group.jobs.first() == Some(&job.id)
@@ -138,13 +141,13 @@ impl Classes {
         }
     }
 
-    fn open(&mut self, key: ClassKey) -> u32 {
+    fn open(&mut self, key: Arc<ClassKey>) -> u32 {
         let class = self.vacant.pop().unwrap_or(self.classes.len() as u32);
         if class as usize == self.classes.len() {
             self.classes.push(None);
             self.heads.push(None);
         }
-        self.by_key.insert(key.clone(), class);
+        self.by_key.insert(Arc::clone(&key), class);
         if key.reservation.is_some() {
             self.reserved.insert(class);
         }
@@ -153,14 +156,13 @@ impl Classes {
     }
 
     /// Takes a job out.
-    pub fn dismiss(&mut self, state: &State, job: &Job) {
-        let key = ClassKey::of(state, job, self.by_sum);
-        let Some(&class) = self.by_key.get(&key) else { return };
+    pub fn dismiss(&mut self, state: &State, job: JobId) {
+        let Some(class) = self.by_job.remove(&job) else { return };
         let Some(group) = &mut self.classes[class as usize] else { return };
-        let was_head = group.jobs.first() == Some(&job.id);
-        group.jobs.remove(&job.id);
+        let was_head = group.jobs.first() == Some(&job);
+        group.jobs.remove(&job);
         if group.jobs.is_empty() {
-            self.by_key.remove(&key);
+            self.by_key.remove(&group.key);
             self.classes[class as usize] = None;
             self.heads[class as usize] = None;
             self.vacant.push(class);

@@ -144,7 +144,7 @@ impl Planner {
         for (key, job, live) in state.live() {
             let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
             planner.remember_end(state, key, end, &live.allocation);
-            planner.follow_victim(key, job, &live.phase);
+            planner.follow_victim(state, key, job, &live.phase);
         }
         for job in state.queue() {
             planner.admit(state, job);
@@ -292,7 +292,7 @@ impl Planner {
 
     pub(super) fn dismiss(&mut self, state: &State, job: &Job) {
         if let Some(pool) = self.pool_of(job) {
-            self.pools[pool].classes.dismiss(state, job);
+            self.pools[pool].classes.dismiss(state, job.id);
         }
     }
 
@@ -386,7 +386,7 @@ impl Planner {
             | Event::JobReleased { job } => self.job_changed(state, *job),
             Event::AttemptPlaced { key, .. } => {
                 let Some(job) = state.jobs.get(&key.task.job) else { return };
-                self.follow_victim(*key, job, &LivePhase::Preparing);
+                self.follow_victim(state, *key, job, &LivePhase::Preparing);
                 if job.waiting.is_empty() {
                     self.job_changed(state, key.task.job);
                 }
@@ -468,7 +468,7 @@ impl Planner {
             self.forget_end(key);
             self.remember_end(state, key, end, &live.allocation);
         }
-        self.follow_victim(key, job, &live.phase);
+        self.follow_victim(state, key, job, &live.phase);
     }
 
     pub(super) fn remember_end(

@@ -8,14 +8,14 @@ use foldhash::HashMap;
 use super::index::Planner;
 use crate::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
 use crate::preempt::Standing;
-use crate::state::{Job, LivePhase, Taken};
+use crate::state::{Job, LivePhase, State, Taken};
 
 /// What it costs to preempt an attempt. The least is the cheapest: the lowest tier, then the lowest priority, then the
 /// youngest, which loses the least work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Cost {
     tier: u32,
-    priority: i64,
+    priority: i32,
     /// Since when it runs.
     since: Reverse<Timestamp>,
     /// Of those that began at the same instant, the one that was submitted last.
@@ -107,14 +107,8 @@ impl Planner {
         Standing { pool: self.pool_of(job).map(|pool| pool as u32), qos: self.rights.qos(&job.spec) }
     }
 
-    /// The priority of a job with that of its quality of service.
-    pub(super) fn priority_of(&self, job: &Job, standing: Standing) -> i64 {
-        let qos = standing.qos.and_then(|qos| self.config.qos.get(qos as usize));
-        i64::from(job.spec.priority) + qos.map_or(0, |qos| i64::from(qos.priority))
-    }
-
     /// Keeps the victims in step with the phase of an attempt.
-    pub(super) fn follow_victim(&mut self, key: AttemptKey, job: &Job, phase: &LivePhase) {
+    pub(super) fn follow_victim(&mut self, state: &State, key: AttemptKey, job: &Job, phase: &LivePhase) {
         if self.rights.are_none() {
             return;
         }
@@ -132,7 +126,7 @@ impl Planner {
         };
         let standing = self.standing(job);
         if self.rights.under_anybody(standing) {
-            let (tier, priority) = (self.rights.tier(standing), self.priority_of(job, standing));
+            let (tier, priority) = (self.rights.tier(standing), state.priority_of(&job.spec));
             let cost = Cost { tier, priority, since: Reverse(since), key: Reverse(key) };
             self.victims.add(cost, standing, exempt_s);
         }

@@ -40,14 +40,10 @@ impl Decay {
         let (halvings, rest) = (u128::from(elapsed_us) / half_life_us, u128::from(elapsed_us) % half_life_us);
         let mut left = if halvings < 64 { ONE >> halvings } else { 0 };
         let mut digits = ((rest << 64) / half_life_us) as u64;
-        for root in ROOTS {
-            if digits == 0 {
-                break;
-            }
-            if digits >> 63 == 1 {
-                left = (left * u128::from(root)) >> 63;
-            }
-            digits <<= 1;
+        while digits != 0 {
+            let place = digits.leading_zeros();
+            left = (left * u128::from(ROOTS[place as usize])) >> 63;
+            digits &= !(1 << (63 - place));
         }
         let mean_life_us = (half_life_us * PER_LN_2) >> 40;
         let added_us = ((ONE - left) * mean_life_us + ONE / 2) >> 63;

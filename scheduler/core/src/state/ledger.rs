@@ -61,14 +61,17 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// An account's or a user's entry of a job that holds cores.
-    fn entry(&mut self, spec: &JobSpec, now: Timestamp) -> &mut Used {
-        let account = spec.account.clone().unwrap_or_default();
-        let entries = &mut self.entries;
-        self.used.entry(account).or_default().entry(spec.user.name.clone()).or_insert_with(|| {
-            *entries += 1;
-            Used { core_us: 0, at: now, charged: 0 }
-        })
+    /// Changes the entry of a job's account and user. Names are copied only for a new one: this is asked for at every
+    /// start and every end.
+    fn change(&mut self, spec: &JobSpec, now: Timestamp, change: impl FnOnce(&mut Used)) {
+        let account = spec.account.as_deref().unwrap_or_default();
+        if let Some(used) = self.used.get_mut(account).and_then(|users| users.get_mut(&spec.user.name)) {
+            return change(used);
+        }
+        let mut used = Used { core_us: 0, at: now, charged: 0 };
+        change(&mut used);
+        self.entries += 1;
+        self.used.entry(account.to_owned()).or_default().insert(spec.user.name.clone(), used);
     }
 
     fn all_mut(&mut self) -> impl Iterator<Item = &mut Used> {
@@ -138,7 +141,7 @@ pub(super) fn charge_all(state: &mut State, now: Timestamp) {
     let mut ledger = std::mem::take(&mut state.ledger);
     ledger.all_mut().for_each(|used| used.charged = 0);
     for (spec, charged) in state.charges() {
-        ledger.entry(spec, now).charged += charged;
+        ledger.change(spec, now, |used| used.charged += charged);
     }
     ledger.live_in_qos = state.count_in_qos();
     state.ledger = ledger;
@@ -149,9 +152,10 @@ pub(super) fn placed(state: &mut State, job: JobId, cores: u64, now: Timestamp) 
     let half_life_s = state.config.policy.priority.half_life_s;
     let Some(spec) = state.jobs.get(&job).map(|job| &job.spec) else { return };
     let charged = cores * state.usage_percent(spec);
-    let used = state.ledger.entry(spec, now);
-    used.advance(now, half_life_s);
-    used.charged += charged;
+    state.ledger.change(spec, now, |used| {
+        used.advance(now, half_life_s);
+        used.charged += charged;
+    });
     if let Some(qos) = &spec.qos {
         *state.ledger.live_in_qos.entry(qos.clone()).or_default().entry(spec.user.uid).or_default() += 1;
     }
@@ -163,9 +167,10 @@ pub(super) fn freed(state: &mut State, job: JobId, cores: u64, now: Timestamp) {
     let half_life_s = state.config.policy.priority.half_life_s;
     let Some(spec) = state.jobs.get(&job).map(|job| &job.spec) else { return };
     let charged = cores * state.usage_percent(spec);
-    let used = state.ledger.entry(spec, now);
-    used.advance(now, half_life_s);
-    used.charged = used.charged.saturating_sub(charged);
+    state.ledger.change(spec, now, |used| {
+        used.advance(now, half_life_s);
+        used.charged = used.charged.saturating_sub(charged);
+    });
 }
 
 impl State {
@@ -272,9 +277,10 @@ mod tests {
         let now = Timestamp(0);
         for i in 0..=ENTRIES_MAX as u64 {
             // Every other one uses more than all others, and one runs.
-            let used = ledger.entry(&spec("a", &format!("u{i}")), now);
-            used.core_us = if i % 2 == 0 { 1 << 50 } else { FORGOTTEN_CORE_US + i };
-            used.charged = u64::from(i == 1);
+            ledger.change(&spec("a", &format!("u{i}")), now, |used| {
+                used.core_us = if i % 2 == 0 { 1 << 50 } else { FORGOTTEN_CORE_US + i };
+                used.charged = u64::from(i == 1);
+            });
             ledger.sweep(now, HOUR);
             assert!(ledger.entries <= ENTRIES_MAX);
         }
@@ -287,10 +293,11 @@ mod tests {
     fn what_decayed_to_nothing_is_dropped_when_others_come() {
         let mut ledger = Ledger::default();
         for i in 0..SWEEP_MIN {
-            ledger.entry(&spec(&format!("a{i}"), "ann"), Timestamp(0)).core_us = HOUR * 1_000_000;
+            ledger
+                .change(&spec(&format!("a{i}"), "ann"), Timestamp(0), |used| used.core_us = HOUR * 1_000_000);
         }
         let later = Timestamp(0).plus_seconds(20 * HOUR);
-        ledger.entry(&spec("late", "ann"), later).core_us = HOUR * 1_000_000;
+        ledger.change(&spec("late", "ann"), later, |used| used.core_us = HOUR * 1_000_000);
         ledger.sweep(later, HOUR);
         assert_eq!((ledger.entries, ledger.used.len()), (1, 1));
     }
