@@ -1,23 +1,29 @@
 //! Why the jobs of a group do not start, found in the pass itself.
 
 use super::class::ClassKey;
-use super::fit::{self, NodeRoom};
+use super::fit;
 use super::limits;
 use super::pass::Pass;
 use super::queue::Head;
 use super::{Reason, Waiting, never_fits};
 use crate::cluster::PoolConfig;
 use crate::ids::{JobId, NodeId};
+use crate::spec::Request;
 use crate::state::Job;
 
 impl Pass<'_> {
     /// Whether nodes are missing that nobody knows when they return: such a job may not hold up the others.
     pub(super) fn never(&self, config: &PoolConfig, pool: usize, key: &ClassKey) -> Option<Reason> {
         let (state, request) = (self.state, &key.request);
+        let slots = &self.planner.pools[pool].slots;
+        // What the nodes that take work could hold, and wishes for nothing else, need not be asked about any further.
+        let is_plain = request.switches.is_none() && request.nodelist.is_empty() && !request.contiguous;
+        if is_plain && self.planner.advance.is_empty() && self.could_hold(config, slots, request) {
+            return None;
+        }
         if let Err(refusal) = never_fits(state, config, request) {
             return Some(Reason::NeverFits { why: refusal.to_string() });
         }
-        let slots = &self.planner.pools[pool].slots;
         if let Some(why) = self.never_open(config, slots, key) {
             return Some(Reason::NeverFits { why });
         }
@@ -25,18 +31,25 @@ impl Pass<'_> {
         let usable = |node: &NodeId| {
             self.planner.nodes[node.0 as usize].takes_work && used.is_none_or(|used| used.keeps(*node))
         };
-        let rooms = slots.iter().filter(|node| usable(node)).map(|node| {
-            fit::ranks_that_fit(state.node(*node), config, NodeRoom::whole(state.node(*node)), request)
-        });
+        let usable: Vec<NodeId> = slots.iter().copied().filter(usable).collect();
         let adjacent = || !request.contiguous || self.planner.could_be_adjacent(state, config, pool, request);
-        if fit::suffices(request, rooms) && adjacent() {
+        if self.could_hold(config, &usable, request) && adjacent() {
             if self.planner.advance.is_empty() {
                 return None;
             }
-            let usable: Vec<NodeId> = slots.iter().copied().filter(usable).collect();
             self.never_open(config, &usable, key)?;
         }
         Some(Reason::NodesAway(self.shortage(config, pool, key)))
+    }
+
+    /// Whether those of some nodes that take work could hold a request if they were empty.
+    fn could_hold(&self, config: &PoolConfig, nodes: &[NodeId], request: &Request) -> bool {
+        let usable = nodes.iter().filter(|node| self.planner.nodes[node.0 as usize].takes_work);
+        let rooms = usable.map(|node| {
+            let whole = self.planner.nodes[node.0 as usize].whole;
+            self.planner.ranks_on(self.state, config, *node, whole, request)
+        });
+        fit::suffices(request, rooms)
     }
 
     fn shortage(&self, config: &PoolConfig, pool: usize, key: &ClassKey) -> fit::Shortage {

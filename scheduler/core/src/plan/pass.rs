@@ -65,10 +65,9 @@ impl Planner {
         if !(pass.planner.victims.under_way().is_empty() && pass.planner.cleared.is_empty()) {
             pass.take_cleared_places();
         }
-        let mut tiers: Vec<u32> = config.pools.iter().map(|pool| pool.tier).collect();
-        tiers.sort_unstable_by(|a, b| b.cmp(a));
-        tiers.dedup();
-        for tier in tiers {
+        let mut below = Some(u32::MAX);
+        while let Some(tier) = highest_tier(&config.pools, below) {
+            below = tier.checked_sub(1);
             let of_tier = |pool: usize| config.pools[pool].tier == tier;
             for (pool, config) in config.pools.iter().enumerate().filter(|(pool, _)| of_tier(*pool)) {
                 if keeps_all(config) {
@@ -86,6 +85,11 @@ impl Planner {
         clearing.tell(self);
         plan
     }
+}
+
+/// The highest tier of the pools that is not above `most`; none without.
+fn highest_tier(pools: &[PoolConfig], most: Option<u32>) -> Option<u32> {
+    pools.iter().map(|pool| pool.tier).filter(|tier| most.is_some_and(|most| *tier <= most)).max()
 }
 
 /// What a job waits for other than room, with the instant at which that is over if it is known.
