@@ -68,6 +68,22 @@ pub struct QosConfig {
     pub usage_percent: u32,
 }
 
+impl Default for QosConfig {
+    /// One without a name that changes nothing.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            priority: 0,
+            preempts: BTreeSet::new(),
+            preempt: Preempt::default(),
+            grace_s: 0,
+            accounts: BTreeSet::new(),
+            running_per_user_max: None,
+            usage_percent: 100,
+        }
+    }
+}
+
 /// What becomes of a task when another with a higher claim needs its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cluster::ClusterConfig;
 use crate::event::{Allocation, Endpoint, Event, Hardware, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
+use crate::notation::counted;
 use crate::on::On;
 use crate::reservation::ReservationSpec;
 use crate::spec::JobSpec;
@@ -436,7 +437,7 @@ pub enum Refusal {
         allowed: String,
     },
     /// More nodes than the pool has.
-    #[error("the job asks for {asked} nodes, but pool '{pool}' has {present}")]
+    #[error("the job asks for {}, but pool '{pool}' has {present}", counted(*asked, "node"))]
     TooManyNodes {
         /// Nodes asked for.
         asked: u32,

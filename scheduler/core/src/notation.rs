@@ -311,6 +311,16 @@ pub fn parse_size_bytes(text: &str) -> Result<u64, NotationError> {
     if bytes == 0 || bytes > 1 << 60 { Err(bad()) } else { Ok(bytes) }
 }
 
+/// A number with its noun: `1 node`, `3 nodes`, `2 leaf switches`.
+#[must_use]
+pub fn counted(count: impl Into<u64>, noun: &str) -> String {
+    match count.into() {
+        1 => format!("1 {noun}"),
+        count if noun.ends_with("ch") => format!("{count} {noun}es"),
+        count => format!("{count} {noun}s"),
+    }
+}
+
 /// Writes bytes with the largest unit that keeps the number whole or has one decimal, such as `4G` or `1.5G`.
 #[must_use]
 pub fn format_size(bytes: u64) -> String {
@@ -333,6 +343,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn numbers_have_their_nouns() {
+        let words = [counted(1_u32, "node"), counted(0_u32, "core"), counted(2_u32, "leaf switch")];
+        assert_eq!(words, ["1 node", "0 cores", "2 leaf switches"]);
+    }
 
     #[test]
     fn times_are_read_as_sbatch_reads_them() {

@@ -213,19 +213,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::PoolConfig;
-
-    fn qos(name: &str, preempts: &[&str], preempt: Preempt) -> QosConfig {
-        QosConfig {
-            name: name.to_owned(),
-            priority: 0,
-            preempts: preempts.iter().map(|name| (*name).to_owned()).collect(),
-            preempt,
-            grace_s: 0,
-            accounts: BTreeSet::new(),
-            running_per_user_max: None,
-            usage_percent: 100,
-        }
-    }
+    use crate::testing::preempting;
 
     fn pool(tier: u32, preempt: Preempt, nodes: &[&str]) -> PoolConfig {
         let nodes = nodes.iter().map(|node| (*node).to_owned()).collect();
@@ -239,18 +227,18 @@ mod tests {
     #[test]
     fn circles_are_found_whatever_leads_to_them() {
         let chain = [
-            qos("a", &["b", "c"], Preempt::Off),
-            qos("b", &["c"], Preempt::Off),
-            qos("c", &[], Preempt::Off),
+            preempting("a", &["b", "c"], Preempt::Off),
+            preempting("b", &["c"], Preempt::Off),
+            preempting("c", &[], Preempt::Off),
         ];
         assert_eq!(circle(&chain), None);
-        let itself = [qos("a", &["a"], Preempt::Off)];
+        let itself = [preempting("a", &["a"], Preempt::Off)];
         assert_eq!(circle(&itself), Some(vec!["a".to_owned()]));
         let three = [
-            qos("a", &["b"], Preempt::Off),
-            qos("b", &["c"], Preempt::Off),
-            qos("c", &["d", "unknown"], Preempt::Off),
-            qos("d", &["b"], Preempt::Off),
+            preempting("a", &["b"], Preempt::Off),
+            preempting("b", &["c"], Preempt::Off),
+            preempting("c", &["d", "unknown"], Preempt::Off),
+            preempting("d", &["b"], Preempt::Off),
         ];
         assert_eq!(circle(&three), Some(["b", "c", "d"].map(str::to_owned).to_vec()));
     }
@@ -265,9 +253,9 @@ mod tests {
                 pool(9, Preempt::Off, &["n9"]),
             ],
             qos: vec![
-                qos("high", &["low", "kept"], Preempt::Off),
-                qos("low", &[], Preempt::Cancel),
-                qos("kept", &[], Preempt::Off),
+                preempting("high", &["low", "kept"], Preempt::Off),
+                preempting("low", &[], Preempt::Cancel),
+                preempting("kept", &[], Preempt::Off),
             ],
             ..ClusterConfig::default()
         };
@@ -309,7 +297,7 @@ mod tests {
             edges in prop::collection::vec((0usize..4, 0usize..4), 0..8),
         ) {
             let mode = |word: u32| [Preempt::Off, Preempt::Requeue, Preempt::Cancel][word as usize];
-            let mut all: Vec<QosConfig> = (0..4).map(|i| qos(&i.to_string(), &[], mode(i % 3))).collect();
+            let mut all: Vec<QosConfig> = (0..4).map(|i| preempting(&i.to_string(), &[], mode(i % 3))).collect();
             for (high, low) in edges {
                 all[high].preempts.insert(low.to_string());
             }

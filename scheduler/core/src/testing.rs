@@ -1,6 +1,6 @@
 //! Builders for tests: a scenario reads like the story it tells.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cluster::{
@@ -65,16 +65,14 @@ pub fn account(name: &str, parent: Option<&str>, shares: u32, users: &[(&str, u3
 /// A declared quality of service that adds `priority`.
 #[must_use]
 pub fn qos(name: &str, priority: i32) -> QosConfig {
-    QosConfig {
-        name: name.to_owned(),
-        priority,
-        preempts: BTreeSet::new(),
-        preempt: Preempt::Off,
-        grace_s: 0,
-        accounts: BTreeSet::new(),
-        running_per_user_max: None,
-        usage_percent: 100,
-    }
+    QosConfig { name: name.to_owned(), priority, ..QosConfig::default() }
+}
+
+/// A quality of service that preempts others, and what becomes of its own tasks when one preempts it.
+#[must_use]
+pub fn preempting(name: &str, preempts: &[&str], preempt: Preempt) -> QosConfig {
+    let preempts = preempts.iter().map(|name| (*name).to_owned()).collect();
+    QosConfig { name: name.to_owned(), preempts, preempt, ..QosConfig::default() }
 }
 
 /// A leaf switch.

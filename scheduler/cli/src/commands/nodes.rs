@@ -84,10 +84,9 @@ fn duration_s(text: &str) -> Result<u64, CliError> {
         number.parse::<u64>().ok().filter(|_| is_plain)?.checked_mul(*seconds)
     });
     let origin = || Origin::CommandLine { option: "--for".to_owned() };
-    in_unit.map_or_else(
-        || parse_time_s(text).map_err(|source| CliError::Notation { origin: origin(), source }),
-        Ok,
-    )
+    let right = "write 90s, 30m, 2h or 3d, or a time as for --time";
+    let wrong = || CliError::Value { origin: origin(), value: text.to_owned(), right };
+    in_unit.or_else(|| parse_time_s(text).ok()).ok_or_else(wrong)
 }
 
 pub(crate) fn run(args: &NodesArgs) -> Result<ExitCode, CliError> {

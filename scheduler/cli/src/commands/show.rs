@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use muster_client::api::{JobDetail, ShareView, TaskView};
 use muster_core::cluster::Fill;
-use muster_core::notation::{format_hosts, format_ranges, format_size, format_time_s};
+use muster_core::notation::{counted, format_hosts, format_ranges, format_size, format_time_s};
 use muster_core::spec::{ArraySpec, Memory, Request};
 
 use super::connect;
@@ -206,17 +206,16 @@ pub(super) fn core_count(cores: &str) -> u64 {
 
 fn format_request(request: &Request) -> String {
     let mut parts = Vec::new();
-    let plural = |n: u32, noun: &str| if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") };
     match (request.nodes, request.nodes_max) {
         (Some(least), Some(most)) => parts.push(format!("{least} to {most} nodes")),
-        (Some(nodes), None) => parts.push(plural(nodes, "node")),
+        (Some(nodes), None) => parts.push(counted(nodes, "node")),
         (None, _) => {}
     }
-    parts.push(plural(request.ranks, "rank") + if request.ranks_grow { " or more" } else { "" });
+    parts.push(counted(request.ranks, "rank") + if request.ranks_grow { " or more" } else { "" });
     if let Some(per_node) = request.ranks_per_node {
         parts.push(format!("{per_node} on each node"));
     }
-    parts.push(format!("{} for each rank", plural(request.cores_per_rank, "core")));
+    parts.push(format!("{} for each rank", counted(request.cores_per_rank, "core")));
     match request.memory {
         Memory::PoolDefault => {}
         Memory::PerNodeBytes(bytes) => parts.push(format!("{} on each node", format_size(bytes))),
@@ -247,13 +246,13 @@ fn format_request(request: &Request) -> String {
     }
     if let Some(wish) = request.switches {
         let wait = wish.wait_s.map(|wait| format!(" for up to {}", format_time_s(wait))).unwrap_or_default();
-        parts.push(format!("under {}{wait}", plural(wish.switches_max, "leaf switch")));
+        parts.push(format!("under {}{wait}", counted(wish.switches_max, "leaf switch")));
     }
     if request.contiguous {
         parts.push("nodes that follow each other".to_owned());
     }
     if let Some(threads) = request.threads_per_core {
-        parts.push(format!("{} of each core", plural(threads, "thread")));
+        parts.push(format!("{} of each core", counted(threads, "thread")));
     }
     parts.join(", ")
 }

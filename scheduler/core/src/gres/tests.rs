@@ -110,7 +110,7 @@ fn what_no_node_has_is_refused_with_numbers() {
         assert!(error.contains(message), "{error}");
     }
     let error = bench.submit(ANN, asks("nic:1", "").gang(2, 1)).unwrap_err().to_string();
-    assert!(error.contains("and their devices each are asked for, 1 nodes can hold that"), "{error}");
+    assert!(error.contains("and their devices); 1 node can hold that"), "{error}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::cluster::PoolConfig;
 use crate::gres::{self, Counts, GresShortage};
 use crate::ids::NodeId;
 use crate::input::Refusal;
-use crate::notation::format_size;
+use crate::notation::{counted, format_size};
 use crate::spec::{Memory, Request};
 use crate::state::{Node, State};
 
@@ -162,9 +162,13 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
                 let able = nodes_with(high);
                 let devices = if request.has_gres() { " and their devices" } else { "" };
                 return never(format!(
-                    "{count} nodes with {high} ranks of {} cores{with} ({cores} cores){devices} each are asked for, {able} nodes can \
-                     hold that; the largest has {most_cores} cores",
-                    request.cores_per_rank
+                    "it asks for {} with {} of {}{with} on each ({}{devices}); {} can hold that, and the largest has {}",
+                    counted(count, "node"),
+                    counted(high, "rank"),
+                    counted(request.cores_per_rank, "core"),
+                    counted(cores, "core"),
+                    counted(able, "node"),
+                    counted(most_cores, "core")
                 ));
             }
         }
@@ -172,8 +176,10 @@ pub fn never_fits(state: &State, pool: &PoolConfig, request: &Request) -> Result
             let most: u64 = fitting.iter().map(|(ranks, count)| u64::from(*ranks) * u64::from(*count)).sum();
             if u64::from(request.ranks) > most {
                 return never(format!(
-                    "{} ranks of {} cores{with} are asked for, all {} nodes together hold {most}",
-                    request.ranks, request.cores_per_rank, present
+                    "it asks for {} of {}{with}; all the pool has, {}, can hold {most}",
+                    counted(request.ranks, "rank"),
+                    counted(request.cores_per_rank, "core"),
+                    counted(present, "node")
                 ));
             }
         }

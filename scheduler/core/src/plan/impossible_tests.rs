@@ -41,7 +41,7 @@ fn a_change_of_the_configuration_says_what_can_never_run_any_more() {
     assert_eq!(found, expected);
     let plan = super::plan(bench.engine.state(), bench.now);
     let Reason::NeverFits { why } = &plan.waiting[&wide].reason else { panic!() };
-    assert!(why.contains("all 1 nodes together hold 4"), "{why}");
+    assert!(why.contains("all the pool has, 1 node, can hold 4"), "{why}");
     bench.exit(bench.key(running), 0);
     assert!(bench.is_live(small), "they hold up nobody");
     bench.exit(bench.key(small), 0);

@@ -159,7 +159,7 @@ fn what_no_node_can_satisfy_is_refused_with_what_there_is() {
         (job(ANN).nodelist(&["n1"]).constraint("gpu"), "node n1 must be used, but has not the features gpu"),
         (
             job(ANN).exclude(&["n1", "n2", "n3", "n4"]),
-            "it needs 1 nodes that are not excluded, and the pool has 0",
+            "it needs 1 node that are not excluded, and the pool has 0",
         ),
         (
             job(ANN).gang(1, 1).nodelist(&["n1", "n2"]),
@@ -174,7 +174,7 @@ fn what_no_node_can_satisfy_is_refused_with_what_there_is() {
     }
     let mut uneven = Bench::new(config(&[4, 1, 1]));
     let refusal = uneven.submit(ANN, job(ANN).gang(2, 2).nodelist(&["n2"])).unwrap_err().to_string();
-    assert!(refusal.contains("1 nodes can hold that"), "{refusal}");
+    assert!(refusal.contains("1 node can hold that"), "{refusal}");
     let mut spread = Bench::new(config(&[4, 4, 1]));
     let refusal = spread.submit(ANN, job(ANN).gang(2, 2).nodelist(&["n3"])).unwrap_err().to_string();
     assert!(refusal.contains("node n3 must be used, but even when empty"), "{refusal}");

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{expected_start, plan};
-use crate::cluster::{Backfill, ClusterConfig, PoolConfig, Preempt, QosConfig};
+use crate::cluster::{Backfill, ClusterConfig, PoolConfig, Preempt};
 use crate::event::Verdict;
 use crate::ids::{AttemptKey, JobId, TaskId, TaskIndex};
 use crate::input::{Effect, GoneHow, Input};
 use crate::spec::JobSpec;
 use crate::state::{FinishedHow, LivePhase, State};
-use crate::testing::{ANN, BOB, Bench, config, job};
+use crate::testing::{ANN, BOB, Bench, config, job, preempting};
 
 /// A pool `main` of tier 0 whose tasks are requeued, and a pool `urgent` of tier 1 over the same nodes.
 fn tiers(cores: &[u32]) -> ClusterConfig {
@@ -23,23 +23,10 @@ fn tiers(cores: &[u32]) -> ClusterConfig {
     config
 }
 
-fn qos(name: &str, preempts: &[&str], preempt: Preempt) -> QosConfig {
-    QosConfig {
-        name: name.to_owned(),
-        priority: 0,
-        preempts: preempts.iter().map(|name| (*name).to_owned()).collect(),
-        preempt,
-        grace_s: 0,
-        accounts: Default::default(),
-        running_per_user_max: None,
-        usage_percent: 100,
-    }
-}
-
 /// One pool, in which `high` preempts `low`, whose tasks are requeued.
 fn qualities(cores: &[u32]) -> ClusterConfig {
     let mut config = config(cores);
-    config.qos = vec![qos("high", &["low"], Preempt::Off), qos("low", &[], Preempt::Requeue)];
+    config.qos = vec![preempting("high", &["low"], Preempt::Off), preempting("low", &[], Preempt::Requeue)];
     config
 }
 
@@ -411,9 +398,9 @@ fn random_config(modes: [u32; 6], backfill: Backfill, exempt_s: u64, cores: &[u3
     };
     config.pools = vec![pool(0, "p0"), pool(1, "p1"), pool(2, "p2")];
     config.qos = vec![
-        qos("q0", &[], mode(modes[3])),
-        qos("q1", &["q0"], mode(modes[4])),
-        qos("q2", &["q0", "q1"], mode(modes[5])),
+        preempting("q0", &[], mode(modes[3])),
+        preempting("q1", &["q0"], mode(modes[4])),
+        preempting("q2", &["q0", "q1"], mode(modes[5])),
     ];
     config.policy.preempt_exempt_s = exempt_s;
     // No node is held back, so that what was cleared stays there.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::fit::Shortage;
 use crate::ids::{JobId, Timestamp};
-use crate::notation::{format_instant, format_size, format_time_s};
+use crate::notation::{counted, format_instant, format_size, format_time_s};
 
 /// Why the next task of a job did not start in this pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,15 +145,21 @@ impl fmt::Display for Reason {
                 if s.nodes_needed > 1 {
                     write!(
                         f,
-                        "it needs {} nodes and {} cores at once; {} of {} usable nodes have room, {} cores are free",
-                        s.nodes_needed, s.cores_needed, s.nodes_free, s.nodes_usable, s.cores_free
+                        "it needs {} and {} at once; {} of {} usable nodes have room, {} cores are free",
+                        counted(s.nodes_needed, "node"),
+                        counted(s.cores_needed, "core"),
+                        s.nodes_free,
+                        s.nodes_usable,
+                        s.cores_free
                     )?;
                 } else {
                     write!(
                         f,
-                        "it needs {} cores on one node or more; {} cores are free, {} of {} usable nodes have room \
-                         for a part",
-                        s.cores_needed, s.cores_free, s.nodes_free, s.nodes_usable
+                        "it needs {} on one node or more; {} cores are free, {} of {} usable nodes have room for a part",
+                        counted(s.cores_needed, "core"),
+                        s.cores_free,
+                        s.nodes_free,
+                        s.nodes_usable
                     )?;
                 }
                 if let Some((usable, free)) = s.adjacent {
@@ -194,8 +200,10 @@ impl fmt::Display for Reason {
             }
             Self::NodesAway(s) => write!(
                 f,
-                "it needs {} nodes, but only {} of the pool's {} are up and take work",
-                s.nodes_needed, s.nodes_usable, s.nodes_in_pool
+                "it needs {}, but only {} of the pool's {} are up and take work",
+                counted(s.nodes_needed, "node"),
+                s.nodes_usable,
+                s.nodes_in_pool
             ),
             Self::Throttle { running_max } => {
                 write!(f, "{running_max} of its tasks run, as many as it allows at once")

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::fit::{self, NodeRoom, pool_nodes};
 use crate::cluster::PoolConfig;
 use crate::input::Refusal;
-use crate::notation::format_hosts;
+use crate::notation::{counted, format_hosts};
 use crate::spec::Request;
 use crate::state::{Node, State};
 
@@ -99,9 +99,10 @@ fn few_switches_hold(state: &State, pool: &PoolConfig, request: &Request) -> Res
         return Ok(());
     }
     let why = format!(
-        "{asked} nodes never hang on {} leaf switches here, which join at most {most} of the nodes that it may use; \
+        "{asked} nodes never hang on {} here, which join at most {most} of the nodes that it may use; \
          say how long to wait for them, as in --switches={}@1:00:00",
-        wish.switches_max, wish.switches_max
+        counted(wish.switches_max, "leaf switch"),
+        wish.switches_max
     );
     Err(Refusal::NeverFits { pool: pool.name.clone(), why })
 }
@@ -158,7 +159,8 @@ fn never_suits(state: &State, pool: &PoolConfig, request: &Request) -> Result<()
         let which =
             request.constraint.as_ref().map(|c| format!(" with the features {c}")).unwrap_or_default();
         let without = if request.exclude.is_empty() { "" } else { " that are not excluded" };
-        return never(format!("it needs {asked} nodes{which}{without}, and the pool has {suitable}"));
+        let asked = counted(asked as u64, "node");
+        return never(format!("it needs {asked}{which}{without}, and the pool has {suitable}"));
     }
     Ok(())
 }

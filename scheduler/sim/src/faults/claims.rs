@@ -27,13 +27,10 @@ pub(crate) fn declare(config: &mut ClusterConfig) {
     ];
     let qos = |name: &str, preempts: &[&str], preempt| QosConfig {
         name: name.to_owned(),
-        priority: 0,
         preempts: preempts.iter().map(|name| (*name).to_owned()).collect(),
         preempt,
         grace_s: 1,
-        accounts: Default::default(),
-        running_per_user_max: None,
-        usage_percent: 100,
+        ..QosConfig::default()
     };
     config.qos = vec![
         qos("low", &[], Preempt::Requeue),

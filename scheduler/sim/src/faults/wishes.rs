@@ -1,7 +1,7 @@
 //! Jobs that wait for more than room, whom they charge, and nodes that admins keep free: drawn by seed, and checked when
 //! they start.
 
-use muster_core::cluster::{AccountConfig, Backfill, ClusterConfig, Fill, Order, Preempt, QosConfig};
+use muster_core::cluster::{AccountConfig, Backfill, ClusterConfig, Fill, Order, QosConfig};
 use muster_core::eligibility::{Dependency, Eligibility, Term};
 use muster_core::ids::{AttemptKey, JobId, JobRef, TaskIndex, Timestamp};
 use muster_core::input::{Caller, Effect, Input, NodeChange};
@@ -191,12 +191,8 @@ pub(crate) fn share(rng: &mut Rng, config: &mut ClusterConfig) {
     config.qos.push(QosConfig {
         name: "few".to_owned(),
         priority: 10,
-        preempts: Default::default(),
-        preempt: Preempt::Off,
-        grace_s: 0,
-        accounts: Default::default(),
         running_per_user_max: Some(FEW),
-        usage_percent: 100,
+        ..QosConfig::default()
     });
     if rng.one_in(2) {
         let users = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 1)).collect();

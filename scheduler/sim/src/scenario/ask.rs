@@ -1,7 +1,7 @@
 //! Questions and expectations.
 
 use muster_core::ids::{JobRef, TaskIndex, Timestamp};
-use muster_core::notation::{format_hosts, format_time_s};
+use muster_core::notation::{counted, format_hosts, format_time_s};
 use muster_core::plan::{Holder, Reason, expected_start, holders, plan};
 use muster_core::priority::factors;
 use muster_core::state::{FinishedHow, Job};
@@ -83,10 +83,8 @@ impl World {
         let one = |holder: &Holder| {
             let name = narrate::name(&self.names, holder.task.job);
             let until = holder.until.map_or("ever".to_owned(), |at| format_time_s(at.seconds()));
-            let plural = |count: u64| if count == 1 { "" } else { "s" };
-            let (cores, nodes) = (holder.cores, u64::from(holder.nodes));
-            let held = format!("{cores} core{} on {nodes} node{}", plural(cores), plural(nodes));
-            format!("{name} ({held} until {until})")
+            let (cores, nodes) = (counted(holder.cores, "core"), counted(holder.nodes, "node"));
+            format!("{name} ({cores} on {nodes} until {until})")
         };
         let named = held.named.iter().map(one).collect::<Vec<_>>().join(", ");
         let others = if held.others > 0 { format!(" and {} more", held.others) } else { String::new() };
