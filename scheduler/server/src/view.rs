@@ -169,7 +169,7 @@ pub fn task_counts(job: &Job) -> BTreeMap<TaskState, u64> {
     if waiting > 0 {
         counts.insert(TaskState::Waiting, waiting);
     }
-    let live = job.live.values().map(live_state);
+    let live = job.live.values().map(|live| live_state(live));
     for state in live.chain(job.finished.values().map(|finished| finished_state(&finished.how))) {
         *counts.entry(state).or_insert(0) += 1;
     }
@@ -237,7 +237,7 @@ pub fn summary(state: &State, plan: &Plan, job: &Job) -> JobSummary {
     let tasks = task_counts(job);
     let whole = job_state(job, &tasks);
     let allocation = typical_allocation(job);
-    let started = job.live.values().filter_map(Live::started_at);
+    let started = job.live.values().filter_map(|live| live.started_at());
     let started = started.chain(job.finished.values().filter_map(finished_start)).min();
     let request = &job.spec.request;
     JobSummary {

@@ -51,12 +51,11 @@ pub fn task(job: &Job, index: TaskIndex, now: Timestamp) -> Result<(), Reason> {
 }
 
 /// The waiting tasks of a job that may start at `now`, rising, given that [`job`] let it pass.
-pub(crate) fn indices(job: &Job, now: Timestamp) -> Box<dyn Iterator<Item = TaskIndex> + '_> {
-    if job.depends_task_by_task() {
-        Box::new(job.tasks_let_by_partners(now).map(TaskIndex))
-    } else {
-        Box::new(job.waiting.iter().map(TaskIndex))
-    }
+pub(crate) fn indices(job: &Job, now: Timestamp) -> impl Iterator<Item = TaskIndex> + '_ {
+    let by_partners = job.depends_task_by_task();
+    let all = (!by_partners).then(|| job.waiting.iter());
+    let let_by = by_partners.then(|| job.tasks_let_by_partners(now));
+    all.into_iter().flatten().chain(let_by.into_iter().flatten()).map(TaskIndex)
 }
 
 /// Why the tasks that [`indices`] left out wait; none if it left out none.

@@ -76,15 +76,13 @@ impl Pass<'_> {
         &'p self,
         pool: usize,
         reserved: &'p Option<Vec<u32>>,
-    ) -> Box<dyn Iterator<Item = (u32, &'p class::Head)> + 'p> {
+    ) -> impl Iterator<Item = (u32, &'p class::Head)> + 'p {
         let classes = &self.planner.pools[pool].classes;
         let all = keeps_all(&self.planner.config.pools[pool]);
-        match reserved {
-            None => Box::new(classes.heads().filter(move |(_, head)| all || !head.reserved)),
-            Some(reserved) => {
-                Box::new(reserved.iter().filter_map(|class| Some((*class, classes.head(*class)?))))
-            }
-        }
+        let open = reserved.is_none().then(|| classes.heads().filter(move |(_, head)| all || !head.reserved));
+        let of_reservation =
+            reserved.iter().flatten().filter_map(|class| Some((*class, classes.head(*class)?)));
+        open.into_iter().flatten().chain(of_reservation)
     }
 
     /// Every one of the groups that might fit, and the first of those that cannot.

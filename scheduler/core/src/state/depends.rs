@@ -333,12 +333,16 @@ pub(super) fn ran(finished: &Finished) -> Timestamp {
 /// When the last of it began, or finished without; none while something of it has yet to begin.
 fn begun_at(target: &Job, on: &On) -> Option<Timestamp> {
     if let Some(index) = one_task(on) {
-        return target.live.get(&index).and_then(began).or_else(|| target.finished.get(&index).map(ran));
+        return target
+            .live
+            .get(&index)
+            .and_then(|live| began(live))
+            .or_else(|| target.finished.get(&index).map(ran));
     }
     if !target.waiting.is_empty() || target.live.values().any(|live| began(live).is_none()) {
         return None;
     }
-    target.live.values().filter_map(began).chain(target.finished.values().map(ran)).max()
+    target.live.values().filter_map(|live| began(live)).chain(target.finished.values().map(ran)).max()
 }
 
 /// What a term comes to, if the target's present state decides it.

@@ -297,7 +297,7 @@ fn placed(
         ends_by,
         phase: LivePhase::Preparing,
     };
-    job.live.insert(key.task.index, live);
+    job.live.insert(key.task.index, Box::new(live));
     state.waiting_count -= 1;
     state.live.insert(key);
     state.deadlines.insert((at.plus_seconds(prepare_timeout_s), key));

@@ -215,7 +215,7 @@ impl State {
                 }
                 _ => false,
             };
-            if job.live.values().any(by_itself)
+            if job.live.values().any(|live| by_itself(live))
                 || job.tried.values().any(|tried| tried.preempted > tried.attempts)
             {
                 return Err(Broken::Preempted { job: job.id.0 });

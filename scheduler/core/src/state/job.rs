@@ -21,8 +21,8 @@ pub struct Job {
     pub submitted_at: Timestamp,
     /// Its waiting tasks.
     pub waiting: IndexSet,
-    /// Tasks with a live attempt.
-    pub live: BTreeMap<TaskIndex, Live>,
+    /// Tasks with a live attempt. Boxed, because a map's node has room for eleven values, and most jobs have one.
+    pub live: BTreeMap<TaskIndex, Box<Live>>,
     /// What is remembered of tasks that were tried before and have not finished.
     pub tried: BTreeMap<TaskIndex, Tried>,
     /// Its finished tasks.

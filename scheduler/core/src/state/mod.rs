@@ -146,14 +146,14 @@ impl State {
     pub fn live(&self) -> impl Iterator<Item = (AttemptKey, &Job, &Live)> {
         self.live.iter().filter_map(|key| {
             let job = self.jobs.get(&key.task.job)?;
-            Some((*key, job, job.live.get(&key.task.index)?))
+            Some((*key, job, job.live.get(&key.task.index)?.as_ref()))
         })
     }
 
     /// The live attempt of a task.
     #[must_use]
     pub fn live_attempt(&self, task: TaskId) -> Option<&Live> {
-        self.jobs.get(&task.job)?.live.get(&task.index)
+        self.jobs.get(&task.job)?.live.get(&task.index).map(AsRef::as_ref)
     }
 
     /// Live attempts with the instant at which each runs out of time, the earliest first.
