@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use muster_core::engine::{Applied, Engine};
 use muster_core::event::Record;
@@ -132,13 +132,6 @@ pub fn start(
     Ok(EngineThread { handle: EngineHandle { orders }, thread })
 }
 
-/// The present instant of the system's clock.
-#[must_use]
-pub fn clock() -> Timestamp {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX))
-}
-
 struct Loop {
     engine: Engine,
     store: Store,
@@ -205,13 +198,12 @@ impl Loop {
             return Some(AGAIN_AFTER_FAILURE);
         }
         let wake = self.engine.next_wake()?;
-        Some(Duration::from_micros(wake.micros_since(clock())).max(SLEEP_MIN))
+        Some(Duration::from_micros(wake.micros_since(self.shared.now())).max(SLEEP_MIN))
     }
 
     /// Decides a batch, makes it durable, and lets its consequences out. Says whether to stop.
     fn turn(&mut self, orders: &mut Vec<Order>) -> bool {
-        // The journal's instants never go back, even where the system's clock does.
-        self.now = self.now.max(clock());
+        self.now = self.shared.now();
         let mut batch = Batch::default();
         let mut stop = false;
         for order in orders.drain(..) {

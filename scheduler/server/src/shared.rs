@@ -11,6 +11,8 @@ use muster_core::plan::{self, Plan};
 use muster_core::state::State;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
+
 /// How long reasons may be older than the state, for readers that ask often.
 const PLAN_AGE_MAX: Duration = Duration::from_secs(1);
 
@@ -19,6 +21,7 @@ pub struct Shared {
     durable: RwLock<Durable>,
     plan: Mutex<Option<KnownPlan>>,
     waiters: Mutex<Waiters>,
+    clock: Clock,
 }
 
 /// Those who wait for changes of jobs.
@@ -76,8 +79,14 @@ impl Shared {
     /// The state that was recovered, whose last record has the number `seq`.
     #[must_use]
     pub fn new(state: State, seq: u64) -> Self {
+        let clock = Clock::new(state.at);
         let durable = Durable { state, seq, changed: HashMap::new(), seq_at_start: seq };
-        Self { durable: RwLock::new(durable), plan: Mutex::new(None), waiters: Mutex::default() }
+        Self { durable: RwLock::new(durable), plan: Mutex::new(None), waiters: Mutex::default(), clock }
+    }
+
+    /// The present instant, by the clock that the engine has too.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The durable state.

@@ -35,7 +35,7 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
         }
         InstancePhase::Running { started_at } => match live.phase {
             LivePhase::Running { started_at: None, .. } if instance == 0 => {
-                done(vec![Event::AttemptRunning { key, started_at: *started_at }])
+                done(vec![running(key, live, *started_at, now)])
             }
             _ => done(Vec::new()),
         },
@@ -44,7 +44,7 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
             if let (LivePhase::Running { started_at: None, .. }, Some(started_at), 0) =
                 (&live.phase, started_at, instance)
             {
-                events.push(Event::AttemptRunning { key, started_at: *started_at });
+                events.push(running(key, live, *started_at, now));
             }
             events.push(Event::InstanceGone { key, instance, usage: *usage });
             let verdict = if ending { None } else { verdict(job, live, node, instance, how) };
@@ -58,6 +58,16 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
             done(events)
         }
     }
+}
+
+/// The script's start, which the node tells by its own clock: that may be wrong, but it was between the word to start
+/// and now.
+fn running(key: AttemptKey, live: &Live, started_at: Timestamp, now: Timestamp) -> Event {
+    let earliest = match live.phase {
+        LivePhase::Running { go_at, .. } => go_at,
+        _ => live.placed_at,
+    };
+    Event::AttemptRunning { key, started_at: started_at.min(now).max(earliest) }
 }
 
 /// Whether the report is about an instance of this live attempt that still holds its share of this node. One

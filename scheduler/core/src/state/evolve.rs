@@ -21,6 +21,7 @@ use crate::threads::CoreThreads;
 
 pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
     ledger::open(state, at);
+    state.at = at;
     match event {
         Event::Configured { config } => configured(state, config, at),
         Event::JobSubmitted { job, spec, request_key } => {

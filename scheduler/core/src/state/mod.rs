@@ -49,6 +49,9 @@ use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 /// Everything that the controller knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct State {
+    /// When the last event happened.
+    #[serde(default)]
+    pub at: Timestamp,
     /// The configuration in force.
     pub config: Arc<ClusterConfig>,
     /// Every node that was ever declared, by id.

@@ -25,7 +25,6 @@ use super::answer::{Answered, ApiError, read_json};
 use super::peer::Peer;
 use super::{App, blocking};
 use crate::accounting;
-use crate::engine_loop::clock;
 use crate::view;
 
 /// Most jobs in one list.
@@ -47,7 +46,7 @@ pub async fn submit(
     let input = Input::Submit { caller: peer.caller(), spec: Box::new(spec(request, user)), request_key };
     if test_only {
         let reading = app.shared.read();
-        engine::decide(reading.state(), &input, clock()).reply?;
+        engine::decide(reading.state(), &input, app.shared.now()).reply?;
         return Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job: None })));
     }
     let job = match app.engine.ask(input).await? {
@@ -196,7 +195,7 @@ pub async fn list(
 }
 
 fn listed(app: &App, filter: &Filter) -> Result<JobList, ApiError> {
-    let plan = app.shared.plan(clock(), None);
+    let plan = app.shared.plan(app.shared.now(), None);
     let mut jobs: BTreeMap<u64, JobSummary> = BTreeMap::new();
     // One more than the limit, to know whether there are more.
     let most = filter.limit.saturating_add(1);
@@ -231,7 +230,7 @@ fn listed(app: &App, filter: &Filter) -> Result<JobList, ApiError> {
 fn add_starts(app: &App, jobs: &mut [JobSummary]) {
     let waits = |job: &&JobSummary| job.tasks.contains_key(&TaskState::Waiting);
     let waiting: Vec<JobId> = jobs.iter().filter(waits).map(|job| JobId(job.job)).collect();
-    let starts = app.forecasts.starts(&app.shared, &waiting, clock());
+    let starts = app.forecasts.starts(&app.shared, &waiting, app.shared.now());
     for job in jobs {
         job.expected_start_us = starts.get(&JobId(job.job)).map(|at| at.0);
     }
@@ -245,7 +244,7 @@ pub async fn show(Shell(app): Shell<Arc<App>>, Path(target): Path<String>) -> An
 
 /// A job from memory, else from the accounting tables.
 pub(super) fn detail(app: &App, target: JobRef) -> Result<JobDetail, ApiError> {
-    let plan = app.shared.plan(clock(), Some(target.job));
+    let plan = app.shared.plan(app.shared.now(), Some(target.job));
     {
         let reading = app.shared.read();
         if let Some(job) = reading.state().jobs.get(&target.job) {

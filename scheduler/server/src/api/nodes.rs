@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::answer::{Answered, read_json};
 use super::peer::Peer;
 use super::{App, blocking};
-use crate::engine_loop::clock;
 use crate::view;
 
 /// `GET /v1/ping`
@@ -33,7 +32,7 @@ pub async fn ping(Shell(app): Shell<Arc<App>>) -> Json<Ping> {
 
 /// `GET /v1/nodes`
 pub async fn nodes(Shell(app): Shell<Arc<App>>) -> Answered<NodeList> {
-    let nodes = blocking(&app, |app| Ok(view::nodes(app.shared.read().state(), clock()))).await?;
+    let nodes = blocking(&app, |app| Ok(view::nodes(app.shared.read().state(), app.shared.now()))).await?;
     Ok(Json(NodeList { schema: SCHEMA, nodes }))
 }
 

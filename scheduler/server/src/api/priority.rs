@@ -7,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Shell};
 use muster_client::api::{FactorView, FactorsView, JobPriority, PriorityList, SCHEMA, ShareLine, ShareList};
 use muster_core::cluster::Order;
-use muster_core::ids::{JobId, JobRef};
+use muster_core::ids::{JobId, JobRef, Timestamp};
 use muster_core::input::Refusal;
 use muster_core::priority::{Factor, Factors, Scale, ShareKind, Shares};
 use muster_core::state::{Job, State};
@@ -15,7 +15,6 @@ use serde::Deserialize;
 
 use super::answer::{Answered, ApiError};
 use super::{App, blocking};
-use crate::engine_loop::clock;
 
 /// Most jobs in one list.
 const JOBS_LISTED_MAX: usize = 100_000;
@@ -35,15 +34,15 @@ pub async fn priority(
     query: Result<Query<PriorityQuery>, QueryRejection>,
 ) -> Answered<PriorityList> {
     let query = query?.0;
-    blocking(&app, move |app| list(app.shared.read().state(), &query)).await.map(Json)
+    blocking(&app, move |app| list(app.shared.read().state(), &query, app.shared.now())).await.map(Json)
 }
 
-fn list(state: &State, query: &PriorityQuery) -> Result<PriorityList, ApiError> {
+fn list(state: &State, query: &PriorityQuery, now: Timestamp) -> Result<PriorityList, ApiError> {
     let words = query.job.iter().flat_map(|text| text.split(',')).filter(|word| !word.is_empty());
     let named: Vec<JobId> = words.map(whole_job).collect::<Result<_, _>>()?;
     let named: Vec<&Job> = named.into_iter().map(|id| ordered(state, id)).collect::<Result<_, _>>()?;
     let wanted = |job: &&Job| query.user.as_ref().is_none_or(|user| *user == job.spec.user.name);
-    let scale = Scale::new(state, clock());
+    let scale = Scale::new(state, now);
     let view = |job: &Job| Some(view(job, &scale.factors(job)?));
     let mut jobs: Vec<JobPriority> = if query.job.is_some() {
         named.into_iter().filter(wanted).filter_map(view).collect()
@@ -116,13 +115,14 @@ pub async fn shares(
     query: Result<Query<SharesQuery>, QueryRejection>,
 ) -> Answered<ShareList> {
     let query = query?.0;
-    blocking(&app, move |app| Ok(tree(app.shared.read().state(), query.user.as_deref()))).await.map(Json)
+    let list = move |app: &App| tree(app.shared.read().state(), query.user.as_deref(), app.shared.now());
+    blocking(&app, move |app| Ok(list(app))).await.map(Json)
 }
 
-fn tree(state: &State, user: Option<&str>) -> ShareList {
+fn tree(state: &State, user: Option<&str>, now: Timestamp) -> ShareList {
     let mut account = None;
     let mut lines = Vec::new();
-    for line in Shares::new(state, clock()).lines() {
+    for line in Shares::new(state, now).lines() {
         // Users follow the account that they are listed in.
         let of = match line.kind {
             ShareKind::Cluster => None,

@@ -16,12 +16,11 @@ use serde_json::{Value, json};
 use super::answer::{Answered, ApiError, read_json};
 use super::peer::Peer;
 use super::{App, blocking};
-use crate::engine_loop::clock;
 use crate::reservation_view;
 
 /// `GET /v1/reservations`
 pub async fn list(Shell(app): Shell<Arc<App>>) -> Answered<ReservationList> {
-    let list = |app: &App| Ok(reservation_view::reservations(app.shared.read().state(), clock()));
+    let list = |app: &App| Ok(reservation_view::reservations(app.shared.read().state(), app.shared.now()));
     let reservations = blocking(&app, list).await?;
     Ok(Json(ReservationList { schema: SCHEMA, reservations }))
 }

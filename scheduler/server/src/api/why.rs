@@ -15,7 +15,6 @@ use muster_core::state::{Job, State};
 
 use super::answer::{Answered, ApiError};
 use super::{App, blocking, jobs};
-use crate::engine_loop::clock;
 
 /// `GET /v1/jobs/{ref}/why`
 pub async fn why(Shell(app): Shell<Arc<App>>, Path(target): Path<String>) -> Answered<Why> {
@@ -54,7 +53,7 @@ fn explain(app: &App, target: JobRef) -> Result<Why, ApiError> {
 
 fn explain_waiting(app: &App, target: JobRef, reason: String, why: &mut Why) {
     why.sentences.push(reason);
-    let now = clock();
+    let now = app.shared.now();
     let plan = app.shared.plan(now, Some(target.job));
     let Some(waiting) = plan.waiting.get(&target.job) else { return };
     why.code = waiting.reason.code().to_owned();

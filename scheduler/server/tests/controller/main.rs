@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod attempts;
+mod clocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod from_cluster;
