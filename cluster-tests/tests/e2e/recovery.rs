@@ -1,9 +1,11 @@
 //! What survives: agents and the controller are killed under running work.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use muster_client::api::TaskState;
 use nix::sys::signal::Signal;
 
-use crate::support::{ANN, Bench};
+use crate::support::{ANN, Bench, PATIENCE};
 
 #[test]
 fn a_killed_agent_stops_nothing_and_its_successor_delivers_the_result() {
@@ -67,6 +69,31 @@ fn a_killed_controller_knows_everything_again_and_what_ran_runs_on() {
     let next = bench.submit(&["-t1"], "true");
     assert!(next > array, "ids go on");
     bench.complete(next);
+}
+
+#[test]
+fn a_node_whose_health_check_fails_is_drained_until_it_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (script, hot) = (folder.path().join("health.sh"), folder.path().join("hot"));
+    let text = format!(
+        "#!/bin/sh\n! grep -qx $MUSTER_NODE {} 2>/dev/null || {{ echo $MUSTER_NODE is hot; exit 1; }}\n",
+        hot.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let health = format!("[health]\nprogram = {script:?}\ninterval_s = 1\n");
+    let Some(bench) = Bench::up_with("hlth", 2, 2, &health) else { return };
+    std::fs::write(&hot, "node01\n").unwrap();
+    bench.until("node01 is drained", PATIENCE, || {
+        let nodes = bench.site.nodes().unwrap();
+        assert_ne!(nodes[1].state, "drained", "{nodes:?}");
+        nodes[0].state == "drained" && nodes[0].reason == "its health check fails: node01 is hot"
+    });
+    let job = bench.complete(bench.submit(&["-n2", "-t5"], "true"));
+    assert_eq!(job.task_list[0].shares[0].node, "node02");
+    let gang = bench.submit(&["-N2", "-t5"], "true");
+    std::fs::remove_file(&hot).unwrap();
+    bench.complete(gang);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `[cluster]`, `[controller]`, `[policy]` and `[bootstrap]`.
+//! `[cluster]`, `[controller]`, `[policy]`, `[health]` and `[bootstrap]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use muster_core::cores::CORES_PER_NODE_MAX;
 use crate::pools::check_name;
 use crate::problem::ProblemKind;
 use crate::section::{At, Reader, Section};
-use crate::{BootstrapConfig, ControllerConfig};
+use crate::{BootstrapConfig, ControllerConfig, HealthConfig};
 
 /// The port on which node agents connect unless the file says otherwise (slurmctld's own).
 const PORT_DEFAULT: u16 = 6817;
@@ -164,6 +164,27 @@ pub(crate) fn policy(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) 
 }
 
 /// The outer option is none where the section is wrong, the inner one where it is not wanted.
+/// `[health]`: the program that says whether a node is fit for work.
+pub(crate) fn health(
+    reader: &mut Reader<'_>,
+    section: Option<Section<'_, '_>>,
+) -> Option<Option<HealthConfig>> {
+    const SECONDS_DEFAULT: (u32, u32) = (300, 60);
+    let Some(mut section) = section else { return Some(None) };
+    let program = section.path(reader, "program", "/etc/muster/health.sh");
+    if !section.has("program") {
+        section.missing(reader, "program", "program = \"/etc/muster/health.sh\"");
+    }
+    let interval = section.number(reader, "interval_s", (1, 86_400));
+    let timeout = section.number(reader, "timeout_s", (1, 3_600));
+    section.finish(reader);
+    Some(Some(HealthConfig {
+        program: program?.value,
+        interval_s: interval.map_or(SECONDS_DEFAULT.0, |at| at.value as u32),
+        timeout_s: timeout.map_or(SECONDS_DEFAULT.1, |at| at.value as u32),
+    }))
+}
+
 pub(crate) fn bootstrap(
     reader: &mut Reader<'_>,
     section: Option<Section<'_, '_>>,

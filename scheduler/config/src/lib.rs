@@ -33,6 +33,8 @@ pub struct Config {
     pub controller: ControllerConfig,
     /// How agents are brought onto nodes, if the controller is to do that.
     pub bootstrap: Option<BootstrapConfig>,
+    /// The program that says whether a node is fit for work.
+    pub health: Option<HealthConfig>,
     /// Addresses of nodes, where they are not reached by their names.
     pub addresses: BTreeMap<String, String>,
 }
@@ -54,6 +56,17 @@ pub struct ControllerConfig {
     pub node_timeout_s: u64,
     /// How often a node says that it is there, in milliseconds.
     pub heartbeat_ms: u32,
+}
+
+/// How the health of nodes is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// The program, on each node.
+    pub program: PathBuf,
+    /// Seconds from the end of one run to the start of the next.
+    pub interval_s: u32,
+    /// Seconds after which a run has failed and is killed.
+    pub timeout_s: u32,
 }
 
 /// How agents are brought onto nodes over SSH.
@@ -117,6 +130,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     let account_sections = top.tables(reader, "account");
     let qos_sections = top.tables(reader, "qos");
     let bootstrap_section = top.table(reader, "bootstrap");
+    let health_section = top.table(reader, "health");
     let node_sections = top.tables(reader, "node");
     let pool_sections = top.tables(reader, "pool");
     let switch_sections = top.tables(reader, "switch");
@@ -132,6 +146,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     let accounts = accounts::accounts(reader, account_sections);
     let qos = qos::qos(reader, qos_sections, &accounts);
     let bootstrap = controller::bootstrap(reader, bootstrap_section);
+    let health = controller::health(reader, health_section);
     let nodes = nodes::nodes(reader, node_sections);
     let pools = pools::pools(reader, pool_sections, &nodes);
     let first_switch = switch_sections.first().map(|section| section.span.clone());
@@ -149,7 +164,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
         let addresses = nodes.addresses;
         let cluster =
             ClusterConfig { name: name?, nodes: nodes.list, pools, switches, policy: policy?, accounts, qos };
-        Some(Config { cluster, controller: controller?, bootstrap: bootstrap?, addresses })
+        Some(Config { cluster, controller: controller?, bootstrap: bootstrap?, health: health?, addresses })
     };
     (config(), elsewhere)
 }

@@ -95,6 +95,7 @@ fn header(key: &str) -> &'static str {
         "account" => "[[account]]",
         "qos" => "[[qos]]",
         "bootstrap" => "[bootstrap]",
+        "health" => "[health]",
         "node" => "[[node]]",
         "pool" => "[[pool]]",
         "switch" => "[[switch]]",

@@ -111,6 +111,9 @@ binaries_dir = "/k/bin"
 remote_dir = "/r"
 run_dir = "/r/run"
 program = "/k/mb"
+[health]
+program = "/k/health"
+interval_s = 7
 "#,
     )
     .unwrap();
@@ -136,6 +139,11 @@ program = "/k/mb"
     assert_eq!((bootstrap.user.as_str(), bootstrap.port), ("muster", 2222));
     assert_eq!(bootstrap.program, Path::new("/k/mb"));
     assert_eq!(bootstrap.run_dir.as_deref(), Some(Path::new("/r/run")));
+    let health = config.health.unwrap();
+    assert_eq!(
+        (health.program.as_path(), health.interval_s, health.timeout_s),
+        (Path::new("/k/health"), 7, 60)
+    );
 }
 
 #[test]
@@ -232,7 +240,7 @@ m.toml:1:1: the cluster has no pool: declare at least one with [[pool]] with nam
 "#,
     );
     refused(
-        "[cluster]\n[[node]]\n[[pool]]\n[[switch]]\n[bootstrap]\n",
+        "[cluster]\n[[node]]\n[[pool]]\n[[switch]]\n[bootstrap]\n[health]\n",
         r#"
 m.toml:1:1: [cluster] needs the key 'name': write name = "mycluster"
 m.toml:2:1: [[node]] needs the key 'name': write name = "n[01-04]"
@@ -244,6 +252,7 @@ m.toml:4:1: [[switch]] needs the key 'name': write name = "leaf1"
 m.toml:5:1: [bootstrap] needs the key 'identity_file': write identity_file = "/etc/muster/id_ed25519"
 m.toml:5:1: [bootstrap] needs the key 'known_hosts': write known_hosts = "/etc/muster/known_hosts"
 m.toml:5:1: [bootstrap] needs the key 'binaries_dir': write binaries_dir = "/usr/local/libexec/muster"
+m.toml:6:1: [health] needs the key 'program': write program = "/etc/muster/health.sh"
 "#,
     );
 }

@@ -186,6 +186,13 @@ pub enum Event {
         /// The node.
         node: NodeId,
     },
+    /// The check of a node's health came to another end than before.
+    NodeHealth {
+        /// The node.
+        node: NodeId,
+        /// What is wrong with it, for people; none if it is fit for work.
+        problem: Option<String>,
+    },
     /// An advance reservation was made.
     ReservationMade {
         /// All of it.
@@ -359,6 +366,26 @@ impl Verdict {
     #[must_use]
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Exited { code: 0 })
+    }
+
+    /// The node that ended the attempt, if one did.
+    #[must_use]
+    pub fn failing_node(&self) -> Option<NodeId> {
+        match self {
+            Self::PrepareFailed { node, .. } | Self::NodeFailed { node, .. } | Self::Broken { node, .. } => {
+                Some(*node)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the script came to an end, good or bad, so that its nodes did what they should.
+    #[must_use]
+    pub fn came_by_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Exited { .. } | Self::Signalled { .. } | Self::OutOfMemory { .. } | Self::TimedOut
+        )
     }
 }
 

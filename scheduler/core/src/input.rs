@@ -81,6 +81,13 @@ pub enum Input {
         /// The report.
         report: InstanceReport,
     },
+    /// A node says how the check of its health ended.
+    NodeHealth {
+        /// The node's name.
+        node: String,
+        /// What is wrong with it, for people; none if it is fit for work.
+        problem: Option<String>,
+    },
     /// The shell heard nothing from a node for too long.
     NodeSilent {
         /// The node's name.

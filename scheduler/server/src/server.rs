@@ -24,6 +24,7 @@ use crate::secrets::Secrets;
 use crate::sessions::{NodeService, Sessions};
 use crate::shared::Shared;
 use crate::tls::{Authority, private_folder};
+use crate::translate;
 
 /// The journal's file below `state_dir`.
 pub(crate) const DATABASE: &str = "muster.db";
@@ -84,6 +85,7 @@ pub async fn start(config: Config) -> Result<Running, ServerError> {
         secrets,
         Duration::from_millis(u64::from(config.controller.heartbeat_ms)),
         Duration::from_secs(config.controller.node_timeout_s),
+        config.health.as_ref().map(translate::health_check),
     ));
     let thread = engine_loop::start(store, Arc::clone(&shared), Arc::clone(&sessions))?;
     let engine = thread.handle.clone();
@@ -236,6 +238,7 @@ impl Running {
             ("state_dir", new.state_dir != old.state_dir),
             ("node_timeout_s", new.node_timeout_s != old.node_timeout_s),
             ("heartbeat_ms", new.heartbeat_ms != old.heartbeat_ms),
+            ("[health]", config.health != self.config.health),
             ("[bootstrap]", config.bootstrap != self.config.bootstrap),
         ];
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {

@@ -43,6 +43,8 @@ pub struct Sessions {
     secrets: Secrets,
     heartbeat: Duration,
     silence_max: Duration,
+    /// What agents are to check, and how often.
+    health: Option<v1::HealthCheck>,
     /// Set once, when the engine runs: the engine needs the sessions before the sessions can need the engine.
     engine: OnceLock<EngineHandle>,
     stopping: AtomicBool,
@@ -89,10 +91,11 @@ impl Sessions {
         secrets: Secrets,
         heartbeat: Duration,
         silence_max: Duration,
+        health: Option<v1::HealthCheck>,
     ) -> Self {
         let (slots, engine) = (Mutex::new(HashMap::new()), OnceLock::new());
         let stopping = AtomicBool::new(false);
-        Self { slots, secrets, heartbeat, silence_max, engine, stopping, shared, authority }
+        Self { slots, secrets, heartbeat, silence_max, health, engine, stopping, shared, authority }
     }
 
     /// Says where the engine is. Must be called before the first session.
@@ -311,6 +314,7 @@ impl Sessions {
             declared_cores: declared.cores,
             wrap_cores: declared.wrap_cores,
             declared_memory_bytes: declared.memory_bytes,
+            health_check: self.health.clone(),
         };
         Ok(v1::ToNode { body: Some(v1::to_node::Body::Welcome(welcome)) })
     }
@@ -319,16 +323,27 @@ impl Sessions {
         use v1::from_node::Body;
         let report = match message.body {
             Some(Body::Heartbeat(_)) => return Ok(()),
+            Some(Body::Health(health)) => {
+                let input =
+                    Input::NodeHealth { node: slot.node.clone(), problem: translate::problem(&health) };
+                self.tell(slot, generation, input).await;
+                return Ok(());
+            }
             Some(Body::Report(report)) => report,
             Some(Body::Hello(_)) => return Err(Status::invalid_argument("hello was said twice")),
             None => return Err(Status::invalid_argument("the message is empty, or of a later version")),
         };
         let report = translate::report(report).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        self.tell(slot, generation, Input::NodeReport { node: slot.node.clone(), report }).await;
+        Ok(())
+    }
+
+    /// Tells the engine what a session has said, unless the node has another one by now.
+    async fn tell(&self, slot: &Slot, generation: u64, input: Input) {
         let current = slot.generation.lock().await;
         if *current == generation {
-            self.engine().tell(Input::NodeReport { node: slot.node.clone(), report }).await;
+            self.engine().tell(input).await;
         }
-        Ok(())
     }
 
     /// Gives the node up, unless it has another session by now. A disk that is full only puts it off.

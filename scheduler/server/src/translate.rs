@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use muster_config::HealthConfig;
 use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, HardwareDevice, Usage};
 use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX};
 use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
@@ -114,6 +115,27 @@ fn gone_how(how: v1::gone::How) -> GoneHow {
         }
         How::Stopped(_) => GoneHow::Stopped,
         How::Broken(broken) => GoneHow::Broken { reason: broken.reason },
+    }
+}
+
+/// Longest text of a failed health check, in characters.
+const PROBLEM_CHARS_MAX: usize = 200;
+
+/// What a node's health check found, if anything is wrong.
+#[must_use]
+pub fn problem(health: &v1::Health) -> Option<String> {
+    let printable = health.problem.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let problem: String = printable.take(PROBLEM_CHARS_MAX).collect();
+    (!health.problem.is_empty()).then_some(problem)
+}
+
+/// The health check that agents are to run.
+#[must_use]
+pub fn health_check(config: &HealthConfig) -> v1::HealthCheck {
+    v1::HealthCheck {
+        program: config.program.display().to_string(),
+        interval_ms: config.interval_s.saturating_mul(1000),
+        timeout_ms: config.timeout_s.saturating_mul(1000),
     }
 }
 

@@ -502,7 +502,7 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
     let held = node.held.as_ref();
     let since = match &node.status {
         NodeStatus::Down { since, .. } if held.is_none_or(|held| !held.down) => Some(*since),
-        _ => held.map(|held| held.since),
+        _ => held.map(|held| held.since).or(node.unhealthy.as_ref().map(|found| found.since)),
     };
     let tasks = node.attempts.iter().map(|key| {
         let is_array = state.jobs.get(&key.task.job).is_some_and(Job::is_array);
@@ -536,8 +536,8 @@ fn node_state(node: &Node) -> &'static str {
         _ if held.is_some_and(|held| held.down) => "down",
         NodeStatus::Unknown => "unknown",
         NodeStatus::Down { .. } => "down",
-        NodeStatus::Up { .. } if held.is_some() && node.attempts.is_empty() => "drained",
-        NodeStatus::Up { .. } if held.is_some() => "draining",
+        NodeStatus::Up { .. } if node.is_drained() && node.attempts.is_empty() => "drained",
+        NodeStatus::Up { .. } if node.is_drained() => "draining",
         NodeStatus::Up { .. } if !node.takes_work() => "cleaning",
         NodeStatus::Up { .. } if node.free.is_empty() => "full",
         NodeStatus::Up { .. } if node.attempts.is_empty() => "idle",

@@ -4,6 +4,7 @@
 //! for its status (`status`), and keeps one record for each held attempt (`registry`). The agent holds nothing
 //! that is not on the disk or in a supervisor as well: it may be killed at any instant and start again.
 
+mod health;
 pub mod link;
 pub mod lock;
 mod registry;
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::config::{AgentConfig, AgentDir};
 use crate::containment::Containment;
 use crate::error::{NodeError, Result};
+use health::Checks;
 use link::LinkEvent;
 use registry::Registry;
 
@@ -125,6 +127,12 @@ struct Agent {
     address: Option<String>,
     heartbeat: Option<tokio::time::Interval>,
     sequence: u64,
+    /// The site's health check, while it is to run.
+    checks: Option<Checks>,
+    health_to: mpsc::Sender<Option<String>>,
+    health: mpsc::Receiver<Option<String>>,
+    /// What the health check found last.
+    problem: Option<String>,
 }
 
 impl Agent {
@@ -133,6 +141,7 @@ impl Agent {
         let (events_to, events) = mpsc::channel(EVENTS_MAX);
         let (links_to, link_events) = mpsc::channel(64);
         let (questions_to, status) = mpsc::channel(16);
+        let (health_to, health) = mpsc::channel(1);
         let holder = lock::Holder::own(&node.dir);
         let registry = Registry::new(node, events_to, links_to, questions_to)?;
         Ok(Self {
@@ -146,6 +155,10 @@ impl Agent {
             address: None,
             heartbeat: None,
             sequence: 0,
+            checks: None,
+            health_to,
+            health,
+            problem: None,
         })
     }
 
@@ -165,6 +178,7 @@ impl Agent {
                     }
                 }
                 Some(event) = self.link_events.recv() => self.on_link(event),
+                Some(problem) = self.health.recv() => self.on_health(problem),
                 Some(question) = self.status.recv() => self.answer(question),
                 () = tick(&mut self.heartbeat) => {
                     self.sequence += 1;
@@ -207,6 +221,7 @@ impl Agent {
                 let mut heartbeat = tokio::time::interval(interval);
                 heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
                 self.heartbeat = Some(heartbeat);
+                self.check_health(welcome.health_check.clone());
                 self.registry.welcome = Some(welcome);
                 None
             }
@@ -225,6 +240,26 @@ impl Agent {
         if let Some(report) = report {
             self.report(report);
         }
+    }
+
+    /// Begins to check as this session's controller wants it; without a check the node is fit for work.
+    fn check_health(&mut self, check: Option<v1::HealthCheck>) {
+        let node = self.registry.node.config.node.clone();
+        self.checks = check.map(|check| Checks::start(check, node, self.health_to.clone()));
+        if self.checks.is_none() {
+            self.on_health(None);
+        }
+    }
+
+    fn on_health(&mut self, problem: Option<String>) {
+        if self.problem != problem {
+            match &problem {
+                Some(problem) => tracing::warn!(problem, "the health check fails"),
+                None => tracing::info!("the health check passes again"),
+            }
+        }
+        self.send(from_node::Body::Health(v1::Health { problem: problem.clone().unwrap_or_default() }));
+        self.problem = problem;
     }
 
     fn hello(&self) -> v1::Hello {

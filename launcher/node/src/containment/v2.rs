@@ -183,10 +183,10 @@ fn processes_in(folder: &Path) -> Vec<i32> {
 }
 
 /// How many processes and threads an attempt may have: half of what the node can have at all, so that a task that
-/// forks without end cannot lock the node's administrator out.
+/// forks without end locks out neither the agent nor the node's administrator.
 pub(super) fn pids_max() -> u64 {
-    let all = get(Path::new("/proc/sys/kernel"), "pid_max").trim().parse().unwrap_or(32768u64);
-    all / 2
+    let limit = |file| get(Path::new("/proc/sys/kernel"), file).trim().parse().unwrap_or(32768u64);
+    limit("pid_max").min(limit("threads-max")) / 2
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ impl NodeController for Service {
                         declared_cores: wrap.unwrap_or(0),
                         wrap_cores: wrap.is_some(),
                         declared_memory_bytes: 0,
+                        health_check: None,
                     };
                     outbox.send(Ok(ToNode { body: Some(to_node::Body::Welcome(welcome)) })).await.unwrap();
                     outboxes.lock().unwrap().insert(node.clone(), outbox.clone());

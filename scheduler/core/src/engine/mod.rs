@@ -151,6 +151,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::NodeHello { node, boot_id, hardware, held } => {
             node::hello(state, node, boot_id, hardware, held, now)
         }
+        Input::NodeHealth { node, problem } => node::health(state, node, problem.as_ref()),
         Input::NodeReport { node, report } => node::report(state, node, report, now),
         Input::NodeSilent { node, reason } => node::silent(state, node, reason, now),
         Input::Tick => done(tick::tick(state, now)),

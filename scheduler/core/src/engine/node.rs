@@ -69,6 +69,18 @@ fn is_live_on(state: &State, node: NodeId, key: AttemptKey) -> bool {
     state.node(node).attempts.contains(&key)
 }
 
+/// A node's health is written down when it changes.
+pub(super) fn health(state: &State, name: &str, problem: Option<&String>) -> Decision {
+    let Some(node) = state.node_by_name(name).filter(|id| state.node(*id).declared) else {
+        return refused(Refusal::UnknownNode { node: name.to_owned() });
+    };
+    let known = state.node(node).unhealthy.as_ref().map(|known| &known.problem);
+    if known == problem {
+        return done(Vec::new());
+    }
+    done(vec![Event::NodeHealth { node, problem: problem.cloned() }])
+}
+
 /// The hold on a node that cannot do what the configuration declares of it.
 pub(super) fn unfit(state: &State, id: NodeId, hardware: &Hardware) -> Option<Event> {
     let node = state.node(id);

@@ -51,9 +51,12 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
             if let Some(verdict) = &verdict {
                 events.push(Event::AttemptEnding { key, verdict: verdict.clone() });
             }
-            if let GoneHow::PrepareFailed { reason, node_at_fault: true } = how {
-                events.extend(hold(state, node, reason, now));
-            }
+            let failure = match how {
+                GoneHow::PrepareFailed { reason, node_at_fault: true } => Some(Failure::Prepare(reason)),
+                GoneHow::Broken { reason } if !ending => Some(Failure::Broken(reason)),
+                _ => None,
+            };
+            events.extend(failure.and_then(|failure| hold(state, node, failure, now)));
             events.extend(ended_if_last(state, job, live, key, instance, verdict, now));
             done(events)
         }
@@ -123,15 +126,36 @@ fn verdict(job: &Job, live: &Live, node: NodeId, instance: u32, how: &GoneHow) -
     })
 }
 
-/// A node that could not prepare is held back for a while, unless it is already held for longer than that, or by an
-/// admin.
-pub(super) fn hold(state: &State, node: NodeId, reason: &str, now: Timestamp) -> Option<Event> {
-    let until = now.plus_seconds(state.config.policy.hold_node_s);
+/// After so many attempts in a row that a node has ended itself, it is held back.
+const FAILURES_MAX: u32 = 3;
+/// How often the time for which a node is held back is doubled at most.
+const DOUBLED_MAX: u32 = 6;
+
+/// What went wrong on a node, for people.
+pub(super) enum Failure<'a> {
+    /// It could not prepare an attempt.
+    Prepare(&'a str),
+    /// It ended an attempt that ran.
+    Broken(&'a str),
+}
+
+/// A node that could not prepare is held back for a while, and one that ends attempts again and again; each time in a
+/// row for twice as long, unless it is already held for longer than that, or by an admin.
+pub(super) fn hold(state: &State, node: NodeId, failure: Failure<'_>, now: Timestamp) -> Option<Event> {
+    let before = state.node(node).failures;
+    let (times, reason) = match failure {
+        Failure::Prepare(reason) => (before, format!("a prepare failed: {reason}")),
+        Failure::Broken(reason) => {
+            let times = (before + 1).checked_sub(FAILURES_MAX)?;
+            (times, format!("{} attempts in a row failed on it, the last one: {reason}", before + 1))
+        }
+    };
+    let seconds = state.config.policy.hold_node_s.saturating_mul(1 << times.min(DOUBLED_MAX));
+    let until = now.plus_seconds(seconds);
     let stays = |held: &Held| held.by_uid.is_some() || held.until.is_none_or(|already| already > until);
     if state.node(node).held.as_ref().is_some_and(stays) {
         return None;
     }
-    let reason = format!("a prepare failed: {reason}");
     Some(Event::NodeHeld { node, reason, until: Some(until), by_uid: None, down: false })
 }
 

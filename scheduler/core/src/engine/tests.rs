@@ -2,7 +2,7 @@
 
 use crate::event::{Endpoint, Verdict};
 use crate::ids::{AttemptKey, JobRef, TaskIndex, Timestamp};
-use crate::input::{Effect, GoneHow, Input, InstancePhase, InstanceReport, Refusal, Reply};
+use crate::input::{Effect, GoneHow, Input, InstancePhase, InstanceReport, NodeChange, Refusal, Reply};
 use crate::spec::Memory;
 use crate::state::{FinishedHow, NodeStatus};
 use crate::testing::{ANN, BOB, Bench, GIB, ROOT, config, job};
@@ -68,6 +68,67 @@ fn a_node_that_cannot_prepare_is_held_back_and_the_gang_goes_elsewhere() {
     assert!(held.reason.contains("no cgroup"));
     bench.after_s(301);
     assert!(bench.engine.state().nodes[1].held.is_none(), "not for ever");
+}
+
+#[test]
+fn a_node_that_fails_again_and_again_is_held_back_for_longer_each_time() {
+    let mut bench = Bench::new(config(&[2]));
+    let broken = || GoneHow::Broken { reason: "the supervisor was killed".to_owned() };
+    let held_s = |bench: &Bench| {
+        let held = bench.engine.state().nodes[0].held.clone()?;
+        Some((held.until?.micros_since(held.since) / 1_000_000, held.reason))
+    };
+    let fail = |bench: &mut Bench, how: GoneHow| {
+        let id = bench.submit(ANN, job(ANN)).unwrap();
+        bench.start(bench.key(id));
+        bench.gone(bench.key(id), 0, how);
+        bench.input(Input::Cancel { caller: ANN, target: JobRef { job: id, task: None } });
+    };
+    fail(&mut bench, broken());
+    fail(&mut bench, broken());
+    assert_eq!(held_s(&bench), None, "that happens");
+    fail(&mut bench, GoneHow::Exited { code: 1, signal: 0, out_of_memory: false });
+    for _ in 0..2 {
+        fail(&mut bench, broken());
+        assert_eq!(held_s(&bench), None, "the script that came to its end shows that the node works");
+    }
+    for seconds in [300, 600, 1200] {
+        fail(&mut bench, broken());
+        let (held_s, reason) = held_s(&bench).unwrap();
+        assert_eq!(held_s, seconds);
+        assert!(
+            reason.contains("attempts in a row failed on it, the last one: the supervisor was"),
+            "{reason}"
+        );
+        bench.after_s(seconds + 1);
+    }
+}
+
+#[test]
+fn a_node_whose_health_check_fails_gets_no_new_work_and_keeps_what_runs() {
+    let mut bench = Bench::new(config(&[2]));
+    let health = |bench: &mut Bench, problem: Option<&str>| {
+        let problem = problem.map(str::to_owned);
+        bench.input(Input::NodeHealth { node: "n1".to_owned(), problem });
+    };
+    let runs = bench.submit(ANN, job(ANN)).unwrap();
+    bench.start(bench.key(runs));
+    health(&mut bench, Some("no /scratch"));
+    let waits = bench.submit(ANN, job(ANN)).unwrap();
+    assert!(bench.is_live(runs) && !bench.is_live(waits));
+    let node = &bench.engine.state().nodes[0];
+    assert_eq!(node.why_no_work().unwrap(), "its health check fails: no /scratch");
+    // An admin's word and the check's are two things: either keeps work away.
+    let drain = NodeChange::Drain { reason: "new fan".to_owned(), for_s: None };
+    let change = |change| Input::ChangeNodes { caller: ROOT, nodes: vec!["n1".to_owned()], change };
+    bench.input(change(drain));
+    health(&mut bench, None);
+    assert!(!bench.is_live(waits));
+    bench.input(change(NodeChange::Resume));
+    assert!(bench.is_live(waits));
+    let before = bench.engine.state().clone();
+    health(&mut bench, None);
+    assert_eq!(*bench.engine.state(), before, "what is known is no event");
 }
 
 #[test]

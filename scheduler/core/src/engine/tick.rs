@@ -1,6 +1,7 @@
 //! What becomes due as time passes.
 
-use super::{conditions, nodes, report, reservations};
+use super::report::{self, Failure};
+use super::{conditions, nodes, reservations};
 use crate::event::{Event, Verdict};
 use crate::ids::{NodeId, Timestamp};
 use crate::state::{InstanceState, LivePhase, State};
@@ -28,7 +29,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
                 let Some(late) = late else { continue };
                 let node = live.allocation.shares[late].node;
                 let reason = format!("it was not ready within {} s", state.config.policy.prepare_timeout_s);
-                events.extend(report::hold(state, node, &reason, now));
+                events.extend(report::hold(state, node, Failure::Prepare(&reason), now));
                 events.push(Event::AttemptEnding { key, verdict: Verdict::PrepareFailed { node, reason } });
             }
             LivePhase::Ending { .. } => {}

@@ -408,7 +408,8 @@ impl Planner {
             | Event::StaleGone { node, .. }
             | Event::NodeLost { node, .. }
             | Event::NodeHeld { node, .. }
-            | Event::NodeReleased { node } => {
+            | Event::NodeReleased { node }
+            | Event::NodeHealth { node, .. } => {
                 self.look_at(state, *node);
                 self.changed = true;
             }

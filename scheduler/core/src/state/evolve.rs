@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::depends::News;
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    QueueKey, State, Taken, Tried, depends, ledger,
+    QueueKey, State, Taken, Tried, Unhealthy, depends, ledger,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -88,6 +88,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             n.held = Some(Held { since: at, reason, until: *until, by_uid: *by_uid, down: *down });
         }),
         Event::NodeReleased { node } => with_node(state, *node, |n| n.held = None),
+        Event::NodeHealth { node, problem } => with_node(state, *node, |n| {
+            n.unhealthy = problem.clone().map(|problem| Unhealthy { since: at, problem });
+        }),
         Event::ReservationMade { reservation } => state.reservations.made(reservation, at),
         Event::ReservationRemoved { name, .. } => state.reservations.removed(name),
         Event::ReservationEnded { name, next_start } => state.reservations.ended(name, *next_start),
@@ -143,6 +146,8 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
                     stale: Default::default(),
                     status: NodeStatus::Unknown,
                     held: None,
+                    failures: 0,
+                    unhealthy: None,
                 });
                 state.nodes.len() - 1
             }
@@ -386,6 +391,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     let Some(live) = job.live.remove(&key.task.index) else { return };
     state.live.remove(&key);
     state.ledger.ended(&job.spec);
+    count_failures(&mut state.nodes, verdict, &live.allocation);
     let before = job.tried.get(&key.task.index).map_or(0, |tried| tried.preempted);
     let preempted = before + u32::from(matches!(verdict, Verdict::Preempted { .. }));
     if let Some(not_before) = again {
@@ -416,6 +422,21 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     finish_if_done(state, key.task.job, at);
     let news = News::Finished { index: key.task.index, success: verdict.is_success() };
     depends::tell(state, key.task.job, news, at);
+}
+
+/// What the end of an attempt says of its nodes.
+fn count_failures(nodes: &mut [Node], verdict: &Verdict, allocation: &Allocation) {
+    if let Some(node) = verdict.failing_node() {
+        if let Some(node) = nodes.get_mut(node.0 as usize) {
+            node.failures += 1;
+        }
+    } else if verdict.came_by_itself() {
+        for share in &allocation.shares {
+            if let Some(node) = nodes.get_mut(share.node.0 as usize) {
+                node.failures = 0;
+            }
+        }
+    }
 }
 
 fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {

@@ -39,7 +39,7 @@ pub use self::job::{
     Finished, FinishedHow, Instance, InstanceState, Job, JobHold, Live, LivePhase, Taken, Tried,
 };
 pub use self::ledger::ENTRIES_MAX as USAGE_ENTRIES_MAX;
-pub use self::node::{Held, Node, NodeStatus};
+pub use self::node::{Held, Node, NodeStatus, Unhealthy};
 pub use self::reservations::Reserved;
 pub use self::waiting::IndexSet;
 use crate::cluster::ClusterConfig;

@@ -54,6 +54,17 @@ pub struct Node {
     pub status: NodeStatus,
     /// Set while it gets no new work.
     pub held: Option<Held>,
+    /// How many attempts in a row it has ended itself: none has come to an end of its own on it since.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// Set while the check of its health fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<Unhealthy>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Whether a node's agent can be reached.
@@ -97,11 +108,26 @@ pub struct Held {
     pub down: bool,
 }
 
+/// What the check of a node's health found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unhealthy {
+    /// Since when.
+    pub since: Timestamp,
+    /// What is wrong, for people.
+    pub problem: String,
+}
+
 impl Node {
     /// Whether the node may be given new work.
     #[must_use]
     pub fn takes_work(&self) -> bool {
-        self.declared && self.is_up() && self.held.is_none() && self.stale.is_empty()
+        self.declared && self.is_up() && !self.is_drained() && self.stale.is_empty()
+    }
+
+    /// Whether it is to get no new work, although what runs on it goes on.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.held.is_some() || self.unhealthy.is_some()
     }
 
     /// Whether its agent can be reached.
@@ -138,18 +164,19 @@ impl Node {
             (false, Some(_)) => format!("an admin drains it: {}", held.reason),
             (false, None) => format!("it is held back: {}", held.reason),
         });
+        let unhealthy =
+            self.unhealthy.as_ref().map(|found| format!("its health check fails: {}", found.problem));
         let away = match &self.status {
             _ if !self.declared => Some("it is no longer in the configuration".to_owned()),
             NodeStatus::Unknown => Some("its agent has not said hello yet".to_owned()),
             NodeStatus::Down { reason, .. } => Some(format!("it is down: {reason}")),
             NodeStatus::Up { .. } => None,
         };
-        match (away, held) {
-            (Some(away), Some(held)) => Some(format!("{away}; {held}")),
-            (None, None) if !self.stale.is_empty() => {
-                Some("attempts that ended are still being cleaned up on it".to_owned())
-            }
-            (away, held) => away.or(held),
+        let all: Vec<String> = [away, held, unhealthy].into_iter().flatten().collect();
+        if !all.is_empty() {
+            return Some(all.join("; "));
         }
+        let is_cleaning = !self.stale.is_empty();
+        is_cleaning.then(|| "attempts that ended are still being cleaned up on it".to_owned())
     }
 }

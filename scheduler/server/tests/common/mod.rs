@@ -268,6 +268,10 @@ impl Node {
         self.beating.abort();
     }
 
+    pub async fn says_health(&self, problem: &str) {
+        self.send(Said::Health(v1::Health { problem: problem.to_owned() })).await;
+    }
+
     pub async fn report(&self, report: v1::InstanceReport) {
         self.send(Said::Report(report)).await;
     }

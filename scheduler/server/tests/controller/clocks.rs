@@ -15,9 +15,11 @@ struct Clocked {
     file: PathBuf,
 }
 
+/// The variant for programs with threads.
 fn libfaketime() -> PathBuf {
     let folders = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let mut found = folders.map(|folder| folder.join("faketime/libfaketime.so.1")).filter(|path| path.exists());
+    let mut found =
+        folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).filter(|path| path.exists());
     found.next().expect("libfaketime must be installed: .ci/deps.sh does it")
 }
 

@@ -6,12 +6,14 @@ mod attempts;
 mod clocks;
 #[path = "../common/mod.rs"]
 mod common;
+mod exhausted;
 mod from_cluster;
 mod full_disk;
 mod nodes;
 mod process;
 mod reservations;
 mod routes;
+mod slow_disk;
 mod storage;
 mod store;
 mod why;

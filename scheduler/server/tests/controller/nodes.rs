@@ -36,6 +36,34 @@ fn strangers_open_no_session() {
 }
 
 #[test]
+fn a_node_is_told_what_to_check_and_what_it_finds_is_shown() {
+    let more = "[health]\nprogram = \"/etc/muster/health.sh\"\ninterval_s = 9\n";
+    let controller = Controller::start_with(1, more);
+    let (rt, mut client) = (runtime(), controller.client());
+    let tls = controller.folder.path().join("state/tls");
+    let address = controller.node_address.unwrap();
+    let mut node = rt.block_on(Node::connect(address, &tls, &tls, "n01", hello("n01", vec![]))).unwrap();
+    let Told::Welcome(welcome) = rt.block_on(node.told()) else { panic!("the welcome comes first") };
+    let check = welcome.health_check.unwrap();
+    assert_eq!(
+        (check.program.as_str(), check.interval_ms, check.timeout_ms),
+        ("/etc/muster/health.sh", 9_000, 60_000)
+    );
+    rt.block_on(node.says_health("no /scratch\n\u{1b}[31m"));
+    let id = client.submit(&job("waits")).unwrap().job.unwrap();
+    let away = client.why(whole(id)).unwrap().nodes_away.unwrap();
+    assert_eq!(away.nodes[0].reason, "its health check fails: no /scratch  [31m");
+    let view = &client.nodes().unwrap().nodes[0];
+    assert_eq!(
+        (view.state.as_str(), view.reason.as_str()),
+        ("drained", "its health check fails: no /scratch  [31m")
+    );
+    assert!(view.since_us.is_some());
+    rt.block_on(node.says_health(""));
+    assert_eq!(rt.block_on(node.told_to_prepare()).key.unwrap().job, id);
+}
+
+#[test]
 fn a_new_session_replaces_the_old_one() {
     let controller = Controller::start(1);
     let rt = runtime();

@@ -71,6 +71,12 @@ pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Even
                 .map(|at| format!(" until {}", format_time_s(at.seconds())));
             format!("{} {what}{}: {reason}", node(id), until.unwrap_or_default())
         }
+        Event::NodeHealth { node: id, problem: Some(problem) } => {
+            format!("the health check of {} fails: {problem}", node(id))
+        }
+        Event::NodeHealth { node: id, problem: None } => {
+            format!("the health check of {} passes again", node(id))
+        }
         Event::NodeReleased { node: id } => format!("{} takes work again", node(id)),
         _ => return None,
     })
