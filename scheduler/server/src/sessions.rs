@@ -48,6 +48,8 @@ pub struct Sessions {
     stopping: AtomicBool,
     shared: Arc<Shared>,
     authority: Arc<Authority>,
+    /// The term in which this controller leads; 0 where there are no others.
+    term: u64,
 }
 
 /// One node's place.
@@ -89,10 +91,11 @@ impl Sessions {
         secrets: Secrets,
         heartbeat: Duration,
         silence_max: Duration,
+        term: u64,
     ) -> Self {
         let (slots, engine) = (Mutex::new(HashMap::new()), OnceLock::new());
         let stopping = AtomicBool::new(false);
-        Self { slots, secrets, heartbeat, silence_max, engine, stopping, shared, authority }
+        Self { slots, secrets, heartbeat, silence_max, engine, stopping, shared, authority, term }
     }
 
     /// Says where the engine is. Must be called before the first session.
@@ -311,6 +314,7 @@ impl Sessions {
             declared_cores: declared.cores,
             wrap_cores: declared.wrap_cores,
             declared_memory_bytes: declared.memory_bytes,
+            term: self.term,
         };
         Ok(v1::ToNode { body: Some(v1::to_node::Body::Welcome(welcome)) })
     }

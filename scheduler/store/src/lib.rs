@@ -47,6 +47,7 @@ pub use damage::Damage;
 pub use error::{DatabaseError, StoreError};
 pub use export::{Exported, export};
 pub use history::{HistoryReader, HistoryRow, JobRow, TaskRow, TaskSpan};
+pub use lock::Lock;
 pub use place::Place;
 pub use postgres::{Candidacy, Candidate, Keyring, Leader, Lease, Server, ServerOptions, boot_clock};
 pub use repair::{Repair, RepairPlan, Repaired};

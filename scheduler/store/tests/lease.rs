@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use common::database::{lead, server, try_to_lead};
@@ -87,8 +88,8 @@ fn nothing_is_stored_under_a_term_that_is_over() {
     assert_eq!((recovered.state, recovered.last_seq), (add_up(&[configured(), submitted(1)]), 2));
     store.append(&[submitted(2)], &[]).unwrap();
     let keyring = Keyring::new(&second);
-    assert_eq!(keyring.get("ca").unwrap(), Some(("certificate".to_owned(), "key".to_owned())));
-    assert_eq!(keyring.get("node").unwrap(), None);
+    let kept = [("ca".to_owned(), ("certificate".to_owned(), "key".to_owned()))];
+    assert_eq!(keyring.all().unwrap(), kept.into());
 }
 
 /// A leader that is frozen in the middle of a transaction must not keep the others from taking over.
@@ -135,33 +136,28 @@ fn a_connection_that_breaks_loses_nothing_and_stores_nothing_twice() {
     let mut admin = postgres.connect("broken").unwrap();
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                WHERE application_name LIKE 'musterd, leading%'";
-    let mut ended = 0;
+    let (ended, wanted) = (AtomicI64::new(0), 25);
     std::thread::scope(|scope| {
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
         // Ended at any place of a transaction, and at any time of the commit.
-        let ending = scope.spawn(move || {
-            let mut ended = 0;
-            while stopped
-                .recv_timeout(Duration::from_millis(7))
-                .is_err_and(|error| matches!(error, std::sync::mpsc::RecvTimeoutError::Timeout))
-            {
-                ended += admin.query_one(end, &[]).unwrap().get::<_, i64>(0);
+        scope.spawn(|| {
+            while ended.load(Ordering::Relaxed) < wanted {
+                std::thread::sleep(Duration::from_millis(61));
+                ended.fetch_add(admin.query_one(end, &[]).unwrap().get(0), Ordering::Relaxed);
             }
-            ended
         });
-        for job in 1..=400 {
+        let mut job = 0;
+        while ended.load(Ordering::Relaxed) < wanted {
+            job += 1;
             let record = submitted(job);
             store.append(std::slice::from_ref(&record), &[]).unwrap();
             stored.push(record);
         }
-        drop(stop);
-        ended = ending.join().unwrap();
     });
-    assert!(ended > 10, "{ended} connections were ended");
-    assert_eq!(store.last_seq(), 401);
+    let last_seq = stored.len() as u64;
+    assert_eq!(store.last_seq(), last_seq);
     lease.release();
     let (_, recovered) = Store::lead(&lead(&server(&postgres.url("broken")))).unwrap();
-    assert_eq!((recovered.last_seq, recovered.state), (401, add_up(&stored)));
+    assert_eq!((recovered.last_seq, recovered.state), (last_seq, add_up(&stored)));
 }
 
 #[test]

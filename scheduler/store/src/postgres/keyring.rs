@@ -1,10 +1,11 @@
 //! The certificates and keys of controllers and nodes, which every controller that may lead needs.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::journal::fence;
 use super::lease::Lease;
-use super::session::{Session, failed};
+use super::session::Session;
 use crate::error::StoreError;
 
 /// Keeps certificates with their keys, under the lease of the leader.
@@ -21,15 +22,14 @@ impl Keyring {
         Self { lease: lease.clone(), session: Mutex::new(None) }
     }
 
-    /// A certificate and its key, as they were kept.
+    /// All certificates with their keys, by their names.
     ///
     /// # Errors
     /// [`StoreError::Database`] if they cannot be read.
-    pub fn get(&self, name: &str) -> Result<Option<(String, String)>, StoreError> {
-        self.with("read a certificate", |session| {
-            let look = session.statement("SELECT cert_pem, key_pem FROM keyring WHERE name = $1")?;
-            let row = session.client().query_opt(&look, &[&name])?;
-            Ok(Some(row.map(|row| (row.get(0), row.get(1)))))
+    pub fn all(&self) -> Result<HashMap<String, (String, String)>, StoreError> {
+        self.with("read the certificates", |session| {
+            let rows = session.client().query("SELECT name, cert_pem, key_pem FROM keyring", &[])?;
+            Ok(Some(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()))
         })
     }
 
@@ -61,7 +61,7 @@ impl Keyring {
             Some(session) => session,
             None => self.lease.connect_again()?,
         };
-        let worked = work(&mut session).map_err(failed(self.lease.server(), doing))?;
+        let worked = work(&mut session).map_err(self.lease.failed(doing))?;
         *place = Some(session);
         worked.ok_or_else(|| self.lease.deposed())
     }

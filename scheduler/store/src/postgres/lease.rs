@@ -217,6 +217,11 @@ impl Lease {
         StoreError::Deposed { term: self.term() }
     }
 
+    /// Says what was being done when the server refused; if the lease is over by now, that is why.
+    pub(crate) fn failed(&self, doing: &'static str) -> impl Fn(postgres::Error) -> StoreError {
+        move |error| if self.is_valid() { failed(self.server(), doing)(error) } else { self.deposed() }
+    }
+
     /// A connection for writing.
     pub(crate) fn connect(&self) -> Result<Session, postgres::Error> {
         Session::open(self.server(), Purpose::Lead(self.term()))

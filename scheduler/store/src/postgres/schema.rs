@@ -10,6 +10,10 @@ use crate::schema::{SCHEMA_VERSION, fresh_secret, from_hex, secret_crc, to_hex};
 /// The lock under which the tables are made, so that two controllers that start at the same time do not both do it.
 const MAKING_TABLES: i64 = 0x6d75_7374_6572;
 
+/// Asks the catalogue's tables: `to_regclass` may answer from what the server's process remembers.
+const IS_THERE: &str =
+    "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'meta')";
+
 /// As in SQLite, with a row of `leader` in place of the lock file, and without what only a repair makes.
 const TABLES: &str = r#"
 CREATE TABLE meta (
@@ -101,7 +105,7 @@ pub(crate) fn ensure(session: &mut Session, server: &Server) -> Result<(), Store
 
 /// Whether a controller has made its tables.
 pub(crate) fn is_there(client: &mut Client, server: &Server) -> Result<bool, StoreError> {
-    let row = client.query_one("SELECT to_regclass('meta') IS NOT NULL", &[]);
+    let row = client.query_one(IS_THERE, &[]);
     Ok(row.map_err(failed(server, "read the tables"))?.get(0))
 }
 
@@ -115,7 +119,7 @@ fn make(client: &mut Client, server: &Server) -> Result<(), StoreError> {
     let secret = fresh_secret()?;
     let mut transaction = client.transaction().map_err(&failed)?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MAKING_TABLES]).map_err(&failed)?;
-    let there = transaction.query_one("SELECT to_regclass('meta') IS NOT NULL", &[]).map_err(&failed)?;
+    let there = transaction.query_one(IS_THERE, &[]).map_err(&failed)?;
     if there.get(0) {
         return Ok(());
     }

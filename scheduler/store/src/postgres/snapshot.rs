@@ -7,7 +7,7 @@ use postgres::Transaction;
 use super::journal::fence;
 use super::lease::Lease;
 use super::reader::Reader;
-use super::session::{Session, failed};
+use super::session::Session;
 use crate::checksum::Head;
 use crate::error::StoreError;
 use crate::place::Place;
@@ -130,7 +130,7 @@ impl SnapshotWriter {
         durable: Durable,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<u64, postgres::Error>,
     ) -> Result<u64, StoreError> {
-        let failed = failed(self.lease.server(), doing);
+        let failed = self.lease.failed(doing);
         let run = || {
             let mut transaction = session.client().transaction()?;
             if durable == Durable::Later {
