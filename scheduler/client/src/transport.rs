@@ -30,7 +30,9 @@ pub(crate) struct Question {
     pub(crate) path: String,
     /// JSON; empty if there is none.
     pub(crate) body: Bytes,
-    /// How long the answer may take.
+    /// How long the controller was asked to hold the answer back.
+    pub(crate) held: Duration,
+    /// How long the answer may take beyond that.
     pub(crate) time_max: Duration,
 }
 
@@ -44,22 +46,45 @@ pub(crate) enum Failure {
 
 /// The connection, and the runtime that drives it.
 pub(crate) struct Transport {
-    socket: PathBuf,
+    /// Sockets of controllers, of which one leads.
+    sockets: Vec<PathBuf>,
+    /// Which of them is spoken with.
+    at: usize,
     runtime: Runtime,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Transport {
-    pub(crate) fn new(socket: PathBuf) -> Result<Self, ClientError> {
+    /// There must be a socket.
+    pub(crate) fn new(sockets: Vec<PathBuf>) -> Result<Self, ClientError> {
         let runtime =
             Builder::new_current_thread().enable_io().enable_time().build().map_err(|source| {
                 ClientError::Io { what: "cannot prepare to talk to the controller", source }
             })?;
-        Ok(Self { socket, runtime, sender: None })
+        Ok(Self { sockets, at: 0, runtime, sender: None })
     }
 
     pub(crate) fn socket(&self) -> &PathBuf {
-        &self.socket
+        &self.sockets[self.at]
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Whether there are others to go on to.
+    pub(crate) fn has_others(&self) -> bool {
+        self.count() > 1
+    }
+
+    /// Goes on to the next socket. Says whether that begins a new round.
+    pub(crate) fn go_on(&mut self) -> bool {
+        if self.has_others() {
+            self.sender = None;
+        }
+        self.at = (self.at + 1) % self.count();
+        self.at == 0
     }
 
     /// Waits, with the connection kept alive.
@@ -69,12 +94,13 @@ impl Transport {
 
     /// Opens the connection unless it is open.
     pub(crate) fn open(&mut self) -> Result<(), Failure> {
-        let Self { socket, runtime, sender } = self;
+        let Self { sockets, at, runtime, sender } = self;
+        let socket = &sockets[*at];
         if sender.as_ref().is_some_and(|sender| !sender.is_closed()) {
             return Ok(());
         }
         let opened = runtime.block_on(async {
-            let stream = UnixStream::connect(&*socket).await?;
+            let stream = UnixStream::connect(socket).await?;
             let (opened, connection) =
                 http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
             // Its end shows in the request that it carries, and `is_closed` tells the next one.
@@ -95,8 +121,10 @@ impl Transport {
         }
     }
 
-    /// Asks once.
-    pub(crate) fn ask(&mut self, question: &Question) -> Result<Answer, Failure> {
+    /// Asks once. Where there are other controllers, one that takes longer than `patience` counts as away.
+    pub(crate) fn ask(&mut self, question: &Question, patience: Duration) -> Result<Answer, Failure> {
+        let may_go_on = self.has_others() && patience < question.time_max;
+        let after = question.held + if may_go_on { patience } else { question.time_max };
         self.open()?;
         let mut sender = self.sender.take().expect("an open transport has a sender");
         let request = Request::builder()
@@ -113,16 +141,14 @@ impl Transport {
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             Ok::<_, io::Error>((Answer { status, body: body.map_err(io::Error::other)?.to_bytes() }, sender))
         };
-        match self.runtime.block_on(async { tokio::time::timeout(question.time_max, exchange).await }) {
+        match self.runtime.block_on(async { tokio::time::timeout(after, exchange).await }) {
             Ok(Ok((answer, sender))) => {
                 self.sender = Some(sender);
                 Ok(answer)
             }
             Ok(Err(source)) => Err(Failure::Away(source)),
-            Err(_) => {
-                let after = question.time_max;
-                Err(Failure::Final(ClientError::Silent { socket: self.socket.clone(), after }))
-            }
+            Err(_) if may_go_on => Err(Failure::Away(io::ErrorKind::TimedOut.into())),
+            Err(_) => Err(Failure::Final(ClientError::Silent { socket: self.socket().clone(), after })),
         }
     }
 }

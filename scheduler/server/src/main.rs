@@ -147,7 +147,7 @@ async fn serve(arguments: &Arguments, mut config: Config) -> Result<(), ServerEr
         let lease = match Standby::start(&config)? {
             None => None,
             Some(standby) => {
-                println!("musterd: standing by: clients at {}", config.controller.socket.display());
+                say(&format!("standing by: clients at {}", config.controller.socket.display()));
                 say_ready(ready.take());
                 match stand_by(standby, arguments, &mut config, &mut signals).await? {
                     Some(lease) => Some(lease),
@@ -159,12 +159,12 @@ async fn serve(arguments: &Arguments, mut config: Config) -> Result<(), ServerEr
             Err(ServerError::Store(StoreError::Deposed { .. })) => continue,
             started => started?,
         };
-        println!(
-            "musterd: ready: cluster {}, nodes at {}, clients at {}",
+        say(&format!(
+            "ready: cluster {}, nodes at {}, clients at {}",
             config.cluster.name,
             running.node_address,
             running.socket.display()
-        );
+        ));
         say_ready(ready.take());
         loop {
             tokio::select! {
@@ -186,6 +186,11 @@ async fn serve(arguments: &Arguments, mut config: Config) -> Result<(), ServerEr
         );
         running.step_down().await;
     }
+}
+
+/// Whoever read this before may have gone away.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "musterd: {text}");
 }
 
 async fn stop(running: Running) -> Result<(), ServerError> {

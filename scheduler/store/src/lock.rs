@@ -50,6 +50,13 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that is being started may still have it.
+        let _ = self.file.unlock();
+    }
+}
+
 /// What the lock file beside a database says was acknowledged, without taking the lock.
 pub(crate) fn acknowledged(database: &Path) -> Option<u64> {
     acknowledged_in(&File::open(beside(database, ".lock")).ok()?)

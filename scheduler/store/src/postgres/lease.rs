@@ -300,10 +300,13 @@ fn renew(held: &Held, session: &mut Option<Session>) -> Result<bool, postgres::E
 }
 
 fn give_back(held: &Held, session: Option<Session>) -> Result<(), postgres::Error> {
-    let mut session = match session {
-        Some(session) => session,
-        None => Session::open(&held.server, Purpose::Lead(held.term))?,
+    let give = |mut session: Session| {
+        let sql = "UPDATE leader SET expires_at = clock_timestamp() WHERE term = $1";
+        session.client().execute(sql, &[&signed(held.term)]).map(|_| ())
     };
-    let sql = "UPDATE leader SET expires_at = clock_timestamp() WHERE term = $1";
-    session.client().execute(sql, &[&signed(held.term)]).map(|_| ())
+    // The connection may have broken since the last renewal.
+    match session.map(give) {
+        Some(Ok(())) => Ok(()),
+        _ => give(Session::open(&held.server, Purpose::Lead(held.term))?),
+    }
 }
