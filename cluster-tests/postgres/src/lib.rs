@@ -3,8 +3,10 @@
 
 mod cut;
 
+use std::fs::Permissions;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -65,23 +67,41 @@ impl PostgresServer {
     /// # Errors
     /// [`PostgresError`].
     pub fn start() -> Result<Self, PostgresError> {
-        Self::start_with(&[])
-    }
-
-    /// The same, with lines for `postgresql.conf`.
-    ///
-    /// # Errors
-    /// [`PostgresError`].
-    pub fn start_with(settings: &[&str]) -> Result<Self, PostgresError> {
         let folder = tempfile::tempdir().map_err(system("make a folder"))?;
         let port = free_port().map_err(system("find a free port"))?;
         let mut server = Self { folder, child: None, port };
-        server.make(settings)?;
+        server.make()?;
         server.run()?;
         Ok(server)
     }
 
-    fn make(&self, settings: &[&str]) -> Result<(), PostgresError> {
+    /// The same, with this certificate and its key, in PEM, for connections over the network.
+    ///
+    /// # Errors
+    /// [`PostgresError`].
+    pub fn start_with_tls(cert_pem: &str, key_pem: &str) -> Result<Self, PostgresError> {
+        let mut server = Self::start()?;
+        server.kill();
+        let write = |name: &str, text: &str| {
+            let path = server.data().join(name);
+            std::fs::write(&path, text)?;
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+            if let Ok(Some(user)) = server_user() {
+                nix::unistd::chown(&path, Some(user.uid), Some(user.gid))?;
+            }
+            Ok(())
+        };
+        let config = std::fs::read_to_string(server.data().join("postgresql.conf"));
+        config
+            .and_then(|text| write("postgresql.conf", &format!("{text}\nssl = on\n")))
+            .and_then(|()| write("server.crt", cert_pem))
+            .and_then(|()| write("server.key", key_pem))
+            .map_err(system("write the server's certificate"))?;
+        server.run()?;
+        Ok(server)
+    }
+
+    fn make(&self) -> Result<(), PostgresError> {
         let folder = self.folder.path();
         if let Some(user) = server_user()? {
             nix::unistd::chown(folder, Some(user.uid), Some(user.gid))
@@ -98,10 +118,9 @@ impl PostgresServer {
         let write = |name: &str, text: String| std::fs::write(self.data().join(name), text);
         let hosts = "local all all peer map=muster\nhost all all 127.0.0.1/32 scram-sha-256\n";
         let config = format!(
-            "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n{}\n",
+            "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n",
             self.port,
             folder.display(),
-            settings.join("\n")
         );
         write("pg_hba.conf", hosts.to_owned())
             .and_then(|()| write("pg_ident.conf", format!("muster {caller} muster\n")))

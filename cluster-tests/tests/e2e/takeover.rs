@@ -151,8 +151,8 @@ impl Pair {
         Client::connect_with(options).unwrap()
     }
 
-    /// Which one leads, and in which term.
-    fn leader(&self, client: &mut Client) -> (usize, u64) {
+    /// Which one leads, and in which term; `last`, which may be frozen, is asked after the other one.
+    fn leader(&self, client: &mut Client, last: usize) -> (usize, u64) {
         let leader = client.ping().unwrap().leader.unwrap();
         // Process ids differ within the host, but each has its own socket.
         let leads = |number: &usize| {
@@ -164,7 +164,7 @@ impl Pair {
             let asked = Client::connect_with(options).and_then(|mut client| client.ping());
             asked.is_ok_and(|ping| ping.leader.as_ref() == Some(&leader))
         };
-        ((0..2).find(leads).expect("one of them leads"), leader.term)
+        ([1 - last, last].into_iter().find(leads).expect("one of them leads"), leader.term)
     }
 
     /// Nodes that are up, as the leader sees them.
@@ -210,13 +210,13 @@ fn a_leader_that_is_killed_frozen_or_cut_off_is_replaced_under_load() {
         .collect();
     let (mut to_answer, mut to_nodes) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        let (leader, term) = pair.leader(&mut pair.client(0));
+        let (leader, term) = pair.leader(&mut pair.client(0), 0);
         std::thread::sleep(Duration::from_millis(700 + round * 137 % 1000));
         let before = accepted(&work).len();
         let struck = Instant::now();
         let how = pair.strike(round, leader);
         let mut client = pair.client(leader);
-        let (next, next_term) = pair.leader(&mut client);
+        let (next, next_term) = pair.leader(&mut client, leader);
         let answered = struck.elapsed();
         assert_eq!((next, next_term > term), (1 - leader, true), "round {round}, {how}");
         // A node stays up in what the new leader knows; that it is there shows in what it runs.

@@ -33,8 +33,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 const WAIT_TIME_MAX: Duration = Duration::from_secs(60);
 /// The same where there are several controllers.
 const WAIT_TIME_SEVERAL: Duration = Duration::from_secs(5);
-/// How long one of several controllers may take over an answer before the next one is asked; it doubles with each round.
-const PATIENCE_MIN: Duration = Duration::from_secs(2);
+/// The longest pause between two rounds where there are several controllers, one of which may take over at any instant.
+const PAUSE_SEVERAL_MAX: Duration = Duration::from_millis(200);
 /// The longest time for retries; longer ones could not be added to an instant.
 const RETRY_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// The pause before the second try; it doubles up to [`PAUSE_MAX`].
@@ -139,7 +139,7 @@ impl Client {
     pub fn connect_with(options: Options) -> Result<Self, ClientError> {
         let Options { sockets, retry, retry_waiting, on_away } = options;
         let mut client = Self { transport: Transport::new(sockets)?, retry, retry_waiting, on_away };
-        client.until_reached(retry, |transport, _| transport.open())?;
+        client.until_reached(retry, Transport::open)?;
         Ok(client)
     }
 
@@ -414,7 +414,7 @@ impl Client {
         retry: Duration,
         question: &Question,
     ) -> Result<A, ClientError> {
-        let answer = self.until_reached(retry, |transport, patience| transport.ask(question, patience))?;
+        let answer = self.until_reached(retry, |transport| transport.ask(question))?;
         let bad = |what: String, source| ClientError::BadAnswer {
             socket: self.transport.socket().clone(),
             route: format!("{} {}", question.method, question.path),
@@ -435,16 +435,17 @@ impl Client {
     fn until_reached<T: Reached>(
         &mut self,
         retry: Duration,
-        mut attempt: impl FnMut(&mut Transport, Duration) -> Result<T, Failure>,
+        mut attempt: impl FnMut(&mut Transport) -> Result<T, Failure>,
     ) -> Result<T, ClientError> {
         let end = Instant::now() + retry.min(RETRY_MAX);
-        let (mut pause, mut patience) = (PAUSE_MIN, PATIENCE_MIN);
+        let pause_max = if self.transport.has_others() { PAUSE_SEVERAL_MAX } else { PAUSE_MAX };
+        let mut pause = PAUSE_MIN;
         let mut said = false;
         // Each is tried once, even where there is no time for retries.
         let mut first_round = self.transport.count();
         loop {
             first_round = first_round.saturating_sub(1);
-            let result = attempt(&mut self.transport, patience);
+            let result = attempt(&mut self.transport);
             let left = end.saturating_duration_since(Instant::now());
             let is_last = left.is_zero() && first_round == 0;
             let cause = match result {
@@ -470,8 +471,7 @@ impl Client {
                 ));
             }
             self.transport.pause(pause.min(left));
-            pause = (pause * 2).min(PAUSE_MAX);
-            patience *= 2;
+            pause = (pause * 2).min(pause_max);
         }
     }
 }

@@ -155,8 +155,14 @@ async fn serve(arguments: &Arguments, mut config: Config) -> Result<(), ServerEr
                 }
             }
         };
+        let may_stand_by = lease.is_some();
         let mut running = match start(config.clone(), lease).await {
-            Err(ServerError::Store(StoreError::Deposed { .. })) => continue,
+            Err(ServerError::Store(error @ (StoreError::Deposed { .. } | StoreError::Database { .. })))
+                if may_stand_by =>
+            {
+                tracing::warn!(%error, "the lead was lost before anything was done with it");
+                continue;
+            }
             started => started?,
         };
         say(&format!(

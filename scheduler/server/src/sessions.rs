@@ -345,8 +345,10 @@ impl Sessions {
                 }
                 let (node, reason) = (slot.node.clone(), reason.to_owned());
                 let answer = self.engine().ask(Input::NodeSilent { node, reason }).await;
-                if !matches!(answer, Err(InputError::NotStored { .. })) {
-                    break;
+                match answer {
+                    Err(InputError::NotStored { .. }) => {}
+                    Err(InputError::Stopping | InputError::Deposed) => return,
+                    Ok(_) | Err(InputError::Refused(_)) => break,
                 }
             }
             tokio::time::sleep(self.silence_max).await;

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -228,7 +229,6 @@ fn a_database_that_does_not_keep_text_as_utf_8_is_refused() {
 
 #[test]
 fn a_password_from_a_private_file_opens_the_way_over_the_network() {
-    use std::os::unix::fs::OpenOptionsExt as _;
     let postgres = PostgresServer::start().unwrap();
     postgres.database("net").unwrap();
     postgres.connect("net").unwrap().batch_execute("ALTER ROLE muster PASSWORD 'a:b'").unwrap();
@@ -236,13 +236,49 @@ fn a_password_from_a_private_file_opens_the_way_over_the_network() {
     let error = try_to_lead(&server(&url)).unwrap_err();
     assert!(matches!(error, StoreError::Database { .. }), "{error}");
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("passwords");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).mode(0o600).open(&path).unwrap();
-    std::io::Write::write_all(&mut file, b"127.0.0.1:*:net:muster:a\\:b\n").unwrap();
+    let path = password_file(folder.path(), "127.0.0.1:*:net:muster:a\\:b");
     let options = ServerOptions { url, password_file: Some(path), ca_file: None };
     let server = Server::new(&options).unwrap();
     let shown = format!("{server} {server:?}");
     assert!(!shown.contains("a:b"), "{shown}");
     assert_eq!(lead(&server).term(), 1);
+}
+
+fn password_file(folder: &Path, line: &str) -> PathBuf {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = folder.join("passwords");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).mode(0o600).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
+    path
+}
+
+#[test]
+fn a_server_is_verified_before_anything_is_said_to_it() {
+    let signed = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let (right, wrong) = (signed("127.0.0.1"), signed("127.0.0.1"));
+    let (cert, key) = (right.cert.pem(), right.signing_key.serialize_pem());
+    let postgres = PostgresServer::start_with_tls(&cert, &key).unwrap();
+    postgres.database("tls").unwrap();
+    postgres.connect("tls").unwrap().batch_execute("ALTER ROLE muster PASSWORD 'a'").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let passwords = password_file(folder.path(), "*:*:tls:muster:a");
+    let trusting = |host: &str, pem: &str| {
+        let ca_file = folder.path().join("ca.crt");
+        std::fs::write(&ca_file, pem).unwrap();
+        let url = format!("postgresql://muster@{host}:{}/tls", postgres.port());
+        let options = ServerOptions { url, password_file: Some(passwords.clone()), ca_file: Some(ca_file) };
+        Server::new(&options).unwrap()
+    };
+    for other in [trusting("127.0.0.1", &wrong.cert.pem()), trusting("localhost", &cert)] {
+        let error = try_to_lead(&other).unwrap_err();
+        let mut chain = format!("{error:?}");
+        chain.make_ascii_lowercase();
+        assert!(matches!(error, StoreError::Database { .. }) && chain.contains("certificate"), "{chain}");
+    }
+    let lease = lead(&trusting("127.0.0.1", &cert));
+    let sql = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+               WHERE application_name LIKE 'musterd%'";
+    let encrypted: bool = postgres.connect("tls").unwrap().query_one(sql, &[]).unwrap().get(0);
+    assert!(encrypted && lease.is_valid());
 }

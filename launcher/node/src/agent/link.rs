@@ -53,7 +53,7 @@ pub struct Link {
     tls: ClientTlsConfig,
     /// The highest term in which a controller said that it leads. One with a lower term was replaced and does not know
     /// yet: it was frozen or cut off. This need not outlive the agent: such a controller finds by its own clock that its
-    /// lease is over before it says anything, and a database that was set up anew must not need every node to be touched.
+    /// lease is over before it says anything. After a database was set up anew, its agents need to be started again.
     term: u64,
 }
 

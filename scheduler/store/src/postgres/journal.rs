@@ -57,17 +57,16 @@ impl PostgresJournal {
     /// Gives the journal of the database in which the lease was taken, with the cluster's secret and what it held.
     pub fn open(lease: &Lease) -> Result<(Self, [u8; 32], Found), StoreError> {
         let server = lease.server();
-        let session = lease.connect_again()?;
-        let reader = Reader::of(server, session);
+        let mut session = lease.connect_again()?;
+        // On a connection of its own, which may pause in the middle of its transaction: it locks nothing.
+        let reader = Reader::open(server)?;
         let acknowledged = reader.begin()?;
         let secret = reader.secret()?;
         let found = recover(&reader, Some(acknowledged))?;
-        reader.end()?;
         if let Some((first, last)) = found.cut {
             // What was stored was acknowledged in the same transaction: no crash leaves more.
             return Err(StoreError::Damaged { place: server.into(), damage: Damage::Tail { first, last } });
         }
-        let mut session = reader.into_session();
         if let Some(seq) = found.passed_over {
             // It would be kept in place of one that can be used.
             let failed = failed(server, "drop a damaged snapshot");

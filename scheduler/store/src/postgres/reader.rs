@@ -41,26 +41,12 @@ impl Reader {
     pub fn open(server: &Server) -> Result<Self, StoreError> {
         let session =
             Session::open(server, Purpose::Read).map_err(failed(server, "connect to the database"))?;
-        let reader = Self::of(server, session);
-        if !schema::is_there(reader.session.borrow_mut().client(), server)? {
-            return Err(StoreError::NoDatabase { place: server.into() });
+        let (server, place, session) = (server.clone(), server.into(), RefCell::new(session));
+        let reader = Self { server, place, session, has_begun: Cell::new(false) };
+        if !schema::is_there(reader.session.borrow_mut().client(), &reader.server)? {
+            return Err(StoreError::NoDatabase { place: reader.place });
         }
         Ok(reader)
-    }
-
-    /// Reads over a connection that is there.
-    pub fn of(server: &Server, session: Session) -> Self {
-        Self {
-            server: server.clone(),
-            place: server.into(),
-            session: RefCell::new(session),
-            has_begun: Cell::new(false),
-        }
-    }
-
-    /// Gives the connection back.
-    pub fn into_session(self) -> Session {
-        self.session.into_inner()
     }
 
     /// Makes everything that is read from now on be of one instant. Gives the number of the last record that was
@@ -74,13 +60,6 @@ impl Reader {
         let row = session.client().query_opt("SELECT acknowledged FROM leader", &[]).map_err(&failed)?;
         let broken = || StoreError::BrokenMeta { place: self.place.clone(), key: "leader" };
         row.map(|row| unsigned(row.get(0))).ok_or_else(broken)
-    }
-
-    /// Ends what [`Reader::begin`] began.
-    pub fn end(&self) -> Result<(), StoreError> {
-        self.has_begun.set(false);
-        let ended = self.session.borrow_mut().client().batch_execute("COMMIT");
-        ended.map_err(failed(&self.server, "read the database"))
     }
 
     /// The cluster's secret.

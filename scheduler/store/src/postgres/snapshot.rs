@@ -51,14 +51,10 @@ impl SnapshotWriter {
     }
 
     /// What a start would find now.
-    pub fn found(&mut self) -> Result<Found, StoreError> {
-        let session = self.session()?;
-        let reader = Reader::of(self.lease.server(), session);
+    pub fn found(&self) -> Result<Found, StoreError> {
+        let reader = Reader::open(self.lease.server())?;
         let acknowledged = reader.begin()?;
-        let found = recover(&reader, Some(acknowledged))?;
-        reader.end()?;
-        self.session = Some(reader.into_session());
-        Ok(found)
+        recover(&reader, Some(acknowledged))
     }
 
     /// See [`crate::SnapshotWriter::write`].
