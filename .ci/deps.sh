@@ -12,11 +12,12 @@ RUST_MIN=1.95
 
 # build: a C toolchain, hwloc, OpenSSL for libssh2, libclang for bindgen, the protobuf compiler
 # run:   sshd and ssh, ip, Open MPI, Python for its test programs and for pip; of Debian's MPICH only Hydra, with which
-#        the agents' and the shim's tests start shells; libfaketime and strace, with which tests set a controller's
-#        clock and make its disk slow
+#        the agents' and the shim's tests start shells; PostgreSQL, of which tests start servers of their own; libfaketime
+#        and strace, with which they set a controller's clock and make its disk slow
 PACKAGES=(
     build-essential pkg-config libhwloc-dev libssl-dev libudev-dev libclang-dev protobuf-compiler
-    openssh-server openssh-client iproute2 openmpi-bin libopenmpi-dev mpich python3 libfaketime strace
+    openssh-server openssh-client iproute2 openmpi-bin libopenmpi-dev mpich python3
+    postgresql libfaketime strace
     unzip curl ca-certificates git
 )
 

@@ -36,6 +36,8 @@ pub struct SiteOptions {
     pub cluster: ClusterOptions,
     /// Cores that each node declares; more than the machine has are wrapped onto the real ones.
     pub cores: u32,
+    /// Lines under `[controller]`.
+    pub controller: String,
     /// Lines under `[policy]`.
     pub policy: String,
     /// Where the controller keeps its state: on a real disk, so that what a commit costs is what it costs.
@@ -50,7 +52,13 @@ impl SiteOptions {
     pub fn new(name: &str, nodes: usize, cores: u32) -> Result<Self, SiteError> {
         let cluster =
             ClusterOptions { hosts: nodes, users: vec!["ann".to_owned()], ..ClusterOptions::named(name) };
-        Ok(Self { cluster, cores, policy: String::new(), state_dir: files::fresh_state_dir(name)? })
+        Ok(Self {
+            cluster,
+            cores,
+            controller: String::new(),
+            policy: String::new(),
+            state_dir: files::fresh_state_dir(name)?,
+        })
     }
 }
 

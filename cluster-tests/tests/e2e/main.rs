@@ -11,4 +11,5 @@ mod gangs;
 mod recovery;
 mod support;
 mod swarm;
+mod takeover;
 mod users;

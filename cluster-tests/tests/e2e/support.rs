@@ -32,6 +32,11 @@ impl Bench {
 
     /// The same, with more of the configuration; its first lines are those of `[policy]`.
     pub fn up_with(tag: &str, nodes: usize, cores: u32, policy: &str) -> Option<Self> {
+        Self::up_as(tag, nodes, cores, |options| policy.clone_into(&mut options.policy))
+    }
+
+    /// The same, with other options.
+    pub fn up_as(tag: &str, nodes: usize, cores: u32, change: impl FnOnce(&mut SiteOptions)) -> Option<Self> {
         if let Err(error) = require_root() {
             let skip = std::env::var_os("MUSTER_TEST_SKIP_CLUSTER").is_some_and(|value| value == "1");
             assert!(skip, "{error}; or set MUSTER_TEST_SKIP_CLUSTER=1 to leave these tests out");
@@ -39,7 +44,7 @@ impl Bench {
         }
         let mut options =
             SiteOptions::new(&format!("{tag}{:x}", std::process::id() % 4096), nodes, cores).unwrap();
-        policy.clone_into(&mut options.policy);
+        change(&mut options);
         let site = Site::up(&options).unwrap_or_else(|error| panic!("{}", chain(&error)));
         let mut command = site.cluster.exec("head", Some(ANN)).unwrap();
         let output =

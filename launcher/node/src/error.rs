@@ -172,6 +172,14 @@ pub enum NodeError {
     /// The controller ended the session or refused it.
     #[error("the session with the controller failed")]
     Session(#[source] Box<tonic::Status>),
+    /// A controller that was replaced, and does not know yet.
+    #[error("the controller leads in term {term}, but another one has led in term {known} since")]
+    Replaced {
+        /// Its term.
+        term: u64,
+        /// The highest term that a controller has said.
+        known: u64,
+    },
     /// The agent has no controller to talk to, or its certificates do not work.
     #[error("the connection to the controller cannot be set up")]
     Transport(#[source] tonic::transport::Error),

@@ -5,6 +5,7 @@
 mod common;
 
 use std::process::Command;
+use std::sync::atomic::Ordering;
 
 use common::controller::Controller;
 use common::node::{Kind, Node};
@@ -55,6 +56,31 @@ async fn running(controller: &mut Controller, script: &str) -> Task {
     controller.running("node01", task.key()).await;
     eventually("the script is up", || task.path("ready").exists()).await;
     task
+}
+
+/// A controller that was frozen, and replaced meanwhile, must not be obeyed when it wakes up.
+#[tokio::test]
+async fn a_controller_of_a_lower_term_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let mut controller = Controller::start().await;
+    controller.term.store(5, Ordering::SeqCst);
+    let _node = Node::start(&controller, "node01");
+    controller.hello("node01").await;
+    let task = running(&mut controller, WAITS).await;
+    controller.term.store(4, Ordering::SeqCst);
+    controller.restart(async || {}).await;
+    // It says hello, hears the term, and goes; and so again.
+    for _ in 0..3 {
+        controller.hello("node01").await;
+        controller.stop("node01", task.key(), 0).await;
+    }
+    controller.term.store(6, Ordering::SeqCst);
+    controller.restart(async || {}).await;
+    assert!(matches!(held(&controller.hello("node01").await), Phase::Running(_)));
+    std::fs::write(task.path("go"), "").unwrap();
+    assert_eq!(exit_code(&controller.gone("node01", task.key()).await), 5);
 }
 
 #[tokio::test]

@@ -58,7 +58,22 @@ pub struct Ping {
     pub nodes_up: u32,
     /// How many nodes are declared.
     pub nodes: u32,
+    /// Which controller leads, where several share a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<LeaderView>,
 }
+
+/// A controller that leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderView {
+    /// What it calls itself.
+    pub holder: String,
+    /// How often the lead was taken over.
+    pub term: u64,
+}
+
+/// The code of the refusal, with status 503, of a controller that stands by: another one can be asked.
+pub const NOT_LEADING: &str = "not_leading";
 
 /// A job to submit. The user is the caller; umask, limits and environment are the caller's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

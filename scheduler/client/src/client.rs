@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NodeList, NodesRequest, Ping, PoolList,
-    PriorityList, ReservationAnswer, ReservationList, ReservationRequest, ResumeRequest, ShareList,
+    CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NOT_LEADING, NodeList, NodesRequest, Ping,
+    PoolList, PriorityList, ReservationAnswer, ReservationList, ReservationRequest, ResumeRequest, ShareList,
     SubmitAnswer, SubmitRequest, TaskState, Why,
 };
 use crate::error::ClientError;
@@ -31,6 +31,10 @@ pub const RETRY_WAITING_DEFAULT: Duration = Duration::from_secs(600);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long one request of a wait stays open; a longer wait is made of several.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(60);
+/// The same where there are several controllers.
+const WAIT_TIME_SEVERAL: Duration = Duration::from_secs(5);
+/// The longest pause between two rounds where there are several controllers, one of which may take over at any instant.
+const PAUSE_SEVERAL_MAX: Duration = Duration::from_millis(200);
 /// The longest time for retries; longer ones could not be added to an instant.
 const RETRY_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// The pause before the second try; it doubles up to [`PAUSE_MAX`].
@@ -38,12 +42,13 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// The socket that `MUSTER_SOCKET` names, else [`SOCKET_DEFAULT`].
+/// The sockets that `MUSTER_SOCKET` names, with a colon between them, else [`SOCKET_DEFAULT`].
 #[must_use]
-pub fn default_socket() -> PathBuf {
-    env::var_os("MUSTER_SOCKET")
-        .filter(|path| !path.is_empty())
-        .map_or_else(|| SOCKET_DEFAULT.into(), Into::into)
+pub fn default_sockets() -> Vec<PathBuf> {
+    let named = env::var_os("MUSTER_SOCKET").unwrap_or_default();
+    let sockets: Vec<PathBuf> =
+        env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()).collect();
+    if sockets.is_empty() { vec![SOCKET_DEFAULT.into()] } else { sockets }
 }
 
 /// A key for [`SubmitRequest::request_key`] that no other request has.
@@ -60,8 +65,8 @@ pub fn new_request_key() -> Result<String, ClientError> {
 
 /// How a client behaves.
 pub struct Options {
-    /// The controller's socket.
-    pub socket: PathBuf,
+    /// The controller's socket, or those of several of which one leads.
+    pub sockets: Vec<PathBuf>,
     /// How long to try again while the controller is away.
     pub retry: Duration,
     /// The same for [`Client::wait_change`] and [`Client::wait_finished`], once the controller has answered.
@@ -75,10 +80,16 @@ impl Options {
     /// [`RETRY_WAITING_DEFAULT`]; the sentence goes to the standard error.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
+        Self::of(vec![socket.to_owned()])
+    }
+
+    /// The same for the sockets of several controllers, at least one.
+    #[must_use]
+    pub fn of(sockets: Vec<PathBuf>) -> Self {
         let said =
             env::var("MUSTER_RETRY_S").ok().and_then(|text| text.parse().ok()).map(Duration::from_secs);
         Self {
-            socket: socket.to_owned(),
+            sockets,
             retry: said.unwrap_or(RETRY_DEFAULT),
             retry_waiting: said.unwrap_or(RETRY_WAITING_DEFAULT),
             on_away: Box::new(|sentence| eprintln!("muster: {sentence}")),
@@ -101,7 +112,7 @@ pub struct JobFilter {
     pub starts: bool,
 }
 
-/// A client of one controller, with one connection that is opened again when it breaks.
+/// A client of one controller, or of several of which one leads, with one connection that is opened again when it breaks.
 ///
 /// Every request may be repeated while the controller is away: submissions carry a key, and all others have
 /// the same effect once or twice.
@@ -126,8 +137,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`] once the retries are used up, [`ClientError::Closed`] at once.
     pub fn connect_with(options: Options) -> Result<Self, ClientError> {
-        let Options { socket, retry, retry_waiting, on_away } = options;
-        let mut client = Self { transport: Transport::new(socket)?, retry, retry_waiting, on_away };
+        let Options { sockets, retry, retry_waiting, on_away } = options;
+        let mut client = Self { transport: Transport::new(sockets)?, retry, retry_waiting, on_away };
         client.until_reached(retry, Transport::open)?;
         Ok(client)
     }
@@ -196,17 +207,18 @@ impl Client {
         seen: Option<u64>,
         time: Duration,
     ) -> Result<JobDetail, ClientError> {
-        let time = time.min(WAIT_TIME_MAX);
+        // A controller that is frozen while others lead must not hold its clients for long.
+        let held = time.min(if self.transport.has_others() { WAIT_TIME_SEVERAL } else { WAIT_TIME_MAX });
         let path = with_query(
             &format!("/v1/jobs/{job}/wait"),
             &[
-                ("timeout_ms", Some(time.as_millis().to_string())),
+                ("timeout_ms", Some(held.as_millis().to_string())),
                 ("seen", seen.map(|version| version.to_string())),
             ],
         );
-        let time_max = ANSWER_TIME_MAX + time;
-        let retry = self.retry_waiting;
-        self.request(retry, &Question { method: Method::GET, path, body: Bytes::new(), time_max })
+        let question =
+            Question { method: Method::GET, path, body: Bytes::new(), held, time_max: ANSWER_TIME_MAX };
+        self.request(self.retry_waiting, &question)
     }
 
     /// Waits until nothing of the job (or of the task) will change any more, through restarts of the controller.
@@ -344,8 +356,13 @@ impl Client {
     /// [`ClientError::Refused`] with status 403 or 404; otherwise as every route.
     pub fn delete_reservation(&mut self, name: &str) -> Result<(), ClientError> {
         let path = format!("/v1/reservations/{}", encode(name));
-        let question =
-            Question { method: Method::DELETE, path, body: Bytes::new(), time_max: ANSWER_TIME_MAX };
+        let question = Question {
+            method: Method::DELETE,
+            path,
+            body: Bytes::new(),
+            held: Duration::ZERO,
+            time_max: ANSWER_TIME_MAX,
+        };
         self.request(self.retry, &question).map(|_: serde_json::Value| ())
     }
 
@@ -370,13 +387,25 @@ impl Client {
     }
 
     fn get<A: DeserializeOwned>(&mut self, path: String) -> Result<A, ClientError> {
-        let question = Question { method: Method::GET, path, body: Bytes::new(), time_max: ANSWER_TIME_MAX };
+        let question = Question {
+            method: Method::GET,
+            path,
+            body: Bytes::new(),
+            held: Duration::ZERO,
+            time_max: ANSWER_TIME_MAX,
+        };
         self.request(self.retry, &question)
     }
 
     fn post<Q: Serialize, A: DeserializeOwned>(&mut self, path: String, body: &Q) -> Result<A, ClientError> {
         let body = serde_json::to_vec(body).expect("the API's types have only string keys, and serialise");
-        let question = Question { method: Method::POST, path, body: body.into(), time_max: ANSWER_TIME_MAX };
+        let question = Question {
+            method: Method::POST,
+            path,
+            body: body.into(),
+            held: Duration::ZERO,
+            time_max: ANSWER_TIME_MAX,
+        };
         self.request(self.retry, &question)
     }
 
@@ -402,29 +431,37 @@ impl Client {
         }
     }
 
-    /// Tries until the controller is reached and able (status 503 is neither), or the time for retries is over.
+    /// Tries until a controller is reached and able (status 503 is neither), or the time for retries is over.
     fn until_reached<T: Reached>(
         &mut self,
         retry: Duration,
         mut attempt: impl FnMut(&mut Transport) -> Result<T, Failure>,
     ) -> Result<T, ClientError> {
         let end = Instant::now() + retry.min(RETRY_MAX);
+        let pause_max = if self.transport.has_others() { PAUSE_SEVERAL_MAX } else { PAUSE_MAX };
         let mut pause = PAUSE_MIN;
         let mut said = false;
+        // Each is tried once, even where there is no time for retries.
+        let mut first_round = self.transport.count();
         loop {
+            first_round = first_round.saturating_sub(1);
             let result = attempt(&mut self.transport);
             let left = end.saturating_duration_since(Instant::now());
+            let is_last = left.is_zero() && first_round == 0;
             let cause = match result {
-                Ok(reached) if reached.is_able() || left.is_zero() => return Ok(reached),
-                Ok(_) => "cannot store anything at present".to_owned(),
+                Ok(reached) if reached.is_able() || is_last => return Ok(reached),
+                Ok(reached) => reached.cause(),
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Away(source)) if left.is_zero() => {
+                Err(Failure::Away(source)) if is_last => {
                     return Err(ClientError::Unreachable { socket: self.transport.socket().clone(), source });
                 }
                 Err(Failure::Away(source)) => {
                     format!("does not answer at {} ({source})", self.transport.socket().display())
                 }
             };
+            if !self.transport.go_on() {
+                continue;
+            }
             // A connection that broke between two requests is opened again at once: nothing to talk about.
             if !said && pause > PAUSE_MIN {
                 said = true;
@@ -434,7 +471,7 @@ impl Client {
                 ));
             }
             self.transport.pause(pause.min(left));
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = (pause * 2).min(pause_max);
         }
     }
 }
@@ -442,6 +479,11 @@ impl Client {
 /// Whether a try that reached the controller is to be taken as it is.
 trait Reached {
     fn is_able(&self) -> bool;
+
+    /// What is the matter, for a sentence about the controller.
+    fn cause(&self) -> String {
+        "cannot store anything at present".to_owned()
+    }
 }
 
 impl Reached for () {
@@ -453,5 +495,12 @@ impl Reached for () {
 impl Reached for Answer {
     fn is_able(&self) -> bool {
         self.status != 503
+    }
+
+    fn cause(&self) -> String {
+        match serde_json::from_slice::<ErrorBody>(&self.body) {
+            Ok(body) if body.code == NOT_LEADING => "stands by".to_owned(),
+            _ => "cannot store anything at present".to_owned(),
+        }
     }
 }

@@ -13,7 +13,7 @@ mod transport;
 mod why;
 
 pub use client::{
-    Client, JobFilter, Options, RETRY_DEFAULT, RETRY_WAITING_DEFAULT, SOCKET_DEFAULT, default_socket,
+    Client, JobFilter, Options, RETRY_DEFAULT, RETRY_WAITING_DEFAULT, SOCKET_DEFAULT, default_sockets,
     new_request_key,
 };
 pub use error::ClientError;

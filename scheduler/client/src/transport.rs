@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -30,7 +30,9 @@ pub(crate) struct Question {
     pub(crate) path: String,
     /// JSON; empty if there is none.
     pub(crate) body: Bytes,
-    /// How long the answer may take.
+    /// How long the controller was asked to hold the answer back.
+    pub(crate) held: Duration,
+    /// How long the answer may take beyond that.
     pub(crate) time_max: Duration,
 }
 
@@ -42,24 +44,67 @@ pub(crate) enum Failure {
     Final(ClientError),
 }
 
+/// How long one of several controllers may take over an answer before the next one is asked. It doubles each time, so that
+/// one that is only slow answers in the end.
+const PATIENCE_MIN: Duration = Duration::from_secs(2);
+/// How long one that did not answer is left alone while others can be asked: about as long as a take-over takes.
+const LEFT_ALONE: Duration = Duration::from_secs(6);
+
+/// One of the controllers' sockets.
+struct Socket {
+    path: PathBuf,
+    patience: Duration,
+    /// Until when others are asked first.
+    left_alone_until: Option<Instant>,
+}
+
 /// The connection, and the runtime that drives it.
 pub(crate) struct Transport {
-    socket: PathBuf,
+    /// Sockets of controllers, of which one leads.
+    sockets: Vec<Socket>,
+    /// Which of them is spoken with.
+    at: usize,
     runtime: Runtime,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Transport {
-    pub(crate) fn new(socket: PathBuf) -> Result<Self, ClientError> {
+    /// There must be a socket.
+    pub(crate) fn new(sockets: Vec<PathBuf>) -> Result<Self, ClientError> {
         let runtime =
             Builder::new_current_thread().enable_io().enable_time().build().map_err(|source| {
                 ClientError::Io { what: "cannot prepare to talk to the controller", source }
             })?;
-        Ok(Self { socket, runtime, sender: None })
+        let socket = |path| Socket { path, patience: PATIENCE_MIN, left_alone_until: None };
+        Ok(Self { sockets: sockets.into_iter().map(socket).collect(), at: 0, runtime, sender: None })
     }
 
     pub(crate) fn socket(&self) -> &PathBuf {
-        &self.socket
+        &self.sockets[self.at].path
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Whether there are others to go on to.
+    pub(crate) fn has_others(&self) -> bool {
+        self.count() > 1
+    }
+
+    /// Goes on to the next socket that need not be left alone. Says whether that begins a new round.
+    pub(crate) fn go_on(&mut self) -> bool {
+        if self.has_others() {
+            self.sender = None;
+        }
+        let now = Instant::now();
+        let is_open = |socket: &Socket| socket.left_alone_until.is_none_or(|until| until <= now);
+        let others = (1..=self.count()).map(|step| (self.at + step) % self.count());
+        let next = others.clone().find(|place| is_open(&self.sockets[*place]));
+        let before = self.at;
+        self.at = next.unwrap_or((self.at + 1) % self.count());
+        self.at <= before
     }
 
     /// Waits, with the connection kept alive.
@@ -69,12 +114,13 @@ impl Transport {
 
     /// Opens the connection unless it is open.
     pub(crate) fn open(&mut self) -> Result<(), Failure> {
-        let Self { socket, runtime, sender } = self;
+        let Self { sockets, at, runtime, sender } = self;
+        let socket = &sockets[*at].path;
         if sender.as_ref().is_some_and(|sender| !sender.is_closed()) {
             return Ok(());
         }
         let opened = runtime.block_on(async {
-            let stream = UnixStream::connect(&*socket).await?;
+            let stream = UnixStream::connect(socket).await?;
             let (opened, connection) =
                 http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
             // Its end shows in the request that it carries, and `is_closed` tells the next one.
@@ -95,8 +141,11 @@ impl Transport {
         }
     }
 
-    /// Asks once.
+    /// Asks once. Where there are other controllers, one that takes long counts as away.
     pub(crate) fn ask(&mut self, question: &Question) -> Result<Answer, Failure> {
+        let patience = self.sockets[self.at].patience;
+        let may_go_on = self.has_others() && patience < question.time_max;
+        let after = question.held + if may_go_on { patience } else { question.time_max };
         self.open()?;
         let mut sender = self.sender.take().expect("an open transport has a sender");
         let request = Request::builder()
@@ -113,16 +162,21 @@ impl Transport {
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             Ok::<_, io::Error>((Answer { status, body: body.map_err(io::Error::other)?.to_bytes() }, sender))
         };
-        match self.runtime.block_on(async { tokio::time::timeout(question.time_max, exchange).await }) {
+        match self.runtime.block_on(async { tokio::time::timeout(after, exchange).await }) {
             Ok(Ok((answer, sender))) => {
+                self.sockets[self.at].patience = PATIENCE_MIN;
+                self.sockets[self.at].left_alone_until = None;
                 self.sender = Some(sender);
                 Ok(answer)
             }
             Ok(Err(source)) => Err(Failure::Away(source)),
-            Err(_) => {
-                let after = question.time_max;
-                Err(Failure::Final(ClientError::Silent { socket: self.socket.clone(), after }))
+            Err(_) if may_go_on => {
+                let socket = &mut self.sockets[self.at];
+                socket.patience *= 2;
+                socket.left_alone_until = Some(Instant::now() + LEFT_ALONE);
+                Err(Failure::Away(io::ErrorKind::TimedOut.into()))
             }
+            Err(_) => Err(Failure::Final(ClientError::Silent { socket: self.socket().clone(), after })),
         }
     }
 }

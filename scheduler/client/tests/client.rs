@@ -142,6 +142,36 @@ fn a_controller_that_starts_late_is_found_and_the_user_is_told_once() {
 }
 
 #[test]
+fn of_several_controllers_the_one_that_leads_is_found() {
+    let (_folder, leads) = room();
+    let refusal = r#"{"code":"not_leading","message":"this controller stands by"}"#;
+    let stands_by = leads.with_extension("standby");
+    let frozen = UnixListener::bind(leads.with_extension("frozen")).unwrap();
+    // One is not there, one takes questions and never answers, one stands by, and the last one leads.
+    let sockets = ["gone", "frozen", "standby"].map(|name| leads.with_extension(name));
+    let asked = serve(UnixListener::bind(&stands_by).unwrap(), vec![vec![(503, refusal)]]);
+    let _led = serve(UnixListener::bind(&leads).unwrap(), vec![vec![(200, PING), (200, PING)]]);
+    let mut options = Options::of([&sockets[..], &[leads]].concat());
+    options.retry = Duration::from_secs(20);
+    options.on_away = Box::new(|sentence| panic!("nothing to talk about: {sentence}"));
+    let mut client = Client::connect_with(options).unwrap();
+    assert_eq!(client.ping().unwrap().cluster, "c");
+    client.ping().unwrap();
+    assert_eq!(asked.iter().count(), 1, "the one that leads is kept to");
+    drop(frozen);
+}
+
+#[test]
+fn a_standby_says_who_leads_to_those_who_do_not_wait() {
+    let (_folder, socket) = room();
+    let refusal = r#"{"code":"not_leading","message":"this controller stands by; a leads at b"}"#;
+    let _asked = serve(UnixListener::bind(&socket).unwrap(), vec![vec![(503, refusal)]]);
+    let mut client = Client::connect_with(Options { retry: Duration::ZERO, ..options(&socket) }).unwrap();
+    let error = client.ping().unwrap_err().to_string();
+    assert_eq!(error, "this controller stands by; a leads at b");
+}
+
+#[test]
 fn a_controller_that_never_starts_is_named_with_its_socket() {
     let (_folder, socket) = room();
     let mut options = options(&socket);

@@ -9,7 +9,7 @@ use muster_core::cores::CORES_PER_NODE_MAX;
 use crate::pools::check_name;
 use crate::problem::ProblemKind;
 use crate::section::{At, Reader, Section};
-use crate::{BootstrapConfig, ControllerConfig, HealthConfig};
+use crate::{BootstrapConfig, ControllerConfig, HealthConfig, StoreConfig};
 
 /// The port on which node agents connect unless the file says otherwise (slurmctld's own).
 const PORT_DEFAULT: u16 = 6817;
@@ -43,6 +43,7 @@ pub(crate) fn controller(
         addresses: Vec::new(),
         socket: PathBuf::from("/run/muster/muster.sock"),
         state_dir: PathBuf::from("/var/lib/muster"),
+        store: None,
         admins: vec!["root".to_owned()],
         node_timeout_s: 5,
         heartbeat_ms: 1000,
@@ -101,6 +102,7 @@ fn read_controller(reader: &mut Reader<'_>, mut section: Section<'_, '_>, config
     if let Some(path) = section.path(reader, "state_dir", "/var/lib/muster") {
         config.state_dir = path.value;
     }
+    config.store = store(reader, &mut section);
     if let Some(names) = section.texts(reader, "admins", "root") {
         config.admins = names.into_iter().map(|at| at.value).collect();
     }
@@ -119,6 +121,34 @@ fn read_controller(reader: &mut Reader<'_>, mut section: Section<'_, '_>, config
         config.heartbeat_ms = (config.node_timeout_s * 200).min(1000) as u32;
     }
     section.finish(reader);
+}
+
+/// `store` and the files that go with it.
+fn store(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Option<StoreConfig> {
+    let url = section.text(reader, "store", "postgresql://muster@db.example.org/muster");
+    let password_file = section.path(reader, "store_password_file", "/etc/muster/pgpass");
+    let ca_file = section.path(reader, "store_ca_file", "/etc/muster/postgresql-ca.crt");
+    if (password_file.is_some() || ca_file.is_some()) && !section.has("store") {
+        section.missing(reader, "store", "store = \"postgresql://muster@db.example.org/muster\"");
+    }
+    let url = url?;
+    let Some(rest) =
+        ["postgresql://", "postgres://"].iter().find_map(|scheme| url.value.strip_prefix(scheme))
+    else {
+        // Without what was found, which may hold a password.
+        reader.problem(url.span, ProblemKind::BadStore);
+        return None;
+    };
+    let user = rest.split(['/', '?']).next().and_then(|authority| authority.rsplit_once('@'));
+    if user.is_some_and(|(user, _)| user.contains(':')) || rest.contains("password=") {
+        reader.problem(url.span, ProblemKind::PasswordInUrl);
+        return None;
+    }
+    Some(StoreConfig {
+        url: url.value,
+        password_file: password_file.map(|at| at.value),
+        ca_file: ca_file.map(|at| at.value),
+    })
 }
 
 pub(crate) fn policy(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -> Option<Policy> {

@@ -50,12 +50,25 @@ pub struct ControllerConfig {
     pub socket: PathBuf,
     /// Where the journal and the keys are.
     pub state_dir: PathBuf,
+    /// The database that the journal is in, if it is not in a file below `state_dir`.
+    pub store: Option<StoreConfig>,
     /// Login names of those who administer the cluster, beside root.
     pub admins: Vec<String>,
     /// How long a node may be silent before it is given up, in seconds.
     pub node_timeout_s: u64,
     /// How often a node says that it is there, in milliseconds.
     pub heartbeat_ms: u32,
+}
+
+/// A database of a PostgreSQL server that several controllers share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// `postgresql://USER@HOST:PORT/DATABASE`, without a password.
+    pub url: String,
+    /// The file that the password is in, if the server wants one.
+    pub password_file: Option<PathBuf>,
+    /// The certificates of the authorities that vouch for the server.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// How the health of nodes is checked.

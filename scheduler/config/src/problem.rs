@@ -98,6 +98,17 @@ pub enum ProblemKind {
         /// What it is.
         found: &'static str,
     },
+    /// A database that cannot be one.
+    #[error(
+        "'store' must be the URL of a PostgreSQL database, such as postgresql://muster@db.example.org/muster"
+    )]
+    BadStore,
+    /// A password where everybody may read it.
+    #[error(
+        "'store' holds a password, which everybody who may read this file would know: take it out, and name a file that \
+         holds it by 'store_password_file'"
+    )]
+    PasswordInUrl,
     /// A number outside its limits.
     #[error("'{key}' must be a whole number from {min} to {max}, but is {found}")]
     OutOfRange {

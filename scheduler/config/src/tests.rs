@@ -318,6 +318,26 @@ fn the_controllers_numbers_and_paths_are_checked() {
 }
 
 #[test]
+fn the_database_of_several_controllers_is_named_without_its_password() {
+    let store = |lines: &str| with("[[node]]", &format!("[controller]\n{lines}\n[[node]]"));
+    let url = "store = \"postgresql://muster@db.example.org:5433/muster\"";
+    let found =
+        read(&store(&format!("{url}\nstore_ca_file = \"/etc/ca.crt\""))).unwrap().controller.store.unwrap();
+    assert_eq!(found.url, "postgresql://muster@db.example.org:5433/muster");
+    assert_eq!((found.ca_file, found.password_file), (Some("/etc/ca.crt".into()), None));
+    let refused = |lines: &str, part: &str| {
+        let error = read(&store(lines)).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    };
+    refused("store = \"mysql://db/muster\"", "'store' must be the URL of a PostgreSQL database, such as");
+    refused("store_ca_file = \"/etc/ca.crt\"", "needs the key 'store'");
+    for url in ["postgresql://muster:geheim@db/muster", "postgres://muster@db/muster?password=geheim"] {
+        let error = read(&store(&format!("store = \"{url}\""))).unwrap_err();
+        assert!(error.contains("'store_password_file'") && !error.contains("geheim"), "{error}");
+    }
+}
+
+#[test]
 fn names_are_unique_and_known() {
     refused(
         &format!("{GOOD}[[node]]\nname = \"n04\"\ncores = 1\nmemory = \"1G\"\n"),

@@ -3,7 +3,7 @@
 //! It takes what is queued, lets the engine decide it, runs a scheduling pass, makes everything durable in one
 //! commit, and only then lets effects and answers out. If the commit fails, nothing of the batch has happened:
 //! those who asked are told so, the engine goes back to the last durable state, and if nodes were heard in it,
-//! sessions are closed so that every report is said again.
+//! sessions are closed so that every report is said again. A leader whose lease is over lets nothing out any more.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use muster_core::event::Record;
 use muster_core::ids::Timestamp;
 use muster_core::input::{Effect, Input, Refusal, Reply};
 use muster_core::plan::Impossible;
-use muster_store::{HistoryRow, Store, StoreError};
+use muster_store::{HistoryRow, Lease, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accounting;
@@ -52,6 +52,9 @@ pub enum InputError {
     /// The controller is stopping.
     #[error("the controller is stopping; nothing was changed")]
     Stopping,
+    /// Another controller leads, or may lead by now. The next leader may have found what was asked for, or not.
+    #[error("this controller leads no longer: ask the one that does, which knows what became of the request")]
+    Deposed,
 }
 
 type ReplySender = oneshot::Sender<Result<Reply, InputError>>;
@@ -98,7 +101,7 @@ pub struct EngineThread {
     pub thread: JoinHandle<()>,
 }
 
-/// Starts the engine in the state that `shared` holds.
+/// Starts the engine in the state that `shared` holds. Under a lease, nothing is let out once that is over.
 ///
 /// # Errors
 /// [`ServerError::System`] if there can be no thread.
@@ -106,6 +109,7 @@ pub fn start(
     store: Store,
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
+    lease: Option<Lease>,
 ) -> Result<EngineThread, ServerError> {
     let system = |doing| move |source| ServerError::System { doing, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -121,13 +125,15 @@ pub fn start(
         snapshots,
         shared,
         sessions,
+        lease,
         now: Timestamp(0),
         failed: false,
+        deposed: false,
         snapshot_after: RECORDS_PER_SNAPSHOT,
     };
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || runtime.block_on(engine_loop.run(inbox)))
+        .spawn(move || engine_loop.run(&runtime, inbox))
         .map_err(system("start the engine's thread"))?;
     Ok(EngineThread { handle: EngineHandle { orders }, thread })
 }
@@ -138,9 +144,13 @@ struct Loop {
     snapshots: Snapshots,
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
+    /// What this controller leads under, where others stand by.
+    lease: Option<Lease>,
     now: Timestamp,
     /// Whether the last commit failed.
     failed: bool,
+    /// Whether the lease was found over.
+    deposed: bool,
     /// How many records after the last snapshot the next one is due.
     snapshot_after: u64,
 }
@@ -165,11 +175,15 @@ impl Batch {
 }
 
 impl Loop {
-    async fn run(&mut self, mut inbox: mpsc::Receiver<Order>) {
+    /// Only waiting is asynchronous: the store blocks, and must not be used by what runs in a runtime.
+    fn run(&mut self, runtime: &tokio::runtime::Runtime, mut inbox: mpsc::Receiver<Order>) {
         let mut orders = Vec::with_capacity(BATCH_MAX);
         loop {
-            let stop = self.wait(&mut inbox, &mut orders).await;
+            let stop = runtime.block_on(self.wait(&mut inbox, &mut orders));
             let stop = self.turn(&mut orders) || stop;
+            if self.deposed {
+                return;
+            }
             if stop {
                 break;
             }
@@ -239,6 +253,7 @@ impl Loop {
     fn finish(&mut self, batch: Batch) {
         match self.store.append(&batch.records, &batch.history) {
             Ok(()) => self.let_out(batch),
+            Err(error @ StoreError::Deposed { .. }) => return self.step_down(batch, &error),
             Err(error) => self.take_back(batch, &error),
         }
         if let Some(outcome) = self.snapshots.outcome() {
@@ -273,17 +288,32 @@ impl Loop {
         }
     }
 
-    fn let_out(&mut self, batch: Batch) {
+    fn let_out(&mut self, mut batch: Batch) {
         if self.failed && !batch.records.is_empty() {
             tracing::info!("the controller can store again");
             self.failed = false;
         }
         self.shared.publish(&batch.records);
+        // What was stored is true whoever leads, but what follows from it is for the leader to say: this one may have been
+        // frozen since.
+        self.deposed = self.lease.as_ref().is_some_and(|lease| !lease.is_valid());
+        if self.deposed {
+            batch.effects.clear();
+        }
         for effect in &batch.effects {
             self.sessions.carry_out(self.engine.state(), effect);
         }
         for (reply, answer) in batch.replies {
             let _ = reply.send(answer.map_err(InputError::Refused));
+        }
+    }
+
+    /// Lets nothing of the batch out: whether it was stored, the next leader knows.
+    fn step_down(&mut self, batch: Batch, error: &StoreError) {
+        tracing::warn!(error = %chain(error), records = batch.records.len(), "the engine ends");
+        self.deposed = true;
+        for (reply, _) in batch.replies {
+            let _ = reply.send(Err(InputError::Deposed));
         }
     }
 

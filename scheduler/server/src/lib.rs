@@ -21,11 +21,13 @@ pub mod server;
 pub mod sessions;
 pub mod shared;
 mod snapshots;
+pub mod standby;
 mod state_out;
 pub mod tls;
 pub mod translate;
 pub mod view;
 
 pub use error::ServerError;
-pub use server::{Running, start};
+pub use server::{End, Running, start};
+pub use standby::Standby;
 pub use state_out::read_state;

@@ -7,7 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use muster_config::Config;
-use muster_server::{Running, ServerError, start};
+use muster_server::server::{database, place};
+use muster_server::tls::private_folder;
+use muster_server::{End, Running, ServerError, Standby, start};
+use muster_store::{Lease, Lock, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -106,6 +109,7 @@ fn load(path: &Path) -> Result<Config, ServerError> {
 fn run(arguments: &Arguments) -> Result<(), ServerError> {
     let config = load(&arguments.config)?;
     if arguments.check {
+        place(&config.controller).map_err(ServerError::Store)?;
         let (nodes, pools) = (config.cluster.nodes.len(), config.cluster.pools.len());
         println!("{}: in order: {nodes} nodes, {pools} pools", arguments.config.display());
         return Ok(());
@@ -134,28 +138,106 @@ fn print_state(config: &Config) -> Result<(), ServerError> {
     Ok(())
 }
 
-async fn serve(arguments: &Arguments, config: Config) -> Result<(), ServerError> {
-    let ready = take_ready(arguments.ready_fd)?;
+async fn serve(arguments: &Arguments, mut config: Config) -> Result<(), ServerError> {
+    let mut ready = take_ready(arguments.ready_fd)?;
     let mut signals = Signals::new()?;
-    let name = config.cluster.name.clone();
-    let mut running = start(config).await?;
-    println!(
-        "musterd: ready: cluster {name}, nodes at {}, clients at {}",
-        running.node_address,
-        running.socket.display()
-    );
-    say_ready(ready);
+    // Two controllers on one host, which may share a database, must not share a state directory.
+    let _lock = lock_state_dir(&config)?;
     loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
-            _ = signals.hang_up.recv() => reload(&mut running, &arguments.config).await,
-            error = running.failed() => return Err(error),
+        let lease = match Standby::start(&config)? {
+            None => None,
+            Some(standby) => {
+                say(&format!("standing by: clients at {}", config.controller.socket.display()));
+                say_ready(ready.take());
+                match stand_by(standby, arguments, &mut config, &mut signals).await? {
+                    Some(lease) => Some(lease),
+                    None => return Ok(()),
+                }
+            }
+        };
+        let may_stand_by = lease.is_some();
+        let mut running = match start(config.clone(), lease).await {
+            Err(ServerError::Store(error @ (StoreError::Deposed { .. } | StoreError::Database { .. })))
+                if may_stand_by =>
+            {
+                tracing::warn!(%error, "the lead was lost before anything was done with it");
+                continue;
+            }
+            started => started?,
+        };
+        say(&format!(
+            "ready: cluster {}, nodes at {}, clients at {}",
+            config.cluster.name,
+            running.node_address,
+            running.socket.display()
+        ));
+        say_ready(ready.take());
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => return stop(running).await,
+                _ = signals.interrupt.recv() => return stop(running).await,
+                _ = signals.hang_up.recv() => {
+                    if let Some(read) = reload(&mut running, &arguments.config).await {
+                        config = read;
+                    }
+                }
+                end = running.ended() => match end {
+                    End::Failed(error) => return Err(error),
+                    End::Deposed => break,
+                },
+            }
         }
+        tracing::warn!(
+            "another controller leads, or may by now: this one lets nodes and clients go, and stands by"
+        );
+        running.step_down().await;
     }
+}
+
+/// Whoever read this before may have gone away.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "musterd: {text}");
+}
+
+async fn stop(running: Running) -> Result<(), ServerError> {
     tracing::info!("stopping; running work goes on");
     running.stop().await;
     Ok(())
+}
+
+/// Stands by until this controller leads; none if it is to stop before that.
+async fn stand_by(
+    mut standby: Standby,
+    arguments: &Arguments,
+    config: &mut Config,
+    signals: &mut Signals,
+) -> Result<Option<Lease>, ServerError> {
+    let lease = loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => break None,
+            _ = signals.interrupt.recv() => break None,
+            _ = signals.hang_up.recv() => match load(&arguments.config) {
+                Ok(read) => *config = read,
+                Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+            },
+            lease = standby.lead() => break Some(lease?),
+        }
+    };
+    standby.stop().await;
+    if lease.is_none() {
+        let _ = std::fs::remove_file(&config.controller.socket);
+    }
+    Ok(lease)
+}
+
+/// Takes the lock that SQLite's store takes by itself.
+fn lock_state_dir(config: &Config) -> Result<Option<Lock>, ServerError> {
+    if config.controller.store.is_none() {
+        return Ok(None);
+    }
+    private_folder(&config.controller.state_dir)?;
+    let lock = Lock::take(&database(&config.controller.state_dir));
+    lock.map(Some).map_err(ServerError::Store)
 }
 
 struct Signals {
@@ -196,10 +278,14 @@ fn say_ready(file: Option<File>) {
     }
 }
 
-async fn reload(running: &mut Running, path: &Path) {
+/// Gives the configuration that is in force now, if it was read.
+async fn reload(running: &mut Running, path: &Path) -> Option<Config> {
     match load(path) {
-        Ok(config) => match running.reload(config).await {
-            Ok(()) => tracing::info!("the configuration was read again"),
+        Ok(config) => match running.reload(config.clone()).await {
+            Ok(()) => {
+                tracing::info!("the configuration was read again");
+                return Some(config);
+            }
             Err(error) => tracing::error!(%error, "the configuration stays as it was"),
         },
         Err(ServerError::Config(errors)) => {
@@ -207,4 +293,5 @@ async fn reload(running: &mut Running, path: &Path) {
         }
         Err(error) => tracing::error!(%error, "the configuration stays as it was"),
     }
+    None
 }

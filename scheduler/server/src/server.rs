@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use muster_config::Config;
+use muster_client::api::LeaderView;
+use muster_config::{Config, ControllerConfig};
 use muster_core::input::Input;
-use muster_store::{Damage, HistoryReader, Store};
+use muster_store::StoreError;
+use muster_store::{
+    Damage, HistoryReader, Keyring, Lease, Place, Recovered, Server as Postgres, ServerOptions, Store,
+};
 use muster_wire::MESSAGE_BYTES_MAX;
 use muster_wire::v1::node_controller_server::NodeControllerServer;
 use tokio::sync::{oneshot, watch};
@@ -15,7 +19,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::api::{self, Admins, App};
+use crate::api::{self, Admins, App, Lead};
 use crate::bootstrap::Bootstrap;
 use crate::engine_loop::{self, EngineHandle, InputError, chain};
 use crate::error::ServerError;
@@ -30,6 +34,10 @@ use crate::translate;
 pub(crate) const DATABASE: &str = "muster.db";
 /// How long clients and nodes may take to let go at a stop.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// How long they may take where another controller leads.
+const STEP_DOWN_WITHIN: Duration = Duration::from_millis(500);
+/// How often it is looked whether the lease was found over.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a node may take to show its certificate.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Between two signs of life that the transport asks of a node, so that a cut cable is noticed.
@@ -49,23 +57,28 @@ pub struct Running {
     sessions: Arc<Sessions>,
     bootstrap: Option<Bootstrap>,
     giving_up: AbortHandle,
+    lease: Option<Lease>,
     stop: watch::Sender<bool>,
     serving: Vec<JoinHandle<()>>,
 }
 
-/// Starts the controller. It is reachable for clients and nodes when this returns.
+/// How a controller ended that nobody asked to.
+#[derive(Debug)]
+pub enum End {
+    /// Another one leads, or may lead by now.
+    Deposed,
+    /// Something failed.
+    Failed(ServerError),
+}
+
+/// Starts the controller, under its lease if others stand by. It is reachable for clients and nodes when this returns.
 ///
 /// # Errors
 /// [`ServerError`] if anything that it needs is not to be had.
-pub async fn start(config: Config) -> Result<Running, ServerError> {
+pub async fn start(config: Config, lease: Option<Lease>) -> Result<Running, ServerError> {
     let state_dir = config.controller.state_dir.clone();
     private_folder(&state_dir)?;
-    let path = state_dir.join(DATABASE);
-    let (store, recovered) = blocking({
-        let path = path.clone();
-        move || Store::open(&path).map_err(ServerError::Store)
-    })
-    .await?;
+    let (store, recovered, history) = open_store(&config, lease.clone()).await?;
     tracing::info!(
         records = recovered.last_seq,
         replayed = recovered.replayed,
@@ -75,8 +88,7 @@ pub async fn start(config: Config) -> Result<Running, ServerError> {
     for damage in &recovered.passed_over {
         tracing::error!(%damage, "{}", went_on_without(damage));
     }
-    let history = HistoryReader::open(&path).map_err(ServerError::Store)?;
-    let authority = Arc::new(open_authority(&config).await?);
+    let authority = Arc::new(open_authority(&config, lease.as_ref().map(Keyring::new)).await?);
     let secrets = Secrets::new(store.secret());
     let shared = Arc::new(Shared::new(recovered.state, recovered.last_seq));
     let sessions = Arc::new(Sessions::new(
@@ -86,8 +98,9 @@ pub async fn start(config: Config) -> Result<Running, ServerError> {
         Duration::from_millis(u64::from(config.controller.heartbeat_ms)),
         Duration::from_secs(config.controller.node_timeout_s),
         config.health.as_ref().map(translate::health_check),
+        lease.as_ref().map_or(0, Lease::term),
     ));
-    let thread = engine_loop::start(store, Arc::clone(&shared), Arc::clone(&sessions))?;
+    let thread = engine_loop::start(store, Arc::clone(&shared), Arc::clone(&sessions), lease.clone())?;
     let engine = thread.handle.clone();
     let engine_ended = join_later(thread.thread);
     sessions.connect(engine.clone());
@@ -102,6 +115,10 @@ pub async fn start(config: Config) -> Result<Running, ServerError> {
         forecasts: Forecasts::default(),
         admins: Arc::clone(&admins),
         stopping: stopping.clone(),
+        lead: lease.clone().map(|lease| {
+            let view = LeaderView { holder: holder(), term: lease.term() };
+            Lead { lease, view }
+        }),
     });
     let (node_address, nodes) = serve_nodes(&config, &authority, &sessions, stopping)?;
     let clients = api::listen(&config.controller.socket)?;
@@ -126,9 +143,52 @@ pub async fn start(config: Config) -> Result<Running, ServerError> {
         sessions,
         bootstrap,
         giving_up,
+        lease,
         stop,
         serving,
     })
+}
+
+/// Opens the journal and the accounting.
+async fn open_store(
+    config: &Config,
+    lease: Option<Lease>,
+) -> Result<(Store, Recovered, HistoryReader), ServerError> {
+    let place = place(&config.controller).map_err(ServerError::Store)?;
+    blocking(move || {
+        let open = || {
+            let (store, recovered) = match (&place, &lease) {
+                (Place::Postgres(_), Some(lease)) => Store::lead(lease)?,
+                (Place::Sqlite(path), _) => Store::open(path)?,
+                (Place::Postgres(_), None) => return Err(StoreError::Deposed { term: 0 }),
+            };
+            Ok((store, recovered, HistoryReader::open(&place)?))
+        };
+        open().map_err(ServerError::Store)
+    })
+    .await
+}
+
+/// Where the journal of a configuration is.
+///
+/// # Errors
+/// [`StoreError::Server`] or [`StoreError::ServerFile`] if what names a PostgreSQL server cannot be used.
+pub fn place(controller: &ControllerConfig) -> Result<Place, StoreError> {
+    let Some(store) = &controller.store else { return Ok((&controller.state_dir.join(DATABASE)).into()) };
+    let (url, password_file, ca_file) =
+        (store.url.clone(), store.password_file.clone(), store.ca_file.clone());
+    Ok(Place::Postgres(Postgres::new(&ServerOptions { url, password_file, ca_file })?))
+}
+
+/// What this controller calls itself among others.
+pub(crate) fn holder() -> String {
+    format!("musterd {} on {}", std::process::id(), host_name())
+}
+
+/// The name of this host.
+pub(crate) fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// What it means that the store was opened in spite of the damage.
@@ -147,7 +207,7 @@ fn went_on_without(damage: &Damage) -> &'static str {
 }
 
 /// Runs what reads and writes files off the threads that serve others.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {
     let doing = "run a blocking step";
@@ -155,11 +215,11 @@ async fn blocking<T: Send + 'static>(
     joined.map_err(|error| ServerError::System { doing, source: std::io::Error::other(error) })?
 }
 
-async fn open_authority(config: &Config) -> Result<Authority, ServerError> {
+async fn open_authority(config: &Config, keyring: Option<Keyring>) -> Result<Authority, ServerError> {
     let state_dir = config.controller.state_dir.clone();
     let nodes: Vec<String> = config.cluster.nodes.iter().map(|node| node.name.clone()).collect();
     blocking(move || {
-        let authority = Authority::open(&state_dir)?;
+        let authority = Authority::open(&state_dir, keyring)?;
         authority.admit(nodes.iter().map(String::as_str))?;
         Ok(authority)
     })
@@ -236,6 +296,7 @@ impl Running {
             ("listen", new.listen != old.listen),
             ("socket", new.socket != old.socket),
             ("state_dir", new.state_dir != old.state_dir),
+            ("store", new.store != old.store),
             ("node_timeout_s", new.node_timeout_s != old.node_timeout_s),
             ("heartbeat_ms", new.heartbeat_ms != old.heartbeat_ms),
             ("[health]", config.health != self.config.health),
@@ -257,18 +318,38 @@ impl Running {
     }
 
     /// Waits for an end that nobody asked for.
-    pub async fn failed(&mut self) -> ServerError {
-        let _ = (&mut self.engine_ended).await;
-        ServerError::EngineEnded
+    pub async fn ended(&mut self) -> End {
+        let lease = self.lease.clone();
+        let lease_over = async {
+            match &lease {
+                Some(lease) => until_over(lease).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = lease_over => End::Deposed,
+            _ = &mut self.engine_ended => match &self.lease {
+                Some(lease) if !lease.is_valid() => End::Deposed,
+                _ => End::Failed(ServerError::EngineEnded),
+            },
+        }
     }
 
-    /// Stops: lets nodes go without touching what runs on them, takes a snapshot, and answers those who wait.
+    /// Stops: lets nodes go without touching what runs on them, takes a snapshot, answers those who wait, and gives the
+    /// lead back.
     pub async fn stop(mut self) {
         self.bootstrap.take();
         self.giving_up.abort();
         self.sessions.stop();
         self.engine.stop().await;
         let _ = self.engine_ended.await;
+        if let Some(lease) = self.lease.take() {
+            let _ = blocking(move || {
+                lease.release();
+                Ok(())
+            })
+            .await;
+        }
         self.stop.send_replace(true);
         let end = tokio::time::Instant::now() + STOP_WITHIN;
         for task in self.serving {
@@ -278,9 +359,40 @@ impl Running {
         }
         let _ = std::fs::remove_file(&self.socket);
     }
+
+    /// Lets nodes and clients go at once, because another controller leads, or may. The engine may still wait for the
+    /// database; nothing that it does is stored or let out any more.
+    pub async fn step_down(mut self) {
+        self.bootstrap.take();
+        self.giving_up.abort();
+        self.sessions.stop();
+        self.stop.send_replace(true);
+        let engine = self.engine.clone();
+        tokio::spawn(async move { engine.stop().await });
+        let end = tokio::time::Instant::now() + STEP_DOWN_WITHIN;
+        for mut task in self.serving {
+            if tokio::time::timeout_at(end, &mut task).await.is_err() {
+                // Its address must be free for when this controller leads again.
+                task.abort();
+                let _ = task.await;
+            }
+        }
+    }
 }
 
-/// Where the journal of a configuration is.
+/// Waits until the lease is over.
+async fn until_over(lease: &Lease) {
+    loop {
+        let remaining = lease.remaining();
+        if remaining.is_zero() {
+            return;
+        }
+        // Another thread may find it over before that.
+        tokio::time::sleep(remaining.min(LOOK_EVERY)).await;
+    }
+}
+
+/// Where the journal is below a `state_dir`, unless it is in another place.
 #[must_use]
 pub fn database(state_dir: &Path) -> PathBuf {
     state_dir.join(DATABASE)

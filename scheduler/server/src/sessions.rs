@@ -50,6 +50,8 @@ pub struct Sessions {
     stopping: AtomicBool,
     shared: Arc<Shared>,
     authority: Arc<Authority>,
+    /// The term in which this controller leads; 0 where there are no others.
+    term: u64,
 }
 
 /// One node's place.
@@ -92,10 +94,11 @@ impl Sessions {
         heartbeat: Duration,
         silence_max: Duration,
         health: Option<v1::HealthCheck>,
+        term: u64,
     ) -> Self {
         let (slots, engine) = (Mutex::new(HashMap::new()), OnceLock::new());
         let stopping = AtomicBool::new(false);
-        Self { slots, secrets, heartbeat, silence_max, health, engine, stopping, shared, authority }
+        Self { slots, secrets, heartbeat, silence_max, health, term, engine, stopping, shared, authority }
     }
 
     /// Says where the engine is. Must be called before the first session.
@@ -315,6 +318,7 @@ impl Sessions {
             wrap_cores: declared.wrap_cores,
             declared_memory_bytes: declared.memory_bytes,
             health_check: self.health.clone(),
+            term: self.term,
         };
         Ok(v1::ToNode { body: Some(v1::to_node::Body::Welcome(welcome)) })
     }
@@ -356,8 +360,10 @@ impl Sessions {
                 }
                 let (node, reason) = (slot.node.clone(), reason.to_owned());
                 let answer = self.engine().ask(Input::NodeSilent { node, reason }).await;
-                if !matches!(answer, Err(InputError::NotStored { .. })) {
-                    break;
+                match answer {
+                    Err(InputError::NotStored { .. }) => {}
+                    Err(InputError::Stopping | InputError::Deposed) => return,
+                    Ok(_) | Err(InputError::Refused(_)) => break,
                 }
             }
             tokio::time::sleep(self.silence_max).await;

@@ -6,7 +6,7 @@ use muster_config::Config;
 use muster_core::state::State;
 
 use crate::error::ServerError;
-use crate::server::DATABASE;
+use crate::server::place;
 
 /// The durable state of the controller of this configuration, whether it runs or not. Scripts, arguments and
 /// environments are left out: they are their users' own.
@@ -14,8 +14,8 @@ use crate::server::DATABASE;
 /// # Errors
 /// [`ServerError::Store`] if there is none or it cannot be read.
 pub fn read_state(config: &Config) -> Result<State, ServerError> {
-    let path = config.controller.state_dir.join(DATABASE);
-    let mut state = muster_store::read_state(&path).map_err(ServerError::Store)?;
+    let place = place(&config.controller).map_err(ServerError::Store)?;
+    let mut state = muster_store::read_state(&place).map_err(ServerError::Store)?;
     for job in state.jobs.values_mut() {
         let spec = Arc::make_mut(&mut job.spec);
         spec.script.clear();

@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Subcommand;
 use muster_server::ServerError;
-use muster_server::server::database;
-use muster_store::{Repair, RepairPlan, Repaired, Report, StoreError};
+use muster_server::server::place;
+use muster_store::{Place, Repair, RepairPlan, Repaired, Report, StoreError};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -68,6 +68,11 @@ enum CommandError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "{database} is repaired by PostgreSQL's own means: restore it from a backup; `musterd store check` says whether it \
+         is in order then"
+    )]
+    NotRepairable { database: String },
     #[error("cannot print")]
     Print(#[source] io::Error),
 }
@@ -77,11 +82,14 @@ const DAMAGED: u8 = 6;
 /// Carries a command out for the controller that `config` configures.
 pub fn run(config: &Path, command: &StoreCommand) -> ExitCode {
     let done = super::load(config).map_err(CommandError::Server).and_then(|config| {
-        let path = database(&config.controller.state_dir);
-        match command {
-            StoreCommand::Check { json } => check(&path, *json),
-            StoreCommand::Repair { yes, json } => repair(&path, *yes, *json),
-            StoreCommand::Export { file } => export(&path, file),
+        let place = place(&config.controller)?;
+        match (command, &place) {
+            (StoreCommand::Check { json }, _) => check(&place, *json),
+            (StoreCommand::Repair { yes, json }, Place::Sqlite(path)) => repair(path, *yes, *json),
+            (StoreCommand::Repair { .. }, Place::Postgres(server)) => {
+                Err(CommandError::NotRepairable { database: server.to_string() })
+            }
+            (StoreCommand::Export { file }, _) => export(&place, file),
         }
     });
     done.map_or_else(
@@ -101,6 +109,7 @@ fn exit_code(error: &CommandError) -> u8 {
             StoreError::BeyondRepair { .. } | StoreError::Invariant { .. } | StoreError::BrokenMeta { .. },
         ) => 7,
         CommandError::Store(StoreError::File { .. } | StoreError::Full { .. }) => 1,
+        CommandError::NotRepairable { .. } => 7,
         CommandError::Store(_) => 4,
         CommandError::Server(_) | CommandError::File { .. } | CommandError::Print(_) => 1,
     }
@@ -116,12 +125,12 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), CommandError> {
     print(&serde_json::to_string_pretty(value).map_err(encode)?)
 }
 
-fn check(path: &Path, json: bool) -> Result<u8, CommandError> {
-    let report = muster_store::check(path)?;
+fn check(place: &Place, json: bool) -> Result<u8, CommandError> {
+    let report = muster_store::check(place)?;
     if json {
         print_json(&report)?
     } else {
-        print(&check_text(&report))?
+        print(&check_text(&report, matches!(place, Place::Sqlite(_))))?
     }
     Ok(if report.findings.is_empty() { 0 } else { DAMAGED })
 }
@@ -131,13 +140,13 @@ fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
 
-fn check_text(report: &Report) -> String {
+fn check_text(report: &Report, is_file: bool) -> String {
     let is_ok = report.findings.is_empty();
     let verdict = if is_ok { "in order" } else { "not in order" };
     let snapshots = report.snapshots.iter().map(|snapshot| {
         format!("at record {}{}", snapshot.seq, if snapshot.whole { "" } else { " (damaged)" })
     });
-    let mut text = format!("{}: {verdict}\n", report.database.display());
+    let mut text = format!("{}: {verdict}\n", report.database);
     text += &format!("  tables of version {}\n", report.schema_version);
     text += &format!("  snapshots: {}\n", list(snapshots));
     text += &format!("  records: {} whole", report.records);
@@ -155,7 +164,11 @@ fn check_text(report: &Report) -> String {
         text += &format!("  - {finding}\n");
     }
     if !is_ok {
-        text += "Restore the state directory from a backup, or see what `musterd store repair` would do.\n";
+        text += if is_file {
+            "Restore the state directory from a backup, or see what `musterd store repair` would do.\n"
+        } else {
+            "Restore the database from a backup with PostgreSQL's own tools.\n"
+        };
     }
     text
 }
@@ -224,15 +237,15 @@ fn repaired_text(repaired: &Repaired) -> String {
     text
 }
 
-fn export(path: &Path, file: &Path) -> Result<u8, CommandError> {
+fn export(place: &Place, file: &Path) -> Result<u8, CommandError> {
     let exported = if file == Path::new("-") {
-        muster_store::export(path, BufWriter::new(io::stdout().lock()))?
+        muster_store::export(place, BufWriter::new(io::stdout().lock()))?
     } else {
         let failed = |source| CommandError::File { path: file.to_owned(), source };
         // It holds users' environments.
         let mut options = OpenOptions::new();
         let out = options.write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
-        let exported = muster_store::export(path, BufWriter::new(&out))?;
+        let exported = muster_store::export(place, BufWriter::new(&out))?;
         out.sync_all().map_err(failed)?;
         exported
     };

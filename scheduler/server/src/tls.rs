@@ -4,6 +4,9 @@
 //! `controller.key`, and for each declared node `nodes/NAME.crt` and `nodes/NAME.key`. A node is who its
 //! certificate was made for here; a certificate that is not in `nodes/` opens no session, whoever signed it, so
 //! that removing the file and reloading the configuration shuts a node out.
+//!
+//! Where several controllers share a database, they share the authority in its table `keyring`, and the files are copies
+//! of what is there, for whoever brings agents up by hand.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -12,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
+use muster_store::Keyring;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose,
@@ -25,7 +29,7 @@ use crate::error::ServerError;
 pub const CONTROLLER_NAME: &str = "muster-controller";
 
 /// A certificate and its private key, in PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyedCertificate {
     /// The certificate.
     pub cert_pem: String,
@@ -36,12 +40,51 @@ pub struct KeyedCertificate {
 /// The certificate authority.
 pub struct Authority {
     folder: PathBuf,
+    shared: Option<SharedKeys>,
     ca: KeyedCertificate,
     issuer: Issuer<'static, KeyPair>,
     controller: KeyedCertificate,
     /// Whom each certificate, as DER, was made for.
     names: RwLock<HashMap<Vec<u8>, String>>,
 }
+
+/// What several controllers share: the keyring of their database, and what was in it when it was read last.
+struct SharedKeys {
+    keyring: Keyring,
+    kept: RwLock<HashMap<String, KeyedCertificate>>,
+    /// Whether the files become the keyring's content: it was empty, and this controller has been alone so far.
+    takes_files: bool,
+}
+
+impl SharedKeys {
+    fn open(keyring: Keyring) -> Result<Self, ServerError> {
+        let shared = Self { keyring, kept: RwLock::default(), takes_files: false };
+        shared.read_again()?;
+        let takes_files = shared.kept(CA).is_none();
+        Ok(Self { takes_files, ..shared })
+    }
+
+    fn read_again(&self) -> Result<(), ServerError> {
+        let all = self.keyring.all().map_err(ServerError::Store)?;
+        let all =
+            all.into_iter().map(|(name, (cert_pem, key_pem))| (name, KeyedCertificate { cert_pem, key_pem }));
+        *self.kept.write().expect("no code panics under this lock") = all.collect();
+        Ok(())
+    }
+
+    fn kept(&self, name: &str) -> Option<KeyedCertificate> {
+        self.kept.read().expect("no code panics under this lock").get(name).cloned()
+    }
+
+    fn keep(&self, name: &str, made: &KeyedCertificate) -> Result<(), ServerError> {
+        self.keyring.put(name, &made.cert_pem, &made.key_pem).map_err(ServerError::Store)?;
+        self.kept.write().expect("no code panics under this lock").insert(name.to_owned(), made.clone());
+        Ok(())
+    }
+}
+
+/// The authority's name in the keyring and among the files.
+const CA: &str = "ca";
 
 /// For whom a certificate is made.
 enum Subject<'a> {
@@ -51,20 +94,22 @@ enum Subject<'a> {
 }
 
 impl Authority {
-    /// Opens the authority below `state_dir`, making it if there is none.
+    /// Opens the authority below `state_dir`, or the one in the keyring, making it if there is none.
     ///
     /// # Errors
-    /// [`ServerError::File`], [`ServerError::Certificate`] or [`ServerError::BadCertificate`].
-    pub fn open(state_dir: &Path) -> Result<Self, ServerError> {
+    /// [`ServerError::File`], [`ServerError::Certificate`] or [`ServerError::BadCertificate`]; [`ServerError::Store`] if
+    /// the keyring cannot be read or written.
+    pub fn open(state_dir: &Path, keyring: Option<Keyring>) -> Result<Self, ServerError> {
         let folder = state_dir.join("tls");
         private_folder(&folder.join("nodes"))?;
-        let ca = keyed(&folder, "ca", &Subject::Authority, None)?;
+        let shared = keyring.map(SharedKeys::open).transpose()?;
+        let ca = keyed(&folder, shared.as_ref(), CA, &Subject::Authority, None)?;
         // The issuer's name and usages are constants, so that its certificate need not be parsed.
         let issuer = || Ok(Issuer::new(params(&Subject::Authority)?, KeyPair::from_pem(&ca.key_pem)?));
         let issuer =
-            issuer().map_err(|source| ServerError::Certificate { subject: "ca".to_owned(), source })?;
-        let controller = keyed(&folder, "controller", &Subject::Controller, Some(&issuer))?;
-        Ok(Self { folder, ca, issuer, controller, names: RwLock::new(HashMap::new()) })
+            issuer().map_err(|source| ServerError::Certificate { subject: CA.to_owned(), source })?;
+        let controller = keyed(&folder, shared.as_ref(), "controller", &Subject::Controller, Some(&issuer))?;
+        Ok(Self { folder, shared, ca, issuer, controller, names: RwLock::new(HashMap::new()) })
     }
 
     /// The authority's certificate, which both sides trust.
@@ -79,7 +124,7 @@ impl Authority {
         &self.controller
     }
 
-    /// The certificate of a node, made on the first call.
+    /// The certificate of a node, made on the first call; that of one that was admitted is there.
     ///
     /// # Errors
     /// As [`Authority::open`].
@@ -90,7 +135,13 @@ impl Authority {
     }
 
     fn load(&self, name: &str) -> Result<(KeyedCertificate, Vec<u8>), ServerError> {
-        let keyed = keyed(&self.folder.join("nodes"), name, &Subject::Node(name), Some(&self.issuer))?;
+        let keyed = keyed(
+            &self.folder,
+            self.shared.as_ref(),
+            &format!("nodes/{name}"),
+            &Subject::Node(name),
+            Some(&self.issuer),
+        )?;
         let path = self.folder.join("nodes").join(format!("{name}.crt"));
         let der = CertificateDer::from_pem_slice(keyed.cert_pem.as_bytes())
             .map_err(|source| ServerError::BadCertificate { path, source })?;
@@ -102,6 +153,9 @@ impl Authority {
     /// # Errors
     /// As [`Authority::open`].
     pub fn admit<'a>(&self, nodes: impl Iterator<Item = &'a str>) -> Result<(), ServerError> {
+        if let Some(shared) = &self.shared {
+            shared.read_again()?;
+        }
         let names: HashMap<Vec<u8>, String> = nodes
             .map(|node| Ok((self.load(node)?.1, node.to_owned())))
             .collect::<Result<_, ServerError>>()?;
@@ -117,22 +171,35 @@ impl Authority {
 }
 
 /// Reads `NAME.crt` and `NAME.key`, making both where one is missing. The certificate is written last: where it
-/// is, its key is as well.
+/// is, its key is as well. What the keyring holds is so, whatever the files say.
 fn keyed(
     folder: &Path,
+    shared: Option<&SharedKeys>,
     name: &str,
     subject: &Subject<'_>,
     issuer: Option<&Issuer<'_, KeyPair>>,
 ) -> Result<KeyedCertificate, ServerError> {
     let (cert, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
-    if let (Some(cert_pem), Some(key_pem)) = (read_if_there(&cert)?, read_if_there(&key)?) {
-        return Ok(KeyedCertificate { cert_pem, key_pem });
+    let kept = shared.and_then(|shared| shared.kept(name));
+    let in_files = match (read_if_there(&cert)?, read_if_there(&key)?) {
+        (Some(cert_pem), Some(key_pem)) => Some(KeyedCertificate { cert_pem, key_pem }),
+        _ => None,
+    };
+    let is_new = kept.is_none();
+    let usable = |_: &KeyedCertificate| shared.is_none_or(|shared| shared.takes_files);
+    let keyed = match kept.or_else(|| in_files.clone().filter(usable)) {
+        Some(keyed) => keyed,
+        None => make(subject, issuer)
+            .map_err(|source| ServerError::Certificate { subject: name.to_owned(), source })?,
+    };
+    if let Some(shared) = shared.filter(|_| is_new) {
+        shared.keep(name, &keyed)?;
     }
-    let made = make(subject, issuer)
-        .map_err(|source| ServerError::Certificate { subject: name.to_owned(), source })?;
-    write_private(&key, &made.key_pem)?;
-    write_private(&cert, &made.cert_pem)?;
-    Ok(made)
+    if in_files.as_ref() != Some(&keyed) {
+        write_private(&key, &keyed.key_pem)?;
+        write_private(&cert, &keyed.cert_pem)?;
+    }
+    Ok(keyed)
 }
 
 fn make(
@@ -174,7 +241,10 @@ fn params(subject: &Subject<'_>) -> Result<CertificateParams, rcgen::Error> {
 }
 
 /// Makes a folder, and those above it, that only the owner may enter.
-pub(crate) fn private_folder(path: &Path) -> Result<(), ServerError> {
+///
+/// # Errors
+/// [`ServerError::File`] if it cannot be made.
+pub fn private_folder(path: &Path) -> Result<(), ServerError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -217,10 +287,10 @@ mod tests {
     #[test]
     fn certificates_are_kept_private_and_known_again() {
         let folder = tempfile::tempdir().unwrap();
-        let first = Authority::open(folder.path()).unwrap();
+        let first = Authority::open(folder.path(), None).unwrap();
         let node = first.node("node01").unwrap();
         assert_eq!(first.name_of(&der(&node)), Some("node01".to_owned()));
-        let again = Authority::open(folder.path()).unwrap();
+        let again = Authority::open(folder.path(), None).unwrap();
         assert_eq!(again.ca_pem(), first.ca_pem());
         assert_eq!(again.name_of(&der(&node)), None, "a node that is not declared is not known");
         again.admit(["node01", "node02"].into_iter()).unwrap();
@@ -239,7 +309,8 @@ mod tests {
     #[test]
     fn a_node_of_another_cluster_is_unknown() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (here, there) = (Authority::open(here.path()).unwrap(), Authority::open(there.path()).unwrap());
+        let (here, there) =
+            (Authority::open(here.path(), None).unwrap(), Authority::open(there.path(), None).unwrap());
         here.node("node01").unwrap();
         assert_eq!(here.name_of(&der(&there.node("node01").unwrap())), None);
     }

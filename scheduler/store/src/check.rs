@@ -1,7 +1,7 @@
 //! Says whether everything that is stored is in order, without changing anything.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use muster_core::ids::{JobId, TaskId, TaskIndex};
 use muster_core::state::{Job, State};
@@ -11,9 +11,11 @@ use serde::Serialize;
 
 use crate::damage::Damage;
 use crate::error::StoreError;
-use crate::history::{HistoryReader, TaskRow};
+use crate::history::{HistoryReader, Reader, SqliteReader, TaskRow};
 use crate::lock;
-use crate::schema::{self, failed};
+use crate::place::Place;
+use crate::read::{Source, SqliteSource};
+use crate::schema::{self, Layout, failed};
 use crate::survey::{Kind, Survey, replay};
 
 /// Findings of one kind that are listed one by one.
@@ -99,7 +101,7 @@ pub struct Report {
     /// Version of this form.
     pub version: u32,
     /// The database.
-    pub database: PathBuf,
+    pub database: String,
     /// Version of its tables.
     pub schema_version: u32,
     /// The snapshots, the newest first.
@@ -117,51 +119,91 @@ pub struct Report {
 /// A database that is looked at and not changed, at one instant even if a controller runs on it.
 pub(crate) struct Looking {
     pub reader: HistoryReader,
+    pub layout: Layout,
     pub survey: Survey,
 }
 
-impl Looking {
+/// The same of a SQLite database.
+pub(crate) struct LookingAtFile {
+    pub reader: SqliteReader,
+    pub layout: Layout,
+    pub survey: Survey,
+}
+
+impl LookingAtFile {
     /// Opens the database and reads all of it.
     pub fn at(path: &Path) -> Result<Self, StoreError> {
         if !path.exists() {
-            return Err(StoreError::NoDatabase { path: path.to_owned() });
+            return Err(StoreError::NoDatabase { place: path.into() });
         }
         // Read before the journal, which may grow meanwhile.
         let acknowledged = lock::acknowledged(path);
-        let reader = HistoryReader::open(path)?;
+        let reader = SqliteReader::open(path)?;
         let connection = &reader.connection;
         let failed = failed(path, "read the database");
         // The write-ahead log stays as it is: it may be what is damaged.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&failed)?;
         connection.execute_batch("BEGIN").map_err(&failed)?;
         let layout = schema::layout(connection, path)?;
-        let survey = Survey::take(connection, path, layout, acknowledged)?;
-        Ok(Self { reader, survey })
-    }
-
-    pub fn connection(&self) -> &Connection {
-        &self.reader.connection
+        let survey = Survey::take(&SqliteSource::new(connection, path, layout), acknowledged)?;
+        Ok(Self { reader, layout, survey })
     }
 }
 
-/// Reads everything in the database at `path`: SQLite's own check, every checksum, every record; adds the records up,
+impl Looking {
+    /// Opens the database and reads all of it.
+    pub fn at(place: &Place) -> Result<Self, StoreError> {
+        match place {
+            Place::Sqlite(path) => {
+                let LookingAtFile { reader, layout, survey } = LookingAtFile::at(path)?;
+                Ok(Self { reader: HistoryReader(Reader::Sqlite(reader)), layout, survey })
+            }
+            Place::Postgres(server) => {
+                let reader = crate::postgres::Reader::open(server)?;
+                let acknowledged = reader.begin()?;
+                let survey = Survey::take(&reader, Some(acknowledged))?;
+                Ok(Self { reader: HistoryReader(Reader::Postgres(reader)), layout: Layout::V2, survey })
+            }
+        }
+    }
+
+    /// The database, for reading it again.
+    pub fn source(&self) -> Box<dyn Source + '_> {
+        match &self.reader.0 {
+            Reader::Sqlite(reader) => {
+                Box::new(SqliteSource::new(&reader.connection, &reader.path, self.layout))
+            }
+            Reader::Postgres(reader) => Box::new(reader),
+        }
+    }
+
+    /// Version of the tables.
+    pub fn schema_version(&self) -> u32 {
+        if self.layout.has_checksums() { 2 } else { 1 }
+    }
+}
+
+/// Reads everything in the database: SQLite's own check, every checksum, every record; adds the records up,
 /// and compares what they give with the invariants of the state, with the newer snapshot, and with the accounting.
 /// A controller may run on it meanwhile.
 ///
 /// # Errors
 /// [`StoreError::NoDatabase`], [`StoreError::NewerSchema`]; [`StoreError::Corrupt`] if not even the names of the
 /// tables can be read.
-pub fn check(path: &Path) -> Result<Report, StoreError> {
-    let looking = Looking::at(path)?;
+pub fn check(place: impl Into<Place>) -> Result<Report, StoreError> {
+    let place = place.into();
+    let looking = Looking::at(&place)?;
     let survey = &looking.survey;
     let mut findings: Vec<Finding> =
         survey.damage().into_iter().map(|what| Finding::Damage { what }).collect();
-    findings.extend(sqlite_findings(looking.connection(), path)?);
+    if let Reader::Sqlite(reader) = &looking.reader.0 {
+        findings.extend(sqlite_findings(&reader.connection, &reader.path)?);
+    }
     let mut state_report = None;
     if let Some((base, last)) = survey.best() {
         let from = survey.state_of(base);
-        let state = replay(looking.connection(), path, survey.layout, from, (base, last))?;
-        findings.extend(snapshot_finding(&looking, path)?);
+        let state = replay(&*looking.source(), from, (base, last))?;
+        findings.extend(snapshot_finding(&looking)?);
         if let Err(broken) = state.check_invariants() {
             findings.push(Finding::Invariant { message: broken.to_string() });
         }
@@ -188,8 +230,8 @@ pub fn check(path: &Path) -> Result<Report, StoreError> {
         survey.runs.iter().filter(|run| run.kind == Kind::Whole).map(|run| run.last - run.first + 1);
     Ok(Report {
         version: 1,
-        database: path.to_owned(),
-        schema_version: if survey.layout.has_checksums() { 2 } else { 1 },
+        database: place.to_string(),
+        schema_version: looking.schema_version(),
         snapshots: survey.snapshots.iter().map(whole).collect(),
         records: records.sum(),
         acknowledged: survey.acknowledged,
@@ -214,14 +256,14 @@ pub(crate) fn sqlite_findings(connection: &Connection, path: &Path) -> Result<Ve
 }
 
 /// Compares the newest snapshot with what the one before it and the records between them give.
-fn snapshot_finding(looking: &Looking, path: &Path) -> Result<Option<Finding>, StoreError> {
+fn snapshot_finding(looking: &Looking) -> Result<Option<Finding>, StoreError> {
     let survey = &looking.survey;
     let [(newer, Ok(expected)), (older, Ok(from))] = survey.snapshots.as_slice() else { return Ok(None) };
     let between = |run: &&crate::survey::Run| run.first <= older + 1 && run.last >= *newer;
     if !survey.runs.iter().filter(|run| run.kind == Kind::Whole).any(|run| between(&run)) {
         return Ok(None);
     }
-    let found = replay(looking.connection(), path, survey.layout, from.clone(), (*older, *newer))?;
+    let found = replay(&*looking.source(), from.clone(), (*older, *newer))?;
     let differs = found != *expected;
     Ok(differs.then_some(Finding::Snapshots { older: *older, newer: *newer }))
 }

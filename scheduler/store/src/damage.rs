@@ -56,7 +56,7 @@ pub enum Damage {
         /// The last.
         last: u64,
     },
-    /// SQLite cannot read a part of its file.
+    /// The database cannot read a part of what it keeps.
     #[error("a part of the table {table} cannot be read")]
     Unreadable {
         /// Which table.

@@ -3,6 +3,18 @@
 use std::path::PathBuf;
 
 use crate::damage::Damage;
+use crate::place::Place;
+
+/// What the database itself says.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// SQLite.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL, or the connection to it.
+    #[error(transparent)]
+    Postgres(#[from] postgres::Error),
+}
 
 /// Why the database could not do what was asked. Nothing was stored.
 #[derive(Debug, thiserror::Error)]
@@ -28,10 +40,10 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// There is no database.
-    #[error("there is no journal at {}: is `state_dir` under [controller] the right folder?", path.display())]
+    #[error("there is no journal at {place}: {}", place.none_there())]
     NoDatabase {
         /// The database.
-        path: PathBuf,
+        place: Place,
     },
     /// Another process holds the store.
     #[error(
@@ -45,13 +57,12 @@ pub enum StoreError {
     },
     /// A newer program made this database.
     #[error(
-        "{} has schema version {found}, but this musterd knows versions up to {known}: start the musterd that \
-         made it, or a newer one",
-        path.display()
+        "{place} has schema version {found}, but this musterd knows versions up to {known}: start the musterd that \
+         made it, or a newer one"
     )]
     NewerSchema {
         /// The database.
-        path: PathBuf,
+        place: Place,
         /// Its version.
         found: i64,
         /// The newest version known here.
@@ -59,15 +70,14 @@ pub enum StoreError {
     },
     /// A record or snapshot of a version that this program does not know.
     #[error(
-        "{what} {seq} in {} has version {version}, but this musterd reads versions up to {known}: start the \
-         musterd that wrote it, or a newer one; nothing was changed",
-        path.display()
+        "{what} {seq} in {place} has version {version}, but this musterd reads versions up to {known}: start the \
+         musterd that wrote it, or a newer one; nothing was changed"
     )]
     UnknownVersion {
         /// `journal record` or `snapshot`.
         what: &'static str,
         /// The database.
-        path: PathBuf,
+        place: Place,
         /// Which one.
         seq: u64,
         /// Its version.
@@ -77,15 +87,15 @@ pub enum StoreError {
     },
     /// A record or snapshot that is as it was written, as far as can be told, and cannot be understood.
     #[error(
-        "{what} {seq} in {} cannot be read: if a newer musterd wrote it, start that one; else the file is damaged: \
-         restore the state directory from a backup, or see what `musterd store repair` would do. Nothing was changed",
-        path.display()
+        "{what} {seq} in {place} cannot be read: if a newer musterd wrote it, start that one; else it is damaged. {}. \
+         Nothing was changed",
+        place.ways_out()
     )]
     BrokenRecord {
         /// `journal record` or `snapshot`.
         what: &'static str,
         /// The database.
-        path: PathBuf,
+        place: Place,
         /// Which one.
         seq: u64,
         /// The cause.
@@ -94,41 +104,39 @@ pub enum StoreError {
     },
     /// Something that was stored is not as it was stored.
     #[error(
-        "{} is damaged: {damage}. No crash can do that, for records are stored in transactions: suspect the disk, or \
-         whoever copied or changed the file. Nothing was changed. Restore the state directory from a backup; or \
-         `musterd store check` says what is left, and `musterd store repair` what it would give up",
-        path.display()
+        "{place} is damaged: {damage}. No crash can do that, for records are stored in transactions: suspect the disk, or \
+         whoever copied or changed it. Nothing was changed. {}",
+        place.ways_out()
     )]
     Damaged {
         /// The database.
-        path: PathBuf,
+        place: Place,
         /// What is wrong.
         damage: Damage,
     },
-    /// SQLite cannot read its own file.
+    /// The database cannot read its own files.
     #[error(
-        "cannot {doing} in {}: the file is damaged. No crash can do that: suspect the disk, or whoever changed the \
-         file. Restore the state directory from a backup; or `musterd store check` says what is left, and \
-         `musterd store repair` what it would give up",
-        path.display()
+        "cannot {doing} in {place}: its files are damaged. No crash can do that: suspect the disk, or whoever changed \
+         them. {}",
+        place.ways_out()
     )]
     Corrupt {
         /// The database.
-        path: PathBuf,
+        place: Place,
         /// What was being done.
         doing: &'static str,
         /// The cause.
         #[source]
-        source: rusqlite::Error,
+        source: DatabaseError,
     },
     /// A value that should be in `meta` is not, or not in its form.
     #[error(
-        "the entry '{key}' in table meta of {} is missing or damaged; restore the state directory from a backup",
-        path.display()
+        "the entry '{key}' in table meta of {place} is missing or damaged; {}",
+        place.restore()
     )]
     BrokenMeta {
         /// The database.
-        path: PathBuf,
+        place: Place,
         /// Which entry.
         key: &'static str,
     },
@@ -152,21 +160,21 @@ pub enum StoreError {
         source: muster_core::state::Broken,
     },
     /// The disk, the quota or the database's own limit is full.
-    #[error("the file system of {} is full: make room there; nothing is lost meanwhile", path.display())]
+    #[error("the file system of {place} is full: make room there; nothing is lost meanwhile")]
     Full {
         /// The database.
-        path: PathBuf,
+        place: Place,
     },
-    /// Anything else that SQLite refuses.
-    #[error("cannot {doing} in {}", path.display())]
+    /// Anything else that the database refuses.
+    #[error("cannot {doing} in {place}")]
     Database {
         /// The database.
-        path: PathBuf,
+        place: Place,
         /// What was being done.
         doing: &'static str,
         /// The cause.
         #[source]
-        source: rusqlite::Error,
+        source: DatabaseError,
     },
     /// A value could not be written as JSON.
     #[error("cannot write {what} as JSON")]
@@ -176,5 +184,27 @@ pub enum StoreError {
         /// The cause.
         #[source]
         source: serde_json::Error,
+    },
+    /// What names the PostgreSQL server cannot be used.
+    #[error("`store` under [controller]: {problem}")]
+    Server {
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// A file with a password or with certificates cannot be used.
+    #[error("{}: {problem}", path.display())]
+    ServerFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// Another controller leads, or may lead by now.
+    #[error(
+        "this controller led in term {term}, and leads no longer; what it was about to store was not stored, or the next leader finds it"
+    )]
+    Deposed {
+        /// The term that is over.
+        term: u64,
     },
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::PathBuf;
 
 use muster_core::event::Record;
 use muster_core::state::State;
@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::check::Looking;
 use crate::error::StoreError;
 use crate::history::{JobRow, TaskRow};
-use crate::read::{self, Which};
-use crate::schema::failed;
+use crate::place::Place;
+use crate::read::Which;
 
 /// Version of the form of the lines.
 const EXPORT_VERSION: u32 = 1;
@@ -57,28 +57,30 @@ pub struct Exported {
     pub damaged: u64,
 }
 
-struct Out<'a, W> {
+struct Out<W> {
     to: W,
-    path: &'a Path,
+    /// What is exported, for errors.
+    of: PathBuf,
     done: Exported,
 }
 
-impl<W: Write> Out<'_, W> {
+impl<W: Write> Out<W> {
     fn line(&mut self, line: &Line<'_>) -> Result<(), StoreError> {
-        let encode = |source: serde_json::Error| match source.io_error_kind() {
-            Some(kind) => self::write_error(self.path, kind.into()),
-            None => StoreError::Encode { what: "a line", source },
-        };
-        serde_json::to_writer(&mut self.to, line).map_err(encode)?;
-        self.to.write_all(b"\n").map_err(|source| write_error(self.path, source))?;
+        if let Err(source) = serde_json::to_writer(&mut self.to, line) {
+            return Err(match source.io_error_kind() {
+                Some(kind) => self.failed(kind.into()),
+                None => StoreError::Encode { what: "a line", source },
+            });
+        }
+        self.to.write_all(b"\n").map_err(|source| self.failed(source))?;
         self.done.lines += 1;
         self.done.damaged += u64::from(matches!(line, Line::Damaged { .. }));
         Ok(())
     }
-}
 
-fn write_error(path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::File { doing: "write the export of", path: path.to_owned(), source }
+    fn failed(&self, source: std::io::Error) -> StoreError {
+        StoreError::File { doing: "write the export of", path: self.of.clone(), source }
+    }
 }
 
 /// Writes snapshots, records and accounting as JSON lines. The first line names the form's version; the last one says
@@ -87,11 +89,12 @@ fn write_error(path: &Path, source: std::io::Error) -> StoreError {
 ///
 /// # Errors
 /// [`StoreError::File`] if it cannot be written, other variants if the database cannot be read.
-pub fn export(path: &Path, to: impl Write) -> Result<Exported, StoreError> {
-    let looking = Looking::at(path)?;
-    let (survey, connection) = (&looking.survey, looking.connection());
-    let mut out = Out { to, path, done: Exported::default() };
-    let schema_version = if survey.layout.has_checksums() { 2 } else { 1 };
+pub fn export(place: impl Into<Place>, to: impl Write) -> Result<Exported, StoreError> {
+    let place = place.into();
+    let looking = Looking::at(&place)?;
+    let survey = &looking.survey;
+    let mut out = Out { to, of: place.to_string().into(), done: Exported::default() };
+    let schema_version = looking.schema_version();
     let acknowledged = survey.acknowledged;
     out.line(&Line::MusterStore { version: EXPORT_VERSION, schema_version, acknowledged })?;
     for (seq, state) in survey.snapshots.iter().rev() {
@@ -100,35 +103,17 @@ pub fn export(path: &Path, to: impl Write) -> Result<Exported, StoreError> {
             Err(_) => Line::Damaged { what: "snapshot", seq: *seq },
         })?;
     }
-    read::records(connection, path, survey.layout, Which::After(0), |seq, record| {
+    looking.source().records(Which::After(0), &mut |seq, record| {
         out.line(&match &record {
             Ok(record) => Line::Record { seq, record },
             Err(_) => Line::Damaged { what: "record", seq },
         })?;
         Ok(ControlFlow::Continue(()))
     })?;
-    looking.reader.each_job(|row| out.line(&Line::Job(&row)))?;
-    looking.reader.each_task(|row| out.line(&Line::Task(&row)))?;
+    looking.reader.each_job(&mut |row| out.line(&Line::Job(&row)))?;
+    looking.reader.each_task(&mut |row| out.line(&Line::Task(&row)))?;
     let (lines, damaged) = (out.done.lines + 1, out.done.damaged);
     out.line(&Line::End { lines, damaged })?;
-    out.to.flush().map_err(|source| write_error(path, source))?;
+    out.to.flush().map_err(|source| out.failed(source))?;
     Ok(out.done)
-}
-
-impl crate::history::HistoryReader {
-    fn each_job(&self, mut each: impl FnMut(JobRow) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let failed = failed(&self.path, "read the history of jobs");
-        let sql = format!("SELECT {} FROM job_history ORDER BY job", crate::history::JOB_COLUMNS);
-        let mut statement = self.connection.prepare(&sql).map_err(&failed)?;
-        let rows = statement.query_map([], crate::history::job_row).map_err(&failed)?;
-        rows.into_iter().try_for_each(|row| each(row.map_err(&failed)?))
-    }
-
-    fn each_task(&self, mut each: impl FnMut(TaskRow) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let failed = failed(&self.path, "read the history of tasks");
-        let sql = format!("SELECT {} FROM task_history ORDER BY job, task", crate::history::TASK_COLUMNS);
-        let mut statement = self.connection.prepare(&sql).map_err(&failed)?;
-        let rows = statement.query_map([], crate::history::task_row).map_err(&failed)?;
-        rows.into_iter().try_for_each(|row| each(row.map_err(&failed)?))
-    }
 }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, 
 use serde::Serialize;
 
 use crate::error::StoreError;
+use crate::place::Place;
 use crate::schema::{failed, set_up_reader, signed};
 
 /// A row for one of the accounting tables.
@@ -213,23 +214,103 @@ pub(crate) fn copy(from: &Connection, to: &Transaction<'_>, path: &Path) -> Resu
     Ok((copied, whole))
 }
 
+/// What is told of a row that was read.
+pub(crate) type EachRow<'a, R> = &'a mut dyn FnMut(R) -> Result<(), StoreError>;
+
 /// Reads the accounting tables beside the writer, on a connection of its own that cannot write.
 #[derive(Debug)]
-pub struct HistoryReader {
-    pub(crate) connection: Connection,
-    pub(crate) path: PathBuf,
-}
+pub struct HistoryReader(pub(crate) Reader);
 
-pub(crate) const JOB_COLUMNS: &str =
-    "job, name, user, uid, pool, state, tasks, submitted_us, started_us, ended_us, detail";
-pub(crate) const TASK_COLUMNS: &str = "job, task, task_last, task_step, attempts, name, user, uid, pool, state, exit_code, \
-     signal, reason, nodes, cores, submitted_us, started_us, ended_us, cpu_time_us, memory_peak_bytes, view";
+#[derive(Debug)]
+pub(crate) enum Reader {
+    Sqlite(SqliteReader),
+    Postgres(crate::postgres::Reader),
+}
 
 impl HistoryReader {
     /// Opens the database that a [`crate::Store`] made.
     ///
     /// # Errors
     /// [`StoreError::Database`] if there is none or it cannot be read.
+    pub fn open(place: impl Into<Place>) -> Result<Self, StoreError> {
+        Ok(Self(match place.into() {
+            Place::Sqlite(path) => Reader::Sqlite(SqliteReader::open(&path)?),
+            Place::Postgres(server) => Reader::Postgres(crate::postgres::Reader::open(&server)?),
+        }))
+    }
+
+    /// A job that has ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if it cannot be read.
+    pub fn job(&self, job: JobId) -> Result<Option<JobRow>, StoreError> {
+        match &self.0 {
+            Reader::Sqlite(reader) => reader.job(job),
+            Reader::Postgres(reader) => reader.job(job),
+        }
+    }
+
+    /// The jobs that ended before job `below`, newest first, at most `limit`; of one user, if one is named.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if they cannot be read.
+    pub fn jobs(&self, below: JobId, user: Option<&str>, limit: usize) -> Result<Vec<JobRow>, StoreError> {
+        match &self.0 {
+            Reader::Sqlite(reader) => reader.jobs(below, user, limit),
+            Reader::Postgres(reader) => reader.jobs(below, user, limit),
+        }
+    }
+
+    /// The tasks of a job that have ended, by index, at most `limit` rows.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if they cannot be read.
+    pub fn tasks(&self, job: JobId, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
+        match &self.0 {
+            Reader::Sqlite(reader) => reader.tasks(job, limit),
+            Reader::Postgres(reader) => reader.tasks(job, limit),
+        }
+    }
+
+    /// One task of a job, if it has ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if it cannot be read.
+    pub fn task(&self, job: JobId, index: TaskIndex) -> Result<Option<TaskRow>, StoreError> {
+        match &self.0 {
+            Reader::Sqlite(reader) => reader.task(job, index),
+            Reader::Postgres(reader) => reader.task(job, index),
+        }
+    }
+
+    pub(crate) fn each_job(&self, each: EachRow<'_, JobRow>) -> Result<(), StoreError> {
+        match &self.0 {
+            Reader::Sqlite(reader) => reader.each_job(each),
+            Reader::Postgres(reader) => reader.each_job(each),
+        }
+    }
+
+    pub(crate) fn each_task(&self, each: EachRow<'_, TaskRow>) -> Result<(), StoreError> {
+        match &self.0 {
+            Reader::Sqlite(reader) => reader.each_task(each),
+            Reader::Postgres(reader) => reader.each_task(each),
+        }
+    }
+}
+
+/// Reads a SQLite database's tables, on a connection that cannot write.
+#[derive(Debug)]
+pub(crate) struct SqliteReader {
+    pub connection: Connection,
+    pub path: PathBuf,
+}
+
+const JOB_COLUMNS: &str =
+    "job, name, user, uid, pool, state, tasks, submitted_us, started_us, ended_us, detail";
+const TASK_COLUMNS: &str = "job, task, task_last, task_step, attempts, name, user, uid, pool, state, exit_code, \
+     signal, reason, nodes, cores, submitted_us, started_us, ended_us, cpu_time_us, memory_peak_bytes, view";
+
+impl SqliteReader {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
@@ -238,10 +319,6 @@ impl HistoryReader {
         Ok(Self { connection, path: path.to_owned() })
     }
 
-    /// A job that has ended.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`] if it cannot be read.
     pub fn job(&self, job: JobId) -> Result<Option<JobRow>, StoreError> {
         let read = || {
             self.connection
@@ -252,10 +329,6 @@ impl HistoryReader {
         read().map_err(failed(&self.path, "read a job's history"))
     }
 
-    /// The jobs that ended before job `below`, newest first, at most `limit`; of one user, if one is named.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`] if they cannot be read.
     pub fn jobs(&self, below: JobId, user: Option<&str>, limit: usize) -> Result<Vec<JobRow>, StoreError> {
         let read = || {
             self.connection
@@ -269,10 +342,6 @@ impl HistoryReader {
         read().map_err(failed(&self.path, "read the history of jobs"))
     }
 
-    /// The tasks of a job that have ended, by index, at most `limit` rows.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`] if they cannot be read.
     pub fn tasks(&self, job: JobId, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
         let read = || {
             self.connection
@@ -285,10 +354,6 @@ impl HistoryReader {
         read().map_err(failed(&self.path, "read the history of tasks"))
     }
 
-    /// One task of a job, if it has ended.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`] if it cannot be read.
     pub fn task(&self, job: JobId, index: TaskIndex) -> Result<Option<TaskRow>, StoreError> {
         let read = || -> rusqlite::Result<Option<TaskRow>> {
             let mut statement = self.connection.prepare_cached(&format!(
@@ -306,14 +371,30 @@ impl HistoryReader {
         };
         read().map_err(failed(&self.path, "read a task's history"))
     }
+
+    fn each_job(&self, each: EachRow<'_, JobRow>) -> Result<(), StoreError> {
+        let failed = failed(&self.path, "read the history of jobs");
+        let sql = format!("SELECT {JOB_COLUMNS} FROM job_history ORDER BY job");
+        let mut statement = self.connection.prepare(&sql).map_err(&failed)?;
+        let rows = statement.query_map([], job_row).map_err(&failed)?;
+        rows.into_iter().try_for_each(|row| each(row.map_err(&failed)?))
+    }
+
+    fn each_task(&self, each: EachRow<'_, TaskRow>) -> Result<(), StoreError> {
+        let failed = failed(&self.path, "read the history of tasks");
+        let sql = format!("SELECT {TASK_COLUMNS} FROM task_history ORDER BY job, task");
+        let mut statement = self.connection.prepare(&sql).map_err(&failed)?;
+        let rows = statement.query_map([], task_row).map_err(&failed)?;
+        rows.into_iter().try_for_each(|row| each(row.map_err(&failed)?))
+    }
 }
 
 /// Numbers were written from unsigned ones, so that none is negative.
-fn unsigned(value: i64) -> u64 {
+pub(crate) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-pub(crate) fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     Ok(JobRow {
         job: JobId(unsigned(row.get(0)?)),
         name: row.get(1)?,
@@ -329,7 +410,7 @@ pub(crate) fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     })
 }
 
-pub(crate) fn task_row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
+fn task_row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
     Ok(TaskRow {
         job: JobId(unsigned(row.get(0)?)),
         span: TaskSpan { first: row.get(1)?, last: row.get(2)?, step: row.get(3)? },

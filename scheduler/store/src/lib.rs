@@ -1,4 +1,5 @@
-//! The controller's memory on disk: the journal, the snapshots, and the accounting, in one SQLite database.
+//! The controller's memory on disk: the journal, the snapshots, and the accounting, in one database of SQLite's, or of a
+//! PostgreSQL server on which standby controllers wait to take over.
 //!
 //! The journal is the truth. A batch of records is one transaction, durable against a loss of power once
 //! [`Store::append`] has returned; the state is what the records after the last snapshot add up to over it.
@@ -16,6 +17,8 @@
 //! | `snapshot_part` | the state at these sequence numbers, as JSON, in parts                    |
 //! | `set_aside`     | damaged records that the controller started without                       |
 //! | `meta`          | the schema's version, the cluster's secret                                |
+//! | `leader`        | on PostgreSQL: who leads, in which term, and how far the journal was acknowledged |
+//! | `keyring`       | on PostgreSQL: the certificates of the controllers and nodes, with their keys |
 //! | `job_history`   | a row for each job that has ended                                         |
 //! | `task_history`  | a row for each task that has ended; cancelled ranges of an array share one |
 //!
@@ -28,19 +31,25 @@ mod error;
 mod export;
 mod history;
 mod lock;
+mod place;
+mod postgres;
 mod read;
 mod recover;
 mod repair;
 mod schema;
 mod snapshot;
+mod sqlite;
 mod store;
 mod survey;
 
 pub use check::{Finding, Report, SnapshotReport, StateReport, check};
 pub use damage::Damage;
-pub use error::StoreError;
+pub use error::{DatabaseError, StoreError};
 pub use export::{Exported, export};
 pub use history::{HistoryReader, HistoryRow, JobRow, TaskRow, TaskSpan};
+pub use lock::Lock;
+pub use place::Place;
+pub use postgres::{Candidacy, Candidate, Keyring, Leader, Lease, Server, ServerOptions, boot_clock};
 pub use repair::{Repair, RepairPlan, Repaired};
 pub use snapshot::{Snapshot, SnapshotWriter};
 pub use store::{Recovered, Store, read_state};

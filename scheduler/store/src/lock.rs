@@ -14,12 +14,15 @@ use crate::error::StoreError;
 
 /// The lock, held until it is dropped; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     file: File,
 }
 
 impl Lock {
     /// Takes the lock of the file beside the database. SQLite's own locks come and go with its transactions.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another process has it, [`StoreError::Open`] if there can be none.
     pub fn take(database: &Path) -> Result<Self, StoreError> {
         let path = beside(database, ".lock");
         let file = private_file(&path)?;
@@ -31,19 +34,26 @@ impl Lock {
     }
 
     /// The last sequence number that was acknowledged, if one was written down.
-    pub fn acknowledged(&self) -> Option<u64> {
+    pub(crate) fn acknowledged(&self) -> Option<u64> {
         acknowledged_in(&self.file)
     }
 
     /// Writes down that everything up to `seq` is durable, before anybody is told so.
-    pub fn acknowledge(&self, seq: u64) {
+    pub(crate) fn acknowledge(&self, seq: u64) {
         // A number that could not be written stays behind the journal, which only makes less damage visible.
         let _ = self.file.write_all_at(&line(seq), 0);
     }
 
     /// Makes what was written down survive a loss of power.
-    pub fn sync(&self) {
+    pub(crate) fn sync(&self) {
         let _ = self.file.sync_data();
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that is being started may still have it.
+        let _ = self.file.unlock();
     }
 }
 

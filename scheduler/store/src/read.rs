@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::checksum::{Checksum, Head};
 use crate::error::StoreError;
+use crate::place::Place;
 use crate::schema::{Layout, RECORD_VERSION, SNAPSHOT_VERSION, failed, signed};
 
 /// Why a record or snapshot cannot be used.
@@ -25,15 +26,15 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// The error for a fault that is no damage: something newer wrote it, or before there were checksums.
-    pub fn not_damage(self, what: &'static str, path: &Path, seq: u64) -> Option<StoreError> {
-        let path = path.to_owned();
+    pub fn not_damage(self, what: &'static str, place: &Place, seq: u64) -> Option<StoreError> {
+        let place = place.clone();
         match self {
             Self::Changed => None,
             Self::Version(version) => {
                 let known = if what == "snapshot" { SNAPSHOT_VERSION } else { RECORD_VERSION };
-                Some(StoreError::UnknownVersion { what, path, seq, version, known })
+                Some(StoreError::UnknownVersion { what, place, seq, version, known })
             }
-            Self::Content(source) => Some(StoreError::BrokenRecord { what, path, seq, source }),
+            Self::Content(source) => Some(StoreError::BrokenRecord { what, place, seq, source }),
         }
     }
 }
@@ -47,33 +48,123 @@ pub(crate) enum Which {
     Down,
 }
 
-/// Reads records one after another, until `each` breaks.
-pub(crate) fn records(
-    connection: &Connection,
-    path: &Path,
-    layout: Layout,
-    which: Which,
-    mut each: impl FnMut(u64, Result<Record, Fault>) -> Result<ControlFlow<()>, StoreError>,
-) -> Result<(), StoreError> {
-    let failed = failed(path, "read the journal");
-    let crc = if layout.has_checksums() { "crc" } else { "NULL" };
-    let (after, order) = match which {
-        Which::After(seq) => (signed(seq), "ASC"),
-        Which::Down => (i64::MIN, "DESC"),
-    };
-    let mut statement = connection
-        .prepare(&format!(
-            "SELECT seq, at_us, version, body, {crc} FROM journal WHERE seq > ?1 ORDER BY seq {order}"
-        ))
-        .map_err(&failed)?;
-    let mut rows = statement.query([after]).map_err(&failed)?;
-    while let Some(row) = rows.next().map_err(&failed)? {
-        let seq: i64 = row.get(0).map_err(&failed)?;
-        if each(seq.unsigned_abs(), record(layout, seq, row))?.is_break() {
-            break;
-        }
+/// What is told of a record that was read.
+pub(crate) type Each<'a> =
+    &'a mut dyn FnMut(u64, Result<Record, Fault>) -> Result<ControlFlow<()>, StoreError>;
+
+/// A database whose records and snapshots can be read.
+pub(crate) trait Source {
+    /// Which database this is.
+    fn place(&self) -> &Place;
+
+    /// Reads records one after another, until `each` breaks.
+    fn records(&self, which: Which, each: Each<'_>) -> Result<(), StoreError>;
+
+    /// The sequence numbers of all snapshots, the newest first.
+    fn snapshot_seqs(&self) -> Result<Vec<u64>, StoreError>;
+
+    /// Reads a snapshot's state.
+    fn snapshot(&self, seq: u64) -> Result<Result<State, Fault>, StoreError>;
+}
+
+impl<T: Source> Source for &T {
+    fn place(&self) -> &Place {
+        (**self).place()
     }
-    Ok(())
+
+    fn records(&self, which: Which, each: Each<'_>) -> Result<(), StoreError> {
+        (**self).records(which, each)
+    }
+
+    fn snapshot_seqs(&self) -> Result<Vec<u64>, StoreError> {
+        (**self).snapshot_seqs()
+    }
+
+    fn snapshot(&self, seq: u64) -> Result<Result<State, Fault>, StoreError> {
+        (**self).snapshot(seq)
+    }
+}
+
+/// A SQLite database that is read.
+pub(crate) struct SqliteSource<'a> {
+    connection: &'a Connection,
+    pub layout: Layout,
+    path: &'a Path,
+    place: Place,
+}
+
+impl<'a> SqliteSource<'a> {
+    pub fn new(connection: &'a Connection, path: &'a Path, layout: Layout) -> Self {
+        Self { connection, layout, path, place: path.into() }
+    }
+
+    fn failed(&self, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+        failed(self.path, doing)
+    }
+}
+
+impl Source for SqliteSource<'_> {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn records(&self, which: Which, each: Each<'_>) -> Result<(), StoreError> {
+        let failed = self.failed("read the journal");
+        let crc = if self.layout.has_checksums() { "crc" } else { "NULL" };
+        let (after, order) = match which {
+            Which::After(seq) => (signed(seq), "ASC"),
+            Which::Down => (i64::MIN, "DESC"),
+        };
+        let sql = format!(
+            "SELECT seq, at_us, version, body, {crc} FROM journal WHERE seq > ?1 ORDER BY seq {order}"
+        );
+        let mut statement = self.connection.prepare(&sql).map_err(&failed)?;
+        let mut rows = statement.query([after]).map_err(&failed)?;
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let seq: i64 = row.get(0).map_err(&failed)?;
+            if each(seq.unsigned_abs(), record(self.layout, seq, row))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot_seqs(&self) -> Result<Vec<u64>, StoreError> {
+        let read = || {
+            let mut statement = self.connection.prepare("SELECT seq FROM snapshot ORDER BY seq DESC")?;
+            statement
+                .query_map([], |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))?
+                .collect::<Result<Vec<_>, _>>()
+        };
+        read().map_err(self.failed("read the snapshots"))
+    }
+
+    fn snapshot(&self, seq: u64) -> Result<Result<State, Fault>, StoreError> {
+        let read = || match self.layout {
+            Layout::V1 => snapshot_v1(self.connection, signed(seq)),
+            Layout::V2 => snapshot_v2(self.connection, signed(seq)),
+        };
+        Ok(match read().map_err(self.failed("read a snapshot"))? {
+            Some((version, body)) => decode_snapshot(version, &body),
+            None => Err(Fault::Changed),
+        })
+    }
+}
+
+/// Makes a record of a row whose checksum is right.
+pub(crate) fn decode_record(version: i64, body: &[u8]) -> Result<Record, Fault> {
+    if version != RECORD_VERSION {
+        return Err(Fault::Version(version));
+    }
+    serde_json::from_slice(body).map_err(Fault::Content)
+}
+
+/// Makes a state of a snapshot whose checksum is right.
+pub(crate) fn decode_snapshot(version: i64, body: &[u8]) -> Result<State, Fault> {
+    if version != SNAPSHOT_VERSION {
+        return Err(Fault::Version(version));
+    }
+    serde_json::from_slice(body).map_err(Fault::Content)
 }
 
 fn integer(row: &Row<'_>, column: usize) -> Option<i64> {
@@ -94,42 +185,7 @@ fn record(layout: Layout, seq: i64, row: &Row<'_>) -> Result<Record, Fault> {
     if layout.has_checksums() && integer(row, 4) != Some(Checksum::of(head).with(body).value()) {
         return Err(Fault::Changed);
     }
-    if version != RECORD_VERSION {
-        return Err(Fault::Version(version));
-    }
-    serde_json::from_slice(body).map_err(Fault::Content)
-}
-
-/// The sequence numbers of all snapshots, the newest first.
-pub(crate) fn snapshot_seqs(connection: &Connection, path: &Path) -> Result<Vec<u64>, StoreError> {
-    let read = || {
-        let mut statement = connection.prepare("SELECT seq FROM snapshot ORDER BY seq DESC")?;
-        statement
-            .query_map([], |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))?
-            .collect::<Result<Vec<_>, _>>()
-    };
-    read().map_err(failed(path, "read the snapshots"))
-}
-
-/// Reads a snapshot's state.
-pub(crate) fn snapshot(
-    connection: &Connection,
-    path: &Path,
-    layout: Layout,
-    seq: u64,
-) -> Result<Result<State, Fault>, StoreError> {
-    let read = || match layout {
-        Layout::V1 => snapshot_v1(connection, signed(seq)),
-        Layout::V2 => snapshot_v2(connection, signed(seq)),
-    };
-    let (version, body) = match read().map_err(failed(path, "read a snapshot"))? {
-        Some(found) => found,
-        None => return Ok(Err(Fault::Changed)),
-    };
-    if version != SNAPSHOT_VERSION {
-        return Ok(Err(Fault::Version(version)));
-    }
-    Ok(serde_json::from_slice(&body).map_err(Fault::Content))
+    decode_record(version, body)
 }
 
 type VersionAndBody = (i64, Vec<u8>);

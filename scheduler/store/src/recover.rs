@@ -8,15 +8,13 @@
 //! - damaged records at the end with nothing whole after them, if none of them is known to have been acknowledged.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use muster_core::state::State;
-use rusqlite::Connection;
 
 use crate::damage::Damage;
 use crate::error::StoreError;
-use crate::read::{self, Fault, Which};
-use crate::schema::Layout;
+use crate::place::Place;
+use crate::read::{Fault, Source, Which};
 
 /// What a database adds up to.
 #[derive(Debug)]
@@ -34,18 +32,12 @@ pub(crate) struct Found {
 }
 
 /// Adds up what the database holds. Changes nothing.
-pub(crate) fn recover(
-    connection: &Connection,
-    path: &Path,
-    layout: Layout,
-    acknowledged: Option<u64>,
-) -> Result<Found, StoreError> {
-    let damaged = |damage| StoreError::Damaged { path: path.to_owned(), damage };
-    let (snapshot_seq, state, passed_over) = base(connection, path, layout)?;
-    let mut replay = Replay { path, state, last_seq: snapshot_seq, cut: None };
-    read::records(connection, path, layout, Which::After(snapshot_seq), |seq, record| {
-        replay.next(seq, record)
-    })?;
+pub(crate) fn recover(source: &dyn Source, acknowledged: Option<u64>) -> Result<Found, StoreError> {
+    let place = source.place();
+    let damaged = |damage| StoreError::Damaged { place: place.clone(), damage };
+    let (snapshot_seq, state, passed_over) = base(source)?;
+    let mut replay = Replay { place, state, last_seq: snapshot_seq, cut: None };
+    source.records(Which::After(snapshot_seq), &mut |seq, record| replay.next(seq, record))?;
     let Replay { state, last_seq, cut, .. } = replay;
     if let Some(seq) = passed_over.filter(|seq| last_seq < *seq) {
         return Err(damaged(Damage::Snapshot { seq }));
@@ -63,17 +55,13 @@ pub(crate) fn recover(
 
 /// The newest whole snapshot, or the empty state that the first record was written over; and the newest snapshot
 /// if it is another.
-fn base(
-    connection: &Connection,
-    path: &Path,
-    layout: Layout,
-) -> Result<(u64, State, Option<u64>), StoreError> {
+fn base(source: &dyn Source) -> Result<(u64, State, Option<u64>), StoreError> {
     let mut passed_over = None;
-    for seq in read::snapshot_seqs(connection, path)? {
-        match read::snapshot(connection, path, layout, seq)? {
+    for seq in source.snapshot_seqs()? {
+        match source.snapshot(seq)? {
             Ok(state) => return Ok((seq, state, passed_over)),
             Err(fault) => {
-                if let Some(error) = fault.not_damage("snapshot", path, seq) {
+                if let Some(error) = fault.not_damage("snapshot", source.place(), seq) {
                     return Err(error);
                 }
                 passed_over.get_or_insert(seq);
@@ -84,7 +72,7 @@ fn base(
 }
 
 struct Replay<'a> {
-    path: &'a Path,
+    place: &'a Place,
     state: State,
     last_seq: u64,
     /// Records that are not as they were written, with nothing whole after them so far.
@@ -97,7 +85,7 @@ impl Replay<'_> {
         seq: u64,
         record: Result<muster_core::event::Record, Fault>,
     ) -> Result<ControlFlow<()>, StoreError> {
-        let damaged = |damage| StoreError::Damaged { path: self.path.to_owned(), damage };
+        let damaged = |damage| StoreError::Damaged { place: self.place.clone(), damage };
         let expected = self.cut.map_or(self.last_seq, |(_, last)| last) + 1;
         if seq != expected {
             return Err(damaged(Damage::Gap { first: expected, last: seq - 1 }));
@@ -109,7 +97,7 @@ impl Replay<'_> {
             }
             (Ok(_), Some((first, last))) => return Err(damaged(Damage::Middle { first, last })),
             (Err(fault), cut) => {
-                if let Some(error) = fault.not_damage("journal record", self.path, seq) {
+                if let Some(error) = fault.not_damage("journal record", self.place, seq) {
                     return Err(error);
                 }
                 self.cut = Some((cut.map_or(seq, |(first, _)| first), seq));

@@ -13,14 +13,14 @@ use muster_core::state::State;
 use rusqlite::Connection;
 use serde::Serialize;
 
-use crate::check::{Finding, Looking, sqlite_findings};
+use crate::check::{Finding, LookingAtFile, sqlite_findings};
 use crate::damage::Damage;
 use crate::error::StoreError;
 use crate::history;
 use crate::lock::{Lock, beside, private_file};
-use crate::read::{self, Which};
+use crate::read::{Source as _, SqliteSource, Which};
 use crate::schema::{self, failed};
-use crate::snapshot::{SnapshotWriter, Turn};
+use crate::snapshot::{SqliteWriter, Turn};
 use crate::survey::replay;
 
 /// Jobs and attempts that are listed one by one.
@@ -73,7 +73,7 @@ pub struct Repaired {
 pub struct Repair {
     lock: Lock,
     path: PathBuf,
-    looking: Looking,
+    looking: LookingAtFile,
     secret: [u8; 32],
     state: State,
     /// The number after which records go on.
@@ -89,29 +89,30 @@ impl Repair {
     /// [`StoreError::UnknownVersion`] or [`StoreError::BrokenRecord`] if a newer musterd wrote it.
     pub fn plan(path: &Path) -> Result<Option<Self>, StoreError> {
         if !path.exists() {
-            return Err(StoreError::NoDatabase { path: path.to_owned() });
+            return Err(StoreError::NoDatabase { place: path.into() });
         }
         let lock = Lock::take(path)?;
-        let looking = Looking::at(path)?;
+        let looking = LookingAtFile::at(path)?;
         let damage = looking.survey.damage();
         let mut findings: Vec<Finding> =
             damage.iter().map(|what| Finding::Damage { what: what.clone() }).collect();
-        findings.extend(sqlite_findings(looking.connection(), path)?);
+        let connection = &looking.reader.connection;
+        findings.extend(sqlite_findings(connection, path)?);
         if findings.is_empty() {
             return Ok(None);
         }
-        if looking.survey.layout.has_checksums() {
-            refuse_newer(&looking, path, &damage)?;
+        let source = SqliteSource::new(connection, path, looking.layout);
+        if source.layout.has_checksums() {
+            refuse_newer(&source, &damage)?;
         }
-        let (connection, layout) = (looking.connection(), looking.survey.layout);
-        let secret = schema::secret(connection, path, layout)?;
+        let secret = schema::secret(connection, path, source.layout)?;
         let (base, last_kept) =
             looking.survey.best().ok_or_else(|| StoreError::BeyondRepair { path: path.to_owned() })?;
         let from = looking.survey.state_of(base);
-        let mut state = replay(connection, path, layout, from, (base, last_kept))?;
+        let mut state = replay(&source, from, (base, last_kept))?;
         let seq = looking.survey.highest().max(looking.survey.acknowledged.unwrap_or(0));
         let mut lost = Lost::default();
-        let read = read::records(connection, path, layout, Which::Down, |seq, record| {
+        let read = source.records(Which::Down, &mut |seq, record| {
             if seq <= last_kept {
                 return Ok(ControlFlow::Break(()));
             }
@@ -192,11 +193,11 @@ impl Repair {
         let mut connection = Connection::open(new).map_err(failed(new, "open the new database"))?;
         schema::set_up_writer(&connection, new)?;
         schema::make(&mut connection, new, &self.secret)?;
-        let mut writer = SnapshotWriter::open(new, Arc::new(Turn::default()))?;
+        let mut writer = SqliteWriter::open(new, Arc::new(Turn::default()))?;
         writer.write(&self.state, self.seq, Timestamp(0))?;
         drop(writer);
         let transaction = connection.transaction().map_err(failed(new, "copy the accounting"))?;
-        let kept = history::copy(self.looking.connection(), &transaction, &self.path)?;
+        let kept = history::copy(&self.looking.reader.connection, &transaction, &self.path)?;
         transaction.commit().map_err(failed(new, "copy the accounting"))?;
         drop(connection);
         sync(new)?;
@@ -205,19 +206,19 @@ impl Repair {
 }
 
 /// A record that a newer musterd wrote is no damage, and must not be given up for it.
-fn refuse_newer(looking: &Looking, path: &Path, damage: &[Damage]) -> Result<(), StoreError> {
-    let layout = looking.survey.layout;
+fn refuse_newer(source: &SqliteSource<'_>, damage: &[Damage]) -> Result<(), StoreError> {
     for damage in damage {
         let mut newer = None;
         match damage {
             Damage::UnknownSnapshot { seq } => {
-                let fault = read::snapshot(looking.connection(), path, layout, *seq)?.err();
-                newer = fault.and_then(|fault| fault.not_damage("snapshot", path, *seq));
+                let fault = source.snapshot(*seq)?.err();
+                newer = fault.and_then(|fault| fault.not_damage("snapshot", source.place(), *seq));
             }
             Damage::UnknownRecord { seq } => {
                 let which = Which::After(seq - 1);
-                read::records(looking.connection(), path, layout, which, |seq, record| {
-                    newer = record.err().and_then(|fault| fault.not_damage("journal record", path, seq));
+                source.records(which, &mut |seq, record| {
+                    let fault = record.err();
+                    newer = fault.and_then(|fault| fault.not_damage("journal record", source.place(), seq));
                     Ok(ControlFlow::Break(()))
                 })?;
             }

@@ -119,11 +119,11 @@ CREATE INDEX task_history_by_user ON task_history (user, ended_us);
 /// Says what was being done when SQLite refused; a full disk has an error of its own.
 pub(crate) fn failed(path: &Path, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full { path: path.to_owned() },
+        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full { place: path.into() },
         Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-            StoreError::Corrupt { path: path.to_owned(), doing, source }
+            StoreError::Corrupt { place: path.into(), doing, source: source.into() }
         }
-        _ => StoreError::Database { path: path.to_owned(), doing, source },
+        _ => StoreError::Database { place: path.into(), doing, source: source.into() },
     }
 }
 
@@ -171,9 +171,9 @@ pub(crate) fn layout(connection: &Connection, path: &Path) -> Result<Layout, Sto
         Some(1) => Ok(Layout::V1),
         Some(SCHEMA_VERSION) => Ok(Layout::V2),
         Some(found @ 3..) => {
-            Err(StoreError::NewerSchema { path: path.to_owned(), found, known: SCHEMA_VERSION })
+            Err(StoreError::NewerSchema { place: path.into(), found, known: SCHEMA_VERSION })
         }
-        _ => Err(StoreError::BrokenMeta { path: path.to_owned(), key: "schema_version" }),
+        _ => Err(StoreError::BrokenMeta { place: path.into(), key: "schema_version" }),
     }
 }
 
@@ -253,7 +253,7 @@ pub(crate) fn insert_snapshot(
     Ok(())
 }
 
-fn fresh_secret() -> Result<[u8; 32], StoreError> {
+pub(crate) fn fresh_secret() -> Result<[u8; 32], StoreError> {
     let path = Path::new("/dev/urandom");
     let open = |source| StoreError::Open { path: path.to_owned(), source };
     let mut secret = [0; 32];
@@ -268,10 +268,10 @@ pub(crate) fn secret(connection: &Connection, path: &Path, layout: Layout) -> Re
     let crc = if layout.has_checksums() { read("secret_crc")? } else { secret.as_ref().map(secret_crc) };
     secret
         .filter(|secret| crc == Some(secret_crc(secret)))
-        .ok_or(StoreError::BrokenMeta { path: path.to_owned(), key: "secret" })
+        .ok_or(StoreError::BrokenMeta { place: path.into(), key: "secret" })
 }
 
-fn secret_crc(secret: &[u8; 32]) -> String {
+pub(crate) fn secret_crc(secret: &[u8; 32]) -> String {
     format!("{:08x}", crc32fast::hash(secret))
 }
 
@@ -283,11 +283,11 @@ fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> 
     connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn from_hex(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn from_hex(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 || !text.is_ascii() {
         return None;
     }

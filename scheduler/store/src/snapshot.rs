@@ -16,7 +16,9 @@ use rusqlite::{Connection, Transaction, params};
 use crate::checksum::{Checksum, Head};
 use crate::damage::Damage;
 use crate::error::StoreError;
-use crate::recover::recover;
+use crate::place::Place;
+use crate::read::SqliteSource;
+use crate::recover::{Found, recover};
 use crate::schema::{self, Layout, SNAPSHOT_PART_BYTES, SNAPSHOT_VERSION, failed, signed};
 
 /// Rows that are deleted in one transaction at most.
@@ -85,36 +87,39 @@ pub struct Snapshot {
 
 /// Writes snapshots beside a [`crate::Store`], from any thread.
 #[derive(Debug)]
-pub struct SnapshotWriter {
-    connection: Connection,
-    path: PathBuf,
-    turn: Arc<Turn>,
+pub struct SnapshotWriter(Writer);
+
+#[derive(Debug)]
+enum Writer {
+    Sqlite(SqliteWriter),
+    Postgres(crate::postgres::SnapshotWriter),
+}
+
+impl From<SqliteWriter> for SnapshotWriter {
+    fn from(writer: SqliteWriter) -> Self {
+        Self(Writer::Sqlite(writer))
+    }
+}
+
+impl From<crate::postgres::SnapshotWriter> for SnapshotWriter {
+    fn from(writer: crate::postgres::SnapshotWriter) -> Self {
+        Self(Writer::Postgres(writer))
+    }
 }
 
 impl SnapshotWriter {
-    pub(crate) fn open(path: &Path, turn: Arc<Turn>) -> Result<Self, StoreError> {
-        let connection = Connection::open(path).map_err(failed(path, "open the database"))?;
-        schema::set_up_writer(&connection, path)?;
-        // The log is moved between the parts, when it is nobody's turn.
-        let failed = failed(path, "set the connection up");
-        connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
-        Ok(Self { connection, path: path.to_owned(), turn })
-    }
-
     /// Reads again what is on the disk, and gives the state that it adds up to with the number of the last record. This
     /// holds nobody up, and damage shows while the memory still knows better.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] or [`StoreError::Corrupt`] if a start would find anything that is not whole.
-    pub fn state_on_disk(&self) -> Result<(State, u64), StoreError> {
-        // In one transaction, so that what is read is of one instant.
-        let transaction =
-            self.connection.unchecked_transaction().map_err(failed(&self.path, "read the journal"))?;
-        let found = recover(&transaction, &self.path, Layout::V2, None)?;
+    pub fn state_on_disk(&mut self) -> Result<(State, u64), StoreError> {
+        let (found, place) = match &mut self.0 {
+            Writer::Sqlite(writer) => (writer.found()?, Place::Sqlite(writer.path.clone())),
+            Writer::Postgres(writer) => (writer.found()?, writer.place()),
+        };
         match found.passed_over {
-            Some(seq) => {
-                Err(StoreError::Damaged { path: self.path.clone(), damage: Damage::Snapshot { seq } })
-            }
+            Some(seq) => Err(StoreError::Damaged { place, damage: Damage::Snapshot { seq } }),
             None => Ok((found.state, found.last_seq)),
         }
     }
@@ -123,11 +128,52 @@ impl SnapshotWriter {
     /// that the snapshot before this one covers, and older snapshots. Records may be appended meanwhile.
     ///
     /// # Errors
-    /// [`StoreError::Full`] if there is no room, other variants for other failures. The journal is whole without.
+    /// [`StoreError::Full`] if there is no room, [`StoreError::Deposed`] if this controller leads no longer, other
+    /// variants for other failures. The journal is whole without.
+    pub fn write(&mut self, state: &State, seq: u64, at: Timestamp) -> Result<Snapshot, StoreError> {
+        match &mut self.0 {
+            Writer::Sqlite(writer) => writer.write(state, seq, at),
+            Writer::Postgres(writer) => writer.write(state, seq, at),
+        }
+    }
+}
+
+/// Writes snapshots into a SQLite database.
+#[derive(Debug)]
+pub(crate) struct SqliteWriter {
+    connection: Connection,
+    path: PathBuf,
+    turn: Arc<Turn>,
+}
+
+impl SqliteWriter {
+    pub fn open(path: &Path, turn: Arc<Turn>) -> Result<Self, StoreError> {
+        let connection = Connection::open(path).map_err(failed(path, "open the database"))?;
+        schema::set_up_writer(&connection, path)?;
+        // The log is moved between the parts, when it is nobody's turn.
+        let failed = failed(path, "set the connection up");
+        connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
+        Ok(Self { connection, path: path.to_owned(), turn })
+    }
+
+    /// What a start would find now.
+    fn found(&self) -> Result<Found, StoreError> {
+        // In one transaction, so that what is read is of one instant.
+        let transaction =
+            self.connection.unchecked_transaction().map_err(failed(&self.path, "read the journal"))?;
+        recover(&SqliteSource::new(&transaction, &self.path, Layout::V2), None)
+    }
+
+    /// See [`SnapshotWriter::write`].
     pub fn write(&mut self, state: &State, seq: u64, at: Timestamp) -> Result<Snapshot, StoreError> {
         self.drop_unfinished()?;
         let head = Head { seq: signed(seq), at_us: signed(at.0), version: SNAPSHOT_VERSION };
-        let (bytes, checksum) = self.write_parts(state, head).inspect_err(|_| {
+        let mut store_part = |part, body: &[u8]| {
+            self.transaction("store a part of a snapshot", Durable::Later, |transaction| {
+                schema::insert_part(transaction, head.seq, part, body)
+            })
+        };
+        let (bytes, checksum) = write_parts(state, head, &mut store_part).inspect_err(|_| {
             // What is left is dropped by the next snapshot, if not now.
             let _ = self.drop_unfinished();
         })?;
@@ -139,32 +185,13 @@ impl SnapshotWriter {
     }
 
     /// Drops every snapshot but the last, and every record under it.
-    pub(crate) fn keep_last_only(&self, seq: u64) -> Result<(), StoreError> {
+    pub fn keep_last_only(&self, seq: u64) -> Result<(), StoreError> {
         let seq = signed(seq);
         self.transaction("drop older snapshots", Durable::Yes, |transaction| {
             transaction.execute("DELETE FROM snapshot WHERE seq < ?1", [seq])?;
             transaction.execute("DELETE FROM journal WHERE seq <= ?1", [seq])
         })?;
         self.drop_unfinished()
-    }
-
-    fn write_parts(&self, state: &State, head: Head) -> Result<(u64, Checksum), StoreError> {
-        let buffer = Vec::with_capacity(SNAPSHOT_PART_BYTES);
-        let mut parts = Parts {
-            writer: self,
-            head,
-            checksum: Checksum::of(head),
-            bytes: 0,
-            next_part: 0,
-            buffer,
-            error: None,
-        };
-        if let Err(source) = serde_json::to_writer(&mut parts, state) {
-            let encode = StoreError::Encode { what: "the state", source };
-            return Err(parts.error.take().unwrap_or(encode));
-        }
-        parts.store()?;
-        Ok((parts.bytes, parts.checksum))
     }
 
     /// Drops parts that belong to no snapshot.
@@ -238,7 +265,7 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    pub(crate) fn connection(&self) -> &Connection {
+    pub fn connection(&self) -> &Connection {
         &self.connection
     }
 }
@@ -249,10 +276,26 @@ enum Durable {
     Later,
 }
 
+/// Hands a state on as JSON, in parts with their numbers. Gives the size and the checksum of it all.
+pub(crate) fn write_parts(
+    state: &State,
+    head: Head,
+    store: &mut dyn FnMut(i64, &[u8]) -> Result<(), StoreError>,
+) -> Result<(u64, Checksum), StoreError> {
+    let buffer = Vec::with_capacity(SNAPSHOT_PART_BYTES);
+    let mut parts =
+        Parts { store, checksum: Checksum::of(head), bytes: 0, next_part: 0, buffer, error: None };
+    if let Err(source) = serde_json::to_writer(&mut parts, state) {
+        let encode = StoreError::Encode { what: "the state", source };
+        return Err(parts.error.take().unwrap_or(encode));
+    }
+    parts.store()?;
+    Ok((parts.bytes, parts.checksum))
+}
+
 /// Takes the JSON as it is made, so that it never lies in memory as a whole.
 struct Parts<'a> {
-    writer: &'a SnapshotWriter,
-    head: Head,
+    store: &'a mut dyn FnMut(i64, &[u8]) -> Result<(), StoreError>,
     checksum: Checksum,
     bytes: u64,
     next_part: i64,
@@ -267,9 +310,7 @@ impl Parts<'_> {
         }
         self.checksum.add(&self.buffer);
         self.bytes += self.buffer.len() as u64;
-        self.writer.transaction("store a part of a snapshot", Durable::Later, |transaction| {
-            schema::insert_part(transaction, self.head.seq, self.next_part, &self.buffer)
-        })?;
+        (self.store)(self.next_part, &self.buffer)?;
         self.next_part += 1;
         self.buffer.clear();
         Ok(())

@@ -1,16 +1,13 @@
 //! Looks at everything in a database, without stopping at the first thing that is wrong.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use muster_core::event::Record;
 use muster_core::state::State;
-use rusqlite::Connection;
 
 use crate::damage::Damage;
 use crate::error::StoreError;
-use crate::read::{self, Fault, Which};
-use crate::schema::Layout;
+use crate::read::{Fault, Source, Which};
 
 /// How records in a row are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +28,11 @@ pub(crate) struct Run {
 /// What a database holds.
 #[derive(Debug)]
 pub(crate) struct Survey {
-    pub layout: Layout,
     /// All snapshots, the newest first.
     pub snapshots: Vec<(u64, Result<State, Fault>)>,
     /// All records, in order.
     pub runs: Vec<Run>,
-    /// Tables that SQLite cannot read as a whole.
+    /// Tables that the database cannot read as a whole.
     pub unreadable: Vec<&'static str>,
     /// The last record that was acknowledged, if that is known.
     pub acknowledged: Option<u64>,
@@ -44,31 +40,25 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Reads everything.
-    pub fn take(
-        connection: &Connection,
-        path: &Path,
-        layout: Layout,
-        acknowledged: Option<u64>,
-    ) -> Result<Self, StoreError> {
+    pub fn take(source: &dyn Source, acknowledged: Option<u64>) -> Result<Self, StoreError> {
         let mut unreadable = Vec::new();
-        let seqs = readable(read::snapshot_seqs(connection, path), "snapshot", &mut unreadable)?;
+        let seqs = readable(source.snapshot_seqs(), "snapshot", &mut unreadable)?;
         let mut snapshots = Vec::new();
         for seq in seqs.unwrap_or_default() {
-            let state = read::snapshot(connection, path, layout, seq);
-            let state = readable(state, "snapshot_part", &mut unreadable)?;
+            let state = readable(source.snapshot(seq), "snapshot_part", &mut unreadable)?;
             snapshots.push((seq, state.unwrap_or(Err(Fault::Changed))));
         }
         let mut up = Vec::new();
-        let read = read::records(connection, path, layout, Which::After(0), |seq, record| {
+        let read = source.records(Which::After(0), &mut |seq, record| {
             add(&mut up, seq, kind(&record));
             Ok(ControlFlow::Continue(()))
         });
         let mut runs = up;
         if readable(read, "journal", &mut unreadable)?.is_none() {
             let reached = runs.last().map_or(0, |run: &Run| run.last);
-            runs.extend(from_the_end(connection, path, layout, reached)?);
+            runs.extend(from_the_end(source, reached)?);
         }
-        Ok(Self { layout, snapshots, runs, unreadable, acknowledged })
+        Ok(Self { snapshots, runs, unreadable, acknowledged })
     }
 
     /// What is wrong.
@@ -151,13 +141,11 @@ impl Survey {
 
 /// Adds up the records after `base` up to `last`, all of which are whole.
 pub(crate) fn replay(
-    connection: &Connection,
-    path: &Path,
-    layout: Layout,
+    source: &dyn Source,
     mut state: State,
     (base, last): (u64, u64),
 ) -> Result<State, StoreError> {
-    read::records(connection, path, layout, Which::After(base), |seq, record| {
+    source.records(Which::After(base), &mut |seq, record| {
         match record {
             Ok(record) if seq <= last => state.evolve(&record.event, record.at),
             _ => return Ok(ControlFlow::Break(())),
@@ -167,7 +155,7 @@ pub(crate) fn replay(
     Ok(state)
 }
 
-/// What SQLite could read; if it could not, the table is noted.
+/// What the database could read; if it could not, the table is noted.
 fn readable<T>(
     read: Result<T, StoreError>,
     table: &'static str,
@@ -186,14 +174,9 @@ fn readable<T>(
 }
 
 /// Records behind a place that cannot be read, as far as they can be reached from the end.
-fn from_the_end(
-    connection: &Connection,
-    path: &Path,
-    layout: Layout,
-    reached: u64,
-) -> Result<Vec<Run>, StoreError> {
+fn from_the_end(source: &dyn Source, reached: u64) -> Result<Vec<Run>, StoreError> {
     let mut down = Vec::new();
-    let read = read::records(connection, path, layout, Which::Down, |seq, record| {
+    let read = source.records(Which::Down, &mut |seq, record| {
         if seq <= reached {
             return Ok(ControlFlow::Break(()));
         }

@@ -5,8 +5,9 @@
 mod common;
 
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use common::database::{Database, Databases};
 use common::{add_up, cancelled, configured, submitted};
 use muster_core::event::Record;
 use muster_core::ids::Timestamp;
@@ -14,33 +15,41 @@ use muster_core::state::State;
 use muster_store::{Damage, Recovered, Store, StoreError};
 use rusqlite::Connection;
 
-/// A closed database in a folder of its own.
+on_both!(
+    a_damaged_tail_that_was_acknowledged_stops_the_start,
+    damage_with_whole_records_after_it_stops_the_start,
+    missing_records_stop_the_start,
+    the_snapshot_before_a_damaged_one_gives_the_same_state,
+    a_damaged_snapshot_stops_the_start_if_records_since_the_one_before_it_are_damaged_as_well,
+    later_versions_are_no_damage,
+);
+
+/// A closed database.
 struct Kept {
-    folder: tempfile::TempDir,
+    database: Database,
     records: Vec<Record>,
 }
 
 impl Kept {
     /// Eight records: the configuration, and jobs 1 to 7.
-    fn records_only() -> Self {
-        let kept = Self::with(|_, _| {});
+    fn records_only(databases: &Databases) -> Self {
+        let kept = Self::with(databases, |_, _| {});
         assert_eq!(kept.records.len(), 8);
         kept
     }
 
     /// Two snapshots, at records 4 and 7, and record 8 after them.
-    fn with_snapshots() -> Self {
-        Self::with(|store, records| {
+    fn with_snapshots(databases: &Databases) -> Self {
+        Self::with(databases, |store, records| {
             if [4, 7].contains(&records.len()) {
                 store.snapshot(&add_up(records), Timestamp(5)).unwrap();
             }
         })
     }
 
-    fn with(after_each: impl Fn(&mut Store, &[Record])) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut kept = Self { folder, records: Vec::new() };
-        let (mut store, _) = Store::open(&kept.path()).unwrap();
+    fn with(databases: &Databases, after_each: impl Fn(&mut Store, &[Record])) -> Self {
+        let mut kept = Self { database: databases.fresh(), records: Vec::new() };
+        let (mut store, _) = kept.open().unwrap();
         for record in std::iter::once(configured()).chain((1..=7).map(submitted)) {
             store.append(std::slice::from_ref(&record), &[]).unwrap();
             kept.records.push(record);
@@ -49,38 +58,23 @@ impl Kept {
         kept
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("muster.db")
-    }
-
     fn sql(&self, statement: &str) {
-        assert_ne!(Connection::open(self.path()).unwrap().execute(statement, []).unwrap(), 0, "{statement}");
-    }
-
-    fn count(&self, table: &str) -> i64 {
-        let connection = Connection::open(self.path()).unwrap();
-        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
-    }
-
-    /// As if the controller had been killed before it wrote down that more than `seq` was acknowledged.
-    fn acknowledged(&self, seq: u64) {
-        let number = format!("{seq:020}");
-        let line = format!("acknowledged {number} {:08x}\n", crc32fast::hash(number.as_bytes()));
-        std::fs::write(self.folder.path().join("muster.db.lock"), line).unwrap();
+        self.database.sql(statement);
     }
 
     fn open(&self) -> Result<(Store, Recovered), StoreError> {
-        Store::open(&self.path())
+        self.database.open()
     }
 
     /// The damage that keeps the store from opening, which changes nothing.
     fn refused(&self) -> Damage {
-        let before = std::fs::read(self.path()).unwrap();
+        let before = self.database.content();
         let error = self.open().unwrap_err();
-        assert_eq!(std::fs::read(self.path()).unwrap(), before, "nothing was changed");
+        assert_eq!(self.database.content(), before, "nothing was changed");
         let message = error.to_string();
         let StoreError::Damaged { damage, .. } = error else { panic!("{error:?}") };
-        for part in ["No crash can do that", "from a backup", "musterd store repair"] {
+        let way_out = if self.database.is_sqlite() { "musterd store repair" } else { "own tools" };
+        for part in ["No crash can do that", "from a backup", way_out] {
             assert!(message.contains(part), "{message}");
         }
         damage
@@ -89,28 +83,27 @@ impl Kept {
 
 const BREAK_BODY: &str = "UPDATE journal SET body = replace(body, '/home/ann', '/home/bob') WHERE seq";
 
-#[test]
-fn a_damaged_tail_that_was_acknowledged_stops_the_start() {
-    let kept = Kept::records_only();
+fn a_damaged_tail_that_was_acknowledged_stops_the_start(databases: &Databases) {
+    let kept = Kept::records_only(databases);
     kept.sql(&format!("{BREAK_BODY} >= 7"));
     assert_eq!(kept.refused(), Damage::Tail { first: 7, last: 8 });
-    kept.acknowledged(7);
+    kept.database.acknowledged(7);
     assert_eq!(kept.refused(), Damage::Tail { first: 7, last: 8 });
 }
 
 #[test]
 fn a_damaged_tail_is_not_cut_where_nobody_knows_what_was_acknowledged() {
-    let kept = Kept::records_only();
+    let kept = Kept::records_only(&Databases::sqlite());
     kept.sql(&format!("{BREAK_BODY} >= 8"));
-    std::fs::write(kept.folder.path().join("muster.db.lock"), "").unwrap();
+    std::fs::write(kept.database.path().with_extension("db.lock"), "").unwrap();
     assert_eq!(kept.refused(), Damage::Tail { first: 8, last: 8 });
 }
 
 #[test]
 fn a_damaged_tail_that_was_not_acknowledged_is_set_aside_and_its_ids_are_not_used_again() {
-    let kept = Kept::records_only();
+    let kept = Kept::records_only(&Databases::sqlite());
     kept.sql(&format!("{BREAK_BODY} >= 7"));
-    kept.acknowledged(6);
+    kept.database.acknowledged(6);
     let (mut store, recovered) = kept.open().unwrap();
     assert_eq!(recovered.passed_over, [Damage::Tail { first: 7, last: 8 }]);
     let mut expected = add_up(&kept.records[..6]);
@@ -118,21 +111,24 @@ fn a_damaged_tail_that_was_not_acknowledged_is_set_aside_and_its_ids_are_not_use
     assert_eq!((&recovered.state, recovered.last_seq), (&expected, 8));
     store.append(&[cancelled(1)], &[]).unwrap();
     drop(store);
-    assert_eq!(kept.count("set_aside"), 2);
+    assert_eq!(kept.database.count("set_aside"), 2);
     let (_, recovered) = kept.open().unwrap();
     let record = cancelled(1);
     expected.evolve(&record.event, record.at);
     assert_eq!((recovered.state, recovered.last_seq, recovered.passed_over), (expected, 9, vec![]));
 }
 
-#[test]
-fn damage_with_whole_records_after_it_stops_the_start() {
-    let kept = Kept::records_only();
-    kept.acknowledged(1);
+fn damage_with_whole_records_after_it_stops_the_start(databases: &Databases) {
+    let kept = Kept::records_only(databases);
+    kept.database.acknowledged(1);
     kept.sql(&format!("{BREAK_BODY} IN (4, 5)"));
     assert_eq!(kept.refused(), Damage::Middle { first: 4, last: 5 });
     for column in ["seq = 20", "at_us = 1", "version = 2", "crc = 7", "at_us = 'x'", "crc = 'x'"] {
-        let kept = Kept::records_only();
+        let kept = Kept::records_only(databases);
+        if column.ends_with("'x'") && !kept.database.is_sqlite() {
+            // PostgreSQL keeps to the types of its columns.
+            continue;
+        }
         kept.sql(&format!("UPDATE journal SET {column} WHERE seq = 3"));
         let expected = match column {
             "seq = 20" => Damage::Gap { first: 3, last: 3 },
@@ -142,29 +138,32 @@ fn damage_with_whole_records_after_it_stops_the_start() {
     }
 }
 
-#[test]
-fn missing_records_stop_the_start() {
-    let kept = Kept::records_only();
+fn missing_records_stop_the_start(databases: &Databases) {
+    let kept = Kept::records_only(databases);
     kept.sql("DELETE FROM journal WHERE seq IN (3, 4)");
     assert_eq!(kept.refused(), Damage::Gap { first: 3, last: 4 });
-    let kept = Kept::records_only();
+    let kept = Kept::records_only(databases);
     kept.sql("DELETE FROM journal WHERE seq > 6");
     assert_eq!(kept.refused(), Damage::End { first: 7, last: 8 });
-    let kept = Kept::records_only();
+    let kept = Kept::records_only(databases);
     kept.sql("DELETE FROM journal");
     assert_eq!(kept.refused(), Damage::End { first: 1, last: 8 });
 }
 
-#[test]
-fn the_snapshot_before_a_damaged_one_gives_the_same_state() {
+fn the_snapshot_before_a_damaged_one_gives_the_same_state(databases: &Databases) {
     for damage in [
-        "UPDATE snapshot_part SET body = CAST(replace(body, '/home/ann', '/home/bob') AS BLOB) WHERE seq = 7",
+        "UPDATE snapshot_part SET body = substr(body, 2) WHERE seq = 7",
+        "UPDATE snapshot_part SET body = (SELECT body FROM snapshot_part WHERE seq = 4) WHERE seq = 7",
         "UPDATE snapshot SET crc = 1 WHERE seq = 7",
-        "UPDATE snapshot SET bytes = 'x' WHERE seq = 7",
+        "UPDATE snapshot SET bytes = 1 WHERE seq = 7",
         "DELETE FROM snapshot_part WHERE seq = 7",
     ] {
-        let kept = Kept::with_snapshots();
-        assert_eq!(kept.count("journal"), 4, "the records since the snapshot before the last are kept");
+        let kept = Kept::with_snapshots(databases);
+        assert_eq!(
+            kept.database.count("journal"),
+            4,
+            "the records since the snapshot before the last are kept"
+        );
         kept.sql(damage);
         let (mut store, recovered) = kept.open().unwrap();
         assert_eq!(recovered.passed_over, [Damage::Snapshot { seq: 7 }], "{damage}");
@@ -177,9 +176,10 @@ fn the_snapshot_before_a_damaged_one_gives_the_same_state() {
     }
 }
 
-#[test]
-fn a_damaged_snapshot_stops_the_start_if_records_since_the_one_before_it_are_damaged_as_well() {
-    let kept = Kept::with_snapshots();
+fn a_damaged_snapshot_stops_the_start_if_records_since_the_one_before_it_are_damaged_as_well(
+    databases: &Databases,
+) {
+    let kept = Kept::with_snapshots(databases);
     kept.sql("UPDATE snapshot SET crc = 1 WHERE seq = 7");
     kept.sql("DELETE FROM journal WHERE seq = 8");
     assert_eq!(kept.refused(), Damage::End { first: 8, last: 8 });
@@ -189,28 +189,28 @@ fn a_damaged_snapshot_stops_the_start_if_records_since_the_one_before_it_are_dam
     assert_eq!(kept.refused(), Damage::Gap { first: 1, last: 4 });
 }
 
-#[test]
-fn later_versions_are_no_damage() {
+fn later_versions_are_no_damage(databases: &Databases) {
     let later = |statement: &str, seq: i64, version: i64, body: &str| {
-        let kept = Kept::records_only();
+        let kept = Kept::records_only(databases);
         let mut crc = crc32fast::Hasher::new();
         for number in [seq, 5, version] {
             crc.update(&number.to_le_bytes());
         }
         crc.update(body.as_bytes());
         let crc = crc.finalize();
+        kept.sql(&format!("DELETE FROM journal WHERE seq = {seq}"));
         kept.sql(&statement.replace("VALUES", &format!("VALUES ({seq}, 5, {version}, '{body}', {crc})")));
-        kept.acknowledged(1);
+        kept.database.acknowledged(1);
         kept.open().unwrap_err()
     };
-    let insert = "INSERT OR REPLACE INTO journal VALUES";
+    let insert = "INSERT INTO journal VALUES";
     let error = later(insert, 8, 7, "{}");
     assert!(matches!(error, StoreError::UnknownVersion { seq: 8, version: 7, .. }), "{error}");
     assert!(error.to_string().contains("start the musterd that wrote it"), "{error}");
     let error = later(insert, 8, 1, r#"{"at":1,"event":{"type":"from_the_future"}}"#);
     assert!(matches!(error, StoreError::BrokenRecord { seq: 8, .. }), "{error}");
     assert!(error.to_string().contains("if a newer musterd wrote it"), "{error}");
-    let kept = Kept::records_only();
+    let kept = Kept::records_only(databases);
     kept.sql("UPDATE meta SET value = '9' WHERE key = 'schema_version'");
     assert!(matches!(kept.open().unwrap_err(), StoreError::NewerSchema { found: 9, .. }));
 }
@@ -281,8 +281,8 @@ fn a_write_ahead_log_that_was_lost_or_damaged_is_noticed() {
 
 #[test]
 fn no_changed_byte_is_ever_taken_for_another_state() {
-    let kept = Kept::with_snapshots();
-    let whole = std::fs::read(kept.path()).unwrap();
+    let kept = Kept::with_snapshots(&Databases::sqlite());
+    let whole = std::fs::read(kept.database.path()).unwrap();
     let expected: State = add_up(&kept.records);
     let (mut refused, mut passed_over, mut harmless) = (0, 0, 0);
     // A step that is coprime to the size of a page comes by every place of a page.
@@ -292,13 +292,14 @@ fn no_changed_byte_is_ever_taken_for_another_state() {
         let mut changed = whole.clone();
         changed[position] ^= 1 << (round % 8);
         std::fs::write(&path, changed).unwrap();
-        std::fs::copy(kept.folder.path().join("muster.db.lock"), copy.path().join("muster.db.lock")).unwrap();
+        std::fs::copy(kept.database.path().with_extension("db.lock"), copy.path().join("muster.db.lock"))
+            .unwrap();
         match Store::open(&path) {
             Err(_) => refused += 1,
             Ok((store, recovered)) => {
                 assert_eq!(recovered.state, expected, "byte {position}");
                 assert_eq!(recovered.last_seq, 8, "byte {position}");
-                let connection = Connection::open(kept.path()).unwrap();
+                let connection = Connection::open(kept.database.path()).unwrap();
                 let secret: String = connection
                     .query_row("SELECT value FROM meta WHERE key = 'secret'", [], |row| row.get(0))
                     .unwrap();

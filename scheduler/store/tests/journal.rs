@@ -1,45 +1,49 @@
-//! The store against real files, real processes that are killed, and a full disk.
+//! The store against real databases of both kinds, real processes that are killed, and a full disk.
 
 mod common;
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use common::database::{Database, Databases};
 use common::{add_up, cancelled, configured, submitted};
 use muster_core::event::Record;
 use muster_core::ids::{JobId, TaskIndex, Timestamp};
 use muster_core::state::State;
-use muster_store::{HistoryReader, HistoryRow, JobRow, Store, StoreError, TaskRow, TaskSpan};
-use rusqlite::Connection;
+use muster_store::{HistoryReader, HistoryRow, JobRow, Store, StoreError, TaskRow, TaskSpan, read_state};
+
+on_both!(
+    what_was_appended_is_there_again,
+    a_snapshot_and_the_records_after_it_give_the_same_state,
+    history_can_be_read_beside_the_writer_and_with_plain_sql,
+    a_killed_writer_loses_nothing_that_it_said_was_stored,
+    the_state_can_be_read_beside_the_writer,
+);
 
 fn database(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("muster.db")
 }
 
-#[test]
-fn what_was_appended_is_there_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = database(&folder);
-    let (mut store, recovered) = Store::open(&path).unwrap();
+fn what_was_appended_is_there_again(databases: &Databases) {
+    let database = databases.fresh();
+    let (mut store, recovered) = database.open().unwrap();
     assert_eq!((recovered.last_seq, recovered.state), (0, State::new()));
     let secret = *store.secret();
     let records = [configured(), submitted(1), submitted(2), cancelled(1), submitted(3)];
     store.append(&records[..2], &[]).unwrap();
     store.append(&records[2..], &[]).unwrap();
     drop(store);
-    let (store, recovered) = Store::open(&path).unwrap();
+    let (store, recovered) = database.open().unwrap();
     assert_eq!(recovered.last_seq, 5);
     assert_eq!(recovered.replayed, 5);
     assert_eq!(recovered.state, add_up(&records));
     assert_eq!(*store.secret(), secret);
 }
 
-#[test]
-fn a_snapshot_and_the_records_after_it_give_the_same_state() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = database(&folder);
-    let (mut store, _) = Store::open(&path).unwrap();
+fn a_snapshot_and_the_records_after_it_give_the_same_state(databases: &Databases) {
+    let database = databases.fresh();
+    let (mut store, _) = database.open().unwrap();
     let mut records = vec![configured()];
     records.extend((1..=20).map(submitted));
     records.extend((1..=10).map(cancelled));
@@ -50,12 +54,30 @@ fn a_snapshot_and_the_records_after_it_give_the_same_state() {
     store.append(&records[records.len() - 1..], &[]).unwrap();
     assert_eq!(store.records_since_snapshot(), 1);
     drop(store);
-    let rows: i64 =
-        Connection::open(&path).unwrap().query_row("SELECT count(*) FROM journal", [], |r| r.get(0)).unwrap();
-    assert_eq!(rows, 1, "records under the snapshot are dropped, the one above it is kept");
-    let (_, recovered) = Store::open(&path).unwrap();
+    assert_eq!(
+        database.count("journal"),
+        1,
+        "records under the snapshot are dropped, the one above it is kept"
+    );
+    let (_, recovered) = database.open().unwrap();
     assert_eq!((recovered.last_seq, recovered.replayed), (32, 1));
     assert_eq!(recovered.state, add_up(&records));
+}
+
+fn the_state_can_be_read_beside_the_writer(databases: &Databases) {
+    let database = databases.fresh();
+    let (mut store, _) = database.open().unwrap();
+    let records = [configured(), submitted(1), submitted(2)];
+    store.append(&records[..2], &[]).unwrap();
+    store.snapshot(&add_up(&records[..2]), Timestamp(5)).unwrap();
+    store.append(&records[2..], &[]).unwrap();
+    assert_eq!(read_state(database.place()).unwrap(), add_up(&records));
+    database.sql("DELETE FROM journal WHERE seq = 3");
+    if !database.is_sqlite() {
+        // SQLite's lock file, which says that it is missing, is the writer's alone.
+        let error = read_state(database.place()).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    }
 }
 
 #[test]
@@ -152,17 +174,15 @@ fn task_row(job: u64, span: TaskSpan, started_us: Option<u64>) -> HistoryRow {
     }))
 }
 
-#[test]
-fn history_can_be_read_beside_the_writer_and_with_plain_sql() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = database(&folder);
-    let (mut store, _) = Store::open(&path).unwrap();
+fn history_can_be_read_beside_the_writer_and_with_plain_sql(databases: &Databases) {
+    let database = databases.fresh();
+    let (mut store, _) = database.open().unwrap();
     let span = TaskSpan { first: 10, last: 20, step: 5 };
     let one = TaskSpan::one(TaskIndex(3));
     let rows = [job_row(1, "ann"), job_row(2, "bob"), task_row(1, one, Some(2)), task_row(1, span, None)];
     store.append(&[configured()], &rows).unwrap();
     store.append(&[submitted(1)], &rows).unwrap();
-    let reader = HistoryReader::open(&path).unwrap();
+    let reader = HistoryReader::open(database.place()).unwrap();
     let HistoryRow::Job(expected) = &rows[0] else { panic!() };
     assert_eq!(reader.job(JobId(1)).unwrap().as_ref(), Some(expected));
     assert_eq!(reader.job(JobId(9)).unwrap(), None);
@@ -174,13 +194,9 @@ fn history_can_be_read_beside_the_writer_and_with_plain_sql() {
     assert_eq!(reader.task(JobId(1), TaskIndex(3)).unwrap().unwrap().started_us, Some(2));
     assert_eq!(reader.task(JobId(1), TaskIndex(15)).unwrap().unwrap().span, span);
     assert_eq!(reader.task(JobId(1), TaskIndex(16)).unwrap(), None);
-    let hours: f64 = Connection::open(&path)
-        .unwrap()
-        .query_row("SELECT sum(cpu_time_us) / 3600e6 FROM task_history WHERE user = 'ann'", [], |row| {
-            row.get(0)
-        })
-        .unwrap();
-    assert!((hours - 2.0).abs() < 1e-9, "{hours}");
+    let user = if database.is_sqlite() { "user" } else { "\"user\"" };
+    let hours = format!("SELECT sum(cpu_time_us) / 3600000000 FROM task_history WHERE {user} = 'ann'");
+    assert_eq!(database.number(&hours), 2);
 }
 
 const CHILD_DATABASE: &str = "MUSTER_STORE_CHILD_DATABASE";
@@ -189,8 +205,8 @@ const CHILD_DATABASE: &str = "MUSTER_STORE_CHILD_DATABASE";
 #[test]
 #[ignore = "runs as the child of another test"]
 fn writer_child() {
-    let Some(path) = std::env::var_os(CHILD_DATABASE) else { return };
-    let (mut store, recovered) = Store::open(Path::new(&path)).unwrap();
+    let Ok(name) = std::env::var(CHILD_DATABASE) else { return };
+    let (mut store, recovered) = Database::open_named(&name);
     let mut state = recovered.state;
     for job in state.next_job.. {
         // Batches of one to three records, and a snapshot now and then, so that kills hit all kinds of commits.
@@ -209,15 +225,13 @@ fn writer_child() {
     }
 }
 
-#[test]
-fn a_killed_writer_loses_nothing_that_it_said_was_stored() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = database(&folder);
+fn a_killed_writer_loses_nothing_that_it_said_was_stored(databases: &Databases) {
+    let database = databases.fresh();
     let mut last_job = 0;
     for round in 0..12u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writer_child", "--ignored", "--nocapture"])
-            .env(CHILD_DATABASE, &path)
+            .env(CHILD_DATABASE, database.name())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -239,7 +253,8 @@ fn a_killed_writer_loses_nothing_that_it_said_was_stored() {
         for line in lines {
             last_job = stored(&line.unwrap()).unwrap_or(last_job);
         }
-        let (store, recovered) = Store::open(&path).unwrap();
+        database.expire();
+        let (store, recovered) = database.open().unwrap();
         let state = recovered.state;
         assert!(
             state.next_job > last_job,
@@ -256,7 +271,9 @@ fn a_killed_writer_loses_nothing_that_it_said_was_stored() {
         }
         assert_eq!(state, add_up(&model), "round {round}");
         drop(store);
-        let history = HistoryReader::open(&path).unwrap().jobs(JobId(u64::MAX), None, 100_000).unwrap();
+        database.expire();
+        let history =
+            HistoryReader::open(database.place()).unwrap().jobs(JobId(u64::MAX), None, 100_000).unwrap();
         assert_eq!(history.len() as u64, state.next_job - 1, "history and journal agree");
     }
 }

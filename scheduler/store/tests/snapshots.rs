@@ -7,11 +7,18 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use common::database::Databases;
 use common::{add_up, configured, submitted};
 use muster_core::event::{Event, Record};
 use muster_core::ids::{JobId, Timestamp};
 use muster_store::{Store, StoreError, check};
 use rusqlite::Connection;
+
+on_both!(
+    what_is_appended_while_a_snapshot_is_written_stays_after_it,
+    what_a_crash_left_of_a_snapshot_means_nothing_and_is_removed,
+    damage_shows_when_the_disk_is_read_again,
+);
 
 fn database(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("muster.db")
@@ -30,11 +37,9 @@ fn large(job: u64) -> Record {
     Record { at: Timestamp(job), event }
 }
 
-#[test]
-fn what_is_appended_while_a_snapshot_is_written_stays_after_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = database(&folder);
-    let (mut store, _) = Store::open(&path).unwrap();
+fn what_is_appended_while_a_snapshot_is_written_stays_after_it(databases: &Databases) {
+    let database = databases.fresh();
+    let (mut store, _) = database.open().unwrap();
     let mut records = vec![configured(), large(1)];
     store.append(&records, &[]).unwrap();
     let mut next = 2;
@@ -61,47 +66,40 @@ fn what_is_appended_while_a_snapshot_is_written_stays_after_it() {
             store.snapshot_taken(snapshot);
         });
         assert_eq!(store.records_since_snapshot(), (records.len() - appended_before) as u64);
-        assert_eq!(count(&path, "snapshot"), if round == 0 { 1 } else { 2 }, "the one before is kept");
+        assert_eq!(database.count("snapshot"), if round == 0 { 1 } else { 2 }, "the one before is kept");
     }
     drop(store);
-    assert_eq!(check(&path).unwrap().findings, []);
-    let (_, recovered) = Store::open(&path).unwrap();
+    assert_eq!(check(database.place()).unwrap().findings, []);
+    let (_, recovered) = database.open().unwrap();
     assert_eq!(recovered.state, add_up(&records));
     assert!(recovered.replayed < records.len() as u64);
 }
 
-#[test]
-fn what_a_crash_left_of_a_snapshot_means_nothing_and_is_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = database(&folder);
-    let (mut store, _) = Store::open(&path).unwrap();
+fn what_a_crash_left_of_a_snapshot_means_nothing_and_is_removed(databases: &Databases) {
+    let database = databases.fresh();
+    let (mut store, _) = database.open().unwrap();
     let records = [configured(), submitted(1), submitted(2)];
     store.append(&records, &[]).unwrap();
     drop(store);
-    let parts =
-        "INSERT INTO snapshot_part (seq, part, body) VALUES (2, 0, x'7b'), (2, 1, x'7d'), (3, 0, x'7b')";
-    Connection::open(&path).unwrap().execute(parts, []).unwrap();
-    assert_eq!(check(&path).unwrap().findings, []);
-    let (mut store, recovered) = Store::open(&path).unwrap();
+    database.sql("INSERT INTO snapshot_part (seq, part, body) VALUES (2, 0, '{'), (2, 1, '}'), (3, 0, '{')");
+    assert_eq!(check(database.place()).unwrap().findings, []);
+    let (mut store, recovered) = database.open().unwrap();
     assert_eq!((&recovered.state, recovered.replayed), (&add_up(&records), 3));
     store.snapshot(&recovered.state, Timestamp(1)).unwrap().unwrap();
-    assert_eq!(count(&path, "snapshot_part"), 1);
+    assert_eq!(database.count("snapshot_part"), 1);
     assert_eq!(store.snapshot(&recovered.state, Timestamp(1)).unwrap(), None, "there is nothing new");
 }
 
-#[test]
-fn damage_shows_when_the_disk_is_read_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = database(&folder);
-    let (mut store, _) = Store::open(&path).unwrap();
+fn damage_shows_when_the_disk_is_read_again(databases: &Databases) {
+    let database = databases.fresh();
+    let (mut store, _) = database.open().unwrap();
     store.append(&[configured(), submitted(1)], &[]).unwrap();
     store.snapshot(&add_up(&[configured(), submitted(1)]), Timestamp(1)).unwrap();
     store.append(&[submitted(2)], &[]).unwrap();
-    let writer = store.snapshot_writer().unwrap();
+    let mut writer = store.snapshot_writer().unwrap();
     assert_eq!(writer.state_on_disk().unwrap().1, 3);
-    let other = Connection::open(&path).unwrap();
     for damage in ["UPDATE journal SET crc = 1 WHERE seq = 3", "UPDATE snapshot SET crc = 1"] {
-        other.execute(damage, []).unwrap();
+        database.sql(damage);
         let error = writer.state_on_disk().unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
     }

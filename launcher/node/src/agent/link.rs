@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_wire::MESSAGE_BYTES_MAX;
 use muster_wire::v1::node_controller_client::NodeControllerClient;
-use muster_wire::v1::{FromNode, ToNode};
+use muster_wire::v1::{FromNode, ToNode, to_node};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,6 +51,10 @@ pub enum LinkEvent {
 pub struct Link {
     addresses: Vec<String>,
     tls: ClientTlsConfig,
+    /// The highest term in which a controller said that it leads. One with a lower term was replaced and does not know
+    /// yet: it was frozen or cut off. This need not outlive the agent: such a controller finds by its own clock that its
+    /// lease is over before it says anything. After a database was set up anew, its agents need to be started again.
+    term: u64,
 }
 
 impl Link {
@@ -70,13 +74,16 @@ impl Link {
             .domain_name(&config.controller_name);
         // Certificates that cannot be used shall stop the agent now, and not each of its connections later.
         Endpoint::from_static("https://controller").tls_config(tls.clone()).map_err(NodeError::Transport)?;
-        Ok(Self { addresses: config.controller.clone(), tls })
+        Ok(Self { addresses: config.controller.clone(), tls, term: 0 })
     }
 
     /// Keeps a session for ever; ends when nobody listens to the events any more.
-    pub async fn keep(self, events: mpsc::Sender<LinkEvent>) {
+    pub async fn keep(mut self, events: mpsc::Sender<LinkEvent>) {
         let mut pause = AGAIN_AFTER.0;
-        for address in self.addresses.iter().cycle() {
+        // Of several controllers one leads, and the others refuse: all are tried before a pause.
+        let pause_max = AGAIN_AFTER.1 / u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).max(1);
+        let addresses = self.addresses.clone();
+        for (place, address) in addresses.iter().enumerate().cycle() {
             let mut was_up = false;
             let reason = match self.session(address, &events, &mut was_up).await {
                 Ok(()) => format!("{address} ended the session"),
@@ -88,13 +95,25 @@ impl Link {
             if was_up {
                 pause = AGAIN_AFTER.0;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(AGAIN_AFTER.1);
+            if place + 1 == addresses.len() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(pause_max);
+            }
         }
     }
 
+    /// Refuses a controller that was replaced by one that this node has heard.
+    fn check_term(&mut self, message: &ToNode) -> Result<()> {
+        let Some(to_node::Body::Welcome(welcome)) = &message.body else { return Ok(()) };
+        if welcome.term < self.term {
+            return Err(NodeError::Replaced { term: welcome.term, known: self.term });
+        }
+        self.term = welcome.term;
+        Ok(())
+    }
+
     async fn session(
-        &self,
+        &mut self,
         address: &str,
         events: &mpsc::Sender<LinkEvent>,
         was_up: &mut bool,
@@ -128,6 +147,7 @@ impl Link {
         };
         while let Some(message) = stream.next().await {
             let message = message.map_err(|status| NodeError::Session(Box::new(status)))?;
+            self.check_term(&message)?;
             *was_up = true;
             if events.send(LinkEvent::Heard(Box::new(message))).await.is_err() {
                 return Ok(());

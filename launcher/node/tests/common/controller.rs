@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use muster_wire::MESSAGE_BYTES_MAX;
@@ -52,6 +53,7 @@ struct Service {
     outboxes: Outboxes,
     inbox: mpsc::UnboundedSender<(String, FromNode)>,
     wrap_cores: Option<u32>,
+    term: Arc<AtomicU64>,
 }
 
 #[tonic::async_trait]
@@ -65,6 +67,7 @@ impl NodeController for Service {
         assert!(request.peer_certs().is_some_and(|certificates| !certificates.is_empty()));
         let (outbox, messages) = mpsc::channel(64);
         let (outboxes, inbox, wrap) = (self.outboxes.clone(), self.inbox.clone(), self.wrap_cores);
+        let term = self.term.load(Ordering::SeqCst);
         tokio::spawn(async move {
             let mut stream = request.into_inner();
             let mut node = String::new();
@@ -77,6 +80,7 @@ impl NodeController for Service {
                         wrap_cores: wrap.is_some(),
                         declared_memory_bytes: 0,
                         health_check: None,
+                        term,
                     };
                     outbox.send(Ok(ToNode { body: Some(to_node::Body::Welcome(welcome)) })).await.unwrap();
                     outboxes.lock().unwrap().insert(node.clone(), outbox.clone());
@@ -100,6 +104,8 @@ pub struct Controller {
     seen: VecDeque<(String, FromNode)>,
     server: tokio::task::JoinHandle<()>,
     wrap_cores: Option<u32>,
+    /// The term that is said to nodes that come.
+    pub term: Arc<AtomicU64>,
 }
 
 impl Controller {
@@ -114,8 +120,9 @@ impl Controller {
         let (inbox_to, inbox) = mpsc::unbounded_channel();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = serve(listener, &authority, outboxes.clone(), inbox_to, wrap_cores);
-        Self { authority, address, outboxes, inbox, seen: VecDeque::new(), server, wrap_cores }
+        let term = Arc::new(AtomicU64::new(0));
+        let server = serve(listener, &authority, outboxes.clone(), inbox_to, wrap_cores, &term);
+        Self { authority, address, outboxes, inbox, seen: VecDeque::new(), server, wrap_cores, term }
     }
 
     /// Ends all sessions and listens again at the same port after `down` has run.
@@ -133,7 +140,8 @@ impl Controller {
                 Err(_) => tokio::task::yield_now().await,
             }
         };
-        self.server = serve(listener, &self.authority, self.outboxes.clone(), inbox_to, self.wrap_cores);
+        let outboxes = self.outboxes.clone();
+        self.server = serve(listener, &self.authority, outboxes, inbox_to, self.wrap_cores, &self.term);
     }
 
     pub async fn send(&self, node: &str, body: to_node::Body) {
@@ -253,12 +261,13 @@ fn serve(
     outboxes: Outboxes,
     inbox: mpsc::UnboundedSender<(String, FromNode)>,
     wrap_cores: Option<u32>,
+    term: &Arc<AtomicU64>,
 ) -> tokio::task::JoinHandle<()> {
     let (cert, key) = authority.sign("controller");
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(cert, key))
         .client_ca_root(Certificate::from_pem(&authority.pem));
-    let service = NodeControllerServer::new(Service { outboxes, inbox, wrap_cores })
+    let service = NodeControllerServer::new(Service { outboxes, inbox, wrap_cores, term: Arc::clone(term) })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = Server::builder().tls_config(tls).unwrap().tcp_nodelay(true);

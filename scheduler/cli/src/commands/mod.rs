@@ -19,14 +19,14 @@ pub mod submit;
 pub mod wait;
 pub(crate) mod why;
 
-use muster_client::{Client, default_socket};
+use muster_client::{Client, Options, default_sockets};
 use muster_core::ids::JobRef;
 
 use crate::error::CliError;
 
 /// The controller that the environment names.
 fn connect() -> Result<Client, CliError> {
-    Ok(Client::connect(&default_socket())?)
+    Ok(Client::connect_with(Options::of(default_sockets()))?)
 }
 
 /// Reads job ids.

@@ -17,6 +17,9 @@ pub(crate) fn run(args: &PingArgs) -> Result<ExitCode, CliError> {
             "The controller of cluster {} answers (version {}): {} of {} nodes are up\n",
             ping.cluster, ping.version, ping.nodes_up, ping.nodes
         ))?;
+        if let Some(leader) = &ping.leader {
+            print(&format!("It is {}, which leads in term {}\n", leader.holder, leader.term))?;
+        }
     }
     Ok(Exit::Ok.into())
 }

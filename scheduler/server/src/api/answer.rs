@@ -5,11 +5,11 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use muster_client::api::ErrorBody;
+use muster_client::api::{ErrorBody, NOT_LEADING};
 use muster_core::ids::{BadJobRef, JobRef};
 use muster_core::input::Refusal;
 use muster_core::notation::NotationError;
-use muster_store::StoreError;
+use muster_store::{Leader, StoreError};
 use serde::de::DeserializeOwned;
 
 use crate::engine_loop::{InputError, chain};
@@ -76,6 +76,12 @@ pub enum ApiError {
     /// The accounting tables cannot be read.
     #[error("the accounting tables cannot be read at present")]
     History(#[source] StoreError),
+    /// This controller does not lead.
+    #[error("{}", not_leading(.leader))]
+    NotLeading {
+        /// Who does, if that is known.
+        leader: Option<Leader>,
+    },
     /// The server's own fault.
     #[error("the controller failed over this request; its log says why")]
     Panicked,
@@ -87,6 +93,15 @@ pub enum ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         Self::Input(InputError::Refused(refusal))
+    }
+}
+
+fn not_leading(leader: &Option<Leader>) -> String {
+    match leader {
+        Some(Leader { term: 1.., holder, address }) => {
+            format!("this controller stands by; {holder} leads, or led last, at {address}")
+        }
+        _ => "this controller stands by, and does not know yet who leads".to_owned(),
     }
 }
 
@@ -127,6 +142,9 @@ impl ApiError {
             Self::Input(InputError::Refused(refusal)) => refusal_code(refusal),
             Self::Input(InputError::NotStored { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
             Self::Input(InputError::Stopping) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            Self::Input(InputError::Deposed) | Self::NotLeading { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, NOT_LEADING)
+            }
             Self::JobRef(_) => (StatusCode::BAD_REQUEST, "bad_job_id"),
             Self::Nodes(_) => (StatusCode::BAD_REQUEST, "bad_nodes"),
             Self::WholeJob { .. } => (StatusCode::BAD_REQUEST, "whole_job"),

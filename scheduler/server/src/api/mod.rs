@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
@@ -23,7 +23,8 @@ use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use muster_store::HistoryReader;
+use muster_client::api::LeaderView;
+use muster_store::{HistoryReader, Leader, Lease};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -57,6 +58,16 @@ pub struct App {
     pub admins: Admins,
     /// Becomes true when the controller stops: waits are answered then.
     pub stopping: watch::Receiver<bool>,
+    /// The lead, where other controllers stand by.
+    pub lead: Option<Lead>,
+}
+
+/// The lead of this controller.
+pub struct Lead {
+    /// For as long as it lasts.
+    pub lease: Lease,
+    /// As clients see it.
+    pub view: LeaderView,
 }
 
 impl App {
@@ -99,8 +110,36 @@ fn router(app: Arc<App>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), while_leading))
         .layer(middleware::from_fn(within_time))
         .with_state(app)
+}
+
+/// What a controller knows that may have been replaced is not to be shown.
+async fn while_leading(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match &app.lead {
+        Some(lead) if !lead.lease.is_valid() => ApiError::NotLeading { leader: None }.into_response(),
+        _ => next.run(request).await,
+    }
+}
+
+/// Answers every request with who leads, until it is dropped.
+pub async fn serve_standby(
+    listener: UnixListener,
+    leader: watch::Receiver<Option<Leader>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let refuse = move || {
+        let leader = leader.borrow().clone();
+        async move { ApiError::NotLeading { leader } }
+    };
+    let stopped = async move {
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    let served = axum::serve(listener, Router::new().fallback(refuse)).with_graceful_shutdown(stopped).await;
+    if let Err(error) = served {
+        tracing::warn!(%error, "clients are not told any more who leads");
+    }
 }
 
 async fn no_route(request: Request) -> ApiError {

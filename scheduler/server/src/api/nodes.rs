@@ -27,6 +27,7 @@ pub async fn ping(Shell(app): Shell<Arc<App>>) -> Json<Ping> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         nodes_up: declared.clone().filter(|node| node.is_up()).count() as u32,
         nodes: declared.count() as u32,
+        leader: app.lead.as_ref().map(|lead| lead.view.clone()),
     })
 }
 

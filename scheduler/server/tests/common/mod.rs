@@ -231,6 +231,16 @@ impl Node {
         Ok(message.and_then(|message| message.body))
     }
 
+    /// The next message; none if there is none for so long, or the session has ended.
+    pub async fn next_within(&mut self, time: Duration) -> Option<Told> {
+        timeout(time, self.inbox.message()).await.ok()?.ok()??.body
+    }
+
+    /// Says something, if the session still takes it.
+    pub async fn try_report(&self, report: v1::InstanceReport) -> bool {
+        self.outbox.send(v1::FromNode { body: Some(Said::Report(report)) }).await.is_ok()
+    }
+
     pub async fn told(&mut self) -> Told {
         self.next().await.unwrap().expect("the session must go on")
     }
