@@ -12,3 +12,4 @@ mod recovery;
 mod support;
 mod swarm;
 mod users;
+mod violence;
