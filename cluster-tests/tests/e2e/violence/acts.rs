@@ -53,8 +53,13 @@ impl Act {
         }
     }
 
-    /// Draws what happens in a round: one to three acts, each at another place.
+    /// Draws what happens in a round: one to three acts, each at another place, or a loss of power everywhere.
     pub fn draw(dice: &mut Dice) -> Vec<Self> {
+        if dice.one_in(15) {
+            let away = dice.milliseconds(SHORT_MS);
+            let hosts = NODES.iter().map(|host| Self::Power { host, away });
+            return hosts.chain([Self::Controller { signal: Signal::SIGKILL, away, again: None }]).collect();
+        }
         let mut places: Vec<Option<&'static str>> = NODES.iter().copied().map(Some).chain([None]).collect();
         let count = *dice.pick(&[1, 1, 1, 2, 2, 3]);
         let mut acts = Vec::new();

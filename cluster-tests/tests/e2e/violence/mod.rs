@@ -143,8 +143,10 @@ fn one_round(yard: &Yard, dice: &mut Dice, round: u64, started: Instant, tally: 
         }
     });
     acts.iter().for_each(|act| *tally.entry(act.name()).or_default() += 1);
-    if acts.len() > 1 {
-        *tally.entry("several at once").or_default() += 1;
+    match acts.len() {
+        1 => {}
+        count if count > NODES.len() => *tally.entry("everything at once").or_default() += 1,
+        _ => *tally.entry("several at once").or_default() += 1,
     }
     acts.iter().any(|act| matches!(act, Act::Controller { signal: Signal::SIGTERM, .. }))
 }
