@@ -120,9 +120,7 @@ pub(crate) fn mend_link(cluster: &str, host: &str) -> Result<()> {
 /// Tells the queues at both ends of a host's cable how to send.
 fn set_discipline(cluster: &str, host: &str, verb: &str, discipline: &str) -> Result<()> {
     let tc = find_program("tc", "iproute2")?;
-    for (namespace, device) in
-        [(switch_namespace(cluster), host), (host_namespace(cluster, host), "eth0")]
-    {
+    for (namespace, device) in [(switch_namespace(cluster), host), (host_namespace(cluster, host), "eth0")] {
         let output = Command::new(&tc)
             .args(["-n", &namespace, "qdisc"])
             .arg(verb)

@@ -118,7 +118,9 @@ impl Act {
                 }
                 format!("{signal}, away for {away:?}, again after {again:?}")
             }
-            Self::Agent { host } => kill_one(yard, host, 0, |p| p.cmdline.get(1).is_some_and(|w| w == "agent")),
+            Self::Agent { host } => {
+                kill_one(yard, host, 0, |p| p.cmdline.get(1).is_some_and(|w| w == "agent"))
+            }
             Self::Supervisor { host, which } => {
                 kill_one(yard, host, *which, |p| p.cmdline.get(1).is_some_and(|word| word == "supervise"))
             }
@@ -154,7 +156,9 @@ impl Act {
                 cluster.mend(host).unwrap();
                 match badness {
                     Badness::LateAndLost => format!("{host} for {lasts:?}, late and lossy (netem)"),
-                    Badness::Slow => format!("{host} for {lasts:?}, slow and loose (no netem in this kernel)"),
+                    Badness::Slow => {
+                        format!("{host} for {lasts:?}, slow and loose (no netem in this kernel)")
+                    }
                 }
             }
             Self::Freeze { host, away } => {

@@ -72,7 +72,12 @@ impl<'a> Check<'a> {
         let Some((verdict, again)) = known.ended.clone() else {
             return self.says(format!("{key} has not ended"));
         };
-        if again && matches!(verdict, Verdict::Exited { .. } | Verdict::Signalled { .. } | Verdict::Cancelled { .. }) {
+        if again
+            && matches!(
+                verdict,
+                Verdict::Exited { .. } | Verdict::Signalled { .. } | Verdict::Cancelled { .. }
+            )
+        {
             self.says(format!("{key} ended with {verdict:?} and was tried again"));
         }
         for (instance, free) in known.free.iter().enumerate() {
@@ -98,7 +103,8 @@ impl<'a> Check<'a> {
         if let Verdict::Exited { code } = verdict
             && traces.code != Some(code)
         {
-            wrong.push(format!("exited with {code} for the controller, and with {:?} by itself", traces.code));
+            wrong
+                .push(format!("exited with {code} for the controller, and with {:?} by itself", traces.code));
         }
         for (host, trace) in &traces.hosts {
             let place = known.allocation.shares.iter().position(|share| NODES[share.node.0 as usize] == host);
@@ -229,7 +235,11 @@ fn state_of(verdict: &Verdict) -> TaskState {
         Verdict::Deadline => TaskState::Deadline,
         Verdict::Cancelled { .. } => TaskState::Cancelled,
         Verdict::Preempted { .. } => TaskState::Preempted,
-        Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => TaskState::NodeFailed,
-        Verdict::Exited { .. } | Verdict::Signalled { .. } | Verdict::LaunchFailed { .. } => TaskState::Failed,
+        Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
+            TaskState::NodeFailed
+        }
+        Verdict::Exited { .. } | Verdict::Signalled { .. } | Verdict::LaunchFailed { .. } => {
+            TaskState::Failed
+        }
     }
 }

@@ -149,7 +149,8 @@ impl Journal {
             Freed::Gone(at) => Some(at),
             Freed::Lost(lost_at) => {
                 let ups = self.ups.get(&node).map(Vec::as_slice).unwrap_or_default();
-                let without = |(at, stale): &&(Timestamp, Vec<AttemptKey>)| *at >= lost_at && !stale.contains(key);
+                let without =
+                    |(at, stale): &&(Timestamp, Vec<AttemptKey>)| *at >= lost_at && !stale.contains(key);
                 let up = ups.iter().find(without).map(|(at, _)| *at);
                 let gone = self.stale_gone.get(&(node, *key)).copied();
                 [up, gone].into_iter().flatten().min()

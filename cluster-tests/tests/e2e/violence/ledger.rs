@@ -19,11 +19,20 @@ pub enum Told {
     /// This process is alive.
     Beat,
     /// The script is about to exit with this code.
-    End { code: u32 },
-    RankStart { rank: usize },
-    RankEnd { rank: usize, code: u32 },
+    End {
+        code: u32,
+    },
+    RankStart {
+        rank: usize,
+    },
+    RankEnd {
+        rank: usize,
+        code: u32,
+    },
     /// Another process that lives has the lock of this core.
-    Clash { core: u32 },
+    Clash {
+        core: u32,
+    },
 }
 
 /// A line.
@@ -45,7 +54,9 @@ pub struct Line {
 /// The line that is not whole.
 pub fn read(path: &Path) -> Result<Vec<Line>, String> {
     let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| parse(line).ok_or_else(|| format!("a line of the ledger is torn: {line:?}"))).collect()
+    text.lines()
+        .map(|line| parse(line).ok_or_else(|| format!("a line of the ledger is torn: {line:?}")))
+        .collect()
 }
 
 fn parse(line: &str) -> Option<Line> {
@@ -132,7 +143,10 @@ pub fn shared_cores(lines: &[Line]) -> Vec<String> {
     let mut users: BTreeMap<(&str, u32), Vec<AttemptKey>> = BTreeMap::new();
     for line in lines {
         if let Told::Clash { core } = line.told {
-            found.push(format!("{} found core {core} of {} in use by a process that lives", line.key, line.host));
+            found.push(format!(
+                "{} found core {core} of {} in use by a process that lives",
+                line.key, line.host
+            ));
         }
         for core in &line.cores {
             let before = users.entry((&line.host, *core)).or_default();

@@ -31,8 +31,9 @@ use crate::support::chain;
 
 /// As many as take two to three minutes, with what is before and after them.
 const ROUNDS: u64 = 25;
-/// For how long nothing at all may end once there is peace, before work counts as stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// For how long nothing at all may end once there is peace, before work counts as stuck: a gang that hangs is ended by its
+/// time limit, and another may wait for it.
+const STUCK_AFTER: Duration = Duration::from_secs(90);
 /// Within which time nothing may be left on any host.
 const CLEAN_WITHIN: Duration = Duration::from_secs(60);
 /// How often the journal is read: long before there are the 20,000 records after which a snapshot is taken.
@@ -55,7 +56,10 @@ fn whatever_is_killed_every_accepted_task_ends_once_and_nothing_is_left() {
     let done = catch_unwind(AssertUnwindSafe(|| run(&yard, seed, rounds)));
     if let Err(panic) = done {
         let kept = logs::keep(&yard, seed);
-        println!("failed with MUSTER_VIOLENCE_SEED={seed}; logs, ledger and journal are in {}", kept.display());
+        println!(
+            "failed with MUSTER_VIOLENCE_SEED={seed}; logs, ledger and journal are in {}",
+            kept.display()
+        );
         resume_unwind(panic);
     }
 }

@@ -204,7 +204,8 @@ fn draw(dice: &mut Dice) -> Order {
     let mut options = vec![if requeue { "--requeue" } else { "--no-requeue" }.to_owned()];
     // Short ones may overtake gangs that wait for their nodes.
     options.push(if dice.one_in(3) { "-t5" } else { "-t0:30" }.to_owned());
-    let kinds = ["swarm", "swarm", "swarm", "fails", "works", "late", "gang-ompi", "gang-mpich", "gang-fails"];
+    let kinds =
+        ["swarm", "swarm", "swarm", "fails", "works", "late", "gang-ompi", "gang-mpich", "gang-fails"];
     let what = *dice.pick(&kinds);
     let (mut tasks, mut ranks, mut code) = (1, None, Some(0));
     let body = match what {
@@ -233,6 +234,8 @@ fn draw(dice: &mut Dice) -> Order {
             let per_node = dice.between(1..3);
             ranks = usize::try_from(nodes * per_node).ok();
             options.extend([format!("-N{nodes}"), format!("--ntasks-per-node={per_node}")]);
+            // Now and then Hydra never notices that it has lost a rank; then the time limit ends the gang.
+            options.push("-t0:40".to_owned());
             gang(dice, what, &mut code)
         }
     };

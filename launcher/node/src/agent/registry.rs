@@ -214,6 +214,8 @@ impl Registry {
             cores,
             cores_wrap: map.wraps(),
         };
+        // One that was killed while it waited shall not take an attempt with it.
+        self.idle.retain(Idle::is_there);
         let idle = match self.idle.pop_front() {
             Some(idle) => idle,
             None => Idle::start(self.node.containment.shelter_entrance("supervisors"))?,
