@@ -103,30 +103,14 @@ impl Act {
     pub fn carry_out(&self, yard: &Yard) -> String {
         let cluster = &yard.site.cluster;
         match self {
-            Self::Controller { signal, away, again } => {
-                let strike = |signal| match signal {
-                    Signal::SIGKILL => yard.site.kill_controller(),
-                    _ => yard.site.stop_controller(),
-                };
-                strike(*signal).unwrap();
-                std::thread::sleep(*away);
-                yard.site.start_controller().unwrap_or_else(|error| panic!("{error}"));
-                if let Some(settles) = again {
-                    std::thread::sleep(*settles);
-                    strike(Signal::SIGKILL).unwrap();
-                    yard.site.start_controller().unwrap_or_else(|error| panic!("{error}"));
-                }
-                format!("{signal}, away for {away:?}, again after {again:?}")
-            }
-            Self::Agent { host } => {
-                kill_one(yard, host, 0, |p| p.cmdline.get(1).is_some_and(|w| w == "agent"))
-            }
+            Self::Controller { signal, away, again } => strike_controller(yard, *signal, *away, *again),
+            Self::Agent { host } => kill_one(yard, host, 0, |process| is_muster_node(process, "agent")),
             Self::Supervisor { host, which } => {
-                kill_one(yard, host, *which, |p| p.cmdline.get(1).is_some_and(|word| word == "supervise"))
+                kill_one(yard, host, *which, |process| is_muster_node(process, "supervise"))
             }
-            Self::Work { host, which } => kill_one(yard, host, *which, |p| {
-                let program = p.cmdline.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-                p.uid != 0 && OF_THE_WORK.contains(&program)
+            Self::Work { host, which } => kill_one(yard, host, *which, |process| {
+                let program = process.cmdline.first().and_then(|path| path.rsplit('/').next());
+                process.uid != 0 && program.is_some_and(|name| OF_THE_WORK.contains(&name))
             }),
             Self::Power { host, away } => {
                 cluster.power_off(host).unwrap();
@@ -140,27 +124,7 @@ impl Act {
                 cluster.heal(host).unwrap();
                 format!("{host} for {away:?}")
             }
-            Self::Bad { host, lasts, loose } => {
-                let end = Instant::now() + *lasts;
-                let badness = cluster.worsen(host).unwrap();
-                for (whole, torn) in loose {
-                    if Instant::now() >= end {
-                        break;
-                    }
-                    std::thread::sleep(*whole);
-                    cluster.cut(host).unwrap();
-                    std::thread::sleep(*torn);
-                    cluster.heal(host).unwrap();
-                }
-                std::thread::sleep(end.saturating_duration_since(Instant::now()));
-                cluster.mend(host).unwrap();
-                match badness {
-                    Badness::LateAndLost => format!("{host} for {lasts:?}, late and lossy (netem)"),
-                    Badness::Slow => {
-                        format!("{host} for {lasts:?}, slow and loose (no netem in this kernel)")
-                    }
-                }
-            }
+            Self::Bad { host, lasts, loose } => make_link_bad(yard, host, *lasts, loose),
             Self::Freeze { host, away } => {
                 cluster.freeze(host).unwrap();
                 std::thread::sleep(*away);
@@ -169,6 +133,49 @@ impl Act {
             }
         }
     }
+}
+
+fn strike_controller(yard: &Yard, signal: Signal, away: Duration, again: Option<Duration>) -> String {
+    let start = || yard.site.start_controller().unwrap_or_else(|error| panic!("{error}"));
+    match signal {
+        Signal::SIGKILL => yard.site.kill_controller().unwrap(),
+        _ => yard.site.stop_controller().unwrap(),
+    }
+    std::thread::sleep(away);
+    start();
+    if let Some(settles) = again {
+        std::thread::sleep(settles);
+        yard.site.kill_controller().unwrap();
+        start();
+    }
+    format!("{signal}, away for {away:?}, again after {again:?}")
+}
+
+/// Worsens a link, and takes its cable out for moments, in which everything is lost.
+fn make_link_bad(yard: &Yard, host: &str, lasts: Duration, loose: &[(Duration, Duration)]) -> String {
+    let cluster = &yard.site.cluster;
+    let end = Instant::now() + lasts;
+    let badness = cluster.worsen(host).unwrap();
+    for (whole, torn) in loose {
+        if Instant::now() >= end {
+            break;
+        }
+        std::thread::sleep(*whole);
+        cluster.cut(host).unwrap();
+        std::thread::sleep(*torn);
+        cluster.heal(host).unwrap();
+    }
+    std::thread::sleep(end.saturating_duration_since(Instant::now()));
+    cluster.mend(host).unwrap();
+    match badness {
+        Badness::LateAndLost => format!("{host} for {lasts:?}, late, lossy and loose (netem)"),
+        Badness::Slow => format!("{host} for {lasts:?}, slow and loose (no netem in this kernel)"),
+    }
+}
+
+/// Whether it is the program `muster-node` in this role.
+fn is_muster_node(process: &ProcessInfo, role: &str) -> bool {
+    process.uid == 0 && process.cmdline.get(1).is_some_and(|word| word == role)
 }
 
 /// Kills one of the processes of a host that are wanted, if there is one at this moment.

@@ -8,7 +8,7 @@ use muster_core::event::Verdict;
 use muster_core::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex};
 
 use super::journal::Journal;
-use super::ledger::{self, Line, Traces};
+use super::ledger::{self, Line, Trace, Traces};
 use super::work::{Accepted, NODES, Yard};
 
 /// Everything that does not hold.
@@ -107,29 +107,34 @@ impl<'a> Check<'a> {
                 .push(format!("exited with {code} for the controller, and with {:?} by itself", traces.code));
         }
         for (host, trace) in &traces.hosts {
-            let place = known.allocation.shares.iter().position(|share| NODES[share.node.0 as usize] == host);
-            let Some(instance) = place else {
-                wrong.push(format!("ran on {host}, which it was not given"));
-                continue;
-            };
-            // Hydra gives ranks on all nodes the environment of the primary.
-            let told_wrong = self.orders.get(&key.task.job).is_some_and(|of| of.order.what == "gang-mpich");
-            if instance != trace.instance as usize && !told_wrong {
-                wrong.push(format!("is instance {} on {host} instead of {instance}", trace.instance));
-            }
-            let given: Vec<u32> = known.allocation.shares[instance].cores.iter().collect();
-            if trace.cores.iter().any(|core| !given.contains(core)) {
-                wrong.push(format!("could use cores {:?} of {host}, and was given {given:?}", trace.cores));
-            }
-            if known.go_at.is_none_or(|go| go.0 > trace.first_us) {
-                wrong.push(format!("ran on {host} at {} before the go at {:?}", trace.first_us, known.go_at));
-            }
-            let gone = self.journal.gone_at(&key, instance);
-            if gone.is_none_or(|gone| gone.0 < trace.last_us) {
-                wrong.push(format!("still ran on {host} at {}, when it was gone at {gone:?}", trace.last_us));
-            }
+            wrong.extend(self.place(key, host, trace));
         }
         self.wrong.extend(wrong.into_iter().map(|what| format!("{key} {what}")));
+    }
+
+    /// What an attempt did on a host is what the controller let it do there.
+    fn place(&self, key: AttemptKey, host: &str, trace: &Trace) -> Vec<String> {
+        let known = &self.journal.attempts[&key];
+        let place = known.allocation.shares.iter().position(|share| NODES[share.node.0 as usize] == host);
+        let Some(instance) = place else { return vec![format!("ran on {host}, which it was not given")] };
+        let mut wrong = Vec::new();
+        // Hydra gives ranks on all nodes the environment of the script.
+        let is_hydra = self.orders.get(&key.task.job).is_some_and(|of| of.order.what == "gang-mpich");
+        if instance != trace.instance as usize && !is_hydra {
+            wrong.push(format!("is instance {} on {host} instead of {instance}", trace.instance));
+        }
+        let given: Vec<u32> = known.allocation.shares[instance].cores.iter().collect();
+        if trace.cores.iter().any(|core| !given.contains(core)) {
+            wrong.push(format!("could use cores {:?} of {host}, and was given {given:?}", trace.cores));
+        }
+        if known.go_at.is_none_or(|go| go.0 > trace.first_us) {
+            wrong.push(format!("ran on {host} at {} before the go at {:?}", trace.first_us, known.go_at));
+        }
+        let gone = self.journal.gone_at(&key, instance);
+        if gone.is_none_or(|gone| gone.0 < trace.last_us) {
+            wrong.push(format!("still ran on {host} at {}, when it was gone at {gone:?}", trace.last_us));
+        }
+        wrong
     }
 
     /// Every task of an accepted job has exactly one end, which everybody agrees on.

@@ -165,3 +165,67 @@ pub fn shared_cores(lines: &[Line]) -> Vec<String> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `start 1 0 1 node01 0 77 0-1 5.000000 ` and the like.
+    fn lines(text: &str) -> Vec<Line> {
+        text.lines().map(|line| parse(line).unwrap_or_else(|| panic!("{line}"))).collect()
+    }
+
+    #[test]
+    fn an_attempt_that_goes_on_after_another_has_begun_is_found() {
+        let apart = "start 1 0 1 node01 0 77 0-1 5.000000 \n\
+                     end 1 0 1 node01 0 77 0-1 6.000000 0\n\
+                     start 2 0 1 node01 0 77 1 7.000000 \n\
+                     start 1 0 2 node02 0 78 0-1 8.000000 ";
+        assert_eq!(shared_cores(&lines(apart)), Vec::<String>::new());
+        let at_once = format!("{apart}\nbeat 1 0 1 node01 0 77 0-1 9.000000 3");
+        let found = shared_cores(&lines(&at_once));
+        assert!(found.len() == 1 && found[0].contains("1_0.1 went on using core 1 of node01"), "{found:?}");
+        let met = format!("{apart}\nclash 2 0 1 node01 0 77 1 9.000000 1");
+        assert_eq!(shared_cores(&lines(&met)).len(), 1);
+    }
+
+    #[test]
+    fn a_torn_line_is_none() {
+        assert!(parse("start 1 0 1 node01 0 77 0-1 5.0000").is_none());
+        assert!(
+            parse("start 1 0 1 node01 0 77 0-1 5.000000 start 2 0 1 node01 0 77 0-1 5.000000 ").is_none()
+        );
+    }
+
+    /// The script that all tasks source, on this machine: who comes to a core that a child of a killed process still
+    /// holds, says so.
+    #[test]
+    fn a_core_that_a_child_still_holds_is_told() {
+        use std::io::BufRead as _;
+        use std::process::{Command, Stdio};
+        let dir = std::env::temp_dir().join(format!("muster-tell-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("tell.sh"), include_str!("tell.sh")).unwrap();
+        let start = |job: &str, body: &str| {
+            let script =
+                format!("LEDGER={0}/ledger LOCKS={0}\n. {0}/tell.sh\nhold_cores\n{body}", dir.display());
+            let mut command = Command::new("/bin/bash");
+            command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let names = ["MUSTER_JOB_ID", "MUSTER_TASK_INDEX", "MUSTER_ATTEMPT", "MUSTER_INSTANCE"];
+            command.envs(names.into_iter().zip([job, "0", "1", "0"]));
+            command.spawn().unwrap()
+        };
+        // The child goes on until the end of its input, which is this test's to close.
+        let mut first = start("1", "cat <&0 >/dev/null & echo up; wait");
+        let mut word = String::new();
+        std::io::BufReader::new(first.stdout.as_mut().unwrap()).read_line(&mut word).unwrap();
+        let input = first.stdin.take();
+        first.kill().unwrap();
+        first.wait().unwrap();
+        assert!(start("2", "tell start").wait().unwrap().success());
+        drop(input);
+        let told = read(&dir.join("ledger")).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(told.iter().any(|line| matches!(line.told, Told::Clash { .. })), "{told:?}");
+    }
+}
