@@ -2,10 +2,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build mpi-tasks demo cluster cluster-down test test-unit lint fmt sim bench clean
+.PHONY: help deps build mpi-tasks demo cluster cluster-down test test-unit violence lint fmt sim bench clean
 
 NODES ?= 4
 CPUS ?= 8
+ROUNDS ?= 500
 CLUSTER := target/release/muster-cluster
 
 help: ## List the targets.
@@ -41,6 +42,12 @@ test: ## Run the whole suite, from unit tests to end-to-end tests on real sshd a
 
 test-unit: ## Run the tests that need neither root nor MPI.
 	@MUSTER_TEST_SKIP_CLUSTER=1 .ci/test.sh
+
+violence: ## Kill everything at random under real work (ROUNDS=500 SEED=), some 40 minutes.
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; fi
+	@$(MAKE) --no-print-directory build mpi-tasks
+	@MUSTER_VIOLENCE_ROUNDS=$(ROUNDS) $(if $(SEED),MUSTER_VIOLENCE_SEED=$(SEED)) \
+		cargo test --release --locked -q -p muster-cluster-tests --test e2e -- --nocapture violence::
 
 lint: ## Check format, lints, documentation and licences.
 	@cargo fmt --all --check

@@ -244,26 +244,6 @@ impl VirtualCluster {
         self.await_ready(host, line, Instant::now() + START_LIMIT)
     }
 
-    /// Loses every packet from and to a host, without telling either side.
-    ///
-    /// # Errors
-    ///
-    /// [`ClusterError::NoSuchHost`], [`ClusterError::Ip`].
-    pub fn cut(&self, host: &str) -> Result<()> {
-        self.state.host(host)?;
-        network::set_link(self.name(), host, false)
-    }
-
-    /// Ends [`VirtualCluster::cut`].
-    ///
-    /// # Errors
-    ///
-    /// [`ClusterError::NoSuchHost`], [`ClusterError::Ip`].
-    pub fn heal(&self, host: &str) -> Result<()> {
-        self.state.host(host)?;
-        network::set_link(self.name(), host, true)
-    }
-
     /// Stops every process of a host where it is; its kernel still answers, so connections are accepted and stay
     /// silent. Returns when all have stopped.
     ///

@@ -91,6 +91,51 @@ pub(crate) fn set_link(cluster: &str, host: &str, up: bool) -> Result<()> {
     ip_batch("switching a cable", Some(&switch_namespace(cluster)), &[line])
 }
 
+/// How a link is made bad: netem's way, and what is left of it where the kernel was built without netem.
+const NETEM: &str = "netem delay 30ms 20ms loss 5%";
+const RATE: &str = "tbf rate 2mbit burst 16kb latency 300ms";
+
+/// What the kernel lets be done to a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Badness {
+    /// Packets are late, out of order, and some are lost (netem).
+    LateAndLost,
+    /// The link is slow, and what does not fit is dropped (tbf): the kernel has no netem.
+    Slow,
+}
+
+/// Makes a host's link bad in both directions.
+pub(crate) fn worsen_link(cluster: &str, host: &str) -> Result<Badness> {
+    match set_discipline(cluster, host, "replace", NETEM) {
+        Ok(()) => Ok(Badness::LateAndLost),
+        Err(_no_netem) => set_discipline(cluster, host, "replace", RATE).map(|()| Badness::Slow),
+    }
+}
+
+/// Ends [`worsen_link`].
+pub(crate) fn mend_link(cluster: &str, host: &str) -> Result<()> {
+    set_discipline(cluster, host, "del", "")
+}
+
+/// Tells the queues at both ends of a host's cable how to send.
+fn set_discipline(cluster: &str, host: &str, verb: &str, discipline: &str) -> Result<()> {
+    let tc = find_program("tc", "iproute2")?;
+    for (namespace, device) in [(switch_namespace(cluster), host), (host_namespace(cluster, host), "eth0")] {
+        let output = Command::new(&tc)
+            .args(["-n", &namespace, "qdisc"])
+            .arg(verb)
+            .args(["dev", device, "root"])
+            .args(discipline.split_whitespace())
+            .output()
+            .map_err(ClusterError::system("start `tc`"))?;
+        if !output.status.success() {
+            let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(ClusterError::Ip { action: "shaping a link", stderr });
+        }
+    }
+    Ok(())
+}
+
 /// Which cables are plugged in, by host.
 pub(crate) fn links(cluster: &str) -> Result<BTreeMap<String, bool>> {
     let output = Command::new(find_program("ip", "iproute2")?)

@@ -19,7 +19,7 @@ pub(super) fn text(
     let wrap = options.cores as usize > real;
     let mut text = format!(
         "[cluster]\nname = \"{name}\"\n\n[controller]\nlisten = \"{head}:6817\"\nsocket = {socket:?}\n\
-         state_dir = {state_dir:?}\nnode_timeout_s = 12\nheartbeat_ms = 500\n{controller}\n\
+         state_dir = {state_dir:?}\nnode_timeout_s = {timeout}\nheartbeat_ms = 500\n{controller}\n\
          [policy]\nhold_node_s = 10\n{policy}\n\
          [bootstrap]\nidentity_file = {key:?}\nknown_hosts = \"/etc/ssh/ssh_known_hosts\"\n\
          binaries_dir = {binaries:?}\nremote_dir = \"/var/lib/muster\"\nprogram = {bootstrap:?}\n\n\
@@ -28,6 +28,7 @@ pub(super) fn text(
         socket = cluster.shared_dir().join("muster.sock"),
         state_dir = options.state_dir,
         controller = options.controller,
+        timeout = options.node_timeout_s,
         policy = options.policy,
         key = cluster.bootstrap_key(),
         binaries = staged.bin,

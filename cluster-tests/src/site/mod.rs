@@ -12,6 +12,7 @@ use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use muster_client::Client;
@@ -38,6 +39,8 @@ pub struct SiteOptions {
     pub cores: u32,
     /// Lines under `[controller]`.
     pub controller: String,
+    /// After how many seconds of silence a node is given up.
+    pub node_timeout_s: u64,
     /// Lines under `[policy]`.
     pub policy: String,
     /// Where the controller keeps its state: on a real disk, so that what a commit costs is what it costs.
@@ -56,6 +59,7 @@ impl SiteOptions {
             cluster,
             cores,
             controller: String::new(),
+            node_timeout_s: 12,
             policy: String::new(),
             state_dir: files::fresh_state_dir(name)?,
         })
@@ -81,7 +85,8 @@ pub struct Site {
     pub up_times: UpTimes,
     /// Where users find programs.
     pub staged: Staged,
-    controller: Controller,
+    /// The controller is killed and started by one thread while others submit.
+    controller: Mutex<Controller>,
 }
 
 impl Site {
@@ -97,7 +102,7 @@ impl Site {
             cluster,
             staged,
             up_times: UpTimes { hosts: started.elapsed(), ..UpTimes::default() },
-            controller: Controller { child: None, state_dir: Some(options.state_dir.clone()) },
+            controller: Mutex::new(Controller { child: None, state_dir: Some(options.state_dir.clone()) }),
         };
         site.staged.fill()?;
         let text = config::text(&site.cluster, &site.staged, options)?;
@@ -132,7 +137,7 @@ impl Site {
     ///
     /// # Errors
     /// [`SiteError::Controller`] with the end of its log.
-    pub fn start_controller(&mut self) -> Result<(), SiteError> {
+    pub fn start_controller(&self) -> Result<(), SiteError> {
         let log = files::append(&self.controller_log())?;
         let (ready, ready_child) = nix::unistd::pipe().map_err(|errno| SiteError::Pipe(errno.into()))?;
         let mut command = self.cluster.exec(HEAD, None)?;
@@ -147,12 +152,16 @@ impl Site {
             .stderr(Stdio::from(log));
         let child = command.spawn().map_err(|source| SiteError::Spawn { program: "musterd", source })?;
         drop(command);
-        self.controller.child = Some(child);
+        self.lock_controller().child = Some(child);
         self.await_ready(std::fs::File::from(ready))
     }
 
+    fn lock_controller(&self) -> MutexGuard<'_, Controller> {
+        self.controller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The controller writes a line, or closes the pipe by its end.
-    fn await_ready(&mut self, mut ready: std::fs::File) -> Result<(), SiteError> {
+    fn await_ready(&self, mut ready: std::fs::File) -> Result<(), SiteError> {
         let mut fds = [nix::poll::PollFd::new(ready.as_fd(), nix::poll::PollFlags::POLLIN)];
         let limit_ms = u16::try_from(CONTROLLER_START_LIMIT.as_millis()).unwrap_or(u16::MAX);
         let polled = nix::poll::poll(&mut fds, limit_ms).map_err(|errno| SiteError::Pipe(errno.into()))?;
@@ -167,7 +176,7 @@ impl Site {
     ///
     /// # Errors
     /// [`SiteError`] if its process cannot be found.
-    pub fn kill_controller(&mut self) -> Result<(), SiteError> {
+    pub fn kill_controller(&self) -> Result<(), SiteError> {
         self.end_controller(Signal::SIGKILL)
     }
 
@@ -175,17 +184,18 @@ impl Site {
     ///
     /// # Errors
     /// [`SiteError`] if its process cannot be found.
-    pub fn stop_controller(&mut self) -> Result<(), SiteError> {
+    pub fn stop_controller(&self) -> Result<(), SiteError> {
         self.end_controller(Signal::SIGTERM)
     }
 
-    fn end_controller(&mut self, signal: Signal) -> Result<(), SiteError> {
+    fn end_controller(&self, signal: Signal) -> Result<(), SiteError> {
         let processes = self.cluster.processes(HEAD)?;
         let is_controller =
             |p: &&crate::ProcessInfo| p.cmdline.first().is_some_and(|program| program.ends_with("/musterd"));
         let pid = processes.iter().find(is_controller).map(|p| p.pid).ok_or(SiteError::NoController)?;
         self.cluster.kill(pid, signal)?;
-        if let Some(mut child) = self.controller.child.take() {
+        let child = self.lock_controller().child.take();
+        if let Some(mut child) = child {
             child.wait().map_err(|source| SiteError::Spawn { program: "musterd", source })?;
         }
         Ok(())
@@ -276,7 +286,8 @@ impl Site {
     /// # Errors
     /// [`SiteError::Cluster`] if the hosts cannot be kept.
     pub fn keep(self) -> Result<(), SiteError> {
-        let Self { cluster, mut controller, .. } = self;
+        let Self { cluster, controller, .. } = self;
+        let mut controller = controller.into_inner().unwrap_or_else(PoisonError::into_inner);
         controller.child = None;
         controller.state_dir = None;
         Ok(cluster.keep()?)

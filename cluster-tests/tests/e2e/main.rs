@@ -13,3 +13,4 @@ mod support;
 mod swarm;
 mod takeover;
 mod users;
+mod violence;

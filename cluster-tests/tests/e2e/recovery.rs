@@ -31,7 +31,7 @@ fn a_killed_agent_stops_nothing_and_its_successor_delivers_the_result() {
 
 #[test]
 fn a_killed_controller_knows_everything_again_and_what_ran_runs_on() {
-    let Some(mut bench) = Bench::up("ctl", 2, 4) else { return };
+    let Some(bench) = Bench::up("ctl", 2, 4) else { return };
     let finished = bench.complete(bench.submit(&["-t1"], "exit 0")).summary.job;
     let body = "mpirun -np 2 sh -c 'touch up-$OMPI_COMM_WORLD_RANK; while [ ! -e go ]; do sleep 0.05; done'";
     let running = bench.submit(&["-N2", "-n2", "-t5"], body);
@@ -98,7 +98,7 @@ fn a_node_whose_health_check_fails_is_drained_until_it_passes() {
 
 #[test]
 fn a_controller_that_is_stopped_in_good_order_comes_back_the_same() {
-    let Some(mut bench) = Bench::up("stop", 1, 2) else { return };
+    let Some(bench) = Bench::up("stop", 1, 2) else { return };
     let first = bench.submit(&["-t5"], "while [ ! -e go ]; do sleep 0.05; done");
     bench.running(first);
     let before = bench.site.job(first).unwrap();

@@ -1,5 +1,6 @@
 //! What agent and supervisor share about one attempt: what the supervisor is told, and what lies on the disk.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use muster_wire::v1::{AttemptKey, InstanceReport};
@@ -44,6 +45,9 @@ impl Assignment {
     }
 }
 
+/// What the name of a folder ends with until its state is in it.
+pub const UNFINISHED: &str = ".new";
+
 /// The files in an attempt's private folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptDir(PathBuf);
@@ -83,6 +87,29 @@ impl AttemptDir {
     /// A folder that was found.
     pub fn at(path: PathBuf) -> Self {
         Self(path)
+    }
+
+    /// Makes the folder together with its first state: whoever finds the folder finds a state in it, even if the agent
+    /// is killed on the way.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if it cannot be made.
+    pub fn create(&self, state: &AttemptState) -> Result<()> {
+        let mut unfinished = self.0.clone().into_os_string();
+        unfinished.push(UNFINISHED);
+        let unfinished = Self(unfinished.into());
+        let path = unfinished.path();
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(NodeError::file("remove the old folder", path)(error));
+            }
+            _ => {}
+        }
+        let made = std::fs::DirBuilder::new().mode(0o700).create(path);
+        made.map_err(NodeError::file("create the folder", path))?;
+        unfinished.save(state)?;
+        std::fs::rename(path, &self.0).map_err(NodeError::file("create the folder", &self.0))
     }
 
     /// The folder itself.
@@ -160,7 +187,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = AttemptKey { job: 12, task: 3, attempt: 1 };
         let dir = AttemptDir::new(folder.path(), &key);
-        std::fs::create_dir(dir.path()).unwrap();
         let exited = v1::Exited { code: 7, signal: 0, out_of_memory: true };
         let gone = v1::Gone {
             how: Some(v1::gone::How::Exited(exited)),
@@ -179,6 +205,13 @@ mod tests {
                 phase: Some(v1::instance_report::Phase::Gone(gone)),
             },
         };
+        // What an agent has left that was killed before the state was written is no attempt, and stands in no way.
+        std::fs::create_dir(folder.path().join("12_3.1.new")).unwrap();
+        assert_eq!(parse_key("12_3.1.new"), None);
+        dir.create(&state).unwrap();
+        assert_eq!(dir.load().unwrap(), state);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let state = AttemptState { boot_id: "c".into(), ..state };
         dir.save(&state).unwrap();
         assert_eq!(dir.load().unwrap(), state);
     }

@@ -166,6 +166,22 @@ async fn a_supervisor_that_was_killed_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn supervisors_that_were_killed_while_they_waited_take_no_task_with_them() {
+    if !is_root() {
+        return;
+    }
+    let mut controller = Controller::start().await;
+    let node = Node::start(&controller, "node01");
+    controller.hello("node01").await;
+    for supervisor in node.children() {
+        kill(supervisor);
+    }
+    let task = running(&mut controller, WAITS).await;
+    std::fs::write(task.path("go"), "").unwrap();
+    assert_eq!(exit_code(&controller.gone("node01", task.key()).await), 5);
+}
+
+#[tokio::test]
 async fn a_reboot_is_told_as_such() {
     if !is_root() {
         return;

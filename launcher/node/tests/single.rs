@@ -303,5 +303,5 @@ async fn many_tasks_at_once_all_come_to_their_end() {
     }
     println!("{} tasks in {:?}", tasks.len(), begun.elapsed());
     // The supervisors are gone too, and were waited for: only the idle ones are left.
-    eventually("two children are left", || node.children() == 2).await;
+    eventually("two children are left", || node.children().len() == 2).await;
 }

@@ -11,7 +11,7 @@ use super::Node;
 use super::link::{Link, LinkEvent};
 use super::status::{self, Question};
 use super::supervisors::{self, Event, Idle};
-use crate::attempt::{Assignment, AttemptDir, AttemptState, parse_key};
+use crate::attempt::{Assignment, AttemptDir, AttemptState, UNFINISHED, parse_key};
 use crate::error::{NodeError, Result};
 use crate::process::{ProcessId, now_us};
 
@@ -93,8 +93,13 @@ impl Registry {
         made.map_err(NodeError::file("create the folder", &folder))?;
         let entries = std::fs::read_dir(&folder).map_err(NodeError::file("list", &folder))?;
         for entry in entries.flatten() {
-            match entry.file_name().to_str().and_then(parse_key) {
+            let name = entry.file_name();
+            match name.to_str().and_then(parse_key) {
                 Some(key) => self.find(key, AttemptDir::at(entry.path())),
+                // An agent was killed before it had given the attempt to anybody.
+                None if name.to_str().is_some_and(|name| name.ends_with(UNFINISHED)) => {
+                    let _ = std::fs::remove_dir_all(entry.path());
+                }
                 None => {
                     tracing::warn!(path = %entry.path().display(), "no attempt's folder; it is left alone")
                 }
@@ -209,17 +214,15 @@ impl Registry {
             cores,
             cores_wrap: map.wraps(),
         };
+        // One that was killed while it waited shall not take an attempt with it.
+        self.idle.retain(Idle::is_there);
         let idle = match self.idle.pop_front() {
             Some(idle) => idle,
             None => Idle::start(self.node.containment.shelter_entrance("supervisors"))?,
         };
         // On the disk before the supervisor knows of it: an agent that starts now finds it.
         state.supervisor = idle.process;
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(dir.path())
-            .map_err(NodeError::file("create the folder", dir.path()))?;
-        dir.save(state)?;
+        dir.create(state)?;
         idle.assign(&assignment, prepare, self.events.clone())
     }
 
@@ -232,8 +235,9 @@ impl Registry {
             started_at_us: 0,
             ended_at_us: now_us(),
         }));
-        let _ = std::fs::create_dir(dir.path());
-        if let Err(error) = dir.save(&state) {
+        // The folder is there already if the supervisor did not take the attempt.
+        let saved = if dir.path().exists() { dir.save(&state) } else { dir.create(&state) };
+        if let Err(error) = saved {
             tracing::error!(error = error.sentence(), "a refusal cannot be written down");
         }
         let key = order(&state.report.key.unwrap_or_default());

@@ -1,12 +1,14 @@
 //! Starting supervisors, talking with them, and clearing up after those that were killed.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{self, InstanceReport, ToNode};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -76,6 +78,12 @@ impl Idle {
         let process = ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 });
         near.set_nonblocking(true).map_err(NodeError::system(action))?;
         Ok(Self { process, socket: UnixStream::from_std(near).map_err(NodeError::system(action))? })
+    }
+
+    /// Whether it is there to take an attempt: its end of the socket closes with its process.
+    pub fn is_there(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(self.socket.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
     }
 
     /// Gives it an attempt. Whatever goes wrong from here on is told as events.
@@ -209,14 +217,53 @@ async fn sweep(state: &AttemptState, boot_id: &str) -> v1::Gone {
         Some(Phase::Running(running)) => running.started_at_us,
         _ => 0,
     };
-    let reason = match same_boot {
-        true => "the supervisor of this attempt was killed",
-        false => "the node was restarted while it held this attempt",
-    };
     v1::Gone {
-        how: Some(v1::gone::How::Broken(v1::Broken { reason: reason.to_owned() })),
+        how: Some(how_it_was_left(state, same_boot)),
         usage: Some(usage),
         started_at_us,
         ended_at_us: now_us(),
+    }
+}
+
+/// What became of an attempt whose supervisor is gone. The phase is on the disk before anything of it happens, though a
+/// loss of power may take it from there; so in the same boot, and if its supervisor is known, an attempt that was being
+/// prepared has run nothing of its user's.
+fn how_it_was_left(state: &AttemptState, same_boot: bool) -> v1::gone::How {
+    let preparing = matches!(state.report.phase, Some(Phase::Preparing(_)));
+    let reason = match same_boot {
+        true if preparing && state.supervisor.pid != 0 => {
+            let reason = "the supervisor was killed while it prepared this attempt".to_owned();
+            return v1::gone::How::PrepareFailed(v1::PrepareFailed { reason, node_at_fault: true });
+        }
+        true => "the supervisor of this attempt was killed",
+        false => "the node was restarted while it held this attempt",
+    };
+    v1::gone::How::Broken(v1::Broken { reason: reason.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containment::Containment;
+
+    #[test]
+    fn only_what_surely_ran_nothing_counts_as_not_prepared() {
+        let state = |pid, phase| AttemptState {
+            boot_id: String::new(),
+            supervisor: ProcessId { pid, start_ticks: 1 },
+            containment: Containment::Subreaper,
+            run: PathBuf::new(),
+            report: InstanceReport { key: None, instance: 0, phase: Some(phase) },
+        };
+        let preparing = Phase::Preparing(v1::Preparing {});
+        let is_unprepared =
+            |state, same_boot| matches!(how_it_was_left(&state, same_boot), v1::gone::How::PrepareFailed(_));
+        assert!(is_unprepared(state(7, preparing.clone()), true));
+        assert!(!is_unprepared(state(7, preparing.clone()), false), "the disk may have lost a later phase");
+        assert!(!is_unprepared(state(0, preparing), true), "nothing is known of it");
+        assert!(
+            !is_unprepared(state(7, Phase::Ready(v1::Ready::default())), true),
+            "the word to start may have come"
+        );
     }
 }

@@ -132,11 +132,11 @@ impl Node {
         text.unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// How many children the agent has, dead ones included.
-    pub fn children(&self) -> usize {
+    /// The agent's children, which are its supervisors, dead ones included.
+    pub fn children(&self) -> Vec<i32> {
         let pid = self.agent.as_ref().unwrap().id();
         let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        text.split_whitespace().count()
+        text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
     }
 
     /// The supervisor's process of an attempt.

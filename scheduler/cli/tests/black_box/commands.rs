@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::{Fake, PATIENCE, Ran, Shared, job, json, muster, refusal, task};
 use muster_client::api::{
-    JobDetail, JobList, KeptForView, NodeList, NodeView, Ping, PoolList, PoolView, SCHEMA, SubmitRequest,
-    TaskState, Why,
+    JobDetail, JobList, KeptForView, LeaderView, NodeList, NodeView, Ping, PoolList, PoolView, SCHEMA,
+    SubmitRequest, TaskState, Why,
 };
 
 fn accepting() -> Fake {
@@ -303,9 +303,13 @@ fn pools_and_ping_are_told() {
     };
     let ran = Fake::always(200, json(&PoolList { schema: SCHEMA, pools: vec![pool] })).run(&["pools"]);
     assert!(ran.out.ends_with("main*  01:00:00  1-00:00:00  n[1-2]\n"), "{ran:?}");
-    let ping = Ping { schema: SCHEMA, cluster: "c".into(), version: "0.1.0".into(), nodes_up: 1, nodes: 2 };
+    let (cluster, version) = ("c".into(), "0.1.0".into());
+    let mut ping = Ping { schema: SCHEMA, cluster, version, nodes_up: 1, nodes: 2, leader: None };
+    let alone = "The controller of cluster c answers (version 0.1.0): 1 of 2 nodes are up\n";
+    assert_eq!(Fake::always(200, json(&ping)).run(&["ping"]).out, alone);
+    ping.leader = Some(LeaderView { holder: "head2".into(), term: 7 });
     let ran = Fake::always(200, json(&ping)).run(&["ping"]);
-    assert_eq!(ran.out, "The controller of cluster c answers (version 0.1.0): 1 of 2 nodes are up\n");
+    assert_eq!(ran.out, format!("{alone}It is head2, which leads in term 7\n"));
 }
 
 #[test]

@@ -11,11 +11,8 @@ use crate::state::{Held, InstanceState, Job, Live, LivePhase, State};
 pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: Timestamp) -> Decision {
     let key = report.key;
     let known = state.jobs.get(&key.task.job).and_then(|job| Some((job, job.live.get(&key.task.index)?)));
-    let (job, live) = match known {
-        Some((job, live)) if is_instance(live, node, report) => (job, live),
-        _ => return unknown(state, node, report),
-    };
-    let instance = report.instance;
+    let held = known.and_then(|(job, live)| Some((job, live, instance_on(live, node, key)?)));
+    let Some((job, live, instance)) = held else { return unknown(state, node, report) };
     let ending = matches!(live.phase, LivePhase::Ending { .. });
     match &report.phase {
         InstancePhase::Preparing => done(Vec::new()),
@@ -73,12 +70,11 @@ fn running(key: AttemptKey, live: &Live, started_at: Timestamp, now: Timestamp) 
     Event::AttemptRunning { key, started_at: started_at.min(now).max(earliest) }
 }
 
-/// Whether the report is about an instance of this live attempt that still holds its share of this node. One
-/// that was given up does not, even if its node has come back with it.
-fn is_instance(live: &Live, node: NodeId, report: &InstanceReport) -> bool {
-    live.attempt == report.key.attempt
-        && live.allocation.instance_on(node) == Some(report.instance)
-        && live.instances[report.instance as usize].holds_share()
+/// Which instance of this live attempt the node holds a share for. One that was given up does not, even if its node
+/// has come back with it. The allocation says which it is: a node that knows nothing of the attempt does not.
+fn instance_on(live: &Live, node: NodeId, key: AttemptKey) -> Option<u32> {
+    let instance = live.allocation.instance_on(node).filter(|_| live.attempt == key.attempt)?;
+    live.instances[instance as usize].holds_share().then_some(instance)
 }
 
 /// A report of an attempt that is not live here: it ended, or never was.
@@ -221,15 +217,12 @@ pub(super) fn repeat(
     out: &mut Vec<Effect>,
 ) {
     let key = report.key;
+    let Some(instance) = live.allocation.instance_on(node) else { return };
     match (&live.phase, &report.phase) {
         (_, InstancePhase::Gone { .. }) => {}
-        (LivePhase::Ending { verdict, .. }, _) => {
-            out.push(stop_effect(state, live, key, report.instance, verdict));
-        }
-        (LivePhase::Running { .. }, InstancePhase::Ready(_))
-            if live.allocation.instance_on(node).is_some() =>
-        {
-            out.push(super::go_effect(live, key, report.instance));
+        (LivePhase::Ending { verdict, .. }, _) => out.push(stop_effect(state, live, key, instance, verdict)),
+        (LivePhase::Running { .. }, InstancePhase::Ready(_)) => {
+            out.push(super::go_effect(live, key, instance));
         }
         _ => {}
     }

@@ -173,6 +173,22 @@ fn a_lost_node_ends_the_attempt_everywhere_and_requeues_the_task() {
 }
 
 #[test]
+fn a_node_that_knows_nothing_of_an_attempt_is_heard_whatever_instance_it_names() {
+    let mut bench = Bench::new(config(&[2, 2]));
+    let id = bench.submit(ANN, job(ANN).gang(2, 1)).unwrap();
+    let key = bench.key(id);
+    bench.report(key, 0, InstancePhase::Ready(Endpoint::default()));
+    // Its agent was killed before it had written down what it was to prepare: it can only say the attempt's key.
+    let how = GoneHow::Broken { reason: "nothing is known of it".to_owned() };
+    let gone = InstancePhase::Gone { how, usage: Default::default(), started_at: None };
+    bench.report_from("n2", key, 0, gone);
+    bench.gone(key, 0, GoneHow::Stopped);
+    assert!(!bench.is_live(id), "the gang does not wait for it");
+    bench.after_s(3);
+    assert_eq!(bench.key(id).attempt, 2);
+}
+
+#[test]
 fn without_requeue_a_lost_node_fails_the_task() {
     let mut bench = Bench::new(config(&[2]));
     let mut spec = job(ANN);
