@@ -95,18 +95,26 @@ pub(crate) fn places(rng: &mut Rng, request: &mut Request, nodes: usize) {
     }
 }
 
-/// An admin drains a node or two, takes them down, or lets them go on.
+/// An admin drains a node or two, takes them down, or lets them go on; or the health check of one comes to another end.
 pub(crate) fn change_of_nodes(rng: &mut Rng, names: &[&str]) -> Input {
     let first = rng.below(names.len() as u64) as usize;
     let some = names[first..].iter().take(1 + usize::from(rng.one_in(3)));
     let nodes = some.map(|name| (*name).to_owned()).collect();
     let for_s = rng.one_in(2).then(|| 1 + rng.below(30));
     let reason = "an admin says so".to_owned();
+    if rng.one_in(4) {
+        return health(names[first], rng.one_in(2).then_some("it is hot"));
+    }
     match rng.below(5) {
         0 | 1 => change(nodes, NodeChange::Drain { reason, for_s }),
         2 => change(nodes, NodeChange::Down { reason, for_s }),
         _ => resume(nodes),
     }
+}
+
+/// The health check of a node has come to its end.
+pub(crate) fn health(node: &str, problem: Option<&str>) -> Input {
+    Input::NodeHealth { node: node.to_owned(), problem: problem.map(str::to_owned) }
 }
 
 /// An admin lets nodes go on.
@@ -123,7 +131,9 @@ pub(crate) fn placed_on_held(state: &State, effect: &Effect) -> Option<(String, 
     let Effect::Prepare { node, key, .. } = effect else { return None };
     let placed_at = state.live_attempt(key.task)?.placed_at;
     let node = state.node(*node);
-    let is_wrong = node.held.as_ref().is_some_and(|held| held.since < placed_at);
+    let held_since = node.held.as_ref().map(|held| held.since);
+    let unhealthy_since = node.unhealthy.as_ref().map(|found| found.since);
+    let is_wrong = held_since.into_iter().chain(unhealthy_since).any(|since| since < placed_at);
     is_wrong.then(|| (node.name.clone(), *key))
 }
 

@@ -316,7 +316,10 @@ impl World {
         for input in reservations::give_up(self.controller.engine.state(), &self.accepted) {
             self.input(&input)?;
         }
-        let nodes = self.nodes.iter().map(|node| node.name.clone()).collect();
+        let nodes: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
+        for node in &nodes {
+            self.input(&wishes::health(node, None))?;
+        }
         self.input(&wishes::resume(nodes))?;
         Ok(())
     }
