@@ -11,7 +11,7 @@ mod secondary;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use muster_wire::v1;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;

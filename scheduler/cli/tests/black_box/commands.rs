@@ -303,7 +303,14 @@ fn pools_and_ping_are_told() {
     };
     let ran = Fake::always(200, json(&PoolList { schema: SCHEMA, pools: vec![pool] })).run(&["pools"]);
     assert!(ran.out.ends_with("main*  01:00:00  1-00:00:00  n[1-2]\n"), "{ran:?}");
-    let ping = Ping { schema: SCHEMA, cluster: "c".into(), version: "0.1.0".into(), nodes_up: 1, nodes: 2 };
+    let ping = Ping {
+        schema: SCHEMA,
+        cluster: "c".into(),
+        version: "0.1.0".into(),
+        nodes_up: 1,
+        nodes: 2,
+        leader: None,
+    };
     let ran = Fake::always(200, json(&ping)).run(&["ping"]);
     assert_eq!(ran.out, "The controller of cluster c answers (version 0.1.0): 1 of 2 nodes are up\n");
 }
