@@ -28,6 +28,6 @@ pub mod translate;
 pub mod view;
 
 pub use error::ServerError;
-pub use server::{End, Running, start};
+pub use server::{End, Running, lead, start};
 pub use standby::Standby;
 pub use state_out::read_state;

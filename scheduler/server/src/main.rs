@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use muster_config::Config;
 use muster_server::server::{database, place};
 use muster_server::tls::private_folder;
-use muster_server::{End, Running, ServerError, Standby, start};
+use muster_server::{End, Running, ServerError, Standby, lead, start};
 use muster_store::{Lease, Lock, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -155,16 +155,19 @@ async fn serve(arguments: &Arguments, mut config: Config) -> Result<(), ServerEr
                 }
             }
         };
-        let may_stand_by = lease.is_some();
-        let mut running = match start(config.clone(), lease).await {
-            Err(ServerError::Store(error @ (StoreError::Deposed { .. } | StoreError::Database { .. })))
-                if may_stand_by =>
-            {
-                tracing::warn!(%error, "the lead was lost before anything was done with it");
-                continue;
-            }
-            started => started?,
+        let started = match lease {
+            None => start(config.clone()).await,
+            Some(lease) => match lead(config.clone(), lease).await {
+                Err(ServerError::Store(
+                    error @ (StoreError::Deposed { .. } | StoreError::Database { .. }),
+                )) => {
+                    tracing::warn!(%error, "the lead was lost before anything was done with it");
+                    continue;
+                }
+                started => started,
+            },
         };
+        let mut running = started?;
         say(&format!(
             "ready: cluster {}, nodes at {}, clients at {}",
             config.cluster.name,

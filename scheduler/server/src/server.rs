@@ -71,11 +71,23 @@ pub enum End {
     Failed(ServerError),
 }
 
-/// Starts the controller, under its lease if others stand by. It is reachable for clients and nodes when this returns.
+/// Starts a controller that has no others beside it. It is reachable for clients and nodes when this returns.
 ///
 /// # Errors
 /// [`ServerError`] if anything that it needs is not to be had.
-pub async fn start(config: Config, lease: Option<Lease>) -> Result<Running, ServerError> {
+pub async fn start(config: Config) -> Result<Running, ServerError> {
+    start_under(config, None).await
+}
+
+/// Starts a controller that leads, as long as the lease lasts.
+///
+/// # Errors
+/// [`ServerError`] if anything that it needs is not to be had.
+pub async fn lead(config: Config, lease: Lease) -> Result<Running, ServerError> {
+    start_under(config, Some(lease)).await
+}
+
+async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, ServerError> {
     let state_dir = config.controller.state_dir.clone();
     private_folder(&state_dir)?;
     let (store, recovered, history) = open_store(&config, lease.clone()).await?;

@@ -277,6 +277,7 @@ fn a_server_is_verified_before_anything_is_said_to_it() {
         assert!(matches!(error, StoreError::Database { .. }) && chain.contains("certificate"), "{chain}");
     }
     let lease = lead(&trusting("127.0.0.1", &cert));
+    let _open = Store::lead(&lease).unwrap();
     let sql = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
                WHERE application_name LIKE 'musterd%'";
     let encrypted: bool = postgres.connect("tls").unwrap().query_one(sql, &[]).unwrap().get(0);

@@ -42,7 +42,8 @@ pub struct ServerOptions {
 #[derive(Clone)]
 pub struct Server {
     name: String,
-    config: Config,
+    /// Shared, for it is large, and errors carry the place that they are about.
+    config: Arc<Config>,
     tls: Option<Arc<rustls::ClientConfig>>,
 }
 
@@ -107,12 +108,12 @@ impl Server {
             .keepalives_idle(ALIVE_EVERY)
             .keepalives_interval(ALIVE_EVERY)
             .keepalives_retries(ALIVE_TRIES);
-        Ok(Self { name, config, tls })
+        Ok(Self { name, config: Arc::new(config), tls })
     }
 
     /// Connects, and says to the server who does.
     pub(crate) fn client(&self, application: &str) -> Result<Client, postgres::Error> {
-        let mut config = self.config.clone();
+        let mut config = Config::clone(&self.config);
         config.application_name(application);
         let is_local = matches!(first_host(&config), Host::Unix(_));
         match &self.tls {
