@@ -1,6 +1,6 @@
 //! Accounting rows from records: what ended, as the client API shows it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_client::api::{TaskState, TaskView};
 use muster_core::event::{Event, Record};
@@ -8,7 +8,7 @@ use muster_core::ids::{JobId, TaskIndex, Timestamp};
 use muster_core::notation::{self, format_hosts};
 use muster_core::plan::Plan;
 use muster_core::spec::IndexRange;
-use muster_core::state::{Job, State};
+use muster_core::state::{Finished, Job, State};
 use muster_store::{HistoryRow, JobRow, TaskRow, TaskSpan};
 
 use crate::view;
@@ -28,7 +28,8 @@ pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
             }
             Event::WaitingCancelled { job, indices, .. } | Event::WaitingEnded { job, indices, .. } => {
                 let Some(job) = state.jobs.get(job) else { continue };
-                rows.extend(indices.iter().map(|range| never_ran_row(state, job, *range, record.at)));
+                let parts = indices.iter().flat_map(|range| apart(&job.finished, *range));
+                rows.extend(parts.map(|range| ended_waiting_row(state, job, range, record.at)));
                 job
             }
             _ => continue,
@@ -93,8 +94,27 @@ fn count(ranges: &str) -> u64 {
     ranges.iter().map(|range| u64::from(range.last - range.first) + 1).sum()
 }
 
+/// Splits a range so that each task that had an attempt before stands alone: its row tells of that.
+fn apart(finished: &BTreeMap<TaskIndex, Finished>, range: IndexRange) -> Vec<IndexRange> {
+    let of_range = finished.range(TaskIndex(range.first)..=TaskIndex(range.last));
+    let tried = of_range.filter(|(_, finished)| finished.how.attempts().0 > 0).map(|(index, _)| index.0);
+    let mut parts = Vec::new();
+    let mut first = range.first;
+    for index in tried.filter(|index| (index - range.first) % range.step == 0) {
+        if first < index {
+            parts.push(IndexRange { first, last: index - range.step, step: range.step });
+        }
+        parts.push(IndexRange { first: index, last: index, step: range.step });
+        first = index + range.step;
+    }
+    if first <= range.last {
+        parts.push(IndexRange { first, ..range });
+    }
+    parts
+}
+
 /// A million elements that ended while they waited are one row, as they were one record.
-fn never_ran_row(state: &State, job: &Job, range: IndexRange, at: Timestamp) -> HistoryRow {
+fn ended_waiting_row(state: &State, job: &Job, range: IndexRange, at: Timestamp) -> HistoryRow {
     let first = TaskIndex(range.first);
     let task = view::task(state, &Plan::default(), job, first);
     if let (Some(task), true) = (&task, range.first == range.last) {
@@ -146,4 +166,33 @@ pub fn view_of(row: &TaskRow, index: TaskIndex) -> TaskView {
         stdout_path: String::new(),
         stderr_path: String::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_core::state::FinishedHow;
+
+    use super::*;
+
+    #[test]
+    fn tasks_that_had_an_attempt_stand_apart_from_those_that_never_ran() {
+        let ended = |tried: &[u32]| -> BTreeMap<TaskIndex, Finished> {
+            let one = |index: u32| {
+                let attempts = u32::from(tried.contains(&index));
+                let how = FinishedHow::CancelledWaiting { by_uid: 1, attempts, preempted: 0 };
+                (TaskIndex(index), Finished { how, at: Timestamp(1) })
+            };
+            (0..=9).map(one).collect()
+        };
+        let parts = |tried: &[u32], (first, last, step)| -> Vec<(u32, u32)> {
+            let parts = apart(&ended(tried), IndexRange { first, last, step });
+            assert!(parts.iter().all(|part| part.step == step));
+            parts.iter().map(|part| (part.first, part.last)).collect()
+        };
+        assert_eq!(parts(&[], (0, 9, 1)), [(0, 9)]);
+        assert_eq!(parts(&[4], (0, 9, 1)), [(0, 3), (4, 4), (5, 9)]);
+        assert_eq!(parts(&[0, 1, 9], (0, 9, 1)), [(0, 0), (1, 1), (2, 8), (9, 9)]);
+        assert_eq!(parts(&[3, 4], (0, 8, 2)), [(0, 2), (4, 4), (6, 8)], "3 is not of this range");
+        assert_eq!(parts(&[5], (5, 5, 1)), [(5, 5)]);
+    }
 }

@@ -105,23 +105,22 @@ fn live_state(live: &Live) -> TaskState {
 #[must_use]
 pub fn finished_state(how: &FinishedHow) -> TaskState {
     match how {
-        FinishedHow::CancelledWaiting { .. } | FinishedHow::EndedWaiting { why: WaitingEnd::Dependency } => {
-            TaskState::Cancelled
-        }
-        FinishedHow::EndedWaiting { why: WaitingEnd::Deadline } => TaskState::Deadline,
+        FinishedHow::CancelledWaiting { .. }
+        | FinishedHow::EndedWaiting { why: WaitingEnd::Dependency, .. } => TaskState::Cancelled,
+        FinishedHow::EndedWaiting { why: WaitingEnd::Deadline, .. } => TaskState::Deadline,
         FinishedHow::Ran { verdict, .. } => verdict_state(verdict),
     }
 }
 
 fn finished_reason(state: &State, spec: &JobSpec, how: &FinishedHow) -> String {
     match how {
-        FinishedHow::CancelledWaiting { by_uid } => {
+        FinishedHow::CancelledWaiting { by_uid, .. } => {
             format!("cancelled by {} while it waited", user_name(spec, *by_uid))
         }
-        FinishedHow::EndedWaiting { why: WaitingEnd::Deadline } => {
+        FinishedHow::EndedWaiting { why: WaitingEnd::Deadline, .. } => {
             "ended while it waited: it could no longer end by its deadline".to_owned()
         }
-        FinishedHow::EndedWaiting { why: WaitingEnd::Dependency } => {
+        FinishedHow::EndedWaiting { why: WaitingEnd::Dependency, .. } => {
             "ended while it waited: what it waited for can no longer come true".to_owned()
         }
         FinishedHow::Ran { verdict, time_limit_s, .. } => verdict_reason(state, spec, *time_limit_s, verdict),
@@ -396,26 +395,18 @@ fn live_task(state: &State, job: &Job, index: TaskIndex, live: &Live) -> TaskVie
 
 fn finished_task(state: &State, job: &Job, index: TaskIndex, finished: &Finished) -> TaskView {
     let reason = finished_reason(state, &job.spec, &finished.how);
+    let (attempt, preempted) = finished.how.attempts();
     let task = TaskView {
+        attempt,
+        preempted,
         finished_at_us: Some(finished.at.0),
         ..blank_task(index, finished_state(&finished.how), reason)
     };
     match &finished.how {
         FinishedHow::CancelledWaiting { .. } | FinishedHow::EndedWaiting { .. } => task,
-        FinishedHow::Ran {
-            attempts,
-            preempted,
-            verdict,
-            allocation,
-            placed_at,
-            time_limit_s,
-            started_at,
-            usage,
-        } => {
+        FinishedHow::Ran { verdict, allocation, placed_at, time_limit_s, started_at, usage, .. } => {
             let (exit_code, signal) = verdict_exit(verdict);
             let task = TaskView {
-                attempt: *attempts,
-                preempted: *preempted,
                 placed_at_us: Some(placed_at.0),
                 started_at_us: started_at.map(|at| at.0),
                 time_limit_s: *time_limit_s,

@@ -11,7 +11,7 @@ fn verdict(bench: &Bench, job: crate::ids::JobId) -> Verdict {
     match &bench.finished(job).expect("the job finished").how {
         FinishedHow::Ran { verdict, .. } => verdict.clone(),
         FinishedHow::EndedWaiting { .. } => panic!("the task never ran"),
-        FinishedHow::CancelledWaiting { by_uid } => Verdict::Cancelled { by_uid: *by_uid },
+        FinishedHow::CancelledWaiting { by_uid, .. } => Verdict::Cancelled { by_uid: *by_uid },
     }
 }
 
@@ -186,6 +186,18 @@ fn a_node_that_knows_nothing_of_an_attempt_is_heard_whatever_instance_it_names()
     assert!(!bench.is_live(id), "the gang does not wait for it");
     bench.after_s(3);
     assert_eq!(bench.key(id).attempt, 2);
+}
+
+#[test]
+fn a_task_that_is_cancelled_while_it_waits_for_another_attempt_keeps_those_it_had() {
+    let mut bench = Bench::new(config(&[2]));
+    let id = bench.submit(ANN, job(ANN)).unwrap();
+    bench.start(bench.key(id));
+    bench.input(Input::NodeSilent { node: "n1".to_owned(), reason: "no heartbeat".to_owned() });
+    bench.cancel(ANN, id).unwrap();
+    let how = &bench.finished(id).expect("the job finished").how;
+    assert!(matches!(how, FinishedHow::CancelledWaiting { .. }), "{how:?}");
+    assert_eq!(how.attempts(), (1, 0));
 }
 
 #[test]

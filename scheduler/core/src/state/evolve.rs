@@ -28,10 +28,13 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             submitted(state, *job, spec, request_key.clone(), at)
         }
         Event::WaitingCancelled { job, indices, by_uid } => {
-            waiting_finished(state, *job, indices, &FinishedHow::CancelledWaiting { by_uid: *by_uid }, at);
+            let how =
+                |attempts, preempted| FinishedHow::CancelledWaiting { by_uid: *by_uid, attempts, preempted };
+            waiting_finished(state, *job, indices, how, at);
         }
         Event::WaitingEnded { job, indices, why } => {
-            waiting_finished(state, *job, indices, &FinishedHow::EndedWaiting { why: *why }, at);
+            let how = |attempts, preempted| FinishedHow::EndedWaiting { why: *why, attempts, preempted };
+            waiting_finished(state, *job, indices, how, at);
         }
         Event::JobHeld { job, by_uid, by_admin } => {
             if let Some(job) = state.jobs.get_mut(job) {
@@ -251,8 +254,14 @@ fn requeue_index(state: &mut State, id: JobId) {
     depends::follow_waiting(state, id);
 }
 
-/// Waiting tasks finished without another attempt.
-fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &FinishedHow, at: Timestamp) {
+/// Waiting tasks finished without another attempt; `how` is told how many there were, and how many were preempted.
+fn waiting_finished(
+    state: &mut State,
+    id: JobId,
+    ranges: &[IndexRange],
+    how: impl Fn(u32, u32) -> FinishedHow,
+    at: Timestamp,
+) {
     let has_dependents = state.dependents.contains_key(&id);
     let mut finished = Vec::new();
     let Some(job) = state.jobs.get_mut(&id) else { return };
@@ -262,11 +271,13 @@ fn waiting_finished(state: &mut State, id: JobId, ranges: &[IndexRange], how: &F
         }
         state.waiting_count -= 1;
         let index = TaskIndex(index);
+        let mut attempts = (0, 0);
         if let Some(tried) = job.tried.remove(&index) {
             state.delayed.remove(&(tried.not_before, TaskId { job: id, index }));
+            attempts = (tried.attempts, tried.preempted);
         }
         depends::forget_partner(job, index);
-        job.finished.insert(index, Finished { how: how.clone(), at });
+        job.finished.insert(index, Finished { how: how(attempts.0, attempts.1), at });
         if has_dependents {
             finished.push(index);
         }

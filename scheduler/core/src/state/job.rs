@@ -179,11 +179,23 @@ pub enum FinishedHow {
     CancelledWaiting {
         /// Who asked.
         by_uid: u32,
+        /// How many attempts there were before.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        attempts: u32,
+        /// How many of them were preempted.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        preempted: u32,
     },
     /// Ended while it waited, because it could no longer start.
     EndedWaiting {
         /// Why.
         why: WaitingEnd,
+        /// How many attempts there were before.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        attempts: u32,
+        /// How many of them were preempted.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        preempted: u32,
     },
     /// After its last attempt.
     Ran {
@@ -209,6 +221,16 @@ pub enum FinishedHow {
 }
 
 impl FinishedHow {
+    /// How many attempts there were, and how many of them were preempted.
+    #[must_use]
+    pub fn attempts(&self) -> (u32, u32) {
+        match self {
+            Self::CancelledWaiting { attempts, preempted, .. }
+            | Self::EndedWaiting { attempts, preempted, .. }
+            | Self::Ran { attempts, preempted, .. } => (*attempts, *preempted),
+        }
+    }
+
     /// Whether the task did what it should.
     #[must_use]
     pub fn is_success(&self) -> bool {
