@@ -100,7 +100,7 @@ fn apart(finished: &BTreeMap<TaskIndex, Finished>, range: IndexRange) -> Vec<Ind
     let tried = of_range.filter(|(_, finished)| finished.how.attempts().0 > 0).map(|(index, _)| index.0);
     let mut parts = Vec::new();
     let mut first = range.first;
-    for index in tried.filter(|index| (index - range.first) % range.step == 0) {
+    for index in tried.filter(|index| (index - range.first).is_multiple_of(range.step)) {
         if first < index {
             parts.push(IndexRange { first, last: index - range.step, step: range.step });
         }
