@@ -43,7 +43,7 @@ impl Controller {
 
     fn resume(&mut self) {
         let config = muster_config::load(&self.folder.path().join("muster.toml")).unwrap();
-        self.running = Some(self.runtime.block_on(muster_server::start(config, None)).unwrap());
+        self.running = Some(self.runtime.block_on(muster_server::start(config)).unwrap());
     }
 
     fn pause(&mut self) {
