@@ -276,11 +276,14 @@ enum Durable {
     Later,
 }
 
+/// Stores a part of a snapshot under its number.
+pub(crate) type StorePart<'a> = &'a mut dyn FnMut(i64, &[u8]) -> Result<(), StoreError>;
+
 /// Hands a state on as JSON, in parts with their numbers. Gives the size and the checksum of it all.
 pub(crate) fn write_parts(
     state: &State,
     head: Head,
-    store: &mut dyn FnMut(i64, &[u8]) -> Result<(), StoreError>,
+    store: StorePart<'_>,
 ) -> Result<(u64, Checksum), StoreError> {
     let buffer = Vec::with_capacity(SNAPSHOT_PART_BYTES);
     let mut parts =
@@ -295,7 +298,7 @@ pub(crate) fn write_parts(
 
 /// Takes the JSON as it is made, so that it never lies in memory as a whole.
 struct Parts<'a> {
-    store: &'a mut dyn FnMut(i64, &[u8]) -> Result<(), StoreError>,
+    store: StorePart<'a>,
     checksum: Checksum,
     bytes: u64,
     next_part: i64,

@@ -40,7 +40,10 @@ pub struct ServerOptions {
 
 /// A database of a PostgreSQL server.
 #[derive(Clone)]
-pub struct Server {
+pub struct Server(Arc<Reach>);
+
+/// How a database is reached.
+struct Reach {
     name: String,
     config: Config,
     tls: Option<Arc<rustls::ClientConfig>>,
@@ -107,15 +110,15 @@ impl Server {
             .keepalives_idle(ALIVE_EVERY)
             .keepalives_interval(ALIVE_EVERY)
             .keepalives_retries(ALIVE_TRIES);
-        Ok(Self { name, config, tls })
+        Ok(Self(Arc::new(Reach { name, config, tls })))
     }
 
     /// Connects, and says to the server who does.
     pub(crate) fn client(&self, application: &str) -> Result<Client, postgres::Error> {
-        let mut config = self.config.clone();
+        let mut config = self.0.config.clone();
         config.application_name(application);
         let is_local = matches!(first_host(&config), Host::Unix(_));
-        match &self.tls {
+        match &self.0.tls {
             Some(tls) if !is_local => {
                 config.connect(MakeRustlsConnect::new(rustls::ClientConfig::clone(tls)))
             }
@@ -204,13 +207,13 @@ fn read_authorities(path: &Path) -> Result<Arc<rustls::ClientConfig>, StoreError
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        f.write_str(&self.0.name)
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Server({})", self.name)
+        write!(f, "Server({})", self.0.name)
     }
 }
 

@@ -34,7 +34,7 @@ impl Purpose {
 /// A connection with its prepared statements.
 pub(crate) struct Session {
     /// None only while it is dropped.
-    client: Option<Client>,
+    client: Option<Box<Client>>,
     statements: HashMap<&'static str, Statement>,
     /// The server's process behind it.
     pub process: i32,
@@ -53,12 +53,12 @@ impl Session {
             }
         })?;
         let process = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
-        Ok(Self { client: Some(client), statements: HashMap::new(), process })
+        Ok(Self { client: Some(Box::new(client)), statements: HashMap::new(), process })
     }
 
     /// The connection.
     pub fn client(&mut self) -> &mut Client {
-        self.client.as_mut().expect("it is only taken when the session is dropped")
+        self.client.as_deref_mut().expect("it is only taken when the session is dropped")
     }
 
     /// A statement, prepared on its first use.
