@@ -1,5 +1,7 @@
 //! The store against real databases of both kinds, real processes that are killed, and a full disk.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::io::{BufRead as _, BufReader};
