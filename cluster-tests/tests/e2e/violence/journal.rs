@@ -109,7 +109,8 @@ impl Journal {
                 }
             }
             Event::AttemptGo { key } => {
-                if self.attempt(key).go_at.replace(at).is_some() {
+                let before = self.attempt(key).go_at.replace(at);
+                if before.is_some() {
                     self.wrong.push(format!("{key} got two words to start"));
                 }
             }
