@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::path::PathBuf;
+
 use common::controller::Controller;
 use common::node::Node;
 use common::work::{Task, user};
@@ -215,6 +217,64 @@ async fn too_much_memory_is_told_as_such() {
     assert!(end.out_of_memory, "{end:?}");
     assert_eq!(end.signal, 9, "{end:?}");
     assert!(gone.usage.unwrap().memory_peak_bytes > 10_000_000);
+}
+
+/// The folder of the process's group in the hierarchy that limits the number of processes (cgroups(7)).
+fn pids_group(pid: &str) -> PathBuf {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    // Each line is ID:CONTROLLERS:PATH; where there are no controllers it is the one of cgroup v2.
+    let lines = groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let folder = |(controllers, path): (&str, &str)| {
+        let is = |fields: &[&str]| match controllers {
+            "" => fields[2] == "cgroup2",
+            _ => fields[2] == "cgroup" && fields[3].split(',').any(|option| option == controllers),
+        };
+        let mount = mounts.lines().find(|line| is(&line.split(' ').collect::<Vec<_>>()))?;
+        let folder = PathBuf::from(mount.split(' ').nth(1)?).join(path.trim_start_matches('/'));
+        folder.join("pids.max").exists().then_some(folder)
+    };
+    lines.filter_map(folder).next().expect("the number of processes is limited")
+}
+
+#[tokio::test]
+async fn a_task_that_forks_without_end_leaves_room_for_others() {
+    if !is_root() {
+        return;
+    }
+    let (mut controller, node) = one_node().await;
+    let script = "#!/usr/bin/env python3
+import os, time
+open('pid.new', 'w').write(str(os.getpid()))
+os.rename('pid.new', 'pid')
+while not os.path.exists('go'):
+    time.sleep(0.01)
+try:
+    while True:
+        if os.fork() == 0:
+            time.sleep(1000)
+except BlockingIOError:
+    open('refused', 'w').close()
+time.sleep(1000)
+";
+    let mut bomb = Task::new("node01", script);
+    bomb.work().environment.insert("PATH".into(), "/usr/bin:/bin".into());
+    controller.launch("node01", &bomb.prepare).await;
+    eventually("it is there", || bomb.path("pid").exists()).await;
+    let group = pids_group(&std::fs::read_to_string(bomb.path("pid")).unwrap());
+    let limit = || std::fs::read_to_string(group.join("pids.max")).unwrap();
+    let limit: u64 = limit().trim().parse().expect("it has a limit");
+    let all = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+    assert!(2 * limit <= all.trim().parse().unwrap(), "half of the node's at most, not {limit}");
+    // That many would take minutes and gigabytes: fewer show the same.
+    std::fs::write(group.join("pids.max"), "60").unwrap();
+    std::fs::write(bomb.path("go"), "").unwrap();
+    eventually("it gets no more", || bomb.path("refused").exists()).await;
+    let gone = controller.run("node01", &Task::new("node01", "#!/bin/sh\nexit 3\n").prepare).await;
+    assert_eq!(exited(&gone).code, 3);
+    controller.stop("node01", bomb.key(), 100).await;
+    controller.gone("node01", bomb.key()).await;
+    assert!(node.processes(&bomb.name()).is_empty());
 }
 
 #[tokio::test]
