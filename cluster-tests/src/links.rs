@@ -9,7 +9,7 @@ impl VirtualCluster {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::NoSuchHost`], [`ClusterError::Ip`].
+    /// [`ClusterError::NoSuchHost`](crate::ClusterError::NoSuchHost), [`ClusterError::Ip`](crate::ClusterError::Ip).
     pub fn cut(&self, host: &str) -> Result<()> {
         self.state().host(host)?;
         network::set_link(self.name(), host, false)
@@ -19,7 +19,7 @@ impl VirtualCluster {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::NoSuchHost`], [`ClusterError::Ip`].
+    /// [`ClusterError::NoSuchHost`](crate::ClusterError::NoSuchHost), [`ClusterError::Ip`](crate::ClusterError::Ip).
     pub fn heal(&self, host: &str) -> Result<()> {
         self.state().host(host)?;
         network::set_link(self.name(), host, true)
@@ -29,7 +29,7 @@ impl VirtualCluster {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::NoSuchHost`], [`ClusterError::Ip`].
+    /// [`ClusterError::NoSuchHost`](crate::ClusterError::NoSuchHost), [`ClusterError::Ip`](crate::ClusterError::Ip).
     pub fn worsen(&self, host: &str) -> Result<Badness> {
         self.state().host(host)?;
         network::worsen_link(self.name(), host)
@@ -39,7 +39,7 @@ impl VirtualCluster {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::NoSuchHost`], [`ClusterError::Ip`].
+    /// [`ClusterError::NoSuchHost`](crate::ClusterError::NoSuchHost), [`ClusterError::Ip`](crate::ClusterError::Ip).
     pub fn mend(&self, host: &str) -> Result<()> {
         self.state().host(host)?;
         network::mend_link(self.name(), host)
