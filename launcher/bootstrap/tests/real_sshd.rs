@@ -35,13 +35,12 @@ fn is_root() -> bool {
     true
 }
 
-/// Builds the programs, in the profile of this test and as `make build` does, so that there is nothing to do after it;
-/// says where they are.
+/// Builds the programs, in the profile of this test, and says where they are.
 fn binaries() -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let folder = Path::new(env!("CARGO_BIN_EXE_muster-bootstrap")).parent().unwrap();
     let profile = if folder.ends_with("release") { "release" } else { "dev" };
-    run(&cargo, &["build", "-q", "--locked", "--profile", profile, "--workspace", "--bins"]);
+    run(&cargo, &["build", "-q", "--profile", profile, "-p", "muster-mpi", "-p", "muster-node", "--bins"]);
     folder.to_owned()
 }
 

@@ -49,7 +49,7 @@ fn build_shims() {
     let beside = Path::new(env!("CARGO_BIN_EXE_muster-node")).with_file_name("muster-rsh");
     let released = beside.parent().is_some_and(|folder| folder.ends_with("release"));
     let profile = if released { "release" } else { "dev" };
-    let arguments = ["build", "-q", "--locked", "--profile", profile, "--workspace", "--bins"];
+    let arguments = ["build", "-q", "--profile", profile, "-p", "muster-mpi", "--bins"];
     assert!(Command::new(cargo).args(arguments).status().unwrap().success());
     assert!(beside.exists(), "{}", beside.display());
 }
