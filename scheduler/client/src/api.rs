@@ -30,6 +30,7 @@
 use std::collections::BTreeMap;
 
 use muster_core::eligibility::Eligibility;
+use muster_core::event::Verdict;
 use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, Request};
 use serde::{Deserialize, Serialize};
@@ -236,6 +237,24 @@ pub enum TaskState {
     Preempted,
     /// A node failed under it.
     NodeFailed,
+}
+
+impl From<&Verdict> for TaskState {
+    /// The state in which a verdict leaves a task.
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Exited { code: 0 } => Self::Completed,
+            Verdict::Exited { .. } | Verdict::Signalled { .. } | Verdict::LaunchFailed { .. } => Self::Failed,
+            Verdict::OutOfMemory { .. } => Self::OutOfMemory,
+            Verdict::TimedOut => Self::TimedOut,
+            Verdict::Deadline => Self::Deadline,
+            Verdict::Cancelled { .. } => Self::Cancelled,
+            Verdict::Preempted { .. } => Self::Preempted,
+            Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
+                Self::NodeFailed
+            }
+        }
+    }
 }
 
 impl TaskState {

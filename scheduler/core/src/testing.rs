@@ -150,6 +150,13 @@ impl ReservationSpec {
 }
 
 impl JobSpec {
+    /// Goes to the pool `name`.
+    #[must_use]
+    pub fn pool(mut self, name: &str) -> Self {
+        self.pool = Some(name.to_owned());
+        self
+    }
+
     /// Uses an advance reservation.
     #[must_use]
     pub fn within(mut self, reservation: &str) -> Self {

@@ -28,7 +28,7 @@ Exit codes:
   1  something failed while running
   2  the command line is wrong
   3  the configuration cannot be read or holds errors
-  4  the state directory cannot be used: locked by another musterd, damaged, or of a later version
+  4  the state directory or the database cannot be used: locked by another musterd, damaged, or of a later version
   5  an address or socket cannot be listened on";
 
 /// The controller of a Muster cluster: decides who runs where and when.

@@ -80,6 +80,8 @@ fn address(controller: &ControllerConfig) -> String {
 /// Stands until it leads.
 async fn ask(mut candidate: Candidate, known: &watch::Sender<Option<Leader>>) -> Result<Lease, ServerError> {
     let mut pause = ASK_EVERY;
+    // A database that is away for an hour is worth one line, and one when it is back.
+    let mut trouble = None;
     loop {
         let stood;
         (candidate, stood) = blocking(move || {
@@ -91,6 +93,9 @@ async fn ask(mut candidate: Candidate, known: &watch::Sender<Option<Leader>>) ->
             Ok(Candidacy::Leads(lease)) => return Ok(lease),
             Ok(Candidacy::Follows(leader)) => {
                 pause = ASK_EVERY;
+                if trouble.take().is_some() {
+                    tracing::info!("the database answers again");
+                }
                 let is_new = known.borrow().as_ref() != Some(&leader);
                 if is_new {
                     tracing::info!(leader = leader.holder, term = leader.term, "standing by");
@@ -98,7 +103,11 @@ async fn ask(mut candidate: Candidate, known: &watch::Sender<Option<Leader>>) ->
                 }
             }
             Err(error @ (StoreError::Database { .. } | StoreError::Full { .. })) => {
-                tracing::warn!(error = %chain(&error), "cannot ask the database who leads; asking again");
+                let error = chain(&error);
+                if trouble.as_ref() != Some(&error) {
+                    tracing::warn!(%error, "cannot ask the database who leads; asking again until it answers");
+                    trouble = Some(error);
+                }
                 pause = (pause * 2).min(ASK_EVERY_MAX);
             }
             Err(error) => return Err(ServerError::Store(error)),

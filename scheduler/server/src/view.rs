@@ -18,25 +18,6 @@ use nix::sys::signal::Signal;
 
 use crate::reservation_view;
 
-/// The state that a verdict leaves a task in.
-#[must_use]
-pub fn verdict_state(verdict: &Verdict) -> TaskState {
-    match verdict {
-        Verdict::Exited { code: 0 } => TaskState::Completed,
-        Verdict::Exited { .. } | Verdict::Signalled { .. } | Verdict::LaunchFailed { .. } => {
-            TaskState::Failed
-        }
-        Verdict::OutOfMemory { .. } => TaskState::OutOfMemory,
-        Verdict::TimedOut => TaskState::TimedOut,
-        Verdict::Deadline => TaskState::Deadline,
-        Verdict::Cancelled { .. } => TaskState::Cancelled,
-        Verdict::Preempted { .. } => TaskState::Preempted,
-        Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
-            TaskState::NodeFailed
-        }
-    }
-}
-
 /// Exit code and signal of a verdict.
 #[must_use]
 pub fn verdict_exit(verdict: &Verdict) -> (Option<u32>, Option<u32>) {
@@ -108,7 +89,7 @@ pub fn finished_state(how: &FinishedHow) -> TaskState {
         FinishedHow::CancelledWaiting { .. }
         | FinishedHow::EndedWaiting { why: WaitingEnd::Dependency, .. } => TaskState::Cancelled,
         FinishedHow::EndedWaiting { why: WaitingEnd::Deadline, .. } => TaskState::Deadline,
-        FinishedHow::Ran { verdict, .. } => verdict_state(verdict),
+        FinishedHow::Ran { verdict, .. } => verdict.into(),
     }
 }
 

@@ -159,7 +159,7 @@ impl<'a> Check<'a> {
             let Some((key, known)) = self.attempts_of(task).next_back() else { continue };
             let state = match &known.ended {
                 _ if waiting.contains(&task.index) => TaskState::Cancelled,
-                Some((verdict, _)) => state_of(verdict),
+                Some((verdict, _)) => verdict.into(),
                 None => continue,
             };
             if view.attempt != key.attempt || view.state != state {
@@ -229,22 +229,5 @@ fn told_right(order: &super::work::Order, verdict: &Verdict, traces: Option<&Tra
             (through != ranks).then(|| format!("completed with {through} of {ranks} ranks"))
         }
         Some(_) => None,
-    }
-}
-
-fn state_of(verdict: &Verdict) -> TaskState {
-    match verdict {
-        Verdict::Exited { code: 0 } => TaskState::Completed,
-        Verdict::OutOfMemory { .. } => TaskState::OutOfMemory,
-        Verdict::TimedOut => TaskState::TimedOut,
-        Verdict::Deadline => TaskState::Deadline,
-        Verdict::Cancelled { .. } => TaskState::Cancelled,
-        Verdict::Preempted { .. } => TaskState::Preempted,
-        Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
-            TaskState::NodeFailed
-        }
-        Verdict::Exited { .. } | Verdict::Signalled { .. } | Verdict::LaunchFailed { .. } => {
-            TaskState::Failed
-        }
     }
 }

@@ -119,6 +119,8 @@ mod places_tests;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]
+mod preempt_property_tests;
+#[cfg(test)]
 mod preempt_tests;
 #[cfg(test)]
 mod reservation_tests;
