@@ -177,4 +177,9 @@ pub enum GenerateWhat {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Link the names of Slurm's commands to this program in a directory, for sites that put it on the PATH
+    SlurmLinks {
+        /// The directory; it is made if it is not there
+        directory: PathBuf,
+    },
 }

@@ -8,6 +8,7 @@ pub mod commands;
 pub mod error;
 pub mod exit;
 mod out;
+pub mod slurm;
 mod submit;
 mod table;
 mod text;
@@ -24,9 +25,15 @@ use exit::Exit;
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 use submit::{Meaning, find_long, find_short};
 
-/// Runs a command line (its first word is the program's name) and says how it ended.
+/// Runs a command line and says how it ended. Its first word is the program's name: `muster`, or that of one of Slurm's
+/// commands.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some((program, words)) = arguments.split_first()
+        && let Some(face) = slurm::Face::of_program(program)
+    {
+        return face.run(words);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return refuse_usage(&arguments, &error),

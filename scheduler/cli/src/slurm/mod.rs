@@ -1,0 +1,53 @@
+//! Slurm's commands, as faces of the same client: the program `muster` is one of them when it is called by its name.
+//!
+//! Each command has a file or a folder of its own. What they share: [`getopt`] reads options as Slurm's commands do. The
+//! published matrix of options is `docs/slurm-compatibility.md`.
+
+mod getopt;
+mod sacct;
+mod salloc;
+mod sbatch;
+mod scancel;
+mod scontrol;
+mod sinfo;
+mod squeue;
+mod srun;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A face: how it is called, and what it does with the words that follow its name.
+#[derive(Clone, Copy)]
+pub struct Face {
+    /// The program's name.
+    pub name: &'static str,
+    run: fn(&[String]) -> ExitCode,
+}
+
+/// Every face.
+pub const FACES: [Face; 8] = [
+    Face { name: "sacct", run: sacct::run },
+    Face { name: "salloc", run: salloc::run },
+    Face { name: "sbatch", run: sbatch::run },
+    Face { name: "scancel", run: scancel::run },
+    Face { name: "scontrol", run: scontrol::run },
+    Face { name: "sinfo", run: sinfo::run },
+    Face { name: "squeue", run: squeue::run },
+    Face { name: "srun", run: srun::run },
+];
+
+impl Face {
+    /// The face that a program of this path is, if it is one.
+    #[must_use]
+    pub fn of_program(program: &OsStr) -> Option<Self> {
+        let name = Path::new(program).file_name()?;
+        FACES.into_iter().find(|face| name == face.name)
+    }
+
+    /// Runs it with the words that follow its name. Bytes that are no UTF-8 are replaced: no option of Slurm's has them.
+    pub fn run(self, words: &[OsString]) -> ExitCode {
+        let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        (self.run)(&words)
+    }
+}

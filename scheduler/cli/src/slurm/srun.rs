@@ -1,0 +1,9 @@
+//! The face `srun`.
+
+use std::process::ExitCode;
+
+/// Runs it.
+pub(super) fn run(words: &[String]) -> ExitCode {
+    let _ = words;
+    ExitCode::FAILURE
+}
