@@ -9,6 +9,7 @@ mod error;
 mod priority;
 mod query;
 mod reservations;
+mod tasks;
 mod transport;
 mod why;
 
@@ -17,3 +18,4 @@ pub use client::{
     new_request_key,
 };
 pub use error::ClientError;
+pub use tasks::TaskFilter;
