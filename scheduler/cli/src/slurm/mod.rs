@@ -3,7 +3,13 @@
 //! Each command has a file or a folder of its own. What they share: [`getopt`] reads options as Slurm's commands do. The
 //! published matrix of options is `docs/slurm-compatibility.md`.
 
+mod columns;
+mod connect;
+mod fault;
 mod getopt;
+mod job;
+mod job_json;
+mod people;
 mod sacct;
 mod salloc;
 mod sbatch;
@@ -12,6 +18,9 @@ mod scontrol;
 mod sinfo;
 mod squeue;
 mod srun;
+mod state;
+mod time;
+mod units;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
