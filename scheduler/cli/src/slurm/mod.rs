@@ -7,6 +7,7 @@ mod columns;
 mod connect;
 mod fault;
 mod getopt;
+mod instant;
 mod job;
 mod job_json;
 mod node;

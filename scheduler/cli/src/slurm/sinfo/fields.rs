@@ -161,7 +161,6 @@ pub(super) fn all() -> Layout<Field> {
 /// What rows are shown with.
 pub(super) struct View {
     pub times: Times,
-    pub convert: bool,
 }
 
 /// A limit of a partition, in seconds.

@@ -78,7 +78,7 @@ fn listing(client: &mut Client, options: &Options) -> Result<String, Fault> {
     if options.header {
         layout.header(&mut text);
     }
-    let view = fields::View { times, convert: options.convert };
+    let view = fields::View { times };
     let mut rows = rows::rows(&cluster, options, &layout, &view);
     rows::sort(&mut rows, options, &view);
     for row in &rows {

@@ -47,7 +47,6 @@ pub(super) struct Options {
     pub reasons: bool,
     /// Nodes of one line are of the same kind.
     pub exact: bool,
-    pub convert: bool,
     pub dead: bool,
     pub responding: bool,
     pub sort: Vec<SortKey>,
@@ -70,7 +69,6 @@ enum Key {
     Iterate,
     Json,
     Long,
-    NoConvert,
     NoHeader,
     Node,
     Nodes,
@@ -100,13 +98,12 @@ const TABLE: &[Opt<Key>] = &[
     opt(Key::Format, Some('o'), &["format"], Value),
     opt(Key::FormatNames, Some('O'), &["Format"], Value),
     opt(Key::Help, None, &["help"], Nothing),
-    opt(Key::Ignored, None, &["federation", "hide", "local", "future"], Nothing),
+    opt(Key::Ignored, None, &["federation", "hide", "local", "future", "noconvert"], Nothing),
     opt(Key::Ignored, Some('F'), &[], Nothing),
     opt(Key::Ignored, Some('v'), &["verbose"], Nothing),
     opt(Key::Iterate, Some('i'), &["iterate"], Value),
     opt(Key::Json, None, &["json"], Maybe),
     opt(Key::Long, Some('l'), &["long"], Nothing),
-    opt(Key::NoConvert, None, &["noconvert"], Nothing),
     opt(Key::NoHeader, Some('h'), &["noheader"], Nothing),
     opt(Key::Node, Some('N'), &["Node"], Nothing),
     opt(Key::Nodes, Some('n'), &["nodes"], Value),
@@ -138,7 +135,7 @@ Usage: sinfo [OPTIONS]
   -l, --long                 more columns
   -M, --clusters=names       this cluster or all
   -n, --nodes=NODES          these nodes
-      --noconvert            sizes in MiB
+      --noconvert            sizes in MiB; always so
   -N, --Node                 a line for each node
   -o, --format=format        columns by letter
   -O, --Format=format        columns by name
@@ -179,7 +176,6 @@ pub(super) fn read(words: &[String]) -> Result<Options, Fault> {
         summary: false,
         reasons: false,
         exact: false,
-        convert: true,
         dead: false,
         responding: false,
         sort: Vec::new(),
@@ -237,7 +233,6 @@ fn take(options: &mut Options, key: Key, value: &str) -> Result<(), Fault> {
             options.iterate_s = Some(seconds.ok_or_else(bad)?);
         }
         Key::Long => options.long = true,
-        Key::NoConvert => options.convert = false,
         Key::NoHeader => options.header = false,
         Key::Node => options.by_node = true,
         Key::Nodes => {
