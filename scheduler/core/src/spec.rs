@@ -91,7 +91,38 @@ pub struct JobSpec {
     /// The advance reservation whose nodes it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// A signal that it wishes for before its time is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<SignalWish>,
 }
+
+/// A signal that a job wishes for before its time is over, after `--signal` of sbatch(1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalWish {
+    /// Its number.
+    pub signal: u8,
+    /// How long before the end, in seconds.
+    pub before_s: u32,
+    /// Who gets it.
+    pub to: SignalTo,
+}
+
+/// Who of an attempt gets a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalTo {
+    /// The script alone.
+    Script,
+    /// What the script has started: launchers such as mpirun and srun pass it on to their ranks.
+    Ranks,
+    /// Both.
+    All,
+}
+
+/// The largest number of a signal, after signal(7).
+pub const SIGNAL_MAX: u8 = 64;
+/// How long before the end a signal is sent at most, in seconds (sbatch(1)).
+pub const SIGNAL_BEFORE_MAX_S: u32 = 65_535;
 
 /// What one task needs: ranks, the cores of each, memory, and how they spread over nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -109,6 +109,7 @@ pub fn job(caller: Caller) -> JobSpec {
         account: None,
         qos: None,
         reservation: None,
+        signal: None,
     }
 }
 

@@ -18,6 +18,7 @@ mod go;
 mod launch;
 mod local_daemons;
 mod prepare;
+mod signal;
 pub mod spawn;
 mod ssh_endpoint;
 
@@ -48,6 +49,8 @@ enum Event {
     Go(v1::Go),
     /// The controller's word, through the agent.
     Stop(v1::Stop),
+    /// The controller's word, through the agent: what runs is signalled.
+    Signal(v1::Signal),
     /// The script ended.
     ScriptEnded(ExitStatus),
     /// A process that serves a remote launcher was killed by this signal.
