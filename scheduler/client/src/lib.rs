@@ -6,6 +6,7 @@
 pub mod api;
 mod client;
 mod error;
+mod notes;
 mod priority;
 mod query;
 mod reservations;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cluster::ClusterConfig;
-use crate::event::{Allocation, Endpoint, Event, Hardware, Usage};
+use crate::event::{Allocation, Endpoint, Event, Hardware, Usage, Verdict};
 use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
 use crate::notation::counted;
 use crate::on::On;
@@ -233,6 +233,8 @@ pub enum Effect {
         grace_ms: u32,
         /// Why, for the log.
         reason: String,
+        /// Why, for the job's own error output.
+        cause: StopCause,
     },
     /// Tell a node that its last report is durable here.
     Forget {
@@ -241,6 +243,35 @@ pub enum Effect {
         /// The attempt.
         key: AttemptKey,
     },
+}
+
+/// Why an instance is ended, as far as its user is told in the job's own error output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// Nothing is said there: it came to its end by itself, or is one that should not be there.
+    None,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// Its time is over.
+    TimeLimit,
+    /// A job with a higher claim takes its place.
+    Preemption,
+    /// A node failed under it.
+    NodeFailure,
+    /// It is to be queued again.
+    Requeue,
+}
+
+impl From<&Verdict> for StopCause {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Cancelled { .. } => Self::Cancelled,
+            Verdict::TimedOut | Verdict::Deadline => Self::TimeLimit,
+            Verdict::Preempted { .. } => Self::Preemption,
+            Verdict::NodeFailed { .. } | Verdict::Broken { .. } => Self::NodeFailure,
+            _ => Self::None,
+        }
+    }
 }
 
 /// The answer to a command.

@@ -9,9 +9,12 @@ use crate::plan::never_fits;
 use crate::priority::JOB_PRIORITY_MAX;
 use crate::spec::{
     ARGUMENTS_BYTES_MAX, ARRAY_ELEMENTS_MAX, ARRAY_INDEX_MAX, ENVIRONMENT_BYTES_MAX, JobSpec, NAME_BYTES_MAX,
-    PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX,
+    NOTE_BYTES_MAX, PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX,
 };
 use crate::state::State;
+
+/// The highest number of a signal, that of SIGRTMAX on Linux.
+const SIGNAL_MAX: u8 = 64;
 
 /// Checks a spec and fills in the pool's defaults.
 pub(super) fn validate(
@@ -26,6 +29,7 @@ pub(super) fn validate(
         return Err(Refusal::RootMayNotSubmit);
     }
     check_texts(&spec)?;
+    check_notes(&spec)?;
     shape::check(&mut spec.request)?;
     check_request(&spec)?;
     check_priority(caller, &spec)?;
@@ -153,6 +157,34 @@ fn check_request(spec: &JobSpec) -> Result<(), Refusal> {
             let problem = format!("{} ranks do not fit on {nodes} nodes: at most {most}", request.ranks);
             return Err(bad("ranks per node", problem));
         }
+    }
+    Ok(())
+}
+
+/// What is kept for people and for the site: short, and of one line.
+fn check_notes(spec: &JobSpec) -> Result<(), Refusal> {
+    let mail = spec.mail.as_ref();
+    let notes = [
+        ("comment", spec.comment.as_ref()),
+        ("path of the script", spec.command.as_ref()),
+        ("command line", spec.submit_line.as_ref()),
+        ("wckey", spec.wckey.as_ref()),
+        ("mail address", mail.and_then(|mail| mail.to.as_ref())),
+    ];
+    let wrong = |text: &String| text.len() > NOTE_BYTES_MAX || text.chars().any(char::is_control);
+    if let Some((field, _)) = notes.iter().find(|(_, text)| text.is_some_and(wrong)) {
+        return Err(bad(
+            field,
+            format!("must have at most {NOTE_BYTES_MAX} bytes and no control characters"),
+        ));
+    }
+    if mail.is_some_and(|mail| mail.events.is_empty()) {
+        return Err(bad("mail", "must name what to tell of, such as end"));
+    }
+    if let Some(wish) = spec.signal
+        && !(1..=SIGNAL_MAX).contains(&wish.signal)
+    {
+        return Err(bad("signal", format!("must be a number from 1 to {SIGNAL_MAX}")));
     }
     Ok(())
 }

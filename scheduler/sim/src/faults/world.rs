@@ -368,6 +368,13 @@ impl World {
             account,
             qos,
             reservation,
+            signal: None,
+            comment: None,
+            command: None,
+            submit_line: None,
+            nice: 0,
+            wckey: None,
+            mail: None,
         }
     }
 
