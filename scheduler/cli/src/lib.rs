@@ -104,7 +104,9 @@ fn slurm_option(option: &str) -> Option<&'static str> {
     };
     match known.meaning {
         Meaning::Refused(right) => Some(right),
-        _ => None,
+        Meaning::Ignored(why) => Some(why),
+        Meaning::SoAnyway => Some("that is so anyway; take it out"),
+        Meaning::Set(_) => None,
     }
 }
 

@@ -35,10 +35,11 @@ use std::collections::BTreeMap;
 use muster_core::eligibility::Eligibility;
 use muster_core::event::Verdict;
 use muster_core::ids::JobRef;
-use muster_core::spec::{ArraySpec, Request, SignalWish};
+use muster_core::spec::{ArraySpec, MailWish, Request, SignalWish};
 use serde::{Deserialize, Serialize};
 
 pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, SignalRequest};
+pub use crate::notes::NotesView;
 pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
 pub use crate::reservations::{
     KeptFor, ReservationAnswer, ReservationList, ReservationRequest, ReservationView, RunsIntoView,
@@ -145,9 +146,27 @@ pub struct SubmitRequest {
     /// The advance reservation whose nodes it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
-    /// A signal that it wishes for before its time is over.
+    /// A signal some time before the time limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<SignalWish>,
+    /// What the user says about the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// The path of the script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The command line that submits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submit_line: Option<String>,
+    /// By how much the user lowers the priority; `priority` has it in already.
+    #[serde(default)]
+    pub nice: i32,
+    /// A label of the site's own bookkeeping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wckey: Option<String>,
+    /// Whom to tell of what becomes of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<MailWish>,
     /// A key that makes a repeated request harmless.
     #[serde(default)]
     pub request_key: Option<String>,
@@ -408,6 +427,9 @@ pub struct JobDetail {
     /// The advance reservation whose nodes it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// What its user said about it, and how it was submitted.
+    #[serde(default, flatten)]
+    pub notes: NotesView,
     /// Set while its waiting tasks are held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HoldView>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::cluster::ClusterConfig;
 use crate::eligibility::Dependency;
-use crate::event::{Allocation, Endpoint, Event, Hardware, Usage};
+use crate::event::{Allocation, Endpoint, Event, Hardware, Usage, Verdict};
 use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
 use crate::notation::counted;
 use crate::on::On;
@@ -152,6 +152,10 @@ pub struct JobChange {
     pub time_limit_s: Option<u64>,
     /// Its priority.
     pub priority: Option<i32>,
+    /// By how much its user lowers its priority.
+    pub nice: Option<i32>,
+    /// What its user says about it.
+    pub comment: Option<String>,
     /// Whether its tasks are queued again when a node fails under them.
     pub requeue: Option<bool>,
     /// How many of the array's elements may run at once; `Some(None)` is no limit.
@@ -292,6 +296,8 @@ pub enum Effect {
         grace_ms: u32,
         /// Why, for the log.
         reason: String,
+        /// Why, for the job's own error output.
+        cause: StopCause,
     },
     /// Tell a node to signal what runs there of an attempt. It is lost if the node is away.
     Signal {
@@ -311,6 +317,36 @@ pub enum Effect {
         /// The attempt.
         key: AttemptKey,
     },
+}
+
+/// Why an instance is ended, as far as its user is told in the job's own error output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// Nothing is said there: it came to its end by itself, or is one that should not be there.
+    None,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// Its time is over.
+    TimeLimit,
+    /// A job with a higher claim takes its place.
+    Preemption,
+    /// A node failed under it.
+    NodeFailure,
+    /// It is to be queued again.
+    Requeue,
+}
+
+impl From<&Verdict> for StopCause {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Cancelled { .. } => Self::Cancelled,
+            Verdict::TimedOut | Verdict::Deadline => Self::TimeLimit,
+            Verdict::Preempted { .. } => Self::Preemption,
+            Verdict::NodeFailed { .. } | Verdict::Broken { .. } => Self::NodeFailure,
+            Verdict::Requeued { .. } => Self::Requeue,
+            _ => Self::None,
+        }
+    }
 }
 
 /// The answer to a command.

@@ -110,6 +110,12 @@ pub fn job(caller: Caller) -> JobSpec {
         qos: None,
         reservation: None,
         signal: None,
+        comment: None,
+        command: None,
+        submit_line: None,
+        nice: 0,
+        wckey: None,
+        mail: None,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use muster_client::api::{
-    HoldView, JobDetail, JobSummary, NodeView, PoolView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState,
-    TaskView,
+    HoldView, JobDetail, JobSummary, NodeView, NotesView, PoolView, SCHEMA, ShareView, TASKS_SHOWN_MAX,
+    TaskState, TaskView,
 };
 use muster_core::event::{Allocation, Usage, Verdict, WaitingEnd};
 use muster_core::ids::{JobId, TaskIndex, Timestamp};
@@ -280,6 +280,7 @@ pub fn frame(state: &State, plan: &Plan, job: &Job, version: u64) -> JobDetail {
         account: job.spec.account.clone(),
         qos: job.spec.qos.clone(),
         reservation: job.spec.reservation.clone(),
+        notes: NotesView::from(&*job.spec),
         held: job.held.map(|held| HoldView {
             since_us: held.since.0,
             by: user_name(&job.spec, held.by_uid),

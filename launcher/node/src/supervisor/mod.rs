@@ -15,6 +15,8 @@ mod end;
 mod events;
 mod gang;
 mod go;
+mod job_words;
+mod last_words;
 mod launch;
 mod local_daemons;
 mod prepare;
@@ -79,9 +81,17 @@ enum Outcome {
     Stopped {
         /// Milliseconds.
         grace_ms: u32,
+        /// Why.
+        cause: v1::stop::Cause,
     },
     /// The node ends the attempt, and says why.
     Broken(String),
+}
+
+impl Outcome {
+    fn stopped(stop: &v1::Stop) -> Self {
+        Self::Stopped { grace_ms: stop.grace_ms, cause: stop.cause() }
+    }
 }
 
 /// The state of the process.
@@ -255,7 +265,7 @@ impl Supervisor {
         let go = loop {
             match self.next_event().await {
                 Event::Go(go) => break go,
-                Event::Stop(stop) => return Ok(Outcome::Stopped { grace_ms: stop.grace_ms }),
+                Event::Stop(stop) => return Ok(Outcome::stopped(&stop)),
                 other => tracing::debug!(event = ?other, "an event before the go"),
             }
         };

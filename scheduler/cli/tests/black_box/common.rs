@@ -132,6 +132,14 @@ pub fn muster(socket: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// One of Slurm's commands against a socket, with the same surroundings.
+pub fn face(name: &str, socket: &Path, arguments: &[&str]) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = muster(socket, arguments);
+    command.arg0(name);
+    command
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub struct Ran {
@@ -218,6 +226,7 @@ pub fn job(tasks: Vec<TaskView>) -> JobDetail {
         account: None,
         qos: None,
         reservation: None,
+        notes: Default::default(),
         held: None,
         task_list: tasks,
         version: 1,

@@ -6,3 +6,4 @@ mod common;
 mod controller;
 mod exit_codes;
 mod reservations;
+mod sbatch;

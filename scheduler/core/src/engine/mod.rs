@@ -235,7 +235,7 @@ fn stop_effect(state: &State, live: &Live, key: AttemptKey, instance: u32, verdi
         }
         _ => 0,
     };
-    Effect::Stop { node, key, grace_ms, reason: describe(state, verdict) }
+    Effect::Stop { node, key, grace_ms, reason: describe(state, verdict), cause: verdict.into() }
 }
 
 /// A verdict as a few words for people.

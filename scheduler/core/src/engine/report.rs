@@ -3,7 +3,7 @@
 use super::{done, stop_effect};
 use crate::event::{Event, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
-use crate::input::{Decision, Effect, GoneHow, InstancePhase, InstanceReport, Reply};
+use crate::input::{Decision, Effect, GoneHow, InstancePhase, InstanceReport, Reply, StopCause};
 use crate::state::{Held, InstanceState, Job, Live, LivePhase, State};
 
 /// Decides what a report means. A report always says the instance's whole phase, so one that comes twice, or
@@ -87,7 +87,7 @@ fn unknown(state: &State, node: NodeId, report: &InstanceReport) -> Decision {
         InstancePhase::Gone { .. } => forget(node, key),
         _ => {
             let reason = "this attempt has ended".to_owned();
-            let stop = Effect::Stop { node, key, grace_ms: 0, reason };
+            let stop = Effect::Stop { node, key, grace_ms: 0, reason, cause: StopCause::None };
             Decision { events: Vec::new(), effects: vec![stop], reply: Ok(Reply::Done) }
         }
     }

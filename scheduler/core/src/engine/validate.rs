@@ -9,7 +9,7 @@ use crate::plan::never_fits;
 use crate::priority::JOB_PRIORITY_MAX;
 use crate::spec::{
     ARGUMENTS_BYTES_MAX, ARRAY_ELEMENTS_MAX, ARRAY_INDEX_MAX, ENVIRONMENT_BYTES_MAX, JobSpec, NAME_BYTES_MAX,
-    PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX, SIGNAL_BEFORE_MAX_S, SIGNAL_MAX,
+    NOTE_BYTES_MAX, PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX, SIGNAL_BEFORE_MAX_S, SIGNAL_MAX,
 };
 use crate::state::State;
 
@@ -78,6 +78,7 @@ pub(super) fn check(
         return Err(Refusal::RootMayNotSubmit);
     }
     check_texts(&spec)?;
+    check_notes(&spec)?;
     check_signal(&spec)?;
     if parts.room {
         shape::check(&mut spec.request)?;
@@ -217,6 +218,29 @@ fn check_request(spec: &JobSpec) -> Result<(), Refusal> {
             let problem = format!("{} ranks do not fit on {nodes} nodes: at most {most}", request.ranks);
             return Err(bad("ranks per node", problem));
         }
+    }
+    Ok(())
+}
+
+/// What is kept for people and for the site: short, and of one line.
+fn check_notes(spec: &JobSpec) -> Result<(), Refusal> {
+    let mail = spec.mail.as_ref();
+    let notes = [
+        ("comment", spec.comment.as_ref()),
+        ("path of the script", spec.command.as_ref()),
+        ("command line", spec.submit_line.as_ref()),
+        ("wckey", spec.wckey.as_ref()),
+        ("mail address", mail.and_then(|mail| mail.to.as_ref())),
+    ];
+    let wrong = |text: &String| text.len() > NOTE_BYTES_MAX || text.chars().any(char::is_control);
+    if let Some((field, _)) = notes.iter().find(|(_, text)| text.is_some_and(wrong)) {
+        return Err(bad(
+            field,
+            format!("must have at most {NOTE_BYTES_MAX} bytes and no control characters"),
+        ));
+    }
+    if mail.is_some_and(|mail| mail.events.is_empty()) {
+        return Err(bad("mail", "must name what to tell of, such as end"));
     }
     Ok(())
 }

@@ -82,6 +82,12 @@ fn spec(request: SubmitRequest, user: User) -> JobSpec {
         qos: request.qos,
         reservation: request.reservation,
         signal: request.signal,
+        comment: request.comment,
+        command: request.command,
+        submit_line: request.submit_line,
+        nice: request.nice,
+        wckey: request.wckey,
+        mail: request.mail,
     }
 }
 
