@@ -25,6 +25,8 @@ pub mod standby;
 mod state_out;
 pub mod tls;
 pub mod translate;
+pub mod node_view;
+pub mod task_lines;
 pub mod view;
 
 pub use error::ServerError;
