@@ -272,8 +272,9 @@ fn work(
     primary: &str,
     is_primary: bool,
 ) -> v1::Work {
-    let (stdout_path, stderr_path) = view::output_paths(key.task.job, spec, key.task.index, primary);
-    let names = view::names(key.task.job, spec, key.task.index, primary);
+    let (stdout_path, stderr_path) =
+        view::output_paths(key.task.job, spec, key.task.index, key.attempt, primary);
+    let names = view::names(key.task.job, spec, key.task.index, key.attempt, primary);
     let stdin = spec.stdin.as_deref().map(|text| patterns::expand(text, names, &spec.working_directory));
     let limit = |(name, soft): (&String, &u64)| v1::ResourceLimit { name: name.clone(), soft: *soft };
     v1::Work {
