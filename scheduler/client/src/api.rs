@@ -9,6 +9,9 @@
 //! | `GET  /v1/jobs/{ref}/why`        | → [`Why`]                                             |
 //! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
 //! | `POST /v1/jobs/{ref}/cancel`     | → [`CancelAnswer`]                                    |
+//! | `POST /v1/jobs/{ref}/signal`     | [`SignalRequest`] → [`ReachedAnswer`]                 |
+//! | `POST /v1/jobs/{ref}/requeue`    | [`RequeueRequest`] → [`ReachedAnswer`]                |
+//! | `POST /v1/jobs/{ref}/update`     | [`JobUpdate`] → `{}`; `ref` is a whole job            |
 //! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is a whole job                          |
 //! | `POST /v1/jobs/{ref}/release`    | → `{}`; `ref` is a whole job                          |
 //! | `GET  /v1/nodes`                 | → [`NodeList`]                                        |
@@ -35,6 +38,7 @@ use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, MailWish, Request, SignalWish};
 use serde::{Deserialize, Serialize};
 
+pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, SignalRequest};
 pub use crate::notes::NotesView;
 pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
 pub use crate::reservations::{
@@ -293,6 +297,8 @@ impl From<&Verdict> for TaskState {
             Verdict::OutOfMemory { .. } => Self::OutOfMemory,
             Verdict::TimedOut => Self::TimedOut,
             Verdict::Deadline => Self::Deadline,
+            // A task is never left like that: it waits again.
+            Verdict::Requeued { .. } => Self::Waiting,
             Verdict::Cancelled { .. } => Self::Cancelled,
             Verdict::Preempted { .. } => Self::Preempted,
             Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {

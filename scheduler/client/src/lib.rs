@@ -4,6 +4,7 @@
 //! time than its questions.
 
 pub mod api;
+mod changes;
 mod client;
 mod error;
 mod notes;

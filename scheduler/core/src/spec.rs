@@ -121,27 +121,6 @@ fn is_zero(number: &i32) -> bool {
     *number == 0
 }
 
-/// A signal that a job wants some time before its time limit, as `--signal` of sbatch(1) says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignalWish {
-    /// Its number.
-    pub signal: u8,
-    /// How long before the time limit, in seconds.
-    pub before_s: u32,
-    /// Who gets it.
-    pub to: SignalTo,
-}
-
-/// Who gets a signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SignalTo {
-    /// The script's own process.
-    Script,
-    /// What the script started: the ranks of its steps.
-    Ranks,
-}
-
 /// Whom to tell of what becomes of a job, as `--mail-type` and `--mail-user` of sbatch(1) say it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailWish {
@@ -198,6 +177,34 @@ impl MailEvent {
         }
     }
 }
+
+/// A signal that a job wishes for before its time is over, after `--signal` of sbatch(1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalWish {
+    /// Its number.
+    pub signal: u8,
+    /// How long before the end, in seconds.
+    pub before_s: u32,
+    /// Who gets it.
+    pub to: SignalTo,
+}
+
+/// Who of an attempt gets a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalTo {
+    /// The script alone.
+    Script,
+    /// What the script has started: launchers such as mpirun and srun pass it on to their ranks.
+    Ranks,
+    /// Both.
+    All,
+}
+
+/// The largest number of a signal, after signal(7).
+pub const SIGNAL_MAX: u8 = 64;
+/// How long before the end a signal is sent at most, in seconds (sbatch(1)).
+pub const SIGNAL_BEFORE_MAX_S: u32 = 65_535;
 
 /// What one task needs: ranks, the cores of each, memory, and how they spread over nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX, ShareGres};
 use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport, StopCause};
 use muster_core::patterns;
-use muster_core::spec::{ArraySpec, IndexRange, JobSpec};
+use muster_core::spec::{ArraySpec, IndexRange, JobSpec, SignalTo};
 use muster_core::state::State;
 use muster_wire::v1;
 
@@ -189,6 +189,16 @@ pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode 
             grace_ms: *grace_ms,
             reason: reason.clone(),
             cause: wire_cause(*cause).into(),
+        }),
+        Effect::Signal { key, signal, to, .. } => Body::Signal(v1::Signal {
+            key: Some(wire_key(*key)),
+            number: u32::from(*signal),
+            to: match to {
+                SignalTo::Script => v1::SignalTo::Script,
+                SignalTo::Ranks => v1::SignalTo::Ranks,
+                SignalTo::All => v1::SignalTo::All,
+            }
+            .into(),
         }),
         Effect::Forget { key, .. } => Body::Forget(v1::Forget { key: Some(wire_key(*key)) }),
     };

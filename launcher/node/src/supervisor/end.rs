@@ -61,6 +61,7 @@ impl Supervisor {
                 Some(Event::Gang(News::LostContact { with })) => {
                     return Outcome::Broken(format!("lost contact with {with}"));
                 }
+                Some(Event::Signal(signal)) => self.signal(prepared, &signal),
                 Some(Event::Go(_)) => {}
             }
         }

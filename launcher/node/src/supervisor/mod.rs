@@ -20,6 +20,7 @@ mod last_words;
 mod launch;
 mod local_daemons;
 mod prepare;
+mod signal;
 pub mod spawn;
 mod ssh_endpoint;
 
@@ -50,6 +51,8 @@ enum Event {
     Go(v1::Go),
     /// The controller's word, through the agent.
     Stop(v1::Stop),
+    /// The controller's word, through the agent: what runs is signalled.
+    Signal(v1::Signal),
     /// The script ended.
     ScriptEnded(ExitStatus),
     /// A process that serves a remote launcher was killed by this signal.

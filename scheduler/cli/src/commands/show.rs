@@ -118,6 +118,7 @@ fn write_notes(out: &mut String, notes: &NotesView) {
         let to = match wish.to {
             SignalTo::Script => "the script",
             SignalTo::Ranks => "what the script started",
+            SignalTo::All => "the script and what it started",
         };
         let signal = format_signal(u32::from(wish.signal));
         line(out, "Signal wanted", format!("{signal} to {to}, {} s before the time limit", wish.before_s));

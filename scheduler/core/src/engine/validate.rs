@@ -9,49 +9,47 @@ use crate::plan::never_fits;
 use crate::priority::JOB_PRIORITY_MAX;
 use crate::spec::{
     ARGUMENTS_BYTES_MAX, ARRAY_ELEMENTS_MAX, ARRAY_INDEX_MAX, ENVIRONMENT_BYTES_MAX, JobSpec, NAME_BYTES_MAX,
-    NOTE_BYTES_MAX, PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX,
+    NOTE_BYTES_MAX, PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX, SIGNAL_BEFORE_MAX_S, SIGNAL_MAX,
 };
 use crate::state::State;
 
-/// The highest number of a signal, that of SIGRTMAX on Linux.
-const SIGNAL_MAX: u8 = 64;
+/// Which parts of a spec are checked against the cluster as it is now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts {
+    /// The priority.
+    pub priority: bool,
+    /// The account and the quality of service.
+    pub charge: bool,
+    /// Whether the pool could ever hold it.
+    pub room: bool,
+    /// Begin, deadline and dependency.
+    pub conditions: bool,
+    /// The advance reservation.
+    pub reservation: bool,
+    /// The pool's longest time.
+    pub time_limit: bool,
+}
 
-/// Checks a spec and fills in the pool's defaults.
+impl Parts {
+    const ALL: Self = Self {
+        priority: true,
+        charge: true,
+        room: true,
+        conditions: true,
+        reservation: true,
+        time_limit: true,
+    };
+}
+
+/// Checks the spec of a new job and fills in the pool's defaults.
 pub(super) fn validate(
     state: &State,
     caller: Caller,
     spec: &JobSpec,
     now: Timestamp,
 ) -> Result<JobSpec, Refusal> {
-    let mut spec = spec.clone();
-    let policy = &state.config.policy;
-    if spec.user.uid == 0 && !policy.root_may_submit {
-        return Err(Refusal::RootMayNotSubmit);
-    }
-    check_texts(&spec)?;
-    check_notes(&spec)?;
-    shape::check(&mut spec.request)?;
-    check_request(&spec)?;
-    check_priority(caller, &spec)?;
-    let tasks = check_array(&spec)?;
-    charge::check(state, &mut spec)?;
-    let pool = find_pool(state, spec.pool.as_deref())?;
-    spec.pool = Some(pool.name.clone());
-    let limit = spec.time_limit_s.unwrap_or(pool.time_default_s.min(pool.time_max_s));
-    if limit > pool.time_max_s {
-        return Err(Refusal::TimeLimit {
-            asked: format_time_s(limit),
-            pool: pool.name.clone(),
-            limit: format_time_s(pool.time_max_s),
-        });
-    }
-    if limit == 0 {
-        return Err(bad("time limit", "must be at least one second"));
-    }
-    spec.time_limit_s = Some(limit);
-    never_fits(state, pool, &spec.request)?;
-    conditions::check(state, &spec, now)?;
-    reservations::check(state, pool, &spec, now)?;
+    let spec = check(state, caller, spec.clone(), Parts::ALL, now)?;
+    let (policy, tasks) = (&state.config.policy, check_array(&spec)?);
     if state.waiting_count() + tasks > policy.tasks_waiting_max {
         let limit = policy.tasks_waiting_max;
         return Err(Refusal::LimitReached { what: "too many tasks wait", limit, key: "tasks_waiting_max" });
@@ -65,6 +63,69 @@ pub(super) fn validate(
         });
     }
     Ok(spec)
+}
+
+/// Checks a spec and fills in the pool's defaults. What a job was accepted with is not checked again when something
+/// else of it changes: the cluster may have changed since.
+pub(super) fn check(
+    state: &State,
+    caller: Caller,
+    mut spec: JobSpec,
+    parts: Parts,
+    now: Timestamp,
+) -> Result<JobSpec, Refusal> {
+    if spec.user.uid == 0 && !state.config.policy.root_may_submit {
+        return Err(Refusal::RootMayNotSubmit);
+    }
+    check_texts(&spec)?;
+    check_notes(&spec)?;
+    check_signal(&spec)?;
+    if parts.room {
+        shape::check(&mut spec.request)?;
+        check_request(&spec)?;
+    }
+    if parts.priority {
+        check_priority(caller, &spec)?;
+    }
+    check_array(&spec)?;
+    if parts.charge {
+        charge::check(state, &mut spec)?;
+    }
+    let pool = find_pool(state, spec.pool.as_deref())?;
+    spec.pool = Some(pool.name.clone());
+    let limit = spec.time_limit_s.unwrap_or(pool.time_default_s.min(pool.time_max_s));
+    if parts.time_limit && limit > pool.time_max_s {
+        return Err(Refusal::TimeLimit {
+            asked: format_time_s(limit),
+            pool: pool.name.clone(),
+            limit: format_time_s(pool.time_max_s),
+        });
+    }
+    if limit == 0 {
+        return Err(bad("time limit", "must be at least one second"));
+    }
+    spec.time_limit_s = Some(limit);
+    if parts.room {
+        never_fits(state, pool, &spec.request)?;
+    }
+    if parts.conditions {
+        conditions::check(state, &spec, now)?;
+    }
+    if parts.reservation || parts.room {
+        reservations::check(state, pool, &spec, now)?;
+    }
+    Ok(spec)
+}
+
+fn check_signal(spec: &JobSpec) -> Result<(), Refusal> {
+    let Some(wish) = spec.signal else { return Ok(()) };
+    if wish.signal == 0 || wish.signal > SIGNAL_MAX || wish.before_s > SIGNAL_BEFORE_MAX_S {
+        let problem = format!(
+            "must be a signal from 1 to {SIGNAL_MAX}, at most {SIGNAL_BEFORE_MAX_S} s before the end"
+        );
+        return Err(bad("signal", problem));
+    }
+    Ok(())
 }
 
 pub(super) fn bad(field: &'static str, problem: impl Into<String>) -> Refusal {
@@ -185,11 +246,6 @@ fn check_notes(spec: &JobSpec) -> Result<(), Refusal> {
     }
     if mail.is_some_and(|mail| mail.events.is_empty()) {
         return Err(bad("mail", "must name what to tell of, such as end"));
-    }
-    if let Some(wish) = spec.signal
-        && !(1..=SIGNAL_MAX).contains(&wish.signal)
-    {
-        return Err(bad("signal", format!("must be a number from 1 to {SIGNAL_MAX}")));
     }
     Ok(())
 }

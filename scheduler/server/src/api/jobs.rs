@@ -56,7 +56,7 @@ pub async fn submit(
     }
     let job = match app.engine.ask(input).await? {
         Reply::Submitted(job) => Some(job.0),
-        Reply::Done | Reply::Cancelled(_) | Reply::Reserved(_) => None,
+        Reply::Done | Reply::Cancelled(_) | Reply::Reached(_) | Reply::Reserved(_) => None,
     };
     Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job, test: None, warnings })))
 }
@@ -165,12 +165,12 @@ pub async fn release(
     done(&app, job, Input::ReleaseJob { caller: peer.caller(), job }).await
 }
 
-fn whole_job(text: &str) -> Result<JobId, ApiError> {
+pub(super) fn whole_job(text: &str) -> Result<JobId, ApiError> {
     let target: JobRef = text.parse()?;
     if target.task.is_some() { Err(ApiError::WholeJob { target }) } else { Ok(target.job) }
 }
 
-async fn done(app: &Arc<App>, job: JobId, input: Input) -> Answered<Value> {
+pub(super) async fn done(app: &Arc<App>, job: JobId, input: Input) -> Answered<Value> {
     match app.engine.ask(input).await {
         Ok(_) => Ok(Json(json!({}))),
         Err(error) => Err(ended_before(app, JobRef { job, task: None }, error.into()).await),
@@ -178,7 +178,7 @@ async fn done(app: &Arc<App>, job: JobId, input: Input) -> Answered<Value> {
 }
 
 /// A job that is only in the accounting tables is not unknown: it has ended.
-async fn ended_before(app: &Arc<App>, target: JobRef, error: ApiError) -> ApiError {
+pub(super) async fn ended_before(app: &Arc<App>, target: JobRef, error: ApiError) -> ApiError {
     use crate::engine_loop::InputError::Refused;
     if !matches!(error, ApiError::Input(Refused(Refusal::UnknownJob { .. }))) {
         return error;

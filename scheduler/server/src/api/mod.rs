@@ -1,6 +1,7 @@
 //! The client API: HTTP and JSON on a Unix socket, whose callers are who the kernel says they are.
 
 mod answer;
+mod changes;
 mod jobs;
 mod nodes;
 mod peer;
@@ -97,6 +98,9 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/jobs/{ref}/why", get(why::why))
         .route("/v1/jobs/{ref}/wait", get(jobs::wait))
         .route("/v1/jobs/{ref}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{ref}/signal", post(changes::signal))
+        .route("/v1/jobs/{ref}/requeue", post(changes::requeue))
+        .route("/v1/jobs/{ref}/update", post(changes::update))
         .route("/v1/jobs/{ref}/hold", post(jobs::hold))
         .route("/v1/jobs/{ref}/release", post(jobs::release))
         .route("/v1/nodes", get(nodes::nodes))

@@ -107,6 +107,7 @@ fn state_word(verdict: &Verdict) -> String {
         Verdict::Deadline => "DEADLINE".to_owned(),
         Verdict::Cancelled { .. } => "CANCELLED".to_owned(),
         Verdict::Preempted { .. } => "PREEMPTED".to_owned(),
+        Verdict::Requeued { .. } => "REQUEUED".to_owned(),
         Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
             "NODE_FAIL".to_owned()
         }

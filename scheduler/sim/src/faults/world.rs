@@ -10,11 +10,10 @@ use muster_core::plan::plan;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request};
 use muster_core::state::Broken;
 
-use super::claims;
 use super::controller::Controller;
 use super::link::{Link, Mishaps};
 use super::node::{Happened, SimNode};
-use super::{reservations, wishes};
+use super::{changes, claims, reservations, wishes};
 use crate::rng::Rng;
 
 /// How long the controller waits for a silent node, in virtual seconds.
@@ -262,6 +261,7 @@ impl World {
                 Effect::Prepare { node, .. }
                 | Effect::Go { node, .. }
                 | Effect::Stop { node, .. }
+                | Effect::Signal { node, .. }
                 | Effect::Forget { node, .. } => node.0 as usize,
             };
             // What is sent to a node without a session is lost: the next hello must make up for it.
@@ -293,6 +293,13 @@ impl World {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
             let caller = self.owner(job);
             self.input(&Input::Cancel { caller, target: JobRef { job, task: None } })?;
+        }
+        if self.rng.one_in(30) && !self.accepted.is_empty() {
+            let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
+            let caller = self.owner(job);
+            let state = self.controller.engine.state();
+            let input = changes::change_of_job(&mut self.rng, state, caller, job, &self.accepted, self.now);
+            self.input(&input)?;
         }
         if self.rng.one_in(20) && !self.accepted.is_empty() {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
@@ -368,7 +375,7 @@ impl World {
             account,
             qos,
             reservation,
-            signal: None,
+            signal: changes::signal(rng),
             comment: None,
             command: None,
             submit_line: None,
