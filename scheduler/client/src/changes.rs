@@ -48,6 +48,12 @@ pub struct JobUpdate {
     /// Its priority.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
+    /// By how much its user lowers its priority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    /// What its user says about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
     /// Whether its tasks are queued again when a node fails under them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requeue: Option<bool>,

@@ -152,6 +152,10 @@ pub struct JobChange {
     pub time_limit_s: Option<u64>,
     /// Its priority.
     pub priority: Option<i32>,
+    /// By how much its user lowers its priority.
+    pub nice: Option<i32>,
+    /// What its user says about it.
+    pub comment: Option<String>,
     /// Whether its tasks are queued again when a node fails under them.
     pub requeue: Option<bool>,
     /// How many of the array's elements may run at once; `Some(None)` is no limit.

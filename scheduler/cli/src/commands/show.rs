@@ -117,8 +117,8 @@ fn write_notes(out: &mut String, notes: &NotesView) {
     if let Some(wish) = notes.signal {
         let to = match wish.to {
             SignalTo::Script => "the script",
+            SignalTo::All => "the script and its ranks",
             SignalTo::Ranks => "what the script started",
-            SignalTo::All => "the script and what it started",
         };
         let signal = format_signal(u32::from(wish.signal));
         line(out, "Signal wanted", format!("{signal} to {to}, {} s before the time limit", wish.before_s));

@@ -60,6 +60,11 @@ fn applied(before: &JobSpec, change: &JobChange) -> Result<JobSpec, Refusal> {
     set(&mut spec.name, name);
     spec.time_limit_s = time_limit_s.or(spec.time_limit_s);
     set(&mut spec.priority, priority);
+    if let Some(nice) = change.nice {
+        spec.priority = spec.priority.saturating_add(spec.nice).saturating_sub(nice);
+        spec.nice = nice;
+    }
+    spec.comment = change.comment.clone().or(spec.comment);
     set(&mut spec.requeue, requeue);
     if let Some(running_max) = running_max {
         let Some(array) = &mut spec.array else {

@@ -71,6 +71,8 @@ fn change(update: JobUpdate) -> Result<JobChange, ApiError> {
         name: update.name,
         time_limit_s: update.time_limit_s,
         priority: update.priority,
+        nice: update.nice,
+        comment: update.comment,
         requeue: update.requeue,
         running_max: update.running_max.map(|most| Some(most).filter(|most| *most > 0)),
         pool: update.pool,

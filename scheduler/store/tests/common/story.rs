@@ -9,6 +9,7 @@ use muster_core::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{
     Caller, GoneHow, Input, InstancePhase, InstanceReport, JobChange, NodeChange, Reply,
 };
+use muster_core::reservation::{ReservationSpec, ReservedNodes, Windows};
 use muster_core::spec::JobSpec;
 use muster_core::state::State;
 use serde_json::{Value, json};
@@ -236,6 +237,7 @@ impl Story {
             self.input(Input::NodeHealth { node: "n1".to_owned(), problem });
         }
         self.changes();
+        self.reservations();
         for change in [NodeChange::Drain { reason: "a fan".to_owned(), for_s: None }, NodeChange::Resume] {
             self.input(Input::ChangeNodes { caller: ROOT, nodes: vec!["n2".to_owned()], change });
         }
@@ -270,5 +272,24 @@ impl Story {
         let change =
             Box::new(JobChange { priority: Some(7), time_limit_s: Some(90), ..JobChange::default() });
         self.input(Input::UpdateJob { caller: ROOT, job: again, change });
+    }
+
+    /// Nodes are kept for a while: for one whose window ends, and for one that is taken back.
+    fn reservations(&mut self) {
+        for (name, duration_s) in [("course", 5), ("works", 600)] {
+            let spec = ReservationSpec {
+                name: name.to_owned(),
+                nodes: ReservedNodes::List(["n3".to_owned()].into()),
+                windows: Windows { start: self.now.plus_seconds(5), duration_s, repeat: None },
+                users: Default::default(),
+                accounts: Default::default(),
+                maintenance: true,
+                ignore_running: true,
+                comment: String::new(),
+            };
+            self.input(Input::MakeReservation { caller: ROOT, spec: Box::new(spec) });
+        }
+        self.after_s(11);
+        self.input(Input::RemoveReservation { caller: ROOT, name: "works".to_owned() });
     }
 }
