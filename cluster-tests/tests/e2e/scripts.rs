@@ -24,7 +24,7 @@ use muster_core::ids::JobId;
 use crate::support::{ANN, Bench, PATIENCE};
 
 /// What scripts may need beside `sbatch`.
-const THERE: &[&str] = &[];
+const THERE: &[&str] = &["signal"];
 
 /// A script with its expectations: a word, and what follows it.
 struct Script {
