@@ -189,6 +189,29 @@ pub struct SubmitAnswer {
     pub schema: u32,
     /// Its id; absent when only a test was asked for.
     pub job: Option<u64>,
+    /// What would become of it, where only a test was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestView>,
+    /// What the submitter should know although the job was taken, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What would become of a job that was only tested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestView {
+    /// The id that it would have.
+    pub job: u64,
+    /// Its pool.
+    pub pool: String,
+    /// When it would start at the latest if nothing else were submitted, in microseconds since 1970; none if that cannot be
+    /// told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_us: Option<u64>,
+    /// Cores that it would get.
+    pub cores: u64,
+    /// Host list of its nodes; empty if its start cannot be told.
+    pub node_list: String,
 }
 
 /// How many tasks a cancellation reached.

@@ -342,8 +342,8 @@ impl From<&Verdict> for StopCause {
             Verdict::Cancelled { .. } => Self::Cancelled,
             Verdict::TimedOut | Verdict::Deadline => Self::TimeLimit,
             Verdict::Preempted { .. } => Self::Preemption,
-            Verdict::NodeFailed { .. } | Verdict::Broken { .. } => Self::NodeFailure,
             Verdict::Requeued { .. } => Self::Requeue,
+            Verdict::NodeFailed { .. } | Verdict::Broken { .. } => Self::NodeFailure,
             _ => Self::None,
         }
     }

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod engine_loop;
 pub mod error;
 pub mod forecasts;
+pub mod mail;
 pub mod reservation_view;
 pub mod secrets;
 pub mod server;

@@ -184,6 +184,12 @@ pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode 
         Effect::Go { key, peers, .. } => {
             Body::Go(v1::Go { key: Some(wire_key(*key)), peers: peers.iter().map(wire_endpoint).collect() })
         }
+        Effect::Stop { key, grace_ms, reason, cause, .. } => Body::Stop(v1::Stop {
+            key: Some(wire_key(*key)),
+            grace_ms: *grace_ms,
+            reason: reason.clone(),
+            cause: wire_cause(*cause).into(),
+        }),
         Effect::Signal { key, signal, to, .. } => Body::Signal(v1::Signal {
             key: Some(wire_key(*key)),
             number: u32::from(*signal),
@@ -193,12 +199,6 @@ pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode 
                 SignalTo::All => v1::SignalTo::All,
             }
             .into(),
-        }),
-        Effect::Stop { key, grace_ms, reason, cause, .. } => Body::Stop(v1::Stop {
-            key: Some(wire_key(*key)),
-            grace_ms: *grace_ms,
-            reason: reason.clone(),
-            cause: wire_cause(*cause).into(),
         }),
         Effect::Forget { key, .. } => Body::Forget(v1::Forget { key: Some(wire_key(*key)) }),
     };
@@ -282,8 +282,9 @@ fn work(
     primary: &str,
     is_primary: bool,
 ) -> v1::Work {
-    let (stdout_path, stderr_path) = view::output_paths(key.task.job, spec, key.task.index, primary);
-    let names = view::names(key.task.job, spec, key.task.index, primary);
+    let (stdout_path, stderr_path) =
+        view::output_paths(key.task.job, spec, key.task.index, key.attempt, primary);
+    let names = view::names(key.task.job, spec, key.task.index, key.attempt, primary);
     let stdin = spec.stdin.as_deref().map(|text| patterns::expand(text, names, &spec.working_directory));
     let limit = |(name, soft): (&String, &u64)| v1::ResourceLimit { name: name.clone(), soft: *soft };
     v1::Work {

@@ -53,6 +53,8 @@ impl Supervisor {
         set("SLURM_TOPOLOGY_ADDR_PATTERN", "node".to_owned());
         if self.is_primary() {
             set("ENVIRONMENT", "BATCH".to_owned());
+            // The script's process fills it in.
+            set("SLURM_TASK_PID", String::new());
         }
         let gpus = gpus(here);
         if !gpus.is_empty() {

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
+use muster_client::api::{SubmitAnswer, TestView};
 use muster_core::ids::{JobId, JobRef};
 
 use super::connect;
@@ -11,6 +12,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::out::{print, print_json, tell};
 use crate::submit::{Caller, Layer, Opt, Origin, Script, build, from_environment, read_directives};
+use crate::text::instant;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -299,6 +301,16 @@ fn warn(sentence: &str) {
     tell(&format!("muster submit: warning: {sentence}"));
 }
 
+/// What a test says.
+fn tested(answer: &SubmitAnswer) -> String {
+    match &answer.test {
+        Some(TestView { start_us: Some(start_us), node_list, .. }) => {
+            format!("This job can be submitted, and would start at {} on {node_list}\n", instant(*start_us))
+        }
+        _ => "This job can be submitted\n".to_owned(),
+    }
+}
+
 pub(crate) fn run(mut args: SubmitArgs) -> Result<ExitCode, CliError> {
     let command_line = args.layer();
     let (script, arguments) = args.script()?;
@@ -309,13 +321,14 @@ pub(crate) fn run(mut args: SubmitArgs) -> Result<ExitCode, CliError> {
 
     let mut client = connect()?;
     let answer = client.submit(&request)?;
+    answer.warnings.iter().for_each(|sentence| warn(sentence));
     if args.json {
         print_json(&answer)?;
     } else {
         match answer.job {
             Some(job) if layer.has(Opt::Parsable) => print(&format!("{job}\n"))?,
             Some(job) => print(&format!("Submitted job {job}\n"))?,
-            None => print("This job can be submitted\n")?,
+            None => print(&tested(&answer))?,
         }
     }
     match answer.job {

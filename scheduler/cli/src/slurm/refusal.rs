@@ -34,9 +34,7 @@ fn of_code(code: &str, message: &str) -> &'static str {
         "never_fits" if message.contains("the feature '") || message.contains("has not the features") => {
             "Invalid feature specification"
         }
-        "never_fits" if message.contains("node ") && message.contains("is not in the pool") => {
-            "Requested nodes not in this partition"
-        }
+        "never_fits" if message.ends_with("the pool has no such node") => "Invalid node name specified",
         "never_fits" => "Requested node configuration is not available",
         "time_limit" => "Requested time limit is invalid (missing or exceeds some limit)",
         "limit_reached" => {

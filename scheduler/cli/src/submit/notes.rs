@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use muster_core::spec::{MailEvent, MailWish, NOTE_BYTES_MAX, SignalTo, SignalWish};
+use muster_core::spec::{
+    MailEvent, MailWish, NOTE_BYTES_MAX, SIGNAL_BEFORE_MAX_S, SIGNAL_MAX, SignalTo, SignalWish,
+};
 use nix::sys::signal::Signal;
 
 use super::layer::{Layer, Said};
@@ -11,8 +13,6 @@ use crate::error::CliError;
 
 /// How long before the time limit a signal comes if nothing else was said, in seconds, as sbatch(1) has it.
 const SIGNAL_BEFORE_S: u32 = 60;
-/// The longest time before the limit, in seconds, as sbatch(1) has it.
-const SIGNAL_BEFORE_MAX_S: u32 = 65_535;
 /// By how much `--nice` without a number lowers the priority.
 const NICE_DEFAULT: i32 = 100;
 /// The largest number that `--nice` takes, as sbatch(1) has it.
@@ -43,7 +43,7 @@ pub(super) fn signal(said: &Said) -> Result<SignalWish, CliError> {
 /// The number of a signal that is written as `10`, `USR1` or `SIGUSR1`.
 fn signal_number(text: &str) -> Option<u8> {
     if let Ok(number) = text.parse::<u8>() {
-        return (1..=64).contains(&number).then_some(number);
+        return (1..=SIGNAL_MAX).contains(&number).then_some(number);
     }
     let name = text.to_ascii_uppercase();
     let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };

@@ -328,7 +328,7 @@ const REFUSED: &[Said] = &[
     (
         &["-w", "nosuch", "--wrap=true"],
         1,
-        &["sbatch: error: Batch job submission failed: Requested nodes not in this partition"],
+        &["sbatch: error: Batch job submission failed: Invalid node name specified"],
     ),
     (
         &["-C", "nofeature", "--wrap=true"],
@@ -392,6 +392,10 @@ fn what_the_controller_refuses_is_said_in_slurms_words() {
         let ran = controller.face("sbatch", folder.path(), arguments);
         assert_eq!((ran.code, ran.out.as_str()), (Some(0), out), "{ran:?}");
     }
+    let ran = controller.face("sbatch", folder.path(), &["--test-only", "-N2", "-n7", "--wrap=true"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""), "{ran:?}");
+    // Its nodes never came, so that nobody knows when it starts.
+    assert!(ran.err.starts_with("sbatch: Job 6 can be submitted to partition main"), "{ran:?}");
     // Pool short has one node only, so that the second that was named runs the job.
     assert!(controller.run(&["show", "3"]).out.contains("Pool  main"));
 }

@@ -239,6 +239,11 @@ fn check_notes(spec: &JobSpec) -> Result<(), Refusal> {
             format!("must have at most {NOTE_BYTES_MAX} bytes and no control characters"),
         ));
     }
+    // The address is a word on the command line of the site's program.
+    let is_word = |to: &String| !to.is_empty() && !to.starts_with('-') && !to.contains(char::is_whitespace);
+    if mail.and_then(|mail| mail.to.as_ref()).is_some_and(|to| !is_word(to)) {
+        return Err(bad("mail address", "must be a word that does not begin with -"));
+    }
     if mail.is_some_and(|mail| mail.events.is_empty()) {
         return Err(bad("mail", "must name what to tell of, such as end"));
     }

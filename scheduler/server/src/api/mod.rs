@@ -35,6 +35,7 @@ pub use self::peer::{Admins, Peer};
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
+use crate::mail::Mail;
 use crate::shared::Shared;
 
 /// Largest body of a request: a script, an environment and arguments, in JSON.
@@ -56,6 +57,8 @@ pub struct App {
     pub history: Mutex<HistoryReader>,
     /// When what waits is expected to start.
     pub forecasts: Forecasts,
+    /// How people are told of their jobs.
+    pub mail: Mail,
     /// Who administers the cluster.
     pub admins: Admins,
     /// Becomes true when the controller stops: waits are answered then.

@@ -7,6 +7,8 @@ mod wait;
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use muster_client::api::{SubmitAnswer, SubmitRequest};
 use muster_client::{Client, ClientError, Options, default_sockets};
 
@@ -53,6 +55,9 @@ fn submit(words: &[String]) -> Result<u8, Wrong> {
     };
     let cluster = target::cluster(&mut client, &layer)?;
     let (pool, answer) = target::submit(&mut client, &layer, request)?;
+    if !layer.has(Opt::Quiet) {
+        answer.warnings.iter().for_each(|sentence| tell(&format!("{FACE}: warning: {sentence}")));
+    }
     let Some(job) = answer.job else {
         tell(&test_line(&answer, &pool));
         return Ok(0);
@@ -122,6 +127,25 @@ fn refused(error: ClientError) -> Wrong {
 
 /// What `--test-only` says.
 fn test_line(answer: &SubmitAnswer, pool: &str) -> String {
-    let _ = answer;
-    format!("{FACE}: Job can be submitted to partition {pool}")
+    let Some(test) = &answer.test else {
+        return format!("{FACE}: the job can be submitted to partition {pool}");
+    };
+    let start = test
+        .start_us
+        .and_then(|us| i64::try_from(us).ok())
+        .and_then(|us| Timestamp::from_microsecond(us).ok());
+    match start {
+        Some(start) => format!(
+            "{FACE}: Job {} to start at {} using {} processors on nodes {} in partition {}",
+            test.job,
+            start.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S"),
+            test.cores,
+            test.node_list,
+            test.pool
+        ),
+        None => format!(
+            "{FACE}: Job {} can be submitted to partition {}; when it would start cannot be told",
+            test.job, test.pool
+        ),
+    }
 }
