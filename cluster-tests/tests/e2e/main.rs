@@ -9,6 +9,7 @@ mod claims;
 mod failures;
 mod gangs;
 mod recovery;
+mod steps;
 mod support;
 mod swarm;
 mod takeover;
