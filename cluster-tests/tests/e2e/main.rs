@@ -6,9 +6,12 @@
 
 mod bad_input;
 mod claims;
+mod compare;
 mod failures;
 mod gangs;
 mod recovery;
+mod scripts;
+mod steps;
 mod support;
 mod swarm;
 mod takeover;

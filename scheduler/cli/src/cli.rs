@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
-    nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reservation::ReservationArgs,
+    nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reservation::ReservationArgs, run::RunArgs,
     shares::SharesArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
 };
 
@@ -24,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Submit a job script, or one command with --wrap
     Submit(Box<SubmitArgs>),
+    /// Start a program in parallel on the nodes and cores of this allocation, without mpirun
+    Run(Box<RunArgs>),
     /// List jobs: those that wait or run, with --all those that have ended as well
     Queue(QueueArgs),
     /// Show all about a job or one task of it
@@ -69,6 +71,7 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Submit(_) => "submit",
+            Self::Run(_) => "run",
             Self::Queue(_) => "queue",
             Self::Show(_) => "show",
             Self::Why(_) => "why",

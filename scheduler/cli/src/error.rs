@@ -11,6 +11,7 @@ use muster_core::ids::BadJobRef;
 use muster_core::notation::NotationError;
 
 use crate::exit::Exit;
+use crate::step::BadStep;
 use crate::submit::Origin;
 
 /// Why a command failed.
@@ -19,6 +20,9 @@ pub enum CliError {
     /// The controller refused, or was not reached.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// There was no step.
+    #[error(transparent)]
+    Step(#[from] BadStep),
     /// The standard output failed.
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
@@ -151,6 +155,8 @@ pub enum CliError {
         place: String,
         /// The option.
         option: String,
+        /// The word as it was written, with its value.
+        written: String,
         /// The nearest one that exists.
         nearest: Option<String>,
     },
@@ -339,6 +345,23 @@ pub enum ScriptFault {
 }
 
 impl CliError {
+    /// Where the value was said that is wrong, if the error is about one.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Notation { origin, .. }
+            | Self::Dependency { origin, .. }
+            | Self::Constraint { origin, .. }
+            | Self::Gres { origin, .. }
+            | Self::NodeFile { origin, .. }
+            | Self::Number { origin, .. }
+            | Self::Value { origin, .. }
+            | Self::Together { origin, .. }
+            | Self::WorkingDirectory { origin, .. } => Some(origin),
+            _ => None,
+        }
+    }
+
     /// The exit code that says this.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -356,6 +379,8 @@ impl CliError {
             | Self::NoScript
             | Self::NothingToCancel => Exit::Usage,
             Self::WhichTask { .. } | Self::NoHelp { .. } => Exit::Usage,
+            Self::Step(BadStep::Step(_) | BadStep::File { .. } | BadStep::Directory(_)) => Exit::Refused,
+            Self::Step(_) => Exit::Usage,
             Self::NoOutputYet { .. } | Self::NoOutputHere { .. } | Self::NothingToDraw { .. } => {
                 Exit::NotFound
             }

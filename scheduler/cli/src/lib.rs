@@ -11,6 +11,7 @@ pub mod error;
 pub mod exit;
 mod out;
 pub mod slurm;
+mod step;
 mod submit;
 mod table;
 mod text;
@@ -54,6 +55,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Submit(args) => commands::submit::run(*args),
+        Command::Run(args) => commands::run::run(*args),
         Command::Queue(args) => commands::queue::run(&args),
         Command::Show(args) => commands::show::run(&args),
         Command::Why(args) => commands::why::run(&args),
@@ -106,7 +108,9 @@ fn slurm_option(option: &str) -> Option<&'static str> {
     };
     match known.meaning {
         Meaning::Refused(right) => Some(right),
-        _ => None,
+        Meaning::Ignored(why) => Some(why),
+        Meaning::SoAnyway => Some("that is so anyway; take it out"),
+        Meaning::Set(_) => None,
     }
 }
 

@@ -10,6 +10,9 @@
 //! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
 //! | `GET  /v1/tasks?job=&user=&finished_s=&since_us=&until_us=&detail=&starts=` | → [`TaskList`]; `job` and `user` are lists |
 //! | `POST /v1/jobs/{ref}/cancel`     | → [`CancelAnswer`]                                    |
+//! | `POST /v1/jobs/{ref}/signal`     | [`SignalRequest`] → [`ReachedAnswer`]                 |
+//! | `POST /v1/jobs/{ref}/requeue`    | [`RequeueRequest`] → [`ReachedAnswer`]                |
+//! | `POST /v1/jobs/{ref}/update`     | [`JobUpdate`] → `{}`; `ref` is a whole job            |
 //! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is a whole job                          |
 //! | `POST /v1/jobs/{ref}/release`    | → `{}`; `ref` is a whole job                          |
 //! | `GET  /v1/nodes`                 | → [`NodeList`]                                        |
@@ -34,9 +37,11 @@ use muster_core::cluster::Preempt;
 use muster_core::eligibility::Eligibility;
 use muster_core::event::Verdict;
 use muster_core::ids::JobRef;
-use muster_core::spec::{ArraySpec, Request};
+use muster_core::spec::{ArraySpec, MailWish, Request, SignalWish};
 use serde::{Deserialize, Serialize};
 
+pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, SignalRequest};
+pub use crate::notes::NotesView;
 pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
 pub use crate::reservations::{
     KeptFor, ReservationAnswer, ReservationList, ReservationRequest, ReservationView, RunsIntoView,
@@ -144,6 +149,27 @@ pub struct SubmitRequest {
     /// The advance reservation whose nodes it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// A signal some time before the time limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<SignalWish>,
+    /// What the user says about the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// The path of the script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The command line that submits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submit_line: Option<String>,
+    /// By how much the user lowers the priority; `priority` has it in already.
+    #[serde(default)]
+    pub nice: i32,
+    /// A label of the site's own bookkeeping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wckey: Option<String>,
+    /// Whom to tell of what becomes of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<MailWish>,
     /// A key that makes a repeated request harmless.
     #[serde(default)]
     pub request_key: Option<String>,
@@ -163,6 +189,29 @@ pub struct SubmitAnswer {
     pub schema: u32,
     /// Its id; absent when only a test was asked for.
     pub job: Option<u64>,
+    /// What would become of it, where only a test was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestView>,
+    /// What the submitter should know although the job was taken, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What would become of a job that was only tested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestView {
+    /// The id that it would have.
+    pub job: u64,
+    /// Its pool.
+    pub pool: String,
+    /// When it would start at the latest if nothing else were submitted, in microseconds since 1970; none if that cannot be
+    /// told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_us: Option<u64>,
+    /// Cores that it would get.
+    pub cores: u64,
+    /// Host list of its nodes; empty if its start cannot be told.
+    pub node_list: String,
 }
 
 /// How many tasks a cancellation reached.
@@ -251,6 +300,8 @@ impl From<&Verdict> for TaskState {
             Verdict::OutOfMemory { .. } => Self::OutOfMemory,
             Verdict::TimedOut => Self::TimedOut,
             Verdict::Deadline => Self::Deadline,
+            // A task is never left like that: it waits again.
+            Verdict::Requeued { .. } => Self::Waiting,
             Verdict::Cancelled { .. } => Self::Cancelled,
             Verdict::Preempted { .. } => Self::Preempted,
             Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
@@ -414,6 +465,9 @@ pub struct JobDetail {
     /// The advance reservation whose nodes it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// What its user said about it, and how it was submitted.
+    #[serde(default, flatten)]
+    pub notes: NotesView,
     /// Set while its waiting tasks are held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HoldView>,

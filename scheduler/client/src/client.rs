@@ -420,7 +420,11 @@ impl Client {
         self.request(self.retry, &question)
     }
 
-    fn post<Q: Serialize, A: DeserializeOwned>(&mut self, path: String, body: &Q) -> Result<A, ClientError> {
+    pub(crate) fn post<Q: Serialize, A: DeserializeOwned>(
+        &mut self,
+        path: String,
+        body: &Q,
+    ) -> Result<A, ClientError> {
         let body = serde_json::to_vec(body).expect("the API's types have only string keys, and serialise");
         let question = Question {
             method: Method::POST,

@@ -4,8 +4,10 @@
 //! time than its questions.
 
 pub mod api;
+mod changes;
 mod client;
 mod error;
+mod notes;
 mod priority;
 mod query;
 mod reservations;

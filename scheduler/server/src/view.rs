@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_client::api::{
-    EndView, HoldView, JobDetail, JobSummary, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState,
+    EndView, HoldView, JobDetail, JobSummary, NotesView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState,
     TaskView,
 };
 use muster_core::event::{Allocation, Usage, Verdict, WaitingEnd};
@@ -303,6 +303,7 @@ pub fn frame(state: &State, plan: &Plan, job: &Job, version: u64) -> JobDetail {
         account: job.spec.account.clone(),
         qos: job.spec.qos.clone(),
         reservation: job.spec.reservation.clone(),
+        notes: NotesView::from(&*job.spec),
         held: job.held.map(|held| HoldView {
             since_us: held.since.0,
             by: user_name(&job.spec, held.by_uid),
@@ -434,14 +435,19 @@ fn with_allocation(
     usage: Usage,
 ) -> TaskView {
     let primary = allocation.shares.first().map_or("", |share| state.node(share.node).name.as_str());
-    let (stdout_path, stderr_path) = output_paths(job.id, &job.spec, TaskIndex(task.index), primary);
+    let (stdout_path, stderr_path) =
+        output_paths(job.id, &job.spec, TaskIndex(task.index), task.attempt, primary);
     let stderr_path = if stderr_path.is_empty() { stdout_path.clone() } else { stderr_path };
     let shares = allocation.shares.iter().map(|share| ShareView {
         node: state.node(share.node).name.clone(),
         cores: share.cores.to_string(),
         ranks: share.ranks,
         memory_bytes: share.memory_bytes,
-        gres: share.gres.iter().map(|held| node_view::held_text(&held.name, held.kind.as_deref(), &held.devices)).collect(),
+        gres: share
+            .gres
+            .iter()
+            .map(|held| node_view::held_text(&held.name, held.kind.as_deref(), &held.devices))
+            .collect(),
     });
     TaskView {
         shares: shares.collect(),
@@ -458,10 +464,12 @@ pub(crate) fn names<'a>(
     job: muster_core::ids::JobId,
     spec: &'a JobSpec,
     index: TaskIndex,
+    attempt: u32,
     primary: &'a str,
 ) -> Names<'a> {
     let task = spec.array.is_some().then_some(index);
-    Names { job, task, job_name: &spec.name, user: &spec.user.name, host: primary }
+    let restarts = attempt.saturating_sub(1);
+    Names { job, task, restarts, job_name: &spec.name, user: &spec.user.name, host: primary }
 }
 
 /// The paths of a task's standard output and error, patterns replaced; the second is empty if they are one.
@@ -469,9 +477,10 @@ pub(crate) fn output_paths(
     job: muster_core::ids::JobId,
     spec: &JobSpec,
     index: TaskIndex,
+    attempt: u32,
     primary: &str,
 ) -> (String, String) {
-    let names = names(job, spec, index, primary);
+    let names = names(job, spec, index, attempt, primary);
     let expand = |pattern: &str| patterns::expand(pattern, names, &spec.working_directory);
     let stdout = spec.stdout.as_deref().unwrap_or(patterns::default_output(spec.array.is_some()));
     (expand(stdout), spec.stderr.as_deref().map(expand).unwrap_or_default())

@@ -141,7 +141,9 @@ mod tests {
         ] {
             assert_eq!(at(text).as_deref(), Some(right), "{text}");
         }
-        for text in ["foo", "", "now-", "now-2fortnights", "2025-13-01", "25:00", "2025-12-31T", "1", "13/40", "é"] {
+        for text in
+            ["foo", "", "now-", "now-2fortnights", "2025-13-01", "25:00", "2025-12-31T", "1", "13/40", "é"]
+        {
             assert_eq!(at(text), None, "{text}");
         }
     }

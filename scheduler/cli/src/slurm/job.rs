@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use muster_client::api::{JobDetail, TaskLine, TaskState, Which};
+use muster_client::api::{JobDetail, NotesView, TaskLine, TaskState, Which};
 use muster_core::gres::Gres;
-use muster_core::ids::{JobId, TaskIndex};
+use muster_core::ids::{JobId, TaskId, TaskIndex};
 use muster_core::notation::format_hosts;
 use muster_core::patterns::{self, Names};
 use muster_core::spec::{IndexRange, Memory, Request};
@@ -38,7 +38,11 @@ pub(super) fn indices(ranges: &[IndexRange], running_max: Option<u32>, max: usiz
     } else {
         for (first, last) in runs(ranges) {
             let comma = if text.is_empty() { "" } else { "," };
-            text.push_str(&if first == last { format!("{comma}{first}") } else { format!("{comma}{first}-{last}") });
+            text.push_str(&if first == last {
+                format!("{comma}{first}")
+            } else {
+                format!("{comma}{first}-{last}")
+            });
             if max > 0 && text.len() > max {
                 text.truncate(max.saturating_sub(3));
                 text.push_str("...");
@@ -66,6 +70,17 @@ fn runs(ranges: &[IndexRange]) -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
+/// The number of a line: that of its task, of an array's element; else its job's.
+pub(super) fn number(line: &TaskLine, element: Option<u32>) -> u64 {
+    let index = match (&line.which, element) {
+        (Which::Job, _) => return line.job,
+        (_, Some(index)) => TaskIndex(index),
+        (Which::Element(index), None) => *index,
+        (Which::Elements(_), None) => return line.job,
+    };
+    TaskId { job: JobId(line.job), index }.number()
+}
+
 /// The index of a line, or the list of its indices; none of a job without an array.
 pub(super) fn index_text(line: &TaskLine, element: Option<u32>, max: usize) -> Option<String> {
     match (&line.which, element) {
@@ -89,7 +104,9 @@ pub(super) fn id_text(line: &TaskLine, element: Option<u32>, max: usize) -> Stri
 /// When it started, or is expected to.
 pub(super) fn start_us(line: &TaskLine) -> Option<u64> {
     match line.state {
-        TaskState::Waiting => line.expected_start_us.or(line.begin_us.filter(|_| line.reason_code == "begin_time")),
+        TaskState::Waiting => {
+            line.expected_start_us.or(line.begin_us.filter(|_| line.reason_code == "begin_time"))
+        }
         state if state.is_finished() => line.started_at_us.or(line.finished_at_us),
         _ => line.started_at_us,
     }
@@ -133,26 +150,38 @@ impl<'a> Facts<'a> {
         !self.line.node_list.is_empty()
     }
 
+    fn notes(&self) -> Option<&'a NotesView> {
+        self.job.map(|job| &job.notes)
+    }
+
+    /// The path of its script.
     pub(super) fn command(&self) -> String {
-        "(null)".to_owned()
+        or_null(self.notes().and_then(|notes| notes.command.as_deref()))
     }
 
     pub(super) fn comment(&self) -> String {
-        "(null)".to_owned()
+        or_null(self.notes().and_then(|notes| notes.comment.as_deref()))
     }
 
-    /// The command line that submitted it.
+    /// The command line that submitted it; empty if that is not known.
     pub(super) fn submit_line(&self) -> String {
-        String::new()
+        self.notes().and_then(|notes| notes.submit_line.clone()).unwrap_or_default()
     }
 
     pub(super) fn wckey(&self) -> String {
-        "(null)".to_owned()
+        or_null(self.notes().and_then(|notes| notes.wckey.as_deref()))
     }
 
     /// By how much its user lowered its priority.
     pub(super) fn nice(&self) -> i32 {
-        0
+        self.notes().map_or(0, |notes| notes.nice)
+    }
+
+    /// Whom to tell of what becomes of it: address and events, as scontrol writes them.
+    pub(super) fn mail(&self) -> Option<(String, String)> {
+        let mail = self.notes()?.mail.as_ref()?;
+        let events: Vec<String> = mail.events.iter().map(|event| event.word().to_ascii_uppercase()).collect();
+        Some((mail.to.clone().unwrap_or_else(|| self.line.user.clone()), events.join(",")))
     }
 
     pub(super) fn deadline_us(&self) -> Option<u64> {
@@ -192,7 +221,9 @@ impl<'a> Facts<'a> {
     }
 
     pub(super) fn threads(&self) -> String {
-        self.request().and_then(|r| r.threads_per_core).map_or_else(|| "*".to_owned(), |threads| threads.to_string())
+        self.request()
+            .and_then(|r| r.threads_per_core)
+            .map_or_else(|| "*".to_owned(), |threads| threads.to_string())
     }
 
     /// The memory that was asked for, in bytes, and whether that is for each core.
@@ -280,7 +311,8 @@ impl<'a> Facts<'a> {
     }
 
     pub(super) fn stdout(&self) -> String {
-        let known = self.line.task.as_ref().map(|task| task.stdout_path.as_str()).filter(|path| !path.is_empty());
+        let known =
+            self.line.task.as_ref().map(|task| task.stdout_path.as_str()).filter(|path| !path.is_empty());
         let is_array = self.line.which != Which::Job;
         let pattern = self.job.and_then(|job| job.stdout.as_deref());
         known.map_or_else(
@@ -290,7 +322,8 @@ impl<'a> Facts<'a> {
     }
 
     pub(super) fn stderr(&self) -> String {
-        let known = self.line.task.as_ref().map(|task| task.stderr_path.as_str()).filter(|path| !path.is_empty());
+        let known =
+            self.line.task.as_ref().map(|task| task.stderr_path.as_str()).filter(|path| !path.is_empty());
         let pattern = self.job.and_then(|job| job.stderr.as_deref());
         match (known, pattern) {
             (Some(path), _) => path.to_owned(),

@@ -1,7 +1,7 @@
 //! Slurm's commands, as faces of the same client: the program `muster` is one of them when it is called by its name.
 //!
-//! Each command has a file or a folder of its own. What they share: [`getopt`] reads options as Slurm's commands do. The
-//! published matrix of options is `docs/slurm-compatibility.md`.
+//! Each command has a file or a folder of its own. What they share: [`getopt`] reads options as Slurm's commands do,
+//! [`job_options`] has those of jobs, [`refusal`] and [`wrong`] have Slurm's messages. The published matrix of options is `docs/slurm-compatibility.md`.
 
 mod columns;
 mod connect;
@@ -10,20 +10,28 @@ mod getopt;
 mod instant;
 mod job;
 mod job_json;
+mod job_options;
+mod listing;
 mod node;
 mod people;
+mod refusal;
 mod reservations;
 mod sacct;
+mod sacctmgr;
 mod salloc;
 mod sbatch;
 mod scancel;
 mod scontrol;
+mod seff;
 mod sinfo;
+mod sprio;
 mod squeue;
 mod srun;
+mod sshare;
 mod state;
 mod time;
 mod units;
+mod wrong;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -38,15 +46,19 @@ pub struct Face {
 }
 
 /// Every face.
-pub const FACES: [Face; 8] = [
+pub const FACES: [Face; 12] = [
     Face { name: "sacct", run: sacct::run },
+    Face { name: "sacctmgr", run: sacctmgr::run },
     Face { name: "salloc", run: salloc::run },
     Face { name: "sbatch", run: sbatch::run },
     Face { name: "scancel", run: scancel::run },
     Face { name: "scontrol", run: scontrol::run },
+    Face { name: "seff", run: seff::run },
     Face { name: "sinfo", run: sinfo::run },
+    Face { name: "sprio", run: sprio::run },
     Face { name: "squeue", run: squeue::run },
     Face { name: "srun", run: srun::run },
+    Face { name: "sshare", run: sshare::run },
 ];
 
 impl Face {

@@ -125,9 +125,7 @@ impl State {
         let is_busy = self.completing || matches!(self.base, Base::Allocated | Base::Mixed);
         Some(match word.as_str() {
             "all" => true,
-            "alloc" | "allocated" => {
-                matches!(self.base, Base::Allocated | Base::Mixed) || self.completing
-            }
+            "alloc" | "allocated" => matches!(self.base, Base::Allocated | Base::Mixed) || self.completing,
             "comp" | "completing" => self.completing,
             "down" => self.base == Base::Down,
             "drain" => self.drain,
@@ -140,10 +138,10 @@ impl State {
             "resv" | "reserved" => self.reserved,
             "unk" | "unknown" => self.base == Base::Unknown,
             // Muster has no node in any of these states.
-            "cloud" | "fail" | "failg" | "failing" | "future" | "futr" | "inval" | "npc" | "perfctrs" | "planned"
-            | "plnd" | "power_down" | "powering_down" | "pow_dn" | "powered_down" | "power_up" | "powering_up"
-            | "pow_up" | "powered_up" | "blocked" | "error" | "err" | "reboot" | "reboot_issued"
-            | "reboot_requested" => false,
+            "cloud" | "fail" | "failg" | "failing" | "future" | "futr" | "inval" | "npc" | "perfctrs"
+            | "planned" | "plnd" | "power_down" | "powering_down" | "pow_dn" | "powered_down"
+            | "power_up" | "powering_up" | "pow_up" | "powered_up" | "blocked" | "error" | "err"
+            | "reboot" | "reboot_issued" | "reboot_requested" => false,
             _ => return None,
         })
     }

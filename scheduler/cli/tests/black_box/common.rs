@@ -132,6 +132,14 @@ pub fn muster(socket: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// One of Slurm's commands against a socket, with the same surroundings.
+pub fn face(name: &str, socket: &Path, arguments: &[&str]) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = muster(socket, arguments);
+    command.arg0(name);
+    command
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub struct Ran {
@@ -157,7 +165,8 @@ pub fn refusal(code: &str, message: &str) -> String {
 
 /// A task that ran on n1.
 pub fn task(index: u32, state: TaskState) -> TaskView {
-    let share = ShareView { node: "n1".into(), cores: "0-1".into(), ranks: 2, memory_bytes: 1 << 30, gres: vec![] };
+    let share =
+        ShareView { node: "n1".into(), cores: "0-1".into(), ranks: 2, memory_bytes: 1 << 30, gres: vec![] };
     TaskView {
         index,
         state,
@@ -223,6 +232,7 @@ pub fn job(tasks: Vec<TaskView>) -> JobDetail {
         account: None,
         qos: None,
         reservation: None,
+        notes: Default::default(),
         held: None,
         task_list: tasks,
         version: 1,

@@ -5,4 +5,6 @@ mod commands;
 mod common;
 mod controller;
 mod exit_codes;
+mod matrix;
 mod reservations;
+mod sbatch;

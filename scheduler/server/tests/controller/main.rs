@@ -10,6 +10,7 @@ mod exhausted;
 mod from_cluster;
 mod full_disk;
 mod nodes;
+mod postgres;
 mod process;
 mod reservations;
 mod routes;

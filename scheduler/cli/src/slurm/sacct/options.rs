@@ -7,10 +7,11 @@ use muster_core::ids::JobRef;
 use muster_core::notation::parse_hosts;
 use nix::unistd::Uid;
 
-use super::fields::{self, Column, Style, Units};
+use super::fields::{self, Column, Units};
 use crate::slurm::fault::Fault;
 use crate::slurm::getopt::{self, Opt, Order, Takes};
 use crate::slurm::instant;
+use crate::slurm::listing::Style;
 use crate::slurm::people::{find_user, own_name};
 use crate::slurm::state::{self, Name};
 
@@ -204,7 +205,8 @@ struct Period {
 
 /// Reads the command line and the variables, which it overrides.
 pub(super) fn read(words: &[String]) -> Result<Options, Fault> {
-    let line = getopt::read(words, TABLE, Order::Free).map_err(|source| Fault::Option { face: "sacct", source })?;
+    let line =
+        getopt::read(words, TABLE, Order::Free).map_err(|source| Fault::Option { face: "sacct", source })?;
     let variable = |name: &str| env::var(name).ok().filter(|text| !text.is_empty());
     let mut options = Options {
         mode: Mode::Table,
@@ -297,7 +299,9 @@ fn take(options: &mut Options, period: &mut Period, key: Key, value: &str) -> Re
         Key::State => options.states = Some(read_states(value)?),
         Key::Units => options.units = read_units(value)?,
         Key::Users => {
-            let find = |word: &String| find_user(word).ok_or_else(|| said(format!("sacct: fatal: Invalid user: {word}")));
+            let find = |word: &String| {
+                find_user(word).ok_or_else(|| said(format!("sacct: fatal: Invalid user: {word}")))
+            };
             options.users = Some(list(value).iter().map(find).collect::<Result<_, _>>()?);
         }
     }

@@ -82,7 +82,8 @@ pub(super) fn run(words: &[String]) -> ExitCode {
 }
 
 fn start(words: &[String], quiet: &mut bool) -> Result<ExitCode, Fault> {
-    let line = getopt::read(words, TABLE, Order::Free).map_err(|source| Fault::Option { face: "scontrol", source })?;
+    let line = getopt::read(words, TABLE, Order::Free)
+        .map_err(|source| Fault::Option { face: "scontrol", source })?;
     let mut how = How { one_line: false, details: false, json: false, clusters: None };
     for (key, value) in line.options {
         match key {
@@ -102,7 +103,9 @@ fn start(words: &[String], quiet: &mut bool) -> Result<ExitCode, Fault> {
     }
     let words = line.words;
     let Some((command, rest)) = words.split_first() else {
-        return Err(Fault::Said("scontrol: error: the interactive mode is not supported: name a command".to_owned()));
+        return Err(Fault::Said(
+            "scontrol: error: the interactive mode is not supported: name a command".to_owned(),
+        ));
     };
     match command.to_ascii_lowercase().as_str() {
         "show" => show::run(rest, &how),

@@ -69,10 +69,10 @@ impl Field {
     pub(super) fn of(self) -> Of {
         use Field::*;
         match self {
-            Available | DefaultTime | Partition | PartitionName | PreemptMode | PriorityJobFactor | PriorityTier
-            | Time => Of::Pool,
-            Features | Gres | GresUsed | Reason | StateCompact | StateComplete | StateLong | TimeStamp | User
-            | UserLong | Version => Of::Nodes,
+            Available | DefaultTime | Partition | PartitionName | PreemptMode | PriorityJobFactor
+            | PriorityTier | Time => Of::Pool,
+            Features | Gres | GresUsed | Reason | StateCompact | StateComplete | StateLong | TimeStamp
+            | User | UserLong | Version => Of::Nodes,
             AllocMem | Cores | Cpus | Memory | SocketCoreThread | Sockets => Of::Kind,
             CpusState | NodeAi | NodeAiot | NodeAddr | NodeHost | NodeList | Nodes => Of::Sum,
             Fixed(_) => Of::Nothing,
@@ -310,7 +310,11 @@ mod tests {
     fn letters_and_names_are_unique() {
         for (at, known) in FIELDS.iter().enumerate() {
             assert!(FIELDS[..at].iter().all(|other| other.1 != known.1), "{}", known.1);
-            assert!(known.0.is_none() || FIELDS[..at].iter().all(|other| other.0 != known.0), "{:?}", known.0);
+            assert!(
+                known.0.is_none() || FIELDS[..at].iter().all(|other| other.0 != known.0),
+                "{:?}",
+                known.0
+            );
         }
         assert_eq!(of_name("NodeAIOT"), of_letter('F'));
     }

@@ -153,7 +153,8 @@ Help options:
   --usage                    a brief summary
 ";
 
-const VALID_STATES: &str = "unknown,down,idle,allocated,mixed,drain,drained,draining,no_respond,reserved,completing,maint";
+const VALID_STATES: &str =
+    "unknown,down,idle,allocated,mixed,drain,drained,draining,no_respond,reserved,completing,maint";
 
 fn said(text: impl Into<String>) -> Fault {
     Fault::Said(text.into())
@@ -165,7 +166,8 @@ fn list(text: &str) -> Vec<String> {
 
 /// Reads the command line and the variables, which it overrides.
 pub(super) fn read(words: &[String]) -> Result<Options, Fault> {
-    let line = getopt::read(words, TABLE, Order::Free).map_err(|source| Fault::Option { face: "sinfo", source })?;
+    let line =
+        getopt::read(words, TABLE, Order::Free).map_err(|source| Fault::Option { face: "sinfo", source })?;
     let variable = |name: &str| env::var(name).ok().filter(|text| !text.is_empty());
     let mut options = Options {
         mode: Mode::Table,
@@ -326,8 +328,14 @@ mod tests {
             Ok(_) => panic!("{text} must be refused"),
             Err(fault) => fault.to_string(),
         };
-        assert!(said("-t bogus").starts_with("sinfo: error: Bad state string: \"bogus\"\nsinfo: error: valid states: "));
-        assert_eq!(said("--bogus"), "sinfo: unrecognized option '--bogus'\nTry \"sinfo --help\" for more information");
+        assert!(
+            said("-t bogus")
+                .starts_with("sinfo: error: Bad state string: \"bogus\"\nsinfo: error: valid states: ")
+        );
+        assert_eq!(
+            said("--bogus"),
+            "sinfo: unrecognized option '--bogus'\nTry \"sinfo --help\" for more information"
+        );
         assert_eq!(read(&words("-t idle&drain,down")).unwrap().states.unwrap().len(), 2);
         assert!(read(&words("-aho %F/%C extra")).is_ok(), "sinfo passes over other words");
     }

@@ -15,17 +15,21 @@ fn said(text: impl Into<String>) -> Fault {
 pub(super) fn names(list: Option<&str>) -> Result<String, Fault> {
     let variable = |name: &str| env::var(name).ok().filter(|text| !text.is_empty());
     let list = list.map(str::to_owned).filter(|text| !text.is_empty());
-    let Some(list) = list.or_else(|| variable("SLURM_JOB_NODELIST")).or_else(|| variable("SLURM_NODELIST")) else {
+    let Some(list) = list.or_else(|| variable("SLURM_JOB_NODELIST")).or_else(|| variable("SLURM_NODELIST"))
+    else {
         crate::out::tell("scontrol: error: host list is empty");
         return Ok(String::new());
     };
-    let hosts = parse_hosts(&list).map_err(|error| said(format!("scontrol: error: Invalid host list: {error}")))?;
+    let hosts =
+        parse_hosts(&list).map_err(|error| said(format!("scontrol: error: Invalid host list: {error}")))?;
     Ok(hosts.iter().map(|host| format!("{host}\n")).collect())
 }
 
 /// A list, compressed: of names with commas between them, or of a file with a name a line.
 pub(super) fn list(names: Option<&str>, sorted: bool) -> Result<String, Fault> {
-    let Some(names) = names.filter(|text| !text.is_empty()) else { return Err(said("invalid encode argument")) };
+    let Some(names) = names.filter(|text| !text.is_empty()) else {
+        return Err(said("invalid encode argument"));
+    };
     let text = if names.starts_with('/') {
         let read = fs::read_to_string(names).map_err(|_| said(format!("Can not open {names}")))?;
         read.split_whitespace().collect::<Vec<_>>().join(",")
@@ -60,6 +64,8 @@ mod tests {
         assert_eq!(list(Some("n08,n09,n10"), false).unwrap(), "n[08-10]\n");
         assert_eq!(list(Some("/no/such/file"), false).unwrap_err().to_string(), "Can not open /no/such/file");
         assert_eq!(list(None, false).unwrap_err().to_string(), "invalid encode argument");
-        assert!(names(Some("n[1-")).unwrap_err().to_string().starts_with("scontrol: error: Invalid host list"));
+        assert!(
+            names(Some("n[1-")).unwrap_err().to_string().starts_with("scontrol: error: Invalid host list")
+        );
     }
 }

@@ -77,11 +77,12 @@ fn head(line: &TaskLine) -> String {
         _ => {
             let index = job::index_text(line, None, job::INDICES_MAX).unwrap_or_default();
             let index = index.split('%').next().unwrap_or_default();
-            let throttle = line.running_max.map(|most| format!("ArrayTaskThrottle={most} ")).unwrap_or_default();
+            let throttle =
+                line.running_max.map(|most| format!("ArrayTaskThrottle={most} ")).unwrap_or_default();
             format!("ArrayJobId={} ArrayTaskId={index} {throttle}", line.job)
         }
     };
-    format!("JobId={} {array}JobName={}", line.job, line.name)
+    format!("JobId={} {array}JobName={}", job::number(line, None), line.name)
 }
 
 /// The record of a line, in groups.
@@ -97,7 +98,10 @@ fn groups(shown: &Shown<'_>, facts: &Facts<'_>, people: &People) -> Vec<String> 
             facts.nice(),
             or_null(line.account.as_deref()),
             or_null(line.qos.as_deref()),
-            Some(facts.wckey()).filter(|key| key != "(null)").map(|key| format!(" WCKey={key}")).unwrap_or_default(),
+            Some(facts.wckey())
+                .filter(|key| key != "(null)")
+                .map(|key| format!(" WCKey={key}"))
+                .unwrap_or_default(),
         ),
         format!(
             "JobState={} Reason={} Dependency={}",
@@ -137,7 +141,10 @@ fn times(shown: &Shown<'_>, facts: &Facts<'_>) -> Vec<String> {
             line.time_limit_s.map_or_else(|| "UNLIMITED".to_owned(), long_span),
             min.map_or_else(|| "N/A".to_owned(), long_span),
         ),
-        format!("SubmitTime={} EligibleTime={eligible}", times.instant(Some(line.submitted_at_us), "Unknown")),
+        format!(
+            "SubmitTime={} EligibleTime={eligible}",
+            times.instant(Some(line.submitted_at_us), "Unknown")
+        ),
         format!("AccrueTime={eligible}"),
         format!(
             "StartTime={} EndTime={} Deadline={}",
@@ -238,6 +245,9 @@ fn files(facts: &Facts<'_>) -> Vec<String> {
     let per_node = facts.tres_per_node();
     if per_node != "N/A" {
         groups.push(format!("TresPerNode={per_node}"));
+    }
+    if let Some((user, events)) = facts.mail() {
+        groups.push(format!("MailUser={user} MailType={events}"));
     }
     groups
 }

@@ -96,7 +96,9 @@ pub(super) fn run(words: &[String], how: &How) -> Result<ExitCode, Fault> {
         }
         Entity::Jobs => jobs::text(&mut Shown::connect(how, "slurm_load_jobs error")?, value)?,
         Entity::Nodes => nodes::text(&mut Shown::connect(how, "slurm_load_node error")?, value)?,
-        Entity::Partitions => partitions::text(&mut Shown::connect(how, "slurm_load_partitions error")?, value)?,
+        Entity::Partitions => {
+            partitions::text(&mut Shown::connect(how, "slurm_load_partitions error")?, value)?
+        }
         Entity::Reservations => {
             reservations::text(&mut Shown::connect(how, "slurm_load_reservations error")?, value)?
         }
@@ -145,7 +147,10 @@ mod tests {
     #[test]
     fn entities_are_found_by_their_beginning() {
         let find = |name: &str| {
-            ENTITIES.iter().find(|entity| entity.0.starts_with(name) && name.len() >= entity.1).map(|entity| entity.2)
+            ENTITIES
+                .iter()
+                .find(|entity| entity.0.starts_with(name) && name.len() >= entity.1)
+                .map(|entity| entity.2)
         };
         for (name, entity) in [
             ("job", Entity::Jobs),

@@ -14,7 +14,8 @@ use crate::slurm::units;
 pub(super) fn text(shown: &mut Shown<'_>, name: Option<&str>) -> Result<String, Fault> {
     let pools = shown.client.pools().map_err(Fault::client(shown.doing))?.pools;
     let nodes = shown.client.nodes().map_err(Fault::client(shown.doing))?.nodes;
-    let found: Vec<&PoolView> = pools.iter().filter(|pool| name.is_none_or(|name| pool.name == name)).collect();
+    let found: Vec<&PoolView> =
+        pools.iter().filter(|pool| name.is_none_or(|name| pool.name == name)).collect();
     if let (true, Some(name)) = (found.is_empty(), name) {
         fault::print(&format!("Partition {name} not found\n"))?;
         return Err(Fault::Silent);
@@ -31,7 +32,9 @@ pub(super) fn text(shown: &mut Shown<'_>, name: Option<&str>) -> Result<String, 
 /// Number of nodes, cores and bytes of memory.
 fn size(pool: &PoolView, nodes: &[NodeView]) -> (u32, u32, u64) {
     let own = nodes.iter().filter(|node| node.pools.contains(&pool.name));
-    own.fold((0, 0, 0), |(count, cores, bytes), node| (count + 1, cores + node.cores, bytes + node.memory_bytes))
+    own.fold((0, 0, 0), |(count, cores, bytes), node| {
+        (count + 1, cores + node.cores, bytes + node.memory_bytes)
+    })
 }
 
 fn preempt_mode(pool: &PoolView) -> &'static str {

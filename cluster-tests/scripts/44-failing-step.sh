@@ -1,0 +1,8 @@
+#!/bin/bash
+#SBATCH --ntasks=2
+#SBATCH --time=5
+#= needs: srun
+#= state: failed
+#= exit: 5
+#= out: srun: error: node
+srun sh -c 'exit $((SLURM_PROCID * 5))'
