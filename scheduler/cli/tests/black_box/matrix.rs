@@ -191,3 +191,10 @@ fn sacct_does_with_each_option_what_the_matrix_says() {
 fn scontrol_does_with_each_command_what_the_matrix_says() {
     try_section("scontrol", words_or_field);
 }
+
+#[test]
+fn the_faces_of_the_accounting_do_what_the_matrix_says() {
+    for command in ["sacctmgr", "sprio", "sshare", "seff"] {
+        try_section(command, words_or_field);
+    }
+}
