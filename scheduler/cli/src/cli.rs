@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
-    nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reservation::ReservationArgs,
-    shares::SharesArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
+    migrate::MigrateArgs, nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs,
+    reservation::ReservationArgs, shares::SharesArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -56,6 +56,8 @@ pub enum Command {
     Ping(PingArgs),
     /// Check a configuration file
     Config(ConfigArgs),
+    /// Make a configuration of Slurm's
+    Migrate(MigrateArgs),
     /// Print the help of a command, or the table of exit codes
     Help(HelpArgs),
     /// Make man pages and completions
@@ -85,6 +87,7 @@ impl Command {
             Self::Pools(_) => "pools",
             Self::Ping(_) => "ping",
             Self::Config(_) => "config",
+            Self::Migrate(_) => "migrate",
             Self::Help(_) => "help",
             Self::Generate(_) => "generate",
         }
