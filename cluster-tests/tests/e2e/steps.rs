@@ -50,7 +50,9 @@ fn both_mpis_are_one_world_without_mpirun_and_each_rank_is_on_its_own_core() {
         ("cyclic", "-n4 -m cyclic", 4, 2),
     ] {
         for mpi in ["mpich", "ompi"] {
-            let body = format!("srun {options} \"$MUSTER_MPI_TASKS/{mpi}/rank-report\" --json --expect-ranks {world}");
+            let body = format!(
+                "srun {options} \"$MUSTER_MPI_TASKS/{mpi}/rank-report\" --json --expect-ranks {world}"
+            );
             let (_, output) = script(&bench, &["-N2", "--ntasks-per-node=2"], &body);
             eprintln!("{mpi} {name}");
             check_report(&output, if world == 1 { 1 } else { world }, nodes);

@@ -21,7 +21,9 @@ pub enum Stream {
 impl Stream {
     /// The stream of a number.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Fence].into_iter().find(|stream| *stream as u8 == number)
+        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Fence]
+            .into_iter()
+            .find(|stream| *stream as u8 == number)
     }
 }
 

@@ -30,10 +30,13 @@ impl<'a> Lines<'a> {
     /// Lines of the jobs of `state`, whose waiting tasks have the reasons of `plan`.
     #[must_use]
     pub fn new(state: &'a State, plan: &'a Plan, finished_from: Option<Timestamp>, detail: bool) -> Self {
-        let cores: HashMap<&str, u32> = state.nodes.iter().map(|node| (node.name.as_str(), node.cores)).collect();
-        let largest = |nodes: &[String]| nodes.iter().filter_map(|name| cores.get(name.as_str())).max().copied();
+        let cores: HashMap<&str, u32> =
+            state.nodes.iter().map(|node| (node.name.as_str(), node.cores)).collect();
+        let largest =
+            |nodes: &[String]| nodes.iter().filter_map(|name| cores.get(name.as_str())).max().copied();
         let pools = state.config.pools.iter();
-        let largest = pools.map(|pool| (pool.name.as_str(), largest(&pool.nodes).unwrap_or(1).max(1))).collect();
+        let largest =
+            pools.map(|pool| (pool.name.as_str(), largest(&pool.nodes).unwrap_or(1).max(1))).collect();
         Self { state, plan, finished_from, detail, largest }
     }
 
@@ -100,7 +103,8 @@ impl<'a> Lines<'a> {
 
     fn waiting(&self, job: &Job) -> TaskLine {
         let array = job.spec.array.as_ref();
-        let which = if array.is_some() { Which::Elements(job.waiting.ranges().collect()) } else { Which::Job };
+        let which =
+            if array.is_some() { Which::Elements(job.waiting.ranges().collect()) } else { Which::Job };
         let first = TaskIndex(job.waiting.iter().next().unwrap_or(0));
         let reason = self.plan.waiting.get(&job.id).map(|waiting| waiting.reason.code().to_owned());
         TaskLine {
@@ -130,8 +134,13 @@ impl<'a> Lines<'a> {
         let end = finished_end(&finished.how);
         let never_ran = finished.how.attempts().0 == 0;
         if never_ran
-            && let Some(TaskLine { job: of, which: Which::Elements(ranges), end: Some(last), finished_at_us, .. }) =
-                lines.last_mut()
+            && let Some(TaskLine {
+                job: of,
+                which: Which::Elements(ranges),
+                end: Some(last),
+                finished_at_us,
+                ..
+            }) = lines.last_mut()
             && (*of, &*last, *finished_at_us) == (job.id.0, &end, Some(finished.at.0))
         {
             extend(ranges, index.0);
@@ -217,9 +226,11 @@ fn line_of_row(job: &JobDetail, id: JobId, row: &TaskRow, detail: bool) -> TaskL
     let which = match (summary.array, row.span.first == row.span.last && row.attempts > 0) {
         (false, _) => Which::Job,
         (true, true) => Which::Element(index),
-        (true, false) => {
-            Which::Elements(vec![IndexRange { first: row.span.first, last: row.span.last, step: row.span.step }])
-        }
+        (true, false) => Which::Elements(vec![IndexRange {
+            first: row.span.first,
+            last: row.span.last,
+            step: row.span.step,
+        }]),
     };
     let has_run = !task.shares.is_empty();
     TaskLine {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use muster_client::api::{
-    EndView, HoldView, JobDetail, JobSummary, NotesView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState, TaskView,
+    EndView, HoldView, JobDetail, JobSummary, NotesView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState,
+    TaskView,
 };
 use muster_core::event::{Allocation, Usage, Verdict, WaitingEnd};
 use muster_core::ids::{JobId, TaskIndex, Timestamp};
@@ -442,7 +443,11 @@ fn with_allocation(
         cores: share.cores.to_string(),
         ranks: share.ranks,
         memory_bytes: share.memory_bytes,
-        gres: share.gres.iter().map(|held| node_view::held_text(&held.name, held.kind.as_deref(), &held.devices)).collect(),
+        gres: share
+            .gres
+            .iter()
+            .map(|held| node_view::held_text(&held.name, held.kind.as_deref(), &held.devices))
+            .collect(),
     });
     TaskView {
         shares: shares.collect(),

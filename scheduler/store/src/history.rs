@@ -288,7 +288,11 @@ impl HistoryReader {
     ///
     /// # Errors
     /// [`StoreError::Database`] if they cannot be read.
-    pub fn period(&self, period: &Period<'_>, limit: usize) -> Result<(Vec<JobRow>, Vec<TaskRow>), StoreError> {
+    pub fn period(
+        &self,
+        period: &Period<'_>,
+        limit: usize,
+    ) -> Result<(Vec<JobRow>, Vec<TaskRow>), StoreError> {
         match &self.0 {
             Reader::Sqlite(reader) => reader.period(period, limit),
             Reader::Postgres(reader) => reader.period(period, limit),
@@ -377,7 +381,11 @@ impl SqliteReader {
         read().map_err(failed(&self.path, "read the history of tasks"))
     }
 
-    pub fn period(&self, period: &Period<'_>, limit: usize) -> Result<(Vec<JobRow>, Vec<TaskRow>), StoreError> {
+    pub fn period(
+        &self,
+        period: &Period<'_>,
+        limit: usize,
+    ) -> Result<(Vec<JobRow>, Vec<TaskRow>), StoreError> {
         let failed = failed(&self.path, "read the history of a period");
         const WHERE: &str = "WHERE ended_us >= ?1 AND submitted_us <= ?2 AND (?3 IS NULL OR user = ?3)";
         let (since, until, limit) = (signed(period.since_us), signed(period.until_us), signed(limit as u64));

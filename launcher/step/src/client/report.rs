@@ -72,7 +72,8 @@ impl Ends {
 
 /// The local time, as Slurm writes it.
 pub(super) fn now_text() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let now = libc::time_t::try_from(now).unwrap_or(0);
     // SAFETY: a structure of numbers and a pointer that may be null.
     let mut parts: libc::tm = unsafe { std::mem::zeroed() };

@@ -62,9 +62,15 @@ impl Session {
     }
 
     /// Asks for a step and waits for its place; `None` if a signal ended the wait.
-    pub fn create(&mut self, plan: &Plan, port: u16, signals: &Signals) -> Result<Option<Granted>, StepError> {
+    pub fn create(
+        &mut self,
+        plan: &Plan,
+        port: u16,
+        signals: &Signals,
+    ) -> Result<Option<Granted>, StepError> {
         let ask = Ask::Create { request: plan.request.clone(), port };
-        let mut text = serde_json::to_string(&ask).map_err(|error| StepError::protocol("this program", error))?;
+        let mut text =
+            serde_json::to_string(&ask).map_err(|error| StepError::protocol("this program", error))?;
         text.push('\n');
         self.stream.write_all(text.as_bytes()).map_err(StepError::system("ask the supervisor"))?;
         let mut waited = false;
@@ -106,7 +112,10 @@ impl Session {
                 Err(error) => return Err(StepError::system("wait for the supervisor")(error)),
             }
             while let Some(signal) = signals.next() {
-                if matches!(signal.signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT) {
+                if matches!(
+                    signal.signal,
+                    Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
+                ) {
                     return Ok(None);
                 }
             }

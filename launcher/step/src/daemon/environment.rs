@@ -65,7 +65,13 @@ pub(super) struct Variables<'a> {
 
 impl<'a> Variables<'a> {
     /// What all ranks share; the later of two with one name counts.
-    pub fn new(start: &'a DaemonStart, common: &'a Common, own: &'a Own, bound: &'a Bound, wireup: Wireup) -> Self {
+    pub fn new(
+        start: &'a DaemonStart,
+        common: &'a Common,
+        own: &'a Own,
+        bound: &'a Bound,
+        wireup: Wireup,
+    ) -> Self {
         let foreign = |name: &str| FOREIGN.iter().any(|prefix| name.starts_with(prefix));
         let mut shared: Vec<(String, String)> =
             common.environment.iter().filter(|(name, _)| !foreign(name)).cloned().collect();

@@ -57,7 +57,9 @@ pub fn run() -> ExitCode {
 
 fn begin() -> Result<serve::Serving, StepError> {
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(StepError::system("read the start from standard input"))?;
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(StepError::system("read the start from standard input"))?;
     let start: DaemonStart =
         serde_json::from_str(&text).map_err(|error| StepError::protocol("the supervisor", error))?;
     nix::sys::prctl::set_child_subreaper(true).map_err(StepError::system("become a subreaper"))?;
@@ -98,13 +100,17 @@ fn connect(start: &DaemonStart) -> Result<Link, StepError> {
 /// Proves itself to the starter, and hears what to start from a starter that proves itself as well.
 fn greet(start: &DaemonStart, link: &mut Link) -> Result<(Common, Own), StepError> {
     let wrong = |problem: &str| StepError::protocol("the starter", problem);
-    let ToDaemon::Challenge { nonce: theirs } = hear(link)? else { return Err(wrong("no challenge came first")) };
+    let ToDaemon::Challenge { nonce: theirs } = hear(link)? else {
+        return Err(wrong("no challenge came first"));
+    };
     let ours = auth::nonce().map_err(StepError::system("make a nonce"))?;
     let proof = auth::proof(&start.key, Side::Daemon(start.instance), &theirs, &ours);
     link.send(&FromDaemon::Hello { instance: start.instance, nonce: ours.clone(), proof });
     link.flush();
     link.trust();
-    let ToDaemon::Launch { proof, common, own } = hear(link)? else { return Err(wrong("no launch came second")) };
+    let ToDaemon::Launch { proof, common, own } = hear(link)? else {
+        return Err(wrong("no launch came second"));
+    };
     if !auth::holds(&proof, &start.key, Side::Starter, &theirs, &ours) {
         return Err(wrong("it does not know the step's key"));
     }
@@ -118,7 +124,9 @@ fn hear(link: &mut Link) -> Result<ToDaemon, StepError> {
     loop {
         match link.next().map_err(|problem| StepError::protocol("the starter", problem))? {
             Some(Frame::Message(message)) => return Ok(message),
-            Some(Frame::Bytes { .. }) => return Err(StepError::protocol("the starter", "bytes came before the launch")),
+            Some(Frame::Bytes { .. }) => {
+                return Err(StepError::protocol("the starter", "bytes came before the launch"));
+            }
             None if !link.is_open() => return Err(StepError::protocol("the starter", "it has hung up")),
             None => {}
         }

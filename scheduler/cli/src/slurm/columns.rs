@@ -45,7 +45,13 @@ impl<K: Copy> Layout<K> {
             };
             match find(letter) {
                 Some((key, header)) => {
-                    layout.columns.push(Column { key, header, width, right, suffix: rest.as_str().to_owned() });
+                    layout.columns.push(Column {
+                        key,
+                        header,
+                        width,
+                        right,
+                        suffix: rest.as_str().to_owned(),
+                    });
                 }
                 None => unknown.push(letter.to_string()),
             }
@@ -63,7 +69,8 @@ impl<K: Copy> Layout<K> {
         let mut layout = Self { prefix: String::new(), columns: Vec::new() };
         let mut unknown = Vec::new();
         for piece in text.split(',').filter(|piece| !piece.is_empty()) {
-            let (name, shape) = piece.split_once(':').map_or((piece, None), |(name, shape)| (name, Some(shape)));
+            let (name, shape) =
+                piece.split_once(':').map_or((piece, None), |(name, shape)| (name, Some(shape)));
             let (right, width, suffix) = match shape {
                 None => (false, WIDTH_DEFAULT, ""),
                 Some(shape) => {
@@ -131,7 +138,8 @@ mod tests {
     fn written<K: Copy + PartialEq<char>>(layout: &Layout<K>) -> String {
         let mut out = String::new();
         layout.header(&mut out);
-        layout.line(&mut out, |column, out| out.push_str(if column.key == 'i' { "12_3" } else { "longname" }));
+        layout
+            .line(&mut out, |column, out| out.push_str(if column.key == 'i' { "12_3" } else { "longname" }));
         out
     }
 
@@ -149,7 +157,9 @@ mod tests {
     #[test]
     fn names_have_widths_and_text_after_them() {
         let of = |text: &str| {
-            Layout::of_names(text, |name| if name == "jobid" { find('i') } else { (name == "name").then_some(('j', "NAME")) })
+            Layout::of_names(text, |name| {
+                if name == "jobid" { find('i') } else { (name == "name").then_some(('j', "NAME")) }
+            })
         };
         let text = |text: &str| written(&of(text).0);
         assert_eq!(text("jobid"), "JOBID               \n12_3                \n");

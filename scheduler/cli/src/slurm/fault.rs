@@ -50,7 +50,9 @@ fn in_slurms_words(error: &ClientError) -> &str {
         ClientError::Refused { body, .. } => match body.code.as_str() {
             "unknown_job" | "bad_job_id" => "Invalid job id specified",
             "not_owner" | "not_admin" => "Access/permission denied",
-            "stopping" | "not_leading" | "not_stored" => "Unable to contact slurm controller (connect failure)",
+            "stopping" | "not_leading" | "not_stored" => {
+                "Unable to contact slurm controller (connect failure)"
+            }
             _ => "Unspecified error",
         },
         ClientError::BadAnswer { .. } => "Zero Bytes were transmitted or received",

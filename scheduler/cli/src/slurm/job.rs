@@ -38,7 +38,11 @@ pub(super) fn indices(ranges: &[IndexRange], running_max: Option<u32>, max: usiz
     } else {
         for (first, last) in runs(ranges) {
             let comma = if text.is_empty() { "" } else { "," };
-            text.push_str(&if first == last { format!("{comma}{first}") } else { format!("{comma}{first}-{last}") });
+            text.push_str(&if first == last {
+                format!("{comma}{first}")
+            } else {
+                format!("{comma}{first}-{last}")
+            });
             if max > 0 && text.len() > max {
                 text.truncate(max.saturating_sub(3));
                 text.push_str("...");
@@ -89,7 +93,9 @@ pub(super) fn id_text(line: &TaskLine, element: Option<u32>, max: usize) -> Stri
 /// When it started, or is expected to.
 pub(super) fn start_us(line: &TaskLine) -> Option<u64> {
     match line.state {
-        TaskState::Waiting => line.expected_start_us.or(line.begin_us.filter(|_| line.reason_code == "begin_time")),
+        TaskState::Waiting => {
+            line.expected_start_us.or(line.begin_us.filter(|_| line.reason_code == "begin_time"))
+        }
         state if state.is_finished() => line.started_at_us.or(line.finished_at_us),
         _ => line.started_at_us,
     }
@@ -187,7 +193,9 @@ impl<'a> Facts<'a> {
     }
 
     pub(super) fn threads(&self) -> String {
-        self.request().and_then(|r| r.threads_per_core).map_or_else(|| "*".to_owned(), |threads| threads.to_string())
+        self.request()
+            .and_then(|r| r.threads_per_core)
+            .map_or_else(|| "*".to_owned(), |threads| threads.to_string())
     }
 
     /// The memory that was asked for, in bytes, and whether that is for each core.
@@ -254,6 +262,7 @@ impl<'a> Facts<'a> {
         let names = Names {
             job: JobId(self.line.job),
             task,
+            restarts: self.line.restarts,
             job_name: &self.line.name,
             user: &self.line.user,
             host: &self.line.primary,
@@ -267,7 +276,8 @@ impl<'a> Facts<'a> {
     }
 
     pub(super) fn stdout(&self) -> String {
-        let known = self.line.task.as_ref().map(|task| task.stdout_path.as_str()).filter(|path| !path.is_empty());
+        let known =
+            self.line.task.as_ref().map(|task| task.stdout_path.as_str()).filter(|path| !path.is_empty());
         let is_array = self.line.which != Which::Job;
         let pattern = self.job.and_then(|job| job.stdout.as_deref());
         known.map_or_else(
@@ -277,7 +287,8 @@ impl<'a> Facts<'a> {
     }
 
     pub(super) fn stderr(&self) -> String {
-        let known = self.line.task.as_ref().map(|task| task.stderr_path.as_str()).filter(|path| !path.is_empty());
+        let known =
+            self.line.task.as_ref().map(|task| task.stderr_path.as_str()).filter(|path| !path.is_empty());
         let pattern = self.job.and_then(|job| job.stderr.as_deref());
         match (known, pattern) {
             (Some(path), _) => path.to_owned(),

@@ -52,7 +52,9 @@ pub(super) fn of(state: TaskState) -> Name {
 
 /// The state that a word means: long or short, in any case.
 pub(super) fn find(word: &str) -> Option<Name> {
-    NAMES.into_iter().find(|name| word.eq_ignore_ascii_case(name.long) || word.eq_ignore_ascii_case(name.short))
+    NAMES
+        .into_iter()
+        .find(|name| word.eq_ignore_ascii_case(name.long) || word.eq_ignore_ascii_case(name.short))
 }
 
 /// The names that a message lists.
@@ -73,7 +75,13 @@ pub(super) fn reason(line: &TaskLine) -> &'static str {
             Some(EndView::Unfulfillable) => "DependencyNeverSatisfied",
             Some(EndView::LaunchFailed) => "JobLaunchFailure",
             Some(EndView::NodeFailed) => "NodeDown",
-            Some(EndView::Exited { code: 0 } | EndView::Cancelled { .. } | EndView::Preempted) | None => "None",
+            Some(
+                EndView::Requeued
+                | EndView::Exited { code: 0 }
+                | EndView::Cancelled { .. }
+                | EndView::Preempted,
+            )
+            | None => "None",
         },
     }
 }
@@ -115,7 +123,9 @@ pub(super) fn exit(line: &TaskLine) -> (u32, u32) {
         Some(EndView::OutOfMemory) => (0, OUT_OF_MEMORY),
         Some(EndView::LaunchFailed) => (0, CANNOT_OPEN),
         Some(EndView::NodeFailed) => (1, 0),
-        Some(EndView::TimedOut | EndView::Deadline | EndView::Cancelled { .. } | EndView::Preempted) if has_run => {
+        Some(EndView::TimedOut | EndView::Deadline | EndView::Cancelled { .. } | EndView::Preempted)
+            if has_run =>
+        {
             (0, SIGTERM)
         }
         _ => (0, 0),
@@ -125,7 +135,9 @@ pub(super) fn exit(line: &TaskLine) -> (u32, u32) {
 /// The exit code and the signal that sacct shows for a job: what Muster itself ended has none.
 pub(super) fn accounting_exit(line: &TaskLine) -> (u32, u32) {
     match &line.end {
-        Some(EndView::TimedOut | EndView::Deadline | EndView::Cancelled { .. } | EndView::Preempted) => (0, 0),
+        Some(EndView::TimedOut | EndView::Deadline | EndView::Cancelled { .. } | EndView::Preempted) => {
+            (0, 0)
+        }
         _ => exit(line),
     }
 }

@@ -46,9 +46,7 @@ impl Times {
         match &self.style {
             Style::Standard => local.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
             Style::Relative => self.relative(&local),
-            Style::Pattern(text) => {
-                jiff::fmt::strtime::format(text, &local).unwrap_or_else(|_| text.clone())
-            }
+            Style::Pattern(text) => jiff::fmt::strtime::format(text, &local).unwrap_or_else(|_| text.clone()),
         }
     }
 
@@ -71,7 +69,9 @@ impl Times {
 
     /// The first line of long listings, as ctime(3) writes it.
     pub(super) fn headline(&self) -> String {
-        self.local(self.now_us).map(|now| now.strftime("%a %b %d %H:%M:%S %Y").to_string()).unwrap_or_default()
+        self.local(self.now_us)
+            .map(|now| now.strftime("%a %b %d %H:%M:%S %Y").to_string())
+            .unwrap_or_default()
     }
 
     /// Whole seconds since 1970, as JSON has them.

@@ -19,7 +19,8 @@ const UNITS: [char; 4] = ['M', 'G', 'T', 'P'];
 
 /// A count of trackable resources: `cpu=4,mem=4G,node=1,billing=4` and the devices after them.
 pub(super) fn tres(cores: u64, memory_bytes: u64, nodes: u32, gres: &[(String, u64)]) -> String {
-    let memory = if memory_bytes >> 20 > 0 { format!("mem={},", memory(memory_bytes, true)) } else { String::new() };
+    let memory =
+        if memory_bytes >> 20 > 0 { format!("mem={},", memory(memory_bytes, true)) } else { String::new() };
     let gres: String = gres.iter().map(|(kind, count)| format!(",gres/{kind}={count}")).collect();
     format!("cpu={cores},{memory}node={nodes},billing={cores}{gres}")
 }

@@ -165,7 +165,8 @@ pub fn refusal(code: &str, message: &str) -> String {
 
 /// A task that ran on n1.
 pub fn task(index: u32, state: TaskState) -> TaskView {
-    let share = ShareView { node: "n1".into(), cores: "0-1".into(), ranks: 2, memory_bytes: 1 << 30, gres: vec![] };
+    let share =
+        ShareView { node: "n1".into(), cores: "0-1".into(), ranks: 2, memory_bytes: 1 << 30, gres: vec![] };
     TaskView {
         index,
         state,

@@ -33,7 +33,8 @@ pub async fn ping(Shell(app): Shell<Arc<App>>) -> Json<Ping> {
 
 /// `GET /v1/nodes`
 pub async fn nodes(Shell(app): Shell<Arc<App>>) -> Answered<NodeList> {
-    let nodes = blocking(&app, |app| Ok(node_view::nodes(app.shared.read().state(), app.shared.now()))).await?;
+    let nodes =
+        blocking(&app, |app| Ok(node_view::nodes(app.shared.read().state(), app.shared.now()))).await?;
     Ok(Json(NodeList { schema: SCHEMA, nodes }))
 }
 

@@ -55,9 +55,8 @@ impl Filter {
         };
         let jobs = words(query.job).iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
         let ago = |seconds: u64| Timestamp(now.0.saturating_sub(seconds.saturating_mul(1_000_000)));
-        let period = query.since_us.map(|since| {
-            (Timestamp(since), Timestamp(query.until_us.unwrap_or(u64::MAX)))
-        });
+        let period =
+            query.since_us.map(|since| (Timestamp(since), Timestamp(query.until_us.unwrap_or(u64::MAX))));
         let finished_from = period.map(|(since, _)| since).or(query.finished_s.map(ago));
         let users = words(query.user).into_iter().collect();
         Ok(Self { jobs, users, finished_from, period, detail: query.detail, starts: query.starts })

@@ -126,8 +126,13 @@ impl Reader {
         Ok(self.query("read the history of tasks", &sql, parameters)?.iter().map(task_row).collect())
     }
 
-    pub fn period(&self, period: &Period<'_>, limit: usize) -> Result<(Vec<JobRow>, Vec<TaskRow>), StoreError> {
-        const WHERE: &str = r#"WHERE ended_us >= $1 AND submitted_us <= $2 AND ($3::text IS NULL OR "user" = $3)"#;
+    pub fn period(
+        &self,
+        period: &Period<'_>,
+        limit: usize,
+    ) -> Result<(Vec<JobRow>, Vec<TaskRow>), StoreError> {
+        const WHERE: &str =
+            r#"WHERE ended_us >= $1 AND submitted_us <= $2 AND ($3::text IS NULL OR "user" = $3)"#;
         let (doing, limit) = ("read the history of a period", signed(limit as u64));
         let (since, until) = (signed(period.since_us), signed(period.until_us));
         let parameters: Parameters<'_> = &[&since, &until, &period.user, &limit];

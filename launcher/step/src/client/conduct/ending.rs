@@ -118,9 +118,16 @@ impl Ending {
         self.tell_ends();
         if !self.quiet {
             let wait = KILL_WAIT.as_secs() + 2;
-            eprintln!("{}: Job step aborted: Waiting up to {wait} seconds for job step to finish.", self.name);
+            eprintln!(
+                "{}: Job step aborted: Waiting up to {wait} seconds for job step to finish.",
+                self.name
+            );
             let host = self.hosts.get(host as usize).map_or("?", String::as_str);
-            eprintln!("slurmstepd: error: *** STEP {} ON {host} CANCELLED AT {} ***", self.id, report::now_text());
+            eprintln!(
+                "slurmstepd: error: *** STEP {} ON {host} CANCELLED AT {} ***",
+                self.id,
+                report::now_text()
+            );
         }
         true
     }
@@ -215,7 +222,8 @@ impl Ending {
     /// Ctrl-C once asks, twice within a second is passed on, and once more kills (srun(1), "SIGNALS").
     fn interrupted(&mut self, running: &str) -> Act {
         let now = Instant::now();
-        let again = self.interrupted_at.replace(now).is_some_and(|before| now - before < SECOND_INTERRUPT_WITHIN);
+        let again =
+            self.interrupted_at.replace(now).is_some_and(|before| now - before < SECOND_INTERRUPT_WITHIN);
         if self.interrupts > 0 {
             return if self.abort_step(0) { Act::Kill } else { Act::Nothing };
         }
@@ -231,7 +239,8 @@ impl Ending {
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        let of_step = if self.killing { None } else { self.kill_at.into_iter().chain(self.time_out_at).min() };
+        let of_step =
+            if self.killing { None } else { self.kill_at.into_iter().chain(self.time_out_at).min() };
         self.tell_at.into_iter().chain(of_step).min()
     }
 
@@ -247,7 +256,10 @@ impl Ending {
             self.own_failure = self.own_failure.max(self.error_status);
             let host = self.hosts.first().map_or("?", String::as_str);
             let text = report::now_text();
-            eprintln!("slurmstepd: error: *** STEP {} ON {host} CANCELLED AT {text} DUE TO TIME LIMIT ***", self.id);
+            eprintln!(
+                "slurmstepd: error: *** STEP {} ON {host} CANCELLED AT {text} DUE TO TIME LIMIT ***",
+                self.id
+            );
             return self.begin_kill();
         }
         self.kill_at.is_some_and(|at| at <= now) && self.abort_step(0)

@@ -90,7 +90,8 @@ impl Field {
         use Field::*;
         matches!(
             self,
-            Command | Comment
+            Command
+                | Comment
                 | Contiguous
                 | CpusPerTask
                 | Deadline
@@ -318,7 +319,8 @@ impl<'a> View<'a> {
         let line = row.line;
         let facts = self.facts(line);
         let instant = |at: Option<u64>| self.times.instant(at, "N/A");
-        let or_null = |text: Option<&str>| text.filter(|text| !text.is_empty()).unwrap_or("(null)").to_owned();
+        let or_null =
+            |text: Option<&str>| text.filter(|text| !text.is_empty()).unwrap_or("(null)").to_owned();
         // Writing to a string does not fail.
         let mut number = |value: i128| {
             let _ = write!(out, "{value}");
@@ -341,7 +343,9 @@ impl<'a> View<'a> {
             Field::Reason => return out.push_str(state::reason(line)),
             Field::Cluster => return out.push_str(&self.list.cluster),
             Field::JobArrayId => job::id_text(line, row.element, self.indices_max),
-            Field::ArrayTaskId => job::index_text(line, row.element, self.indices_max).unwrap_or_else(|| "N/A".into()),
+            Field::ArrayTaskId => {
+                job::index_text(line, row.element, self.indices_max).unwrap_or_else(|| "N/A".into())
+            }
             Field::Account => or_null(line.account.as_deref()),
             Field::Qos => or_null(line.qos.as_deref()),
             Field::Reservation => or_null(line.reservation.as_deref()),
@@ -359,7 +363,9 @@ impl<'a> View<'a> {
             Field::EndTime => instant(job::end_us(line)),
             Field::SubmitTime => instant(Some(line.submitted_at_us)),
             Field::EligibleTime => instant(Some(job::eligible_us(line))),
-            Field::TimeLimit => line.time_limit_s.map_or_else(|| "UNLIMITED".into(), |s| short_span(signed(s))),
+            Field::TimeLimit => {
+                line.time_limit_s.map_or_else(|| "UNLIMITED".into(), |s| short_span(signed(s)))
+            }
             Field::TimeLeft => self.left_s(line).map_or_else(|| "UNLIMITED".into(), short_span),
             Field::TimeUsed => short_span(self.used_s(line)),
             Field::PendingTime => {
@@ -370,7 +376,13 @@ impl<'a> View<'a> {
                 let (code, signal) = state::exit(line);
                 ((code << 8) | signal).to_string()
             }
-            Field::MaxCpus => if facts.has_run() { line.cores.to_string() } else { "0".to_owned() },
+            Field::MaxCpus => {
+                if facts.has_run() {
+                    line.cores.to_string()
+                } else {
+                    "0".to_owned()
+                }
+            }
             field => self.of_job(field, &facts),
         };
         out.push_str(&text);
@@ -393,12 +405,16 @@ impl<'a> View<'a> {
             Field::MaxNodes => number(facts.request().map(|r| r.nodes_max.unwrap_or(0).into())),
             Field::MinCpus => number(facts.request().map(|request| request.cores_per_rank.into())),
             Field::MinMemory => units::memory(facts.memory_asked_bytes().0, self.convert),
-            Field::MinTime => short_span(signed(facts.job.and_then(|job| job.eligibility.time_min_s).unwrap_or(0))),
+            Field::MinTime => {
+                short_span(signed(facts.job.and_then(|job| job.eligibility.time_min_s).unwrap_or(0)))
+            }
             Field::Nice => facts.nice().to_string(),
             Field::NtasksPerNode => number(facts.request().map(|r| r.ranks_per_node.unwrap_or(0).into())),
             Field::OverSubscribe => facts.over_subscribe().to_owned(),
             Field::ReqNodes => facts.nodes_wanted(),
-            Field::ReqSwitch => number(facts.request().and_then(|r| r.switches).map(|s| s.switches_max.into())),
+            Field::ReqSwitch => {
+                number(facts.request().and_then(|r| r.switches).map(|s| s.switches_max.into()))
+            }
             Field::Requeue => number(facts.job.map(|job| job.requeue.into())),
             Field::Threads => facts.threads(),
             Field::Sct => format!("*:*:{}", facts.threads()),
@@ -428,7 +444,11 @@ mod tests {
     fn letters_and_names_are_unique() {
         for (at, known) in FIELDS.iter().enumerate() {
             assert!(FIELDS[..at].iter().all(|other| other.1 != known.1), "{}", known.1);
-            assert!(known.0.is_none() || FIELDS[..at].iter().all(|other| other.0 != known.0), "{:?}", known.0);
+            assert!(
+                known.0.is_none() || FIELDS[..at].iter().all(|other| other.0 != known.0),
+                "{:?}",
+                known.0
+            );
         }
         assert_eq!(of_name("JobArrayID"), of_letter('i'));
         assert!(of_letter('$').is_none() && of_name("bogus").is_none());

@@ -61,7 +61,8 @@ fn fetch(client: &mut Client, options: &Options) -> Result<TaskList, Fault> {
         jobs: options.jobs.clone().unwrap_or_default(),
         users: options.users.clone().unwrap_or_default(),
         finished_s: options.wants_finished().then_some(FINISHED_SHOWN_S),
-        detail: options.mode == Mode::Json || options.layout.columns.iter().any(|column| column.key.needs_detail()),
+        detail: options.mode == Mode::Json
+            || options.layout.columns.iter().any(|column| column.key.needs_detail()),
         starts: options.start || options.layout.columns.iter().any(|column| column.key == Field::StartTime),
         ..TaskFilter::default()
     };
@@ -75,8 +76,14 @@ fn fetch(client: &mut Client, options: &Options) -> Result<TaskList, Fault> {
         && list.known.is_empty()
     {
         // A finished job that is remembered is no line of the default listing, and no error.
-        let all = TaskFilter { finished_s: Some(FINISHED_SHOWN_S), users: Vec::new(), detail: false, ..filter };
-        if client.tasks(&TaskFilter { jobs: vec![*only], ..all }).map_err(Fault::client(DOING))?.known.is_empty() {
+        let all =
+            TaskFilter { finished_s: Some(FINISHED_SHOWN_S), users: Vec::new(), detail: false, ..filter };
+        if client
+            .tasks(&TaskFilter { jobs: vec![*only], ..all })
+            .map_err(Fault::client(DOING))?
+            .known
+            .is_empty()
+        {
             return Err(Fault::Said(format!("{DOING}: Invalid job id specified")));
         }
         list.lines.clear();

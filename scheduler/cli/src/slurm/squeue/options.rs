@@ -205,7 +205,8 @@ fn said(text: impl Into<String>) -> Fault {
 
 /// Reads the command line and the variables, which it overrides.
 pub(super) fn read(words: &[String]) -> Result<Options, Fault> {
-    let line = getopt::read(words, TABLE, Order::Free).map_err(|source| Fault::Option { face: "squeue", source })?;
+    let line =
+        getopt::read(words, TABLE, Order::Free).map_err(|source| Fault::Option { face: "squeue", source })?;
     let mut options = defaults()?;
     let mut rest = line.words.into_iter();
     for (key, value) in line.options {
@@ -285,7 +286,8 @@ fn take(options: &mut Options, key: Key, value: &str) -> Result<(), Fault> {
         Key::Yaml => return Err(said("squeue: error: --yaml is not supported: use --json")),
         Key::Iterate => {
             let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
-            options.iterate_s = Some(seconds.ok_or_else(|| said(format!("squeue: error: --iterate={value}\n")))?);
+            options.iterate_s =
+                Some(seconds.ok_or_else(|| said(format!("squeue: error: --iterate={value}\n")))?);
         }
         Key::Jobs => options.jobs = (!value.is_empty()).then(|| read_jobs(value)).transpose()?,
         Key::Steps => {
@@ -415,7 +417,8 @@ mod tests {
     #[test]
     fn jobs_may_follow_a_blank_and_may_be_left_out() {
         let jobs = |text: &str| read(&words(text)).unwrap().jobs;
-        let refs = |texts: &[&str]| Some(texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<JobRef>>());
+        let refs =
+            |texts: &[&str]| Some(texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<JobRef>>());
         assert_eq!(jobs("-j 12,13_4"), refs(&["12", "13_4"]));
         assert_eq!(jobs("-hj12"), refs(&["12"]));
         assert_eq!(jobs("--jobs=1,1"), refs(&["1", "1"]));
@@ -426,12 +429,21 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_in_slurms_words() {
-        assert!(fails("-t BOGUS").starts_with("squeue: error: Invalid job state specified: BOGUS\nsqueue: error: Valid"));
-        assert_eq!(fails("-o"), "squeue: option requires an argument -- 'o'\nTry \"squeue --help\" for more information");
+        assert!(
+            fails("-t BOGUS")
+                .starts_with("squeue: error: Invalid job state specified: BOGUS\nsqueue: error: Valid")
+        );
+        assert_eq!(
+            fails("-o"),
+            "squeue: option requires an argument -- 'o'\nTry \"squeue --help\" for more information"
+        );
         assert_eq!(fails("-s 20"), "squeue: error: Invalid job_step id: 20.??");
         assert_eq!(fails("-i x"), "squeue: error: --iterate=x\n");
         assert!(fails("-S bogus").contains("Invalid sort specification"));
         assert!(matches!(read(&words("-t all")).unwrap().states, States::All));
-        assert!(read(&words("-t r,CD")).unwrap().wants_finished() && !read(&words("-t r")).unwrap().wants_finished());
+        assert!(
+            read(&words("-t r,CD")).unwrap().wants_finished()
+                && !read(&words("-t r")).unwrap().wants_finished()
+        );
     }
 }

@@ -19,7 +19,11 @@ pub(super) struct SortKey {
 }
 
 /// The lines that the options ask for.
-pub(super) fn rows<'a>(list: &'a TaskList, options: &Options, client: &mut Client) -> Result<Vec<Row<'a>>, Fault> {
+pub(super) fn rows<'a>(
+    list: &'a TaskList,
+    options: &Options,
+    client: &mut Client,
+) -> Result<Vec<Row<'a>>, Fault> {
     if let Some(nodes) = &options.nodes {
         let known = client.nodes().map_err(Fault::client(super::DOING))?.nodes;
         if let Some(node) = nodes.iter().find(|node| known.iter().all(|known| known.name != **node)) {
@@ -30,7 +34,8 @@ pub(super) fn rows<'a>(list: &'a TaskList, options: &Options, client: &mut Clien
     for line in list.lines.iter().filter(|line| takes(line, options)) {
         match &line.which {
             Which::Elements(ranges) if options.array => {
-                let indices = ranges.iter().flat_map(|range| (range.first..=range.last).step_by(range.step as usize));
+                let indices =
+                    ranges.iter().flat_map(|range| (range.first..=range.last).step_by(range.step as usize));
                 rows.extend(indices.map(|index| Row { line, element: Some(index) }));
             }
             _ => rows.push(Row { line, element: None }),
