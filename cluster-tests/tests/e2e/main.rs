@@ -10,6 +10,7 @@ mod failures;
 mod gangs;
 mod recovery;
 mod scripts;
+mod steps;
 mod support;
 mod swarm;
 mod takeover;

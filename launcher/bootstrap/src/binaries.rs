@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{BootstrapError, Result};
 
 /// The programs, by their file names.
-pub const PROGRAMS: [&str; 3] = ["muster-node", "muster-rank", "muster-rsh"];
+pub const PROGRAMS: [&str; 4] = ["muster-node", "muster-rank", "muster-rsh", "muster-step"];
 
 /// How many bytes of the digest name a set. 64 bits tell all builds apart that a node will ever see.
 const NAME_BYTES: usize = 8;
@@ -94,7 +94,7 @@ mod tests {
     fn contents_give_the_name() {
         let folder = tempfile::tempdir().unwrap();
         let write = |node: &str, rank: &str| {
-            for (program, text) in PROGRAMS.iter().zip([node, rank, "rsh"]) {
+            for (program, text) in PROGRAMS.iter().zip([node, rank, "rsh", "step"]) {
                 std::fs::write(folder.path().join(program), text).unwrap();
             }
             Cache::default().get(folder.path()).unwrap().name.clone()

@@ -130,13 +130,4 @@ pub enum MpiError {
         /// The setting or variable.
         name: String,
     },
-    /// A program's file cannot be read as ELF although it begins like one.
-    #[error("{} begins like an ELF program, but is damaged or of an unknown kind", path.display())]
-    Elf {
-        /// The program.
-        path: PathBuf,
-        /// What the reader said.
-        #[source]
-        source: object::read::Error,
-    },
 }

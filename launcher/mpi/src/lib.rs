@@ -14,10 +14,8 @@
 
 mod attempt_dir;
 mod binding;
-mod elf;
 mod environment;
 mod error;
-mod hostlist;
 mod keys;
 mod launch_files;
 mod layout;
@@ -27,12 +25,11 @@ mod sshd;
 
 pub use attempt_dir::AttemptDir;
 pub use binding::{Binding, LocalRank, RankBinding};
-pub use elf::{MpiKind, which_mpi};
 pub use environment::{ALLOW_ROOT, NODE_OWN_NAMES, endpoint_environment, environment, node_environment};
 pub use error::MpiError;
-pub use hostlist::{slurm_nodelist, tasks_per_node};
 pub use keys::AttemptKeys;
 pub use launch_files::{RankfileCores, hostfile_hydra, hostfile_openmpi, rankfile_openmpi};
 pub use layout::{GangLayout, Instance};
+pub use muster_step::{MpiKind, slurm_nodelist, tasks_per_node, which_mpi};
 pub use peers::{Peer, find_peer, format_peers, parse_peers};
 pub use sshd::SshdConfig;

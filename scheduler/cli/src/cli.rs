@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
     migrate::MigrateArgs, nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs,
-    reservation::ReservationArgs, shares::SharesArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
+    reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs, submit::SubmitArgs,
+    wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -24,6 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Submit a job script, or one command with --wrap
     Submit(Box<SubmitArgs>),
+    /// Start a program in parallel on the nodes and cores of this allocation, without mpirun
+    Run(Box<RunArgs>),
     /// List jobs: those that wait or run, with --all those that have ended as well
     Queue(QueueArgs),
     /// Show all about a job or one task of it
@@ -71,6 +74,7 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Submit(_) => "submit",
+            Self::Run(_) => "run",
             Self::Queue(_) => "queue",
             Self::Show(_) => "show",
             Self::Why(_) => "why",

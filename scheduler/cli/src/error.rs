@@ -11,6 +11,7 @@ use muster_core::ids::BadJobRef;
 use muster_core::notation::NotationError;
 
 use crate::exit::Exit;
+use crate::step::BadStep;
 use crate::submit::Origin;
 
 /// Why a command failed.
@@ -19,6 +20,9 @@ pub enum CliError {
     /// The controller refused, or was not reached.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// There was no step.
+    #[error(transparent)]
+    Step(#[from] BadStep),
     /// The standard output failed.
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
@@ -375,6 +379,8 @@ impl CliError {
             | Self::NoScript
             | Self::NothingToCancel => Exit::Usage,
             Self::WhichTask { .. } | Self::NoHelp { .. } => Exit::Usage,
+            Self::Step(BadStep::Step(_) | BadStep::File { .. } | BadStep::Directory(_)) => Exit::Refused,
+            Self::Step(_) => Exit::Usage,
             Self::NoOutputYet { .. } | Self::NoOutputHere { .. } | Self::NothingToDraw { .. } => {
                 Exit::NotFound
             }

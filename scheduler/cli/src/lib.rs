@@ -2,6 +2,8 @@
 //!
 //! [`run`] is the whole program. Each command has a file of its own under `commands`; [`exit`] holds the exit
 //! codes of all of them, [`error`] their messages.
+// A job as Slurm's commands write it in JSON has more fields than the macro of serde_json expands by default.
+#![recursion_limit = "256"]
 
 pub mod cli;
 pub mod commands;
@@ -10,6 +12,7 @@ pub mod exit;
 mod migrate;
 mod out;
 pub mod slurm;
+mod step;
 mod submit;
 mod table;
 mod text;
@@ -53,6 +56,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Submit(args) => commands::submit::run(*args),
+        Command::Run(args) => commands::run::run(*args),
         Command::Queue(args) => commands::queue::run(&args),
         Command::Show(args) => commands::show::run(&args),
         Command::Why(args) => commands::why::run(&args),
@@ -113,7 +117,7 @@ fn slurm_option(option: &str) -> Option<&'static str> {
 }
 
 /// Ends as every other tool does whose reader has gone: by SIGPIPE, without a word.
-fn end_by_sigpipe() -> ExitCode {
+pub(crate) fn end_by_sigpipe() -> ExitCode {
     // SAFETY: the default action is set, so no handler runs; this is the only thread that still does anything.
     let reset = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     if reset.is_ok() {

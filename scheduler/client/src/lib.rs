@@ -11,6 +11,7 @@ mod notes;
 mod priority;
 mod query;
 mod reservations;
+mod tasks;
 mod transport;
 mod why;
 
@@ -19,3 +20,4 @@ pub use client::{
     new_request_key,
 };
 pub use error::ClientError;
+pub use tasks::TaskFilter;

@@ -58,6 +58,12 @@ impl Supervisor {
                     self.note_lost(&mut losses, gang, lost);
                 }
                 Some(Event::Gang(News::PrimaryEnded)) => return self.wait_for_stop(prepared, gang).await,
+                Some(Event::Gang(News::StartStep(order))) => self.start_step_here(prepared, gang, &order),
+                Some(Event::Gang(News::StepGone { step, instance, failed })) => {
+                    self.step_gone(prepared, gang, step, instance, failed);
+                }
+                Some(Event::Starter(news)) => self.take_starter(prepared, gang, news),
+                Some(Event::StepDaemonEnded { step }) => self.step_daemon_ended(prepared, gang, step),
                 Some(Event::Gang(News::LostContact { with })) => {
                     return Outcome::Broken(format!("lost contact with {with}"));
                 }

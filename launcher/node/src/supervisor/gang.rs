@@ -19,6 +19,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWr
 use tokio::sync::{mpsc, watch};
 
 use super::events::RemoteLost;
+use super::steps::StepOrder;
 use super::{Event, Supervisor};
 use crate::error::{NodeError, Result};
 
@@ -38,8 +39,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 /// The longest line, in bytes.
 const LINE_BYTES_MAX: u64 = 8 << 10;
 
-/// How many messages to the primary may wait.
-const OUTBOX_MAX: usize = 64;
+/// How many messages to the primary, or to one other instance, may wait.
+const OUTBOX_MAX: usize = 4096;
 
 /// What the gang tells the supervisor.
 #[derive(Debug)]
@@ -53,6 +54,17 @@ pub(super) enum News {
     PrimaryEnded,
     /// To the primary: another instance's daemon was killed.
     DaemonLost(RemoteLost),
+    /// To other instances: a step has ranks there.
+    StartStep(StepOrder),
+    /// To the primary: the daemon of a step has ended on another instance, or could not be started.
+    StepGone {
+        /// The step.
+        step: u32,
+        /// The other instance.
+        instance: u32,
+        /// Why it could not be started.
+        failed: Option<String>,
+    },
 }
 
 /// One line between two supervisors.
@@ -75,6 +87,10 @@ enum Line {
     Ended { out_of_memory: bool },
     /// A daemon of the other instance was killed.
     DaemonLost { host: String, detail: String },
+    /// The primary has a step begin on the other instance.
+    StartStep(StepOrder),
+    /// The daemon of a step has ended on the other instance, or could not be started.
+    StepGone { step: u32, failed: Option<String> },
 }
 
 /// The part of the membership that is made in the preparation: on the primary, the open port.
@@ -97,6 +113,8 @@ pub(super) struct Handle {
     answers: watch::Receiver<Answers>,
     /// What another instance has to tell the primary.
     outbox: mpsc::Sender<Line>,
+    /// On the primary: what each instance is to be told, by its number.
+    orders: Vec<mpsc::Sender<Line>>,
 }
 
 impl Membership {
@@ -126,10 +144,15 @@ impl Membership {
         let (ended, watch_ended) = watch::channel(false);
         let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
         let (answers_to, answers) = watch::channel(Answers::default());
+        let mut orders = Vec::new();
         match self.0 {
             Some(listener) => {
-                let hosts = supervisor.prepare.members.iter().map(|member| member.host.clone()).collect();
-                primary::begin(listener, token, hosts, events, watch_ended, answers_to)?;
+                let hosts: Vec<String> =
+                    supervisor.prepare.members.iter().map(|member| member.host.clone()).collect();
+                let (senders, receivers) = hosts.iter().map(|_| mpsc::channel(OUTBOX_MAX)).unzip();
+                orders = senders;
+                let ends = primary::Ends { ended: watch_ended, answers: answers_to, orders: receivers };
+                primary::begin(listener, token, hosts, events, ends)?;
             }
             None => {
                 let primary = go.peers.first().ok_or(NodeError::Incomplete { part: "primary's endpoint" })?;
@@ -145,7 +168,7 @@ impl Membership {
                 });
             }
         }
-        Ok(Handle { ended, answers, outbox })
+        Ok(Handle { ended, answers, outbox, orders })
     }
 }
 
@@ -153,7 +176,7 @@ impl Handle {
     /// Of an attempt with one instance.
     pub fn alone() -> Self {
         let answers = watch::channel(Answers::default()).1;
-        Self { ended: watch::channel(false).0, answers, outbox: mpsc::channel(1).0 }
+        Self { ended: watch::channel(false).0, answers, outbox: mpsc::channel(1).0, orders: Vec::new() }
     }
 
     /// On the primary: the others end their instances now.
@@ -178,6 +201,16 @@ impl Handle {
     /// On another instance: the controller has stopped it, so the primary must not miss it.
     pub fn leave(&self) {
         let _ = self.outbox.try_send(Line::Leave);
+    }
+
+    /// On the primary: a step begins on another instance. Says whether it can be told.
+    pub fn start_step(&self, instance: u32, order: StepOrder) -> bool {
+        self.orders.get(instance as usize).is_some_and(|to| to.try_send(Line::StartStep(order)).is_ok())
+    }
+
+    /// On another instance: the daemon of a step has ended here, or could not be started.
+    pub fn step_gone(&self, step: u32, failed: Option<String>) {
+        let _ = self.outbox.try_send(Line::StepGone { step, failed });
     }
 
     /// On another instance: a daemon was killed here.
@@ -270,8 +303,10 @@ mod tests {
             let (ended, watch_ended) = watch::channel(false);
             let hosts = vec!["node01".to_owned(), "node02".to_owned()];
             let (answers_to, answers) = watch::channel(Answers::default());
-            primary::begin(listener, "token".into(), hosts, events, watch_ended, answers_to).unwrap();
-            Gang { port, primary, handle: Handle { ended, answers, outbox: mpsc::channel(1).0 } }
+            let (orders, receivers) = hosts.iter().map(|_| mpsc::channel(8)).unzip();
+            let ends = primary::Ends { ended: watch_ended, answers: answers_to, orders: receivers };
+            primary::begin(listener, "token".into(), hosts, events, ends).unwrap();
+            Gang { port, primary, handle: Handle { ended, answers, outbox: mpsc::channel(1).0, orders } }
         }
 
         fn join(port: u16, token: &str) -> (mpsc::Sender<Line>, mpsc::Receiver<Event>) {
@@ -312,6 +347,24 @@ mod tests {
             assert!(matches!(next(&mut inbox).await, News::PrimaryEnded));
             outbox.send(Line::Ended { out_of_memory: true }).await.unwrap();
             assert!(gang.handle.were_out_of_memory(1).await);
+        }
+
+        #[tokio::test]
+        async fn a_steps_order_goes_down_even_before_its_instance_has_joined_and_its_end_goes_up() {
+            let mut gang = gang();
+            let order = StepOrder { step: 3, nonce: "n".into(), starter: ("node01".into(), 4000) };
+            assert!(gang.handle.start_step(1, order.clone()));
+            assert!(!gang.handle.start_step(2, order.clone()));
+            let (outbox, mut inbox) = join(gang.port, "token");
+            match next(&mut inbox).await {
+                News::StartStep(told) => assert_eq!(told, order),
+                other => panic!("{other:?}"),
+            }
+            outbox.send(Line::StepGone { step: 3, failed: Some("why".into()) }).await.unwrap();
+            match next(&mut gang.primary).await {
+                News::StepGone { step: 3, instance: 1, failed } => assert_eq!(failed.as_deref(), Some("why")),
+                other => panic!("{other:?}"),
+            }
         }
 
         #[tokio::test]

@@ -22,6 +22,9 @@ impl Supervisor {
         if let Some(socket) = prepared.events.take() {
             tokio::spawn(socket.listen(self.sender.clone()));
         }
+        if let Some(socket) = prepared.steps.take() {
+            socket.listen(prepared.account.uid, self.allocation(), self.sender.clone())?;
+        }
         if let Some(ssh) = prepared.ssh.take() {
             ssh.listen(self.sender.clone())?;
         }
@@ -86,6 +89,6 @@ impl Prepared {
 }
 
 /// Limits that this system knows; one that it does not know limits nothing here.
-fn limits(wanted: &[v1::ResourceLimit]) -> Vec<(libc::__rlimit_resource_t, u64)> {
+pub(super) fn limits(wanted: &[v1::ResourceLimit]) -> Vec<(libc::__rlimit_resource_t, u64)> {
     wanted.iter().filter_map(|limit| Some((resource(&limit.name)?, limit.soft))).collect()
 }

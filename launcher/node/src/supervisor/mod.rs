@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | preparing | user, folders, files, containment, ports (`prepare`) | ready, or gone: prepare failed |
 //! | ready | nothing of the user's runs | go: running; stop: gone |
-//! | running | script (`go`), ranks of other nodes' launchers (`ssh_endpoint`), membership (`gang`) | the script's end, stop, a break |
+//! | running | script (`go`), ranks of other nodes' launchers (`ssh_endpoint`), steps (`steps`), membership (`gang`) | the script's end, stop, a break |
 //! | gone | everything was killed and removed (`end`); the process ends | |
 
 mod control;
@@ -23,6 +23,7 @@ mod prepare;
 mod signal;
 pub mod spawn;
 mod ssh_endpoint;
+mod steps;
 
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::AsRawFd;
@@ -70,6 +71,13 @@ enum Event {
     LauncherStuck(events::RemoteLost),
     /// News from the gang.
     Gang(gang::News),
+    /// A starter of a step asks, or has left.
+    Starter(steps::News),
+    /// The daemon of a step has ended on this node.
+    StepDaemonEnded {
+        /// The step.
+        step: u32,
+    },
 }
 
 /// How an attempt ends, apart from failures to prepare it.
@@ -110,6 +118,8 @@ struct Supervisor {
     script: Option<i32>,
     /// The processes that serve SSH connections.
     daemons: HashSet<i32>,
+    /// The steps of the attempt, and their daemons on this node.
+    steps: steps::Steps,
     started_at_us: u64,
 }
 
@@ -211,6 +221,7 @@ impl Supervisor {
             child_signal: signal(SignalKind::child()).map_err(NodeError::system("await SIGCHLD"))?,
             script: None,
             daemons: HashSet::new(),
+            steps: steps::Steps::of(&prepare),
             started_at_us: 0,
             assignment,
             prepare,
@@ -318,6 +329,8 @@ impl Supervisor {
             if self.script == Some(pid) {
                 self.script = None;
                 self.found.push_back(Event::ScriptEnded(status));
+            } else if let Some(step) = self.steps.daemon_of(pid) {
+                self.found.push_back(Event::StepDaemonEnded { step });
             } else if self.daemons.remove(&pid)
                 && let Some(signal) = status.signal()
             {

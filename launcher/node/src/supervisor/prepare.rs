@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, umask};
 use super::gang::Membership;
 use super::spawn::{c_path, c_text};
 use super::ssh_endpoint::Endpoint;
-use super::{Supervisor, events};
+use super::{Supervisor, events, steps};
 use crate::containment::{Group, Limits};
 use crate::error::{NodeError, Result};
 use crate::user::Account;
@@ -32,6 +32,8 @@ pub(super) struct Prepared {
     pub membership: Option<Membership>,
     /// Until the go.
     pub events: Option<events::Socket>,
+    /// On the primary, until the go.
+    pub steps: Option<steps::Socket>,
 }
 
 /// What is run on the primary.
@@ -82,11 +84,20 @@ impl Supervisor {
         let events_path = folder.path.join("events.sock");
         let events = events::Socket::bind(&events_path)?;
         folder.give(&events_path)?;
+        let steps = match self.is_primary() {
+            true => {
+                let path = folder.path.join(muster_step::SOCKET_NAME);
+                let socket = steps::Socket::bind(&path)?;
+                folder.give(&path)?;
+                Some(socket)
+            }
+            false => None,
+        };
         folder.hand_over()?;
         let limits = Limits { cpus: self.assignment.cpus(), memory_bytes: self.prepare.memory_bytes };
         let name = self.prepare.key.unwrap_or_default().to_string();
         let group = self.assignment.containment.create(&name, self.assignment.run.clone(), &limits)?;
-        Ok(Prepared { account, group, script, endpoint, ssh, membership, events: Some(events) })
+        Ok(Prepared { account, group, script, endpoint, ssh, membership, events: Some(events), steps })
     }
 
     /// Checks what the script needs, as its user, and says how it is run.

@@ -14,6 +14,7 @@ pub(crate) mod pools;
 pub mod priority;
 pub mod queue;
 pub mod reservation;
+pub mod run;
 pub mod shares;
 pub mod show;
 pub mod submit;

@@ -7,6 +7,7 @@ mod nodes;
 mod peer;
 mod priority;
 mod reservations;
+mod tasks;
 mod why;
 
 use std::fs::{self, DirBuilder, Permissions};
@@ -103,6 +104,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/jobs/{ref}/update", post(changes::update))
         .route("/v1/jobs/{ref}/hold", post(jobs::hold))
         .route("/v1/jobs/{ref}/release", post(jobs::release))
+        .route("/v1/tasks", get(tasks::list))
         .route("/v1/nodes", get(nodes::nodes))
         .route("/v1/nodes/drain", post(nodes::drain))
         .route("/v1/nodes/down", post(nodes::down))

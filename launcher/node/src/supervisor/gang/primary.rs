@@ -15,6 +15,19 @@ use super::{Answers, GANG_TIMEOUT, HANDSHAKE_WITHIN, Line, News, PING_EVERY};
 use super::{from_hex, proof, read_line, tell, to_hex, write_line};
 use crate::error::{NodeError, Result};
 
+/// The primary's ends of what its handle holds.
+pub(super) struct Ends {
+    /// Whether its part has ended.
+    pub ended: watch::Receiver<bool>,
+    /// What the others answer to that.
+    pub answers: watch::Sender<Answers>,
+    /// What each instance is to be told.
+    pub orders: Vec<mpsc::Receiver<Line>>,
+}
+
+/// What one instance is to be told; the connection that it has at present takes from here.
+type Orders = Arc<tokio::sync::Mutex<mpsc::Receiver<Line>>>;
+
 /// When each instance was heard last; `None` for those that are not missed: the primary, and who has left.
 type Heard = Arc<Mutex<Vec<Option<Instant>>>>;
 
@@ -25,6 +38,7 @@ struct Gang {
     events: mpsc::Sender<Event>,
     ended: watch::Receiver<bool>,
     answers: Arc<watch::Sender<Answers>>,
+    orders: Arc<[Orders]>,
 }
 
 /// Starts the tasks of the primary. `hosts` are the instances' nodes, in order.
@@ -33,8 +47,7 @@ pub(super) fn begin(
     token: String,
     hosts: Vec<String>,
     events: mpsc::Sender<Event>,
-    ended: watch::Receiver<bool>,
-    answers: watch::Sender<Answers>,
+    ends: Ends,
 ) -> Result<()> {
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(NodeError::system("use the membership port"))?;
@@ -44,8 +57,9 @@ pub(super) fn begin(
         token: token.into(),
         heard: Arc::new(Mutex::new(heard)),
         events,
-        ended,
-        answers: answers.into(),
+        ended: ends.ended,
+        answers: ends.answers.into(),
+        orders: ends.orders.into_iter().map(|orders| Arc::new(tokio::sync::Mutex::new(orders))).collect(),
     };
     tokio::spawn(miss(gang.clone(), hosts));
     tokio::spawn(async move {
@@ -87,6 +101,7 @@ async fn converse(mut gang: Gang, connection: TcpStream) -> std::io::Result<()> 
     let (from, mut to) = connection.into_split();
     let mut from = BufReader::new(from);
     let instance = timeout(HANDSHAKE_WITHIN, greet(&gang, &mut from, &mut to)).await??;
+    let orders = gang.orders[instance].clone();
     let write = async {
         loop {
             let line = if *gang.ended.borrow_and_update() { Line::End } else { Line::Ping };
@@ -98,6 +113,7 @@ async fn converse(mut gang: Gang, connection: TcpStream) -> std::io::Result<()> 
             tokio::select! {
                 () = tokio::time::sleep(PING_EVERY) => {}
                 changed = gang.ended.changed() => if changed.is_err() { return Ok(()) },
+                Some(order) = next_order(&orders) => write_line(&mut to, &order).await?,
             }
         }
     };
@@ -114,6 +130,10 @@ async fn converse(mut gang: Gang, connection: TcpStream) -> std::io::Result<()> 
                     answers.count += 1;
                     answers.out_of_memory |= out_of_memory;
                 }),
+                Line::StepGone { step, failed } => {
+                    let instance = instance as u32;
+                    tell(&gang.events, News::StepGone { step, instance, failed }).await;
+                }
                 _ => {}
             }
         }
@@ -122,6 +142,11 @@ async fn converse(mut gang: Gang, connection: TcpStream) -> std::io::Result<()> 
         done = write => done,
         done = read => done,
     }
+}
+
+/// The next order for an instance. While an older connection of the same instance waits for it, this waits behind.
+async fn next_order(orders: &Orders) -> Option<Line> {
+    orders.lock().await.recv().await
 }
 
 /// Learns which instance is at the other end, and that it knows the token.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use muster_mpi::{MpiError, MpiKind, which_mpi};
+use muster_step::{MpiKind, StepError, which_mpi};
 
 /// Links a program with an empty library of this name.
 fn program(folder: &Path, soname: &str) -> PathBuf {
@@ -44,6 +44,6 @@ fn what_is_no_program_has_no_family() {
     }
     let whole = std::fs::read(program(folder.path(), "libmpi.so.40")).unwrap();
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-    assert!(matches!(which_mpi(&file), Err(MpiError::Elf { .. })));
-    assert!(matches!(which_mpi(&folder.path().join("missing")), Err(MpiError::File { .. })));
+    assert!(matches!(which_mpi(&file), Err(StepError::Elf { .. })));
+    assert!(matches!(which_mpi(&folder.path().join("missing")), Err(StepError::File { .. })));
 }

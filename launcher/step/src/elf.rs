@@ -8,7 +8,7 @@ use object::elf::{DT_NEEDED, FileHeader32, FileHeader64};
 use object::read::ReadCache;
 use object::read::elf::{Dyn, FileHeader};
 
-use crate::MpiError;
+use crate::StepError;
 
 /// A family of MPI libraries that start their programs in the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +41,9 @@ const KNOWN: [(&str, MpiKind); 11] = [
 ///
 /// # Errors
 ///
-/// [`MpiError::File`] if the file cannot be read, [`MpiError::Elf`] if it begins like an ELF program but is none.
-pub fn which_mpi(program: &Path) -> Result<Option<MpiKind>, MpiError> {
-    let file = |source| MpiError::File { doing: "read", path: program.to_owned(), source };
+/// [`StepError::File`] if the file cannot be read, [`StepError::Elf`] if it begins like an ELF program but is none.
+pub fn which_mpi(program: &Path) -> Result<Option<MpiKind>, StepError> {
+    let file = |source| StepError::File { action: "read", path: program.to_owned(), source };
     let mut opened = File::open(program).map_err(file)?;
     let mut start = [0; 5];
     match opened.read_exact(&mut start).and_then(|()| opened.rewind()) {
@@ -56,7 +56,7 @@ pub fn which_mpi(program: &Path) -> Result<Option<MpiKind>, MpiError> {
         [0x7f, b'E', b'L', b'F', 1] => needed::<FileHeader32<object::Endianness>>(&cache),
         _ => return Ok(None),
     };
-    let names = names.map_err(|source| MpiError::Elf { path: program.to_owned(), source })?;
+    let names = names.map_err(|source| StepError::Elf { path: program.to_owned(), source })?;
     Ok(names
         .iter()
         .find_map(|name| KNOWN.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, kind)| *kind)))

@@ -1,0 +1,387 @@
+//! Steps: parallel launches that the attempt's own processes ask for (`muster run`, `srun`).
+//!
+//! The primary's supervisor is asked at a socket in the attempt's folder. It places each step on cores of the
+//! allocation that no other step holds, has a step daemon started on each node of the step, by itself or by the other
+//! instances' supervisors, and frees a node's cores when the daemon there has ended. The daemons and the starter do all
+//! the rest among themselves.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io::Write;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use muster_step::auth;
+use muster_step::place::{Ledger, NoPlace, Node, Placement};
+use muster_step::words::{Answer, Ask, DaemonStart, LINE_BYTES_MAX, StepRequest};
+use muster_wire::v1;
+use nix::sys::resource::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::prepare::Prepared;
+use super::spawn::{Child, Stdio, c_path};
+use super::{Event, Supervisor, gang, go};
+use crate::error::{NodeError, Result};
+
+/// How many starters are heard at once where the limit on open files is not known. More wait in the system's queue.
+const STARTERS_MAX: u64 = 256;
+
+/// The least number of starters that are heard at once.
+const STARTERS_MIN: u64 = 16;
+
+/// That a step has ranks on an instance, as its supervisor is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StepOrder {
+    /// The step.
+    pub step: u32,
+    /// From this and the gang's secret each supervisor derives the step's key.
+    pub nonce: String,
+    /// Where its starter listens.
+    pub starter: (String, u16),
+}
+
+/// From a starter's connection.
+#[derive(Debug)]
+pub(super) enum News {
+    /// It asks for a step.
+    Asked {
+        /// The connection.
+        starter: u64,
+        /// What it asks for.
+        ask: Ask,
+        /// Where answers go.
+        answers: mpsc::UnboundedSender<Answer>,
+    },
+    /// It has hung up, so its step is over.
+    Left {
+        /// The connection.
+        starter: u64,
+    },
+}
+
+/// A starter that waits for cores.
+#[derive(Debug)]
+struct Waiting {
+    starter: u64,
+    request: StepRequest,
+    port: u16,
+    answers: mpsc::UnboundedSender<Answer>,
+}
+
+/// A step that has begun.
+#[derive(Debug)]
+struct Running {
+    /// The instances whose daemons have not ended.
+    instances: BTreeSet<u32>,
+    answers: mpsc::UnboundedSender<Answer>,
+}
+
+/// The steps of an attempt. On other instances than the primary only the daemons.
+#[derive(Debug)]
+pub(super) struct Steps {
+    ledger: Ledger,
+    next: u32,
+    running: HashMap<u32, Running>,
+    waiting: VecDeque<Waiting>,
+    /// The step of each daemon on this node.
+    daemons: HashMap<i32, u32>,
+}
+
+impl Steps {
+    /// An attempt in which no step has begun.
+    pub fn of(prepare: &v1::Prepare) -> Self {
+        let node = |member: &v1::Member| Node {
+            host: member.host.clone(),
+            cores: member.cores.len() as u32,
+            ranks: member.ranks,
+        };
+        Self {
+            ledger: Ledger::new(prepare.members.iter().map(node).collect(), prepare.cpus_per_rank),
+            next: 0,
+            running: HashMap::new(),
+            waiting: VecDeque::new(),
+            daemons: HashMap::new(),
+        }
+    }
+
+    /// The step whose daemon on this node a child was that has ended.
+    pub fn daemon_of(&mut self, pid: i32) -> Option<u32> {
+        self.daemons.remove(&pid)
+    }
+}
+
+/// The socket at which starters ask.
+pub(super) struct Socket(std::os::unix::net::UnixListener);
+
+impl Socket {
+    /// Makes the socket.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if that fails.
+    pub fn bind(path: &Path) -> Result<Self> {
+        let made = std::os::unix::net::UnixListener::bind(path);
+        let socket = made.map_err(NodeError::file("make the socket", path))?;
+        socket.set_nonblocking(true).map_err(NodeError::file("use the socket", path))?;
+        Ok(Self(socket))
+    }
+
+    /// Takes starters of this user, and root's, for as long as the attempt lives. Those that came earlier have waited.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::System`] if the socket cannot be used.
+    pub fn listen(self, uid: u32, allocation: Answer, events: mpsc::Sender<Event>) -> Result<()> {
+        let listener = UnixListener::from_std(self.0).map_err(NodeError::system("use the steps' socket"))?;
+        let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(STARTERS_MAX, |(soft, _)| soft / 2);
+        let room = usize::try_from(files.max(STARTERS_MIN)).unwrap_or(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
+        tokio::spawn(async move {
+            let mut number = 0;
+            loop {
+                let Ok(permit) = room.clone().acquire_owned().await else { return };
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                let allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == uid || peer.uid() == 0);
+                if !allowed {
+                    continue;
+                }
+                number += 1;
+                let (events, allocation) = (events.clone(), allocation.clone());
+                tokio::spawn(async move {
+                    talk(stream, number, &allocation, &events).await;
+                    drop(permit);
+                });
+            }
+        });
+        Ok(())
+    }
+}
+
+/// One starter, from its first question until it hangs up.
+async fn talk(mut stream: UnixStream, starter: u64, allocation: &Answer, events: &mpsc::Sender<Event>) {
+    let (from, mut to) = stream.split();
+    let mut from = BufReader::new(from);
+    if say(&mut to, allocation).await.is_err() {
+        return;
+    }
+    let mut line = String::new();
+    let heard = (&mut from).take(LINE_BYTES_MAX as u64).read_line(&mut line).await;
+    let (answers, mut inbox) = mpsc::unbounded_channel();
+    match (heard, serde_json::from_str(&line)) {
+        (Ok(1..), Ok(ask)) => {
+            let _ = events.send(Event::Starter(News::Asked { starter, ask, answers })).await;
+        }
+        (Ok(1..), Err(error)) => {
+            let _ = say(&mut to, &Answer::Refused { reason: format!("the request cannot be read: {error}") })
+                .await;
+            return;
+        }
+        // Somebody has only looked.
+        _ => return,
+    }
+    let mut rest = [0; 64];
+    loop {
+        tokio::select! {
+            answer = inbox.recv() => match answer {
+                Some(answer) => if say(&mut to, &answer).await.is_err() { break },
+                // The step cannot begin; the starter hangs up when it has read why.
+                None => std::future::pending().await,
+            },
+            read = from.read(&mut rest) => if !matches!(read, Ok(1..)) { break },
+        }
+    }
+    // Whoever hears of it finds nobody listening any more.
+    drop(inbox);
+    let _ = events.send(Event::Starter(News::Left { starter })).await;
+}
+
+async fn say(to: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> std::io::Result<()> {
+    let mut text = serde_json::to_string(answer)?;
+    text.push('\n');
+    to.write_all(text.as_bytes()).await
+}
+
+impl Supervisor {
+    /// What every starter is told first.
+    pub(super) fn allocation(&self) -> Answer {
+        Answer::Allocation {
+            job: self.number(),
+            address: self.assignment.address.clone(),
+            supervisor_pid: std::process::id().cast_signed(),
+            hosts: self.prepare.members.iter().map(|member| member.host.clone()).collect(),
+        }
+    }
+
+    /// A starter asks, or has left.
+    pub(super) fn take_starter(&mut self, prepared: &Prepared, gang: &gang::Handle, news: News) {
+        match news {
+            News::Asked { starter, ask: Ask::Create { request, port }, answers } => {
+                let waiting = Waiting { starter, request, port, answers };
+                // Those that wait longer go first.
+                if let Some(waiting) = self.try_step(prepared, gang, waiting) {
+                    if waiting.request.immediate {
+                        let _ = waiting.answers.send(Answer::Refused { reason: NoPlace::Busy.to_string() });
+                        return;
+                    }
+                    let _ = waiting.answers.send(Answer::Waiting);
+                    self.steps.waiting.push_back(waiting);
+                }
+            }
+            News::Left { starter } => {
+                self.steps.waiting.retain(|waiting| waiting.starter != starter);
+                self.forget_steps_over();
+            }
+        }
+    }
+
+    /// Begins a step if there is room for it; gives it back if it must wait.
+    fn try_step(&mut self, prepared: &Prepared, gang: &gang::Handle, waiting: Waiting) -> Option<Waiting> {
+        let step = self.steps.next;
+        match self.steps.ledger.begin(step, &waiting.request) {
+            Ok(placement) => {
+                self.steps.next += 1;
+                self.begin_step(prepared, gang, step, waiting, placement);
+                None
+            }
+            Err(NoPlace::Busy) => Some(waiting),
+            Err(NoPlace::Never(reason)) => {
+                let _ = waiting.answers.send(Answer::Refused { reason });
+                None
+            }
+        }
+    }
+
+    fn begin_step(
+        &mut self,
+        prepared: &Prepared,
+        gang: &gang::Handle,
+        step: u32,
+        waiting: Waiting,
+        placement: Placement,
+    ) {
+        let nonce = match auth::nonce() {
+            Ok(nonce) => nonce,
+            Err(error) => {
+                self.steps.ledger.end(step);
+                let _ = waiting
+                    .answers
+                    .send(Answer::Refused { reason: format!("no nonce can be made: {error}") });
+                return;
+            }
+        };
+        let order = StepOrder { step, nonce, starter: (self.assignment.address.clone(), waiting.port) };
+        let instances: BTreeSet<u32> = placement.nodes.iter().map(|node| node.instance).collect();
+        let key = auth::step_key(&self.prepare.gang_token, step, &order.nonce);
+        let _ = waiting.answers.send(Answer::Placed { step, key, placement });
+        let running = Running { instances: instances.clone(), answers: waiting.answers };
+        self.steps.running.insert(step, running);
+        for instance in instances {
+            if instance == self.prepare.instance {
+                self.start_step_here(prepared, gang, &order);
+            } else if !gang.start_step(instance, order.clone()) {
+                let failed = "its supervisor has too many orders that wait".to_owned();
+                self.step_gone(prepared, gang, step, instance, Some(failed));
+            }
+        }
+    }
+
+    /// Starts the daemon of a step on this node.
+    pub(super) fn start_step_here(&mut self, prepared: &Prepared, gang: &gang::Handle, order: &StepOrder) {
+        match self.spawn_step_daemon(prepared, order) {
+            Ok(pid) => {
+                self.steps.daemons.insert(pid, order.step);
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = error.sentence(),
+                    step = order.step,
+                    "a step daemon cannot be started"
+                );
+                let failed = Some(format!("its step daemon cannot be started: {}", error.sentence()));
+                match self.is_primary() {
+                    true => self.step_gone(prepared, gang, order.step, self.prepare.instance, failed),
+                    false => gang.step_gone(order.step, failed),
+                }
+            }
+        }
+    }
+
+    fn spawn_step_daemon(&self, prepared: &Prepared, order: &StepOrder) -> Result<i32> {
+        let program = c_path(&self.assignment.bin_dir.join(muster_step::DAEMON_NAME))?;
+        let cores =
+            self.prepare.members.get(self.prepare.instance as usize).map(|member| member.cores.clone());
+        let start = DaemonStart {
+            job: self.number(),
+            step: order.step,
+            instance: self.prepare.instance,
+            host: prepared.endpoint.host.clone(),
+            starter: order.starter.clone(),
+            key: auth::step_key(&self.prepare.gang_token, order.step, &order.nonce),
+            attempt_dir: self.assignment.run.display().to_string(),
+            cores: cores.unwrap_or_default(),
+            cpus: self.assignment.cores.clone(),
+            cores_wrap: self.assignment.cores_wrap,
+        };
+        let text = serde_json::to_vec(&start).map_err(|error| NodeError::Frame(Box::new(error)))?;
+        let (mut ours, theirs) = StdStream::pair().map_err(NodeError::system("make a socket"))?;
+        ours.set_nonblocking(true).map_err(NodeError::system("use a socket"))?;
+        // It fits into the socket's buffer, so nobody has to read yet.
+        ours.write_all(&text).map_err(NodeError::system("tell a step daemon what to start"))?;
+        let cpus = self.assignment.cpus();
+        let work = self.prepare.work.as_ref();
+        let child = Child {
+            program: program.clone(),
+            arguments: vec![program],
+            environment: vec![c"PATH=/usr/local/bin:/usr/bin:/bin".into()],
+            account: &prepared.account,
+            entrances: prepared.entrances()?,
+            cpus: &cpus,
+            directory: None,
+            umask: 0o077,
+            limits: work.map(|work| go::limits(&work.limits)).unwrap_or_default(),
+            stdio: Stdio::Socket(theirs.into()),
+        };
+        child.start()
+    }
+
+    /// The daemon of a step has ended on this node.
+    pub(super) fn step_daemon_ended(&mut self, prepared: &Prepared, gang: &gang::Handle, step: u32) {
+        match self.is_primary() {
+            true => self.step_gone(prepared, gang, step, self.prepare.instance, None),
+            false => gang.step_gone(step, None),
+        }
+    }
+
+    /// On the primary: nothing of a step is left on an instance, or nothing could be started there.
+    pub(super) fn step_gone(
+        &mut self,
+        prepared: &Prepared,
+        gang: &gang::Handle,
+        step: u32,
+        instance: u32,
+        failed: Option<String>,
+    ) {
+        self.steps.ledger.end_on(step, instance);
+        if let Some(running) = self.steps.running.get_mut(&step) {
+            running.instances.remove(&instance);
+            if let Some(detail) = failed {
+                let host = self.prepare.members.get(instance as usize).map(|member| member.host.clone());
+                let _ = running.answers.send(Answer::DaemonLost { host: host.unwrap_or_default(), detail });
+            }
+        }
+        self.forget_steps_over();
+        for waiting in std::mem::take(&mut self.steps.waiting) {
+            if let Some(waiting) = self.try_step(prepared, gang, waiting) {
+                self.steps.waiting.push_back(waiting);
+            }
+        }
+    }
+
+    /// Forgets the steps of which neither a daemon nor a starter is left.
+    fn forget_steps_over(&mut self) {
+        self.steps.running.retain(|_, running| !running.instances.is_empty() || !running.answers.is_closed());
+    }
+}

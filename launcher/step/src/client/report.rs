@@ -1,0 +1,124 @@
+//! What the user is told of a step: how ranks ended, and where they are.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use crate::lists::format_list;
+use crate::place::Placement;
+
+/// What a signal's number is added to.
+const SIGNAL_BASE: i32 = 128;
+
+/// How a rank ended, in Slurm's words; `None` if well.
+pub(super) fn ending(status: i32) -> Option<String> {
+    let status = ExitStatus::from_raw(status);
+    match (status.code(), status.signal()) {
+        (Some(0), _) => None,
+        (Some(code), _) => Some(format!("Exited with exit code {code}")),
+        (None, Some(signal)) => {
+            let core = if status.core_dumped() { " (core dumped)" } else { "" };
+            Some(format!("{}{core}", signal_text(signal)))
+        }
+        (None, None) => Some(format!("ended with status {status}")),
+    }
+}
+
+/// The exit status that stands for a rank's.
+pub(super) fn exit_status(status: i32) -> u8 {
+    let status = ExitStatus::from_raw(status);
+    let code = status.code().unwrap_or_else(|| SIGNAL_BASE + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+/// What strsignal(3) says.
+fn signal_text(signal: i32) -> String {
+    // SAFETY: the call gives a text that lasts until the next call in this thread, or a null pointer.
+    let text = unsafe { libc::strsignal(signal) };
+    if text.is_null() {
+        return format!("Signal {signal}");
+    }
+    // SAFETY: it is not null and ends with a zero byte.
+    unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// Ends that have not been told: the ranks, by the position of their node and how they ended.
+#[derive(Debug, Default)]
+pub(super) struct Ends(BTreeMap<(u32, String), Vec<u32>>);
+
+impl Ends {
+    pub fn add(&mut self, node: u32, ending: String, rank: u32) {
+        self.0.entry((node, ending)).or_default().push(rank);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A line for each node and kind of end, such as `srun: error: n1: tasks 0-3: Exited with exit code 1`.
+    pub fn lines(&mut self, name: &str, hosts: &[String]) -> Vec<String> {
+        let all = std::mem::take(&mut self.0);
+        // In the order of the first ranks, as they would come one by one.
+        let mut all: Vec<_> = all.into_iter().map(|((node, ending), ranks)| (ranks, node, ending)).collect();
+        all.sort();
+        let line = |(ranks, node, ending): (Vec<u32>, u32, String)| {
+            let host = hosts.get(node as usize).map_or("?", String::as_str);
+            let word = if ranks.len() == 1 { "task" } else { "tasks" };
+            format!("{name}: error: {host}: {word} {}: {ending}", format_list(&ranks))
+        };
+        all.into_iter().map(line).collect()
+    }
+}
+
+/// The local time, as Slurm writes it.
+pub(super) fn now_text() -> String {
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = libc::time_t::try_from(now).unwrap_or(0);
+    // SAFETY: a structure of numbers and a pointer that may be null.
+    let mut parts: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid.
+    unsafe { libc::localtime_r(&raw const now, &raw mut parts) };
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+        parts.tm_year + 1900,
+        parts.tm_mon + 1,
+        parts.tm_mday,
+        parts.tm_hour,
+        parts.tm_min,
+        parts.tm_sec
+    )
+}
+
+/// Prints where each rank of a step would go.
+pub(super) fn draw(placement: &Placement) {
+    for node in &placement.nodes {
+        println!("{}: cores {} of the allocation there", node.host, format_list(&node.cores));
+        for task in &node.tasks {
+            println!("  rank {}: cores {}", task.rank, format_list(&task.cores));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_said_in_slurms_words_and_gathered() {
+        assert_eq!(ending(0), None);
+        assert_eq!(ending(3 << 8).unwrap(), "Exited with exit code 3");
+        assert_eq!(ending(9).unwrap(), "Killed");
+        assert_eq!(ending(11 | 0x80).unwrap(), "Segmentation fault (core dumped)");
+        assert_eq!((exit_status(3 << 8), exit_status(9), exit_status(0)), (3, 137, 0));
+        let mut ends = Ends::default();
+        for rank in [3, 0, 1] {
+            ends.add(0, "Killed".into(), rank);
+        }
+        ends.add(1, "Exited with exit code 1".into(), 2);
+        let lines = ends.lines("srun", &["n1".into(), "n2".into()]);
+        assert!(lines.contains(&"srun: error: n1: tasks 0-1,3: Killed".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"srun: error: n2: task 2: Exited with exit code 1".to_owned()), "{lines:?}");
+        assert!(ends.is_empty());
+    }
+}

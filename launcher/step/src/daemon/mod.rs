@@ -1,0 +1,140 @@
+//! The step daemon: one process for each node of a step, as the user, inside the attempt's containment.
+//!
+//! It connects to the starter, starts the ranks that it is told to, serves PMI to them, carries their streams, and ends
+//! when nothing of the step is left on its node. When its starter is lost, it kills what it has started.
+
+mod environment;
+mod image;
+mod pmix;
+mod rank;
+mod serve;
+mod sweep;
+mod wireup;
+
+use std::io::Read;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::StepError;
+use crate::auth::{self, Side};
+use crate::frames::{Common, FromDaemon, Own, ToDaemon};
+use crate::link::{Frame, Link};
+use crate::words::DaemonStart;
+
+/// How long the way to the starter may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Signals that must not end a daemon: they are meant for its ranks, which get them as well.
+const HELD: [Signal; 10] = [
+    Signal::SIGCHLD,
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGPIPE,
+    Signal::SIGCONT,
+];
+
+/// Runs a daemon that takes its [`DaemonStart`] from standard input.
+pub fn run() -> ExitCode {
+    match begin().and_then(serve::Serving::to_the_end) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody may listen; the starter sees that the daemon is gone.
+            eprintln!("muster-step: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin() -> Result<serve::Serving, StepError> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(StepError::system("read the start from standard input"))?;
+    let start: DaemonStart =
+        serde_json::from_str(&text).map_err(|error| StepError::protocol("the supervisor", error))?;
+    nix::sys::prctl::set_child_subreaper(true).map_err(StepError::system("become a subreaper"))?;
+    raise_file_limit();
+    let held: SigSet = HELD.into_iter().collect();
+    held.thread_block().map_err(StepError::system("hold signals"))?;
+    let signals = SignalFd::with_flags(&held, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(StepError::system("await signals"))?;
+    let mut link = connect(&start)?;
+    let (common, own) = greet(&start, &mut link)?;
+    Ok(serve::Serving::new(start, common, own, link, signals))
+}
+
+/// Ranks get the limits that the starter has; the daemon itself holds several descriptors for each rank.
+fn raise_file_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _as_many_as_there_were = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+fn connect(start: &DaemonStart) -> Result<Link, StepError> {
+    let (host, port) = (&start.starter.0, start.starter.1);
+    let unreachable = |error: std::io::Error| StepError::Node {
+        host: start.host.clone(),
+        problem: format!("cannot reach the starter at {host}:{port}: {error}"),
+    };
+    let addresses = (host.as_str(), port).to_socket_addrs().map_err(unreachable)?;
+    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT_WITHIN) {
+            Ok(stream) => return Link::new(stream).map_err(unreachable),
+            Err(error) => last = error,
+        }
+    }
+    Err(unreachable(last))
+}
+
+/// Proves itself to the starter, and hears what to start from a starter that proves itself as well.
+fn greet(start: &DaemonStart, link: &mut Link) -> Result<(Common, Own), StepError> {
+    let wrong = |problem: &str| StepError::protocol("the starter", problem);
+    let ToDaemon::Challenge { nonce: theirs } = hear(link)? else {
+        return Err(wrong("no challenge came first"));
+    };
+    let ours = auth::nonce().map_err(StepError::system("make a nonce"))?;
+    let proof = auth::proof(&start.key, Side::Daemon(start.instance), &theirs, &ours);
+    link.send(&FromDaemon::Hello { instance: start.instance, nonce: ours.clone(), proof });
+    link.flush();
+    link.trust();
+    let ToDaemon::Launch { proof, common, own } = hear(link)? else {
+        return Err(wrong("no launch came second"));
+    };
+    if !auth::holds(&proof, &start.key, Side::Starter, &theirs, &ours) {
+        return Err(wrong("it does not know the step's key"));
+    }
+    Ok((*common, *own))
+}
+
+/// The next message, waited for.
+fn hear(link: &mut Link) -> Result<ToDaemon, StepError> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    loop {
+        match link.next().map_err(|problem| StepError::protocol("the starter", problem))? {
+            Some(Frame::Message(message)) => return Ok(message),
+            Some(Frame::Bytes { .. }) => {
+                return Err(StepError::protocol("the starter", "bytes came before the launch"));
+            }
+            None if !link.is_open() => return Err(StepError::protocol("the starter", "it has hung up")),
+            None => {}
+        }
+        let timeout = PollTimeout::try_from(CONNECT_WITHIN).unwrap_or(PollTimeout::MAX);
+        let ready = poll(&mut [PollFd::new(link.as_fd(), PollFlags::POLLIN)], timeout);
+        if ready.map_err(StepError::system("wait for the starter"))? == 0 {
+            return Err(StepError::protocol("the starter", "it says nothing"));
+        }
+        link.fill();
+    }
+}

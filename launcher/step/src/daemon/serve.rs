@@ -1,0 +1,483 @@
+//! The daemon's loop, from the launch to the end of everything that came of it.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+
+use super::environment::{Variables, bind};
+use super::rank::{self, Failed, Output, Rank, Surroundings, read_output};
+use super::{pmix, sweep, wireup};
+use crate::StepError;
+use crate::error::errno_text;
+use crate::frames::{ALL_RANKS, Common, FromDaemon, Own, Stream, ToDaemon, Wireup};
+use crate::link::{Frame, Link, OUTBOX_BYTES_FULL};
+use crate::pmi;
+use crate::words::DaemonStart;
+
+/// How much output of a rank that has ended is read before its end is told; something that it has left behind may go on
+/// writing for ever.
+const LAST_OUTPUT_BYTES: usize = 1 << 20;
+
+/// How long is waited between two looks at what is left when something was killed. The kernel tells of the daemon's
+/// own children at once; of grandchildren it tells when they have become children.
+const SWEEP_MS: u16 = 20;
+
+/// The wait status of an exit with this code.
+fn exit_status(code: i32) -> i32 {
+    code << 8
+}
+
+/// Slurm's exit code of a rank whose program or streams could not be used.
+const NOT_STARTED: i32 = 2;
+
+/// What a descriptor that is ready belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Link,
+    Signals,
+    Stdin(usize),
+    Output(usize, Stream),
+    Pmi(usize),
+    Pmix,
+}
+
+/// A daemon with a launch.
+pub(super) struct Serving {
+    start: DaemonStart,
+    common: Common,
+    own: Own,
+    link: Link,
+    signals: SignalFd,
+    ranks: Vec<Rank>,
+    pmi: Option<pmi::Server>,
+    pmix: Option<pmix::Server>,
+    /// The barrier of PMIx that the other nodes are waited for in.
+    pmix_fence: Option<pmix::FenceAnswer>,
+    /// Ranks that have begun with PMIx and not ended.
+    in_pmix: BTreeSet<u32>,
+    /// Everything that is left shall go.
+    killing: bool,
+}
+
+impl Serving {
+    pub fn new(start: DaemonStart, common: Common, own: Own, link: Link, signals: SignalFd) -> Self {
+        Self {
+            start,
+            common,
+            own,
+            link,
+            signals,
+            ranks: Vec::new(),
+            pmi: None,
+            pmix: None,
+            pmix_fence: None,
+            in_pmix: BTreeSet::new(),
+            killing: false,
+        }
+    }
+
+    /// Starts the ranks and stays until nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] if the system fails; nothing is left then either, because ranks die with their daemon.
+    pub fn to_the_end(mut self) -> Result<(), StepError> {
+        match self.launch() {
+            Ok(()) => self.link.send(&FromDaemon::Started),
+            Err(problem) => {
+                self.link.send(&FromDaemon::Refused { problem });
+                self.killing = true;
+            }
+        }
+        loop {
+            self.link.flush();
+            self.tell_ends();
+            let all_ended = self.ranks.iter().all(|rank| rank.status.is_some());
+            if all_ended || self.killing {
+                // What ranks have left behind goes with the step.
+                let left = sweep::kill_all();
+                self.reap();
+                if all_ended && !left && self.drained() {
+                    break;
+                }
+            }
+            self.wait_and_serve(all_ended || self.killing)?;
+        }
+        self.tell_ends();
+        self.link.send(&FromDaemon::Done);
+        self.say_the_rest();
+        Ok(())
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
+        let chosen = wireup::choose(&self.common)?;
+        let bound = bind(&self.start, &self.common, &self.own).map_err(|error| error.to_string())?;
+        if chosen == Wireup::Pmix {
+            let server = pmix::Server::start(&self.start, &self.common, &self.own);
+            self.pmix = Some(server.map_err(|problem| self.no_pmix(&problem))?);
+        }
+        let directory = self.directory();
+        let variables = Variables::new(&self.start, &self.common, &self.own, &bound, chosen);
+        for (local, task) in self.own.tasks.iter().enumerate() {
+            let words = task.words.as_ref().or_else(|| self.common.programs.get(task.program as usize));
+            let words = words.filter(|words| !words.is_empty());
+            let words = words.ok_or_else(|| format!("rank {} has no program", task.rank))?;
+            let program = wireup::find_program(&words[0], &self.common);
+            let mut environment = variables.of(local, chosen);
+            if let Some(server) = &self.pmix {
+                environment.extend(server.variables_of(task.rank).map_err(|problem| self.no_pmix(&problem))?);
+            }
+            let around = Surroundings {
+                common: &self.common,
+                program: program.as_deref(),
+                words,
+                directory: &directory,
+                environment,
+                cpus: &bound.cpus[local],
+                pmi: chosen == Wireup::Pmi,
+            };
+            match rank::start(task, around) {
+                Ok(rank) => self.ranks.push(rank),
+                Err(failed) => {
+                    let text = match failed {
+                        Failed::Exec(error) => format!("execve(): {}: {}", words[0], errno_text(&error)),
+                        Failed::Stream(path, error) => {
+                            format!("Could not open {path}: {}", errno_text(&error))
+                        }
+                    };
+                    self.link.send(&FromDaemon::Notice { text: format!("slurmstepd: error: {text}") });
+                    self.ranks.push(Rank {
+                        number: task.rank,
+                        pid: 0,
+                        status: Some(exit_status(NOT_STARTED)),
+                        told: false,
+                        stdin: None,
+                        stdout: None,
+                        stderr: None,
+                        pmi: None,
+                    });
+                }
+            }
+        }
+        if chosen == Wireup::Pmi {
+            self.pmi = Some(pmi::Server::new(pmi::World {
+                size: self.common.ntasks,
+                name: format!("kvs_{}_{}", self.start.job, self.start.step),
+                node_of_rank: self.common.node_of_rank.clone(),
+                local: self.own.tasks.iter().map(|task| (task.rank, task.program)).collect(),
+            }));
+        }
+        Ok(())
+    }
+
+    /// Why a program that needs PMIx cannot be started here.
+    fn no_pmix(&self, problem: &str) -> String {
+        let name = self.common.programs.first().and_then(|words| words.first());
+        format!(
+            "`{}` needs PMIx, which {} cannot serve ({problem}): install libpmix there, or start it with mpirun",
+            name.map_or("the program", String::as_str),
+            self.start.host
+        )
+    }
+
+    /// The folder in which ranks start: another one where it is not there, as Slurm has it.
+    fn directory(&mut self) -> PathBuf {
+        let wanted = Path::new(&self.common.directory);
+        match std::fs::read_dir(wanted).map(drop) {
+            // A folder that may be passed but not listed will do.
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                let text = format!(
+                    "slurmstepd: error: couldn't chdir to `{}': {}: going to /tmp instead",
+                    wanted.display(),
+                    errno_text(&error)
+                );
+                self.link.send(&FromDaemon::Notice { text });
+                "/tmp".into()
+            }
+            _ => wanted.to_owned(),
+        }
+    }
+
+    /// Waits until something happens, and takes it.
+    fn wait_and_serve(&mut self, sweeping: bool) -> Result<(), StepError> {
+        let timeout = if sweeping { PollTimeout::from(SWEEP_MS) } else { PollTimeout::NONE };
+        let ready = {
+            let mut sources = self.sources();
+            let mut fds: Vec<PollFd> =
+                sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(StepError::system("wait for the ranks")(error)),
+            }
+            let happened: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+            sources
+                .drain(..)
+                .zip(happened)
+                .filter(|(_, ready)| *ready)
+                .map(|(source, _)| source.0)
+                .collect::<Vec<_>>()
+        };
+        for source in ready {
+            match source {
+                Source::Link => self.take_link(),
+                Source::Signals => self.take_signals(),
+                Source::Stdin(place) => self.feed(place),
+                Source::Output(place, stream) => drop(self.carry(place, stream)),
+                Source::Pmi(place) => self.take_pmi(place),
+                Source::Pmix => self.take_pmix(),
+            }
+        }
+        Ok(())
+    }
+
+    fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+        let mut all = Vec::with_capacity(2 + 4 * self.ranks.len());
+        let waits = self.link.waiting_bytes();
+        if self.link.is_open() {
+            let write = if waits > 0 { PollFlags::POLLOUT } else { PollFlags::empty() };
+            all.push((Source::Link, self.link.as_fd(), PollFlags::POLLIN | write));
+        }
+        all.push((Source::Signals, self.signals.as_fd(), PollFlags::POLLIN));
+        if let Some(server) = &self.pmix {
+            all.push((Source::Pmix, server.as_fd(), PollFlags::POLLIN));
+        }
+        // A starter that takes no output holds its ranks back, as a pipe would.
+        let full = waits > OUTBOX_BYTES_FULL;
+        for (place, rank) in self.ranks.iter().enumerate() {
+            if let Some(stdin) = rank.stdin.as_ref().filter(|stdin| stdin.waits()) {
+                all.push((Source::Stdin(place), stdin.as_fd(), PollFlags::POLLOUT));
+            }
+            for (stream, file) in [(Stream::Stdout, &rank.stdout), (Stream::Stderr, &rank.stderr)] {
+                if let Some(file) = file.as_ref().filter(|_| !full) {
+                    all.push((Source::Output(place, stream), file.as_fd(), PollFlags::POLLIN));
+                }
+            }
+            if let Some(socket) = &rank.pmi {
+                all.push((Source::Pmi(place), socket.as_fd(), PollFlags::POLLIN));
+            }
+        }
+        all
+    }
+
+    fn take_link(&mut self) {
+        self.link.flush();
+        self.link.fill();
+        loop {
+            match self.link.next::<ToDaemon>() {
+                Ok(Some(Frame::Message(message))) => self.obey(message),
+                Ok(Some(Frame::Bytes { tag, stream: Stream::Stdin, bytes })) => {
+                    for place in 0..self.ranks.len() {
+                        if tag == ALL_RANKS || self.ranks[place].number == tag {
+                            if let Some(stdin) = &mut self.ranks[place].stdin {
+                                stdin.put(&bytes);
+                            }
+                            self.feed(place);
+                        }
+                    }
+                }
+                Ok(Some(Frame::Bytes { stream: Stream::Fence, bytes, .. })) => {
+                    if let Some(answer) = self.pmix_fence.take() {
+                        answer.give(bytes);
+                    }
+                }
+                Ok(Some(Frame::Bytes { .. })) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    self.killing = true;
+                    break;
+                }
+            }
+        }
+        if !self.link.is_open() {
+            self.killing = true;
+        }
+    }
+
+    fn obey(&mut self, message: ToDaemon) {
+        match message {
+            ToDaemon::Fence { pairs } => {
+                let effects = self.pmi.as_mut().map(|server| server.fence_done(pairs)).unwrap_or_default();
+                self.carry_out(effects);
+            }
+            ToDaemon::Signal { signal } => {
+                for rank in self.ranks.iter().filter(|rank| rank.status.is_none()) {
+                    // SAFETY: numbers only. Each rank leads a process group.
+                    unsafe { libc::kill(-rank.pid, signal) };
+                }
+            }
+            ToDaemon::Window { rows, columns } => {
+                let terminal =
+                    self.ranks.iter().find(|rank| rank.number == 0).and_then(|rank| rank.stdout.as_ref());
+                if let Some(terminal) = terminal {
+                    rank::resize(terminal, rows, columns);
+                }
+            }
+            ToDaemon::Kill => self.killing = true,
+            ToDaemon::Challenge { .. } | ToDaemon::Launch { .. } => {}
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if signal.ssi_signo == Signal::SIGCHLD as u32 {
+                self.reap();
+            }
+        }
+    }
+
+    /// Takes the status of every child that has ended, orphans of the step among them.
+    fn reap(&mut self) {
+        loop {
+            let mut status = 0;
+            // SAFETY: the status is a valid place for the answer.
+            let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+            if pid <= 0 {
+                return;
+            }
+            if let Some(rank) = self.ranks.iter_mut().find(|rank| rank.pid == pid && rank.status.is_none()) {
+                rank.status = Some(status);
+                rank.stdin = None;
+            }
+        }
+    }
+
+    /// Tells of the ranks that have ended, after the output that they have written.
+    fn tell_ends(&mut self) {
+        for place in 0..self.ranks.len() {
+            let Some(status) = self.ranks[place].status.filter(|_| !self.ranks[place].told) else { continue };
+            self.ranks[place].told = true;
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let mut bytes = 0;
+                while bytes < LAST_OUTPUT_BYTES
+                    && let Some(count) = self.carry(place, stream)
+                {
+                    bytes += count;
+                }
+            }
+            if self.ranks[place].pmi.is_some() {
+                self.take_pmi(place);
+            }
+            self.take_pmix();
+            let rank = self.ranks[place].number;
+            if self.in_pmix.remove(&rank) {
+                let message = "ended without MPI_Finalize".to_owned();
+                self.link.send(&FromDaemon::Abort { rank, code: 1, message });
+            }
+            self.link.send(&FromDaemon::Exited { rank: self.ranks[place].number, status });
+        }
+        self.link.flush();
+    }
+
+    fn feed(&mut self, place: usize) {
+        if let Some(stdin) = &mut self.ranks[place].stdin
+            && !stdin.flush()
+        {
+            self.ranks[place].stdin = None;
+        }
+    }
+
+    /// Sends what a rank has written; `None` if there is nothing now.
+    fn carry(&mut self, place: usize, stream: Stream) -> Option<usize> {
+        let rank = &mut self.ranks[place];
+        let file = if stream == Stream::Stdout { &mut rank.stdout } else { &mut rank.stderr };
+        match read_output(file.as_mut()?) {
+            Output::Bytes(bytes) => {
+                self.link.send_bytes(rank.number, stream, &bytes);
+                Some(bytes.len())
+            }
+            Output::NothingNow => None,
+            Output::End => {
+                *file = None;
+                None
+            }
+        }
+    }
+
+    /// Whether all output has ended.
+    fn drained(&self) -> bool {
+        self.ranks.iter().all(|rank| rank.stdout.is_none() && rank.stderr.is_none())
+    }
+
+    fn take_pmi(&mut self, place: usize) {
+        let mut part = [0; 16 << 10];
+        loop {
+            let Some(socket) = self.ranks[place].pmi.as_mut() else { return };
+            let count = match socket.read(&mut part) {
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => 0,
+            };
+            let Some(server) = &mut self.pmi else { return };
+            if count == 0 {
+                let effects = server.closed(place).into_iter().collect();
+                self.ranks[place].pmi = None;
+                return self.carry_out(effects);
+            }
+            let effects = server.receive(place, &part[..count]);
+            self.carry_out(effects);
+        }
+    }
+
+    /// Takes what PMIx has seen.
+    fn take_pmix(&mut self) {
+        let Some(server) = &self.pmix else { return };
+        for call in server.take() {
+            match call {
+                pmix::Call::Connected(rank) => drop(self.in_pmix.insert(rank)),
+                pmix::Call::Finalized(rank) => drop(self.in_pmix.remove(&rank)),
+                pmix::Call::Abort { rank, code, message } => {
+                    self.in_pmix.remove(&rank);
+                    self.link.send(&FromDaemon::Abort { rank, code, message });
+                }
+                // All ranks are here, so nobody else needs to hear.
+                pmix::Call::Fence { bytes, answer } if self.common.hosts.len() == 1 => answer.give(bytes),
+                pmix::Call::Fence { bytes, answer } => {
+                    self.pmix_fence = Some(answer);
+                    self.link.send_bytes(self.own.position, Stream::Fence, &bytes);
+                }
+            }
+        }
+        self.link.flush();
+    }
+
+    fn carry_out(&mut self, effects: Vec<pmi::Effect>) {
+        for effect in effects {
+            match effect {
+                pmi::Effect::Reply { place, bytes } => {
+                    // A rank asks one thing at a time, so there is always room for an answer.
+                    if let Some(socket) = &mut self.ranks[place].pmi
+                        && socket.write_all(&bytes).is_err()
+                    {
+                        self.ranks[place].pmi = None;
+                    }
+                }
+                pmi::Effect::Fence(pairs) => self.link.send(&FromDaemon::Fence { pairs }),
+                pmi::Effect::Abort { rank, code, message } => {
+                    self.link.send(&FromDaemon::Abort { rank, code, message });
+                }
+            }
+        }
+        self.link.flush();
+    }
+
+    /// Sends what waits, for as long as the starter takes it.
+    fn say_the_rest(&mut self) {
+        self.link.flush();
+        while self.link.is_open() && self.link.waiting_bytes() > 0 {
+            let _interrupted = poll(
+                &mut [PollFd::new(self.link.as_fd(), PollFlags::POLLOUT | PollFlags::POLLIN)],
+                PollTimeout::NONE,
+            );
+            self.link.flush();
+            self.link.fill();
+            while matches!(self.link.next::<ToDaemon>(), Ok(Some(_))) {}
+        }
+    }
+}

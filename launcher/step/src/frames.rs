@@ -1,0 +1,230 @@
+//! What starter and step daemons say to each other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What a [`crate::link::Frame`] with bytes carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stream {
+    /// For a rank's standard input; no bytes mean its end.
+    Stdin = 0,
+    /// From a rank's standard output.
+    Stdout = 1,
+    /// From a rank's standard error.
+    Stderr = 2,
+    /// An exchange between PMIx servers: one node's part, or all parts.
+    Fence = 3,
+}
+
+impl Stream {
+    /// The stream of a number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Fence]
+            .into_iter()
+            .find(|stream| *stream as u8 == number)
+    }
+}
+
+/// The tag of input that is for all ranks of a node.
+pub const ALL_RANKS: u32 = u32::MAX;
+
+/// From the starter to a daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub enum ToDaemon {
+    /// Opens the conversation.
+    Challenge {
+        /// The starter's nonce.
+        nonce: String,
+    },
+    /// Start the ranks. It proves that the starter knows the step's key.
+    Launch {
+        /// The proof.
+        proof: String,
+        /// What all nodes are told.
+        common: Box<Common>,
+        /// What this node is told.
+        own: Box<Own>,
+    },
+    /// All nodes have reached the barrier; these are the pairs that the ranks have put.
+    Fence {
+        /// Key and value.
+        pairs: BTreeMap<String, String>,
+    },
+    /// Send a signal to all ranks.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
+    /// The size of the starter's terminal has changed.
+    Window {
+        /// Rows.
+        rows: u16,
+        /// Columns.
+        columns: u16,
+    },
+    /// Kill what is left.
+    Kill,
+}
+
+/// What every node of a step is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Common {
+    /// Programs with their arguments; several with `--multi-prog`.
+    pub programs: Vec<Vec<String>>,
+    /// The environment of all ranks.
+    pub environment: Vec<(String, String)>,
+    /// Where ranks start.
+    pub directory: String,
+    /// The mask of new files' rights.
+    pub umask: u32,
+    /// Soft limits: the number of each resource (setrlimit(2)), and how much.
+    pub limits: Vec<(u32, u64)>,
+    /// The number of ranks of the step.
+    pub ntasks: u32,
+    /// How many cores each asked for.
+    pub cores_per_task: u32,
+    /// The position of each rank's node among the step's nodes, by rank.
+    pub node_of_rank: Vec<u32>,
+    /// The hosts of the step's nodes.
+    pub hosts: Vec<String>,
+    /// How ranks find each other.
+    pub wireup: Wireup,
+    /// How ranks are bound.
+    pub bind: CpuBind,
+    /// Rank 0 has a terminal of this size, and the others no input nor output.
+    pub terminal: Option<(u16, u16)>,
+    /// Write after what output files hold, instead of emptying them.
+    pub append: bool,
+}
+
+/// What one node is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Own {
+    /// Its position among the step's nodes.
+    pub position: u32,
+    /// All cores of the step here, as positions among the instance's.
+    pub cores: Vec<u32>,
+    /// Its ranks.
+    pub tasks: Vec<Task>,
+}
+
+/// One rank.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Task {
+    /// Its number in the step.
+    pub rank: u32,
+    /// Its cores, as positions among the instance's.
+    pub cores: Vec<u32>,
+    /// Which of the programs.
+    pub program: u32,
+    /// What stands for `%t` and `%o` in its arguments with `--multi-prog`: this replaces the program's words.
+    pub words: Option<Vec<String>>,
+    /// Standard input.
+    pub stdin: Place,
+    /// Standard output.
+    pub stdout: Place,
+    /// Standard error.
+    pub stderr: Place,
+}
+
+/// Where a stream of a rank goes, or comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// The starter.
+    #[default]
+    Starter,
+    /// Nowhere.
+    Null,
+    /// A file of the node, opened by the daemon.
+    File(String),
+    /// Where the standard output goes.
+    Stdout,
+}
+
+/// How ranks find each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wireup {
+    /// As the program's MPI wants it.
+    #[default]
+    Auto,
+    /// Not at all.
+    None,
+    /// PMI-1 and PMI-2, over an inherited socket.
+    Pmi,
+    /// PMIx.
+    Pmix,
+}
+
+/// How ranks are bound to CPUs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CpuBind {
+    /// Each to its cores.
+    #[default]
+    Cores,
+    /// Each to one hardware thread of each of its cores.
+    Threads,
+    /// Each may use all cores of the step on its node.
+    None,
+    /// Each to the CPU whose place among the step's is the rank's on the node.
+    Rank,
+    /// Each to one of these CPUs, in turn.
+    Map(Vec<u32>),
+    /// Each to one of these sets of CPUs, in turn.
+    Masks(Vec<Vec<u32>>),
+}
+
+/// From a daemon to the starter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub enum FromDaemon {
+    /// Answers the challenge.
+    Hello {
+        /// The instance of the attempt.
+        instance: u32,
+        /// The daemon's nonce.
+        nonce: String,
+        /// That it knows the step's key.
+        proof: String,
+    },
+    /// The ranks have been started.
+    Started,
+    /// Nothing was started, and nothing will be.
+    Refused {
+        /// Why, in a sentence.
+        problem: String,
+    },
+    /// A line for the user, about this node.
+    Notice {
+        /// The line.
+        text: String,
+    },
+    /// All ranks of this node have reached the barrier and have put these pairs since the last.
+    Fence {
+        /// Key and value.
+        pairs: BTreeMap<String, String>,
+    },
+    /// A rank asks that the step ends, or has left without the word that its MPI says at its end.
+    Abort {
+        /// The rank.
+        rank: u32,
+        /// The exit status that it asks for.
+        code: i32,
+        /// What it says, or what happened.
+        message: String,
+    },
+    /// A rank has ended and all its output was sent.
+    Exited {
+        /// The rank.
+        rank: u32,
+        /// As wait(2) says it.
+        status: i32,
+    },
+    /// All ranks have ended, and nothing of the step is left on the node.
+    Done,
+}

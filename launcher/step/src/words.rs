@@ -1,0 +1,135 @@
+//! What the starter of a step and the supervisor of the attempt's primary say to each other, one JSON text a line over
+//! the attempt's socket [`crate::SOCKET_NAME`].
+//!
+//! The supervisor opens with [`Answer::Allocation`]; the starter asks once; the supervisor answers, perhaps after it has
+//! said that the step waits; and the connection stays open for as long as the step lives. When it closes, the step is
+//! over, and its cores are free once its daemons have ended.
+
+use serde::{Deserialize, Serialize};
+
+use crate::place::Placement;
+
+/// The longest line, in bytes.
+pub const LINE_BYTES_MAX: usize = 4 << 20;
+
+/// What a step asks for. What is `None` was not said.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StepRequest {
+    /// How many ranks.
+    pub ntasks: Option<u32>,
+    /// On how many nodes, at least and at most.
+    pub nodes: Option<(u32, u32)>,
+    /// At most so many ranks on a node; with [`Self::nodes`] alone, exactly so many.
+    pub tasks_per_node: Option<u32>,
+    /// Cores of each rank.
+    pub cores_per_task: Option<u32>,
+    /// These nodes must be among those of the step.
+    pub nodelist: Vec<String>,
+    /// The host of each rank, in their order (`-m arbitrary` with `SLURM_HOSTFILE`).
+    pub hosts: Vec<String>,
+    /// None of these nodes.
+    pub exclude: Vec<String>,
+    /// The first node that is looked at, as a position in the allocation.
+    pub relative: u32,
+    /// Only the cores that the ranks need, instead of all that are free on the nodes.
+    pub exact: bool,
+    /// Cores that other steps hold may be used too, and none are held.
+    pub overlap: bool,
+    /// More ranks than cores are no error.
+    pub overcommit: bool,
+    /// How ranks go to nodes.
+    pub distribution: Distribution,
+    /// Refuse instead of waiting for cores.
+    pub immediate: bool,
+}
+
+/// How ranks are dealt out to the nodes of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// Neighbours share a node.
+    #[default]
+    Block,
+    /// One to each node in turn.
+    Cyclic,
+    /// So many to each node in turn.
+    Plane(u32),
+}
+
+/// From the starter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub enum Ask {
+    /// A step, whose daemons shall connect to this TCP port of the starter's node.
+    Create {
+        /// What it asks for.
+        request: StepRequest,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// From the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub enum Answer {
+    /// The allocation that steps are placed in.
+    Allocation {
+        /// The job.
+        job: u64,
+        /// This node's address, at which the starter listens.
+        address: String,
+        /// The supervisor's process: signals that it sends reach all processes of the attempt.
+        supervisor_pid: i32,
+        /// The nodes in their order.
+        hosts: Vec<String>,
+    },
+    /// Cores or nodes are held by other steps; an answer follows when they are free.
+    Waiting,
+    /// The step may begin: its daemons are being started.
+    Placed {
+        /// The step's number within the attempt.
+        step: u32,
+        /// With this key starter and daemons prove themselves to each other; in hexadecimal digits.
+        key: String,
+        /// Who runs where.
+        placement: Placement,
+    },
+    /// It can never begin, or not at once although that was asked for.
+    Refused {
+        /// Slurm's sentence, and the numbers.
+        reason: String,
+    },
+    /// A node's daemon could not be started, or has ended without its starter's word.
+    DaemonLost {
+        /// The node.
+        host: String,
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// What a supervisor writes to a step daemon's standard input, as one JSON text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStart {
+    /// The job.
+    pub job: u64,
+    /// The step.
+    pub step: u32,
+    /// The instance of the attempt on this node.
+    pub instance: u32,
+    /// The node.
+    pub host: String,
+    /// Where the starter listens.
+    pub starter: (String, u16),
+    /// The step's key.
+    pub key: String,
+    /// The attempt's folder.
+    pub attempt_dir: String,
+    /// The instance's cores, in the order of the allocation.
+    pub cores: Vec<u32>,
+    /// The kernel's CPUs behind each; none for a core that is held but not used.
+    pub cpus: Vec<Vec<u32>>,
+    /// Whether several declared cores share a CPU.
+    pub cores_wrap: bool,
+}

@@ -1,0 +1,175 @@
+//! The face `srun`: a step inside an allocation.
+
+mod options;
+
+use std::process::ExitCode;
+
+use muster_core::notation::parse_time_s;
+use muster_step::client;
+
+use self::options::{Key, TABLE};
+use super::getopt::{self, Line, Order};
+use crate::out::tell;
+use crate::step::{BadStep, StepOptions, error_status};
+
+/// Slurm's exit code for a command line that cannot be read.
+const BAD_USAGE: u8 = 255;
+
+/// The release of Slurm that the faces follow, as programs ask for it.
+const VERSION: &str = concat!("slurm 23.11.0 (Muster ", env!("CARGO_PKG_VERSION"), ")");
+
+const USAGE: &str = "Usage: srun [OPTIONS...] executable [args...]";
+
+/// Runs it.
+pub(super) fn run(words: &[String]) -> ExitCode {
+    let line = match getopt::read(words, TABLE, Order::ProgramLast) {
+        Ok(line) => line,
+        Err(error) => {
+            tell(&format!("srun: {error}"));
+            tell("Try \"srun --help\" for more information");
+            return ExitCode::from(BAD_USAGE);
+        }
+    };
+    match read(&line) {
+        Ok(Wanted::Step(options)) => step(*options, &line.words),
+        Ok(Wanted::Text(text)) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(wrong) => {
+            tell(&format!("srun: error: {wrong}"));
+            ExitCode::from(BAD_USAGE)
+        }
+    }
+}
+
+/// What a command line asks for.
+enum Wanted {
+    Step(Box<StepOptions>),
+    Text(String),
+}
+
+fn step(options: StepOptions, words: &[String]) -> ExitCode {
+    let quiet = options.quiet;
+    let (plan, warnings) = match options.plan("srun", words) {
+        Ok(planned) => planned,
+        Err(BadStep::NoCommand) => {
+            tell(&format!("srun: fatal: {}", BadStep::NoCommand));
+            return ExitCode::from(error_status());
+        }
+        Err(error) => {
+            tell(&format!("srun: error: {error}"));
+            return ExitCode::from(error_status());
+        }
+    };
+    for warning in warnings.iter().filter(|_| !quiet) {
+        tell(&format!("srun: Warning: {warning}"));
+    }
+    match client::run(&plan) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            tell(&format!("srun: error: {error}"));
+            ExitCode::from(error_status())
+        }
+    }
+}
+
+/// Reads the options one after the other; the later of two counts.
+fn read(line: &Line<Key>) -> Result<Wanted, String> {
+    let mut all = StepOptions::default();
+    for (key, value) in &line.options {
+        match key {
+            Key::Help | Key::Usage => return Ok(Wanted::Text(help())),
+            Key::Version => return Ok(Wanted::Text(VERSION.to_owned())),
+            _ => {}
+        }
+        let text = value.as_deref().unwrap_or_default();
+        if *key == Key::Mpi && text == "list" {
+            let kinds: Vec<String> =
+                muster_step::options::MPI_KINDS.iter().map(|kind| format!("\t{kind}")).collect();
+            return Ok(Wanted::Text(format!("MPI plugin types are...\n{}", kinds.join("\n"))));
+        }
+        take(&mut all, *key, text)?;
+    }
+    Ok(Wanted::Step(Box::new(all)))
+}
+
+/// Takes one option.
+fn take(all: &mut StepOptions, key: Key, text: &str) -> Result<(), String> {
+    use muster_step::options;
+    let count = |option| options::count(option, text).map(Some).map_err(|error| error.to_string());
+    let owned = || Some(text.to_owned());
+    let seconds = |option: &str| text.parse::<u64>().map_err(|_| format!("Invalid {option} specification"));
+    match key {
+        Key::Ntasks => all.ntasks = count("--ntasks")?,
+        Key::Nodes => all.nodes = Some(options::nodes(text).map_err(|error| error.to_string())?),
+        Key::NtasksPerNode => all.tasks_per_node = count("--ntasks-per-node")?,
+        Key::CpusPerTask => all.cores_per_task = count("--cpus-per-task")?,
+        Key::Nodelist => all.nodelist = owned(),
+        Key::Exclude => all.exclude = owned(),
+        Key::Relative => {
+            all.relative =
+                Some(text.parse().map_err(|_| format!("Invalid --relative specification '{text}'"))?);
+        }
+        Key::Exact => all.exact = Some(true),
+        Key::Overlap => all.overlap = Some(true),
+        Key::Exclusive => (all.exact, all.overlap) = (Some(true), Some(false)),
+        Key::Overcommit => all.overcommit = Some(true),
+        Key::Distribution => all.distribution = owned(),
+        Key::Immediate => all.immediate = true,
+        Key::Mpi => {
+            let kind = options::mpi(text);
+            all.mpi =
+                kind.map_err(|_| format!("Invalid MPI type '{text}', --mpi=list for acceptable types"))?;
+        }
+        Key::CpuBind => all.cpu_bind = owned(),
+        Key::Input => all.stdin = owned(),
+        Key::Output => all.stdout = owned(),
+        Key::Error => all.stderr = owned(),
+        Key::OpenMode => {
+            let known = matches!(text.chars().next(), Some('a' | 'A' | 't' | 'T'));
+            all.append = Some(text.starts_with(['a', 'A']));
+            return if known { Ok(()) } else { Err("Invalid --open-mode specification".to_owned()) };
+        }
+        Key::Label => all.label = Some(true),
+        Key::Unbuffered => all.unbuffered = Some(true),
+        Key::Pty => all.pty = true,
+        Key::MultiProg => all.multi_prog = true,
+        Key::KillOnBadExit => all.kill_on_bad_exit = Some(text != "0"),
+        Key::Wait => all.wait_s = Some(seconds("--wait")?),
+        Key::Time => {
+            all.time_limit_s = match text.to_ascii_lowercase().as_str() {
+                "infinite" | "unlimited" | "0" => None,
+                _ => Some(parse_time_s(text).map_err(|_| "Invalid --time specification".to_owned())?),
+            };
+        }
+        Key::QuitOnInterrupt => all.quit_on_interrupt = true,
+        Key::Quiet => all.quiet = true,
+        Key::Verbose => all.verbose = true,
+        Key::TestOnly => all.dry_run = true,
+        Key::JobName => all.job_name = owned(),
+        Key::JobId => {
+            all.job = Some(text.parse().map_err(|_| format!("Invalid --jobid specification '{text}'"))?);
+        }
+        Key::Chdir => all.directory = Some(text.into()),
+        Key::Export => all.export = owned(),
+        Key::OfTheJob | Key::Help | Key::Usage | Key::Version => {}
+        Key::Refused(instead) => return Err(format!("not supported: {instead}")),
+    }
+    Ok(())
+}
+
+fn help() -> String {
+    let mut text = format!("{USAGE}\n\nOptions (srun(1) says what they mean):\n");
+    for opt in TABLE.iter().filter(|opt| !matches!(opt.key, Key::OfTheJob | Key::Refused(_))) {
+        let short = opt.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
+        let long: Vec<String> = opt.long.iter().map(|long| format!("--{long}")).collect();
+        let value = match opt.takes {
+            getopt::Takes::Nothing => "",
+            getopt::Takes::Value => "=VALUE",
+            getopt::Takes::Maybe => "[=VALUE]",
+        };
+        text.push_str(&format!("  {short}{}{value}\n", long.join(", ")));
+    }
+    text.trim_end().to_owned()
+}

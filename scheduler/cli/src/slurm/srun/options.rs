@@ -1,0 +1,211 @@
+//! The options of `srun`.
+
+use super::super::getopt::{Opt, Takes};
+
+/// What an option of `srun` is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    Ntasks,
+    Nodes,
+    NtasksPerNode,
+    CpusPerTask,
+    Nodelist,
+    Exclude,
+    Relative,
+    Exact,
+    Overlap,
+    Exclusive,
+    Overcommit,
+    Distribution,
+    Immediate,
+    Mpi,
+    CpuBind,
+    Input,
+    Output,
+    Error,
+    OpenMode,
+    Label,
+    Unbuffered,
+    Pty,
+    MultiProg,
+    KillOnBadExit,
+    Wait,
+    Time,
+    QuitOnInterrupt,
+    Quiet,
+    Verbose,
+    TestOnly,
+    JobName,
+    JobId,
+    Chdir,
+    Export,
+    Help,
+    Usage,
+    Version,
+    /// It is about the job that would be made outside of an allocation, or changes nothing by its nature.
+    OfTheJob,
+    /// Muster does not have it; this says what to do instead.
+    Refused(&'static str),
+}
+
+use Key::{OfTheJob, Refused};
+
+use Takes::{Maybe, Nothing, Value};
+
+const fn opt(key: Key, short: Option<char>, long: &'static [&'static str], takes: Takes) -> Opt<Key> {
+    Opt { key, short, long, takes }
+}
+
+/// All of them (srun(1)).
+pub(super) const TABLE: &[Opt<Key>] = &[
+    opt(Key::Ntasks, Some('n'), &["ntasks"], Value),
+    opt(Key::Nodes, Some('N'), &["nodes"], Value),
+    opt(Key::NtasksPerNode, None, &["ntasks-per-node", "tasks-per-node"], Value),
+    opt(Key::CpusPerTask, Some('c'), &["cpus-per-task"], Value),
+    opt(Key::Nodelist, Some('w'), &["nodelist"], Value),
+    opt(Key::Exclude, Some('x'), &["exclude"], Value),
+    opt(Key::Relative, Some('r'), &["relative"], Value),
+    opt(Key::Exact, None, &["exact"], Nothing),
+    opt(Key::Overlap, None, &["overlap"], Nothing),
+    opt(Key::Exclusive, None, &["exclusive"], Maybe),
+    opt(Key::Overcommit, Some('O'), &["overcommit"], Nothing),
+    opt(Key::Distribution, Some('m'), &["distribution"], Value),
+    opt(Key::Immediate, Some('I'), &["immediate"], Maybe),
+    opt(Key::Mpi, None, &["mpi"], Value),
+    opt(Key::CpuBind, None, &["cpu-bind", "cpu_bind"], Value),
+    opt(Key::Input, Some('i'), &["input"], Value),
+    opt(Key::Output, Some('o'), &["output"], Value),
+    opt(Key::Error, Some('e'), &["error"], Value),
+    opt(Key::OpenMode, None, &["open-mode"], Value),
+    opt(Key::Label, Some('l'), &["label"], Nothing),
+    opt(Key::Unbuffered, Some('u'), &["unbuffered"], Nothing),
+    opt(Key::Pty, None, &["pty"], Maybe),
+    opt(Key::MultiProg, None, &["multi-prog"], Nothing),
+    opt(Key::KillOnBadExit, Some('K'), &["kill-on-bad-exit"], Maybe),
+    opt(Key::Wait, Some('W'), &["wait"], Value),
+    opt(Key::Time, Some('t'), &["time"], Value),
+    opt(Key::QuitOnInterrupt, None, &["quit-on-interrupt"], Nothing),
+    opt(Key::Quiet, Some('Q'), &["quiet"], Nothing),
+    opt(Key::Verbose, Some('v'), &["verbose"], Nothing),
+    opt(Key::TestOnly, None, &["test-only"], Nothing),
+    opt(Key::JobName, Some('J'), &["job-name"], Value),
+    opt(Key::JobId, None, &["jobid"], Value),
+    opt(Key::Chdir, Some('D'), &["chdir"], Value),
+    opt(Key::Export, None, &["export"], Value),
+    opt(Key::Help, Some('h'), &["help"], Nothing),
+    opt(Key::Usage, None, &["usage"], Nothing),
+    opt(Key::Version, Some('V'), &["version"], Nothing),
+    opt(OfTheJob, Some('A'), &["account"], Value),
+    opt(OfTheJob, Some('B'), &["extra-node-info"], Value),
+    opt(OfTheJob, Some('b'), &["begin"], Value),
+    opt(OfTheJob, Some('C'), &["constraint"], Value),
+    opt(OfTheJob, Some('d'), &["dependency"], Value),
+    opt(OfTheJob, Some('G'), &["gpus"], Value),
+    opt(OfTheJob, Some('H'), &["hold"], Nothing),
+    opt(OfTheJob, Some('k'), &["no-kill"], Maybe),
+    opt(OfTheJob, Some('L'), &["licenses"], Value),
+    opt(OfTheJob, Some('M'), &["clusters", "cluster"], Value),
+    opt(OfTheJob, Some('p'), &["partition"], Value),
+    opt(OfTheJob, Some('q'), &["qos"], Value),
+    opt(OfTheJob, Some('s'), &["oversubscribe"], Nothing),
+    opt(OfTheJob, Some('S'), &["core-spec"], Value),
+    opt(OfTheJob, Some('T'), &["threads"], Value),
+    opt(OfTheJob, Some('X'), &["disable-status"], Nothing),
+    opt(OfTheJob, Some('Z'), &["no-allocate"], Nothing),
+    opt(OfTheJob, None, &["acctg-freq"], Value),
+    opt(OfTheJob, None, &["comment"], Value),
+    opt(OfTheJob, None, &["compress"], Maybe),
+    opt(OfTheJob, None, &["contiguous"], Nothing),
+    opt(OfTheJob, None, &["cores-per-socket"], Value),
+    opt(OfTheJob, None, &["cpu-freq"], Value),
+    opt(OfTheJob, None, &["cpus-per-gpu"], Value),
+    opt(OfTheJob, None, &["deadline"], Value),
+    opt(OfTheJob, None, &["delay-boot"], Value),
+    opt(OfTheJob, None, &["gpu-bind"], Value),
+    opt(OfTheJob, None, &["gpu-freq"], Value),
+    opt(OfTheJob, None, &["gpus-per-node"], Value),
+    opt(OfTheJob, None, &["gpus-per-socket"], Value),
+    opt(OfTheJob, None, &["gpus-per-task"], Value),
+    opt(OfTheJob, None, &["gres"], Value),
+    opt(OfTheJob, None, &["gres-flags"], Value),
+    opt(OfTheJob, None, &["hint"], Value),
+    opt(OfTheJob, None, &["mail-type"], Value),
+    opt(OfTheJob, None, &["mail-user"], Value),
+    opt(OfTheJob, None, &["mcs-label"], Value),
+    opt(OfTheJob, None, &["mem"], Value),
+    opt(OfTheJob, None, &["mem-bind", "mem_bind"], Value),
+    opt(OfTheJob, None, &["mem-per-cpu"], Value),
+    opt(OfTheJob, None, &["mem-per-gpu"], Value),
+    opt(OfTheJob, None, &["mincpus"], Value),
+    opt(OfTheJob, None, &["msg-timeout"], Value),
+    opt(OfTheJob, None, &["network"], Value),
+    opt(OfTheJob, None, &["nice"], Maybe),
+    opt(OfTheJob, None, &["ntasks-per-core"], Value),
+    opt(OfTheJob, None, &["ntasks-per-gpu"], Value),
+    opt(OfTheJob, None, &["ntasks-per-socket"], Value),
+    opt(OfTheJob, None, &["power"], Value),
+    opt(OfTheJob, None, &["prefer"], Value),
+    opt(OfTheJob, None, &["preserve-env"], Nothing),
+    opt(OfTheJob, None, &["priority"], Value),
+    opt(OfTheJob, None, &["profile"], Value),
+    opt(OfTheJob, None, &["propagate"], Maybe),
+    opt(OfTheJob, None, &["reservation"], Value),
+    opt(OfTheJob, None, &["reboot"], Nothing),
+    opt(OfTheJob, None, &["resv-ports"], Maybe),
+    opt(OfTheJob, None, &["slurmd-debug"], Value),
+    opt(OfTheJob, None, &["sockets-per-node"], Value),
+    opt(OfTheJob, None, &["spread-job"], Nothing),
+    opt(OfTheJob, None, &["switches"], Value),
+    opt(OfTheJob, None, &["thread-spec"], Value),
+    opt(OfTheJob, None, &["threads-per-core"], Value),
+    opt(OfTheJob, None, &["time-min"], Value),
+    opt(OfTheJob, None, &["tmp"], Value),
+    opt(OfTheJob, None, &["tres-bind"], Value),
+    opt(OfTheJob, None, &["tres-per-task"], Value),
+    opt(OfTheJob, None, &["use-min-nodes"], Nothing),
+    opt(OfTheJob, None, &["wckey"], Value),
+    opt(OfTheJob, None, &["x11"], Maybe),
+    opt(Refused("--bb: Muster has no burst buffers"), None, &["bb", "bbf"], Value),
+    opt(
+        Refused("--bcast: programs are not copied to nodes; put them where all nodes see them"),
+        None,
+        &["bcast"],
+        Maybe,
+    ),
+    opt(
+        Refused("--bcast: programs are not copied to nodes; put them where all nodes see them"),
+        None,
+        &["bcast-exclude"],
+        Value,
+    ),
+    opt(Refused("--container: start the container in the command itself"), None, &["container"], Value),
+    opt(Refused("--prolog and --epilog: do it in the command itself"), None, &["epilog"], Value),
+    opt(Refused("--uid and --gid: a step runs as the user of its job"), None, &["gid"], Value),
+    opt(Refused("--het-group: Muster has no heterogeneous jobs"), None, &["het-group"], Value),
+    opt(Refused("--prolog and --epilog: do it in the command itself"), None, &["prolog"], Value),
+    opt(
+        Refused("--bcast: programs are not copied to nodes; put them where all nodes see them"),
+        None,
+        &["send-libs"],
+        Maybe,
+    ),
+    opt(Refused("--prolog and --epilog: do it in the command itself"), None, &["task-epilog"], Value),
+    opt(Refused("--prolog and --epilog: do it in the command itself"), None, &["task-prolog"], Value),
+    opt(Refused("--uid and --gid: a step runs as the user of its job"), None, &["uid"], Value),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_stands_twice() {
+        let mut names: Vec<String> =
+            TABLE.iter().flat_map(|opt| opt.long.iter().map(|long| (*long).to_owned())).collect();
+        names.extend(TABLE.iter().filter_map(|opt| opt.short).map(String::from));
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}
