@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod claims;
+mod clients;
 mod failures;
 mod gangs;
 mod recovery;
