@@ -22,9 +22,6 @@ use muster_core::ids::JobId;
 
 use crate::support::{Bench, PATIENCE};
 
-/// What scripts may need beside `sbatch`.
-const THERE: &[&str] = &["signal"];
-
 /// A script with its expectations: a word, and what follows it.
 struct Script {
     name: String,
@@ -141,11 +138,7 @@ fn differences(bench: &Bench, script: &Script, detail: &JobDetail) -> Vec<String
 fn job_scripts_as_people_have_them_do_what_they_say() {
     let Some(bench) = Bench::up("sc", 3, 8) else { return };
     let faces = bench.make_faces();
-    let (scripts, later): (Vec<Script>, Vec<Script>) =
-        scripts().into_iter().partition(|script| script.all("needs").all(|what| THERE.contains(&what)));
-    for script in &later {
-        eprintln!("{} is left out: it needs {}", script.name, script.get("needs"));
-    }
+    let scripts = scripts();
     assert!(scripts.len() >= 40);
     let jobs: Vec<(Script, JobId)> = scripts
         .into_iter()

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod error;
 pub mod exit;
+mod migrate;
 mod out;
 pub mod slurm;
 mod step;
@@ -72,6 +73,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Pools(args) => commands::pools::run(&args),
         Command::Ping(args) => commands::ping::run(&args),
         Command::Config(args) => commands::config::run(&args.action),
+        Command::Migrate(args) => commands::migrate::run(&args),
         Command::Help(args) => commands::help::run(&args),
         Command::Generate(args) => commands::generate::run(&args.what),
     }
