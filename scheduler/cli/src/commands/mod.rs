@@ -13,11 +13,13 @@ pub(crate) mod ping;
 pub(crate) mod pools;
 pub mod priority;
 pub mod queue;
+pub mod reach;
 pub mod reservation;
 pub mod run;
 pub mod shares;
 pub mod show;
 pub mod submit;
+pub mod update;
 pub mod wait;
 pub(crate) mod why;
 

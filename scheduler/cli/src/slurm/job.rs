@@ -147,6 +147,11 @@ impl<'a> Facts<'a> {
         "(null)".to_owned()
     }
 
+    /// The command line that submitted it.
+    pub(super) fn submit_line(&self) -> String {
+        String::new()
+    }
+
     pub(super) fn wckey(&self) -> String {
         "(null)".to_owned()
     }
@@ -207,6 +212,18 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The memory that was asked for on all nodes together, in bytes; that of the allocation where no number was said.
+    pub(super) fn memory_asked_total_bytes(&self) -> u64 {
+        let shares = || self.line.task.as_ref().map(|task| task.shares.as_slice()).unwrap_or_default();
+        match self.request().map(|request| request.memory) {
+            Some(Memory::PerNodeBytes(bytes)) => bytes.saturating_mul(self.line.nodes.into()),
+            Some(Memory::PerCoreBytes(bytes)) => bytes.saturating_mul(self.line.cores),
+            Some(Memory::PoolDefault | Memory::WholeNode) | None => {
+                shares().iter().map(|share| share.memory_bytes).sum()
+            }
+        }
+    }
+
     /// Devices of each node, such as `gres:gpu:2`.
     pub(super) fn tres_per_node(&self) -> String {
         let list = self.request().map(|request| request.gres_per_node.as_slice()).unwrap_or_default();
@@ -234,11 +251,7 @@ impl<'a> Facts<'a> {
     pub(super) fn tres_asked(&self) -> String {
         let Some(request) = self.request() else { return String::new() };
         let (nodes, cores) = (self.line.nodes, request.cores_total());
-        let memory = match request.memory {
-            Memory::PerNodeBytes(bytes) => bytes * u64::from(nodes),
-            Memory::PerCoreBytes(bytes) => bytes * cores,
-            Memory::PoolDefault | Memory::WholeNode => 0,
-        };
+        let memory = self.memory_asked_total_bytes();
         let of = |list: &[Gres], times: u32| -> Vec<(String, u64)> {
             let kind = |gres: &Gres| match &gres.kind {
                 Some(kind) => format!("{}:{kind}", gres.name),

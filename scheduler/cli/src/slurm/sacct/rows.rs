@@ -1,0 +1,72 @@
+//! Which rows are shown.
+
+use muster_client::api::{JobDetail, TaskLine, TaskList, TaskState};
+use muster_core::notation::parse_hosts;
+
+use super::options::Options;
+use crate::slurm::job::Facts;
+
+/// What a row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    Job,
+    /// The script.
+    Batch,
+}
+
+/// A row.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub about: About,
+    pub line: &'a TaskLine,
+    pub job: Option<&'a JobDetail>,
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn facts(&self) -> Facts<'a> {
+        Facts { line: self.line, job: self.job }
+    }
+}
+
+/// The rows that the options ask for.
+pub(super) fn rows<'a>(list: &'a TaskList, options: &Options) -> Vec<Row<'a>> {
+    let mut rows = Vec::new();
+    for line in list.lines.iter().filter(|line| takes(line, options)) {
+        let row = Row { about: About::Job, line, job: list.jobs.get(&line.job) };
+        let wanted: Vec<Option<&str>> = options
+            .jobs
+            .iter()
+            .filter(|wanted| wanted.job.job.0 == line.job && line.which.holds(wanted.job.task))
+            .map(|wanted| wanted.step.as_deref())
+            .collect();
+        let is_whole = options.jobs.is_empty() || wanted.contains(&None);
+        if is_whole {
+            rows.push(row);
+        }
+        let has_batch = !line.node_list.is_empty() && line.state != TaskState::Preparing;
+        if has_batch && !options.allocations && (is_whole || wanted.contains(&Some("batch"))) {
+            rows.push(Row { about: About::Batch, ..row });
+        }
+    }
+    rows
+}
+
+fn takes(line: &TaskLine, options: &Options) -> bool {
+    let in_list = |list: &Option<Vec<String>>, value: &str| {
+        list.as_ref().is_none_or(|list| list.iter().any(|one| one == value))
+    };
+    let state = match line.state {
+        TaskState::Preparing | TaskState::Ending => TaskState::Running,
+        state => state,
+    };
+    let on_nodes = options.nodes.as_ref().is_none_or(|nodes| {
+        let own = parse_hosts(&line.node_list).unwrap_or_default();
+        nodes.iter().any(|node| own.contains(node))
+    });
+    options.states.as_ref().is_none_or(|states| states.iter().any(|name| name.ours == Some(state)))
+        && in_list(&options.names, &line.name)
+        && in_list(&options.accounts, line.account.as_deref().unwrap_or_default())
+        && in_list(&options.pools, &line.pool)
+        && in_list(&options.qos, line.qos.as_deref().unwrap_or_default())
+        && on_nodes
+}
