@@ -55,6 +55,11 @@ fn agreeable() -> Fake {
         node_list: "n1".into(),
         time_default_s: 60,
         time_max_s: 3600,
+        priority: 0,
+        tier: 0,
+        preempt: Default::default(),
+        grace_s: 0,
+        memory_per_core_bytes: None,
     };
     let (ping, pools) =
         (json(&ping), json(&PoolList { schema: SCHEMA, pools: vec![pool("main"), pool("short")] }));
