@@ -30,6 +30,6 @@ pub use error::MpiError;
 pub use keys::AttemptKeys;
 pub use launch_files::{RankfileCores, hostfile_hydra, hostfile_openmpi, rankfile_openmpi};
 pub use layout::{GangLayout, Instance};
-pub use peers::{Peer, find_peer, format_peers, parse_peers};
 pub use muster_step::{MpiKind, slurm_nodelist, tasks_per_node, which_mpi};
+pub use peers::{Peer, find_peer, format_peers, parse_peers};
 pub use sshd::SshdConfig;

@@ -39,10 +39,14 @@ pub enum StepError {
         source: object::read::Error,
     },
     /// The caller is not inside an allocation.
-    #[error("not inside an allocation of Muster: MUSTER_ATTEMPT_DIR is not set and this process is in no attempt's cgroup")]
+    #[error(
+        "not inside an allocation of Muster: MUSTER_ATTEMPT_DIR is not set and this process is in no attempt's cgroup"
+    )]
     NoAllocation,
     /// The caller named another job than that of its allocation.
-    #[error("Unable to confirm allocation for job {job}: Invalid job id specified; this allocation is job {here}'s")]
+    #[error(
+        "Unable to confirm allocation for job {job}: Invalid job id specified; this allocation is job {here}'s"
+    )]
     OtherJob {
         /// The job that was named.
         job: u64,

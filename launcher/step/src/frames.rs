@@ -21,7 +21,9 @@ pub enum Stream {
 impl Stream {
     /// The stream of a number.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Fence].into_iter().find(|stream| *stream as u8 == number)
+        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Fence]
+            .into_iter()
+            .find(|stream| *stream as u8 == number)
     }
 }
 
@@ -96,6 +98,8 @@ pub struct Common {
     pub terminal: Option<(u16, u16)>,
     /// Write after what output files hold, instead of emptying them.
     pub append: bool,
+    /// Ranks have the daemon's own variables, and none of a step.
+    pub relayed: bool,
 }
 
 /// What one node is told.

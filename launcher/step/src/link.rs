@@ -159,11 +159,12 @@ impl Link {
 
 fn read_frame<M: DeserializeOwned>(frame: &[u8]) -> Result<Frame<M>, String> {
     match frame {
-        [MESSAGE, body @ ..] => {
-            serde_json::from_slice(body).map(Frame::Message).map_err(|error| format!("a message is wrong: {error}"))
-        }
+        [MESSAGE, body @ ..] => serde_json::from_slice(body)
+            .map(Frame::Message)
+            .map_err(|error| format!("a message is wrong: {error}")),
         [BYTES, a, b, c, d, number, bytes @ ..] => {
-            let stream = Stream::from_number(*number).ok_or_else(|| format!("there is no stream {number}"))?;
+            let stream =
+                Stream::from_number(*number).ok_or_else(|| format!("there is no stream {number}"))?;
             Ok(Frame::Bytes { tag: u32::from_be_bytes([*a, *b, *c, *d]), stream, bytes: bytes.to_vec() })
         }
         _ => Err("a frame of no known kind".to_owned()),
@@ -208,7 +209,10 @@ mod tests {
         here.send_bytes(5, Stream::Stderr, &long);
         here.send_bytes(ALL, Stream::Stdin, &[]);
         assert_eq!(receive(&mut here, &mut there), Ok(Frame::Message("hello".to_owned())));
-        assert_eq!(receive(&mut here, &mut there), Ok(Frame::Bytes { tag: 5, stream: Stream::Stderr, bytes: long }));
+        assert_eq!(
+            receive(&mut here, &mut there),
+            Ok(Frame::Bytes { tag: 5, stream: Stream::Stderr, bytes: long })
+        );
         assert_eq!(
             receive(&mut here, &mut there),
             Ok(Frame::Bytes { tag: ALL, stream: Stream::Stdin, bytes: Vec::new() })

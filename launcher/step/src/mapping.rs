@@ -13,10 +13,12 @@ pub fn process_mapping(nodes: &[u32]) -> String {
             _ => blocks.push((node, 1, length)),
         }
     }
-    let whole = (1..=blocks.len())
-        .find(|size| blocks.len().is_multiple_of(*size) && blocks.chunks(*size).all(|part| part == &blocks[..*size]));
+    let whole = (1..=blocks.len()).find(|size| {
+        blocks.len().is_multiple_of(*size) && blocks.chunks(*size).all(|part| part == &blocks[..*size])
+    });
     blocks.truncate(whole.unwrap_or(blocks.len()));
-    let blocks: Vec<String> = blocks.iter().map(|(first, count, each)| format!("({first},{count},{each})")).collect();
+    let blocks: Vec<String> =
+        blocks.iter().map(|(first, count, each)| format!("({first},{count},{each})")).collect();
     format!("(vector,{})", blocks.join(","))
 }
 

@@ -52,12 +52,14 @@ pub fn distribution(value: &str) -> Result<Read<Option<Distribution>>, StepError
         "cyclic" => Some(Distribution::Cyclic),
         "arbitrary" => None,
         plane => {
-            let size = plane.strip_prefix("plane=").and_then(|size| size.parse().ok()).filter(|size| *size > 0);
+            let size =
+                plane.strip_prefix("plane=").and_then(|size| size.parse().ok()).filter(|size| *size > 0);
             Some(Distribution::Plane(size.ok_or_else(|| wrong("--distribution", value, wanted))?))
         }
     };
     let followed = over_sockets.split(':').all(|part| matches!(part, "block" | "*" | ""));
-    let left = (!followed).then(|| format!("--distribution={value}: ranks take the cores of a node in their order"));
+    let left =
+        (!followed).then(|| format!("--distribution={value}: ranks take the cores of a node in their order"));
     Ok((found, left))
 }
 
@@ -71,10 +73,10 @@ pub fn cpu_bind(value: &str) -> Result<Read<CpuBind>, StepError> {
     for word in ["quiet,", "verbose,", "q,", "v,"] {
         rest = rest.strip_prefix(word).unwrap_or(rest);
     }
-    let lists = |list: &str| list.split(',').map(parse_list).collect::<Option<Vec<_>>>().map(|lists| lists.concat());
-    let bad = || {
-        wrong("--cpu-bind", value, "none, cores, threads, rank, map_cpu:LIST or mask_cpu:LIST is wanted")
-    };
+    let lists =
+        |list: &str| list.split(',').map(parse_list).collect::<Option<Vec<_>>>().map(|lists| lists.concat());
+    let bad =
+        || wrong("--cpu-bind", value, "none, cores, threads, rank, map_cpu:LIST or mask_cpu:LIST is wanted");
     let bind = match rest.split_once(':') {
         Some(("map_cpu", list)) => CpuBind::Map(lists(list).ok_or_else(bad)?),
         Some(("mask_cpu", list)) => {
@@ -87,7 +89,8 @@ pub fn cpu_bind(value: &str) -> Result<Read<CpuBind>, StepError> {
             "threads" | "thread" => CpuBind::Threads,
             "rank" => CpuBind::Rank,
             "sockets" | "ldoms" | "boards" => {
-                let text = format!("--cpu-bind={rest}: ranks may use all cores that the step has on their node");
+                let text =
+                    format!("--cpu-bind={rest}: ranks may use all cores that the step has on their node");
                 return Ok((CpuBind::None, Some(text)));
             }
             _ => return Err(bad()),

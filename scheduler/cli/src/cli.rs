@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
-    nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reservation::ReservationArgs,
-    run::RunArgs, shares::SharesArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
+    nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reservation::ReservationArgs, run::RunArgs,
+    shares::SharesArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.

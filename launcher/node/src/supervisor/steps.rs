@@ -175,7 +175,8 @@ async fn talk(mut stream: UnixStream, starter: u64, allocation: &Answer, events:
             let _ = events.send(Event::Starter(News::Asked { starter, ask, answers })).await;
         }
         (Ok(1..), Err(error)) => {
-            let _ = say(&mut to, &Answer::Refused { reason: format!("the request cannot be read: {error}") }).await;
+            let _ = say(&mut to, &Answer::Refused { reason: format!("the request cannot be read: {error}") })
+                .await;
             return;
         }
         // Somebody has only looked.
@@ -265,7 +266,9 @@ impl Supervisor {
             Ok(nonce) => nonce,
             Err(error) => {
                 self.steps.ledger.end(step);
-                let _ = waiting.answers.send(Answer::Refused { reason: format!("no nonce can be made: {error}") });
+                let _ = waiting
+                    .answers
+                    .send(Answer::Refused { reason: format!("no nonce can be made: {error}") });
                 return;
             }
         };
@@ -292,7 +295,11 @@ impl Supervisor {
                 self.steps.daemons.insert(pid, order.step);
             }
             Err(error) => {
-                tracing::warn!(error = error.sentence(), step = order.step, "a step daemon cannot be started");
+                tracing::warn!(
+                    error = error.sentence(),
+                    step = order.step,
+                    "a step daemon cannot be started"
+                );
                 let failed = Some(format!("its step daemon cannot be started: {}", error.sentence()));
                 match self.is_primary() {
                     true => self.step_gone(prepared, gang, order.step, self.prepare.instance, failed),
@@ -304,7 +311,8 @@ impl Supervisor {
 
     fn spawn_step_daemon(&self, prepared: &Prepared, order: &StepOrder) -> Result<i32> {
         let program = c_path(&self.assignment.bin_dir.join(muster_step::DAEMON_NAME))?;
-        let cores = self.prepare.members.get(self.prepare.instance as usize).map(|member| member.cores.clone());
+        let cores =
+            self.prepare.members.get(self.prepare.instance as usize).map(|member| member.cores.clone());
         let start = DaemonStart {
             job: self.prepare.key.unwrap_or_default().job,
             step: order.step,

@@ -42,7 +42,9 @@ impl MultiProg {
             let ranks = words.remove(0);
             let ranks = match ranks.as_str() {
                 "*" => None,
-                list => Some(parse_list(list).ok_or_else(|| wrong("it begins with ranks, such as 0-3,5 or *"))?),
+                list => {
+                    Some(parse_list(list).ok_or_else(|| wrong("it begins with ranks, such as 0-3,5 or *"))?)
+                }
             };
             if words.is_empty() {
                 return Err(wrong("a program follows the ranks"));
@@ -72,11 +74,19 @@ impl MultiProg {
     ///
     /// [`StepError::Value`] if there is none.
     pub fn of(&self, rank: u32) -> Result<(u32, Vec<String>), StepError> {
-        let named = |line: &Assignment| line.ranks.as_ref().and_then(|ranks| ranks.iter().position(|one| *one == rank));
-        let found = self.assignments.iter().enumerate().find_map(|(number, line)| Some((number, named(line)?)));
+        let named = |line: &Assignment| {
+            line.ranks.as_ref().and_then(|ranks| ranks.iter().position(|one| *one == rank))
+        };
+        let found =
+            self.assignments.iter().enumerate().find_map(|(number, line)| Some((number, named(line)?)));
         let rest = || {
             let number = self.assignments.iter().position(|line| line.ranks.is_none())?;
-            let before = (0..rank).filter(|other| !self.assignments.iter().any(|line| line.ranks.as_ref().is_some_and(|ranks| ranks.contains(other))));
+            let before = (0..rank).filter(|other| {
+                !self
+                    .assignments
+                    .iter()
+                    .any(|line| line.ranks.as_ref().is_some_and(|ranks| ranks.contains(other)))
+            });
             Some((number, before.count()))
         };
         let (number, offset) = found.or_else(rest).ok_or_else(|| StepError::Value {
@@ -84,7 +94,8 @@ impl MultiProg {
             value: format!("rank {rank}"),
             wanted: "a line of the file must name it, or be *".to_owned(),
         })?;
-        let replace = |word: &String| word.replace("%t", &rank.to_string()).replace("%o", &offset.to_string());
+        let replace =
+            |word: &String| word.replace("%t", &rank.to_string()).replace("%o", &offset.to_string());
         Ok((number as u32, self.assignments[number].words.iter().map(replace).collect()))
     }
 }
@@ -117,7 +128,8 @@ mod tests {
 
     #[test]
     fn ranks_get_their_programs_numbers_and_offsets() {
-        let text = "# a comment\n4-6 hostname\n1,7 echo task:%t\n0,2-3 echo 'offset: %o' \\\n  more\n* rest %o\n";
+        let text =
+            "# a comment\n4-6 hostname\n1,7 echo task:%t\n0,2-3 echo 'offset: %o' \\\n  more\n* rest %o\n";
         let multi = MultiProg::parse(text, &["end".to_owned()]).unwrap();
         assert_eq!(multi.of(5).unwrap(), (0, vec!["hostname".into(), "end".into()]));
         assert_eq!(multi.of(7).unwrap().1, ["echo", "task:7", "end"]);

@@ -152,7 +152,11 @@ pub(super) fn start(task: &Task, around: Surroundings<'_>) -> Result<Rank, Faile
     let terminal = common.terminal.filter(|_| task.rank == 0);
     let streams = match (terminal, common.terminal) {
         (Some((rows, columns)), _) => on_terminal(&mut command, rows, columns).map_err(Failed::Exec)?,
-        (None, Some(_)) => connect(&mut command, &Task { stdin: Place::Null, stdout: Place::Null, stderr: Place::Null, ..task.clone() }, common)?,
+        (None, Some(_)) => connect(
+            &mut command,
+            &Task { stdin: Place::Null, stdout: Place::Null, stderr: Place::Null, ..task.clone() },
+            common,
+        )?,
         (None, None) => connect(&mut command, task, common)?,
     };
     let sockets = match around.pmi {
@@ -220,7 +224,8 @@ fn connect(command: &mut Command, task: &Task, common: &Common) -> Result<Stream
             Place::Null | Place::Stdout => (Stdio::null(), None),
         })
     };
-    let same = task.stderr == Place::Stdout || (task.stderr == task.stdout && matches!(task.stdout, Place::File(_)));
+    let same =
+        task.stderr == Place::Stdout || (task.stderr == task.stdout && matches!(task.stdout, Place::File(_)));
     if let (true, Place::File(path)) = (same, &task.stdout) {
         let file = output_file(path, common.append)?;
         command.stderr(file.try_clone().map_err(Failed::Exec)?).stdout(file);
@@ -308,8 +313,16 @@ impl Own {
             for number in 1..=SIGNAL_MAX {
                 libc::signal(number, libc::SIG_DFL);
             }
+            // The daemon holds signals back, and a program inherits what is held.
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
             if let Some(set) = &self.cpus {
-                check(libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), std::ptr::from_ref(set)))?;
+                check(libc::sched_setaffinity(
+                    0,
+                    std::mem::size_of::<libc::cpu_set_t>(),
+                    std::ptr::from_ref(set),
+                ))?;
             }
             for (resource, soft) in &self.limits {
                 let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

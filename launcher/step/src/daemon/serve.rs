@@ -67,15 +67,27 @@ pub(super) struct Serving {
 
 impl Serving {
     pub fn new(start: DaemonStart, common: Common, own: Own, link: Link, signals: SignalFd) -> Self {
-        Self { start, common, own, link, signals, ranks: Vec::new(), pmi: None, pmix: None, pmix_fence: None, in_pmix: BTreeSet::new(), killing: false }
+        Self {
+            start,
+            common,
+            own,
+            link,
+            signals,
+            ranks: Vec::new(),
+            pmi: None,
+            pmix: None,
+            pmix_fence: None,
+            in_pmix: BTreeSet::new(),
+            killing: false,
+        }
     }
 
-    /// Starts the ranks and stays until nothing is left.
+    /// Starts the ranks and stays until nothing is left. Gives the highest of their exit statuses.
     ///
     /// # Errors
     ///
     /// [`StepError`] if the system fails; nothing is left then either, because ranks die with their daemon.
-    pub fn to_the_end(mut self) -> Result<(), StepError> {
+    pub fn to_the_end(mut self) -> Result<u8, StepError> {
         match self.launch() {
             Ok(()) => self.link.send(&FromDaemon::Started),
             Err(problem) => {
@@ -100,7 +112,8 @@ impl Serving {
         self.tell_ends();
         self.link.send(&FromDaemon::Done);
         self.say_the_rest();
-        Ok(())
+        let statuses = self.ranks.iter().filter_map(|rank| rank.status);
+        Ok(statuses.map(crate::status::exit_status).max().unwrap_or(1))
     }
 
     fn launch(&mut self) -> Result<(), String> {
@@ -135,7 +148,9 @@ impl Serving {
                 Err(failed) => {
                     let text = match failed {
                         Failed::Exec(error) => format!("execve(): {}: {}", words[0], errno_text(&error)),
-                        Failed::Stream(path, error) => format!("Could not open {path}: {}", errno_text(&error)),
+                        Failed::Stream(path, error) => {
+                            format!("Could not open {path}: {}", errno_text(&error))
+                        }
                     };
                     self.link.send(&FromDaemon::Notice { text: format!("slurmstepd: error: {text}") });
                     self.ranks.push(Rank {
@@ -195,13 +210,19 @@ impl Serving {
         let timeout = if sweeping { PollTimeout::from(SWEEP_MS) } else { PollTimeout::NONE };
         let ready = {
             let mut sources = self.sources();
-            let mut fds: Vec<PollFd> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+            let mut fds: Vec<PollFd> =
+                sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(StepError::system("wait for the ranks")(error)),
             }
             let happened: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-            sources.drain(..).zip(happened).filter(|(_, ready)| *ready).map(|(source, _)| source.0).collect::<Vec<_>>()
+            sources
+                .drain(..)
+                .zip(happened)
+                .filter(|(_, ready)| *ready)
+                .map(|(source, _)| source.0)
+                .collect::<Vec<_>>()
         };
         for source in ready {
             match source {
@@ -292,7 +313,8 @@ impl Serving {
                 }
             }
             ToDaemon::Window { rows, columns } => {
-                let terminal = self.ranks.iter().find(|rank| rank.number == 0).and_then(|rank| rank.stdout.as_ref());
+                let terminal =
+                    self.ranks.iter().find(|rank| rank.number == 0).and_then(|rank| rank.stdout.as_ref());
                 if let Some(terminal) = terminal {
                     rank::resize(terminal, rows, columns);
                 }
@@ -450,8 +472,10 @@ impl Serving {
     fn say_the_rest(&mut self) {
         self.link.flush();
         while self.link.is_open() && self.link.waiting_bytes() > 0 {
-            let _interrupted =
-                poll(&mut [PollFd::new(self.link.as_fd(), PollFlags::POLLOUT | PollFlags::POLLIN)], PollTimeout::NONE);
+            let _interrupted = poll(
+                &mut [PollFd::new(self.link.as_fd(), PollFlags::POLLOUT | PollFlags::POLLIN)],
+                PollTimeout::NONE,
+            );
             self.link.flush();
             self.link.fill();
             while matches!(self.link.next::<ToDaemon>(), Ok(Some(_))) {}

@@ -23,7 +23,7 @@ pub(super) fn find_program(name: &str, common: &Common) -> Option<PathBuf> {
 ///
 /// A sentence for the user where what was asked for cannot work: every rank would be alone in a world of its own.
 pub(super) fn choose(common: &Common) -> Result<Wireup, String> {
-    if common.wireup == Wireup::None {
+    if common.wireup == Wireup::None || common.relayed {
         return Ok(Wireup::None);
     }
     let mut chosen: Option<(Wireup, String)> = None;
@@ -45,7 +45,9 @@ pub(super) fn choose(common: &Common) -> Result<Wireup, String> {
         }
         match &chosen {
             Some((other, first)) if *other != wants => {
-                return Err(format!("`{first}` and `{name}` are linked with different MPIs and cannot be one step"));
+                return Err(format!(
+                    "`{first}` and `{name}` are linked with different MPIs and cannot be one step"
+                ));
             }
             _ => chosen = Some((wants, name.clone())),
         }
@@ -89,7 +91,12 @@ mod tests {
 
     #[test]
     fn what_is_no_mpi_is_served_pmi_unless_it_says_otherwise() {
-        let common = |wireup| Common { programs: vec![vec!["/bin/sh".into()]], wireup, ntasks: 2, ..Common::default() };
+        let common = |wireup| Common {
+            programs: vec![vec!["/bin/sh".into()]],
+            wireup,
+            ntasks: 2,
+            ..Common::default()
+        };
         assert_eq!(choose(&common(Wireup::Auto)), Ok(Wireup::Pmi));
         assert_eq!(choose(&common(Wireup::None)), Ok(Wireup::None));
         assert_eq!(choose(&common(Wireup::Pmix)), Ok(Wireup::Pmix));

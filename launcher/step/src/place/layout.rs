@@ -15,7 +15,8 @@ pub(super) fn counts(request: &StepRequest, ranks: &[u32], rooms: &[u32]) -> Res
         (None, Some(per_node)) => per_node.saturating_mul(nodes),
         (None, None) => own.max(1),
     };
-    let as_allocated = total == own && request.tasks_per_node.is_none() && request.distribution == Distribution::Block;
+    let as_allocated =
+        total == own && request.tasks_per_node.is_none() && request.distribution == Distribution::Block;
     if as_allocated && ranks.iter().zip(rooms).all(|(rank, room)| (1..=*room).contains(rank)) {
         return Ok(ranks.to_vec());
     }
@@ -91,10 +92,13 @@ pub(super) fn arbitrary(hosts: &[String], nodes: &[&str]) -> Vec<usize> {
 pub(super) fn spread(cores: &[u32], count: usize, width: usize) -> Vec<Vec<u32>> {
     let total = cores.len();
     if count.saturating_mul(width) <= total {
-        return (0..count).map(|rank| cores[rank * total / count..(rank + 1) * total / count].to_vec()).collect();
+        return (0..count)
+            .map(|rank| cores[rank * total / count..(rank + 1) * total / count].to_vec())
+            .collect();
     }
     let one = |rank: usize| {
-        let mut own: Vec<u32> = (rank * width..(rank + 1) * width).map(|place| cores[place % total]).collect();
+        let mut own: Vec<u32> =
+            (rank * width..(rank + 1) * width).map(|place| cores[place % total]).collect();
         own.sort_unstable();
         own.dedup();
         own

@@ -153,12 +153,20 @@ impl Ledger {
         let ranks = if request.hosts.is_empty() {
             deal(&counts, request.distribution)
         } else {
-            arbitrary(&request.hosts, &chosen.iter().map(|node| self.nodes[*node].host.as_str()).collect::<Vec<_>>())
+            arbitrary(
+                &request.hosts,
+                &chosen.iter().map(|node| self.nodes[*node].host.as_str()).collect::<Vec<_>>(),
+            )
         };
         let exact = request.exact || request.cores_per_task.is_some();
         let mut nodes = Vec::new();
         for (position, node) in chosen.iter().enumerate() {
-            let mine: Vec<u32> = ranks.iter().enumerate().filter(|(_, at)| **at == position).map(|(rank, _)| rank as u32).collect();
+            let mine: Vec<u32> = ranks
+                .iter()
+                .enumerate()
+                .filter(|(_, at)| **at == position)
+                .map(|(rank, _)| rank as u32)
+                .collect();
             // Planes may leave a node without ranks.
             if mine.is_empty() {
                 continue;
@@ -166,7 +174,12 @@ impl Ledger {
             let mut cores = free(*node);
             let needed = mine.len().saturating_mul(width as usize);
             if cores.len() < needed.min(self.least(request, width)) || cores.is_empty() {
-                return Err(format!("{}: {} has {} free cores", requested(), self.nodes[*node].host, cores.len()));
+                return Err(format!(
+                    "{}: {} has {} free cores",
+                    requested(),
+                    self.nodes[*node].host,
+                    cores.len()
+                ));
             }
             if exact {
                 cores.truncate(needed);
@@ -206,7 +219,11 @@ impl Ledger {
         };
         let with_room: Vec<usize> = others.into_iter().filter(|node| room(*node) > 0).collect();
         if let Some(full) = wanted.iter().find(|node| room(**node) == 0) {
-            return Err(format!("{}: {} has no room for a rank of {width} cores", requested(), self.nodes[*full].host));
+            return Err(format!(
+                "{}: {} has no room for a rank of {width} cores",
+                requested(),
+                self.nodes[*full].host
+            ));
         }
         let mut last = String::new();
         for count in least..=most {
@@ -221,7 +238,11 @@ impl Ledger {
             }
         }
         if last.is_empty() {
-            last = format!("{}: {} nodes of {available} have room for a rank of {width} cores", requested(), with_room.len() + wanted.len());
+            last = format!(
+                "{}: {} nodes of {available} have room for a rank of {width} cores",
+                requested(),
+                with_room.len() + wanted.len()
+            );
         }
         Err(last)
     }
@@ -229,26 +250,41 @@ impl Ledger {
     /// How many ranks fit. The allocation's own ranks always do: it may have more of them than cores.
     fn fit(&self, node: usize, width: u32, free: &dyn Fn(usize) -> Vec<u32>, request: &StepRequest) -> u32 {
         let cores = free(node).len() as u32;
-        let own = request.cores_per_task.is_none() && !request.exact && cores == self.nodes[node].cores && cores > 0;
+        let own = request.cores_per_task.is_none()
+            && !request.exact
+            && cores == self.nodes[node].cores
+            && cores > 0;
         let fit = cores / width;
         if own { fit.max(self.nodes[node].ranks) } else { fit }
     }
 
     /// How many nodes the step has, at least and at most.
-    fn node_count(&self, request: &StepRequest, wanted: usize, available: usize) -> Result<(usize, usize), String> {
+    fn node_count(
+        &self,
+        request: &StepRequest,
+        wanted: usize,
+        available: usize,
+    ) -> Result<(usize, usize), String> {
         let (least, most) = match (request.nodes, request.nodelist.is_empty()) {
             (Some((least, most)), _) => (least as usize, most as usize),
             (None, false) => (wanted, wanted),
             (None, true) => (available, available),
         };
         if least > self.nodes.len() {
-            return Err(format!("Node count specification invalid: {least} nodes of an allocation of {}", self.nodes.len()));
+            return Err(format!(
+                "Node count specification invalid: {least} nodes of an allocation of {}",
+                self.nodes.len()
+            ));
         }
         if least > available {
-            return Err(format!("Requested node configuration is not available: {least} nodes, and {available} may be used"));
+            return Err(format!(
+                "Requested node configuration is not available: {least} nodes, and {available} may be used"
+            ));
         }
         if least > most.max(wanted) || most < wanted {
-            return Err(format!("Node count specification invalid: {wanted} nodes are named, and at most {most} wanted"));
+            return Err(format!(
+                "Node count specification invalid: {wanted} nodes are named, and at most {most} wanted"
+            ));
         }
         // More nodes than ranks would leave some without.
         let ranks = request.ntasks.map_or(usize::MAX, |ranks| ranks.max(1) as usize);
@@ -260,19 +296,24 @@ impl Ledger {
     /// The nodes that must be used, and those that may be, in the order in which they are taken.
     fn candidates(&self, request: &StepRequest) -> Result<(Vec<usize>, Vec<usize>), String> {
         let position = |host: &String| {
-            let outside = || format!("Requested node configuration is not available: {host} is not in this allocation");
+            let outside =
+                || format!("Requested node configuration is not available: {host} is not in this allocation");
             self.nodes.iter().position(|node| node.host == *host).ok_or_else(outside)
         };
         let wanted = request.nodelist.iter().map(position).collect::<Result<Vec<_>, _>>()?;
         let excluded = request.exclude.iter().filter_map(|host| position(host).ok()).collect::<Vec<_>>();
         if let Some(both) = wanted.iter().find(|node| excluded.contains(node)) {
             let host = &self.nodes[*both].host;
-            return Err(format!("Requested node configuration is not available: {host} is both wanted and excluded"));
+            return Err(format!(
+                "Requested node configuration is not available: {host} is both wanted and excluded"
+            ));
         }
         let count = self.nodes.len();
         let first = request.relative as usize;
         if first >= count {
-            return Err(format!("Node count specification invalid: --relative={first} in an allocation of {count} nodes"));
+            return Err(format!(
+                "Node count specification invalid: --relative={first} in an allocation of {count} nodes"
+            ));
         }
         let others = (0..count).map(|step| (first + step) % count);
         let others = others.filter(|node| !wanted.contains(node) && !excluded.contains(node)).collect();
@@ -282,13 +323,19 @@ impl Ledger {
     /// The nodes and counts of a list of hosts.
     fn by_hosts(&self, request: &StepRequest) -> Result<(Vec<usize>, Vec<u32>), String> {
         if let Some(ranks) = request.ntasks.filter(|ranks| *ranks as usize > request.hosts.len()) {
-            return Err(format!("{}: {ranks} ranks, and the list of hosts has {} lines", requested(), request.hosts.len()));
+            return Err(format!(
+                "{}: {ranks} ranks, and the list of hosts has {} lines",
+                requested(),
+                request.hosts.len()
+            ));
         }
         let listed = StepRequest { nodelist: request.hosts.clone(), ..StepRequest::default() };
         let (mut chosen, _) = self.candidates(&listed)?;
         chosen.sort_unstable();
         chosen.dedup();
-        let count = |node: &usize| request.hosts.iter().filter(|host| **host == self.nodes[*node].host).count() as u32;
+        let count = |node: &usize| {
+            request.hosts.iter().filter(|host| **host == self.nodes[*node].host).count() as u32
+        };
         let counts = chosen.iter().map(count).collect();
         Ok((chosen, counts))
     }

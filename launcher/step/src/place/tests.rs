@@ -21,7 +21,8 @@ fn ask() -> StepRequest {
 /// `n1:0,1=0-1` for each node: its ranks, and the cores of each.
 fn text(placement: &Placement) -> String {
     let node = |node: &NodePlacement| {
-        let tasks = node.tasks.iter().map(|task| format!("{}@{}", task.rank, crate::lists::format_list(&task.cores)));
+        let tasks =
+            node.tasks.iter().map(|task| format!("{}@{}", task.rank, crate::lists::format_list(&task.cores)));
         format!("{}:{}", node.host, tasks.collect::<Vec<_>>().join(" "))
     };
     placement.nodes.iter().map(node).collect::<Vec<_>>().join("; ")
@@ -59,10 +60,7 @@ fn nodes_are_counted_named_excluded_and_begun_with() {
     let named = StepRequest { nodelist: vec!["n3".into()], ntasks: Some(2), ..ask() };
     assert_eq!(with(named.clone()), "n3:0@0 1@1");
     assert_eq!(with(StepRequest { nodes: Some((2, 2)), ..named }), "n1:0@0-1; n3:1@0-1");
-    assert_eq!(
-        with(StepRequest { exclude: vec!["n1".into()], nodes: Some((1, 1)), ..ask() }),
-        "n2:0@0 1@1"
-    );
+    assert_eq!(with(StepRequest { exclude: vec!["n1".into()], nodes: Some((1, 1)), ..ask() }), "n2:0@0 1@1");
     assert_eq!(with(StepRequest { relative: 3, nodes: Some((1, 1)), ..ask() }), "n4:0@0 1@1");
     assert_eq!(
         with(StepRequest { tasks_per_node: Some(1), ..ask() }),
@@ -80,7 +78,8 @@ fn distributions_deal_as_srun_does() {
     // The example of srun(1).
     assert_eq!(with(Distribution::Block), "n1:0@0 1@1; n2:2@0-1; n3:3@0-1");
     assert_eq!(with(Distribution::Cyclic), "n1:0@0 3@1; n2:1@0-1; n3:2@0-1");
-    let plane = StepRequest { ntasks: Some(6), nodes: Some((2, 2)), distribution: Distribution::Plane(2), ..ask() };
+    let plane =
+        StepRequest { ntasks: Some(6), nodes: Some((2, 2)), distribution: Distribution::Plane(2), ..ask() };
     assert_eq!(placed(&[(4, 1); 2], &plane), "n1:0@0 1@1 4@2 5@3; n2:2@0-1 3@2-3");
     let hosts = ["n3", "n1", "n3"].map(str::to_owned).to_vec();
     assert_eq!(placed(&three, &StepRequest { hosts, ..ask() }), "n1:1@0-1; n3:0@0 2@1");
@@ -140,7 +139,12 @@ fn requests() -> impl Strategy<Value = StepRequest> {
         proptest::option::of(0u32..4),
     );
     (counts, any::<(bool, bool, bool)>(), distribution, 0u32..5).prop_map(
-        |((ntasks, nodes, tasks_per_node, cores_per_task), (exact, overlap, overcommit), distribution, relative)| {
+        |(
+            (ntasks, nodes, tasks_per_node, cores_per_task),
+            (exact, overlap, overcommit),
+            distribution,
+            relative,
+        )| {
             StepRequest {
                 ntasks,
                 nodes,

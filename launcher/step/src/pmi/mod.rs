@@ -110,7 +110,14 @@ impl Server {
         if mapping.len() < VALUE_BYTES_MAX {
             pairs.insert("PMI_process_mapping".to_owned(), mapping);
         }
-        Self { world, ranks, pairs, fresh: BTreeMap::new(), node_attributes: BTreeMap::new(), waiting: Vec::new() }
+        Self {
+            world,
+            ranks,
+            pairs,
+            fresh: BTreeMap::new(),
+            node_attributes: BTreeMap::new(),
+            waiting: Vec::new(),
+        }
     }
 
     /// Takes what a rank wrote.
@@ -220,7 +227,10 @@ mod tests {
     fn the_first_version_answers_as_hydra_does() {
         let mut server = server(&[0, 1], 2);
         for (command, answer) in [
-            ("cmd=init pmi_version=1 pmi_subversion=1\n", "cmd=response_to_init pmi_version=1 pmi_subversion=1 rc=0\n"),
+            (
+                "cmd=init pmi_version=1 pmi_subversion=1\n",
+                "cmd=response_to_init pmi_version=1 pmi_subversion=1 rc=0\n",
+            ),
             ("cmd=get_maxes\n", "cmd=maxes kvsname_max=256 keylen_max=64 vallen_max=1024 rc=0\n"),
             ("cmd=get_appnum\n", "cmd=appnum appnum=0 rc=0\n"),
             ("cmd=get_my_kvsname\n", "cmd=my_kvsname kvsname=kvs_1_0 rc=0\n"),
@@ -241,8 +251,14 @@ mod tests {
         assert_eq!(ask(&mut server, 0, "r_in\n"), "");
         ask(&mut server, 1, "cmd=init pmi_version=1 pmi_subversion=1\n");
         let effects = server.receive(1, b"cmd=barrier_in\n");
-        assert_eq!(said(&effects), [(0, "cmd=barrier_out rc=0\n".into()), (1, "cmd=barrier_out rc=0\n".into())]);
-        assert_eq!(ask(&mut server, 1, "cmd=get kvsname=x key=a\n"), "cmd=get_result rc=0 msg=success value=b=c\n");
+        assert_eq!(
+            said(&effects),
+            [(0, "cmd=barrier_out rc=0\n".into()), (1, "cmd=barrier_out rc=0\n".into())]
+        );
+        assert_eq!(
+            ask(&mut server, 1, "cmd=get kvsname=x key=a\n"),
+            "cmd=get_result rc=0 msg=success value=b=c\n"
+        );
         assert_eq!(ask(&mut server, 1, "cmd=finalize\n"), "cmd=finalize_ack rc=0\n");
         assert_eq!(server.closed(1), None);
         let message = "ended without MPI_Finalize".to_owned();
@@ -268,7 +284,10 @@ mod tests {
             ("cmd=info-getjobattr;key=x;", "cmd=info-getjobattr-response;found=FALSE;rc=0;"),
             ("cmd=kvs-put;thrid=7;key=a;value=b;;c;", "cmd=kvs-put-response;thrid=7;rc=0;"),
             ("cmd=info-putnodeattr;key=n;value=1;", "cmd=info-putnodeattr-response;rc=0;"),
-            ("cmd=info-getnodeattr;key=n;wait=TRUE;", "cmd=info-getnodeattr-response;found=TRUE;value=1;rc=0;"),
+            (
+                "cmd=info-getnodeattr;key=n;wait=TRUE;",
+                "cmd=info-getnodeattr-response;found=TRUE;value=1;rc=0;",
+            ),
             ("cmd=spawn;ncmds=1;", "cmd=spawn-response;rc=-1;errmsg=not supported;"),
         ] {
             assert_eq!(ask(&mut server, 0, &framed(command)), framed(answer));

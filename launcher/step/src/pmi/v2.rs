@@ -53,7 +53,9 @@ impl Server {
             effects.push(Effect::Reply { place, bytes: answer(command, thread, pairs) });
         };
         let found = |found: Option<&String>| match found {
-            Some(value) => vec![("found", "TRUE".to_owned()), ("value", value.clone()), ("rc", "0".to_owned())],
+            Some(value) => {
+                vec![("found", "TRUE".to_owned()), ("value", value.clone()), ("rc", "0".to_owned())]
+            }
             None => vec![("found", "FALSE".to_owned()), ("rc", "0".to_owned())],
         };
         let mut say_found = |command: &str, pairs: Vec<(&str, String)>| {
@@ -63,18 +65,22 @@ impl Server {
         let key = value("key").unwrap_or_default();
         match value("cmd").unwrap_or_default() {
             "fullinit" => {
-                let (rank, program) = (self.ranks[place].number.to_string(), self.ranks[place].program.to_string());
+                let (rank, program) =
+                    (self.ranks[place].number.to_string(), self.ranks[place].program.to_string());
                 let size = self.world.size.to_string();
-                say("fullinit-response", &[
-                    ("pmi-version", "2"),
-                    ("pmi-subversion", "0"),
-                    ("rank", &rank),
-                    ("size", &size),
-                    ("appnum", &program),
-                    ("debugged", "FALSE"),
-                    ("pmiverbose", "FALSE"),
-                    ("rc", "0"),
-                ]);
+                say(
+                    "fullinit-response",
+                    &[
+                        ("pmi-version", "2"),
+                        ("pmi-subversion", "0"),
+                        ("rank", &rank),
+                        ("size", &size),
+                        ("appnum", &program),
+                        ("debugged", "FALSE"),
+                        ("pmiverbose", "FALSE"),
+                        ("rc", "0"),
+                    ],
+                );
             }
             "job-getid" => say("job-getid-response", &[("jobid", &self.world.name), ("rc", "0")]),
             "info-getjobattr" => {
@@ -87,7 +93,10 @@ impl Server {
                 self.node_attributes.insert(key.to_owned(), set);
                 let freed = self.serve_waiting(key);
                 effects.extend(freed);
-                effects.push(Effect::Reply { place, bytes: answer("info-putnodeattr-response", thread, &[("rc", "0")]) });
+                effects.push(Effect::Reply {
+                    place,
+                    bytes: answer("info-putnodeattr-response", thread, &[("rc", "0")]),
+                });
             }
             "info-getnodeattr" => match (self.node_attributes.get(key), value("wait") == Some("TRUE")) {
                 (None, true) => self.waiting.push((place, key.to_owned(), thread.map(str::to_owned))),

@@ -13,14 +13,12 @@ use crate::step::{BadStep, StepOptions};
 
 /// Arguments of `muster run`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  \
+#[command(after_help = "Examples:\n  \
     muster run ./a.out                     the allocation's ranks, each on its own cores\n  \
     muster run -n 4 -c 2 ./a.out           4 ranks of 2 cores; other steps may use the rest at the same time\n  \
     muster run -N 1 -n 1 --overlap top -b  one process beside other steps\n  \
     muster run --dry-run -n 6 ./a.out      where each rank would go\n\n\
-    The exit status is the highest of the ranks; a signal counts as 128 plus its number."
-)]
+    The exit status is the highest of the ranks; a signal counts as 128 plus its number.")]
 pub struct RunArgs {
     /// Number of ranks [default: as the allocation has them]
     #[arg(short = 'n', long, value_name = "COUNT")]
@@ -131,9 +129,8 @@ pub fn run(args: RunArgs) -> Result<ExitCode, CliError> {
 }
 
 fn options_of(args: &RunArgs) -> Result<StepOptions, BadStep> {
-    let count = |option, text: &Option<String>| {
-        text.as_deref().map(|text| options::count(option, text)).transpose()
-    };
+    let count =
+        |option, text: &Option<String>| text.as_deref().map(|text| options::count(option, text)).transpose();
     let set = |given: bool| given.then_some(true);
     Ok(StepOptions {
         ntasks: count("--ntasks", &args.ntasks)?,

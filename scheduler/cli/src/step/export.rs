@@ -22,7 +22,9 @@ impl Export {
             match word.split_once('=') {
                 Some((name, value)) => export.named.push((name.to_owned(), Some(unquote(value)))),
                 None if word.eq_ignore_ascii_case("ALL") => export.all = true,
-                None if word.eq_ignore_ascii_case("NONE") || word.eq_ignore_ascii_case("NIL") || word.is_empty() => {}
+                None if word.eq_ignore_ascii_case("NONE")
+                    || word.eq_ignore_ascii_case("NIL")
+                    || word.is_empty() => {}
                 None => export.named.push((word, None)),
             }
         }
@@ -81,8 +83,11 @@ mod tests {
     fn seen(value: Option<&str>) -> Vec<String> {
         let own = [("A", "1"), ("B", "2"), ("SLURM_JOB_ID", "7")];
         let own = own.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let mut seen: Vec<String> =
-            Export::parse(value).apply(own).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut seen: Vec<String> = Export::parse(value)
+            .apply(own)
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         seen.sort();
         seen
     }

@@ -106,15 +106,21 @@ pub(crate) fn error_status() -> u8 {
 impl StepOptions {
     /// Puts what variables say where no option does (srun(1), "INPUT ENVIRONMENT VARIABLES").
     fn fill_from_variables(&mut self) -> Result<(), StepError> {
-        let counted = |option, name: &str| variable(name).map(|value| options::count(option, &value)).transpose();
+        let counted =
+            |option, name: &str| variable(name).map(|value| options::count(option, &value)).transpose();
         // A number of nodes on the command line asks for the allocation's ranks on them, and not for all of its ranks.
-        if self.ntasks.is_none() && self.nodes.is_none() && self.nodelist.is_none() && self.tasks_per_node.is_none() {
+        if self.ntasks.is_none()
+            && self.nodes.is_none()
+            && self.nodelist.is_none()
+            && self.tasks_per_node.is_none()
+        {
             let ntasks = counted("SLURM_NTASKS", "SLURM_NTASKS")?;
             self.ntasks = if ntasks.is_some() { ntasks } else { counted("SLURM_NPROCS", "SLURM_NPROCS")? };
         }
         // The allocation's own number of nodes is what a step has that says nothing.
         if self.nodes.is_none()
-            && let Some(nodes) = variable("SLURM_NNODES").filter(|nodes| variable("SLURM_JOB_NUM_NODES").as_ref() != Some(nodes))
+            && let Some(nodes) = variable("SLURM_NNODES")
+                .filter(|nodes| variable("SLURM_JOB_NUM_NODES").as_ref() != Some(nodes))
             && variable("SLURM_STEP_ID").is_none()
         {
             self.nodes = Some(options::nodes(&nodes)?);
@@ -153,7 +159,11 @@ impl StepOptions {
     }
 
     /// What is to be done, and warnings about what will be done otherwise.
-    pub(crate) fn plan(mut self, name: &'static str, words: &[String]) -> Result<(Plan, Vec<String>), BadStep> {
+    pub(crate) fn plan(
+        mut self,
+        name: &'static str,
+        words: &[String],
+    ) -> Result<(Plan, Vec<String>), BadStep> {
         self.fill_from_variables()?;
         let mut warnings = Vec::new();
         let programs = self.programs(words)?;
@@ -193,6 +203,7 @@ impl StepOptions {
             job_name: self.job_name.clone().unwrap_or_default(),
             job: self.job,
             error_status: error_status(),
+            relayed: false,
         };
         Ok((plan, warnings))
     }
@@ -202,8 +213,8 @@ impl StepOptions {
         if !self.multi_prog {
             return Ok(Programs::One(words.to_vec()));
         }
-        let text = std::fs::read_to_string(first)
-            .map_err(|source| BadStep::File { path: first.into(), source })?;
+        let text =
+            std::fs::read_to_string(first).map_err(|source| BadStep::File { path: first.into(), source })?;
         let multi = MultiProg::parse(&text, rest)?;
         if self.ntasks.is_none() && self.nodes.is_none() {
             self.ntasks = multi.named_ranks();
@@ -230,7 +241,8 @@ impl StepOptions {
                     return Err(BadStep::Step(StepError::Value {
                         option: "--distribution",
                         value: text.clone(),
-                        wanted: "the variable SLURM_HOSTFILE must name a file with a host for each rank".to_owned(),
+                        wanted: "the variable SLURM_HOSTFILE must name a file with a host for each rank"
+                            .to_owned(),
                     }));
                 }
             }
@@ -238,7 +250,8 @@ impl StepOptions {
         if let (Some(ntasks), Some((least, _))) = (self.ntasks, self.nodes)
             && ntasks < least
         {
-            warnings.push(format!("can't run {ntasks} processes on {least} nodes, setting nnodes to {ntasks}"));
+            warnings
+                .push(format!("can't run {ntasks} processes on {least} nodes, setting nnodes to {ntasks}"));
         }
         Ok(StepRequest {
             ntasks: self.ntasks,
@@ -264,7 +277,8 @@ fn read_hosts(path: &str) -> Result<Vec<String>, BadStep> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut hosts = Vec::new();
     for line in lines {
-        hosts.extend(parse_hosts(line).map_err(|source| BadStep::Hosts { option: "SLURM_HOSTFILE", source })?);
+        hosts
+            .extend(parse_hosts(line).map_err(|source| BadStep::Hosts { option: "SLURM_HOSTFILE", source })?);
     }
     Ok(hosts)
 }

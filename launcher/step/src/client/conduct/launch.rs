@@ -59,7 +59,8 @@ pub(super) fn prepare(plan: &Plan, job: u64, granted: &Granted) -> Result<(Launc
     for (position, node) in placement.nodes.iter().enumerate() {
         let mut tasks = Vec::new();
         for task in &node.tasks {
-            let names = Names { host: node.host.clone(), node: position as u32, rank: task.rank, ..names.clone() };
+            let names =
+                Names { host: node.host.clone(), node: position as u32, rank: task.rank, ..names.clone() };
             let (program, words) = match &plan.programs {
                 Programs::One(_) => (0, None),
                 Programs::Multi(multi) => {
@@ -75,7 +76,15 @@ pub(super) fn prepare(plan: &Plan, job: u64, granted: &Granted) -> Result<(Launc
                 None => place(plan, &as_errors(&plan.stdout), &names),
             };
             let stdin = place(plan, &plan.stdin, &names);
-            tasks.push(Task { rank: task.rank, cores: task.cores.clone(), program, words, stdin, stdout, stderr });
+            tasks.push(Task {
+                rank: task.rank,
+                cores: task.cores.clone(),
+                program,
+                words,
+                stdin,
+                stdout,
+                stderr,
+            });
         }
         own.push(Own { position: position as u32, cores: node.cores.clone(), tasks });
     }
@@ -97,6 +106,7 @@ pub(super) fn prepare(plan: &Plan, job: u64, granted: &Granted) -> Result<(Launc
         bind: plan.bind.clone(),
         terminal: plan.pty.then(terminal::size),
         append: plan.append,
+        relayed: plan.relayed,
     };
     let streams = streams(plan, &names, placement.ntasks)?;
     Ok((Launch { common, own }, streams))

@@ -140,7 +140,10 @@ impl<'p> Conduct<'p> {
         if self.plan.verbose {
             let hosts = self.launch.common.hosts.join(",");
             let (name, job, step) = (self.plan.name, self.session.job, self.step);
-            eprintln!("{name}: launching StepId={job}.{step} on host(s) {hosts}, {} tasks", self.launch.common.ntasks);
+            eprintln!(
+                "{name}: launching StepId={job}.{step} on host(s) {hosts}, {} tasks",
+                self.launch.common.ntasks
+            );
         }
         while !self.nodes.iter().all(|node| matches!(node, Node::Over)) {
             self.wait_and_serve()?;
@@ -164,13 +167,19 @@ impl<'p> Conduct<'p> {
         });
         let ready = {
             let sources = self.sources();
-            let mut fds: Vec<PollFd> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+            let mut fds: Vec<PollFd> =
+                sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(StepError::system("wait for the step")(error)),
             }
             let happened = fds.iter().map(|fd| fd.any().unwrap_or(false));
-            sources.iter().zip(happened).filter(|(_, ready)| *ready).map(|(source, _)| source.0).collect::<Vec<_>>()
+            sources
+                .iter()
+                .zip(happened)
+                .filter(|(_, ready)| *ready)
+                .map(|(source, _)| source.0)
+                .collect::<Vec<_>>()
         };
         for source in ready {
             match source {
@@ -218,7 +227,9 @@ impl<'p> Conduct<'p> {
                 Input::File(file) => all.push((Source::Input, file.as_fd(), PollFlags::POLLIN)),
                 Input::Own if terminal::input_is_anothers() => {}
                 // SAFETY: descriptor 0 is never closed by this program.
-                Input::Own => all.push((Source::Input, unsafe { BorrowedFd::borrow_raw(0) }, PollFlags::POLLIN)),
+                Input::Own => {
+                    all.push((Source::Input, unsafe { BorrowedFd::borrow_raw(0) }, PollFlags::POLLIN))
+                }
             }
         }
         all
@@ -290,7 +301,9 @@ impl<'p> Conduct<'p> {
             let Node::Running(link) = &mut self.nodes[position] else { return };
             match link.next::<FromDaemon>() {
                 Ok(Some(Frame::Message(message))) => self.take_message(position, message),
-                Ok(Some(Frame::Bytes { stream: Stream::Fence, bytes, .. })) => self.take_blob(position, bytes),
+                Ok(Some(Frame::Bytes { stream: Stream::Fence, bytes, .. })) => {
+                    self.take_blob(position, bytes)
+                }
                 Ok(Some(Frame::Bytes { tag, stream, bytes })) => {
                     if self.outputs.take(tag, stream, &bytes).is_err() {
                         self.ending.output_failed();
@@ -299,7 +312,10 @@ impl<'p> Conduct<'p> {
                 }
                 Ok(None) if link.is_open() => return,
                 Ok(None) => return self.lose_node(position, "its step daemon was lost"),
-                Err(problem) => return self.lose_node(position, &format!("its step daemon cannot be understood: {problem}")),
+                Err(problem) => {
+                    return self
+                        .lose_node(position, &format!("its step daemon cannot be understood: {problem}"));
+                }
             }
         }
     }
@@ -413,7 +429,8 @@ impl<'p> Conduct<'p> {
 
     /// The ranks that have not ended.
     fn running_text(&self) -> String {
-        let left: Vec<u32> = (0..self.launch.common.ntasks).filter(|rank| !self.ending.has_ended(*rank)).collect();
+        let left: Vec<u32> =
+            (0..self.launch.common.ntasks).filter(|rank| !self.ending.has_ended(*rank)).collect();
         let word = if left.len() == 1 { "task" } else { "tasks" };
         format!("{word} {}: running", crate::lists::format_list(&left))
     }
@@ -424,7 +441,9 @@ impl<'p> Conduct<'p> {
             Input::None => return,
             // The descriptor itself, because a buffer would hide from poll(2) what it holds.
             // SAFETY: descriptor 0 is never closed by this program.
-            Input::Own => nix::unistd::read(unsafe { BorrowedFd::borrow_raw(0) }, &mut part).map_err(Into::into),
+            Input::Own => {
+                nix::unistd::read(unsafe { BorrowedFd::borrow_raw(0) }, &mut part).map_err(Into::into)
+            }
             Input::File(file) => file.read(&mut part),
         };
         let count = match read {
@@ -482,7 +501,8 @@ impl<'p> Conduct<'p> {
         if now >= self.start_by {
             for position in 0..self.nodes.len() {
                 if matches!(self.nodes[position], Node::Awaited) {
-                    let problem = format!("its step daemon did not connect within {} s", START_WITHIN.as_secs());
+                    let problem =
+                        format!("its step daemon did not connect within {} s", START_WITHIN.as_secs());
                     self.lose_node(position, &problem);
                 }
             }

@@ -187,8 +187,14 @@ pub(super) struct Library {
     pub generate_ppn: unsafe extern "C" fn(*const c_char, *mut *mut c_char) -> c_int,
     pub register_nspace:
         unsafe extern "C" fn(*const c_char, c_int, *mut Info, usize, OpDone, *mut c_void) -> c_int,
-    pub register_client:
-        unsafe extern "C" fn(*const Proc, libc::uid_t, libc::gid_t, *mut c_void, OpDone, *mut c_void) -> c_int,
+    pub register_client: unsafe extern "C" fn(
+        *const Proc,
+        libc::uid_t,
+        libc::gid_t,
+        *mut c_void,
+        OpDone,
+        *mut c_void,
+    ) -> c_int,
     pub setup_fork: unsafe extern "C" fn(*const Proc, *mut *mut *mut c_char) -> c_int,
     pub server_finalize: unsafe extern "C" fn() -> c_int,
     error_string: unsafe extern "C" fn(c_int) -> *const c_char,

@@ -86,7 +86,8 @@ impl Server {
         let wake = wake.map_err(|error| format!("no event can be made: {error}"))?;
         let shared = SHARED.get_or_init(|| Shared { calls: Mutex::default(), wake });
         let folder = PathBuf::from(&start.attempt_dir).join(format!("pmix.{}", start.step));
-        std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         let namespace = CString::new(format!("slurm.pmix.{}.{}", start.job, start.step)).unwrap_or_default();
         let mut module = Box::new(Module {
             client_connected: Some(client_connected),
@@ -102,7 +103,8 @@ impl Server {
             ("pmix.sys.tmpdir", Datum::Text(path)),
         ]);
         // SAFETY: module and infos live through the call, the module for as long as the server does.
-        let status = unsafe { (library.server_init)(&raw mut *module, infos.all.as_mut_ptr(), infos.all.len()) };
+        let status =
+            unsafe { (library.server_init)(&raw mut *module, infos.all.as_mut_ptr(), infos.all.len()) };
         library.check("PMIx_server_init", status)?;
         let server = Self { library, shared, namespace, folder, _module: module };
         server.register(common, own)?;
@@ -195,7 +197,9 @@ impl Server {
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
         let status = wait_for(|done, data| {
             // SAFETY: all memory lives until the library has called back.
-            unsafe { (self.library.register_client)(&raw const proc, uid, gid, std::ptr::null_mut(), done, data) }
+            unsafe {
+                (self.library.register_client)(&raw const proc, uid, gid, std::ptr::null_mut(), done, data)
+            }
         });
         self.library.check("PMIx_server_register_client", status)?;
         let mut list: *mut *mut c_char = std::ptr::null_mut();
@@ -208,7 +212,8 @@ impl Server {
         unsafe {
             while !next.is_null() && !(*next).is_null() {
                 let text = CStr::from_ptr(*next).to_string_lossy();
-                variables.extend(text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
+                variables
+                    .extend(text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
                 libc::free((*next).cast());
                 next = next.add(1);
             }
@@ -244,7 +249,9 @@ impl FenceAnswer {
         let held = Box::new(bytes);
         let (pointer, length) = (held.as_ptr(), held.len());
         // SAFETY: the bytes live until the library releases them.
-        unsafe { done(SUCCESS, pointer.cast(), length, self.data, Some(release), Box::into_raw(held).cast()) };
+        unsafe {
+            done(SUCCESS, pointer.cast(), length, self.data, Some(release), Box::into_raw(held).cast())
+        };
     }
 }
 
@@ -293,13 +300,23 @@ fn answer_now(done: OpDone, data: *mut c_void) -> c_int {
     SUCCESS
 }
 
-unsafe extern "C" fn client_connected(proc: *const Proc, _: *mut c_void, done: OpDone, data: *mut c_void) -> c_int {
+unsafe extern "C" fn client_connected(
+    proc: *const Proc,
+    _: *mut c_void,
+    done: OpDone,
+    data: *mut c_void,
+) -> c_int {
     // SAFETY: the library gives a valid process.
     leave(Call::Connected(unsafe { (*proc).rank }));
     answer_now(done, data)
 }
 
-unsafe extern "C" fn client_finalized(proc: *const Proc, _: *mut c_void, done: OpDone, data: *mut c_void) -> c_int {
+unsafe extern "C" fn client_finalized(
+    proc: *const Proc,
+    _: *mut c_void,
+    done: OpDone,
+    data: *mut c_void,
+) -> c_int {
     // SAFETY: the library gives a valid process.
     leave(Call::Finalized(unsafe { (*proc).rank }));
     answer_now(done, data)
@@ -347,6 +364,12 @@ unsafe extern "C" fn fence(
 }
 
 /// Ranks bring all that others need to the barrier, so nothing is asked for later.
-unsafe extern "C" fn direct_modex(_: *const Proc, _: *const Info, _: usize, _: ModexDone, _: *mut c_void) -> c_int {
+unsafe extern "C" fn direct_modex(
+    _: *const Proc,
+    _: *const Info,
+    _: usize,
+    _: ModexDone,
+    _: *mut c_void,
+) -> c_int {
     NOT_FOUND
 }

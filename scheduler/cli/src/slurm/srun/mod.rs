@@ -85,7 +85,8 @@ fn read(line: &Line<Key>) -> Result<Wanted, String> {
         }
         let text = value.as_deref().unwrap_or_default();
         if *key == Key::Mpi && text == "list" {
-            let kinds: Vec<String> = muster_step::options::MPI_KINDS.iter().map(|kind| format!("\t{kind}")).collect();
+            let kinds: Vec<String> =
+                muster_step::options::MPI_KINDS.iter().map(|kind| format!("\t{kind}")).collect();
             return Ok(Wanted::Text(format!("MPI plugin types are...\n{}", kinds.join("\n"))));
         }
         take(&mut all, *key, text)?;
@@ -107,7 +108,8 @@ fn take(all: &mut StepOptions, key: Key, text: &str) -> Result<(), String> {
         Key::Nodelist => all.nodelist = owned(),
         Key::Exclude => all.exclude = owned(),
         Key::Relative => {
-            all.relative = Some(text.parse().map_err(|_| format!("Invalid --relative specification '{text}'"))?);
+            all.relative =
+                Some(text.parse().map_err(|_| format!("Invalid --relative specification '{text}'"))?);
         }
         Key::Exact => all.exact = Some(true),
         Key::Overlap => all.overlap = Some(true),
@@ -117,7 +119,8 @@ fn take(all: &mut StepOptions, key: Key, text: &str) -> Result<(), String> {
         Key::Immediate => all.immediate = true,
         Key::Mpi => {
             let kind = options::mpi(text);
-            all.mpi = kind.map_err(|_| format!("Invalid MPI type '{text}', --mpi=list for acceptable types"))?;
+            all.mpi =
+                kind.map_err(|_| format!("Invalid MPI type '{text}', --mpi=list for acceptable types"))?;
         }
         Key::CpuBind => all.cpu_bind = owned(),
         Key::Input => all.stdin = owned(),

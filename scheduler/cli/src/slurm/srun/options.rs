@@ -166,14 +166,29 @@ pub(super) const TABLE: &[Opt<Key>] = &[
     opt(OfTheJob, None, &["wckey"], Value),
     opt(OfTheJob, None, &["x11"], Maybe),
     opt(Refused("--bb: Muster has no burst buffers"), None, &["bb", "bbf"], Value),
-    opt(Refused("--bcast: programs are not copied to nodes; put them where all nodes see them"), None, &["bcast"], Maybe),
-    opt(Refused("--bcast: programs are not copied to nodes; put them where all nodes see them"), None, &["bcast-exclude"], Value),
+    opt(
+        Refused("--bcast: programs are not copied to nodes; put them where all nodes see them"),
+        None,
+        &["bcast"],
+        Maybe,
+    ),
+    opt(
+        Refused("--bcast: programs are not copied to nodes; put them where all nodes see them"),
+        None,
+        &["bcast-exclude"],
+        Value,
+    ),
     opt(Refused("--container: start the container in the command itself"), None, &["container"], Value),
     opt(Refused("--prolog and --epilog: do it in the command itself"), None, &["epilog"], Value),
     opt(Refused("--uid and --gid: a step runs as the user of its job"), None, &["gid"], Value),
     opt(Refused("--het-group: Muster has no heterogeneous jobs"), None, &["het-group"], Value),
     opt(Refused("--prolog and --epilog: do it in the command itself"), None, &["prolog"], Value),
-    opt(Refused("--bcast: programs are not copied to nodes; put them where all nodes see them"), None, &["send-libs"], Maybe),
+    opt(
+        Refused("--bcast: programs are not copied to nodes; put them where all nodes see them"),
+        None,
+        &["send-libs"],
+        Maybe,
+    ),
     opt(Refused("--prolog and --epilog: do it in the command itself"), None, &["task-epilog"], Value),
     opt(Refused("--prolog and --epilog: do it in the command itself"), None, &["task-prolog"], Value),
     opt(Refused("--uid and --gid: a step runs as the user of its job"), None, &["uid"], Value),
@@ -185,7 +200,8 @@ mod tests {
 
     #[test]
     fn no_name_stands_twice() {
-        let mut names: Vec<String> = TABLE.iter().flat_map(|opt| opt.long.iter().map(|long| (*long).to_owned())).collect();
+        let mut names: Vec<String> =
+            TABLE.iter().flat_map(|opt| opt.long.iter().map(|long| (*long).to_owned())).collect();
         names.extend(TABLE.iter().filter_map(|opt| opt.short).map(String::from));
         let count = names.len();
         names.sort();
