@@ -67,7 +67,15 @@ impl PostgresServer {
     /// # Errors
     /// [`PostgresError`].
     pub fn start() -> Result<Self, PostgresError> {
-        let folder = tempfile::tempdir().map_err(system("make a folder"))?;
+        Self::start_in(&std::env::temp_dir())
+    }
+
+    /// The same, in a new folder below `parent`: for a server on a file system of its own.
+    ///
+    /// # Errors
+    /// [`PostgresError`].
+    pub fn start_in(parent: &Path) -> Result<Self, PostgresError> {
+        let folder = tempfile::tempdir_in(parent).map_err(system("make a folder"))?;
         let port = free_port().map_err(system("find a free port"))?;
         let mut server = Self { folder, child: None, port };
         server.make()?;

@@ -188,12 +188,33 @@ impl Site {
         self.end_controller(Signal::SIGTERM)
     }
 
-    fn end_controller(&self, signal: Signal) -> Result<(), SiteError> {
+    /// The same, after a look at what it has stored up to then: it stands still meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Site::stop_controller`].
+    pub fn stop_controller_after(&self, look: impl FnOnce()) -> Result<(), SiteError> {
+        let pid = self.controller_pid()?;
+        self.cluster.kill(pid, Signal::SIGSTOP)?;
+        look();
+        self.cluster.kill(pid, Signal::SIGTERM)?;
+        self.cluster.kill(pid, Signal::SIGCONT)?;
+        self.await_end_of_controller()
+    }
+
+    fn controller_pid(&self) -> Result<i32, SiteError> {
         let processes = self.cluster.processes(HEAD)?;
         let is_controller =
             |p: &&crate::ProcessInfo| p.cmdline.first().is_some_and(|program| program.ends_with("/musterd"));
-        let pid = processes.iter().find(is_controller).map(|p| p.pid).ok_or(SiteError::NoController)?;
-        self.cluster.kill(pid, signal)?;
+        processes.iter().find(is_controller).map(|p| p.pid).ok_or(SiteError::NoController)
+    }
+
+    fn end_controller(&self, signal: Signal) -> Result<(), SiteError> {
+        self.cluster.kill(self.controller_pid()?, signal)?;
+        self.await_end_of_controller()
+    }
+
+    fn await_end_of_controller(&self) -> Result<(), SiteError> {
         let child = self.lock_controller().child.take();
         if let Some(mut child) = child {
             child.wait().map_err(|source| SiteError::Spawn { program: "musterd", source })?;

@@ -9,6 +9,7 @@ mod claims;
 mod failures;
 mod gangs;
 mod recovery;
+mod scripts;
 mod steps;
 mod support;
 mod swarm;

@@ -11,7 +11,7 @@ pub const ALLOW_ROOT: [&str; 4] = [
 ];
 
 /// Variables whose value belongs to one node or one process, so that they must not travel to another node.
-pub const NODE_OWN_NAMES: [&str; 23] = [
+pub const NODE_OWN_NAMES: [&str; 32] = [
     "MUSTER_NODE",
     "MUSTER_INSTANCE",
     "MUSTER_CORES",
@@ -23,6 +23,15 @@ pub const NODE_OWN_NAMES: [&str; 23] = [
     "SLURM_GTIDS",
     "SLURM_TASK_PID",
     "SLURM_CPUS_ON_NODE",
+    "SLURM_GPUS_ON_NODE",
+    "SLURM_JOB_GPUS",
+    "SLURM_TOPOLOGY_ADDR",
+    "SLURM_TOPOLOGY_ADDR_PATTERN",
+    "CUDA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "ZE_AFFINITY_MASK",
+    "GPU_DEVICE_ORDINAL",
+    "ENVIRONMENT",
     "HOME",
     "USER",
     "LOGNAME",

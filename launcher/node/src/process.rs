@@ -53,13 +53,22 @@ impl ProcessId {
     ///
     /// `ESRCH` if it has ended; otherwise as kill(2).
     pub fn signal(self, signal: nix::sys::signal::Signal) -> Result<(), Errno> {
+        self.signal_number(signal as i32)
+    }
+
+    /// The same for any signal of signal(7), real-time signals among them.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` if it has ended; otherwise as kill(2).
+    pub fn signal_number(self, number: i32) -> Result<(), Errno> {
         let fd = self.watch().ok_or(Errno::ESRCH)?;
         // SAFETY: pidfd_send_signal(2) with a null siginfo behaves as kill(2); the descriptor is open.
         let done = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 fd.as_raw_fd(),
-                signal as i32,
+                number,
                 std::ptr::null::<libc::siginfo_t>(),
                 0,
             )

@@ -6,8 +6,9 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
-    nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reservation::ReservationArgs, run::RunArgs,
-    shares::SharesArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
+    migrate::MigrateArgs, nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs,
+    reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs, submit::SubmitArgs,
+    wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -58,6 +59,8 @@ pub enum Command {
     Ping(PingArgs),
     /// Check a configuration file
     Config(ConfigArgs),
+    /// Make a configuration of Slurm's
+    Migrate(MigrateArgs),
     /// Print the help of a command, or the table of exit codes
     Help(HelpArgs),
     /// Make man pages and completions
@@ -88,6 +91,7 @@ impl Command {
             Self::Pools(_) => "pools",
             Self::Ping(_) => "ping",
             Self::Config(_) => "config",
+            Self::Migrate(_) => "migrate",
             Self::Help(_) => "help",
             Self::Generate(_) => "generate",
         }

@@ -155,6 +155,8 @@ pub enum CliError {
         place: String,
         /// The option.
         option: String,
+        /// The word as it was written, with its value.
+        written: String,
         /// The nearest one that exists.
         nearest: Option<String>,
     },
@@ -343,6 +345,23 @@ pub enum ScriptFault {
 }
 
 impl CliError {
+    /// Where the value was said that is wrong, if the error is about one.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Notation { origin, .. }
+            | Self::Dependency { origin, .. }
+            | Self::Constraint { origin, .. }
+            | Self::Gres { origin, .. }
+            | Self::NodeFile { origin, .. }
+            | Self::Number { origin, .. }
+            | Self::Value { origin, .. }
+            | Self::Together { origin, .. }
+            | Self::WorkingDirectory { origin, .. } => Some(origin),
+            _ => None,
+        }
+    }
+
     /// The exit code that says this.
     #[must_use]
     pub fn exit(&self) -> Exit {

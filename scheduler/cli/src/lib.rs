@@ -2,11 +2,14 @@
 //!
 //! [`run`] is the whole program. Each command has a file of its own under `commands`; [`exit`] holds the exit
 //! codes of all of them, [`error`] their messages.
+// A job as Slurm's commands write it in JSON has more fields than the macro of serde_json expands by default.
+#![recursion_limit = "256"]
 
 pub mod cli;
 pub mod commands;
 pub mod error;
 pub mod exit;
+mod migrate;
 mod out;
 pub mod slurm;
 mod step;
@@ -70,6 +73,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Pools(args) => commands::pools::run(&args),
         Command::Ping(args) => commands::ping::run(&args),
         Command::Config(args) => commands::config::run(&args.action),
+        Command::Migrate(args) => commands::migrate::run(&args),
         Command::Help(args) => commands::help::run(&args),
         Command::Generate(args) => commands::generate::run(&args.what),
     }
@@ -106,12 +110,14 @@ fn slurm_option(option: &str) -> Option<&'static str> {
     };
     match known.meaning {
         Meaning::Refused(right) => Some(right),
-        _ => None,
+        Meaning::Ignored(why) => Some(why),
+        Meaning::SoAnyway => Some("that is so anyway; take it out"),
+        Meaning::Set(_) => None,
     }
 }
 
 /// Ends as every other tool does whose reader has gone: by SIGPIPE, without a word.
-fn end_by_sigpipe() -> ExitCode {
+pub(crate) fn end_by_sigpipe() -> ExitCode {
     // SAFETY: the default action is set, so no handler runs; this is the only thread that still does anything.
     let reset = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     if reset.is_ok() {

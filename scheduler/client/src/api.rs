@@ -8,7 +8,11 @@
 //! | `GET  /v1/jobs/{ref}`            | → [`JobDetail`]; `ref` is `JOB` or `JOB_INDEX`        |
 //! | `GET  /v1/jobs/{ref}/why`        | → [`Why`]                                             |
 //! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
+//! | `GET  /v1/tasks?job=&user=&finished_s=&since_us=&until_us=&detail=&starts=` | → [`TaskList`]; `job` and `user` are lists |
 //! | `POST /v1/jobs/{ref}/cancel`     | → [`CancelAnswer`]                                    |
+//! | `POST /v1/jobs/{ref}/signal`     | [`SignalRequest`] → [`ReachedAnswer`]                 |
+//! | `POST /v1/jobs/{ref}/requeue`    | [`RequeueRequest`] → [`ReachedAnswer`]                |
+//! | `POST /v1/jobs/{ref}/update`     | [`JobUpdate`] → `{}`; `ref` is a whole job            |
 //! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is a whole job                          |
 //! | `POST /v1/jobs/{ref}/release`    | → `{}`; `ref` is a whole job                          |
 //! | `GET  /v1/nodes`                 | → [`NodeList`]                                        |
@@ -29,16 +33,20 @@
 
 use std::collections::BTreeMap;
 
+use muster_core::cluster::Preempt;
 use muster_core::eligibility::Eligibility;
 use muster_core::event::Verdict;
 use muster_core::ids::JobRef;
-use muster_core::spec::{ArraySpec, Request};
+use muster_core::spec::{ArraySpec, MailWish, Request, SignalWish};
 use serde::{Deserialize, Serialize};
 
+pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, SignalRequest};
+pub use crate::notes::NotesView;
 pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
 pub use crate::reservations::{
     KeptFor, ReservationAnswer, ReservationList, ReservationRequest, ReservationView, RunsIntoView,
 };
+pub use crate::tasks::{EndView, FINISHED_SHOWN_S, LINES_MAX, TaskLine, TaskList, Which};
 pub use crate::why::{
     GresShortageView, HolderView, HoldersView, KeptForView, NodeAwayView, NodesAwayView, ShortageView, Why,
 };
@@ -141,6 +149,27 @@ pub struct SubmitRequest {
     /// The advance reservation whose nodes it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// A signal some time before the time limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<SignalWish>,
+    /// What the user says about the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// The path of the script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The command line that submits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submit_line: Option<String>,
+    /// By how much the user lowers the priority; `priority` has it in already.
+    #[serde(default)]
+    pub nice: i32,
+    /// A label of the site's own bookkeeping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wckey: Option<String>,
+    /// Whom to tell of what becomes of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<MailWish>,
     /// A key that makes a repeated request harmless.
     #[serde(default)]
     pub request_key: Option<String>,
@@ -160,6 +189,29 @@ pub struct SubmitAnswer {
     pub schema: u32,
     /// Its id; absent when only a test was asked for.
     pub job: Option<u64>,
+    /// What would become of it, where only a test was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestView>,
+    /// What the submitter should know although the job was taken, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What would become of a job that was only tested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestView {
+    /// The id that it would have.
+    pub job: u64,
+    /// Its pool.
+    pub pool: String,
+    /// When it would start at the latest if nothing else were submitted, in microseconds since 1970; none if that cannot be
+    /// told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_us: Option<u64>,
+    /// Cores that it would get.
+    pub cores: u64,
+    /// Host list of its nodes; empty if its start cannot be told.
+    pub node_list: String,
 }
 
 /// How many tasks a cancellation reached.
@@ -248,6 +300,8 @@ impl From<&Verdict> for TaskState {
             Verdict::OutOfMemory { .. } => Self::OutOfMemory,
             Verdict::TimedOut => Self::TimedOut,
             Verdict::Deadline => Self::Deadline,
+            // A task is never left like that: it waits again.
+            Verdict::Requeued { .. } => Self::Waiting,
             Verdict::Cancelled { .. } => Self::Cancelled,
             Verdict::Preempted { .. } => Self::Preempted,
             Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
@@ -377,10 +431,22 @@ pub struct JobDetail {
     pub summary: JobSummary,
     /// Where it runs.
     pub working_directory: String,
+    /// Pattern of the standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
     /// Patterns as submitted.
     pub stdout: Option<String>,
     /// Pattern of the standard error.
     pub stderr: Option<String>,
+    /// User id of its owner.
+    #[serde(default)]
+    pub uid: u32,
+    /// Group id that its tasks run with.
+    #[serde(default)]
+    pub gid: u32,
+    /// The host on which it was submitted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub submit_host: String,
     /// What each task asks for.
     pub request: Request,
     /// The array's elements.
@@ -399,6 +465,9 @@ pub struct JobDetail {
     /// The advance reservation whose nodes it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// What its user said about it, and how it was submitted.
+    #[serde(default, flatten)]
+    pub notes: NotesView,
     /// Set while its waiting tasks are held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HoldView>,
@@ -455,6 +524,9 @@ pub struct TaskView {
     pub signal: Option<u32>,
     /// How it ended or why it waits, a sentence.
     pub reason: String,
+    /// How it ended or is being ended, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<EndView>,
     /// CPU time of all its processes, in microseconds.
     pub cpu_time_us: u64,
     /// Largest memory of one node, in bytes.
@@ -476,6 +548,9 @@ pub struct ShareView {
     pub ranks: u32,
     /// Memory, in bytes.
     pub memory_bytes: u64,
+    /// Devices, such as `gpu:a100:2(IDX:0-1)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gres: Vec<String>,
 }
 
 /// A list of nodes.
@@ -521,6 +596,27 @@ pub struct NodeView {
     pub memory_free_bytes: u64,
     /// Real cores that the agent found.
     pub cores_real: u32,
+    /// Packages that the agent found; 0 before it did.
+    #[serde(default)]
+    pub packages: u32,
+    /// Hardware threads that every core has at least; 0 before that is known.
+    #[serde(default)]
+    pub threads_per_core: u32,
+    /// Devices, such as `gpu:a100:4`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gres: Vec<String>,
+    /// Devices that tasks hold, such as `gpu:a100:2(IDX:0-1)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gres_held: Vec<String>,
+    /// Since when its agent can be reached, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_since_us: Option<u64>,
+    /// Whether an admin, or the engine, keeps it from new work, whatever else its state is.
+    #[serde(default)]
+    pub drained: bool,
+    /// The reason as it was given, without who gave it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason_given: String,
     /// Tasks on it, as `JOB` or `JOB_INDEX`.
     pub tasks: Vec<String>,
     /// Address.
@@ -556,6 +652,21 @@ pub struct PoolView {
     pub time_default_s: u64,
     /// Longest time limit, in seconds.
     pub time_max_s: u64,
+    /// Its part of the priority sum.
+    #[serde(default)]
+    pub priority: i32,
+    /// Jobs of pools of a higher tier are considered first.
+    #[serde(default)]
+    pub tier: u32,
+    /// What becomes of its tasks when a pool of a higher tier needs their place.
+    #[serde(default)]
+    pub preempt: Preempt,
+    /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds.
+    #[serde(default)]
+    pub grace_s: u64,
+    /// Memory for each core of tasks that name none, in bytes; the node's memory divided by its cores without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_per_core_bytes: Option<u64>,
 }
 
 #[cfg(test)]

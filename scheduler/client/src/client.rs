@@ -14,10 +14,11 @@ use serde::de::DeserializeOwned;
 use crate::api::{
     CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NOT_LEADING, NodeList, NodesRequest, Ping,
     PoolList, PriorityList, ReservationAnswer, ReservationList, ReservationRequest, ResumeRequest, ShareList,
-    SubmitAnswer, SubmitRequest, TaskState, Why,
+    SubmitAnswer, SubmitRequest, TaskList, TaskState, Why,
 };
 use crate::error::ClientError;
 use crate::query::{encode, with_query};
+use crate::tasks::TaskFilter;
 use crate::transport::{Answer, Failure, Question, Transport};
 
 /// Where the controller listens unless `MUSTER_SOCKET` says otherwise.
@@ -177,6 +178,28 @@ impl Client {
                 ("all", filter.all.then(|| "true".to_owned())),
                 ("limit", filter.limit.map(|limit| limit.to_string())),
                 ("starts", filter.starts.then(|| "true".to_owned())),
+            ],
+        ))
+    }
+
+    /// Lists tasks.
+    ///
+    /// # Errors
+    /// As every route: [`ClientError`].
+    pub fn tasks(&mut self, filter: &TaskFilter) -> Result<TaskList, ClientError> {
+        let list = |words: Vec<String>| (!words.is_empty()).then(|| words.join(","));
+        let flag = |is_set: bool| is_set.then(|| "true".to_owned());
+        let number = |value: Option<u64>| value.map(|value| value.to_string());
+        self.get(with_query(
+            "/v1/tasks",
+            &[
+                ("job", list(filter.jobs.iter().map(ToString::to_string).collect())),
+                ("user", list(filter.users.clone())),
+                ("finished_s", number(filter.finished_s)),
+                ("since_us", number(filter.since_us)),
+                ("until_us", number(filter.until_us)),
+                ("detail", flag(filter.detail)),
+                ("starts", flag(filter.starts)),
             ],
         ))
     }
@@ -397,7 +420,11 @@ impl Client {
         self.request(self.retry, &question)
     }
 
-    fn post<Q: Serialize, A: DeserializeOwned>(&mut self, path: String, body: &Q) -> Result<A, ClientError> {
+    pub(crate) fn post<Q: Serialize, A: DeserializeOwned>(
+        &mut self,
+        path: String,
+        body: &Q,
+    ) -> Result<A, ClientError> {
         let body = serde_json::to_vec(body).expect("the API's types have only string keys, and serialise");
         let question = Question {
             method: Method::POST,

@@ -4,11 +4,14 @@
 //! time than its questions.
 
 pub mod api;
+mod changes;
 mod client;
 mod error;
+mod notes;
 mod priority;
 mod query;
 mod reservations;
+mod tasks;
 mod transport;
 mod why;
 
@@ -17,3 +20,4 @@ pub use client::{
     new_request_key,
 };
 pub use error::ClientError;
+pub use tasks::TaskFilter;

@@ -104,6 +104,13 @@ fn job() -> SubmitRequest {
         account: None,
         qos: None,
         reservation: None,
+        signal: None,
+        comment: None,
+        command: None,
+        submit_line: None,
+        nice: 0,
+        wckey: None,
+        mail: None,
         request_key: None,
         test_only: false,
     }

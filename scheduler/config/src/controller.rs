@@ -47,6 +47,7 @@ pub(crate) fn controller(
         admins: vec!["root".to_owned()],
         node_timeout_s: 5,
         heartbeat_ms: 1000,
+        mail_program: None,
     };
     if let Some(section) = section {
         read_controller(reader, section, &mut config);
@@ -105,6 +106,9 @@ fn read_controller(reader: &mut Reader<'_>, mut section: Section<'_, '_>, config
     config.store = store(reader, &mut section);
     if let Some(names) = section.texts(reader, "admins", "root") {
         config.admins = names.into_iter().map(|at| at.value).collect();
+    }
+    if let Some(path) = section.path(reader, "mail_program", "/usr/bin/mail") {
+        config.mail_program = Some(path.value);
     }
     if let Some(at) = section.number(reader, "node_timeout_s", (1, 3600)) {
         config.node_timeout_s = at.value;

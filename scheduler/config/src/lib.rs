@@ -58,6 +58,8 @@ pub struct ControllerConfig {
     pub node_timeout_s: u64,
     /// How often a node says that it is there, in milliseconds.
     pub heartbeat_ms: u32,
+    /// The program by which people are told of what becomes of their jobs.
+    pub mail_program: Option<PathBuf>,
 }
 
 /// A database of a PostgreSQL server that several controllers share.

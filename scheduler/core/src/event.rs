@@ -58,6 +58,13 @@ pub enum Event {
         /// Why.
         why: WaitingEnd,
     },
+    /// A job was changed after it was accepted.
+    JobUpdated {
+        /// The job.
+        job: JobId,
+        /// All of its spec from now on.
+        spec: Arc<JobSpec>,
+    },
     /// A job's waiting tasks were held back.
     JobHeld {
         /// The job.
@@ -106,6 +113,11 @@ pub enum Event {
         key: AttemptKey,
         /// The node's clock at its exec.
         started_at: Timestamp,
+    },
+    /// The signal that the job wished for before its end is due: it is sent once.
+    AttemptSignalled {
+        /// The attempt.
+        key: AttemptKey,
     },
     /// The attempt's end was decided; its processes may still be there.
     AttemptEnding {
@@ -324,6 +336,11 @@ pub enum Verdict {
         /// Who.
         by_uid: u32,
     },
+    /// Somebody put its task back into the queue. How its script ends from here on does not count.
+    Requeued {
+        /// Who.
+        by_uid: u32,
+    },
     /// A job with a higher claim took its place. How its script ends from here on does not count.
     Preempted {
         /// The task that takes its place.
@@ -463,12 +480,14 @@ impl Event {
             Self::JobSubmitted { job, .. }
             | Self::WaitingCancelled { job, .. }
             | Self::WaitingEnded { job, .. }
+            | Self::JobUpdated { job, .. }
             | Self::JobHeld { job, .. }
             | Self::JobReleased { job } => Some(*job),
             Self::AttemptPlaced { key, .. }
             | Self::InstanceReady { key, .. }
             | Self::AttemptGo { key }
             | Self::AttemptRunning { key, .. }
+            | Self::AttemptSignalled { key }
             | Self::AttemptEnding { key, .. }
             | Self::InstanceGone { key, .. }
             | Self::InstanceLost { key, .. }

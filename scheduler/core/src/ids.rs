@@ -94,7 +94,20 @@ impl fmt::Display for AttemptKey {
     }
 }
 
-/// What a user writes where a job or one task of it is meant: `JOB` or `JOB_INDEX`.
+/// How much the numbers of two jobs lie apart where each task of an array has a number of its own: more than the largest
+/// index, and a power of ten, so that people can read both parts.
+const NUMBERS_PER_JOB: u64 = 10_000_000_000;
+
+impl TaskId {
+    /// A number for a task of an array that no other job or task has. Slurm gives every task of an array a job id of its
+    /// own, which scripts use to name folders; [`JobRef`] reads it back.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.job.0.saturating_mul(NUMBERS_PER_JOB).saturating_add(u64::from(self.index.0))
+    }
+}
+
+/// What a user writes where a job or one task of it is meant: `JOB`, `JOB_INDEX`, or the [`TaskId::number`] of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRef {
     /// The job.
@@ -125,6 +138,10 @@ impl FromStr for JobRef {
         if job == 0 {
             return Err(bad());
         }
+        if task.is_none() && job >= NUMBERS_PER_JOB {
+            let index = u32::try_from(job % NUMBERS_PER_JOB).map_err(|_| bad())?;
+            return Ok(Self { job: JobId(job / NUMBERS_PER_JOB), task: Some(TaskIndex(index)) });
+        }
         Ok(Self { job: JobId(job), task: task.map(TaskIndex) })
     }
 }
@@ -149,6 +166,15 @@ fn parse_digits<T: FromStr>(text: &str) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_a_task_names_it() {
+        let task = TaskId { job: JobId(12), index: TaskIndex(3) };
+        assert_eq!(task.number().to_string(), "120000000003");
+        let named: JobRef = "120000000003".parse().unwrap();
+        assert_eq!((named.job, named.task), (task.job, Some(task.index)));
+        assert!("129999999999".parse::<JobRef>().is_err(), "no task has so large an index");
+    }
 
     #[test]
     fn job_refs_are_read_back_as_written() {

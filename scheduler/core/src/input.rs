@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::cluster::ClusterConfig;
-use crate::event::{Allocation, Endpoint, Event, Hardware, Usage};
+use crate::eligibility::Dependency;
+use crate::event::{Allocation, Endpoint, Event, Hardware, Usage, Verdict};
 use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
 use crate::notation::counted;
 use crate::on::On;
 use crate::reservation::ReservationSpec;
-use crate::spec::JobSpec;
+use crate::spec::{JobSpec, Request, SignalTo};
 
 /// Who gives a command, as the kernel knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,35 @@ pub enum Input {
         caller: Caller,
         /// What.
         target: JobRef,
+    },
+    /// A user signals the live attempts of a job or task.
+    Signal {
+        /// Who.
+        caller: Caller,
+        /// What.
+        target: JobRef,
+        /// The signal's number.
+        signal: u8,
+        /// Who of each attempt gets it.
+        to: SignalTo,
+    },
+    /// A user puts the live tasks of a job, or one of them, back into the queue.
+    Requeue {
+        /// Who.
+        caller: Caller,
+        /// What.
+        target: JobRef,
+        /// Whether the job is held then.
+        hold: bool,
+    },
+    /// A user or an admin changes a job.
+    UpdateJob {
+        /// Who.
+        caller: Caller,
+        /// Which job.
+        job: JobId,
+        /// What is to change.
+        change: Box<JobChange>,
     },
     /// A user or an admin holds a job's waiting tasks back.
     HoldJob {
@@ -111,6 +141,39 @@ pub enum Input {
     },
     /// Time passed: limits and holds are looked at.
     Tick,
+}
+
+/// What is to change of a job; what is not set stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobChange {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its time limit, in seconds.
+    pub time_limit_s: Option<u64>,
+    /// Its priority.
+    pub priority: Option<i32>,
+    /// By how much its user lowers its priority.
+    pub nice: Option<i32>,
+    /// What its user says about it.
+    pub comment: Option<String>,
+    /// Whether its tasks are queued again when a node fails under them.
+    pub requeue: Option<bool>,
+    /// How many of the array's elements may run at once; `Some(None)` is no limit.
+    pub running_max: Option<Option<u32>>,
+    /// Its pool.
+    pub pool: Option<String>,
+    /// The account that is charged.
+    pub account: Option<String>,
+    /// Its quality of service.
+    pub qos: Option<String>,
+    /// The advance reservation whose nodes it uses.
+    pub reservation: Option<Option<String>>,
+    /// The instant before which it does not start.
+    pub begin: Option<Timestamp>,
+    /// What it depends on; `Some(None)` is nothing.
+    pub dependency: Option<Option<Dependency>>,
+    /// What each task needs.
+    pub request: Option<Request>,
 }
 
 /// What is to become of nodes.
@@ -233,6 +296,19 @@ pub enum Effect {
         grace_ms: u32,
         /// Why, for the log.
         reason: String,
+        /// Why, for the job's own error output.
+        cause: StopCause,
+    },
+    /// Tell a node to signal what runs there of an attempt. It is lost if the node is away.
+    Signal {
+        /// The node of the attempt's primary.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
+        /// The signal's number.
+        signal: u8,
+        /// Who of the attempt gets it.
+        to: SignalTo,
     },
     /// Tell a node that its last report is durable here.
     Forget {
@@ -241,6 +317,36 @@ pub enum Effect {
         /// The attempt.
         key: AttemptKey,
     },
+}
+
+/// Why an instance is ended, as far as its user is told in the job's own error output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// Nothing is said there: it came to its end by itself, or is one that should not be there.
+    None,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// Its time is over.
+    TimeLimit,
+    /// A job with a higher claim takes its place.
+    Preemption,
+    /// A node failed under it.
+    NodeFailure,
+    /// It is to be queued again.
+    Requeue,
+}
+
+impl From<&Verdict> for StopCause {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Cancelled { .. } => Self::Cancelled,
+            Verdict::TimedOut | Verdict::Deadline => Self::TimeLimit,
+            Verdict::Preempted { .. } => Self::Preemption,
+            Verdict::Requeued { .. } => Self::Requeue,
+            Verdict::NodeFailed { .. } | Verdict::Broken { .. } => Self::NodeFailure,
+            _ => Self::None,
+        }
+    }
 }
 
 /// The answer to a command.
@@ -252,6 +358,8 @@ pub enum Reply {
     Submitted(JobId),
     /// How many tasks were or are being cancelled.
     Cancelled(u64),
+    /// How many tasks were signalled, or are put back into the queue.
+    Reached(u64),
     /// The advance reservation that was made.
     Reserved(MadeReservation),
 }
@@ -318,6 +426,26 @@ pub enum Refusal {
         target: JobRef,
         /// Login name of the owner.
         owner: String,
+    },
+    /// Nothing of it runs.
+    #[error("job {target} waits, and nothing of it runs")]
+    Waits {
+        /// What was asked for.
+        target: JobRef,
+    },
+    /// Its submitter does not want it to be queued again.
+    #[error("job {target} was submitted with --no-requeue, and is not queued again")]
+    NoRequeue {
+        /// What was asked for.
+        target: JobRef,
+    },
+    /// What has started cannot be changed like this.
+    #[error("job {job} has started, and its {what} can be changed only before that")]
+    HasStarted {
+        /// The job.
+        job: JobId,
+        /// What was to change.
+        what: &'static str,
     },
     /// None of the job's tasks waits.
     #[error("no task of job {job} waits, and what runs cannot be held; muster cancel {job} would end it")]

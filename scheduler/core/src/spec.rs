@@ -20,6 +20,8 @@ pub const ARGUMENTS_BYTES_MAX: usize = 128 << 10;
 pub const NAME_BYTES_MAX: usize = 200;
 /// Longest path, in bytes (PATH_MAX of limits.h).
 pub const PATH_BYTES_MAX: usize = 4096;
+/// Longest comment, command line and other remark of a job, in bytes.
+pub const NOTE_BYTES_MAX: usize = 4096;
 /// Most elements in one array.
 pub const ARRAY_ELEMENTS_MAX: u64 = 4_000_000;
 /// Largest array index.
@@ -91,7 +93,118 @@ pub struct JobSpec {
     /// The advance reservation whose nodes it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// A signal that it wants some time before its time limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<SignalWish>,
+    /// What its user says about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// The path of its script; none if that came from elsewhere than a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The command line that submitted it, shortened to [`NOTE_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submit_line: Option<String>,
+    /// By how much its user lowered its priority; `priority` has it in already.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nice: i32,
+    /// A label of the site's own bookkeeping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wckey: Option<String>,
+    /// Whom to tell of what becomes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<MailWish>,
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
+/// Whom to tell of what becomes of a job, as `--mail-type` and `--mail-user` of sbatch(1) say it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailWish {
+    /// What to tell of; not empty.
+    pub events: BTreeSet<MailEvent>,
+    /// The address; the job's user without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// What can become of a job that somebody may want to be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MailEvent {
+    /// Its first task started.
+    Begin,
+    /// Its last task ended with success.
+    End,
+    /// It ended otherwise.
+    Fail,
+    /// A task of it waits for another attempt.
+    Requeue,
+    /// What it depends on can no longer come true.
+    InvalidDepend,
+    /// It ran out of its time limit.
+    TimeLimit,
+    /// The same events of each task of an array, rather than of the whole.
+    ArrayTasks,
+}
+
+impl MailEvent {
+    /// Every event, in the order of a job's life.
+    pub const ALL: [Self; 7] = [
+        Self::Begin,
+        Self::End,
+        Self::Fail,
+        Self::Requeue,
+        Self::InvalidDepend,
+        Self::TimeLimit,
+        Self::ArrayTasks,
+    ];
+
+    /// As Slurm writes it, in lower case, such as `time_limit`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Begin => "begin",
+            Self::End => "end",
+            Self::Fail => "fail",
+            Self::Requeue => "requeue",
+            Self::InvalidDepend => "invalid_depend",
+            Self::TimeLimit => "time_limit",
+            Self::ArrayTasks => "array_tasks",
+        }
+    }
+}
+
+/// A signal that a job wishes for before its time is over, after `--signal` of sbatch(1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalWish {
+    /// Its number.
+    pub signal: u8,
+    /// How long before the end, in seconds.
+    pub before_s: u32,
+    /// Who gets it.
+    pub to: SignalTo,
+}
+
+/// Who of an attempt gets a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalTo {
+    /// The script alone.
+    Script,
+    /// What the script has started: launchers such as mpirun and srun pass it on to their ranks.
+    Ranks,
+    /// Both.
+    All,
+}
+
+/// The largest number of a signal, after signal(7).
+pub const SIGNAL_MAX: u8 = 64;
+/// How long before the end a signal is sent at most, in seconds (sbatch(1)).
+pub const SIGNAL_BEFORE_MAX_S: u32 = 65_535;
 
 /// What one task needs: ranks, the cores of each, memory, and how they spread over nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -109,6 +109,13 @@ pub fn job(caller: Caller) -> JobSpec {
         account: None,
         qos: None,
         reservation: None,
+        signal: None,
+        comment: None,
+        command: None,
+        submit_line: None,
+        nice: 0,
+        wckey: None,
+        mail: None,
     }
 }
 

@@ -161,6 +161,7 @@ pub fn view_of(row: &TaskRow, index: TaskIndex) -> TaskView {
         exit_code: row.exit_code,
         signal: row.signal,
         reason: row.reason.clone(),
+        end: None,
         cpu_time_us: row.cpu_time_us,
         memory_peak_bytes: row.memory_peak_bytes,
         stdout_path: String::new(),

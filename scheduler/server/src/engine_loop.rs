@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::accounting;
 use crate::error::ServerError;
+use crate::mail::Mail;
 use crate::sessions::Sessions;
 use crate::shared::Shared;
 use crate::snapshots::{Outcome, Snapshots};
@@ -109,6 +110,7 @@ pub fn start(
     store: Store,
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
+    mail: Mail,
     lease: Option<Lease>,
 ) -> Result<EngineThread, ServerError> {
     let system = |doing| move |source| ServerError::System { doing, source };
@@ -125,6 +127,7 @@ pub fn start(
         snapshots,
         shared,
         sessions,
+        mail,
         lease,
         now: Timestamp(0),
         failed: false,
@@ -144,6 +147,7 @@ struct Loop {
     snapshots: Snapshots,
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
+    mail: Mail,
     /// What this controller leads under, where others stand by.
     lease: Option<Lease>,
     now: Timestamp,
@@ -299,6 +303,8 @@ impl Loop {
         self.deposed = self.lease.as_ref().is_some_and(|lease| !lease.is_valid());
         if self.deposed {
             batch.effects.clear();
+        } else {
+            self.mail.tell(self.engine.state(), &batch.records);
         }
         for effect in &batch.effects {
             self.sessions.carry_out(self.engine.state(), effect);

@@ -24,6 +24,7 @@ use crate::bootstrap::Bootstrap;
 use crate::engine_loop::{self, EngineHandle, InputError, chain};
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
+use crate::mail::Mail;
 use crate::secrets::Secrets;
 use crate::sessions::{NodeService, Sessions};
 use crate::shared::Shared;
@@ -112,7 +113,9 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         config.health.as_ref().map(translate::health_check),
         lease.as_ref().map_or(0, Lease::term),
     ));
-    let thread = engine_loop::start(store, Arc::clone(&shared), Arc::clone(&sessions), lease.clone())?;
+    let mail = Mail::start(config.controller.mail_program.clone());
+    let thread =
+        engine_loop::start(store, Arc::clone(&shared), Arc::clone(&sessions), mail.clone(), lease.clone())?;
     let engine = thread.handle.clone();
     let engine_ended = join_later(thread.thread);
     sessions.connect(engine.clone());
@@ -125,6 +128,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         shared,
         history: Mutex::new(history),
         forecasts: Forecasts::default(),
+        mail,
         admins: Arc::clone(&admins),
         stopping: stopping.clone(),
         lead: lease.clone().map(|lease| {
@@ -311,6 +315,7 @@ impl Running {
             ("store", new.store != old.store),
             ("node_timeout_s", new.node_timeout_s != old.node_timeout_s),
             ("heartbeat_ms", new.heartbeat_ms != old.heartbeat_ms),
+            ("mail_program", new.mail_program != old.mail_program),
             ("[health]", config.health != self.config.health),
             ("[bootstrap]", config.bootstrap != self.config.bootstrap),
         ];

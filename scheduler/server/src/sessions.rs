@@ -143,6 +143,7 @@ impl Sessions {
         let (Effect::Prepare { node, .. }
         | Effect::Go { node, .. }
         | Effect::Stop { node, .. }
+        | Effect::Signal { node, .. }
         | Effect::Forget { node, .. }) = effect;
         self.send(state, *node, || translate::message(state, &self.secrets, effect));
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use muster_config::HealthConfig;
 use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, HardwareDevice, Usage};
-use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX};
+use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX, ShareGres};
 use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
-use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport};
+use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport, StopCause};
 use muster_core::patterns;
-use muster_core::spec::{ArraySpec, IndexRange, JobSpec};
+use muster_core::spec::{ArraySpec, IndexRange, JobSpec, SignalTo};
 use muster_core::state::State;
 use muster_wire::v1;
 
@@ -184,12 +184,37 @@ pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode 
         Effect::Go { key, peers, .. } => {
             Body::Go(v1::Go { key: Some(wire_key(*key)), peers: peers.iter().map(wire_endpoint).collect() })
         }
-        Effect::Stop { key, grace_ms, reason, .. } => {
-            Body::Stop(v1::Stop { key: Some(wire_key(*key)), grace_ms: *grace_ms, reason: reason.clone() })
-        }
+        Effect::Stop { key, grace_ms, reason, cause, .. } => Body::Stop(v1::Stop {
+            key: Some(wire_key(*key)),
+            grace_ms: *grace_ms,
+            reason: reason.clone(),
+            cause: wire_cause(*cause).into(),
+        }),
+        Effect::Signal { key, signal, to, .. } => Body::Signal(v1::Signal {
+            key: Some(wire_key(*key)),
+            number: u32::from(*signal),
+            to: match to {
+                SignalTo::Script => v1::SignalTo::Script,
+                SignalTo::Ranks => v1::SignalTo::Ranks,
+                SignalTo::All => v1::SignalTo::All,
+            }
+            .into(),
+        }),
         Effect::Forget { key, .. } => Body::Forget(v1::Forget { key: Some(wire_key(*key)) }),
     };
     v1::ToNode { body: Some(body) }
+}
+
+fn wire_cause(cause: StopCause) -> v1::stop::Cause {
+    use v1::stop::Cause;
+    match cause {
+        StopCause::None => Cause::Unspecified,
+        StopCause::Cancelled => Cause::Cancelled,
+        StopCause::TimeLimit => Cause::TimeLimit,
+        StopCause::Preemption => Cause::Preemption,
+        StopCause::NodeFailure => Cause::NodeFailure,
+        StopCause::Requeue => Cause::Requeue,
+    }
 }
 
 fn prepare(
@@ -205,6 +230,7 @@ fn prepare(
         host: state.node(share.node).name.clone(),
         cores: share.cores.iter().collect(),
         ranks: share.ranks,
+        devices: share.gres.iter().map(devices).collect(),
     });
     let members: Vec<v1::Member> = members.collect();
     let primary = members.first().map_or(String::new(), |member| member.host.clone());
@@ -227,7 +253,21 @@ fn prepare(
         threads_per_core: spec.request.threads_per_core.unwrap_or(0),
         task_count: spec.array.as_ref().map_or(1, task_count),
         array: spec.array.is_some(),
+        bounds: spec.array.as_ref().and_then(bounds),
+        cluster: state.config.name.clone(),
+        number: if spec.array.is_some() { key.task.number() } else { key.task.job.0 },
     }
+}
+
+fn devices(held: &ShareGres) -> v1::Devices {
+    let kind = held.kind.clone().unwrap_or_default();
+    v1::Devices { name: held.name.clone(), kind, numbers: held.devices.iter().collect() }
+}
+
+fn bounds(array: &ArraySpec) -> Option<v1::ArrayBounds> {
+    let (first, last) = (array.indices.first()?, array.indices.last()?);
+    let step = if array.indices.len() == 1 { first.step } else { 1 };
+    Some(v1::ArrayBounds { min: first.first, max: last.last, step })
 }
 
 fn task_count(array: &ArraySpec) -> u32 {
@@ -242,8 +282,9 @@ fn work(
     primary: &str,
     is_primary: bool,
 ) -> v1::Work {
-    let (stdout_path, stderr_path) = view::output_paths(key.task.job, spec, key.task.index, primary);
-    let names = view::names(key.task.job, spec, key.task.index, primary);
+    let (stdout_path, stderr_path) =
+        view::output_paths(key.task.job, spec, key.task.index, key.attempt, primary);
+    let names = view::names(key.task.job, spec, key.task.index, key.attempt, primary);
     let stdin = spec.stdin.as_deref().map(|text| patterns::expand(text, names, &spec.working_directory));
     let limit = |(name, soft): (&String, &u64)| v1::ResourceLimit { name: name.clone(), soft: *soft };
     v1::Work {
@@ -261,6 +302,8 @@ fn work(
         limits: spec.limits.iter().map(limit).collect(),
         time_limit_s: time_limit_s.unwrap_or(0),
         submit_host: spec.submit_host.clone(),
+        account: spec.account.clone().unwrap_or_default(),
+        qos: spec.qos.clone().unwrap_or_default(),
     }
 }
 

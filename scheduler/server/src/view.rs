@@ -1,22 +1,21 @@
 //! The state as the client API shows it. Pure functions over the durable state and the plan of the last pass.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use muster_client::api::{
-    HoldView, JobDetail, JobSummary, NodeView, PoolView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState,
+    EndView, HoldView, JobDetail, JobSummary, NotesView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState,
     TaskView,
 };
 use muster_core::event::{Allocation, Usage, Verdict, WaitingEnd};
 use muster_core::ids::{JobId, TaskIndex, Timestamp};
-use muster_core::input::task_name;
 use muster_core::notation::{format_hosts, format_size, format_time_s};
 use muster_core::patterns::{self, Names};
 use muster_core::plan::Plan;
 use muster_core::spec::{JobSpec, Memory};
-use muster_core::state::{Finished, FinishedHow, Job, Live, LivePhase, Node, NodeStatus, State, Tried};
+use muster_core::state::{Finished, FinishedHow, Job, Live, LivePhase, State, Tried};
 use nix::sys::signal::Signal;
 
-use crate::reservation_view;
+use crate::node_view;
 
 /// Exit code and signal of a verdict.
 #[must_use]
@@ -74,7 +73,7 @@ fn user_name(spec: &JobSpec, uid: u32) -> String {
 }
 
 /// The state of a live attempt.
-fn live_state(live: &Live) -> TaskState {
+pub(crate) fn live_state(live: &Live) -> TaskState {
     match live.phase {
         LivePhase::Preparing => TaskState::Preparing,
         LivePhase::Running { .. } => TaskState::Running,
@@ -89,6 +88,26 @@ pub fn finished_state(how: &FinishedHow) -> TaskState {
         FinishedHow::CancelledWaiting { .. }
         | FinishedHow::EndedWaiting { why: WaitingEnd::Dependency, .. } => TaskState::Cancelled,
         FinishedHow::EndedWaiting { why: WaitingEnd::Deadline, .. } => TaskState::Deadline,
+        FinishedHow::Ran { verdict, .. } => verdict.into(),
+    }
+}
+
+/// How a live task is being ended, if it is.
+#[must_use]
+pub fn live_end(live: &Live) -> Option<EndView> {
+    match &live.phase {
+        LivePhase::Ending { verdict, .. } => Some(verdict.into()),
+        _ => None,
+    }
+}
+
+/// How a task finished, for programs.
+#[must_use]
+pub fn finished_end(how: &FinishedHow) -> EndView {
+    match how {
+        FinishedHow::CancelledWaiting { by_uid, .. } => EndView::Cancelled { by_uid: *by_uid },
+        FinishedHow::EndedWaiting { why: WaitingEnd::Deadline, .. } => EndView::Deadline,
+        FinishedHow::EndedWaiting { why: WaitingEnd::Dependency, .. } => EndView::Unfulfillable,
         FinishedHow::Ran { verdict, .. } => verdict.into(),
     }
 }
@@ -271,6 +290,10 @@ pub fn frame(state: &State, plan: &Plan, job: &Job, version: u64) -> JobDetail {
         schema: SCHEMA,
         summary: summary(state, plan, job),
         working_directory: job.spec.working_directory.clone(),
+        stdin: job.spec.stdin.clone(),
+        uid: job.spec.user.uid,
+        gid: job.spec.user.gid,
+        submit_host: job.spec.submit_host.clone(),
         stdout: job.spec.stdout.clone(),
         stderr: job.spec.stderr.clone(),
         request: job.spec.request.clone(),
@@ -280,6 +303,7 @@ pub fn frame(state: &State, plan: &Plan, job: &Job, version: u64) -> JobDetail {
         account: job.spec.account.clone(),
         qos: job.spec.qos.clone(),
         reservation: job.spec.reservation.clone(),
+        notes: NotesView::from(&*job.spec),
         held: job.held.map(|held| HoldView {
             since_us: held.since.0,
             by: user_name(&job.spec, held.by_uid),
@@ -346,6 +370,7 @@ fn blank_task(index: TaskIndex, state: TaskState, reason: String) -> TaskView {
         exit_code: None,
         signal: None,
         reason,
+        end: None,
         cpu_time_us: 0,
         memory_peak_bytes: 0,
         stdout_path: String::new(),
@@ -369,6 +394,7 @@ fn live_task(state: &State, job: &Job, index: TaskIndex, live: &Live) -> TaskVie
         time_limit_s: live.time_limit_s,
         exit_code: exit.0,
         signal: exit.1,
+        end: live_end(live),
         ..blank_task(index, live_state(live), reason)
     };
     with_allocation(task, state, job, &live.allocation, usage)
@@ -381,6 +407,7 @@ fn finished_task(state: &State, job: &Job, index: TaskIndex, finished: &Finished
         attempt,
         preempted,
         finished_at_us: Some(finished.at.0),
+        end: Some(finished_end(&finished.how)),
         ..blank_task(index, finished_state(&finished.how), reason)
     };
     match &finished.how {
@@ -408,13 +435,19 @@ fn with_allocation(
     usage: Usage,
 ) -> TaskView {
     let primary = allocation.shares.first().map_or("", |share| state.node(share.node).name.as_str());
-    let (stdout_path, stderr_path) = output_paths(job.id, &job.spec, TaskIndex(task.index), primary);
+    let (stdout_path, stderr_path) =
+        output_paths(job.id, &job.spec, TaskIndex(task.index), task.attempt, primary);
     let stderr_path = if stderr_path.is_empty() { stdout_path.clone() } else { stderr_path };
     let shares = allocation.shares.iter().map(|share| ShareView {
         node: state.node(share.node).name.clone(),
         cores: share.cores.to_string(),
         ranks: share.ranks,
         memory_bytes: share.memory_bytes,
+        gres: share
+            .gres
+            .iter()
+            .map(|held| node_view::held_text(&held.name, held.kind.as_deref(), &held.devices))
+            .collect(),
     });
     TaskView {
         shares: shares.collect(),
@@ -431,10 +464,12 @@ pub(crate) fn names<'a>(
     job: muster_core::ids::JobId,
     spec: &'a JobSpec,
     index: TaskIndex,
+    attempt: u32,
     primary: &'a str,
 ) -> Names<'a> {
     let task = spec.array.is_some().then_some(index);
-    Names { job, task, job_name: &spec.name, user: &spec.user.name, host: primary }
+    let restarts = attempt.saturating_sub(1);
+    Names { job, task, restarts, job_name: &spec.name, user: &spec.user.name, host: primary }
 }
 
 /// The paths of a task's standard output and error, patterns replaced; the second is empty if they are one.
@@ -442,92 +477,11 @@ pub(crate) fn output_paths(
     job: muster_core::ids::JobId,
     spec: &JobSpec,
     index: TaskIndex,
+    attempt: u32,
     primary: &str,
 ) -> (String, String) {
-    let names = names(job, spec, index, primary);
+    let names = names(job, spec, index, attempt, primary);
     let expand = |pattern: &str| patterns::expand(pattern, names, &spec.working_directory);
     let stdout = spec.stdout.as_deref().unwrap_or(patterns::default_output(spec.array.is_some()));
     (expand(stdout), spec.stderr.as_deref().map(expand).unwrap_or_default())
-}
-
-/// All nodes that are declared, in the configuration's order.
-#[must_use]
-pub fn nodes(state: &State, now: Timestamp) -> Vec<NodeView> {
-    let by_name: HashMap<&str, &Node> = state.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-    let mut pools_of: HashMap<&str, Vec<String>> = HashMap::new();
-    for pool in &state.config.pools {
-        for node in &pool.nodes {
-            pools_of.entry(node).or_default().push(pool.name.clone());
-        }
-    }
-    let mut kept_for = reservation_view::kept_for(state, now);
-    let declared = state.config.nodes.iter().filter_map(|node| by_name.get(node.name.as_str()));
-    let view = |view: &&Node| NodeView {
-        kept_for: state.node_by_name(&view.name).and_then(|id| kept_for.remove(&id)).unwrap_or_default(),
-        ..node(state, view, pools_of.remove(view.name.as_str()).unwrap_or_default())
-    };
-    declared.map(view).collect()
-}
-
-fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
-    let hardware = node.hardware();
-    let held = node.held.as_ref();
-    let since = match &node.status {
-        NodeStatus::Down { since, .. } if held.is_none_or(|held| !held.down) => Some(*since),
-        _ => held.map(|held| held.since).or(node.unhealthy.as_ref().map(|found| found.since)),
-    };
-    let tasks = node.attempts.iter().map(|key| {
-        let is_array = state.jobs.get(&key.task.job).is_some_and(Job::is_array);
-        task_name(key.task.job, key.task.index, is_array)
-    });
-    NodeView {
-        name: node.name.clone(),
-        state: node_state(node).to_owned(),
-        reason: node.why_no_work().unwrap_or_default(),
-        since_us: since.map(|since| since.0),
-        until_us: held.and_then(|held| held.until).map(|until| until.0),
-        by_uid: held.and_then(|held| held.by_uid),
-        pools,
-        features: node.features.iter().cloned().collect(),
-        cores: node.cores,
-        cores_free: node.free.len(),
-        memory_bytes: node.memory_bytes,
-        memory_free_bytes: node.free_memory_bytes,
-        cores_real: hardware.map_or(0, |hardware| hardware.cores.len() as u32),
-        tasks: tasks.collect(),
-        address: hardware.map(|hardware| hardware.address.clone()).unwrap_or_default(),
-        agent_version: hardware.map(|hardware| hardware.agent_version.clone()).unwrap_or_default(),
-        containment: hardware.map(|hardware| hardware.containment.clone()).unwrap_or_default(),
-        kept_for: Vec::new(),
-    }
-}
-
-fn node_state(node: &Node) -> &'static str {
-    let held = node.held.as_ref();
-    match &node.status {
-        _ if held.is_some_and(|held| held.down) => "down",
-        NodeStatus::Unknown => "unknown",
-        NodeStatus::Down { .. } => "down",
-        NodeStatus::Up { .. } if node.is_drained() && node.attempts.is_empty() => "drained",
-        NodeStatus::Up { .. } if node.is_drained() => "draining",
-        NodeStatus::Up { .. } if !node.takes_work() => "cleaning",
-        NodeStatus::Up { .. } if node.free.is_empty() => "full",
-        NodeStatus::Up { .. } if node.attempts.is_empty() => "idle",
-        NodeStatus::Up { .. } => "mixed",
-    }
-}
-
-/// All pools, in the configuration's order. Without a mark the first is the default.
-#[must_use]
-pub fn pools(state: &State) -> Vec<PoolView> {
-    let pools = &state.config.pools;
-    let default = pools.iter().position(|pool| pool.default).unwrap_or(0);
-    let view = |(i, pool): (usize, &muster_core::cluster::PoolConfig)| PoolView {
-        name: pool.name.clone(),
-        default: i == default,
-        node_list: format_hosts(&pool.nodes),
-        time_default_s: pool.time_default_s,
-        time_max_s: pool.time_max_s,
-    };
-    pools.iter().enumerate().map(view).collect()
 }

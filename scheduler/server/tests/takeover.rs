@@ -239,7 +239,7 @@ impl Agent {
                 self.held.remove(&key(forget.key));
                 None
             }
-            Told::Welcome(_) => None,
+            Told::Welcome(_) | Told::Signal(_) => None,
         }
     }
 

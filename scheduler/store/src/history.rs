@@ -217,6 +217,17 @@ pub(crate) fn copy(from: &Connection, to: &Transaction<'_>, path: &Path) -> Resu
 /// What is told of a row that was read.
 pub(crate) type EachRow<'a, R> = &'a mut dyn FnMut(R) -> Result<(), StoreError>;
 
+/// A period of the accounting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period<'a> {
+    /// Its first instant, in microseconds since 1970.
+    pub since_us: u64,
+    /// Its last one.
+    pub until_us: u64,
+    /// Only jobs of this user; of all without.
+    pub user: Option<&'a str>,
+}
+
 /// Reads the accounting tables beside the writer, on a connection of its own that cannot write.
 #[derive(Debug)]
 pub struct HistoryReader(pub(crate) Reader);
@@ -269,6 +280,22 @@ impl HistoryReader {
         match &self.0 {
             Reader::Sqlite(reader) => reader.tasks(job, limit),
             Reader::Postgres(reader) => reader.tasks(job, limit),
+        }
+    }
+
+    /// The jobs that were there at some instant of a period and have ended since, with their tasks that have ended; by
+    /// job and index, at most `limit` of each.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if they cannot be read.
+    pub fn period(
+        &self,
+        period: &Period<'_>,
+        limit: usize,
+    ) -> Result<(Vec<JobRow>, Vec<TaskRow>), StoreError> {
+        match &self.0 {
+            Reader::Sqlite(reader) => reader.period(period, limit),
+            Reader::Postgres(reader) => reader.period(period, limit),
         }
     }
 
@@ -352,6 +379,29 @@ impl SqliteReader {
                 .collect::<Result<Vec<_>, _>>()
         };
         read().map_err(failed(&self.path, "read the history of tasks"))
+    }
+
+    pub fn period(
+        &self,
+        period: &Period<'_>,
+        limit: usize,
+    ) -> Result<(Vec<JobRow>, Vec<TaskRow>), StoreError> {
+        let failed = failed(&self.path, "read the history of a period");
+        const WHERE: &str = "WHERE ended_us >= ?1 AND submitted_us <= ?2 AND (?3 IS NULL OR user = ?3)";
+        let (since, until, limit) = (signed(period.since_us), signed(period.until_us), signed(limit as u64));
+        let values = params![since, until, period.user, limit];
+        let jobs = || {
+            let sql = format!("SELECT {JOB_COLUMNS} FROM job_history {WHERE} ORDER BY job LIMIT ?4");
+            self.connection.prepare_cached(&sql)?.query_map(values, job_row)?.collect::<Result<Vec<_>, _>>()
+        };
+        let tasks = || {
+            let sql = format!(
+                "SELECT {TASK_COLUMNS} FROM task_history WHERE job IN (SELECT job FROM job_history {WHERE}) \
+                 ORDER BY job, task LIMIT ?4"
+            );
+            self.connection.prepare_cached(&sql)?.query_map(values, task_row)?.collect::<Result<Vec<_>, _>>()
+        };
+        Ok((jobs().map_err(&failed)?, tasks().map_err(&failed)?))
     }
 
     pub fn task(&self, job: JobId, index: TaskIndex) -> Result<Option<TaskRow>, StoreError> {

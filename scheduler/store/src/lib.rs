@@ -46,7 +46,7 @@ pub use check::{Finding, Report, SnapshotReport, StateReport, check};
 pub use damage::Damage;
 pub use error::{DatabaseError, StoreError};
 pub use export::{Exported, export};
-pub use history::{HistoryReader, HistoryRow, JobRow, TaskRow, TaskSpan};
+pub use history::{HistoryReader, HistoryRow, JobRow, Period, TaskRow, TaskSpan};
 pub use lock::Lock;
 pub use place::Place;
 pub use postgres::{Candidacy, Candidate, Keyring, Leader, Lease, Server, ServerOptions, boot_clock};

@@ -116,6 +116,9 @@ CREATE TABLE task_history (
 CREATE INDEX task_history_by_user ON task_history (user, ended_us);
 ";
 
+/// What finds the jobs that ended from some instant on. Databases of earlier releases get it at the next start.
+const INDEX_BY_END: &str = "CREATE INDEX IF NOT EXISTS job_history_by_end ON job_history (ended_us);";
+
 /// Says what was being done when SQLite refused; a full disk has an error of its own.
 pub(crate) fn failed(path: &Path, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| match source.sqlite_error_code() {
@@ -149,6 +152,7 @@ pub(crate) fn ensure(connection: &mut Connection, path: &Path) -> Result<Layout,
     if is_new {
         make(connection, path, &fresh_secret()?)?;
     }
+    connection.execute_batch(INDEX_BY_END).map_err(failed(path, "make the tables"))?;
     layout(connection, path)
 }
 
@@ -158,6 +162,7 @@ pub(crate) fn make(connection: &mut Connection, path: &Path, secret: &[u8; 32]) 
     let transaction = connection.transaction().map_err(&failed)?;
     transaction.execute_batch(TABLES).map_err(&failed)?;
     transaction.execute_batch(JOURNAL_TABLES).map_err(&failed)?;
+    transaction.execute_batch(INDEX_BY_END).map_err(&failed)?;
     put_meta(&transaction, "schema_version", &SCHEMA_VERSION.to_string()).map_err(&failed)?;
     put_meta(&transaction, "secret", &to_hex(secret)).map_err(&failed)?;
     put_meta(&transaction, "secret_crc", &secret_crc(secret)).map_err(&failed)?;

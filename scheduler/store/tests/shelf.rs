@@ -102,6 +102,13 @@ fn the_story_adds_up_to_the_state_of_the_engine_that_told_it() {
     assert_eq!(add_up(&story.records), *story.state());
 }
 
+#[test]
+fn the_story_tells_of_every_event() {
+    let (story, _) = whole_story();
+    let missing: Vec<String> = known_events().difference(&told(&story.records)).cloned().collect();
+    assert!(missing.is_empty(), "the story must also tell of {missing:?}: add it to tests/common/story.rs");
+}
+
 /// Puts two journals of the present version on the shelf: one without a snapshot, one with the first half of the
 /// story under it. `MUSTER_SHELF=NAME cargo test -p muster-store --test shelf -- --ignored`
 #[test]
@@ -109,8 +116,6 @@ fn the_story_adds_up_to_the_state_of_the_engine_that_told_it() {
 fn put_on_the_shelf() {
     let name = std::env::var("MUSTER_SHELF").expect("MUSTER_SHELF names the release, such as v1");
     let (story, half) = whole_story();
-    let missing: Vec<String> = known_events().difference(&told(&story.records)).cloned().collect();
-    assert!(missing.is_empty(), "the story must also tell of {missing:?}: add it to tests/common/story.rs");
     for (kind, snapshot_after) in [("journal", None), ("snapshot", Some(half))] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("muster.db");

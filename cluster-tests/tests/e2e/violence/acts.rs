@@ -139,7 +139,8 @@ fn strike_controller(yard: &Yard, signal: Signal, away: Duration, again: Option<
     let start = || yard.site.start_controller().unwrap_or_else(|error| panic!("{error}"));
     match signal {
         Signal::SIGKILL => yard.site.kill_controller().unwrap(),
-        _ => yard.site.stop_controller().unwrap(),
+        // It takes a snapshot at its end, and may be taking one now: the records before that one go then.
+        _ => yard.site.stop_controller_after(|| yard.journal.lock().unwrap().read(&yard.site)).unwrap(),
     }
     std::thread::sleep(away);
     start();

@@ -56,7 +56,8 @@ struct Exported {
 
 impl Journal {
     /// Begins with an empty cluster. A controller that stops in good order takes a snapshot; records since the snapshot
-    /// before the last stay, so from here on nothing is missed if there is a reading after each snapshot.
+    /// before the last stay, so from here on nothing is missed if there is a reading before each such stop, and one
+    /// after it.
     pub fn begin(site: &Site) -> Self {
         site.stop_controller().unwrap();
         site.start_controller().unwrap_or_else(|error| panic!("{error}"));

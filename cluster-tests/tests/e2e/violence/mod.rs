@@ -90,7 +90,7 @@ impl Drop for Close<'_> {
 fn run(yard: &Yard, seed: u64, rounds: u64) {
     let started = Instant::now();
     let ended = AtomicBool::new(false);
-    let mut journal = Journal::begin(&yard.site);
+    *yard.journal.lock().unwrap() = Journal::begin(&yard.site);
     let mut tally = Tally::new();
     std::thread::scope(|scope| {
         let _close = Close(yard, &ended);
@@ -111,7 +111,7 @@ fn run(yard: &Yard, seed: u64, rounds: u64) {
                 return;
             }
             if snapshot || round % ROUNDS_PER_READ == 0 {
-                journal.read(&yard.site);
+                yard.journal.lock().unwrap().read(&yard.site);
             }
         }
         yard.closed.store(true, Ordering::SeqCst);
@@ -120,6 +120,7 @@ fn run(yard: &Yard, seed: u64, rounds: u64) {
     });
     assert!(!yard.failed.load(Ordering::SeqCst));
     await_clean(yard);
+    let mut journal = yard.journal.lock().unwrap();
     journal.read(&yard.site);
     check_store(yard);
     let lines = ledger::read(&yard.ledger()).unwrap_or_else(|torn| panic!("{torn}"));

@@ -11,6 +11,7 @@ use muster_cluster_tests::site::Site;
 use muster_core::ids::JobId;
 
 use super::dice::Dice;
+use super::journal::Journal;
 use crate::support::mpich_prologue;
 
 /// Nodes of the site, and cores of each: as many as this machine has, so that the kernel's word on which cores a
@@ -53,6 +54,7 @@ pub struct Yard {
     pub site: Site,
     pub dir: PathBuf,
     pub book: Mutex<Vec<Accepted>>,
+    pub journal: Mutex<Journal>,
     /// Names of jobs whose submit got no answer: they may be there or not, but not twice.
     pub doubtful: Mutex<Vec<String>>,
     /// No more is to be submitted.
@@ -89,6 +91,7 @@ impl Yard {
             site,
             dir,
             book: Mutex::default(),
+            journal: Mutex::default(),
             doubtful: Mutex::default(),
             closed: AtomicBool::new(false),
             failed: AtomicBool::new(false),

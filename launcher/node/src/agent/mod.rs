@@ -228,6 +228,10 @@ impl Agent {
             Some(to_node::Body::Prepare(prepare)) => self.registry.prepare(prepare),
             Some(to_node::Body::Go(go)) => self.registry.go(go),
             Some(to_node::Body::Stop(stop)) => self.registry.stop(stop),
+            Some(to_node::Body::Signal(signal)) => {
+                self.registry.signal(signal);
+                None
+            }
             Some(to_node::Body::Forget(forget)) => {
                 self.registry.forget(&forget.key.unwrap_or_default());
                 None

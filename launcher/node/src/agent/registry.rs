@@ -278,6 +278,14 @@ impl Registry {
         None
     }
 
+    /// Signals what runs of an attempt; what does not run has nobody to hear it.
+    pub fn signal(&self, signal: v1::Signal) {
+        let held = signal.key.and_then(|key| self.held.get(&order(&key)));
+        if let Some(held) = held.filter(|held| matches!(held.report.phase, Some(Phase::Running(_)))) {
+            Self::pass_on(held, to_node::Body::Signal(signal));
+        }
+    }
+
     fn pass_on(held: &Held, body: to_node::Body) {
         // Without a supervisor the attempt is being cleared up; a supervisor that takes nothing is found dead by
         // its connection.

@@ -1,4 +1,4 @@
-//! The supervisor's connections to agents: each is told every report, and may say go and stop.
+//! The supervisor's connections to agents: each is told every report, and may say go, signal and stop.
 
 use std::path::Path;
 use std::time::Duration;
@@ -70,6 +70,7 @@ async fn talk(
             let event = match message.body {
                 Some(Body::Go(go)) => Event::Go(go),
                 Some(Body::Stop(stop)) => Event::Stop(stop),
+                Some(Body::Signal(signal)) => Event::Signal(signal),
                 other => {
                     tracing::warn!(message = ?other.map(|_| "unexpected"), "the agent said something unknown");
                     continue;

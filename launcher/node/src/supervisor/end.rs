@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use muster_wire::v1::gone::How;
+use muster_wire::v1::stop::Cause;
 use muster_wire::v1::{self, Gone};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
@@ -44,7 +45,7 @@ impl Supervisor {
             match event {
                 None => return losses.outcome(),
                 Some(Event::ScriptEnded(status)) => return Outcome::Exited(status),
-                Some(Event::Stop(stop)) => return Outcome::Stopped { grace_ms: stop.grace_ms },
+                Some(Event::Stop(stop)) => return Outcome::stopped(&stop),
                 Some(Event::Ssh(connection)) => self.serve_ssh(prepared, connection),
                 Some(Event::Followed { host }) => losses.follow(host),
                 Some(Event::LauncherStuck(lost)) => return Outcome::Broken(lost_reason(&lost)),
@@ -66,6 +67,7 @@ impl Supervisor {
                 Some(Event::Gang(News::LostContact { with })) => {
                     return Outcome::Broken(format!("lost contact with {with}"));
                 }
+                Some(Event::Signal(signal)) => self.signal(prepared, &signal),
                 Some(Event::Go(_)) => {}
             }
         }
@@ -91,7 +93,7 @@ impl Supervisor {
             tracing::error!(error = error.sentence(), "the instance could not be ended");
         }
         if stopped {
-            return Outcome::Stopped { grace_ms: 0 };
+            return Outcome::Stopped { grace_ms: 0, cause: Cause::Unspecified };
         }
         let deadline = Instant::now() + STOP_AFTER_END_WITHIN;
         while let Ok(event) = tokio::time::timeout_at(deadline, self.next_event()).await {
@@ -99,7 +101,7 @@ impl Supervisor {
                 break;
             }
         }
-        Outcome::Stopped { grace_ms: 0 }
+        Outcome::Stopped { grace_ms: 0, cause: Cause::Unspecified }
     }
 
     /// Ends the attempt on this node: what is told afterwards holds, nothing is left.
@@ -109,7 +111,14 @@ impl Supervisor {
         gang: &gang::Handle,
         outcome: Result<Outcome, NodeError>,
     ) -> Gone {
-        if let Ok(Outcome::Stopped { grace_ms }) = &outcome
+        match &outcome {
+            Ok(Outcome::Stopped { cause, .. }) if self.started_at_us > 0 => {
+                self.say_why_it_ends(&prepared.account, *cause);
+            }
+            Ok(Outcome::Broken(_)) => self.say_why_it_ends(&prepared.account, Cause::NodeFailure),
+            _ => {}
+        }
+        if let Ok(Outcome::Stopped { grace_ms, .. }) = &outcome
             && *grace_ms > 0
         {
             self.ask_to_end(prepared, Duration::from_millis(u64::from(*grace_ms))).await;
@@ -125,6 +134,9 @@ impl Supervisor {
             && !out_of_memory
         {
             out_of_memory = gang.were_out_of_memory(self.prepare.members.len() - 1).await;
+        }
+        if out_of_memory && matches!(outcome, Ok(Outcome::Exited(_))) {
+            self.say_out_of_memory(&prepared.account);
         }
         group.remove().await;
         if let Err(error) = std::fs::remove_dir_all(&self.assignment.run) {

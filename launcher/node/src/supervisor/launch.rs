@@ -156,6 +156,9 @@ impl Supervisor {
         if instance < layout.instances.len() {
             all.extend(muster_mpi::node_environment(&layout, instance));
         }
+        if let Some(work) = &self.prepare.work {
+            self.add_job_words(&mut all, work, account);
+        }
         all
     }
 
@@ -243,7 +246,8 @@ mod tests {
 
     #[test]
     fn slots_take_their_cores_in_turn_and_pass_over_unusable_ones() {
-        let member = v1::Member { host: "n".into(), cores: vec![4, 5, 6, 7], ranks: 2 };
+        let member =
+            v1::Member { host: "n".into(), cores: vec![4, 5, 6, 7], ranks: 2, ..v1::Member::default() };
         let text = |cpus: &[Vec<u32>], width| binding(&member, cpus, width).to_text();
         let all = [vec![8, 9], vec![10, 11], vec![12], vec![13]];
         assert_eq!(text(&all, 2), "MUSTER_RANK_CPUS=8-11;12-13\nMUSTER_RANK_CORES_ALL=4-5;6-7\n");

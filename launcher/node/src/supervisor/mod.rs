@@ -15,9 +15,12 @@ mod end;
 mod events;
 mod gang;
 mod go;
+mod job_words;
+mod last_words;
 mod launch;
 mod local_daemons;
 mod prepare;
+mod signal;
 pub mod spawn;
 mod ssh_endpoint;
 mod steps;
@@ -49,6 +52,8 @@ enum Event {
     Go(v1::Go),
     /// The controller's word, through the agent.
     Stop(v1::Stop),
+    /// The controller's word, through the agent: what runs is signalled.
+    Signal(v1::Signal),
     /// The script ended.
     ScriptEnded(ExitStatus),
     /// A process that serves a remote launcher was killed by this signal.
@@ -84,9 +89,17 @@ enum Outcome {
     Stopped {
         /// Milliseconds.
         grace_ms: u32,
+        /// Why.
+        cause: v1::stop::Cause,
     },
     /// The node ends the attempt, and says why.
     Broken(String),
+}
+
+impl Outcome {
+    fn stopped(stop: &v1::Stop) -> Self {
+        Self::Stopped { grace_ms: stop.grace_ms, cause: stop.cause() }
+    }
 }
 
 /// The state of the process.
@@ -263,7 +276,7 @@ impl Supervisor {
         let go = loop {
             match self.next_event().await {
                 Event::Go(go) => break go,
-                Event::Stop(stop) => return Ok(Outcome::Stopped { grace_ms: stop.grace_ms }),
+                Event::Stop(stop) => return Ok(Outcome::stopped(&stop)),
                 other => tracing::debug!(event = ?other, "an event before the go"),
             }
         };

@@ -104,7 +104,7 @@ pub struct Child<'a> {
     pub program: CString,
     /// Its arguments, the first being its own name.
     pub arguments: Vec<CString>,
-    /// Its environment, each as `NAME=value`.
+    /// Its environment, each as `NAME=value`; [`OWN_NUMBER`] gets the process's number.
     pub environment: Vec<CString>,
     /// Who runs it.
     pub account: &'a Account,
@@ -121,6 +121,9 @@ pub struct Child<'a> {
     /// Input and output.
     pub stdio: Stdio,
 }
+
+/// An entry of an environment that says the process's own number, which is known to the process alone.
+pub const OWN_NUMBER: &CStr = c"SLURM_TASK_PID=";
 
 /// Text for the kernel.
 ///
@@ -152,7 +155,7 @@ impl Child<'_> {
     pub fn start(&self) -> Result<i32> {
         let (report_from, report_to) =
             nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(NodeError::system("make a pipe"))?;
-        let plan = Plan::of(self);
+        let mut plan = Plan::of(self);
         // SAFETY: the child only makes system calls on memory that was prepared before, and never returns.
         match unsafe { nix::unistd::fork() }.map_err(NodeError::system("fork"))? {
             ForkResult::Child => {
@@ -192,6 +195,8 @@ struct Plan<'a> {
     child: &'a Child<'a>,
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
+    /// [`OWN_NUMBER`] with room for a number, to which the environment points.
+    own_number: Vec<u8>,
     cpus: libc::cpu_set_t,
     become_user: bool,
 }
@@ -209,20 +214,31 @@ impl<'a> Plan<'a> {
             // SAFETY: the number is below the size of the set.
             unsafe { libc::CPU_SET(*cpu as usize, &mut cpus) };
         }
+        // Zero bytes follow the text: as many as the longest number has digits, and one more.
+        let mut own_number = OWN_NUMBER.to_bytes().to_vec();
+        own_number.resize(own_number.len() + DIGITS_MAX + 1, 0);
+        let mut environment = pointers(&child.environment);
+        for (place, text) in environment.iter_mut().zip(&child.environment) {
+            if text.as_c_str() == OWN_NUMBER {
+                *place = own_number.as_ptr().cast();
+            }
+        }
         Self {
             child,
             arguments: pointers(&child.arguments),
-            environment: pointers(&child.environment),
+            environment,
+            own_number,
             cpus,
             become_user: nix::unistd::geteuid().is_root(),
         }
     }
 
     /// Runs in the child. Returns only if a step fails.
-    fn carry_out(&self) -> (Step, Errno) {
+    fn carry_out(&mut self) -> (Step, Errno) {
+        write_number(std::process::id(), &mut self.own_number[OWN_NUMBER.count_bytes()..]);
         let steps = [Self::enter, Self::limit, Self::identify, Self::connect];
         for step in steps {
-            if let Err(failed) = step(self) {
+            if let Err(failed) = step(&*self) {
                 return failed;
             }
         }
@@ -313,6 +329,21 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// The most digits that the number of a process has.
+const DIGITS_MAX: usize = 10;
+
+/// Writes a number without asking for memory. The place has room for [`DIGITS_MAX`] digits.
+fn write_number(number: u32, place: &mut [u8]) {
+    let mut digits = [0; DIGITS_MAX];
+    let (mut rest, mut at) = (number, DIGITS_MAX);
+    while rest > 0 || at == DIGITS_MAX {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    place[..DIGITS_MAX - at].copy_from_slice(&digits[at..]);
+}
+
 /// Output is always written at the end of the file, because all processes of the script, and often several nodes,
 /// write to the same file.
 fn output_flags(append: bool) -> i32 {
@@ -372,4 +403,19 @@ pub fn resource(name: &str) -> Option<libc::__rlimit_resource_t> {
         "stack" => libc::RLIMIT_STACK,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_people_do() {
+        for number in [0, 7, 10, 4_194_304, u32::MAX] {
+            let mut place = [0; DIGITS_MAX + 1];
+            write_number(number, &mut place);
+            let text = CStr::from_bytes_until_nul(&place).unwrap().to_str().unwrap();
+            assert_eq!(text, number.to_string());
+        }
+    }
 }

@@ -159,7 +159,7 @@ impl Controller {
     }
 
     pub async fn stop(&self, node: &str, key: AttemptKey, grace_ms: u32) {
-        let stop = Stop { key: Some(key), grace_ms, reason: "the test says so".into() };
+        let stop = Stop { key: Some(key), grace_ms, reason: "the test says so".into(), ..Stop::default() };
         self.send(node, to_node::Body::Stop(stop)).await;
     }
 

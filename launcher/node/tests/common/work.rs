@@ -27,6 +27,7 @@ impl Task {
             host: (*host).to_owned(),
             cores: cores.to_vec(),
             ranks: u32::try_from(cores.len()).unwrap(),
+            ..Member::default()
         });
         let work = Work {
             job_name: "test".into(),

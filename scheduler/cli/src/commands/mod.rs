@@ -7,6 +7,7 @@ pub(crate) mod help;
 pub mod hold;
 pub mod layout;
 pub mod logs;
+pub mod migrate;
 pub mod nodes;
 pub(crate) mod ping;
 pub(crate) mod pools;

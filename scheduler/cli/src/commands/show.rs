@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use muster_client::api::{JobDetail, ShareView, TaskView};
+use muster_client::api::{JobDetail, NotesView, ShareView, TaskView};
 use muster_core::cluster::Fill;
 use muster_core::notation::{counted, format_hosts, format_ranges, format_size, format_time_s};
-use muster_core::spec::{ArraySpec, Memory, Request};
+use muster_core::spec::{ArraySpec, Memory, Request, SignalTo};
 
 use super::connect;
 use super::queue::counts;
@@ -81,6 +81,7 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
         line(&mut out, "Finished", instant_or_dash(job.finished_at_us));
     }
     line(&mut out, "Directory", &detail.working_directory);
+    write_notes(&mut out, &detail.notes);
     for task in detail.task_list.iter().take(TASKS_IN_FULL_MAX) {
         out.push('\n');
         if job.array {
@@ -98,6 +99,35 @@ fn text(detail: &JobDetail, now_us: u64) -> String {
         );
     }
     out
+}
+
+/// What its user said about it, and how it was submitted.
+fn write_notes(out: &mut String, notes: &NotesView) {
+    let texts = [
+        ("Script", &notes.command),
+        ("Submitted by", &notes.submit_line),
+        ("Comment", &notes.comment),
+        ("WCKey", &notes.wckey),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            line(out, name, text);
+        }
+    }
+    if let Some(wish) = notes.signal {
+        let to = match wish.to {
+            SignalTo::Script => "the script",
+            SignalTo::All => "the script and its ranks",
+            SignalTo::Ranks => "what the script started",
+        };
+        let signal = format_signal(u32::from(wish.signal));
+        line(out, "Signal wanted", format!("{signal} to {to}, {} s before the time limit", wish.before_s));
+    }
+    if let Some(mail) = &notes.mail {
+        let events: Vec<&str> = mail.events.iter().map(|event| event.word()).collect();
+        let to = mail.to.as_deref().map(|to| format!(" to {to}")).unwrap_or_default();
+        line(out, "Mail", format!("on {}{to}", events.join(", ")));
+    }
 }
 
 /// When its tasks may start, as far as anything was said of it.

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
+use muster_client::api::{SubmitAnswer, TestView};
 use muster_core::ids::{JobId, JobRef};
 
 use super::connect;
@@ -11,6 +12,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::out::{print, print_json, tell};
 use crate::submit::{Caller, Layer, Opt, Origin, Script, build, from_environment, read_directives};
+use crate::text::instant;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -183,18 +185,33 @@ pub struct SubmitArgs {
     /// Print JSON
     #[arg(long, conflicts_with_all = ["parsable", "wait"])]
     json: bool,
-    /// Ignored: Slurm's comment
-    #[arg(long, hide = true)]
+    /// Text that is kept with the job, for people
+    #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
-    /// Ignored: Slurm's mail address
-    #[arg(long, hide = true)]
-    mail_user: Option<String>,
-    /// Ignored: Slurm's events for mail
-    #[arg(long, hide = true)]
+    /// What to be told of, through the site's program: BEGIN, END, FAIL, REQUEUE, INVALID_DEPEND, TIME_LIMIT, ARRAY_TASKS, ALL, NONE
+    #[arg(long, value_name = "EVENTS")]
     mail_type: Option<String>,
-    /// Ignored: Slurm's login environment
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    /// Who is told; you without
+    #[arg(long, value_name = "ADDRESS")]
+    mail_user: Option<String>,
+    /// Signal some seconds before the time limit: USR1@90 for what the script started, B:USR1@90 for the script itself
+    #[arg(long, value_name = "[B:]SIGNAL[@SECONDS]")]
+    signal: Option<String>,
+    /// Lower the priority by this, 100 without a number; below 0 for admins only
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "", allow_negative_numbers = true)]
+    nice: Option<String>,
+    /// Label of the site's own bookkeeping
+    #[arg(long, value_name = "KEY")]
+    wckey: Option<String>,
+    /// Add the environment of a login to what --export takes along
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "", hide_possible_values = true)]
     get_user_env: Option<String>,
+    /// Resource limits that go with the job: ALL, NONE, or some such as NOFILE,STACK
+    #[arg(long, value_name = "LIMITS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    propagate: Option<String>,
+    /// How srun lays ranks over nodes and cores: block, cyclic, plane=N, with :block or :cyclic after it
+    #[arg(short = 'm', long, value_name = "KIND")]
+    distribution: Option<String>,
 }
 
 impl SubmitArgs {
@@ -245,6 +262,15 @@ impl SubmitArgs {
             ("--dependency", Opt::Dependency, self.dependency.take()),
             ("--kill-on-invalid-dep", Opt::KillOnInvalidDep, self.kill_on_invalid_dep.take()),
             ("--reservation", Opt::Reservation, self.reservation.take()),
+            ("--comment", Opt::Comment, self.comment.take()),
+            ("--mail-type", Opt::MailType, self.mail_type.take()),
+            ("--mail-user", Opt::MailUser, self.mail_user.take()),
+            ("--signal", Opt::Signal, self.signal.take()),
+            ("--nice", Opt::Nice, self.nice.take()),
+            ("--wckey", Opt::Wckey, self.wckey.take()),
+            ("--get-user-env", Opt::GetUserEnv, self.get_user_env.take()),
+            ("--propagate", Opt::Propagate, self.propagate.take()),
+            ("--distribution", Opt::Distribution, self.distribution.take()),
             ("--wait", Opt::Wait, yes(self.wait)),
             ("--parsable", Opt::Parsable, yes(self.parsable)),
             ("--test-only", Opt::TestOnly, yes(self.test_only)),
@@ -256,19 +282,6 @@ impl SubmitArgs {
             }
         }
         layer
-    }
-
-    fn warn_of_ignored(&self) {
-        for (name, value) in [
-            ("--comment", &self.comment),
-            ("--mail-user", &self.mail_user),
-            ("--mail-type", &self.mail_type),
-            ("--get-user-env", &self.get_user_env),
-        ] {
-            if value.is_some() {
-                warn(&format!("{name} has no meaning here and is ignored"));
-            }
-        }
     }
 
     /// The script and its arguments.
@@ -288,8 +301,17 @@ fn warn(sentence: &str) {
     tell(&format!("muster submit: warning: {sentence}"));
 }
 
+/// What a test says.
+fn tested(answer: &SubmitAnswer) -> String {
+    match &answer.test {
+        Some(TestView { start_us: Some(start_us), node_list, .. }) => {
+            format!("This job can be submitted, and would start at {} on {node_list}\n", instant(*start_us))
+        }
+        _ => "This job can be submitted\n".to_owned(),
+    }
+}
+
 pub(crate) fn run(mut args: SubmitArgs) -> Result<ExitCode, CliError> {
-    args.warn_of_ignored();
     let command_line = args.layer();
     let (script, arguments) = args.script()?;
     let directives = read_directives(&script.name, &script.text, warn)?;
@@ -299,13 +321,14 @@ pub(crate) fn run(mut args: SubmitArgs) -> Result<ExitCode, CliError> {
 
     let mut client = connect()?;
     let answer = client.submit(&request)?;
+    answer.warnings.iter().for_each(|sentence| warn(sentence));
     if args.json {
         print_json(&answer)?;
     } else {
         match answer.job {
             Some(job) if layer.has(Opt::Parsable) => print(&format!("{job}\n"))?,
             Some(job) => print(&format!("Submitted job {job}\n"))?,
-            None => print("This job can be submitted\n")?,
+            None => print(&tested(&answer))?,
         }
     }
     match answer.job {

@@ -128,7 +128,11 @@ fn read_long<'w, K: Copy + PartialEq>(
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (word, None),
     };
-    let (opt, long) = find_long(name, table)?;
+    let (opt, long) = find_long(name, table).map_err(|bad| match bad {
+        // The whole word is shown, with its value.
+        BadOption::Unrecognized(_) => BadOption::Unrecognized(word.to_owned()),
+        bad => bad,
+    })?;
     let value = match (opt.takes, glued) {
         (Takes::Nothing, Some(_)) => return Err(BadOption::NotTaken(long)),
         (Takes::Value, None) => Some(rest.next().cloned().ok_or(BadOption::NoValue(long))?),
@@ -213,7 +217,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_in_the_words_of_the_c_library() {
         let said = |words: &str| read_words(words, Order::Free).unwrap_err().to_string();
-        assert_eq!(said("--what=3"), "unrecognized option '--what'");
+        assert_eq!(said("--what=3"), "unrecognized option '--what=3'");
         assert_eq!(said("-hz"), "invalid option -- 'z'");
         assert_eq!(said("--nt"), "option '--nt' is ambiguous; possibilities: '--ntasks' '--ntasks-per-node'");
         assert_eq!(said("--ntasks"), "option '--ntasks' requires an argument");

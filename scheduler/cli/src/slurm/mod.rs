@@ -1,9 +1,17 @@
 //! Slurm's commands, as faces of the same client: the program `muster` is one of them when it is called by its name.
 //!
-//! Each command has a file or a folder of its own. What they share: [`getopt`] reads options as Slurm's commands do. The
-//! published matrix of options is `docs/slurm-compatibility.md`.
+//! Each command has a file or a folder of its own. What they share: [`getopt`] reads options as Slurm's commands do,
+//! [`job_options`] has those of jobs, [`refusal`] and [`wrong`] have Slurm's messages. The published matrix of options is `docs/slurm-compatibility.md`.
 
+mod columns;
+mod connect;
+mod fault;
 mod getopt;
+mod job;
+mod job_json;
+mod job_options;
+mod people;
+mod refusal;
 mod sacct;
 mod salloc;
 mod sbatch;
@@ -12,6 +20,10 @@ mod scontrol;
 mod sinfo;
 mod squeue;
 mod srun;
+mod state;
+mod time;
+mod units;
+mod wrong;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

@@ -2,71 +2,23 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::env;
-use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use muster_client::api::SubmitRequest;
 use muster_core::cluster::Fill;
 use muster_core::eligibility::Eligibility;
 use muster_core::notation::{parse_size_bytes, parse_time_s};
+use muster_core::priority::JOB_PRIORITY_MAX;
 use muster_core::spec::{Memory, RANKS_MAX, Request};
-use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{AccessFlags, access, gethostname};
+use nix::unistd::{AccessFlags, access};
 
+use super::caller::Caller;
 use super::layer::{Layer, Origin, Said};
 use super::options::Opt;
 use super::script::Script;
-use super::{array, environment, gres, lists, when};
+use super::{array, asked, environment, gres, inherited, lists, notes, when};
 use crate::error::CliError;
-
-/// What goes with a job from the process that submits it.
-#[derive(Debug, Default)]
-pub(crate) struct Caller {
-    pub(crate) directory: PathBuf,
-    pub(crate) environment: Vec<(OsString, OsString)>,
-    pub(crate) umask: u32,
-    pub(crate) limits: BTreeMap<String, u64>,
-    pub(crate) host: String,
-}
-
-/// The limits that go with a job, by their names in setrlimit(2) without `RLIMIT_`.
-const LIMITS: [(&str, Resource); 10] = [
-    ("as", Resource::RLIMIT_AS),
-    ("core", Resource::RLIMIT_CORE),
-    ("cpu", Resource::RLIMIT_CPU),
-    ("data", Resource::RLIMIT_DATA),
-    ("fsize", Resource::RLIMIT_FSIZE),
-    ("memlock", Resource::RLIMIT_MEMLOCK),
-    ("nofile", Resource::RLIMIT_NOFILE),
-    ("nproc", Resource::RLIMIT_NPROC),
-    ("rss", Resource::RLIMIT_RSS),
-    ("stack", Resource::RLIMIT_STACK),
-];
-
-impl Caller {
-    /// This process.
-    pub(crate) fn this() -> Result<Self, CliError> {
-        let directory = env::current_dir()
-            .map_err(|source| CliError::System { action: "tell the present directory", source })?;
-        let mask = umask(Mode::empty());
-        umask(mask);
-        let mut limits = BTreeMap::new();
-        for (name, resource) in LIMITS {
-            let (soft, _) = getrlimit(resource).map_err(|errno| CliError::System {
-                action: "read the resource limits",
-                source: errno.into(),
-            })?;
-            limits.insert(name.to_owned(), soft);
-        }
-        let host = gethostname()
-            .map_err(|errno| CliError::System { action: "tell the host's name", source: errno.into() })?;
-        let host = host.to_string_lossy().split('.').next().unwrap_or_default().to_owned();
-        Ok(Self { directory, environment: env::vars_os().collect(), umask: mask.bits(), limits, host })
-    }
-}
 
 /// Makes the request that `layer` describes.
 pub(crate) fn build(
@@ -74,46 +26,89 @@ pub(crate) fn build(
     script: Script,
     arguments: Vec<String>,
     caller: Caller,
-    warn: impl FnMut(&str),
+    mut warn: impl FnMut(&str),
 ) -> Result<SubmitRequest, CliError> {
     let text = |option| layer.get(option).map(|said: &Said| said.value.clone());
+    let written = |option| text(option).filter(|value: &String| !value.is_empty());
+    inherited::check_user(layer, &caller)?;
+    check_what_is_so_anyway(layer)?;
+    let request = request(layer, &mut warn)?;
+    let nice = layer.get(Opt::Nice).map_or(Ok(0), notes::nice)?;
     Ok(SubmitRequest {
-        name: text(Opt::JobName).unwrap_or(script.job_name),
+        name: written(Opt::JobName).unwrap_or(script.job_name),
         pool: text(Opt::Pool),
         arguments,
-        environment: environment_with_origin(&caller, text(Opt::Export).as_deref(), warn)?,
+        environment: environment_with_origin(&caller, layer, &request, &mut warn)?,
         working_directory: working_directory(layer.get(Opt::Chdir), &caller.directory)?,
         stdin: text(Opt::Input),
         stdout: text(Opt::Output),
         stderr: text(Opt::Error),
         append: layer.get(Opt::OpenMode).map_or(Ok(false), append)?,
         umask: caller.umask,
-        limits: caller.limits,
+        limits: inherited::limits(layer.get(Opt::Propagate), caller.limits)?,
         submit_host: caller.host,
-        request: request(layer)?,
         time_limit_s: layer.get(Opt::Time).map(time_limit_s).transpose()?,
         array: layer.get(Opt::Array).map(array::read).transpose()?,
         requeue: !layer.has(Opt::NoRequeue),
-        priority: layer.get(Opt::Priority).map_or(Ok(0), |said| {
-            whole(said, -10_000, 10_000).map(|n| i32::try_from(n).expect("the range was checked"))
-        })?,
+        priority: priority(layer.get(Opt::Priority), nice)?,
         eligibility: eligibility(layer, &jiff::Zoned::now())?,
-        account: text(Opt::Account),
-        qos: text(Opt::Qos),
+        account: written(Opt::Account),
+        qos: written(Opt::Qos),
         reservation: text(Opt::Reservation),
+        signal: layer.get(Opt::Signal).map(notes::signal).transpose()?,
+        comment: written(Opt::Comment).map(|comment| notes::remark(&comment)),
+        command: script.command,
+        submit_line: (!caller.words.is_empty()).then(|| notes::remark(&caller.words.join(" "))),
+        nice,
+        wckey: written(Opt::Wckey).map(|key| notes::remark(&key)),
+        mail: notes::mail(layer, warn)?,
+        request,
         request_key: None,
         test_only: layer.has(Opt::TestOnly),
         script: script.text,
     })
 }
 
+/// The priority that was said, lowered by `nice`.
+fn priority(said: Option<&Said>, nice: i32) -> Result<i32, CliError> {
+    let most = i64::from(JOB_PRIORITY_MAX);
+    let base = said.map_or(Ok(0), |said| whole(said, -most, most))?;
+    Ok(i32::try_from((base - i64::from(nice)).clamp(-most, most)).expect("it was clamped"))
+}
+
+/// Options whose values can be wrong, although everything that they can ask for is so anyway.
+fn check_what_is_so_anyway(layer: &Layer) -> Result<(), CliError> {
+    if let Some(said) = layer.get(Opt::WaitAllNodes).filter(|said| !matches!(said.value.as_str(), "0" | "1"))
+    {
+        return Err(wrong(said, "write 0 or 1; a script starts when all its nodes are ready"));
+    }
+    if let Some(said) = layer.get(Opt::NtasksPerCore).filter(|said| said.value != "1") {
+        return Err(wrong(said, "each rank has whole cores of its own, so write 1 or take it out"));
+    }
+    match layer.get(Opt::Distribution) {
+        Some(said) if !lists::is_distribution(&said.value) => {
+            Err(wrong(said, "write block, cyclic, plane=N or arbitrary, with :block or :cyclic after it"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The chosen variables, and where the job was submitted: a `--chdir` does not change that.
 fn environment_with_origin(
     caller: &Caller,
-    export: Option<&str>,
+    layer: &Layer,
+    request: &Request,
     warn: impl FnMut(&str),
 ) -> Result<BTreeMap<String, String>, CliError> {
+    let export = layer.get(Opt::Export).map(|said| said.value.as_str());
     let mut variables = environment::choose(&caller.environment, export, warn)?;
+    if let Some(said) = layer.get(Opt::GetUserEnv) {
+        for (name, value) in inherited::login_environment(said)? {
+            variables.entry(name).or_insert(value);
+        }
+        environment::check_size(&variables)?;
+    }
+    asked::add(&mut variables, layer, request);
     for prefix in ["SLURM", "MUSTER"] {
         if let Some(directory) = caller.directory.to_str() {
             variables.insert(format!("{prefix}_SUBMIT_DIR"), directory.to_owned());
@@ -123,7 +118,7 @@ fn environment_with_origin(
     Ok(variables)
 }
 
-fn request(layer: &Layer) -> Result<Request, CliError> {
+fn request(layer: &Layer, warn: &mut impl FnMut(&str)) -> Result<Request, CliError> {
     let count = |option: Opt| layer.get(option).map(positive).transpose();
     let (nodes, nodes_max) = layer.get(Opt::Nodes).map_or(Ok((None, None)), node_count)?;
     let nodelist = lists::nodelist(layer)?;
@@ -147,15 +142,15 @@ fn request(layer: &Layer) -> Result<Request, CliError> {
         ranks_per_node: per_node,
         cores_per_rank: count(Opt::CpusPerTask)?.unwrap_or(1),
         memory: memory(layer)?,
-        exclusive: layer.get(Opt::Exclusive).map_or(Ok(false), exclusive)?,
+        exclusive: layer.get(Opt::Exclusive).map_or(Ok(false), |said| exclusive(said, warn))?,
         nodes_max,
         ranks_grow: nodes_max.is_some() && ranks.is_none(),
-        constraint: layer.get(Opt::Constraint).map(lists::constraint).transpose()?,
+        constraint: layer.written(Opt::Constraint).map(lists::constraint).transpose()?,
         nodelist,
         exclude: layer.get(Opt::Exclude).map(lists::names).transpose()?.unwrap_or_default(),
         switches: layer.get(Opt::Switches).map(lists::switches).transpose()?,
         contiguous: layer.has(Opt::Contiguous),
-        threads_per_core: threads_per_core(layer)?,
+        threads_per_core: threads_per_core(layer, warn)?,
         fill: fill(layer),
         ..Request::default()
     };
@@ -172,7 +167,7 @@ fn fill(layer: &Layer) -> Option<Fill> {
 /// When the job may start.
 fn eligibility(layer: &Layer, now: &jiff::Zoned) -> Result<Eligibility, CliError> {
     let instant = |option: Opt| layer.get(option).map(|said| when::instant(said, now)).transpose();
-    let dependency = layer.get(Opt::Dependency).map(|said| {
+    let dependency = layer.written(Opt::Dependency).map(|said| {
         said.value.parse().map_err(|source| CliError::Dependency { origin: said.origin.clone(), source })
     });
     Ok(Eligibility {
@@ -226,12 +221,19 @@ fn node_count(said: &Said) -> Result<(Option<u32>, Option<u32>), CliError> {
 }
 
 /// `--threads-per-core=N`, or `--hint` as far as it says the same.
-fn threads_per_core(layer: &Layer) -> Result<Option<u32>, CliError> {
+fn threads_per_core(layer: &Layer, warn: &mut impl FnMut(&str)) -> Result<Option<u32>, CliError> {
     if let Some(said) = layer.get(Opt::Hint) {
         return match said.value.as_str() {
             "nomultithread" => Ok(Some(1)),
-            "multithread" => Ok(None),
-            _ => Err(wrong(said, "write nomultithread or multithread; each rank has whole cores of its own")),
+            "multithread" | "compute_bound" => Ok(None),
+            "memory_bound" => {
+                warn(&format!(
+                    "{}: memory_bound is ignored: ranks use each core that they have",
+                    said.origin
+                ));
+                Ok(None)
+            }
+            _ => Err(wrong(said, "write nomultithread, multithread, compute_bound or memory_bound")),
         };
     }
     layer.get(Opt::ThreadsPerCore).map(positive).transpose()
@@ -271,10 +273,17 @@ fn append(said: &Said) -> Result<bool, CliError> {
     }
 }
 
-fn exclusive(said: &Said) -> Result<bool, CliError> {
+fn exclusive(said: &Said, warn: &mut impl FnMut(&str)) -> Result<bool, CliError> {
     // A variable of the environment is often set to a word for yes; the option on its own has no value.
     match said.value.as_str() {
         "" | "1" | "yes" | "true" => Ok(true),
+        "user" | "mcs" => {
+            warn(&format!(
+                "{}: the nodes are shared with nobody, not even with your other jobs",
+                said.origin
+            ));
+            Ok(true)
+        }
         _ => Err(wrong(said, "nodes are shared with nobody (--exclusive) or with everybody")),
     }
 }
@@ -423,7 +432,15 @@ mod tests {
             (Opt::Nodefile, "/nonexistent", "cannot read"),
             (Opt::Switches, "0", "from 1"),
             (Opt::ThreadsPerCore, "0", "from 1"),
-            (Opt::Hint, "compute_bound", "nomultithread or multithread"),
+            (Opt::Hint, "bound", "nomultithread, multithread"),
+            (Opt::NtasksPerCore, "2", "whole cores"),
+            (Opt::WaitAllNodes, "2", "0 or 1"),
+            (Opt::Distribution, "round", "block, cyclic"),
+            (Opt::Nice, "x", "whole number"),
+            (Opt::Signal, "FOO", "USR1@90"),
+            (Opt::MailType, "x", "BEGIN"),
+            (Opt::Propagate, "x", "NOFILE"),
+            (Opt::Uid, "no-such-user", "user who submits"),
             (Opt::Switches, "1@x", "is not a time"),
             (Opt::Nodes, "-1", "from 1"),
             (Opt::Ntasks, "0", "from 1"),
@@ -438,7 +455,7 @@ mod tests {
             (Opt::Deadline, "25:00", "2026-01-31"),
             (Opt::Dependency, "afterok", "afterok:12"),
             (Opt::KillOnInvalidDep, "maybe", "yes or no"),
-            (Opt::Exclusive, "user", "--exclusive"),
+            (Opt::Exclusive, "mine", "--exclusive"),
             (Opt::Priority, "10001", "from -10000 to 10000"),
             (Opt::Chdir, "/nonexistent", "working directory"),
             (Opt::Chdir, "/etc/passwd", "not a directory"),
@@ -471,13 +488,5 @@ mod tests {
         assert_eq!(request.working_directory, "/tmp");
         assert_eq!(request.environment["SLURM_SUBMIT_DIR"], "/");
         assert_eq!(request.environment["MUSTER_SUBMIT_DIR"], "/");
-    }
-
-    #[test]
-    fn this_process_goes_with_its_jobs() {
-        let caller = Caller::this().unwrap();
-        assert!(caller.directory.is_absolute() && !caller.host.is_empty() && !caller.host.contains('.'));
-        assert_eq!(caller.limits.len(), LIMITS.len());
-        assert!(caller.limits["nofile"] > 0 && caller.umask <= 0o777);
     }
 }

@@ -1,7 +1,7 @@
 //! The directives of a script: `#SBATCH` and `#MUSTER` lines before the first command.
 
 use super::layer::{Layer, Origin};
-use super::options::{Found, Known, Meaning, Takes, find_long, find_short};
+use super::options::{Found, Known, Meaning, Opt, Takes, find_long, find_short};
 use super::words;
 use crate::error::CliError;
 
@@ -21,8 +21,8 @@ pub(crate) fn read_directives(
             break;
         }
         let Some(rest) = MARKS.iter().find_map(|mark| line.strip_prefix(mark)) else { continue };
-        // `#SBATCHX` is a comment, as `##SBATCH` and `# SBATCH` are.
-        if rest.starts_with(|c: char| !c.is_whitespace()) {
+        // `#SBATCHX` is a comment, as `##SBATCH` and `# SBATCH` are; an option may stand without a blank before it.
+        if rest.starts_with(|c: char| !c.is_whitespace() && c != '-') {
             continue;
         }
         let place = format!("{name}:{}: {}", number + 1, line.trim_end());
@@ -45,7 +45,7 @@ fn read_words(
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (long, None),
             };
-            let known = known_long(place, name)?;
+            let known = known_long(place, name, &word)?;
             let option = format!("--{}", known.long);
             let value = match (known.takes, value) {
                 (Takes::Nothing, Some(_)) => {
@@ -75,7 +75,12 @@ fn read_letters(
     for (at, letter) in letters.char_indices() {
         let option = format!("-{letter}");
         let Some(known) = find_short(letter) else {
-            return Err(CliError::UnknownOption { place: place.to_owned(), option, nearest: None });
+            return Err(CliError::UnknownOption {
+                place: place.to_owned(),
+                written: option.clone(),
+                option,
+                nearest: None,
+            });
         };
         let rest = &letters[at + letter.len_utf8()..];
         if known.takes == Takes::Nothing {
@@ -89,7 +94,7 @@ fn read_letters(
     Ok(())
 }
 
-fn known_long(place: &str, name: &str) -> Result<&'static Known, CliError> {
+fn known_long(place: &str, name: &str, written: &str) -> Result<&'static Known, CliError> {
     let option = format!("--{name}");
     match find_long(name) {
         Found::One(known) => Ok(known),
@@ -99,7 +104,12 @@ fn known_long(place: &str, name: &str) -> Result<&'static Known, CliError> {
         }
         Found::None(nearest) => {
             let nearest = nearest.map(|name| format!("--{name}"));
-            Err(CliError::UnknownOption { place: place.to_owned(), option, nearest })
+            Err(CliError::UnknownOption {
+                place: place.to_owned(),
+                option,
+                written: written.to_owned(),
+                nearest,
+            })
         }
     }
 }
@@ -118,7 +128,11 @@ fn act(
         _ if known.takes == Takes::Value && value.is_none() => {
             return Err(CliError::NoValue { place, option });
         }
-        Meaning::Ignored => warn(&format!("{place}: {option} has no meaning here and is ignored")),
+        Meaning::SoAnyway => {}
+        Meaning::Ignored(why) => warn(&format!("{place}: {option} is ignored: {why}")),
+        Meaning::Set(Opt::Wrap | Opt::Help | Opt::Usage | Opt::Version) => {
+            warn(&format!("{place}: {option} has no meaning in a script and is ignored"));
+        }
         Meaning::Set(opt) => layer.say(opt, value.unwrap_or_default(), Origin::Directive { place, option }),
     }
     Ok(())
@@ -141,7 +155,7 @@ mod tests {
     fn directives_are_read_in_every_spelling() {
         let script = "#!/bin/bash\n#SBATCH --time=10 # ten\n#SBATCH -n4 -c 2\n#MUSTER\t--job_name \"a b\"\n\n\
                       # SBATCH --nodes=9\n##SBATCH --nodes=9\n#SBATCHY --nodes=9\n  # a remark\n#SBATCH\n\
-                      #SBATCH --exclusive --out=x --requeue\n#MUSTER -Wp big\necho\n#SBATCH --nodes=9\n";
+                      #SBATCH --exclusive --out=x\n#SBATCH--requeue\n#MUSTER -Wp big\necho\n#SBATCH --nodes=9\n";
         let layer = read(script).unwrap();
         for (option, text) in [
             (Opt::Time, Some("10")),
@@ -179,7 +193,7 @@ mod tests {
             ("#SBATCH -Z", "job.sh:2: #SBATCH -Z: there is no option -Z"),
             (
                 "#SBATCH --mail=x",
-                "job.sh:2: #SBATCH --mail=x: --mail could be --mail-user or --mail-type: write more of it",
+                "job.sh:2: #SBATCH --mail=x: --mail could be --mail-type or --mail-user: write more of it",
             ),
             ("#SBATCH -t", "job.sh:2: #SBATCH -t: -t needs a value after it"),
             ("#SBATCH --requeue=1", "job.sh:2: #SBATCH --requeue=1: --requeue takes no value"),
@@ -202,13 +216,12 @@ mod tests {
     #[test]
     fn harmless_options_are_ignored_with_a_warning() {
         let mut warnings = Vec::new();
-        let script =
-            "#!/bin/sh\n#SBATCH --comment=a -q x\n#SBATCH --mail-type END --get-user-env\n#SBATCH -n2 -A y\n";
+        let script = "#!/bin/sh\n#SBATCH --profile=a -q x\n#SBATCH --cpu-freq 3 --no-kill --use-min-nodes\n#SBATCH -n2 -A y\n";
         let layer = read_directives("job.sh", script, |warning| warnings.push(warning.to_owned())).unwrap();
         assert_eq!(warnings.len(), 3);
         assert_eq!(
             warnings[0],
-            "job.sh:2: #SBATCH --comment=a -q x: --comment has no meaning here and is ignored"
+            "job.sh:2: #SBATCH --profile=a -q x: --profile is ignored: use is measured for every job"
         );
         assert_eq!((value(&layer, Opt::Qos), value(&layer, Opt::Account)), (Some("x"), Some("y")));
         assert_eq!(value(&layer, Opt::Ntasks), Some("2"));

@@ -117,7 +117,8 @@ fn split_at_commas(text: &str) -> Vec<String> {
     words
 }
 
-fn check_size(environment: &BTreeMap<String, String>) -> Result<(), CliError> {
+/// Checks that an environment is not too large to go with a job.
+pub(super) fn check_size(environment: &BTreeMap<String, String>) -> Result<(), CliError> {
     let bytes: usize = environment.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes <= ENVIRONMENT_BYTES_MAX {
         return Ok(());

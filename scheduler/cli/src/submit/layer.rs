@@ -62,6 +62,16 @@ impl Layer {
         self.0.get(&option)
     }
 
+    /// The same, unless its value is empty: scripts clear an option of their user's environment so.
+    pub(crate) fn written(&self, option: Opt) -> Option<&Said> {
+        self.get(option).filter(|said| !said.value.is_empty())
+    }
+
+    /// The option that was said there.
+    pub(crate) fn said_at(&self, origin: &Origin) -> Option<Opt> {
+        self.0.iter().find(|(_, said)| said.origin == *origin).map(|(option, _)| *option)
+    }
+
     pub(crate) fn has(&self, option: Opt) -> bool {
         self.0.contains_key(&option)
     }
@@ -76,7 +86,7 @@ impl Layer {
 }
 
 /// sbatch's names for what it reads from the environment, where they are not the option's.
-const SBATCH_NAMES: [(&str, Opt); 35] = [
+const SBATCH_NAMES: [(&str, Opt); 42] = [
     ("SBATCH_JOB_NAME", Opt::JobName),
     ("SBATCH_PARTITION", Opt::Pool),
     ("SBATCH_RESERVATION", Opt::Reservation),
@@ -112,6 +122,13 @@ const SBATCH_NAMES: [(&str, Opt); 35] = [
     ("SBATCH_GPUS", Opt::Gpus),
     ("SBATCH_GPUS_PER_NODE", Opt::GpusPerNode),
     ("SBATCH_GPUS_PER_TASK", Opt::GpusPerTask),
+    ("SBATCH_SIGNAL", Opt::Signal),
+    ("SBATCH_WCKEY", Opt::Wckey),
+    ("SBATCH_DISTRIBUTION", Opt::Distribution),
+    ("SBATCH_GET_USER_ENV", Opt::GetUserEnv),
+    ("SLURM_CLUSTERS", Opt::Clusters),
+    ("SBATCH_CLUSTERS", Opt::Clusters),
+    ("SBATCH_WAIT_ALL_NODES", Opt::WaitAllNodes),
 ];
 
 /// What the environment says: `SBATCH_*`, and over it `MUSTER_SUBMIT_*` with the options' long names.
@@ -131,7 +148,7 @@ pub(crate) fn from_environment(lookup: impl Fn(&str) -> Option<String>) -> Layer
     for known in KNOWN {
         if let (Meaning::Set(option), Takes::Value | Takes::Maybe | Takes::Nothing) =
             (known.meaning, known.takes)
-            && !matches!(option, Opt::Parsable | Opt::TestOnly)
+            && !option.is_of_command()
         {
             say(format!("MUSTER_SUBMIT_{}", known.long.to_ascii_uppercase().replace('-', "_")), option);
         }

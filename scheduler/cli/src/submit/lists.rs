@@ -21,6 +21,22 @@ pub(super) fn constraint(said: &Said) -> Result<Constraint, CliError> {
     said.value.parse().map_err(|source| CliError::Constraint { origin: said.origin.clone(), source })
 }
 
+/// Whether a text is what `--distribution` takes: how ranks go over nodes, and over sockets and cores after colons.
+pub(super) fn is_distribution(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let (levels, flag) =
+        text.split_once(',').map_or((text.as_str(), None), |(levels, flag)| (levels, Some(flag)));
+    let mut levels = levels.split(':');
+    let nodes = levels.next().unwrap_or_default();
+    let plane =
+        nodes.strip_prefix("plane=").is_some_and(|size| size.parse::<u32>().is_ok_and(|size| size > 0));
+    let inner = |word: &str| matches!(word, "*" | "block" | "cyclic" | "fcyclic");
+    (plane || inner(nodes) && nodes != "fcyclic" || nodes == "arbitrary")
+        && levels.clone().count() <= 2
+        && levels.all(inner)
+        && flag.is_none_or(|flag| matches!(flag, "pack" | "nopack"))
+}
+
 /// The nodes of `--nodelist` or `--nodefile`, whichever was said last.
 pub(super) fn nodelist(layer: &Layer) -> Result<BTreeSet<String>, CliError> {
     match (layer.get(Opt::Nodelist), layer.get(Opt::Nodefile)) {

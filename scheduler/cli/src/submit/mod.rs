@@ -6,21 +6,28 @@
 #[cfg(test)]
 mod any_value_tests;
 mod array;
+mod asked;
 mod build;
+mod caller;
 mod directives;
 mod environment;
 mod gres;
+mod inherited;
+mod known;
 mod layer;
 mod lists;
+mod notes;
 mod options;
 mod script;
 mod when;
 mod words;
 
-pub(crate) use build::{Caller, build};
+pub(crate) use build::build;
+pub(crate) use caller::Caller;
 pub(crate) use directives::read_directives;
 pub use layer::Origin;
 pub(crate) use layer::{Layer, Said, from_environment};
-pub(crate) use options::{Found, Meaning, Opt, find_long, find_short};
+pub(crate) use notes::signal_number;
+pub(crate) use options::{Found, KNOWN, Known, Meaning, Opt, Takes, find_long, find_short};
 pub(crate) use script::Script;
 pub(crate) use when::instant as read_instant;

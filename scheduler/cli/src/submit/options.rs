@@ -1,4 +1,6 @@
-//! Every option that a directive can name: ours, those of Slurm that change nothing, and those we refuse.
+//! What an option of a job can be, and how it is found by what was written. The options themselves are in [`KNOWN`].
+
+pub(crate) use super::known::KNOWN;
 
 /// An option of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -8,6 +10,7 @@ pub(crate) enum Opt {
     Nodes,
     Ntasks,
     NtasksPerNode,
+    NtasksPerCore,
     CpusPerTask,
     Mem,
     MemPerCpu,
@@ -19,12 +22,20 @@ pub(crate) enum Opt {
     Chdir,
     Array,
     Export,
+    GetUserEnv,
+    Propagate,
     Exclusive,
     Requeue,
     NoRequeue,
     Priority,
+    Nice,
     Account,
     Qos,
+    Wckey,
+    Comment,
+    MailType,
+    MailUser,
+    Signal,
     Constraint,
     Nodelist,
     Nodefile,
@@ -33,6 +44,7 @@ pub(crate) enum Opt {
     Contiguous,
     ThreadsPerCore,
     Hint,
+    Distribution,
     SpreadJob,
     PackJob,
     Gres,
@@ -46,9 +58,19 @@ pub(crate) enum Opt {
     Dependency,
     KillOnInvalidDep,
     Reservation,
+    WaitAllNodes,
+    Clusters,
+    Uid,
+    Gid,
     Wait,
     Parsable,
     TestOnly,
+    Wrap,
+    Quiet,
+    Verbose,
+    Help,
+    Usage,
+    Version,
 }
 
 impl Opt {
@@ -68,6 +90,12 @@ impl Opt {
             _ => &[],
         }
     }
+
+    /// Whether it is about the command that submits rather than about the job.
+    pub(crate) fn is_of_command(self) -> bool {
+        use Opt::{Help, Parsable, Quiet, TestOnly, Usage, Verbose, Version, Wrap};
+        matches!(self, Parsable | TestOnly | Wrap | Quiet | Verbose | Help | Usage | Version)
+    }
 }
 
 /// Whether an option takes a value.
@@ -83,8 +111,10 @@ pub(crate) enum Takes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
     Set(Opt),
-    /// Slurm's, and harmless: a warning says that it is ignored.
-    Ignored,
+    /// Slurm's, and so anyway, whatever is said: nothing is to be done.
+    SoAnyway,
+    /// Slurm's, and harmless: a warning says that it is ignored, and why.
+    Ignored(&'static str),
     /// Slurm's, and not to be ignored: the job would not be what the user wants. Says what to do.
     Refused(&'static str),
 }
@@ -97,127 +127,6 @@ pub(crate) struct Known {
     pub(crate) takes: Takes,
     pub(crate) meaning: Meaning,
 }
-
-const fn ours(long: &'static str, short: Option<char>, takes: Takes, option: Opt) -> Known {
-    Known { long, short, takes, meaning: Meaning::Set(option) }
-}
-
-const fn ignored(long: &'static str, short: Option<char>, takes: Takes) -> Known {
-    Known { long, short, takes, meaning: Meaning::Ignored }
-}
-
-const fn refused(long: &'static str, short: Option<char>, takes: Takes, right: &'static str) -> Known {
-    Known { long, short, takes, meaning: Meaning::Refused(right) }
-}
-
-const DEVICES: &str = "ask for devices with --gres, --gpus-per-node or --gpus-per-task, and take it out";
-const PLACES: &str = "name a pool of the right nodes with --pool, and take it out";
-const SHAPE: &str = "say the shape with --nodes, --ntasks-per-node and --cpus-per-task, and take it out";
-const TAKE_OUT: &str = "take it out";
-
-use Takes::{Maybe, Nothing, Value};
-
-/// All of them.
-pub(crate) static KNOWN: &[Known] = &[
-    ours("job-name", Some('J'), Value, Opt::JobName),
-    ours("pool", Some('p'), Value, Opt::Pool),
-    ours("partition", None, Value, Opt::Pool),
-    ours("nodes", Some('N'), Value, Opt::Nodes),
-    ours("ntasks", Some('n'), Value, Opt::Ntasks),
-    ours("ntasks-per-node", None, Value, Opt::NtasksPerNode),
-    ours("tasks-per-node", None, Value, Opt::NtasksPerNode),
-    ours("cpus-per-task", Some('c'), Value, Opt::CpusPerTask),
-    ours("mem", None, Value, Opt::Mem),
-    ours("mem-per-cpu", None, Value, Opt::MemPerCpu),
-    ours("time", Some('t'), Value, Opt::Time),
-    ours("output", Some('o'), Value, Opt::Output),
-    ours("error", Some('e'), Value, Opt::Error),
-    ours("input", Some('i'), Value, Opt::Input),
-    ours("open-mode", None, Value, Opt::OpenMode),
-    ours("chdir", Some('D'), Value, Opt::Chdir),
-    ours("array", Some('a'), Value, Opt::Array),
-    ours("export", None, Value, Opt::Export),
-    ours("exclusive", None, Maybe, Opt::Exclusive),
-    ours("requeue", None, Nothing, Opt::Requeue),
-    ours("no-requeue", None, Nothing, Opt::NoRequeue),
-    ours("priority", None, Value, Opt::Priority),
-    ours("account", Some('A'), Value, Opt::Account),
-    ours("qos", Some('q'), Value, Opt::Qos),
-    ours("constraint", Some('C'), Value, Opt::Constraint),
-    ours("nodelist", Some('w'), Value, Opt::Nodelist),
-    ours("nodefile", Some('F'), Value, Opt::Nodefile),
-    ours("exclude", Some('x'), Value, Opt::Exclude),
-    ours("switches", None, Value, Opt::Switches),
-    ours("contiguous", None, Nothing, Opt::Contiguous),
-    ours("threads-per-core", None, Value, Opt::ThreadsPerCore),
-    ours("hint", None, Value, Opt::Hint),
-    ours("spread-job", None, Nothing, Opt::SpreadJob),
-    ours("pack-job", None, Nothing, Opt::PackJob),
-    ours("gres", None, Value, Opt::Gres),
-    ours("gpus", Some('G'), Value, Opt::Gpus),
-    ours("gpus-per-node", None, Value, Opt::GpusPerNode),
-    ours("gpus-per-task", None, Value, Opt::GpusPerTask),
-    ours("hold", Some('H'), Nothing, Opt::Hold),
-    ours("begin", Some('b'), Value, Opt::Begin),
-    ours("deadline", None, Value, Opt::Deadline),
-    ours("time-min", None, Value, Opt::TimeMin),
-    ours("dependency", Some('d'), Value, Opt::Dependency),
-    ours("kill-on-invalid-dep", None, Value, Opt::KillOnInvalidDep),
-    ours("reservation", None, Value, Opt::Reservation),
-    ours("wait", Some('W'), Nothing, Opt::Wait),
-    ours("parsable", None, Nothing, Opt::Parsable),
-    ours("test-only", None, Nothing, Opt::TestOnly),
-    ignored("comment", None, Value),
-    ignored("mail-user", None, Value),
-    ignored("mail-type", None, Value),
-    ignored("get-user-env", None, Maybe),
-    refused("acctg-freq", None, Value, TAKE_OUT),
-    refused("batch", None, Value, PLACES),
-    refused("bb", None, Value, TAKE_OUT),
-    refused("bbf", None, Value, TAKE_OUT),
-    refused("cluster-constraint", None, Value, PLACES),
-    refused("clusters", Some('M'), Value, "submit on a host of that cluster"),
-    refused("container", None, Value, "start the container in the script"),
-    refused("core-spec", Some('S'), Value, TAKE_OUT),
-    refused("cores-per-socket", None, Value, SHAPE),
-    refused("cpu-freq", None, Value, TAKE_OUT),
-    refused("cpus-per-gpu", None, Value, DEVICES),
-    refused("delay-boot", None, Value, TAKE_OUT),
-    refused("distribution", Some('m'), Value, "ranks fill one node after the other; take it out"),
-    refused("export-file", None, Value, "read the file in the script"),
-    refused("extra-node-info", Some('B'), Value, SHAPE),
-    refused("gid", None, Value, "work runs as the user who submits it"),
-    refused("gpu-bind", None, Value, DEVICES),
-    refused("gpu-freq", None, Value, DEVICES),
-    refused("gpus-per-socket", None, Value, DEVICES),
-    refused("gres-flags", None, Value, DEVICES),
-    refused("ignore-pbs", None, Nothing, "#PBS lines are remarks here; take it out"),
-    refused("licenses", Some('L'), Value, TAKE_OUT),
-    refused("mem-bind", None, Value, TAKE_OUT),
-    refused("mem-per-gpu", None, Value, DEVICES),
-    refused("mincpus", None, Value, SHAPE),
-    refused("network", None, Value, TAKE_OUT),
-    refused("nice", None, Maybe, "write --priority=-100 instead"),
-    refused("no-kill", Some('k'), Maybe, "a gang ends as a whole when a node fails; take it out"),
-    refused("ntasks-per-core", None, Value, SHAPE),
-    refused("ntasks-per-gpu", None, Value, DEVICES),
-    refused("ntasks-per-socket", None, Value, SHAPE),
-    refused("overcommit", Some('O'), Nothing, "each rank has cores of its own; take it out"),
-    refused("oversubscribe", Some('s'), Nothing, "cores are never shared; take it out"),
-    refused("power", None, Value, TAKE_OUT),
-    refused("prefer", None, Value, PLACES),
-    refused("profile", None, Value, TAKE_OUT),
-    refused("propagate", None, Maybe, "all soft limits go with the job; take it out"),
-    refused("reboot", None, Nothing, TAKE_OUT),
-    refused("signal", None, Value, "a task gets SIGTERM before SIGKILL when its time is over; take it out"),
-    refused("sockets-per-node", None, Value, SHAPE),
-    refused("thread-spec", None, Value, TAKE_OUT),
-    refused("tmp", None, Value, TAKE_OUT),
-    refused("uid", None, Value, "work runs as the user who submits it"),
-    refused("use-min-nodes", None, Nothing, "as few nodes as possible are used anyway; take it out"),
-    refused("wait-all-nodes", None, Value, "a script starts when all its nodes are ready; take it out"),
-    refused("wckey", None, Value, TAKE_OUT),
-];
 
 /// What a long name can mean.
 pub(crate) enum Found {
@@ -292,7 +201,7 @@ mod tests {
         assert_eq!(one("ntasks_per_node"), "ntasks-per-node");
         assert_eq!(one("ntasks-per-n"), "ntasks-per-node");
         let Found::Several(names) = find_long("mail") else { panic!("mail is the beginning of two") };
-        assert_eq!(names, ["mail-user", "mail-type"]);
+        assert_eq!(names, ["mail-type", "mail-user"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use muster_core::spec::SCRIPT_BYTES_MAX;
 
+use super::notes;
 use crate::error::{CliError, ScriptFault};
 
 /// A script that may be sent.
@@ -15,6 +16,8 @@ pub(crate) struct Script {
     pub(crate) name: String,
     /// The name of a job that has no other.
     pub(crate) job_name: String,
+    /// Its path; none if it came from elsewhere than a file.
+    pub(crate) command: Option<String>,
     pub(crate) text: String,
 }
 
@@ -24,7 +27,11 @@ impl Script {
         let failed = |source| CliError::ScriptFile { path: path.to_owned(), source };
         let bytes = read_limited(File::open(path).map_err(failed)?).map_err(failed)?;
         let job_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Self::checked(path.display().to_string(), job_name, bytes)
+        let script = Self::checked(path.display().to_string(), job_name, bytes)?;
+        // What is read through a descriptor of this process is nothing that anybody could find again.
+        let is_file = !path.starts_with("/dev") && !path.starts_with("/proc");
+        let command = std::path::absolute(path).ok().filter(|_| is_file);
+        Ok(Self { command: command.map(|path| notes::remark(&path.to_string_lossy())), ..script })
     }
 
     /// Reads the script from the standard input.
@@ -38,13 +45,18 @@ impl Script {
 
     /// Makes a script of one command.
     pub(crate) fn wrap(command: &str) -> Result<Self, CliError> {
-        let text = format!("#!/bin/sh\n# Made by muster submit --wrap.\n\n{command}\n");
+        Self::wrap_as(command, "Made by muster submit --wrap.")
+    }
+
+    /// The same, with a remark that says who made it.
+    pub(crate) fn wrap_as(command: &str, remark: &str) -> Result<Self, CliError> {
+        let text = format!("#!/bin/sh\n# {remark}\n\n{command}\n");
         Self::checked("--wrap".to_owned(), "wrap".to_owned(), text.into_bytes())
     }
 
     fn checked(name: String, job_name: String, bytes: Vec<u8>) -> Result<Self, CliError> {
         match check(&name, bytes) {
-            Ok(text) => Ok(Self { name, job_name, text }),
+            Ok(text) => Ok(Self { name, job_name, command: None, text }),
             Err((None, fault)) => Err(CliError::Script { name, fault }),
             Err((Some(line), fault)) => Err(CliError::Script { name: format!("{name}:{line}"), fault }),
         }

@@ -82,8 +82,8 @@ fn a_bad_script_reaches_nobody() {
         ("#!/bin/sh\n\n#SBATCH -t soon\n", "job.sh:3: #SBATCH -t soon: -t: 'soon' is not a time"),
         ("#!/bin/sh\r\n", "dos2unix"),
         (
-            "#!/bin/sh\n#SBATCH --gpu-bind=none\n",
-            "job.sh:2: #SBATCH --gpu-bind=none: --gpu-bind is an option of Slurm",
+            "#!/bin/sh\n#SBATCH --mincpus=4\n",
+            "job.sh:2: #SBATCH --mincpus=4: --mincpus is an option of Slurm",
         ),
     ] {
         std::fs::write(&script, text).unwrap();
@@ -104,13 +104,29 @@ fn a_bad_script_reaches_nobody() {
 #[test]
 fn harmless_options_of_slurm_are_ignored_aloud() {
     let fake = accepting();
-    let ran = fake.run(&["submit", "--comment", "physics", "--mail-type=END", "--wrap", "true"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.err.lines().count(), 2);
-    assert!(
-        ran.err.starts_with("muster submit: warning: --comment has no meaning here and is ignored\n"),
-        "{ran:?}"
-    );
+    std::fs::write(fake.folder().join("job.sh"), "#!/bin/sh\n#SBATCH --network=ib --wait-all-nodes=1\n")
+        .unwrap();
+    let mut command = fake.command(&["submit", "job.sh"]);
+    let ran = Ran::new(command.current_dir(fake.folder()).output().unwrap());
+    assert_eq!((ran.code, ran.err.lines().count()), (Some(0), 1), "{ran:?}");
+    assert!(ran.err.starts_with("muster submit: warning: job.sh:2: "), "{ran:?}");
+    assert!(ran.err.ends_with("--network is ignored: there is no switch to set up\n"), "{ran:?}");
+}
+
+#[test]
+fn remarks_go_with_a_job() {
+    let fake = accepting();
+    std::fs::write(fake.folder().join("job.sh"), "#!/bin/sh\n#SBATCH --signal=B:USR1@90\n").unwrap();
+    let words = ["submit", "--comment", "physics", "--mail-type=END", "--nice=7", "--wckey=k", "job.sh"];
+    let ran = Ran::new(fake.command(&words).current_dir(fake.folder()).output().unwrap());
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    let request = submitted(&fake);
+    assert_eq!(request.comment.as_deref(), Some("physics"));
+    assert_eq!((request.nice, request.priority, request.wckey.as_deref()), (7, -7, Some("k")));
+    assert!(request.mail.is_some_and(|mail| mail.to.is_none() && mail.events.len() == 1));
+    assert!(request.signal.is_some_and(|wish| wish.signal == 10 && wish.before_s == 90));
+    assert!(request.command.is_some_and(|path| path.starts_with('/') && path.ends_with("/job.sh")));
+    assert!(request.submit_line.is_some_and(|line| line.ends_with(&words.join(" "))));
 }
 
 #[test]

@@ -132,6 +132,14 @@ pub fn muster(socket: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// One of Slurm's commands against a socket, with the same surroundings.
+pub fn face(name: &str, socket: &Path, arguments: &[&str]) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = muster(socket, arguments);
+    command.arg0(name);
+    command
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub struct Ran {
@@ -157,7 +165,8 @@ pub fn refusal(code: &str, message: &str) -> String {
 
 /// A task that ran on n1.
 pub fn task(index: u32, state: TaskState) -> TaskView {
-    let share = ShareView { node: "n1".into(), cores: "0-1".into(), ranks: 2, memory_bytes: 1 << 30 };
+    let share =
+        ShareView { node: "n1".into(), cores: "0-1".into(), ranks: 2, memory_bytes: 1 << 30, gres: vec![] };
     TaskView {
         index,
         state,
@@ -171,6 +180,7 @@ pub fn task(index: u32, state: TaskState) -> TaskView {
         exit_code: None,
         signal: None,
         reason: String::new(),
+        end: None,
         cpu_time_us: 0,
         memory_peak_bytes: 0,
         stdout_path: String::new(),
@@ -209,6 +219,10 @@ pub fn job(tasks: Vec<TaskView>) -> JobDetail {
         schema: SCHEMA,
         summary,
         working_directory: "/w".into(),
+        stdin: None,
+        uid: 1000,
+        gid: 1000,
+        submit_host: String::new(),
         stdout: None,
         stderr: None,
         request: Request { ranks: 2, ..Request::default() },
@@ -218,6 +232,7 @@ pub fn job(tasks: Vec<TaskView>) -> JobDetail {
         account: None,
         qos: None,
         reservation: None,
+        notes: Default::default(),
         held: None,
         task_list: tasks,
         version: 1,

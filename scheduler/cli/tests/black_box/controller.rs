@@ -27,7 +27,7 @@ impl Controller {
     }
 
     /// The same, with more at the end of the configuration: keys of the pool, and other sections.
-    fn start_with(more: &str) -> Self {
+    pub fn start_with(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "[cluster]\nname = \"test\"\n[controller]\nlisten = \"127.0.0.1:0\"\nsocket = \"{0}/s\"\n\
@@ -56,6 +56,13 @@ impl Controller {
 
     pub fn run(&self, arguments: &[&str]) -> Ran {
         Ran::new(muster(&self.socket(), arguments).current_dir("/").output().unwrap())
+    }
+
+    /// Runs one of Slurm's commands in a directory.
+    pub fn face(&self, name: &str, directory: &Path, arguments: &[&str]) -> Ran {
+        Ran::new(
+            crate::common::face(name, &self.socket(), arguments).current_dir(directory).output().unwrap(),
+        )
     }
 
     /// Runs it as somebody who is no admin.

@@ -5,4 +5,7 @@ mod commands;
 mod common;
 mod controller;
 mod exit_codes;
+mod matrix;
+mod migrate;
 mod reservations;
+mod sbatch;

@@ -7,13 +7,24 @@ use crate::input::{Caller, Decision, Refusal};
 use crate::state::{Job, State};
 
 /// The job, if the caller may decide over it and it has not ended.
-fn own(state: &State, caller: Caller, id: JobId) -> Result<&Job, Refusal> {
-    let target = JobRef { job: id, task: None };
-    let job = state.jobs.get(&id).ok_or(Refusal::UnknownJob { target })?;
+pub(super) fn own(state: &State, caller: Caller, id: JobId) -> Result<&Job, Refusal> {
+    own_target(state, caller, JobRef { job: id, task: None })
+}
+
+/// The job of a target, if the caller may decide over it and the target has not ended.
+pub(super) fn own_target(state: &State, caller: Caller, target: JobRef) -> Result<&Job, Refusal> {
+    let job = state.jobs.get(&target.job).ok_or(Refusal::UnknownJob { target })?;
     if !caller.admin && caller.uid != job.spec.user.uid {
         return Err(Refusal::NotOwner { target, owner: job.spec.user.name.clone() });
     }
-    if job.finished_at.is_some() { Err(Refusal::AlreadyEnded { target }) } else { Ok(job) }
+    match target.task {
+        None if job.finished_at.is_some() => Err(Refusal::AlreadyEnded { target }),
+        Some(index) if job.finished.contains_key(&index) => Err(Refusal::AlreadyEnded { target }),
+        Some(index) if !job.live.contains_key(&index) && !job.waiting.contains(index.0) => {
+            Err(Refusal::UnknownJob { target })
+        }
+        _ => Ok(job),
+    }
 }
 
 /// Holds the waiting tasks of a job back. What an admin holds of somebody else, only an admin lets go.

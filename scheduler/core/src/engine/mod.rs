@@ -3,6 +3,7 @@
 //! [`decide`] looks at the state and answers with events; [`State::evolve`] lets them happen; `effects` says
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
+mod change;
 mod charge;
 mod command;
 mod conditions;
@@ -10,8 +11,10 @@ mod hold;
 mod node;
 mod nodes;
 mod report;
+mod requeue;
 pub(crate) mod reservations;
 mod shape;
+mod signal;
 mod tick;
 mod validate;
 
@@ -109,13 +112,14 @@ impl Engine {
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
         let deadline = self.state.deadlines().next().map(|(at, _)| at);
+        let signal = self.state.signals().next().map(|(at, _)| at);
         let delayed = self.planner.next_wake(&self.state);
         let held = self.state.nodes.iter().filter_map(|node| node.held.as_ref()?.until).min();
         let expiring = self.state.expiring().next().map(|(at, _)| at);
         // Due at once.
         let unfulfillable = self.state.unfulfillable().next().map(|_| Timestamp(0));
         let reservation = self.state.next_reservation_end();
-        [deadline, delayed, held, expiring, unfulfillable, reservation].into_iter().flatten().min()
+        [deadline, signal, delayed, held, expiring, unfulfillable, reservation].into_iter().flatten().min()
     }
 
     fn happen(&mut self, events: Vec<Event>, now: Timestamp) -> Applied {
@@ -142,6 +146,9 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::Submit { caller, spec, request_key } => {
             command::submit(state, *caller, spec, request_key.as_deref(), now)
         }
+        Input::Signal { caller, target, signal, to } => signal::signal(state, *caller, *target, *signal, *to),
+        Input::Requeue { caller, target, hold } => requeue::requeue(state, *caller, *target, *hold, now),
+        Input::UpdateJob { caller, job, change } => change::update(state, *caller, *job, change, now),
         Input::HoldJob { caller, job } => hold::hold(state, *caller, *job),
         Input::ReleaseJob { caller, job } => hold::release(state, *caller, *job),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
@@ -178,6 +185,7 @@ fn effects(state: &State, event: &Event, out: &mut Vec<Effect>) {
             let Some(live) = state.live_attempt(key.task) else { return };
             out.extend((0..live.instances.len()).map(|i| go_effect(live, *key, i as u32)));
         }
+        Event::AttemptSignalled { key } => out.extend(signal::wished(state, *key)),
         Event::AttemptEnding { key, verdict } => {
             let Some(live) = state.live_attempt(key.task) else { return };
             for (i, instance) in live.instances.iter().enumerate() {
@@ -222,12 +230,12 @@ fn stop_effect(state: &State, live: &Live, key: AttemptKey, instance: u32, verdi
     // Only those ends leave work that deserves a chance to save itself.
     let grace_ms = match verdict {
         Verdict::Preempted { grace_ms, .. } => *grace_ms,
-        Verdict::TimedOut | Verdict::Deadline | Verdict::Cancelled { .. } => {
+        Verdict::TimedOut | Verdict::Deadline | Verdict::Cancelled { .. } | Verdict::Requeued { .. } => {
             state.config.policy.kill_grace_ms
         }
         _ => 0,
     };
-    Effect::Stop { node, key, grace_ms, reason: describe(state, verdict) }
+    Effect::Stop { node, key, grace_ms, reason: describe(state, verdict), cause: verdict.into() }
 }
 
 /// A verdict as a few words for people.
@@ -241,6 +249,7 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
         Verdict::TimedOut => "ran out of its time limit".to_owned(),
         Verdict::Deadline => "ran until its deadline".to_owned(),
         Verdict::Cancelled { by_uid } => format!("cancelled by user id {by_uid}"),
+        Verdict::Requeued { by_uid } => format!("put back into the queue by user id {by_uid}"),
         Verdict::Preempted { by, requeue: true, .. } => format!("preempted by job {}", by.job),
         Verdict::Preempted { by, requeue: false, .. } => format!("preempted by job {}, for good", by.job),
         Verdict::LaunchFailed { reason } => format!("could not be started: {reason}"),
@@ -252,6 +261,8 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
     }
 }
 
+#[cfg(test)]
+mod change_tests;
 #[cfg(test)]
 mod charge_tests;
 #[cfg(test)]

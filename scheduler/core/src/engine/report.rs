@@ -3,7 +3,7 @@
 use super::{done, stop_effect};
 use crate::event::{Event, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
-use crate::input::{Decision, Effect, GoneHow, InstancePhase, InstanceReport, Reply};
+use crate::input::{Decision, Effect, GoneHow, InstancePhase, InstanceReport, Reply, StopCause};
 use crate::state::{Held, InstanceState, Job, Live, LivePhase, State};
 
 /// Decides what a report means. A report always says the instance's whole phase, so one that comes twice, or
@@ -87,7 +87,7 @@ fn unknown(state: &State, node: NodeId, report: &InstanceReport) -> Decision {
         InstancePhase::Gone { .. } => forget(node, key),
         _ => {
             let reason = "this attempt has ended".to_owned();
-            let stop = Effect::Stop { node, key, grace_ms: 0, reason };
+            let stop = Effect::Stop { node, key, grace_ms: 0, reason, cause: StopCause::None };
             Decision { events: Vec::new(), effects: vec![stop], reply: Ok(Reply::Done) }
         }
     }
@@ -186,7 +186,7 @@ pub(super) fn all_gone(live: &Live) -> bool {
 pub(super) fn would_requeue(job: &Job, verdict: &Verdict) -> bool {
     match verdict {
         // Nothing of the user's script has run: that is always safe to try again.
-        Verdict::PrepareFailed { .. } => true,
+        Verdict::PrepareFailed { .. } | Verdict::Requeued { .. } => true,
         Verdict::NodeFailed { .. } | Verdict::Broken { .. } => job.spec.requeue,
         Verdict::Preempted { requeue, .. } => *requeue,
         _ => false,
@@ -196,13 +196,13 @@ pub(super) fn would_requeue(job: &Job, verdict: &Verdict) -> bool {
 /// The end of an attempt, with what becomes of its task.
 pub(super) fn ended(state: &State, job: &Job, key: AttemptKey, verdict: Verdict, now: Timestamp) -> Event {
     let policy = &state.config.policy;
-    // That others took its place is no failure of the task.
-    let preempted = job.tried.get(&key.task.index).map_or(0, |tried| tried.preempted);
-    let may_try = matches!(verdict, Verdict::Preempted { .. })
-        || key.attempt.saturating_sub(preempted) < policy.attempts_max;
+    // That others took its place, or that somebody wanted it, is no failure of the task.
+    let no_failures = job.tried.get(&key.task.index).map_or(0, |tried| tried.preempted + tried.requeued);
+    let may_try = matches!(verdict, Verdict::Preempted { .. } | Verdict::Requeued { .. })
+        || key.attempt.saturating_sub(no_failures) < policy.attempts_max;
     let again_not_before = (would_requeue(job, &verdict) && may_try).then(|| match verdict {
         // The failing node is held back, so that the task may go on at once elsewhere.
-        Verdict::PrepareFailed { .. } | Verdict::Preempted { .. } => now,
+        Verdict::PrepareFailed { .. } | Verdict::Preempted { .. } | Verdict::Requeued { .. } => now,
         _ => now.plus_seconds(policy.requeue_delay_s),
     });
     Event::AttemptEnded { key, verdict, again_not_before }

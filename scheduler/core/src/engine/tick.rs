@@ -35,6 +35,8 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
             LivePhase::Ending { .. } => {}
         }
     }
+    let due = state.signals().take_while(|(at, _)| *at <= now);
+    events.extend(due.map(|(_, key)| Event::AttemptSignalled { key }));
     events.extend(conditions::due(state, now));
     events.extend(reservations::due(state, now));
     for (i, node) in state.nodes.iter().enumerate() {

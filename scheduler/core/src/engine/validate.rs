@@ -9,45 +9,47 @@ use crate::plan::never_fits;
 use crate::priority::JOB_PRIORITY_MAX;
 use crate::spec::{
     ARGUMENTS_BYTES_MAX, ARRAY_ELEMENTS_MAX, ARRAY_INDEX_MAX, ENVIRONMENT_BYTES_MAX, JobSpec, NAME_BYTES_MAX,
-    PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX,
+    NOTE_BYTES_MAX, PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX, SIGNAL_BEFORE_MAX_S, SIGNAL_MAX,
 };
 use crate::state::State;
 
-/// Checks a spec and fills in the pool's defaults.
+/// Which parts of a spec are checked against the cluster as it is now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts {
+    /// The priority.
+    pub priority: bool,
+    /// The account and the quality of service.
+    pub charge: bool,
+    /// Whether the pool could ever hold it.
+    pub room: bool,
+    /// Begin, deadline and dependency.
+    pub conditions: bool,
+    /// The advance reservation.
+    pub reservation: bool,
+    /// The pool's longest time.
+    pub time_limit: bool,
+}
+
+impl Parts {
+    const ALL: Self = Self {
+        priority: true,
+        charge: true,
+        room: true,
+        conditions: true,
+        reservation: true,
+        time_limit: true,
+    };
+}
+
+/// Checks the spec of a new job and fills in the pool's defaults.
 pub(super) fn validate(
     state: &State,
     caller: Caller,
     spec: &JobSpec,
     now: Timestamp,
 ) -> Result<JobSpec, Refusal> {
-    let mut spec = spec.clone();
-    let policy = &state.config.policy;
-    if spec.user.uid == 0 && !policy.root_may_submit {
-        return Err(Refusal::RootMayNotSubmit);
-    }
-    check_texts(&spec)?;
-    shape::check(&mut spec.request)?;
-    check_request(&spec)?;
-    check_priority(caller, &spec)?;
-    let tasks = check_array(&spec)?;
-    charge::check(state, &mut spec)?;
-    let pool = find_pool(state, spec.pool.as_deref())?;
-    spec.pool = Some(pool.name.clone());
-    let limit = spec.time_limit_s.unwrap_or(pool.time_default_s.min(pool.time_max_s));
-    if limit > pool.time_max_s {
-        return Err(Refusal::TimeLimit {
-            asked: format_time_s(limit),
-            pool: pool.name.clone(),
-            limit: format_time_s(pool.time_max_s),
-        });
-    }
-    if limit == 0 {
-        return Err(bad("time limit", "must be at least one second"));
-    }
-    spec.time_limit_s = Some(limit);
-    never_fits(state, pool, &spec.request)?;
-    conditions::check(state, &spec, now)?;
-    reservations::check(state, pool, &spec, now)?;
+    let spec = check(state, caller, spec.clone(), Parts::ALL, now)?;
+    let (policy, tasks) = (&state.config.policy, check_array(&spec)?);
     if state.waiting_count() + tasks > policy.tasks_waiting_max {
         let limit = policy.tasks_waiting_max;
         return Err(Refusal::LimitReached { what: "too many tasks wait", limit, key: "tasks_waiting_max" });
@@ -61,6 +63,69 @@ pub(super) fn validate(
         });
     }
     Ok(spec)
+}
+
+/// Checks a spec and fills in the pool's defaults. What a job was accepted with is not checked again when something
+/// else of it changes: the cluster may have changed since.
+pub(super) fn check(
+    state: &State,
+    caller: Caller,
+    mut spec: JobSpec,
+    parts: Parts,
+    now: Timestamp,
+) -> Result<JobSpec, Refusal> {
+    if spec.user.uid == 0 && !state.config.policy.root_may_submit {
+        return Err(Refusal::RootMayNotSubmit);
+    }
+    check_texts(&spec)?;
+    check_notes(&spec)?;
+    check_signal(&spec)?;
+    if parts.room {
+        shape::check(&mut spec.request)?;
+        check_request(&spec)?;
+    }
+    if parts.priority {
+        check_priority(caller, &spec)?;
+    }
+    check_array(&spec)?;
+    if parts.charge {
+        charge::check(state, &mut spec)?;
+    }
+    let pool = find_pool(state, spec.pool.as_deref())?;
+    spec.pool = Some(pool.name.clone());
+    let limit = spec.time_limit_s.unwrap_or(pool.time_default_s.min(pool.time_max_s));
+    if parts.time_limit && limit > pool.time_max_s {
+        return Err(Refusal::TimeLimit {
+            asked: format_time_s(limit),
+            pool: pool.name.clone(),
+            limit: format_time_s(pool.time_max_s),
+        });
+    }
+    if limit == 0 {
+        return Err(bad("time limit", "must be at least one second"));
+    }
+    spec.time_limit_s = Some(limit);
+    if parts.room {
+        never_fits(state, pool, &spec.request)?;
+    }
+    if parts.conditions {
+        conditions::check(state, &spec, now)?;
+    }
+    if parts.reservation || parts.room {
+        reservations::check(state, pool, &spec, now)?;
+    }
+    Ok(spec)
+}
+
+fn check_signal(spec: &JobSpec) -> Result<(), Refusal> {
+    let Some(wish) = spec.signal else { return Ok(()) };
+    if wish.signal == 0 || wish.signal > SIGNAL_MAX || wish.before_s > SIGNAL_BEFORE_MAX_S {
+        let problem = format!(
+            "must be a signal from 1 to {SIGNAL_MAX}, at most {SIGNAL_BEFORE_MAX_S} s before the end"
+        );
+        return Err(bad("signal", problem));
+    }
+    Ok(())
 }
 
 pub(super) fn bad(field: &'static str, problem: impl Into<String>) -> Refusal {
@@ -153,6 +218,34 @@ fn check_request(spec: &JobSpec) -> Result<(), Refusal> {
             let problem = format!("{} ranks do not fit on {nodes} nodes: at most {most}", request.ranks);
             return Err(bad("ranks per node", problem));
         }
+    }
+    Ok(())
+}
+
+/// What is kept for people and for the site: short, and of one line.
+fn check_notes(spec: &JobSpec) -> Result<(), Refusal> {
+    let mail = spec.mail.as_ref();
+    let notes = [
+        ("comment", spec.comment.as_ref()),
+        ("path of the script", spec.command.as_ref()),
+        ("command line", spec.submit_line.as_ref()),
+        ("wckey", spec.wckey.as_ref()),
+        ("mail address", mail.and_then(|mail| mail.to.as_ref())),
+    ];
+    let wrong = |text: &String| text.len() > NOTE_BYTES_MAX || text.chars().any(char::is_control);
+    if let Some((field, _)) = notes.iter().find(|(_, text)| text.is_some_and(wrong)) {
+        return Err(bad(
+            field,
+            format!("must have at most {NOTE_BYTES_MAX} bytes and no control characters"),
+        ));
+    }
+    // The address is a word on the command line of the site's program.
+    let is_word = |to: &String| !to.is_empty() && !to.starts_with('-') && !to.contains(char::is_whitespace);
+    if mail.and_then(|mail| mail.to.as_ref()).is_some_and(|to| !is_word(to)) {
+        return Err(bad("mail address", "must be a word that does not begin with -"));
+    }
+    if mail.is_some_and(|mail| mail.events.is_empty()) {
+        return Err(bad("mail", "must name what to tell of, such as end"));
     }
     Ok(())
 }

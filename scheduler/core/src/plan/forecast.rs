@@ -1,10 +1,11 @@
 //! When tasks are expected to start: the same planner, run forward in virtual time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::{Placement, Planner, Preemption, Reason, advance, eligible};
 use crate::engine::reservations;
-use crate::event::{Event, Usage, Verdict};
+use crate::event::{Allocation, Event, Usage, Verdict};
 use crate::ids::{AttemptKey, JobId, Timestamp};
 use crate::reservation::REPEAT_SPAN_US;
 use crate::state::{Job, Live, LivePhase, State};
@@ -24,7 +25,7 @@ pub struct Forecast {
     steps: usize,
     /// Since when nothing but windows of advance reservations comes.
     quiet_since: Timestamp,
-    starts: HashMap<JobId, Timestamp>,
+    starts: HashMap<JobId, (Timestamp, Arc<Allocation>)>,
     /// When attempts are gone at the latest whose place is taken.
     leaving: HashMap<AttemptKey, Timestamp>,
     /// Whether nothing more is to come, or it has given up.
@@ -52,7 +53,13 @@ impl Forecast {
     /// When the next task of a job starts that waited at the beginning, as far as it has been foreseen.
     #[must_use]
     pub fn start_of(&self, job: JobId) -> Option<Timestamp> {
-        self.starts.get(&job).copied()
+        self.starts.get(&job).map(|(at, _)| *at)
+    }
+
+    /// What that task gets then.
+    #[must_use]
+    pub fn allocation_of(&self, job: JobId) -> Option<&Allocation> {
+        self.starts.get(&job).map(|(_, allocation)| &**allocation)
     }
 
     /// Whether there is nothing more to foresee.
@@ -82,7 +89,7 @@ impl Forecast {
             self.leaving.extend(gone.map(|gone| (victim, gone)));
         }
         for Placement { key, allocation, time_limit_s, ends_by } in plan.placements {
-            self.starts.entry(key.task.job).or_insert(at);
+            self.starts.entry(key.task.job).or_insert_with(|| (at, Arc::clone(&allocation)));
             let placed = Event::AttemptPlaced { key, allocation, time_limit_s, ends_by };
             self.planner.follow(&mut self.state, &placed, at);
             self.planner.follow(&mut self.state, &Event::AttemptGo { key }, at);

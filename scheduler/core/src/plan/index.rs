@@ -362,6 +362,13 @@ impl Planner {
             Event::NodeUp { node, .. } => state.nodes.get(node.0 as usize).map(|node| node.threads.clone()),
             _ => None,
         };
+        if let Event::JobUpdated { job, .. } = event
+            && let Some(job) = state.jobs.get(job)
+        {
+            // Afterwards nobody remembers where it was.
+            self.parked.remove(&job.id);
+            self.dismiss(state, job);
+        }
         state.evolve(event, at);
         self.happened(state, event);
         if let (Event::NodeUp { node, .. }, Some(threads)) = (event, threads)
@@ -384,6 +391,12 @@ impl Planner {
             | Event::WaitingEnded { job, .. }
             | Event::JobHeld { job, .. }
             | Event::JobReleased { job } => self.job_changed(state, *job),
+            Event::JobUpdated { job, .. } => {
+                let live = state.jobs.get(job).into_iter().flat_map(|job| &job.live);
+                let keys: Vec<_> = live.map(|(index, live)| live.key(*job, *index)).collect();
+                keys.into_iter().for_each(|key| self.end_moved(state, key));
+                self.job_changed(state, *job);
+            }
             Event::AttemptPlaced { key, .. } => {
                 let Some(job) = state.jobs.get(&key.task.job) else { return };
                 self.follow_victim(state, *key, job, &LivePhase::Preparing);
@@ -416,7 +429,7 @@ impl Planner {
             Event::ReservationMade { .. }
             | Event::ReservationRemoved { .. }
             | Event::ReservationEnded { .. } => self.reservation_changed(state, event),
-            Event::InstanceReady { .. } | Event::AttemptRunning { .. } => {}
+            Event::InstanceReady { .. } | Event::AttemptRunning { .. } | Event::AttemptSignalled { .. } => {}
         }
     }
 

@@ -10,7 +10,7 @@ use crate::ids::Timestamp;
 use crate::state::{Job, State};
 
 /// The priorities of jobs go from minus this to this.
-pub(crate) const JOB_PRIORITY_MAX: i32 = 10_000;
+pub const JOB_PRIORITY_MAX: i32 = 10_000;
 
 /// A factor and its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

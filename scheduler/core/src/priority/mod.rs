@@ -5,6 +5,7 @@ pub(crate) mod decay;
 mod factors;
 mod shares;
 
-pub(crate) use self::factors::{Age, Claim, JOB_PRIORITY_MAX};
+pub use self::factors::JOB_PRIORITY_MAX;
+pub(crate) use self::factors::{Age, Claim};
 pub use self::factors::{Factor, Factors, Scale, factors};
 pub use self::shares::{Share, ShareKind, Shares};

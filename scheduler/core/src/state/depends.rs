@@ -246,6 +246,23 @@ pub(super) fn enter(state: &mut State, id: JobId, at: Timestamp) {
             job.depends = depends;
         }
     }
+    index(state, id);
+}
+
+/// Enters a job again that has left the indices because its spec changed. What is known of other jobs is kept unless it
+/// depends on others now.
+pub(super) fn enter_again(state: &mut State, id: JobId, depends_on_others: bool, at: Timestamp) {
+    let Some(job) = state.jobs.get_mut(&id) else { return };
+    if depends_on_others {
+        job.depends.clear();
+    }
+    if !job.is_indexed() {
+        return;
+    }
+    if depends_on_others { enter(state, id, at) } else { index(state, id) }
+}
+
+fn index(state: &mut State, id: JobId) {
     let Some(job) = state.jobs.get(&id) else { return };
     for target in job.dependency_targets() {
         state.dependents.entry(target).or_default().insert(id);
@@ -496,4 +513,8 @@ pub(super) fn leave(state: &mut State, id: JobId) {
     for instant in instants {
         state.eligible_at.remove(&(instant, id));
     }
+    if let Some(expires) = state.jobs.get(&id).and_then(Job::expires_at) {
+        state.expiring.remove(&(expires, id));
+    }
+    state.unfulfillable.remove(&id);
 }

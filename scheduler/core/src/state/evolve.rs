@@ -36,6 +36,7 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             let how = |attempts, preempted| FinishedHow::EndedWaiting { why: *why, attempts, preempted };
             waiting_finished(state, *job, indices, how, at);
         }
+        Event::JobUpdated { job, spec } => updated(state, *job, spec, at),
         Event::JobHeld { job, by_uid, by_admin } => {
             if let Some(job) = state.jobs.get_mut(job) {
                 job.held = Some(JobHold { since: at, by_uid: *by_uid, by_admin: *by_admin });
@@ -59,6 +60,13 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             {
                 *started = Some(*started_at);
             }
+        }
+        Event::AttemptSignalled { key } => {
+            drop_instants(state, *key);
+            if let Some(live) = live_mut(state, *key) {
+                live.signalled = true;
+            }
+            enter_instants(state, *key);
         }
         Event::AttemptEnding { key, verdict } => ending(state, *key, verdict, at),
         Event::InstanceGone { key, instance, usage } => {
@@ -238,6 +246,30 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
     }
 }
 
+/// A job's spec is another from now on: every index that follows from it is left and entered again.
+fn updated(state: &mut State, id: JobId, spec: &Arc<JobSpec>, at: Timestamp) {
+    let Some(job) = state.jobs.get(&id) else { return };
+    let before = Arc::clone(&job.spec);
+    let keys: Vec<AttemptKey> = job.live.iter().map(|(index, live)| live.key(id, *index)).collect();
+    keys.iter().for_each(|key| drop_instants(state, *key));
+    let key = queue_key(state, &before, id);
+    let waits = state.queue.remove(&key);
+    depends::leave(state, id);
+    state.reservations.job_finished(before.reservation.as_ref(), id);
+    let Some(job) = state.jobs.get_mut(&id) else { return };
+    job.spec = Arc::clone(spec);
+    if before.time_limit_s != spec.time_limit_s {
+        // What an attempt was given to start earlier is overruled as well.
+        job.live.values_mut().for_each(|live| live.time_limit_s = None);
+    }
+    state.reservations.job_submitted(spec.reservation.as_ref(), id);
+    if waits {
+        state.queue.insert(queue_key(state, spec, id));
+    }
+    depends::enter_again(state, id, before.eligibility.dependency != spec.eligibility.dependency, at);
+    keys.iter().for_each(|key| enter_instants(state, *key));
+}
+
 fn queue_key(state: &State, spec: &JobSpec, id: JobId) -> QueueKey {
     QueueKey(std::cmp::Reverse(state.priority_of(spec)), id)
 }
@@ -296,7 +328,6 @@ fn placed(
     (time_limit_s, ends_by): (Option<u64>, Option<Timestamp>),
     at: Timestamp,
 ) {
-    let prepare_timeout_s = state.config.policy.prepare_timeout_s;
     let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
     if !job.waiting.remove(key.task.index.0) {
         return;
@@ -312,12 +343,13 @@ fn placed(
         time_limit_s,
         placed_at: at,
         ends_by,
+        signalled: false,
         phase: LivePhase::Preparing,
     };
     job.live.insert(key.task.index, Box::new(live));
     state.waiting_count -= 1;
     state.live.insert(key);
-    state.deadlines.insert((at.plus_seconds(prepare_timeout_s), key));
+    enter_instants(state, key);
     requeue_index(state, key.task.job);
     ledger::placed(state, key.task.job, allocation.cores(), at);
     for share in &allocation.shares {
@@ -347,36 +379,49 @@ fn free_share(state: &mut State, key: AttemptKey, instance: u32, at: Timestamp) 
     record.free_memory_bytes += memory_bytes;
 }
 
-/// Drops the attempt's deadline from the index, whichever it is at present.
-fn drop_deadline(state: &mut State, key: AttemptKey) {
-    let Some(job) = state.jobs.get(&key.task.job) else { return };
-    let Some(live) = job.live.get(&key.task.index) else { return };
-    let deadline = match live.phase {
-        LivePhase::Preparing => Some(live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s)),
-        LivePhase::Running { go_at, .. } => job.must_end_at(live, go_at),
-        // It was dropped when the attempt's end was decided.
-        LivePhase::Ending { .. } => return,
-    };
-    let Some(deadline) = deadline else { return };
+/// The instants at which something becomes due for a live attempt: its end, and the signal that was wished for.
+fn instants(state: &State, key: AttemptKey) -> Option<(Option<Timestamp>, Option<Timestamp>)> {
+    let job = state.jobs.get(&key.task.job)?;
+    let live = job.live.get(&key.task.index)?;
+    match live.phase {
+        LivePhase::Preparing => {
+            Some((Some(live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s)), None))
+        }
+        LivePhase::Running { go_at, .. } => Some((job.must_end_at(live, go_at), job.signal_at(live, go_at))),
+        // They were dropped when the attempt's end was decided.
+        LivePhase::Ending { .. } => None,
+    }
+}
+
+/// Enters a live attempt into the indices of what becomes due.
+fn enter_instants(state: &mut State, key: AttemptKey) {
+    let Some((deadline, signal)) = instants(state, key) else { return };
+    state.deadlines.extend(deadline.map(|at| (at, key)));
+    state.signals.extend(signal.map(|at| (at, key)));
+}
+
+/// Drops a live attempt from the indices of what becomes due, wherever it is at present.
+fn drop_instants(state: &mut State, key: AttemptKey) {
+    let Some((deadline, signal)) = instants(state, key) else { return };
+    if let Some(at) = signal {
+        state.signals.remove(&(at, key));
+    }
     // A configuration change may have moved the prepare time-out since it was entered.
-    if !state.deadlines.remove(&(deadline, key)) {
+    if deadline.is_some_and(|at| !state.deadlines.remove(&(at, key))) {
         state.deadlines.retain(|(_, other)| *other != key);
     }
 }
 
 fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
-    drop_deadline(state, key);
+    drop_instants(state, key);
     let Some(live) = live_mut(state, key) else { return };
     live.phase = LivePhase::Running { go_at: at, started_at: None };
-    let Some(job) = state.jobs.get(&key.task.job) else { return };
-    if let Some(end) = job.live.get(&key.task.index).and_then(|live| job.must_end_at(live, at)) {
-        state.deadlines.insert((end, key));
-    }
+    enter_instants(state, key);
     depends::tell(state, key.task.job, News::Began { index: key.task.index }, at);
 }
 
 fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) {
-    drop_deadline(state, key);
+    drop_instants(state, key);
     let order = state.preempted + 1;
     let Some(live) = live_mut(state, key) else { return };
     let (since, started_at, before) = match live.phase {
@@ -394,7 +439,7 @@ fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) 
 }
 
 fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Timestamp>, at: Timestamp) {
-    drop_deadline(state, key);
+    drop_instants(state, key);
     let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
     if job.live.get(&key.task.index).is_none_or(|live| live.attempt != key.attempt) {
         return;
@@ -403,14 +448,16 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     state.live.remove(&key);
     state.ledger.ended(&job.spec);
     count_failures(&mut state.nodes, verdict, &live.allocation);
-    let before = job.tried.get(&key.task.index).map_or(0, |tried| tried.preempted);
-    let preempted = before + u32::from(matches!(verdict, Verdict::Preempted { .. }));
+    let before = job.tried.get(&key.task.index).map_or((0, 0), |tried| (tried.preempted, tried.requeued));
+    let preempted = before.0 + u32::from(matches!(verdict, Verdict::Preempted { .. }));
+    let requeued = before.1 + u32::from(matches!(verdict, Verdict::Requeued { .. }));
     if let Some(not_before) = again {
         let avoid = match verdict {
             Verdict::NodeFailed { node, .. } | Verdict::PrepareFailed { node, .. } => Some(*node),
             _ => None,
         };
-        let tried = Tried { attempts: key.attempt, preempted, not_before, avoid, last: verdict.clone() };
+        let tried =
+            Tried { attempts: key.attempt, preempted, requeued, not_before, avoid, last: verdict.clone() };
         job.tried.insert(key.task.index, tried);
         job.waiting.insert(key.task.index.0);
         state.waiting_count += 1;

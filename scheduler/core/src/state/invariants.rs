@@ -307,6 +307,12 @@ impl State {
             })
             .map(|(key, ..)| key)
             .collect();
+        let mut signals = BTreeSet::new();
+        for (key, job, live) in self.live() {
+            if let LivePhase::Running { go_at, .. } = live.phase {
+                signals.extend(job.signal_at(live, go_at).map(|at| (at, key)));
+            }
+        }
         let by_user: u32 = self.jobs_of_user.values().sum();
         let is_in_place =
             |key: &QueueKey| self.jobs.get(&key.1).is_some_and(|job| self.priority_of(&job.spec) == key.0.0);
@@ -318,6 +324,7 @@ impl State {
             ("finished jobs", self.jobs.len() == unfinished + self.finished.len()),
             ("usage", self.is_charged_rightly()),
             ("deadlines", self.deadlines.iter().all(|(_, key)| limited.contains(key))),
+            ("signals", self.signals == signals),
             ("attempts with a deadline", self.deadlines.len() == limited.len()),
         ];
         match checks.iter().find(|(_, holds)| !holds) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{IndexSet, Known};
 use crate::event::{Allocation, Endpoint, Usage, Verdict, WaitingEnd};
-use crate::ids::{JobId, NodeId, TaskId, TaskIndex, Timestamp};
+use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::JobSpec;
 
 /// A job and its tasks, by phase.
@@ -67,6 +67,9 @@ pub struct Live {
     /// Its own time limit, in seconds, if that is less than its job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_s: Option<u64>,
+    /// Whether the signal that its job wished for was sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub signalled: bool,
     /// Its phase.
     pub phase: LivePhase,
 }
@@ -146,6 +149,9 @@ pub struct Tried {
     /// How many of them were preempted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub preempted: u32,
+    /// How many of them somebody ended, to queue the task again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub requeued: u32,
     /// It does not start before.
     pub not_before: Timestamp,
     /// A node that failed it, avoided as long as others do.
@@ -276,6 +282,15 @@ impl Job {
         limit.into_iter().chain(live.ends_by).chain(self.spec.eligibility.deadline).min()
     }
 
+    /// When an attempt to which the word to start was given at `go_at` gets the signal that was wished for, unless it has
+    /// had it.
+    #[must_use]
+    pub fn signal_at(&self, live: &Live, go_at: Timestamp) -> Option<Timestamp> {
+        let wish = self.spec.signal.filter(|_| !live.signalled)?;
+        let end = self.must_end_at(live, go_at)?;
+        Some(Timestamp(end.0.saturating_sub(u64::from(wish.before_s) * 1_000_000)).max(go_at))
+    }
+
     /// From when on its tasks no longer wait for few leaf switches, if they do not wait for ever.
     #[must_use]
     pub fn switches_wished_until(&self) -> Option<Timestamp> {
@@ -298,6 +313,12 @@ impl Job {
 }
 
 impl Live {
+    /// Its key.
+    #[must_use]
+    pub fn key(&self, job: JobId, index: TaskIndex) -> AttemptKey {
+        AttemptKey { task: TaskId { job, index }, attempt: self.attempt }
+    }
+
     /// When the attempt must have ended: its own time limit, or its job's, counts from the word to start.
     #[must_use]
     pub fn deadline(&self, job_limit_s: Option<u64>) -> Option<Timestamp> {

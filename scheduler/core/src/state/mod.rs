@@ -68,6 +68,9 @@ pub struct State {
     live: BTreeSet<AttemptKey>,
     /// Instants at which live attempts run out of time to prepare or to run.
     deadlines: BTreeSet<(Timestamp, AttemptKey)>,
+    /// Instants at which live attempts get the signal that their job wished for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    signals: BTreeSet<(Timestamp, AttemptKey)>,
     /// Instants before which waiting tasks do not start again.
     delayed: BTreeSet<(Timestamp, TaskId)>,
     /// Instants at which the passing of time alone may make an unfinished job eligible.
@@ -162,6 +165,11 @@ impl State {
     /// Live attempts with the instant at which each runs out of time, the earliest first.
     pub fn deadlines(&self) -> impl Iterator<Item = (Timestamp, AttemptKey)> + '_ {
         self.deadlines.iter().copied()
+    }
+
+    /// Live attempts with the instant at which each gets the signal that its job wished for, the earliest first.
+    pub fn signals(&self) -> impl Iterator<Item = (Timestamp, AttemptKey)> + '_ {
+        self.signals.iter().copied()
     }
 
     /// Waiting tasks that do not start before an instant, the earliest first.

@@ -6,6 +6,7 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use muster_client::api::{ErrorBody, NOT_LEADING};
+use muster_core::eligibility::BadDependency;
 use muster_core::ids::{BadJobRef, JobRef};
 use muster_core::input::Refusal;
 use muster_core::notation::NotationError;
@@ -24,11 +25,14 @@ pub enum ApiError {
     #[error(transparent)]
     JobRef(#[from] BadJobRef),
     /// The path names a task where only a whole job will do.
-    #[error("{target} is one task of job {}: only whole jobs are held and released, so name job {}", target.job, target.job)]
+    #[error("{target} is one task of job {}: only whole jobs are held, released and changed, so name job {}", target.job, target.job)]
     WholeJob {
         /// What was asked for.
         target: JobRef,
     },
+    /// What should be a dependency is none.
+    #[error(transparent)]
+    Dependency(#[from] BadDependency),
     /// What should be a list of nodes is none.
     #[error(transparent)]
     Nodes(#[from] NotationError),
@@ -116,6 +120,9 @@ fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::UnknownNode { .. } | Refusal::UnknownNodes { .. } => (StatusCode::NOT_FOUND, "unknown_node"),
         Refusal::UnknownJob { .. } => (StatusCode::NOT_FOUND, "unknown_job"),
         Refusal::AlreadyEnded { .. } => (StatusCode::CONFLICT, "already_ended"),
+        Refusal::Waits { .. } => (StatusCode::CONFLICT, "waits"),
+        Refusal::NoRequeue { .. } => (StatusCode::CONFLICT, "no_requeue"),
+        Refusal::HasStarted { .. } => (StatusCode::CONFLICT, "has_started"),
         Refusal::NothingWaits { .. } => (StatusCode::CONFLICT, "nothing_waits"),
         Refusal::HeldByAdmin { .. } => (StatusCode::FORBIDDEN, "held_by_admin"),
         Refusal::Dependency { .. } => (StatusCode::BAD_REQUEST, "dependency"),
@@ -146,6 +153,7 @@ impl ApiError {
                 (StatusCode::SERVICE_UNAVAILABLE, NOT_LEADING)
             }
             Self::JobRef(_) => (StatusCode::BAD_REQUEST, "bad_job_id"),
+            Self::Dependency(_) => (StatusCode::BAD_REQUEST, "dependency"),
             Self::Nodes(_) => (StatusCode::BAD_REQUEST, "bad_nodes"),
             Self::WholeJob { .. } => (StatusCode::BAD_REQUEST, "whole_job"),
             Self::Body(_) | Self::Json(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "bad_request"),

@@ -11,11 +11,14 @@ use axum::extract::{Extension, Path, Query, State as Shell};
 use axum::http::StatusCode;
 use muster_client::api::{
     CancelAnswer, JobDetail, JobList, JobSummary, SCHEMA, SubmitAnswer, SubmitRequest, TASKS_SHOWN_MAX,
-    TaskState,
+    TaskState, TestView,
 };
 use muster_core::engine;
+use muster_core::event::{Allocation, Event};
 use muster_core::ids::{JobId, JobRef, TaskIndex};
 use muster_core::input::{Input, Refusal, Reply};
+use muster_core::notation::format_hosts;
+use muster_core::plan::Forecast;
 use muster_core::spec::{JobSpec, User};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -31,6 +34,8 @@ use crate::view;
 const JOBS_LISTED_MAX: usize = 100_000;
 /// Longest wait of one request.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+/// How long the controller looks ahead for a job that is only tested.
+const TEST_TIME_MAX: Duration = Duration::from_secs(2);
 /// Changes of a running array within this time are answered as one: an answer shows thousands of tasks.
 const ARRAY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -43,17 +48,51 @@ pub async fn submit(
     let mut request: SubmitRequest = read_json(body)?;
     let user = peer.user().ok_or(ApiError::NoUser { uid: peer.uid })?;
     let (request_key, test_only) = (request.request_key.take(), request.test_only);
+    let warnings = warnings(&app, &request);
     let input = Input::Submit { caller: peer.caller(), spec: Box::new(spec(request, user)), request_key };
     if test_only {
-        let reading = app.shared.read();
-        engine::decide(reading.state(), &input, app.shared.now()).reply?;
-        return Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job: None })));
+        let test = blocking(&app, move |app| Ok(tested(app, &input)?)).await?;
+        return Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job: None, test, warnings })));
     }
     let job = match app.engine.ask(input).await? {
         Reply::Submitted(job) => Some(job.0),
-        Reply::Done | Reply::Cancelled(_) | Reply::Reserved(_) => None,
+        Reply::Done | Reply::Cancelled(_) | Reply::Reached(_) | Reply::Reserved(_) => None,
     };
-    Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job })))
+    Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job, test: None, warnings })))
+}
+
+/// What a submitter should know although the job is taken.
+fn warnings(app: &App, request: &SubmitRequest) -> Vec<String> {
+    let untold = request.mail.is_some() && !app.mail.is_there();
+    let sentence = "nobody is told of the job: the site has set no mail_program under [controller]";
+    untold.then(|| sentence.to_owned()).into_iter().collect()
+}
+
+/// What would become of a submission, as far as that can be foreseen within [`TEST_TIME_MAX`].
+fn tested(app: &App, input: &Input) -> Result<Option<TestView>, Refusal> {
+    let now = app.shared.now();
+    let (event, mut state) = {
+        let reading = app.shared.read();
+        let decision = engine::decide(reading.state(), input, now);
+        decision.reply?;
+        (decision.events.into_iter().next(), reading.state().clone())
+    };
+    let Some(event @ Event::JobSubmitted { .. }) = event else { return Ok(None) };
+    state.evolve(&event, now);
+    let Event::JobSubmitted { job, spec, .. } = event else { return Ok(None) };
+    let mut forecast = Forecast::new(state.clone(), now);
+    let end = std::time::Instant::now() + TEST_TIME_MAX;
+    while forecast.start_of(job).is_none() && forecast.may_tell(job) && std::time::Instant::now() < end {
+        forecast.step();
+    }
+    let allocation = forecast.allocation_of(job);
+    Ok(Some(TestView {
+        job: job.0,
+        pool: spec.pool.clone().unwrap_or_default(),
+        start_us: forecast.start_of(job).map(|at| at.0),
+        cores: allocation.map_or(spec.request.cores_total(), Allocation::cores),
+        node_list: allocation.map(|given| format_hosts(&state.node_names(given))).unwrap_or_default(),
+    }))
 }
 
 fn spec(request: SubmitRequest, user: User) -> JobSpec {
@@ -81,6 +120,13 @@ fn spec(request: SubmitRequest, user: User) -> JobSpec {
         account: request.account,
         qos: request.qos,
         reservation: request.reservation,
+        signal: request.signal,
+        comment: request.comment,
+        command: request.command,
+        submit_line: request.submit_line,
+        nice: request.nice,
+        wckey: request.wckey,
+        mail: request.mail,
     }
 }
 
@@ -119,12 +165,12 @@ pub async fn release(
     done(&app, job, Input::ReleaseJob { caller: peer.caller(), job }).await
 }
 
-fn whole_job(text: &str) -> Result<JobId, ApiError> {
+pub(super) fn whole_job(text: &str) -> Result<JobId, ApiError> {
     let target: JobRef = text.parse()?;
     if target.task.is_some() { Err(ApiError::WholeJob { target }) } else { Ok(target.job) }
 }
 
-async fn done(app: &Arc<App>, job: JobId, input: Input) -> Answered<Value> {
+pub(super) async fn done(app: &Arc<App>, job: JobId, input: Input) -> Answered<Value> {
     match app.engine.ask(input).await {
         Ok(_) => Ok(Json(json!({}))),
         Err(error) => Err(ended_before(app, JobRef { job, task: None }, error.into()).await),
@@ -132,7 +178,7 @@ async fn done(app: &Arc<App>, job: JobId, input: Input) -> Answered<Value> {
 }
 
 /// A job that is only in the accounting tables is not unknown: it has ended.
-async fn ended_before(app: &Arc<App>, target: JobRef, error: ApiError) -> ApiError {
+pub(super) async fn ended_before(app: &Arc<App>, target: JobRef, error: ApiError) -> ApiError {
     use crate::engine_loop::InputError::Refused;
     if !matches!(error, ApiError::Input(Refused(Refusal::UnknownJob { .. }))) {
         return error;

@@ -1,11 +1,13 @@
 //! The client API: HTTP and JSON on a Unix socket, whose callers are who the kernel says they are.
 
 mod answer;
+mod changes;
 mod jobs;
 mod nodes;
 mod peer;
 mod priority;
 mod reservations;
+mod tasks;
 mod why;
 
 use std::fs::{self, DirBuilder, Permissions};
@@ -33,6 +35,7 @@ pub use self::peer::{Admins, Peer};
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
+use crate::mail::Mail;
 use crate::shared::Shared;
 
 /// Largest body of a request: a script, an environment and arguments, in JSON.
@@ -54,6 +57,8 @@ pub struct App {
     pub history: Mutex<HistoryReader>,
     /// When what waits is expected to start.
     pub forecasts: Forecasts,
+    /// How people are told of their jobs.
+    pub mail: Mail,
     /// Who administers the cluster.
     pub admins: Admins,
     /// Becomes true when the controller stops: waits are answered then.
@@ -94,8 +99,12 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/jobs/{ref}/why", get(why::why))
         .route("/v1/jobs/{ref}/wait", get(jobs::wait))
         .route("/v1/jobs/{ref}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{ref}/signal", post(changes::signal))
+        .route("/v1/jobs/{ref}/requeue", post(changes::requeue))
+        .route("/v1/jobs/{ref}/update", post(changes::update))
         .route("/v1/jobs/{ref}/hold", post(jobs::hold))
         .route("/v1/jobs/{ref}/release", post(jobs::release))
+        .route("/v1/tasks", get(tasks::list))
         .route("/v1/nodes", get(nodes::nodes))
         .route("/v1/nodes/drain", post(nodes::drain))
         .route("/v1/nodes/down", post(nodes::down))

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::answer::{Answered, read_json};
 use super::peer::Peer;
 use super::{App, blocking};
-use crate::view;
+use crate::node_view;
 
 /// `GET /v1/ping`
 pub async fn ping(Shell(app): Shell<Arc<App>>) -> Json<Ping> {
@@ -33,13 +33,14 @@ pub async fn ping(Shell(app): Shell<Arc<App>>) -> Json<Ping> {
 
 /// `GET /v1/nodes`
 pub async fn nodes(Shell(app): Shell<Arc<App>>) -> Answered<NodeList> {
-    let nodes = blocking(&app, |app| Ok(view::nodes(app.shared.read().state(), app.shared.now()))).await?;
+    let nodes =
+        blocking(&app, |app| Ok(node_view::nodes(app.shared.read().state(), app.shared.now()))).await?;
     Ok(Json(NodeList { schema: SCHEMA, nodes }))
 }
 
 /// `GET /v1/pools`
 pub async fn pools(Shell(app): Shell<Arc<App>>) -> Json<PoolList> {
-    Json(PoolList { schema: SCHEMA, pools: view::pools(app.shared.read().state()) })
+    Json(PoolList { schema: SCHEMA, pools: node_view::pools(app.shared.read().state()) })
 }
 
 /// `POST /v1/nodes/drain`

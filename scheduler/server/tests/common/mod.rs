@@ -113,10 +113,11 @@ impl Controller {
             });
         }
         let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split("nodes at ").nth(1).and_then(|rest| rest.split(',').next());
-        self.node_address = Some(address.unwrap_or_else(|| panic!("not ready: {line:?}")).parse().unwrap());
+        // On PostgreSQL it says first that it stands by.
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let address =
+            lines.find_map(|line| Some(line.split("nodes at ").nth(1)?.split(',').next()?.parse().unwrap()));
+        self.node_address = Some(address.expect("it ended before it was ready"));
         self.child = Some(child);
     }
 
@@ -364,6 +365,13 @@ pub fn job(name: &str) -> SubmitRequest {
         account: None,
         qos: None,
         reservation: None,
+        signal: None,
+        comment: None,
+        command: None,
+        submit_line: None,
+        nice: 0,
+        wckey: None,
+        mail: None,
         request_key: None,
         test_only: false,
     }

@@ -43,6 +43,7 @@ impl Message for Effect {
             Self::Prepare { key, .. }
             | Self::Go { key, .. }
             | Self::Stop { key, .. }
+            | Self::Signal { key, .. }
             | Self::Forget { key, .. } => *key,
         }
     }

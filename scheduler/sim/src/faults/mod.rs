@@ -4,6 +4,7 @@
 //! watch what really happens on the simulated nodes, not what the engine believes. After a stormy phase the
 //! faults stop, and everything that was accepted must come to its end. A failure names its seed.
 
+mod changes;
 mod claims;
 mod controller;
 mod link;

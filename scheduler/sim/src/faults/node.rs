@@ -117,6 +117,8 @@ impl SimNode {
                 held.stopping = true;
                 matches!(held.phase, InstancePhase::Gone { .. }).then(|| Happened::Report(held.report(*key)))
             }
+            // What it does to a script is up to the script.
+            Effect::Signal { .. } => None,
             Effect::Forget { key, .. } => {
                 self.held.retain(|k, held| k != key || !matches!(held.phase, InstancePhase::Gone { .. }));
                 None

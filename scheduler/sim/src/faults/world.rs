@@ -10,11 +10,10 @@ use muster_core::plan::plan;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request};
 use muster_core::state::Broken;
 
-use super::claims;
 use super::controller::Controller;
 use super::link::{Link, Mishaps};
 use super::node::{Happened, SimNode};
-use super::{reservations, wishes};
+use super::{changes, claims, reservations, wishes};
 use crate::rng::Rng;
 
 /// How long the controller waits for a silent node, in virtual seconds.
@@ -262,6 +261,7 @@ impl World {
                 Effect::Prepare { node, .. }
                 | Effect::Go { node, .. }
                 | Effect::Stop { node, .. }
+                | Effect::Signal { node, .. }
                 | Effect::Forget { node, .. } => node.0 as usize,
             };
             // What is sent to a node without a session is lost: the next hello must make up for it.
@@ -294,6 +294,13 @@ impl World {
             let caller = self.owner(job);
             self.input(&Input::Cancel { caller, target: JobRef { job, task: None } })?;
         }
+        if self.rng.one_in(30) && !self.accepted.is_empty() {
+            let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
+            let caller = self.owner(job);
+            let state = self.controller.engine.state();
+            let input = changes::change_of_job(&mut self.rng, state, caller, job, &self.accepted, self.now);
+            self.input(&input)?;
+        }
         if self.rng.one_in(20) && !self.accepted.is_empty() {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
             let caller = self.owner(job);
@@ -310,7 +317,7 @@ impl World {
     /// Nothing may be held, and no node kept, for ever, so that everything comes to its end.
     fn release_all(&mut self) -> Result<(), Violation> {
         for job in self.accepted.clone() {
-            let caller = self.owner(job);
+            let caller = Caller { uid: 0, admin: true };
             self.input(&Input::ReleaseJob { caller, job })?;
         }
         for input in reservations::give_up(self.controller.engine.state(), &self.accepted) {
@@ -368,6 +375,13 @@ impl World {
             account,
             qos,
             reservation,
+            signal: changes::signal(rng),
+            comment: None,
+            command: None,
+            submit_line: None,
+            nice: 0,
+            wckey: None,
+            mail: None,
         }
     }
 

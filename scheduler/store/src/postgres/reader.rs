@@ -14,7 +14,7 @@ use super::server::Server;
 use super::session::{Purpose, Session, failed};
 use crate::checksum::{Checksum, Head};
 use crate::error::StoreError;
-use crate::history::{EachRow, JobRow, TaskRow, TaskSpan, unsigned};
+use crate::history::{EachRow, JobRow, Period, TaskRow, TaskSpan, unsigned};
 use crate::place::Place;
 use crate::read::{Each, Fault, Source, Which, decode_record, decode_snapshot};
 use crate::schema::signed;
@@ -124,6 +124,26 @@ impl Reader {
         let sql = format!("SELECT {TASK_COLUMNS} FROM task_history WHERE job = $1 ORDER BY task LIMIT $2");
         let parameters: Parameters<'_> = &[&signed(job.0), &signed(limit as u64)];
         Ok(self.query("read the history of tasks", &sql, parameters)?.iter().map(task_row).collect())
+    }
+
+    pub fn period(
+        &self,
+        period: &Period<'_>,
+        limit: usize,
+    ) -> Result<(Vec<JobRow>, Vec<TaskRow>), StoreError> {
+        const WHERE: &str =
+            r#"WHERE ended_us >= $1 AND submitted_us <= $2 AND ($3::text IS NULL OR "user" = $3)"#;
+        let (doing, limit) = ("read the history of a period", signed(limit as u64));
+        let (since, until) = (signed(period.since_us), signed(period.until_us));
+        let parameters: Parameters<'_> = &[&since, &until, &period.user, &limit];
+        let jobs = format!("SELECT {JOB_COLUMNS} FROM job_history {WHERE} ORDER BY job LIMIT $4");
+        let tasks = format!(
+            "SELECT {TASK_COLUMNS} FROM task_history WHERE job IN (SELECT job FROM job_history {WHERE}) \
+             ORDER BY job, task LIMIT $4"
+        );
+        let jobs = self.query(doing, &jobs, parameters)?.iter().map(job_row).collect();
+        let tasks = self.query(doing, &tasks, parameters)?.iter().map(task_row).collect();
+        Ok((jobs, tasks))
     }
 
     pub fn task(&self, job: JobId, index: TaskIndex) -> Result<Option<TaskRow>, StoreError> {

@@ -95,12 +95,16 @@ CREATE TABLE task_history (
 CREATE INDEX task_history_by_user ON task_history ("user", ended_us);
 "#;
 
+/// What finds the jobs that ended from some instant on. Databases of earlier releases get it at the next start.
+const INDEX_BY_END: &str = "CREATE INDEX IF NOT EXISTS job_history_by_end ON job_history (ended_us)";
+
 /// Makes the tables in a new database; refuses one of a later version, or one that does not keep text as UTF-8.
 pub(crate) fn ensure(session: &mut Session, server: &Server) -> Result<(), StoreError> {
     if !is_there(session.client(), server)? {
         make(session.client(), server)?;
     }
-    check_version(session.client(), server)
+    check_version(session.client(), server)?;
+    session.client().batch_execute(INDEX_BY_END).map_err(failed(server, "make the tables"))
 }
 
 /// Whether a controller has made its tables.

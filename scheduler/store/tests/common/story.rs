@@ -6,7 +6,10 @@ use muster_core::cluster::ClusterConfig;
 use muster_core::engine::Engine;
 use muster_core::event::{Endpoint, Hardware, HardwareCore, Record, Usage};
 use muster_core::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
-use muster_core::input::{Caller, GoneHow, Input, InstancePhase, InstanceReport, NodeChange, Reply};
+use muster_core::input::{
+    Caller, GoneHow, Input, InstancePhase, InstanceReport, JobChange, NodeChange, Reply,
+};
+use muster_core::reservation::{ReservationSpec, ReservedNodes, Windows};
 use muster_core::spec::JobSpec;
 use muster_core::state::State;
 use serde_json::{Value, json};
@@ -230,6 +233,11 @@ impl Story {
         let key = self.key(other, 0);
         let reason = "no space left on device".to_owned();
         self.gone(key, 0, GoneHow::PrepareFailed { reason, node_at_fault: true });
+        for problem in [Some("it is hot".to_owned()), None] {
+            self.input(Input::NodeHealth { node: "n1".to_owned(), problem });
+        }
+        self.changes();
+        self.reservations();
         for change in [NodeChange::Drain { reason: "a fan".to_owned(), for_s: None }, NodeChange::Resume] {
             self.input(Input::ChangeNodes { caller: ROOT, nodes: vec!["n2".to_owned()], change });
         }
@@ -250,5 +258,38 @@ impl Story {
         self.submit("tomorrow", json!({"eligibility": {"begin": begin}}));
         let wide = json!({"nodes": 4, "ranks": 16, "ranks_per_node": 4, "switches": {"switches_max": 2}});
         self.submit("wide", json!({"request": wide}));
+    }
+
+    /// Jobs change after they were accepted: by themselves, by their owner, and by an admin.
+    fn changes(&mut self) {
+        let signal = json!({"signal": 10, "before_s": 50, "to": "script"});
+        let again = self.submit("again", json!({"time_limit_s": 60, "signal": signal}));
+        let key = self.start(again, 0);
+        self.after_s(11);
+        let target = JobRef { job: again, task: None };
+        self.input(Input::Requeue { caller: ANN, target, hold: true });
+        self.gone(key, 0, GoneHow::Stopped);
+        let change =
+            Box::new(JobChange { priority: Some(7), time_limit_s: Some(90), ..JobChange::default() });
+        self.input(Input::UpdateJob { caller: ROOT, job: again, change });
+    }
+
+    /// Nodes are kept for a while: for one whose window ends, and for one that is taken back.
+    fn reservations(&mut self) {
+        for (name, duration_s) in [("course", 5), ("works", 600)] {
+            let spec = ReservationSpec {
+                name: name.to_owned(),
+                nodes: ReservedNodes::List(["n3".to_owned()].into()),
+                windows: Windows { start: self.now.plus_seconds(5), duration_s, repeat: None },
+                users: Default::default(),
+                accounts: Default::default(),
+                maintenance: true,
+                ignore_running: true,
+                comment: String::new(),
+            };
+            self.input(Input::MakeReservation { caller: ROOT, spec: Box::new(spec) });
+        }
+        self.after_s(11);
+        self.input(Input::RemoveReservation { caller: ROOT, name: "works".to_owned() });
     }
 }

@@ -1,9 +1,0 @@
-//! The face `scontrol`.
-
-use std::process::ExitCode;
-
-/// Runs it.
-pub(super) fn run(words: &[String]) -> ExitCode {
-    let _ = words;
-    ExitCode::FAILURE
-}

@@ -1,0 +1,130 @@
+//! The published matrix of Slurm's options is what the commands do: each option in it is tried.
+
+use std::collections::BTreeSet;
+
+use muster_client::api::{Ping, PoolList, PoolView, SCHEMA};
+
+use crate::common::{Fake, Ran, face, json};
+
+/// What an option does, as the matrix says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Works,
+    Differs,
+    Ignored,
+    Refused,
+}
+
+/// Every way of writing an option that the section of a command names, with what the option does.
+fn section(command: &str) -> Vec<(String, How)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/slurm-compatibility.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().skip_while(|line| *line != format!("## {command}")).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with("## "));
+    let mut options = Vec::new();
+    for line in lines.filter(|line| line.starts_with("| `-")) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let how = match cells[1] {
+            "works" => How::Works,
+            "differs" => How::Differs,
+            "ignored" => How::Ignored,
+            "refused" => How::Refused,
+            other => panic!("{line}: '{other}' is none of works, differs, ignored and refused"),
+        };
+        // Every second piece between backquotes is an option.
+        let spellings = cells[0].split('`').skip(1).step_by(2);
+        options.extend(spellings.map(|option| (option.to_owned(), how)));
+    }
+    assert!(!options.is_empty(), "docs/slurm-compatibility.md has no table for {command}");
+    options
+}
+
+/// A controller that takes every job.
+fn agreeable() -> Fake {
+    let ping = Ping {
+        schema: SCHEMA,
+        cluster: "test".into(),
+        version: "1".into(),
+        nodes_up: 1,
+        nodes: 1,
+        leader: None,
+    };
+    let pool = |name: &str| PoolView {
+        name: name.into(),
+        default: name == "main",
+        node_list: "n1".into(),
+        time_default_s: 60,
+        time_max_s: 3600,
+    };
+    let (ping, pools) =
+        (json(&ping), json(&PoolList { schema: SCHEMA, pools: vec![pool("main"), pool("short")] }));
+    let ended =
+        json(&crate::common::job(vec![crate::common::task(0, muster_client::api::TaskState::Completed)]));
+    Fake::start(move |question| match question.line.as_str() {
+        "GET /v1/ping" => (200, ping.clone()),
+        "GET /v1/pools" => (200, pools.clone()),
+        "POST /v1/jobs" => (201, r#"{"schema":1,"job":12}"#.to_owned()),
+        _ => (200, ended.clone()),
+    })
+}
+
+#[test]
+fn sbatch_does_with_each_option_what_the_matrix_says() {
+    let fake = agreeable();
+    let nodes = fake.folder().join("nodes");
+    std::fs::write(&nodes, "n1\n").unwrap();
+    for (option, how) in section("sbatch") {
+        let option = option
+            .replace("--uid=0", &format!("--uid={}", nix::unistd::getuid()))
+            .replace("--gid=0", &format!("--gid={}", nix::unistd::getgid()));
+        let mut words: Vec<&str> = option.split(' ').collect();
+        if !option.starts_with("--wrap") {
+            words.push("--wrap=true");
+        }
+        let mut command = face("sbatch", &fake.socket(), &words);
+        command.stdin(std::fs::File::open(&nodes).unwrap());
+        let ran = Ran::new(command.output().unwrap());
+        match how {
+            How::Works | How::Differs => {
+                assert_eq!(ran.code, Some(0), "{option}: {ran:?}");
+                assert!(!ran.err.contains("is ignored"), "{option}: {ran:?}");
+            }
+            How::Ignored => {
+                assert_eq!(ran.code, Some(0), "{option}: {ran:?}");
+                assert!(ran.err.contains("warning") && ran.err.contains("is ignored"), "{option}: {ran:?}");
+            }
+            How::Refused => {
+                assert_eq!(ran.code, Some(1), "{option}: {ran:?}");
+                assert!(
+                    ran.err.contains("is an option of Slurm that Muster does not have"),
+                    "{option}: {ran:?}"
+                );
+            }
+        }
+    }
+}
+
+/// The options that `sbatch --help` of Slurm 22.05 lists.
+const SBATCH_OPTIONS: &str = "array account bb bbf begin comment cpu-freq cpus-per-task dependency deadline delay-boot \
+    chdir error export export-file get-user-env gid gres gres-flags hold ignore-pbs input job-name no-kill licenses \
+    clusters container distribution mail-type mail-user mcs-label ntasks nice no-requeue ntasks-per-node nodes output \
+    overcommit partition parsable power priority profile propagate qos quiet reboot requeue oversubscribe core-spec \
+    signal spread-job switches thread-spec time time-min uid use-min-nodes verbose wait wckey wrap cluster-constraint \
+    contiguous constraint nodefile mem mincpus reservation tmp nodelist exclude exclusive mem-per-cpu sockets-per-node \
+    cores-per-socket threads-per-core extra-node-info hint mem-bind cpus-per-gpu gpus gpu-bind gpu-freq gpus-per-node \
+    gpus-per-socket gpus-per-task mem-per-gpu help usage version ntasks-per-core ntasks-per-socket ntasks-per-gpu \
+    acctg-freq network kill-on-invalid-dep wait-all-nodes test-only batch prefer";
+
+#[test]
+fn no_option_of_sbatch_is_left_out_of_the_matrix() {
+    let listed: BTreeSet<String> = section("sbatch")
+        .into_iter()
+        .filter_map(|(option, _)| {
+            let long = option.strip_prefix("--")?;
+            Some(long.split('=').next().unwrap_or(long).to_owned())
+        })
+        .collect();
+    let missing: Vec<&str> =
+        SBATCH_OPTIONS.split_whitespace().filter(|option| !listed.contains(*option)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

@@ -1,0 +1,231 @@
+//! `/v1/tasks`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State as Shell};
+use muster_client::api::{LINES_MAX, SCHEMA, TaskLine, TaskList, TaskState};
+use muster_core::ids::{JobId, JobRef, Timestamp};
+use muster_core::plan::Plan;
+use muster_core::state::{Job, State};
+use muster_store::{JobRow, Period, TaskRow};
+use serde::Deserialize;
+
+use super::answer::{Answered, ApiError};
+use super::{App, blocking};
+use crate::task_lines::{Lines, of_history};
+use crate::view;
+
+/// The query of `GET /v1/tasks`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TasksQuery {
+    job: Option<String>,
+    user: Option<String>,
+    finished_s: Option<u64>,
+    since_us: Option<u64>,
+    until_us: Option<u64>,
+    #[serde(default)]
+    detail: bool,
+    #[serde(default)]
+    starts: bool,
+}
+
+/// What a list is to hold.
+struct Filter {
+    /// Empty: all.
+    jobs: Vec<JobRef>,
+    /// Empty: all.
+    users: BTreeSet<String>,
+    /// Finished tasks are listed if they finished then or later.
+    finished_from: Option<Timestamp>,
+    /// Whether the accounting is asked as well; tasks of before the instant and submitted after the second are left out.
+    period: Option<(Timestamp, Timestamp)>,
+    detail: bool,
+    starts: bool,
+}
+
+impl Filter {
+    fn new(query: TasksQuery, now: Timestamp) -> Result<Self, ApiError> {
+        let words = |text: Option<String>| -> Vec<String> {
+            let text = text.unwrap_or_default();
+            text.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        };
+        let jobs = words(query.job).iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
+        let ago = |seconds: u64| Timestamp(now.0.saturating_sub(seconds.saturating_mul(1_000_000)));
+        let period =
+            query.since_us.map(|since| (Timestamp(since), Timestamp(query.until_us.unwrap_or(u64::MAX))));
+        let finished_from = period.map(|(since, _)| since).or(query.finished_s.map(ago));
+        let users = words(query.user).into_iter().collect();
+        Ok(Self { jobs, users, finished_from, period, detail: query.detail, starts: query.starts })
+    }
+
+    fn takes_user(&self, user: &str) -> bool {
+        self.users.is_empty() || self.users.contains(user)
+    }
+
+    fn takes_job(&self, job: &Job) -> bool {
+        let is_there = job.finished_at.is_none_or(|at| self.finished_from.is_some_and(|from| at >= from));
+        is_there
+            && self.takes_user(&job.spec.user.name)
+            && self.period.is_none_or(|(_, until)| job.submitted_at <= until)
+    }
+
+    fn takes_line(&self, line: &TaskLine) -> bool {
+        self.jobs.is_empty()
+            || self.jobs.iter().any(|job| job.job.0 == line.job && line.which.holds(job.task))
+    }
+
+    /// The ids of the jobs that are asked for, each once, rising.
+    fn ids(&self) -> BTreeSet<JobId> {
+        self.jobs.iter().map(|job| job.job).collect()
+    }
+}
+
+/// `GET /v1/tasks`
+pub async fn list(
+    Shell(app): Shell<Arc<App>>,
+    query: Result<Query<TasksQuery>, QueryRejection>,
+) -> Answered<TaskList> {
+    let filter = Filter::new(query?.0, app.shared.now())?;
+    blocking(&app, move |app| listed(app, &filter)).await.map(Json)
+}
+
+fn listed(app: &App, filter: &Filter) -> Result<TaskList, ApiError> {
+    let now = app.shared.now();
+    let needed = filter.jobs.first().map(|job| job.job);
+    let plan = app.shared.plan(now, needed);
+    let mut list = TaskList {
+        schema: SCHEMA,
+        cluster: String::new(),
+        now_us: now.0,
+        lines: Vec::new(),
+        jobs: BTreeMap::new(),
+        known: Vec::new(),
+        cut: false,
+    };
+    let in_memory = {
+        let reading = app.shared.read();
+        list.cluster.clone_from(&reading.state().config.name);
+        add_present(reading.state(), &plan, filter, &mut list)
+    };
+    if filter.finished_from.is_some() {
+        add_past(app, filter, &in_memory, &mut list)?;
+    }
+    list.cut = list.lines.len() > LINES_MAX;
+    list.lines.truncate(LINES_MAX);
+    if filter.starts {
+        add_starts(app, &mut list.lines, now);
+    }
+    Ok(list)
+}
+
+/// Adds what is in memory. Gives the jobs that are, as far as they were asked for.
+fn add_present(state: &State, plan: &Plan, filter: &Filter, list: &mut TaskList) -> BTreeSet<JobId> {
+    let lines = Lines::new(state, plan, filter.finished_from, filter.detail);
+    let mut add = |job: &Job| {
+        if list.lines.len() > LINES_MAX || !filter.takes_job(job) {
+            return;
+        }
+        list.known.push(job.id.0);
+        let from = list.lines.len();
+        lines.of_job(job, &mut list.lines);
+        if !filter.jobs.is_empty() {
+            let mut new = list.lines.split_off(from);
+            new.retain(|line| filter.takes_line(line));
+            list.lines.append(&mut new);
+        }
+        if filter.detail && list.lines.len() > from {
+            list.jobs.insert(job.id.0, view::frame(state, plan, job, 0));
+        }
+    };
+    if filter.jobs.is_empty() {
+        state.jobs.values().for_each(&mut add);
+        list.known.clear();
+        return state.jobs.keys().copied().collect();
+    }
+    let ids = filter.ids();
+    ids.iter().filter_map(|id| state.jobs.get(id)).for_each(&mut add);
+    ids.into_iter().filter(|id| state.jobs.contains_key(id)).collect()
+}
+
+/// Adds what has left the memory.
+fn add_past(
+    app: &App,
+    filter: &Filter,
+    in_memory: &BTreeSet<JobId>,
+    list: &mut TaskList,
+) -> Result<(), ApiError> {
+    let rows = past_rows(app, filter, in_memory)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    for (row, tasks) in rows {
+        if list.lines.len() > LINES_MAX {
+            break;
+        }
+        let Some((job, lines)) = of_history(&row, &tasks, filter.detail) else { continue };
+        list.known.extend((!filter.jobs.is_empty()).then_some(row.job.0));
+        let is_shown = |line: &TaskLine| {
+            filter.takes_line(line)
+                && filter.finished_from.is_none_or(|from| line.finished_at_us.is_none_or(|at| at >= from.0))
+        };
+        let before = list.lines.len();
+        list.lines.extend(lines.into_iter().filter(is_shown));
+        if filter.detail && list.lines.len() > before {
+            list.jobs.insert(row.job.0, job);
+        }
+    }
+    list.lines.sort_by_key(|line| line.job);
+    Ok(())
+}
+
+/// Jobs of the accounting that are no longer in memory, with their tasks.
+fn past_rows(
+    app: &App,
+    filter: &Filter,
+    in_memory: &BTreeSet<JobId>,
+) -> Result<Vec<(JobRow, Vec<TaskRow>)>, ApiError> {
+    let since = filter.finished_from.unwrap_or_default();
+    let until = filter.period.map_or(Timestamp(u64::MAX), |(_, until)| until);
+    let is_wanted = |row: &JobRow| {
+        filter.takes_user(&row.user)
+            && row.ended_us >= since.0
+            && row.submitted_us <= until.0
+            && !in_memory.contains(&row.job)
+    };
+    let history = app.history();
+    if !filter.jobs.is_empty() {
+        let mut rows = Vec::new();
+        for id in filter.ids().difference(in_memory) {
+            let Some(row) = history.job(*id).map_err(ApiError::History)?.filter(&is_wanted) else { continue };
+            let tasks = history.tasks(*id, LINES_MAX).map_err(ApiError::History)?;
+            rows.push((row, tasks));
+        }
+        return Ok(rows);
+    }
+    let only = filter.users.iter().next().filter(|_| filter.users.len() == 1);
+    let period = Period { since_us: since.0, until_us: until.0, user: only.map(String::as_str) };
+    let (jobs, tasks) = history.period(&period, LINES_MAX).map_err(ApiError::History)?;
+    let mut of_job: BTreeMap<JobId, Vec<TaskRow>> = BTreeMap::new();
+    for task in tasks {
+        of_job.entry(task.job).or_default().push(task);
+    }
+    let with_tasks = |row: JobRow| {
+        let tasks = of_job.remove(&row.job).unwrap_or_default();
+        (row, tasks)
+    };
+    Ok(jobs.into_iter().filter(is_wanted).map(with_tasks).collect())
+}
+
+/// Adds when what waits is expected to start, as far as that can be told in a moment.
+fn add_starts(app: &App, lines: &mut [TaskLine], now: Timestamp) {
+    let waits = |line: &TaskLine| line.state == TaskState::Waiting;
+    let waiting: Vec<JobId> = lines.iter().filter(|line| waits(line)).map(|line| JobId(line.job)).collect();
+    let starts = app.forecasts.starts(&app.shared, &waiting, now);
+    for line in lines.iter_mut().filter(|line| waits(line)) {
+        line.expected_start_us = starts.get(&JobId(line.job)).map(|at| at.0);
+    }
+}
