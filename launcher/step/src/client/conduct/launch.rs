@@ -108,6 +108,7 @@ pub(super) fn prepare(plan: &Plan, job: u64, granted: &Granted) -> Result<(Launc
         bind: plan.bind.clone(),
         terminal: plan.pty.then(terminal::size),
         append: plan.append,
+        relayed: plan.relayed,
     };
     let streams = streams(plan, &names, placement.ntasks)?;
     Ok((Launch { common, own }, streams))
