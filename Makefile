@@ -36,9 +36,9 @@ cluster-down: ## Remove the cluster of `make cluster` without a trace.
 
 # Tests run in the release profile: the end-to-end tests need release binaries, and one profile is built once.
 test: ## Run the whole suite, from unit tests to end-to-end tests on real sshd and real MPI.
-	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; fi
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; .ci/clients.sh; fi
 	@$(MAKE) --no-print-directory build mpi-tasks
-	@.ci/test.sh
+	@MUSTER_TEST_BUILT=1 .ci/test.sh
 
 test-unit: ## Run the tests that need neither root nor MPI.
 	@MUSTER_TEST_SKIP_CLUSTER=1 .ci/test.sh

@@ -16,7 +16,7 @@ RUST_MIN=1.95
 #        and strace, with which they set a controller's clock and make its disk slow; Slurm, with whose commands the faces are compared
 PACKAGES=(
     build-essential pkg-config libhwloc-dev libssl-dev libudev-dev libclang-dev protobuf-compiler
-    openssh-server openssh-client iproute2 openmpi-bin libopenmpi-dev mpich python3
+    openssh-server openssh-client iproute2 openmpi-bin libopenmpi-dev mpich python3 python3-venv
     postgresql libfaketime strace slurm-wlm munge
     unzip curl ca-certificates git
 )

@@ -1,7 +1,6 @@
 #!/bin/bash
 #SBATCH --nodes=2 --ntasks-per-node=2
 #SBATCH --time=5
-#= needs: srun
 #= state: completed
 #= out: 4 ranks on 2 nodes
 #= out: 0: 0 of 4

@@ -1,7 +1,6 @@
 #!/bin/bash
 #SBATCH --ntasks=2
 #SBATCH --time=5
-#= needs: srun
 #= state: failed
 #= exit: 5
 #= out: srun: error: node

@@ -2,7 +2,6 @@
 # How programs for machine learning find their first node.
 #SBATCH --nodes=2 --ntasks-per-node=1
 #SBATCH --time=5
-#= needs: scontrol
 #= state: completed
 #= out: master is this node, world of 2
 nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))

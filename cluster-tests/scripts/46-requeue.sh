@@ -1,7 +1,6 @@
 #!/bin/bash
 #SBATCH --requeue --open-mode=append
 #SBATCH --time=5
-#= needs: scontrol
 #= state: completed
 #= out: first start
 #= out: restarted 1 time

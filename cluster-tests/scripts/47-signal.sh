@@ -1,7 +1,6 @@
 #!/bin/bash
 #SBATCH --signal=B:USR1@58
 #SBATCH --time=1:00
-#= needs: signal
 #= state: completed
 #= out: told in time
 trap 'echo "told in time"; exit 0' USR1

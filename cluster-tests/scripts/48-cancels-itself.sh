@@ -1,6 +1,5 @@
 #!/bin/bash
 #SBATCH --time=5
-#= needs: scancel
 #= state: cancelled
 #= out: CANCELLED AT 20
 #= not: never

@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 mod bad_input;
+mod changes;
 mod claims;
+mod clients;
 mod compare;
 mod failures;
 mod gangs;

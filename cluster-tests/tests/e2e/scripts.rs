@@ -15,16 +15,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use muster_client::api::JobDetail;
 use muster_cluster_tests::site::repository;
 use muster_core::ids::JobId;
 
-use crate::support::{ANN, Bench, PATIENCE};
-
-/// What scripts may need beside `sbatch`.
-const THERE: &[&str] = &["signal"];
+use crate::support::{Bench, PATIENCE};
 
 /// A script with its expectations: a word, and what follows it.
 struct Script {
@@ -62,31 +58,6 @@ fn scripts() -> Vec<Script> {
     paths.iter().map(|path| Script::read(path)).collect()
 }
 
-/// Where ann finds Slurm's commands.
-fn make_faces(bench: &Bench) -> PathBuf {
-    let faces = bench.work.join("faces");
-    let made =
-        bench.site.run(ANN, &bench.work, &["generate", "slurm-links", faces.to_str().unwrap()]).unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    faces
-}
-
-/// A shell's command line, run by ann in a folder of hers.
-fn shell(bench: &Bench, faces: &Path, folder: &Path, line: &str) -> Command {
-    let mut command = bench.site.cluster.exec("head", Some(ANN)).unwrap();
-    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", faces.display());
-    command
-        .args(["/usr/bin/env", "-C"])
-        .arg(folder)
-        .args(["/bin/bash", "-c", line])
-        .env("PATH", path)
-        .env("MUSTER_SOCKET", bench.site.socket())
-        .env("MUSTER_MPI_TASKS", &bench.site.staged.mpi_tasks)
-        .env("MPICH_HOME", &bench.site.staged.mpich)
-        .stdin(Stdio::null());
-    command
-}
-
 fn submit(bench: &Bench, faces: &Path, script: &Script) -> JobId {
     let folder = format!("scripts/{}", script.name);
     let (options, arguments) = (script.get("options"), script.get("arguments"));
@@ -97,11 +68,11 @@ fn submit(bench: &Bench, faces: &Path, script: &Script) -> JobId {
         command => command,
     };
     let line = format!("mkdir -p {folder}");
-    assert!(shell(bench, faces, &bench.work, &line).status().unwrap().success());
+    assert!(bench.shell(faces, &bench.work, &line).status().unwrap().success());
     let folder = bench.work.join(folder);
     std::fs::write(folder.join(&script.name), &script.text).unwrap();
     let line = format!("{prepare} && exec sbatch --parsable {options} {file} {arguments}");
-    let mut command = shell(bench, faces, &folder, &line);
+    let mut command = bench.shell(faces, &folder, &line);
     if piped {
         command.stdin(File::open(folder.join(&script.name)).unwrap());
     }
@@ -166,12 +137,8 @@ fn differences(bench: &Bench, script: &Script, detail: &JobDetail) -> Vec<String
 #[test]
 fn job_scripts_as_people_have_them_do_what_they_say() {
     let Some(bench) = Bench::up("sc", 3, 8) else { return };
-    let faces = make_faces(&bench);
-    let (scripts, later): (Vec<Script>, Vec<Script>) =
-        scripts().into_iter().partition(|script| script.all("needs").all(|what| THERE.contains(&what)));
-    for script in &later {
-        eprintln!("{} is left out: it needs {}", script.name, script.get("needs"));
-    }
+    let faces = bench.make_faces();
+    let scripts = scripts();
     assert!(scripts.len() >= 40);
     let jobs: Vec<(Script, JobId)> = scripts
         .into_iter()

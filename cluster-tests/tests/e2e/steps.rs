@@ -85,7 +85,7 @@ try srun --version
     let (_, output) = script(&bench, &["-N2", "--ntasks-per-node=4"], body);
     for said in [
         "srun: error: node01: tasks 0-1: Exited with exit code 1\nrc 1",
-        "srun: error: node01: task 3: Exited with exit code 3\nrc 3",
+        "srun: error: node02: task 3: Exited with exit code 3\nrc 3",
         "slurmstepd: error: execve(): nosuchprogram: No such file or directory",
         "srun: error: node01: task 0: Exited with exit code 2\nrc 2",
         "srun: error: node01: task 0: Killed\nsrun: Force Terminated StepId=",
@@ -163,7 +163,7 @@ while [ $(ls here.? 2>/dev/null | wc -l) -lt 4 ]; do sleep 0.05; done
 srun -I -n1 -w node01 true 2> busy.txt; echo immediate $?
 srun --overlap -n1 -w node01 echo beside
 srun -n1 -w node01 bash -c 'ls go && echo after' 2> waited.txt &
-while ! grep -q retrying waited.txt; do sleep 0.05; done
+while ! grep -qs retrying waited.txt; do sleep 0.05; done
 touch go
 wait
 cat busy.txt waited.txt

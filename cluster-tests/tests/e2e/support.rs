@@ -1,7 +1,8 @@
 //! A site for a test, and the questions that tests ask of it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use muster_client::api::{JobDetail, TaskState};
@@ -66,6 +67,30 @@ impl Bench {
     /// Writes a file into ann's directory.
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.work.join(name), text).unwrap();
+    }
+
+    /// Where ann finds Slurm's commands.
+    pub fn make_faces(&self) -> PathBuf {
+        let faces = self.work.join("faces");
+        let made =
+            self.site.run(ANN, &self.work, &["generate", "slurm-links", faces.to_str().unwrap()]).unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        faces
+    }
+
+    /// A shell's command line, run by ann in a folder of hers, with Slurm's commands on her path.
+    pub fn shell(&self, faces: &Path, folder: &Path, line: &str) -> Command {
+        let mut command = self.site.cluster.exec("head", Some(ANN)).unwrap();
+        command
+            .args(["/usr/bin/env", "-C"])
+            .arg(folder)
+            .args(["/bin/bash", "-c", line])
+            .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", faces.display()))
+            .env("MUSTER_SOCKET", self.site.socket())
+            .env("MUSTER_MPI_TASKS", &self.site.staged.mpi_tasks)
+            .env("MPICH_HOME", &self.site.staged.mpich)
+            .stdin(Stdio::null());
+        command
     }
 
     /// Waits until a job has finished and gives it back.

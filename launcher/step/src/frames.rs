@@ -98,6 +98,8 @@ pub struct Common {
     pub terminal: Option<(u16, u16)>,
     /// Write after what output files hold, instead of emptying them.
     pub append: bool,
+    /// Ranks have the daemon's own variables, and none of a step.
+    pub relayed: bool,
 }
 
 /// What one node is told.

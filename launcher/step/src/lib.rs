@@ -29,6 +29,7 @@ mod mapping;
 pub mod options;
 pub mod place;
 pub mod pmi;
+mod status;
 pub mod words;
 
 pub use elf::{MpiKind, which_mpi};

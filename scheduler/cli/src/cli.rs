@@ -6,8 +6,9 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
-    nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reservation::ReservationArgs, run::RunArgs,
-    shares::SharesArgs, show::ShowArgs, submit::SubmitArgs, wait::WaitArgs,
+    migrate::MigrateArgs, nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reach::RequeueArgs,
+    reach::SignalArgs, reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs,
+    submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -38,6 +39,12 @@ pub enum Command {
     Shares(SharesArgs),
     /// Cancel jobs, or single tasks of them
     Cancel(CancelArgs),
+    /// Signal what runs of jobs
+    Signal(SignalArgs),
+    /// Put what runs of jobs back into the queue
+    Requeue(RequeueArgs),
+    /// Change a job that was accepted
+    Update(Box<UpdateArgs>),
     /// Hold the waiting tasks of jobs back
     Hold(HoldArgs),
     /// Let held jobs go
@@ -58,6 +65,8 @@ pub enum Command {
     Ping(PingArgs),
     /// Check a configuration file
     Config(ConfigArgs),
+    /// Make a configuration of Slurm's
+    Migrate(MigrateArgs),
     /// Print the help of a command, or the table of exit codes
     Help(HelpArgs),
     /// Make man pages and completions
@@ -78,6 +87,9 @@ impl Command {
             Self::Priority(_) => "priority",
             Self::Shares(_) => "shares",
             Self::Cancel(_) => "cancel",
+            Self::Signal(_) => "signal",
+            Self::Requeue(_) => "requeue",
+            Self::Update(_) => "update",
             Self::Hold(_) => "hold",
             Self::Release(_) => "release",
             Self::Logs(_) => "logs",
@@ -88,6 +100,7 @@ impl Command {
             Self::Pools(_) => "pools",
             Self::Ping(_) => "ping",
             Self::Config(_) => "config",
+            Self::Migrate(_) => "migrate",
             Self::Help(_) => "help",
             Self::Generate(_) => "generate",
         }

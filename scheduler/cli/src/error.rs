@@ -7,7 +7,7 @@ use muster_client::ClientError;
 use muster_core::eligibility::BadDependency;
 use muster_core::features::BadConstraint;
 use muster_core::gres::BadGres;
-use muster_core::ids::BadJobRef;
+use muster_core::ids::{BadJobRef, JobRef};
 use muster_core::notation::NotationError;
 
 use crate::exit::Exit;
@@ -55,6 +55,21 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// A word that is no signal.
+    #[error("'{word}' is not a signal: write a name such as USR1, or a number from 1 to 64")]
+    Signal {
+        /// What was written.
+        word: String,
+    },
+    /// A task where only a whole job will do.
+    #[error("{job} is one task of job {}: only whole jobs are changed, so name job {}", job.job, job.job)]
+    WholeJob {
+        /// What was written.
+        job: JobRef,
+    },
+    /// An update without anything to change.
+    #[error("nothing is to be changed: name something, such as --time")]
+    NothingToUpdate,
     /// A job id that is none.
     #[error(transparent)]
     JobRef(#[from] BadJobRef),
@@ -377,6 +392,9 @@ impl CliError {
             | Self::Hosts(_)
             | Self::State { .. }
             | Self::NoScript
+            | Self::Signal { .. }
+            | Self::WholeJob { .. }
+            | Self::NothingToUpdate
             | Self::NothingToCancel => Exit::Usage,
             Self::WhichTask { .. } | Self::NoHelp { .. } => Exit::Usage,
             Self::Step(BadStep::Step(_) | BadStep::File { .. } | BadStep::Directory(_)) => Exit::Refused,

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod error;
 pub mod exit;
+mod migrate;
 mod out;
 pub mod slurm;
 mod step;
@@ -62,6 +63,9 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Priority(args) => commands::priority::run(&args),
         Command::Shares(args) => commands::shares::run(&args),
         Command::Cancel(args) => commands::cancel::run(&args),
+        Command::Signal(args) => commands::reach::signal(&args),
+        Command::Requeue(args) => commands::reach::requeue(&args),
+        Command::Update(args) => commands::update::run(&args),
         Command::Hold(args) => commands::hold::hold(&args),
         Command::Release(args) => commands::hold::release(&args),
         Command::Logs(args) => commands::logs::run(&args),
@@ -72,6 +76,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Pools(args) => commands::pools::run(&args),
         Command::Ping(args) => commands::ping::run(&args),
         Command::Config(args) => commands::config::run(&args.action),
+        Command::Migrate(args) => commands::migrate::run(&args),
         Command::Help(args) => commands::help::run(&args),
         Command::Generate(args) => commands::generate::run(&args.what),
     }

@@ -89,6 +89,8 @@ pub enum EndView {
         /// Who.
         by_uid: u32,
     },
+    /// Somebody put it back into the queue.
+    Requeued,
     /// What it depended on could no longer come true.
     Unfulfillable,
     /// A job with a higher claim took its place.
@@ -107,6 +109,7 @@ impl From<&Verdict> for EndView {
             Verdict::OutOfMemory { .. } => Self::OutOfMemory,
             Verdict::TimedOut => Self::TimedOut,
             Verdict::Deadline => Self::Deadline,
+            Verdict::Requeued { .. } => Self::Requeued,
             Verdict::Cancelled { by_uid } => Self::Cancelled { by_uid: *by_uid },
             Verdict::Preempted { .. } => Self::Preempted,
             Verdict::LaunchFailed { .. } => Self::LaunchFailed,

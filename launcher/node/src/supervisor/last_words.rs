@@ -40,7 +40,7 @@ impl Supervisor {
     }
 
     /// The number that the script knows its job by.
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         match self.prepare.number {
             0 => self.prepare.key.unwrap_or_default().job,
             number => number,

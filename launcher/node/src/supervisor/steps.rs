@@ -208,7 +208,7 @@ impl Supervisor {
     /// What every starter is told first.
     pub(super) fn allocation(&self) -> Answer {
         Answer::Allocation {
-            job: self.prepare.key.unwrap_or_default().job,
+            job: self.number(),
             address: self.assignment.address.clone(),
             supervisor_pid: std::process::id().cast_signed(),
             hosts: self.prepare.members.iter().map(|member| member.host.clone()).collect(),
@@ -314,7 +314,7 @@ impl Supervisor {
         let cores =
             self.prepare.members.get(self.prepare.instance as usize).map(|member| member.cores.clone());
         let start = DaemonStart {
-            job: self.prepare.key.unwrap_or_default().job,
+            job: self.number(),
             step: order.step,
             instance: self.prepare.instance,
             host: prepared.endpoint.host.clone(),

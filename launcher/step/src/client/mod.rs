@@ -4,6 +4,7 @@
 //! stays until all of them are done: it carries output, input, signals and the exchanges of the ranks between them. It
 //! has one thread and waits in one place.
 
+mod addresses;
 mod conduct;
 mod multi_prog;
 mod output;
@@ -13,8 +14,10 @@ mod signals;
 mod supervisor;
 mod terminal;
 
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+pub use addresses::own_addresses;
 pub use multi_prog::{Assignment, MultiProg};
 pub use patterns::{Names, expand};
 
@@ -102,6 +105,9 @@ pub struct Plan {
     pub job: Option<u64>,
     /// The status of every failure of the step itself.
     pub error_status: u8,
+    /// Ranks run with the variables of their daemon instead of [`Self::environment`] and those of a step, and what is said
+    /// of their ends is said by them.
+    pub relayed: bool,
 }
 
 /// Runs a step and gives its exit status: the highest of its ranks, where a signal counts as 128 plus its number.
@@ -110,8 +116,20 @@ pub struct Plan {
 ///
 /// [`StepError`] if there was no step.
 pub fn run(plan: &Plan) -> Result<u8, StepError> {
+    run_in(plan, supervisor::Session::open()?)
+}
+
+/// The same with a supervisor at the other end of this connection.
+///
+/// # Errors
+///
+/// [`StepError`] if there was no step.
+pub fn run_at(plan: &Plan, supervisor: UnixStream) -> Result<u8, StepError> {
+    run_in(plan, supervisor::Session::over(supervisor)?)
+}
+
+fn run_in(plan: &Plan, mut session: supervisor::Session) -> Result<u8, StepError> {
     let signals = signals::Signals::hold()?;
-    let mut session = supervisor::Session::open()?;
     if let Some(job) = plan.job.filter(|job| *job != session.job) {
         return Err(StepError::OtherJob { job, here: session.job });
     }

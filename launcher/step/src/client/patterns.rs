@@ -3,12 +3,12 @@
 /// What patterns stand for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Names {
-    /// `%j`, `%A`, and the first part of `%J`.
+    /// `%j`, the first part of `%J`, and `%A` outside of arrays.
     pub job: u64,
     /// `%s`, and the second part of `%J`.
     pub step: u32,
-    /// `%a`.
-    pub array_index: Option<u32>,
+    /// `%A` and `%a` in an array.
+    pub array: Option<(u64, u32)>,
     /// `%x`.
     pub job_name: String,
     /// `%u`.
@@ -46,10 +46,11 @@ pub fn expand(pattern: &str, names: &Names) -> String {
         let number = |value: u64| format!("{value:0width$}");
         let text = match letter {
             '%' => Some("%".to_owned()),
-            'j' | 'A' => Some(number(names.job)),
+            'j' => Some(number(names.job)),
+            'A' => Some(number(names.array.map_or(names.job, |(job, _)| job))),
             'J' => Some(format!("{}.{}", names.job, names.step)),
             's' => Some(number(u64::from(names.step))),
-            'a' => Some(number(u64::from(names.array_index.unwrap_or(NO_INDEX)))),
+            'a' => Some(number(u64::from(names.array.map_or(NO_INDEX, |(_, index)| index)))),
             'x' => Some(names.job_name.clone()),
             'u' => Some(names.user.clone()),
             'N' => Some(names.host.clone()),
@@ -84,7 +85,7 @@ mod tests {
         let names = Names {
             job: 12,
             step: 3,
-            array_index: None,
+            array: None,
             job_name: "heat".into(),
             user: "ann".into(),
             host: "n1".into(),
@@ -103,6 +104,8 @@ mod tests {
         ] {
             assert_eq!(expand(pattern, &names), name);
         }
+        let names = Names { job: 120_000_000_003, array: Some((12, 3)), ..names };
+        assert_eq!(expand("%A_%a_%t %j", &names), "12_3_7 120000000003");
         assert!(differs_by_rank("x%N") && differs_by_rank("%t") && differs_by_rank("%2n"));
         assert!(!differs_by_rank("%j%%t") && !differs_by_rank("x"));
     }

@@ -7,9 +7,6 @@ use std::process::ExitStatus;
 use crate::lists::format_list;
 use crate::place::Placement;
 
-/// What a signal's number is added to.
-const SIGNAL_BASE: i32 = 128;
-
 /// How a rank ended, in Slurm's words; `None` if well.
 pub(super) fn ending(status: i32) -> Option<String> {
     let status = ExitStatus::from_raw(status);
@@ -22,13 +19,6 @@ pub(super) fn ending(status: i32) -> Option<String> {
         }
         (None, None) => Some(format!("ended with status {status}")),
     }
-}
-
-/// The exit status that stands for a rank's.
-pub(super) fn exit_status(status: i32) -> u8 {
-    let status = ExitStatus::from_raw(status);
-    let code = status.code().unwrap_or_else(|| SIGNAL_BASE + status.signal().unwrap_or(0));
-    u8::try_from(code).unwrap_or(u8::MAX)
 }
 
 /// What strsignal(3) says.
@@ -110,7 +100,6 @@ mod tests {
         assert_eq!(ending(3 << 8).unwrap(), "Exited with exit code 3");
         assert_eq!(ending(9).unwrap(), "Killed");
         assert_eq!(ending(11 | 0x80).unwrap(), "Segmentation fault (core dumped)");
-        assert_eq!((exit_status(3 << 8), exit_status(9), exit_status(0)), (3, 137, 0));
         let mut ends = Ends::default();
         for rank in [3, 0, 1] {
             ends.add(0, "Killed".into(), rank);

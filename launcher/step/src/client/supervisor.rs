@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,6 +18,17 @@ use crate::{SOCKET_NAME, StepError};
 
 /// The variable that names the attempt's folder.
 const ATTEMPT_DIR: &str = "MUSTER_ATTEMPT_DIR";
+
+/// A step that waits longer for cores says so. The last of the step before it may still be on its way out.
+const TELL_AFTER: Duration = Duration::from_millis(300);
+
+/// What came first.
+enum Heard {
+    Answer(Answer),
+    /// A signal that ends the wait.
+    EndingSignal,
+    Nothing,
+}
 
 /// The open connection, and what the supervisor opened it with.
 pub(super) struct Session {
@@ -41,7 +53,11 @@ impl Session {
     pub fn open() -> Result<Self, StepError> {
         let folder = std::env::var_os(ATTEMPT_DIR).filter(|folder| !folder.is_empty());
         let path = PathBuf::from(folder.ok_or(StepError::NoAllocation)?).join(SOCKET_NAME);
-        let stream = UnixStream::connect(&path).map_err(|source| StepError::NoSupervisor { path, source })?;
+        Self::over(UnixStream::connect(&path).map_err(|source| StepError::NoSupervisor { path, source })?)
+    }
+
+    /// Hears what a supervisor at the other end says first.
+    pub fn over(stream: UnixStream) -> Result<Self, StepError> {
         let mut session = Self {
             stream,
             inbox: Vec::new(),
@@ -74,11 +90,12 @@ impl Session {
         text.push('\n');
         self.stream.write_all(text.as_bytes()).map_err(StepError::system("ask the supervisor"))?;
         let mut waited = false;
+        let mut tell_at = None;
         loop {
-            match self.answer_or_signal(signals)? {
-                None => return Ok(None),
-                Some(Answer::Waiting) => {
-                    waited = true;
+            match self.answer_or_signal(signals, tell_at)? {
+                Heard::EndingSignal => return Ok(None),
+                Heard::Nothing => {
+                    (waited, tell_at) = (true, None);
                     if !plan.quiet {
                         let (name, job) = (plan.name, self.job);
                         eprintln!(
@@ -86,28 +103,36 @@ impl Session {
                         );
                     }
                 }
-                Some(Answer::Placed { step, key, placement }) => {
-                    if waited && !plan.quiet {
-                        eprintln!("{}: Step created for StepId={}.{step}", plan.name, self.job);
+                Heard::Answer(answer) => match answer {
+                    Answer::Waiting => tell_at = Some(Instant::now() + TELL_AFTER),
+                    Answer::Placed { step, key, placement } => {
+                        if waited && !plan.quiet {
+                            eprintln!("{}: Step created for StepId={}.{step}", plan.name, self.job);
+                        }
+                        return Ok(Some(Granted { step, key, placement }));
                     }
-                    return Ok(Some(Granted { step, key, placement }));
-                }
-                Some(Answer::Refused { reason }) => return Err(StepError::Refused { job: self.job, reason }),
-                Some(other) => return Err(unexpected(&other)),
+                    Answer::Refused { reason } => return Err(StepError::Refused { job: self.job, reason }),
+                    other => return Err(unexpected(&other)),
+                },
             }
         }
     }
 
-    fn answer_or_signal(&mut self, signals: &Signals) -> Result<Option<Answer>, StepError> {
+    fn answer_or_signal(&mut self, signals: &Signals, until: Option<Instant>) -> Result<Heard, StepError> {
         loop {
             if let Some(answer) = self.next_answer()? {
-                return Ok(Some(answer));
+                return Ok(Heard::Answer(answer));
             }
+            let timeout = until.map_or(PollTimeout::NONE, |until| {
+                let left = until.saturating_duration_since(Instant::now());
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            });
             let mut fds = [
                 PollFd::new(self.stream.as_fd(), PollFlags::POLLIN),
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, timeout) {
+                Ok(0) => return Ok(Heard::Nothing),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(StepError::system("wait for the supervisor")(error)),
             }
@@ -116,7 +141,7 @@ impl Session {
                     signal.signal,
                     Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
                 ) {
-                    return Ok(None);
+                    return Ok(Heard::EndingSignal);
                 }
             }
             self.fill()?;

@@ -72,6 +72,10 @@ impl<'a> Variables<'a> {
         bound: &'a Bound,
         wireup: Wireup,
     ) -> Self {
+        if common.relayed {
+            let shared = std::env::vars().filter(|(name, _)| name != super::ATTACH_VARIABLE).collect();
+            return Self { start, own, bound, shared };
+        }
         let foreign = |name: &str| FOREIGN.iter().any(|prefix| name.starts_with(prefix));
         let mut shared: Vec<(String, String)> =
             common.environment.iter().filter(|(name, _)| !foreign(name)).cloned().collect();
@@ -141,6 +145,9 @@ impl<'a> Variables<'a> {
     pub fn of(&self, local: usize, wireup: Wireup) -> Vec<(String, String)> {
         let task = &self.own.tasks[local];
         let mut all = self.shared.clone();
+        if self.start.cores.is_empty() {
+            return all;
+        }
         let mut set = |name: &str, value: String| all.push((name.to_owned(), value));
         set("SLURM_PROCID", task.rank.to_string());
         set("SLURM_LOCALID", local.to_string());

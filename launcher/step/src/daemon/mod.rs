@@ -43,10 +43,24 @@ const HELD: [Signal; 10] = [
     Signal::SIGCONT,
 ];
 
+/// The variable in which a job's script finds the [`DaemonStart`] of [`attach`].
+pub const ATTACH_VARIABLE: &str = "MUSTER_ATTACH";
+
+/// Runs a daemon that a job's script is, for a starter outside of the allocation: it takes its [`DaemonStart`] from the
+/// variable [`ATTACH_VARIABLE`], and ends as its one rank did.
+pub fn attach() -> ExitCode {
+    let text = std::env::var(ATTACH_VARIABLE).unwrap_or_default();
+    end(prepare(&text).and_then(serve::Serving::to_the_end))
+}
+
 /// Runs a daemon that takes its [`DaemonStart`] from standard input.
 pub fn run() -> ExitCode {
-    match begin().and_then(serve::Serving::to_the_end) {
-        Ok(()) => ExitCode::SUCCESS,
+    end(begin().and_then(serve::Serving::to_the_end).map(|_| 0))
+}
+
+fn end(outcome: Result<u8, StepError>) -> ExitCode {
+    match outcome {
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             // Nobody may listen; the starter sees that the daemon is gone.
             eprintln!("muster-step: {error}");
@@ -60,8 +74,12 @@ fn begin() -> Result<serve::Serving, StepError> {
     std::io::stdin()
         .read_to_string(&mut text)
         .map_err(StepError::system("read the start from standard input"))?;
+    prepare(&text)
+}
+
+fn prepare(text: &str) -> Result<serve::Serving, StepError> {
     let start: DaemonStart =
-        serde_json::from_str(&text).map_err(|error| StepError::protocol("the supervisor", error))?;
+        serde_json::from_str(text).map_err(|error| StepError::protocol("the supervisor", error))?;
     nix::sys::prctl::set_child_subreaper(true).map_err(StepError::system("become a subreaper"))?;
     raise_file_limit();
     let held: SigSet = HELD.into_iter().collect();
@@ -81,17 +99,26 @@ fn raise_file_limit() {
 }
 
 fn connect(start: &DaemonStart) -> Result<Link, StepError> {
-    let (host, port) = (&start.starter.0, start.starter.1);
+    let (hosts, port) = (&start.starter.0, start.starter.1);
     let unreachable = |error: std::io::Error| StepError::Node {
         host: start.host.clone(),
-        problem: format!("cannot reach the starter at {host}:{port}: {error}"),
+        problem: format!("cannot reach the starter at {hosts}, port {port}: {error}"),
     };
-    let addresses = (host.as_str(), port).to_socket_addrs().map_err(unreachable)?;
     let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, CONNECT_WITHIN) {
-            Ok(stream) => return Link::new(stream).map_err(unreachable),
-            Err(error) => last = error,
+    // A starter outside of the allocation has several addresses, and not all lead there.
+    for host in hosts.split(',') {
+        let addresses = match (host, port).to_socket_addrs() {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                last = error;
+                continue;
+            }
+        };
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, CONNECT_WITHIN) {
+                Ok(stream) => return Link::new(stream).map_err(unreachable),
+                Err(error) => last = error,
+            }
         }
     }
     Err(unreachable(last))

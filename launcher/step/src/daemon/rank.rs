@@ -313,6 +313,10 @@ impl Own {
             for number in 1..=SIGNAL_MAX {
                 libc::signal(number, libc::SIG_DFL);
             }
+            // The daemon holds signals back, and a program inherits what is held.
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
             if let Some(set) = &self.cpus {
                 check(libc::sched_setaffinity(
                     0,

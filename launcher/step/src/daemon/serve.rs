@@ -82,12 +82,12 @@ impl Serving {
         }
     }
 
-    /// Starts the ranks and stays until nothing is left.
+    /// Starts the ranks and stays until nothing is left. Gives the highest of their exit statuses.
     ///
     /// # Errors
     ///
     /// [`StepError`] if the system fails; nothing is left then either, because ranks die with their daemon.
-    pub fn to_the_end(mut self) -> Result<(), StepError> {
+    pub fn to_the_end(mut self) -> Result<u8, StepError> {
         match self.launch() {
             Ok(()) => self.link.send(&FromDaemon::Started),
             Err(problem) => {
@@ -112,7 +112,8 @@ impl Serving {
         self.tell_ends();
         self.link.send(&FromDaemon::Done);
         self.say_the_rest();
-        Ok(())
+        let statuses = self.ranks.iter().filter_map(|rank| rank.status);
+        Ok(statuses.map(crate::status::exit_status).max().unwrap_or(1))
     }
 
     fn launch(&mut self) -> Result<(), String> {

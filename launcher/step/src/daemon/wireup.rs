@@ -23,7 +23,7 @@ pub(super) fn find_program(name: &str, common: &Common) -> Option<PathBuf> {
 ///
 /// A sentence for the user where what was asked for cannot work: every rank would be alone in a world of its own.
 pub(super) fn choose(common: &Common) -> Result<Wireup, String> {
-    if common.wireup == Wireup::None {
+    if common.wireup == Wireup::None || common.relayed {
         return Ok(Wireup::None);
     }
     let mut chosen: Option<(Wireup, String)> = None;

@@ -298,6 +298,7 @@ impl<'a> Facts<'a> {
         let names = Names {
             job: JobId(self.line.job),
             task,
+            restarts: self.line.restarts,
             job_name: &self.line.name,
             user: &self.line.user,
             host: &self.line.primary,

@@ -75,9 +75,13 @@ pub(super) fn reason(line: &TaskLine) -> &'static str {
             Some(EndView::Unfulfillable) => "DependencyNeverSatisfied",
             Some(EndView::LaunchFailed) => "JobLaunchFailure",
             Some(EndView::NodeFailed) => "NodeDown",
-            Some(EndView::Exited { code: 0 } | EndView::Cancelled { .. } | EndView::Preempted) | None => {
-                "None"
-            }
+            Some(
+                EndView::Requeued
+                | EndView::Exited { code: 0 }
+                | EndView::Cancelled { .. }
+                | EndView::Preempted,
+            )
+            | None => "None",
         },
     }
 }

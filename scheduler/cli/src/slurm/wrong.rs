@@ -165,12 +165,21 @@ fn of_value(option: Opt, what: &str, error: &CliError, layer: &Layer) -> Wrong {
             tell(&format!("Invalid time specification (pos=0): {value}"));
             Wrong::error(USAGE, format!("Invalid --{name} specification"))
         }
-        Opt::Nodefile => Wrong::error(USAGE, "Invalid --nodefile node file"),
+        Opt::Nodefile => of_nodefile(error),
         Opt::Nice => Wrong::error(USAGE, "Invalid --nice value, out of range (+/- 2147483645)"),
         Opt::Propagate => Wrong::error(FAILED, format!("--propagate={value} is not valid.")),
         _ => Wrong::error(USAGE, format!("Invalid --{name} specification")),
     };
     wrong.and(error)
+}
+
+fn of_nodefile(error: &CliError) -> Wrong {
+    let invalid = "Invalid --nodefile node file";
+    let CliError::NodeFile { path, source, .. } = error else { return Wrong::error(USAGE, invalid) };
+    let why = source.raw_os_error().map(nix::errno::Errno::from_raw);
+    let why = why.map_or_else(|| source.to_string(), |errno| errno.desc().to_owned());
+    let first = format!("slurm_allocate_resources error opening file {}, {why}", path.display());
+    Wrong::error(USAGE, first).and(invalid)
 }
 
 fn of_nodes(value: &str, what: &str, error: &CliError) -> Wrong {

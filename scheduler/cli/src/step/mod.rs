@@ -203,6 +203,7 @@ impl StepOptions {
             job_name: self.job_name.clone().unwrap_or_default(),
             job: self.job,
             error_status: error_status(),
+            relayed: false,
         };
         Ok((plan, warnings))
     }

@@ -27,6 +27,7 @@ pub(crate) use caller::Caller;
 pub(crate) use directives::read_directives;
 pub use layer::Origin;
 pub(crate) use layer::{Layer, Said, from_environment};
+pub(crate) use notes::signal_number;
 pub(crate) use options::{Found, KNOWN, Known, Meaning, Opt, Takes, find_long, find_short};
 pub(crate) use script::Script;
 pub(crate) use when::instant as read_instant;

@@ -41,7 +41,7 @@ pub(super) fn signal(said: &Said) -> Result<SignalWish, CliError> {
 }
 
 /// The number of a signal that is written as `10`, `USR1` or `SIGUSR1`.
-fn signal_number(text: &str) -> Option<u8> {
+pub(crate) fn signal_number(text: &str) -> Option<u8> {
     if let Ok(number) = text.parse::<u8>() {
         return (1..=SIGNAL_MAX).contains(&number).then_some(number);
     }

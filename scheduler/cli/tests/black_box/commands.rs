@@ -268,6 +268,13 @@ fn nodes_are_listed_drained_taken_down_and_resumed() {
         memory_bytes: 8 << 30,
         memory_free_bytes: 6 << 30,
         cores_real: 8,
+        packages: 2,
+        threads_per_core: 1,
+        gres: Vec::new(),
+        gres_held: Vec::new(),
+        up_since_us: None,
+        drained: false,
+        reason_given: "new disks".into(),
         tasks: vec!["12".into()],
         address: "10.0.0.1".into(),
         agent_version: "0.1.0".into(),
@@ -316,6 +323,11 @@ fn pools_and_ping_are_told() {
         node_list: "n[1-2]".into(),
         time_default_s: 3600,
         time_max_s: 86_400,
+        priority: 0,
+        tier: 0,
+        preempt: Default::default(),
+        grace_s: 0,
+        memory_per_core_bytes: None,
     };
     let ran = Fake::always(200, json(&PoolList { schema: SCHEMA, pools: vec![pool] })).run(&["pools"]);
     assert!(ran.out.ends_with("main*  01:00:00  1-00:00:00  n[1-2]\n"), "{ran:?}");

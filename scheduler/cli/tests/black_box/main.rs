@@ -6,5 +6,6 @@ mod common;
 mod controller;
 mod exit_codes;
 mod matrix;
+mod migrate;
 mod reservations;
 mod sbatch;

@@ -218,7 +218,14 @@ const WRONG_IN_ITSELF: &[Said] = &[
         1,
         &["sbatch: error: Batch job submission failed: Invalid node name specified"],
     ),
-    (&["-F", "/nonexistent", "--wrap=true"], 255, &["sbatch: error: Invalid --nodefile node file"]),
+    (
+        &["-F", "/nonexistent", "--wrap=true"],
+        255,
+        &[
+            "sbatch: error: slurm_allocate_resources error opening file /nonexistent, No such file or directory",
+            "sbatch: error: Invalid --nodefile node file",
+        ],
+    ),
     (
         &["--nice=99999999999", "--wrap=true"],
         255,
@@ -282,6 +289,46 @@ fn what_is_wrong_is_said_in_slurms_words() {
         let ran = Ran::new(face("sbatch", &nowhere, &[option]).output().unwrap());
         assert!(ran.code == Some(0) && ran.out.starts_with(begins), "{ran:?}");
     }
+}
+
+/// Where Debian puts Slurm's own command.
+const REAL_SBATCH: &str = "/usr/bin/sbatch";
+
+/// Slurm's own sbatch, with a configuration whose controller is nowhere: what is wrong in itself, it says without one.
+fn real_sbatch(folder: &Path, arguments: &[&str]) -> Ran {
+    let conf = folder.join("slurm.conf");
+    let text = "ClusterName=test\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=1\nSlurmUser=root\n\
+                SelectType=select/cons_tres\nNodeName=n1 CPUs=1\nPartitionName=main Nodes=n1 Default=YES\n";
+    std::fs::write(&conf, text).unwrap();
+    let mut command = std::process::Command::new(REAL_SBATCH);
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("SLURM_CONF", &conf);
+    Ran::new(command.output().unwrap())
+}
+
+#[test]
+fn slurms_own_sbatch_says_the_same() {
+    let skip = std::env::var_os("MUSTER_TEST_SKIP_SLURM").is_some_and(|value| value == "1");
+    if skip || !Path::new(REAL_SBATCH).exists() {
+        eprintln!("slurm-wlm is not installed, or not to be used: nothing was compared");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write_scripts(folder.path());
+    let mut compared = 0;
+    // The other rows need a controller, or say what only Muster says.
+    let alone = |said: &&Said| {
+        !said.2.iter().any(|line| {
+            line.contains("submission failed") || line.contains("Muster") || line.contains("heterogeneous")
+        })
+    };
+    for said @ (arguments, code, lines) in WRONG_IN_ITSELF.iter().filter(alone) {
+        let ran = real_sbatch(folder.path(), arguments);
+        let err: Vec<&str> = ran.err.lines().collect();
+        assert_eq!((ran.code, err.as_slice()), (Some(*code), *lines), "{said:?}: {ran:?}");
+        compared += 1;
+    }
+    assert!(compared > 20, "{compared}");
 }
 
 /// What a controller with two nodes of 4 cores refuses; the last line is its own sentence.

@@ -9,6 +9,7 @@ mod common;
 mod exhausted;
 mod from_cluster;
 mod full_disk;
+mod mail;
 mod nodes;
 mod postgres;
 mod process;

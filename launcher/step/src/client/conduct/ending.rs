@@ -8,6 +8,7 @@ use super::super::report::{self, Ends};
 use super::super::signals::Received;
 use super::super::{KILL_WAIT, Plan};
 use crate::frames::Common;
+use crate::status::exit_status;
 
 /// For so long ends are gathered into one message, after the first of them.
 const GATHER: Duration = Duration::from_millis(20);
@@ -37,6 +38,7 @@ pub(super) struct Ending {
     quit_on_interrupt: bool,
     wait: Duration,
     error_status: u8,
+    relayed: bool,
     ended: Vec<bool>,
     ends: Ends,
     tell_at: Option<Instant>,
@@ -67,6 +69,7 @@ impl Ending {
             quit_on_interrupt: plan.quit_on_interrupt,
             wait: plan.wait,
             error_status: plan.error_status,
+            relayed: plan.relayed,
             ended: vec![false; common.ntasks as usize],
             ends: Ends::default(),
             tell_at: None,
@@ -116,7 +119,7 @@ impl Ending {
             return false;
         }
         self.tell_ends();
-        if !self.quiet {
+        if !self.quiet && !self.relayed {
             let wait = KILL_WAIT.as_secs() + 2;
             eprintln!(
                 "{}: Job step aborted: Waiting up to {wait} seconds for job step to finish.",
@@ -170,13 +173,15 @@ impl Ending {
         if let Some(ended) = self.ended.get_mut(rank as usize) {
             *ended = true;
         }
-        let code = report::exit_status(status);
+        let code = exit_status(status);
         let Some(ending) = report::ending(status) else {
             self.wait_for_the_rest();
             return false;
         };
-        self.ends.add(node, ending, rank);
-        self.tell_at.get_or_insert(Instant::now() + GATHER);
+        if !self.relayed {
+            self.ends.add(node, ending, rank);
+            self.tell_at.get_or_insert(Instant::now() + GATHER);
+        }
         if self.killing && code == KILLED {
             // It did not end by itself, and how the step ended is known.
             self.killed_by_us = true;
@@ -205,6 +210,8 @@ impl Ending {
     pub fn signalled(&mut self, received: Received, supervisor: i32, running: &str) -> Act {
         match received.signal {
             Signal::SIGWINCH => Act::Resize,
+            // What runs there knows what a signal means.
+            other if self.relayed => Act::Forward(other),
             _ if received.sender == supervisor && supervisor != 0 => Act::Nothing,
             Signal::SIGINT => self.interrupted(running),
             Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT => {
@@ -277,7 +284,7 @@ impl Ending {
         if !self.ends.is_empty() {
             self.tell_ends();
         }
-        if self.killed_by_signal && !self.quiet {
+        if self.killed_by_signal && !self.quiet && !self.relayed {
             eprintln!("{}: Force Terminated StepId={}", self.name, self.id);
         }
         let known = self.highest.max(self.own_failure);

@@ -47,10 +47,12 @@ pub(super) fn prepare(plan: &Plan, job: u64, granted: &Granted) -> Result<(Launc
             node_of_rank[task.rank as usize] = position as u32;
         }
     }
+    let array_job = std::env::var("SLURM_ARRAY_JOB_ID").ok().and_then(|job| job.parse().ok());
+    let array_index = std::env::var("SLURM_ARRAY_TASK_ID").ok().and_then(|index| index.parse().ok());
     let names = Names {
         job,
         step: granted.step,
-        array_index: std::env::var("SLURM_ARRAY_TASK_ID").ok().and_then(|index| index.parse().ok()),
+        array: array_job.zip(array_index),
         job_name: plan.job_name.clone(),
         user: std::env::var("USER").unwrap_or_default(),
         ..Names::default()
@@ -106,6 +108,7 @@ pub(super) fn prepare(plan: &Plan, job: u64, granted: &Granted) -> Result<(Launc
         bind: plan.bind.clone(),
         terminal: plan.pty.then(terminal::size),
         append: plan.append,
+        relayed: plan.relayed,
     };
     let streams = streams(plan, &names, placement.ntasks)?;
     Ok((Launch { common, own }, streams))

@@ -1,6 +1,8 @@
 //! The face `scontrol`: reads the options and hands the command to what does it.
 
+mod change;
 mod show;
+mod update;
 
 use std::process::ExitCode;
 
@@ -69,6 +71,15 @@ scontrol [OPTIONS] COMMAND
      show job [ID], show node [LIST], show partition [NAME], show reservation [NAME]
                         records of these, or of all
      version            the version
+    Commands that change something
+     hold JOB..., release JOB...
+                        hold the waiting tasks of jobs back, or let them go
+     requeue JOB..., requeuehold JOB...
+                        put what runs back into the queue, held with the second
+     update JobId=JOB TimeLimit=[+=|-=]TIME JobName= Priority= Nice= Comment= Partition= Account= QOS= ReservationName=
+                        Dependency= StartTime= Requeue= ArrayTaskThrottle= NumNodes= NumTasks= CPUsPerTask= Features=
+                        ReqNodeList= ExcNodeList= MinMemoryNode= MinMemoryCPU= Contiguous=
+     update NodeName=LIST State=DRAIN|DOWN|RESUME Reason=TEXT
 ";
 
 /// Runs it.
@@ -112,7 +123,8 @@ fn start(words: &[String], quiet: &mut bool) -> Result<ExitCode, Fault> {
         "ping" => ping(),
         "version" => print(&version()).map(|()| ExitCode::SUCCESS),
         "help" => print(HELP).map(|()| ExitCode::SUCCESS),
-        _ => Err(Fault::Said(format!("invalid keyword: {command}"))),
+        _ => change::run(command, rest)
+            .unwrap_or_else(|| Err(Fault::Said(format!("invalid keyword: {command}")))),
     }
 }
 
