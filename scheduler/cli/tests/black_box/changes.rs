@@ -24,7 +24,7 @@ fn face(controller: &Controller, line: &str) -> Ran {
 }
 
 fn squeue(controller: &Controller, format: &str) -> Vec<String> {
-    let ran = controller.face("squeue", Path::new("/"), &["-h", "-o", format]);
+    let ran = controller.face("squeue", Path::new("/"), &["-h", "-S", "i", "-o", format]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
     ran.out.lines().map(str::to_owned).collect()
 }
