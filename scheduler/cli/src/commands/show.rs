@@ -340,6 +340,7 @@ mod tests {
             cores: cores.into(),
             ranks: 2,
             memory_bytes: 1 << 30,
+            gres: Vec::new(),
         };
         let task = TaskView {
             index: 0,
@@ -354,6 +355,7 @@ mod tests {
             exit_code: Some(0),
             signal: None,
             reason: String::new(),
+            end: None,
             cpu_time_us: 30_000_000,
             memory_peak_bytes: 1 << 29,
             stdout_path: "/w/o".into(),

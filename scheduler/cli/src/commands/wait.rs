@@ -135,6 +135,7 @@ mod tests {
             exit_code,
             signal,
             reason: String::new(),
+            end: None,
             cpu_time_us: 0,
             memory_peak_bytes: 0,
             stdout_path: String::new(),
