@@ -340,7 +340,7 @@ mod tests {
             cores: cores.into(),
             ranks: 2,
             memory_bytes: 1 << 30,
-            gres: vec![],
+            gres: Vec::new(),
         };
         let task = TaskView {
             index: 0,

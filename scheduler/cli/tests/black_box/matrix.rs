@@ -198,3 +198,9 @@ fn the_faces_of_the_accounting_do_what_the_matrix_says() {
         try_section(command, words_or_field);
     }
 }
+
+#[test]
+fn scancel_does_with_each_option_what_the_matrix_says() {
+    // Nothing matches, so that nothing is said of any job.
+    try_section("scancel", |option| option.split(' ').chain(["--name=nothing"]).map(str::to_owned).collect());
+}

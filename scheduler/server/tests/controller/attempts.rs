@@ -24,6 +24,7 @@ fn a_task_goes_its_whole_way() {
     assert_eq!((work.stdout_path.as_str(), work.stderr_path.as_str()), ("/tmp/muster-1.out", ""));
     assert_eq!((work.job_name.as_str(), work.pool.as_str(), work.time_limit_s), ("first", "main", 3600));
     assert_eq!((prepare.task_count, prepare.array, prepare.cpus_per_rank), (1, false, 1));
+    assert_eq!((prepare.number, prepare.cluster.as_str(), prepare.bounds), (1, "test", None));
     assert_eq!(prepare.user.as_ref().unwrap().name, "root");
     assert!(prepare.ssh_private_key.is_empty(), "a task on one node needs no keys");
     assert_eq!(until(&mut client, id, TaskState::Preparing).summary.node_list, "n01");

@@ -25,7 +25,8 @@ pub(super) fn get(said: &Said) -> Result<(Script, Vec<String>), Wrong> {
         (None, None) => from_stdin(),
     };
     let script = script.map_err(|error| wrong::of_error(FACE, SUBMISSION, &error, &said.layer))?;
-    if script.text.lines().any(is_separator) {
+    let is_directive = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    if script.text.lines().take_while(is_directive).any(is_separator) {
         return Err(Wrong::error(FAILED, format!("{}: {}", script.name, het_job())));
     }
     Ok((script, words.collect()))
