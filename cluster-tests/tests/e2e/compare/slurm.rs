@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -35,12 +36,16 @@ pub fn is_there() -> bool {
     missing.is_none()
 }
 
-/// Ports that nobody uses at present, one after another.
+/// Ports that nobody uses at present, one after another. Each call looks in a range of its own: what another test has
+/// found may not be used yet.
 fn free_ports(count: u16) -> u16 {
+    const RANGE: u16 = 4096;
+    static CALLS: AtomicU16 = AtomicU16::new(0);
     let is_free =
         |port: &u16| (*port..port + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
-    let start = 20_000 + u16::try_from(std::process::id() % 20_000).unwrap();
-    (start..60_000).step_by(64).find(is_free).expect("a range of free ports")
+    let call = CALLS.fetch_add(1, Ordering::Relaxed) % 8;
+    let start = 20_000 + call * RANGE + u16::try_from(std::process::id() % 1024).unwrap();
+    (start..start + RANGE / 2).step_by(16).find(is_free).expect("a range of free ports")
 }
 
 impl Slurm {

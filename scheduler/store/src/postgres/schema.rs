@@ -98,13 +98,30 @@ CREATE INDEX task_history_by_user ON task_history ("user", ended_us);
 /// What finds the jobs that ended from some instant on. Databases of earlier releases get it at the next start.
 const INDEX_BY_END: &str = "CREATE INDEX IF NOT EXISTS job_history_by_end ON job_history (ended_us)";
 
+/// Whether that index is there.
+const HAS_INDEX: &str = "SELECT EXISTS (SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexname = \
+    'job_history_by_end')";
+
 /// Makes the tables in a new database; refuses one of a later version, or one that does not keep text as UTF-8.
 pub(crate) fn ensure(session: &mut Session, server: &Server) -> Result<(), StoreError> {
     if !is_there(session.client(), server)? {
         make(session.client(), server)?;
     }
     check_version(session.client(), server)?;
-    session.client().batch_execute(INDEX_BY_END).map_err(failed(server, "make the tables"))
+    add_index(session.client(), server)
+}
+
+/// Adds the index that databases of earlier releases lack. `IF NOT EXISTS` alone does not keep two controllers that start
+/// at the same time from both making it.
+fn add_index(client: &mut Client, server: &Server) -> Result<(), StoreError> {
+    let failed = failed(server, "make the tables");
+    if client.query_one(HAS_INDEX, &[]).map_err(&failed)?.get(0) {
+        return Ok(());
+    }
+    let mut transaction = client.transaction().map_err(&failed)?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MAKING_TABLES]).map_err(&failed)?;
+    transaction.batch_execute(INDEX_BY_END).map_err(&failed)?;
+    transaction.commit().map_err(&failed)
 }
 
 /// Whether a controller has made its tables.
@@ -128,6 +145,7 @@ fn make(client: &mut Client, server: &Server) -> Result<(), StoreError> {
         return Ok(());
     }
     transaction.batch_execute(TABLES).map_err(&failed)?;
+    transaction.batch_execute(INDEX_BY_END).map_err(&failed)?;
     for (key, value) in [
         ("schema_version", SCHEMA_VERSION.to_string()),
         ("secret", to_hex(&secret)),
