@@ -10,6 +10,7 @@ mod getopt;
 mod job;
 mod job_json;
 mod job_options;
+mod outside;
 mod people;
 mod refusal;
 mod sacct;
