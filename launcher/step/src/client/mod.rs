@@ -144,6 +144,11 @@ fn run_in(plan: &Plan, mut session: supervisor::Session) -> Result<u8, StepError
     conduct::Conduct::new(plan, session, granted, listener, signals)?.to_the_end()
 }
 
+/// Whether this process is inside an allocation.
+pub fn is_inside() -> bool {
+    supervisor::attempt_dir().is_some()
+}
+
 /// The allocation that this process is in: its job, and the names of its nodes.
 ///
 /// # Errors
