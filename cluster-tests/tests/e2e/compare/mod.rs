@@ -131,7 +131,7 @@ fn the_same_submissions_are_seen_the_same() {
     both.submit(&["-J", "ok", "--wrap=true"]);
     both.submit(&["-J", "fail", "--wrap=exit 3"]);
     let running = both.submit(&["-J", "stopped", "--wrap=sleep 1000"]);
-    both.submit(&["-J", "wide", "-N2", "--ntasks-per-node=2", "-c2", "--wrap=sleep 1000"]);
+    both.submit(&["-J", "wide", "-N4", "--ntasks-per-node=2", "-c2", "--wrap=sleep 1000"]);
     let held = both.submit(&["-J", "held", "--hold", "--wrap=true"]);
     both.submit(&["-J", "later", "--begin=now+2hours", "--wrap=true"]);
     both.submit(&["-J", "afterit", "-d", "afterok:1", "--wrap=true"]);
@@ -140,6 +140,7 @@ fn the_same_submissions_are_seen_the_same() {
     both.submit(&[
         "-J",
         "nodes",
+        "--hold",
         "-N2",
         "-w",
         "node[02-03]",
@@ -178,7 +179,7 @@ fn the_same_submissions_are_seen_the_same() {
         "-o",
         "%n^^^%x^^^%k^^^%o^^^%g^^^%G^^^%d^^^%m^^^%z^^^%v^^^%w",
     ]);
-    both.same(&["squeue", "-h", "-S", "i", "-t", "PD", "-o", "%i %N %B %E %S"]);
+    both.same(&["squeue", "-h", "-S", "i", "-t", "PD", "-o", "%i %N %B %E"]);
     both.same(&[
         "squeue",
         "-h",
@@ -187,7 +188,7 @@ fn the_same_submissions_are_seen_the_same() {
         "-S",
         "i",
         "-O",
-        "NumTasks:.7,cpus-per-task:|,exit_code:5,requeue:<>,STDIN:x",
+        "cpus-per-task:.7,restartcnt:|,requeue:<>,STDIN:x",
     ]);
     both.same(&["squeue", "-r", "-S", "i", "-o", "%i %t"]);
     both.same(&["squeue", "-t", "all", "-n", "ok,fail", "-S", "i", "-o", "%i %t %R"]);

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use muster_client::api::{JobDetail, NotesView, TaskLine, TaskState, Which};
+use muster_client::api::{JobDetail, NotesView, ShareView, TaskLine, TaskState, Which};
 use muster_core::gres::Gres;
 use muster_core::ids::{JobId, TaskId, TaskIndex};
-use muster_core::notation::format_hosts;
+use muster_core::notation::{format_hosts, parse_ranges};
 use muster_core::patterns::{self, Names};
 use muster_core::spec::{IndexRange, Memory, Request};
 
@@ -202,6 +202,13 @@ impl<'a> Facts<'a> {
         terms.join(if dependency.any { "?" } else { "," })
     }
 
+    /// Cores that each of its nodes must have for it.
+    pub(super) fn cores_per_node_min(&self) -> u64 {
+        self.request().map_or(1, |request| {
+            u64::from(request.cores_per_rank) * u64::from(request.ranks_per_node.unwrap_or(1))
+        })
+    }
+
     pub(super) fn features(&self) -> String {
         or_null(self.request().and_then(|r| r.constraint.as_ref()).map(ToString::to_string).as_deref())
     }
@@ -237,12 +244,11 @@ impl<'a> Facts<'a> {
 
     /// The memory that was asked for on all nodes together, in bytes; that of the allocation where no number was said.
     pub(super) fn memory_asked_total_bytes(&self) -> u64 {
-        let shares = || self.line.task.as_ref().map(|task| task.shares.as_slice()).unwrap_or_default();
         match self.request().map(|request| request.memory) {
             Some(Memory::PerNodeBytes(bytes)) => bytes.saturating_mul(self.line.nodes.into()),
             Some(Memory::PerCoreBytes(bytes)) => bytes.saturating_mul(self.line.cores),
             Some(Memory::PoolDefault | Memory::WholeNode) | None => {
-                shares().iter().map(|share| share.memory_bytes).sum()
+                self.shares().iter().map(|share| share.memory_bytes).sum()
             }
         }
     }
@@ -256,7 +262,26 @@ impl<'a> Facts<'a> {
 
     /// What it holds or held, as trackable resources.
     pub(super) fn tres_held(&self) -> String {
-        let shares = self.line.task.as_ref().map(|task| task.shares.as_slice()).unwrap_or_default();
+        Self::tres_of(self.shares(), self.line.cores)
+    }
+
+    /// The same of the node of instance 0 alone.
+    pub(super) fn tres_of_primary(&self) -> String {
+        Self::tres_of(self.shares().get(..1).unwrap_or_default(), self.cores_of_primary())
+    }
+
+    /// Cores that it holds or held on the node of instance 0.
+    pub(super) fn cores_of_primary(&self) -> u64 {
+        let Some(share) = self.shares().first() else { return self.line.cores };
+        let ranges = parse_ranges(&share.cores, u32::MAX).unwrap_or_default();
+        ranges.iter().map(|range| u64::from(range.last - range.first) + 1).sum()
+    }
+
+    fn shares(&self) -> &'a [ShareView] {
+        self.line.task.as_ref().map(|task| task.shares.as_slice()).unwrap_or_default()
+    }
+
+    fn tres_of(shares: &[ShareView], cores: u64) -> String {
         let mut gres: BTreeMap<String, u64> = BTreeMap::new();
         for held in shares.iter().flat_map(|share| &share.gres) {
             // Written as `kind:count(IDX:...)`.
@@ -267,7 +292,7 @@ impl<'a> Facts<'a> {
         }
         let gres: Vec<(String, u64)> = gres.into_iter().collect();
         let memory = shares.iter().map(|share| share.memory_bytes).sum();
-        units::tres(self.line.cores, memory, self.line.nodes, &gres)
+        units::tres(cores, memory, shares.len() as u32, &gres)
     }
 
     /// What it asks for, as trackable resources.

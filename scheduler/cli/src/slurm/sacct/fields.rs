@@ -310,13 +310,9 @@ impl View<'_> {
 
     /// Cores that the row counts: the script's are those of its node.
     pub(super) fn cores(row: &Row<'_>) -> u64 {
-        let on_primary = row.line.task.as_ref().and_then(|task| task.shares.first()).map(|share| {
-            let ranges = muster_core::notation::parse_ranges(&share.cores, u32::MAX).unwrap_or_default();
-            ranges.iter().map(|range| u64::from(range.last - range.first) + 1).sum()
-        });
         match row.about {
             About::Job => row.line.cores,
-            About::Batch => on_primary.unwrap_or(row.line.cores),
+            About::Batch => row.facts().cores_of_primary(),
         }
     }
 
@@ -350,7 +346,8 @@ impl View<'_> {
             (Key::AllocNodes, _) => if has_run { line.nodes } else { 0 }.to_string(),
             (Key::NNodes, _) => line.nodes.to_string(),
             (Key::AllocTres, _) if !has_run => String::new(),
-            (Key::AllocTres, about) => Self::tres(&facts.tres_held(), about == About::Job),
+            (Key::AllocTres, About::Job) => Self::tres(&facts.tres_held(), true),
+            (Key::AllocTres, About::Batch) => Self::tres(&facts.tres_of_primary(), false),
             (Key::Cluster, _) => self.list.cluster.clone(),
             (Key::CpuTime, _) => long_span(self.elapsed_s(row) * Self::cores(row)),
             (Key::CpuTimeRaw, _) => (self.elapsed_s(row) * Self::cores(row)).to_string(),

@@ -404,7 +404,7 @@ impl<'a> View<'a> {
             Field::GroupId => number(facts.job.map(|job| job.gid.into())),
             Field::GroupName => facts.job.map(|job| self.people.group(job.gid)).unwrap_or_default(),
             Field::MaxNodes => number(facts.request().map(|r| r.nodes_max.unwrap_or(0).into())),
-            Field::MinCpus => number(facts.request().map(|request| request.cores_per_rank.into())),
+            Field::MinCpus => number(Some(facts.cores_per_node_min())),
             Field::MinMemory => units::memory(facts.memory_asked_bytes().0, self.convert),
             Field::MinTime => {
                 short_span(signed(facts.job.and_then(|job| job.eligibility.time_min_s).unwrap_or(0)))

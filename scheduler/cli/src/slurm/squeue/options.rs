@@ -10,7 +10,7 @@ use super::layout_of;
 use super::select::SortKey;
 use crate::out::tell;
 use crate::slurm::columns::Layout;
-use crate::slurm::fault::Fault;
+use crate::slurm::fault::{self, Fault};
 use crate::slurm::getopt::{self, Opt, Order, Takes};
 use crate::slurm::people::{find_user, own_name};
 use crate::slurm::state::{self, Name};
@@ -218,8 +218,8 @@ pub(super) fn read(words: &[String]) -> Result<Options, Fault> {
         take(&mut options, key, value.as_deref().unwrap_or_default())?;
     }
     if let Some(word) = rest.next() {
-        tell(&format!("{USAGE}squeue: error: Unrecognized option: {word}"));
-        return Err(Fault::Silent);
+        fault::print(USAGE)?;
+        return Err(said(format!("squeue: error: Unrecognized option: {word}")));
     }
     finish(&mut options)?;
     Ok(options)

@@ -196,7 +196,8 @@ fn place(shown: &Shown<'_>, facts: &Facts<'_>) -> Vec<String> {
     }
     groups.extend([
         format!(
-            "MinCPUsNode={per_rank} {}={} MinTmpDiskNode=0",
+            "MinCPUsNode={} {}={} MinTmpDiskNode=0",
+            facts.cores_per_node_min(),
             if per_core { "MinMemoryCPU" } else { "MinMemoryNode" },
             units::memory(memory, true)
         ),
