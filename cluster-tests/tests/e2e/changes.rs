@@ -17,7 +17,7 @@ fn text(bench: &Bench, name: &str) -> String {
 
 #[test]
 fn signals_reach_whom_they_are_for_and_a_job_is_put_back_and_changed() {
-    let Some(bench) = Bench::up("changes", 2, 2) else { return };
+    let Some(bench) = Bench::up("ch", 2, 2) else { return };
     let mut client = bench.site.client().unwrap();
     // The shell and its program note what they get; a subshell between them is passed over.
     let script = "trap 'echo shell >> got' USR1\n\

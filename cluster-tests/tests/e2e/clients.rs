@@ -25,7 +25,7 @@ const CLIENTS: [(&str, &str); 6] = [
         "snakemake",
         "cp $CLIENTS/snakemake/Snakefile . && PATH=$P:$PATH $P/python -m snakemake --executor slurm --jobs 3 \
          --latency-wait 20 --seconds-between-status-checks 1 \
-         --default-resources slurm_partition=main mem_mb=100 runtime=3 && grep -qx 60 sum.txt",
+         --default-resources slurm_partition=main mem_mb=700 runtime=3 && grep -qx 60 sum.txt",
     ),
 ];
 
@@ -55,7 +55,7 @@ fn run(bench: &Bench, faces: &Path, name: &str, line: &str) -> Output {
 
 #[test]
 fn clients_of_slurm_run_their_work_unmodified() {
-    let Some(bench) = Bench::up("clients", 2, 8) else { return };
+    let Some(bench) = Bench::up("cl", 2, 8) else { return };
     let faces = bench.make_faces();
     // A clone may lie where only root may look.
     let copied = Command::new("cp")

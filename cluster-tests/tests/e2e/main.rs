@@ -8,6 +8,7 @@ mod bad_input;
 mod changes;
 mod claims;
 mod clients;
+mod compare;
 mod failures;
 mod gangs;
 mod recovery;

@@ -15,6 +15,8 @@ use crate::clock::Clock;
 
 /// How long reasons may be older than the state, for readers that ask often.
 const PLAN_AGE_MAX: Duration = Duration::from_secs(1);
+/// And no longer than it took so many times to find them: where that is a matter of a moment, they are never old.
+const PLAN_AGE_MAX_TIMES: u32 = 10;
 
 /// The durable state, for readers.
 pub struct Shared {
@@ -48,6 +50,7 @@ struct Durable {
 struct KnownPlan {
     seq: u64,
     made: Instant,
+    took: Duration,
     plan: Arc<Plan>,
 }
 
@@ -151,12 +154,15 @@ impl Shared {
             // What happened to the job itself must show in its reason at once: it may have been held or released.
             let is_older = |job: &JobId| durable.changed.get(job).is_none_or(|seq| *seq <= known.seq);
             let has_needed = needed.is_none_or(|job| known.plan.waiting.contains_key(&job) && is_older(&job));
-            if known.seq == durable.seq || (has_needed && known.made.elapsed() < PLAN_AGE_MAX) {
+            let age_max = PLAN_AGE_MAX.min(known.took * PLAN_AGE_MAX_TIMES);
+            if known.seq == durable.seq || (has_needed && known.made.elapsed() < age_max) {
                 return Arc::clone(&known.plan);
             }
         }
+        let begun = Instant::now();
         let plan = Arc::new(plan::plan(&durable.state, now));
-        *known = Some(KnownPlan { seq: durable.seq, made: Instant::now(), plan: Arc::clone(&plan) });
+        let (made, took) = (Instant::now(), begun.elapsed());
+        *known = Some(KnownPlan { seq: durable.seq, made, took, plan: Arc::clone(&plan) });
         plan
     }
 

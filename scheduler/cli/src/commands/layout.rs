@@ -200,6 +200,13 @@ mod tests {
             agent_version: String::new(),
             containment: String::new(),
             features: Vec::new(),
+            packages: 1,
+            threads_per_core: 1,
+            gres: vec![],
+            gres_held: vec![],
+            up_since_us: None,
+            drained: false,
+            reason_given: String::new(),
         }
     }
 

@@ -10,7 +10,7 @@ pub(super) const SLURM_VERSION: (u32, u32, u32) = (23, 11, 0);
 /// What `--version` prints.
 pub(super) fn version() -> String {
     let (major, minor, micro) = SLURM_VERSION;
-    format!("slurm {major}.{minor:02}.{micro}\n")
+    format!("slurm {major}.{minor:02}.{micro} (Muster {})\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// Connects to the controller that the environment names. `doing` is what Slurm calls what is tried.

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use muster_client::api::{JobDetail, TaskLine, TaskState, Which};
+use muster_client::api::{JobDetail, NotesView, TaskLine, TaskState, Which};
 use muster_core::gres::Gres;
-use muster_core::ids::{JobId, TaskIndex};
+use muster_core::ids::{JobId, TaskId, TaskIndex};
 use muster_core::notation::format_hosts;
 use muster_core::patterns::{self, Names};
 use muster_core::spec::{IndexRange, Memory, Request};
@@ -68,6 +68,17 @@ fn runs(ranges: &[IndexRange]) -> impl Iterator<Item = (u32, u32)> {
         }
         Some((first, last))
     })
+}
+
+/// The number of a line: that of its task, of an array's element; else its job's.
+pub(super) fn number(line: &TaskLine, element: Option<u32>) -> u64 {
+    let index = match (&line.which, element) {
+        (Which::Job, _) => return line.job,
+        (_, Some(index)) => TaskIndex(index),
+        (Which::Element(index), None) => *index,
+        (Which::Elements(_), None) => return line.job,
+    };
+    TaskId { job: JobId(line.job), index }.number()
 }
 
 /// The index of a line, or the list of its indices; none of a job without an array.
@@ -139,26 +150,38 @@ impl<'a> Facts<'a> {
         !self.line.node_list.is_empty()
     }
 
+    fn notes(&self) -> Option<&'a NotesView> {
+        self.job.map(|job| &job.notes)
+    }
+
+    /// The path of its script.
     pub(super) fn command(&self) -> String {
-        "(null)".to_owned()
+        or_null(self.notes().and_then(|notes| notes.command.as_deref()))
     }
 
     pub(super) fn comment(&self) -> String {
-        "(null)".to_owned()
+        or_null(self.notes().and_then(|notes| notes.comment.as_deref()))
     }
 
-    /// The command line that submitted it.
+    /// The command line that submitted it; empty if that is not known.
     pub(super) fn submit_line(&self) -> String {
-        String::new()
+        self.notes().and_then(|notes| notes.submit_line.clone()).unwrap_or_default()
     }
 
     pub(super) fn wckey(&self) -> String {
-        "(null)".to_owned()
+        or_null(self.notes().and_then(|notes| notes.wckey.as_deref()))
     }
 
     /// By how much its user lowered its priority.
     pub(super) fn nice(&self) -> i32 {
-        0
+        self.notes().map_or(0, |notes| notes.nice)
+    }
+
+    /// Whom to tell of what becomes of it: address and events, as scontrol writes them.
+    pub(super) fn mail(&self) -> Option<(String, String)> {
+        let mail = self.notes()?.mail.as_ref()?;
+        let events: Vec<String> = mail.events.iter().map(|event| event.word().to_ascii_uppercase()).collect();
+        Some((mail.to.clone().unwrap_or_else(|| self.line.user.clone()), events.join(",")))
     }
 
     pub(super) fn deadline_us(&self) -> Option<u64> {

@@ -109,7 +109,7 @@ pub(super) fn job(line: &TaskLine, job: Option<&JobDetail>, cluster: &str, peopl
         "group_id": gid,
         "group_name": people.group(gid),
         "hold": line.reason_code.starts_with("held_by_"),
-        "job_id": line.job,
+        "job_id": job::number(line, None),
         "job_state": [state::of(line.state).long],
         "licenses": "",
         "max_nodes": number(Some(request.and_then(|request| request.nodes_max).unwrap_or(0).into())),

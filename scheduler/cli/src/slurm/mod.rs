@@ -11,18 +11,23 @@ mod instant;
 mod job;
 mod job_json;
 mod job_options;
+mod listing;
 mod node;
 mod people;
 mod refusal;
 mod reservations;
 mod sacct;
+mod sacctmgr;
 mod salloc;
 mod sbatch;
 mod scancel;
 mod scontrol;
+mod seff;
 mod sinfo;
+mod sprio;
 mod squeue;
 mod srun;
+mod sshare;
 mod state;
 mod time;
 mod units;
@@ -41,15 +46,19 @@ pub struct Face {
 }
 
 /// Every face.
-pub const FACES: [Face; 8] = [
+pub const FACES: [Face; 12] = [
     Face { name: "sacct", run: sacct::run },
+    Face { name: "sacctmgr", run: sacctmgr::run },
     Face { name: "salloc", run: salloc::run },
     Face { name: "sbatch", run: sbatch::run },
     Face { name: "scancel", run: scancel::run },
     Face { name: "scontrol", run: scontrol::run },
+    Face { name: "seff", run: seff::run },
     Face { name: "sinfo", run: sinfo::run },
+    Face { name: "sprio", run: sprio::run },
     Face { name: "squeue", run: squeue::run },
     Face { name: "srun", run: srun::run },
+    Face { name: "sshare", run: sshare::run },
 ];
 
 impl Face {

@@ -13,7 +13,7 @@ use muster_core::spec::SignalTo;
 use nix::libc::SIGKILL;
 use nix::unistd::Uid;
 
-use super::connect::{connect, version};
+use super::connect::{check_clusters, connect, version};
 use super::fault::{self, Fault, print};
 use super::getopt::{self, Opt, Order, Takes};
 use super::people::{find_user, own_name};
@@ -26,6 +26,7 @@ use crate::submit::signal_number;
 enum Key {
     Account,
     Batch,
+    Clusters,
     Full,
     Help,
     Ignored,
@@ -36,6 +37,7 @@ enum Key {
     Partition,
     Qos,
     Quiet,
+    Refused,
     Reservation,
     Signal,
     State,
@@ -58,7 +60,7 @@ const TABLE: &[Opt<Key>] = &[
     opt(Key::Help, None, &["help"], Nothing),
     opt(Key::Ignored, Some('H'), &["hurry"], Nothing),
     opt(Key::Ignored, None, &["ctld"], Nothing),
-    opt(Key::Ignored, Some('M'), &["clusters"], Value),
+    opt(Key::Clusters, Some('M'), &["clusters"], Value),
     opt(Key::Interactive, Some('i'), &["interactive"], Nothing),
     opt(Key::Me, None, &["me"], Nothing),
     opt(Key::Name, Some('n'), &["name", "jobname"], Value),
@@ -66,6 +68,8 @@ const TABLE: &[Opt<Key>] = &[
     opt(Key::Partition, Some('p'), &["partition"], Value),
     opt(Key::Qos, Some('q'), &["qos"], Value),
     opt(Key::Quiet, Some('Q'), &["quiet"], Nothing),
+    opt(Key::Refused, Some('c'), &["cron"], Nothing),
+    opt(Key::Refused, None, &["sibling", "wckey"], Value),
     opt(Key::Reservation, Some('R'), &["reservation"], Value),
     opt(Key::Signal, Some('s'), &["signal"], Value),
     opt(Key::State, Some('t'), &["state"], Value),
@@ -86,6 +90,7 @@ const HELP: &str = "Usage: scancel [OPTIONS] [job_id[_array_id]]
   -H, --hurry                     accepted: there is no stage-out to skip
   -i, --interactive               require response from user for each job
       --me                        act on jobs of the calling user
+  -M, --clusters=name             this cluster or all
   -n, --name=job_name             act only on jobs with this name
   -p, --partition=partition       act only on jobs in this partition
   -Q, --quiet                     disable warnings
@@ -114,6 +119,7 @@ Examples:
 struct Options {
     targets: Vec<On>,
     account: Option<String>,
+    clusters: Option<String>,
     name: Option<String>,
     nodes: Option<Vec<String>>,
     partition: Option<String>,
@@ -181,6 +187,10 @@ fn start(words: &[String]) -> Result<ExitCode, Fault> {
         return Err(said("No job identification provided"));
     }
     let mut client = connect("scancel: error: slurm_kill_job")?;
+    if let Some(named) = &options.clusters {
+        let own = client.ping().map_err(Fault::client("scancel: error: slurm_kill_job"))?.cluster;
+        check_clusters("scancel", named, &own)?;
+    }
     let targets = if options.is_filtered() || options.interactive {
         matching(&mut client, &options)?
     } else {
@@ -230,6 +240,7 @@ fn set(options: &mut Options, key: Key, value: String) -> Result<(), Fault> {
     match key {
         Key::Account => options.account = Some(value),
         Key::Batch => options.to = Some(SignalTo::Script),
+        Key::Clusters => options.clusters = Some(value),
         Key::Full => options.to = Some(SignalTo::All),
         Key::Interactive => options.interactive = true,
         Key::Me => options.user = Some(own_name()),
@@ -242,6 +253,11 @@ fn set(options: &mut Options, key: Key, value: String) -> Result<(), Fault> {
         Key::Partition => options.partition = Some(value),
         Key::Qos => options.qos = Some(value),
         Key::Quiet => options.quiet = true,
+        Key::Refused => {
+            return Err(said(
+                "an option such as --cron, --sibling or --wckey is not supported: name jobs, or their --name",
+            ));
+        }
         Key::Reservation => options.reservation = Some(value),
         Key::Signal => {
             options.signal =

@@ -50,7 +50,7 @@ impl Controller {
         self.runtime.block_on(self.running.take().unwrap().stop());
     }
 
-    fn socket(&self) -> std::path::PathBuf {
+    pub fn socket(&self) -> std::path::PathBuf {
         self.folder.path().join("s")
     }
 

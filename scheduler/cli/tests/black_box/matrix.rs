@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use muster_client::api::{Ping, PoolList, PoolView, SCHEMA};
 
 use crate::common::{Fake, Ran, face, json};
+use crate::controller::Controller;
 
 /// What an option does, as the matrix says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ fn section(command: &str) -> Vec<(String, How)> {
     let lines = text.lines().skip_while(|line| *line != format!("## {command}")).skip(1);
     let lines = lines.take_while(|line| !line.starts_with("## "));
     let mut options = Vec::new();
-    for line in lines.filter(|line| line.starts_with("| `-")) {
+    for line in lines.filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.split(" | ").collect();
         let how = match cells[1] {
             "works" => How::Works,
@@ -132,4 +133,74 @@ fn no_option_of_sbatch_is_left_out_of_the_matrix() {
     let missing: Vec<&str> =
         SBATCH_OPTIONS.split_whitespace().filter(|option| !listed.contains(*option)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// A real controller with a job that waits, an array, and a job that was cancelled.
+fn controller() -> Controller {
+    let controller = Controller::start_with("[[pool]]\nname = \"short\"\nnodes = \"n1\"\n");
+    for arguments in [&["submit", "--wrap", "true"][..], &["submit", "-a", "0-9%2", "--wrap", "true"]] {
+        assert_eq!(controller.run(arguments).code, Some(0));
+    }
+    controller
+}
+
+/// Tries each option, command and field of a face's section; `around` makes a command line of one.
+fn try_section(command: &str, around: impl Fn(&str) -> Vec<String>) {
+    let controller = controller();
+    for (option, how) in section(command) {
+        let words = around(&option);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ran = Ran::new(face(command, &controller.socket(), &words).output().unwrap());
+        match how {
+            How::Works | How::Differs => {
+                assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{option}: {ran:?}");
+            }
+            How::Refused => {
+                assert_eq!(ran.code, Some(1), "{option}: {ran:?}");
+                assert!(ran.err.contains("is not supported"), "{option}: {ran:?}");
+            }
+            How::Ignored => panic!("{option}: {command} ignores nothing"),
+        }
+    }
+}
+
+/// The words of an option, or of a field that is shown alone.
+fn words_or_field(option: &str) -> Vec<String> {
+    if option.starts_with('%') {
+        return vec!["-o".to_owned(), option.to_owned()];
+    }
+    option.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn squeue_does_with_each_option_what_the_matrix_says() {
+    try_section("squeue", words_or_field);
+}
+
+#[test]
+fn sinfo_does_with_each_option_what_the_matrix_says() {
+    try_section("sinfo", words_or_field);
+}
+
+#[test]
+fn sacct_does_with_each_option_what_the_matrix_says() {
+    try_section("sacct", words_or_field);
+}
+
+#[test]
+fn scontrol_does_with_each_command_what_the_matrix_says() {
+    try_section("scontrol", words_or_field);
+}
+
+#[test]
+fn the_faces_of_the_accounting_do_what_the_matrix_says() {
+    for command in ["sacctmgr", "sprio", "sshare", "seff"] {
+        try_section(command, words_or_field);
+    }
+}
+
+#[test]
+fn scancel_does_with_each_option_what_the_matrix_says() {
+    // Nothing matches, so that nothing is said of any job.
+    try_section("scancel", |option| option.split(' ').chain(["--name=nothing"]).map(str::to_owned).collect());
 }

@@ -1,6 +1,7 @@
 //! The face `sbatch`, as people and programs meet it. What it says was compared with Slurm 22.05.
 
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -301,9 +302,8 @@ fn real_sbatch(folder: &Path, arguments: &[&str]) -> Ran {
                 SelectType=select/cons_tres\nNodeName=n1 CPUs=1\nPartitionName=main Nodes=n1 Default=YES\n";
     std::fs::write(&conf, text).unwrap();
     let mut command = std::process::Command::new(REAL_SBATCH);
-    // Its messages begin with the name that it is called by.
-    std::os::unix::process::CommandExt::arg0(&mut command, "sbatch");
-    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    // Its messages begin with the name by which it is called.
+    command.arg0("sbatch").args(arguments).current_dir(folder).stdin(Stdio::null());
     command.env_clear().env("PATH", "/usr/bin:/bin").env("SLURM_CONF", &conf);
     Ran::new(command.output().unwrap())
 }

@@ -4,6 +4,7 @@ use muster_client::api::{EndView, TaskList, TaskState};
 
 use super::rows::{About, Row};
 use crate::slurm::job::{self, INDICES_MAX};
+use crate::slurm::listing::{self, Head};
 use crate::slurm::people::People;
 use crate::slurm::state;
 use crate::slurm::time::{Times, elapsed_s, long_span};
@@ -11,10 +12,8 @@ use crate::slurm::time::{Times, elapsed_s, long_span};
 /// A field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Field {
-    /// Its name and header.
-    pub name: &'static str,
-    /// So wide in columns; flush left if negative.
-    width: i32,
+    /// Its name and width.
+    head: Head,
     key: Key,
 }
 
@@ -39,6 +38,7 @@ enum Key {
     Gid,
     Group,
     JobId,
+    JobIdRaw,
     JobName,
     MaxRss,
     MaxRssNode,
@@ -80,7 +80,7 @@ enum Key {
 }
 
 const fn field(name: &'static str, width: i32, key: Key) -> Field {
-    Field { name, width, key }
+    Field { head: Head { header: name, width }, key }
 }
 
 /// Every field, in the order of `--helpformat`.
@@ -119,7 +119,7 @@ pub(super) const FIELDS: [Field; 118] = [
     field("GID", 6, Key::Gid),
     field("Group", 9, Key::Group),
     field("JobID", -12, Key::JobId),
-    field("JobIDRaw", -12, Key::JobId),
+    field("JobIDRaw", -12, Key::JobIdRaw),
     field("JobName", 10, Key::JobName),
     field("Layout", 9, Key::Unknown),
     field("MaxDiskRead", 12, Key::Unknown),
@@ -209,7 +209,7 @@ pub(super) const FIELDS: [Field; 118] = [
 pub(super) fn list() -> String {
     let mut out = String::new();
     for names in FIELDS.chunks(4) {
-        let names: Vec<String> = names.iter().map(|field| format!("{:<19}", field.name)).collect();
+        let names: Vec<String> = names.iter().map(|field| format!("{:<19}", field.head.header)).collect();
         out.push_str(&names.join(" "));
         out.push('\n');
     }
@@ -220,87 +220,14 @@ pub(super) fn list() -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Column {
     pub field: Field,
-    /// Flush left if negative.
-    width: i32,
+    pub head: Head,
 }
 
 /// Reads `FIELD` or `FIELD%WIDTH`; the beginning of a name will do, in any case.
 pub(super) fn column(text: &str) -> Option<Column> {
-    let (name, width) = match text.split_once('%') {
-        Some((name, width)) => (name, Some(width.parse::<i32>().ok().filter(|width| *width != 0)?)),
-        None => (text, None),
-    };
-    let lower = name.trim().to_ascii_lowercase();
-    let exact = FIELDS.iter().find(|field| field.name.eq_ignore_ascii_case(&lower));
-    let begun = || FIELDS.iter().find(|field| field.name.to_ascii_lowercase().starts_with(&lower));
-    let field = *exact.or_else(begun).filter(|_| !lower.is_empty())?;
-    Some(Column { field, width: width.unwrap_or(field.width) })
-}
-
-/// How rows are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Style {
-    /// In columns, with a rule below the header.
-    Columns,
-    /// With something between the fields.
-    Fields {
-        delimiter: String,
-        /// Whether it follows the last one as well.
-        ended: bool,
-    },
-}
-
-impl Style {
-    /// Adds a row, whose values `value` writes.
-    pub(super) fn line(
-        &self,
-        out: &mut String,
-        columns: &[Column],
-        mut value: impl FnMut(&Column, &mut String),
-    ) {
-        for (place, column) in columns.iter().enumerate() {
-            match self {
-                Self::Columns => {
-                    let mut text = String::new();
-                    value(column, &mut text);
-                    out.push_str(&cell(&text, column));
-                    out.push(' ');
-                }
-                Self::Fields { delimiter, ended } => {
-                    value(column, out);
-                    if *ended || place + 1 < columns.len() {
-                        out.push_str(delimiter);
-                    }
-                }
-            }
-        }
-        out.push('\n');
-    }
-
-    /// Adds the rule below the header.
-    pub(super) fn rule(&self, out: &mut String, columns: &[Column]) {
-        if *self == Self::Columns {
-            for column in columns {
-                out.push_str(&"-".repeat(column.width.unsigned_abs() as usize));
-                out.push(' ');
-            }
-            out.push('\n');
-        }
-    }
-}
-
-/// A value in its column; what does not fit ends in `+`, and a header is cut.
-fn cell(text: &str, column: &Column) -> String {
-    let width = column.width.unsigned_abs() as usize;
-    let count = text.chars().count();
-    if count > width {
-        let is_header = text == column.field.name;
-        let kept: String =
-            text.chars().take(if is_header { width } else { width.saturating_sub(1) }).collect();
-        return if is_header { kept } else { format!("{kept}+") };
-    }
-    let pad = " ".repeat(width - count);
-    if column.width < 0 { format!("{text}{pad}") } else { format!("{pad}{text}") }
+    let heads = FIELDS.map(|field| field.head);
+    let (place, head) = listing::find(text, &heads)?;
+    Some(Column { field: FIELDS[place], head })
 }
 
 /// In which unit sizes are written.
@@ -437,6 +364,8 @@ impl View<'_> {
                 let id = job::id_text(line, None, INDICES_MAX);
                 if about == About::Batch { format!("{id}.batch") } else { id }
             }
+            (Key::JobIdRaw, About::Job) => job::number(line, None).to_string(),
+            (Key::JobIdRaw, About::Batch) => format!("{}.batch", job::number(line, None)),
             (Key::JobName, About::Batch) => "batch".to_owned(),
             (Key::NodeList, _) if !has_run => "None assigned".to_owned(),
             (Key::NodeList, About::Batch) => line.primary.clone(),
@@ -518,40 +447,14 @@ mod tests {
 
     #[test]
     fn fields_are_found_by_their_beginning_and_have_widths() {
-        let found = |text: &str| column(text).map(|column| (column.field.name, column.width));
+        let found = |text: &str| column(text).map(|column| (column.head.header, column.head.width));
         assert_eq!(found("jobid"), Some(("JobID", -12)));
         assert_eq!(found("JobIdRaw"), Some(("JobIDRaw", -12)));
-        assert_eq!(found("state%20"), Some(("State", 20)));
-        assert_eq!(found("nodelist%-256"), Some(("NodeList", -256)));
         assert_eq!(found("elaps"), Some(("Elapsed", 10)));
-        assert_eq!((found("bogus"), found("state%x"), found("")), (None, None, None));
+        assert_eq!(found("nodelist%-256"), Some(("NodeList", -256)));
         for (at, field) in FIELDS.iter().enumerate() {
-            assert!(FIELDS[..at].iter().all(|other| other.name != field.name), "{}", field.name);
+            assert!(FIELDS[..at].iter().all(|other| other.head.header != field.head.header), "{field:?}");
         }
-    }
-
-    #[test]
-    fn columns_cut_with_a_plus() {
-        let columns: Vec<Column> =
-            ["jobid%-6", "state", "timelimitraw"].map(|text| column(text).unwrap()).into();
-        let mut out = String::new();
-        Style::Columns.line(&mut out, &columns, |column, out| out.push_str(column.field.name));
-        Style::Columns.rule(&mut out, &columns);
-        let values = ["12_345.batch", "CANCELLED by 0", "5"];
-        let mut next = values.iter();
-        Style::Columns.line(&mut out, &columns, |_, out| out.push_str(next.next().unwrap()));
-        assert_eq!(
-            out,
-            "JobID       State TimelimitR \n------ ---------- ---------- \n12_34+ CANCELLED+          5 \n"
-        );
-        let fields = |ended| Style::Fields { delimiter: "|".into(), ended };
-        let line = |style: Style| {
-            let mut out = String::new();
-            style.line(&mut out, &columns, |column, out| out.push_str(column.field.name));
-            out
-        };
-        assert_eq!(line(fields(true)), "JobID|State|TimelimitRaw|\n");
-        assert_eq!(line(fields(false)), "JobID|State|TimelimitRaw\n");
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn entry(view: &View<'_>, row: &Row<'_>, people: &People) -> Value {
         "derived_exit_code": exit_code((0, 0), line.state),
         "exit_code": exit_code(View::exit(row), line.state),
         "group": row.job.map(|job| people.group(job.gid)).unwrap_or_default(),
-        "job_id": line.job,
+        "job_id": job::number(line, None),
         "kill_request_user": by,
         "name": line.name,
         "nodes": if facts.has_run() { line.node_list.as_str() } else { "None assigned" },

@@ -13,6 +13,7 @@ use self::fields::View;
 use self::options::{Mode, Options};
 use super::connect::{check_clusters, connect, version};
 use super::fault::{self, Fault, print};
+use super::listing::Head;
 use super::time::Times;
 
 /// What is said where Slurm's database cannot be reached.
@@ -56,15 +57,14 @@ fn start(words: &[String]) -> Result<ExitCode, Fault> {
 }
 
 fn table(view: &View<'_>, rows: &[rows::Row<'_>], options: &Options) -> String {
+    let heads: Vec<Head> = options.columns.iter().map(|column| column.head).collect();
     let mut out = String::new();
     if options.header {
-        options.style.line(&mut out, &options.columns, |column, out| out.push_str(column.field.name));
-        options.style.rule(&mut out, &options.columns);
+        options.style.header(&mut out, &heads);
     }
     for row in rows {
-        options
-            .style
-            .line(&mut out, &options.columns, |column, out| out.push_str(&view.text(column.field, row)));
+        let values = options.columns.iter().map(|column| view.text(column.field, row));
+        options.style.row(&mut out, &heads, values);
     }
     out
 }

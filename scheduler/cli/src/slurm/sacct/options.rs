@@ -7,10 +7,11 @@ use muster_core::ids::JobRef;
 use muster_core::notation::parse_hosts;
 use nix::unistd::Uid;
 
-use super::fields::{self, Column, Style, Units};
+use super::fields::{self, Column, Units};
 use crate::slurm::fault::Fault;
 use crate::slurm::getopt::{self, Opt, Order, Takes};
 use crate::slurm::instant;
+use crate::slurm::listing::Style;
 use crate::slurm::people::{find_user, own_name};
 use crate::slurm::state::{self, Name};
 

@@ -326,7 +326,8 @@ impl<'a> View<'a> {
             let _ = write!(out, "{value}");
         };
         let text: String = match field {
-            Field::ArrayJobId | Field::JobId => return number(line.job.into()),
+            Field::ArrayJobId => return number(line.job.into()),
+            Field::JobId => return number(job::number(line, row.element).into()),
             Field::NumCpus => return number(line.cores.into()),
             Field::NumNodes => return number(line.nodes.into()),
             Field::NumTasks => return number(line.ranks.into()),

@@ -82,7 +82,7 @@ fn head(line: &TaskLine) -> String {
             format!("ArrayJobId={} ArrayTaskId={index} {throttle}", line.job)
         }
     };
-    format!("JobId={} {array}JobName={}", line.job, line.name)
+    format!("JobId={} {array}JobName={}", job::number(line, None), line.name)
 }
 
 /// The record of a line, in groups.
@@ -245,6 +245,9 @@ fn files(facts: &Facts<'_>) -> Vec<String> {
     let per_node = facts.tres_per_node();
     if per_node != "N/A" {
         groups.push(format!("TresPerNode={per_node}"));
+    }
+    if let Some((user, events)) = facts.mail() {
+        groups.push(format!("MailUser={user} MailType={events}"));
     }
     groups
 }

@@ -1,0 +1,187 @@
+//! scancel, and what of scontrol changes something, against the real controller: messages, exit codes and outcomes.
+
+use std::path::Path;
+
+use crate::common::Ran;
+use crate::controller::Controller;
+
+/// A controller with two jobs and an array that wait: their nodes never come.
+fn controller() -> Controller {
+    let controller = Controller::start();
+    for arguments in [
+        &["submit", "-J", "one", "-t", "10", "--wrap", "true"][..],
+        &["submit", "-J", "two", "-t", "10", "--wrap", "true"],
+        &["submit", "-J", "many", "-a", "0-9%2", "--wrap", "true"],
+    ] {
+        assert_eq!(controller.run(arguments).code, Some(0));
+    }
+    controller
+}
+
+fn face(controller: &Controller, line: &str) -> Ran {
+    let words: Vec<&str> = line.split(' ').collect();
+    controller.face(words[0], Path::new("/"), &words[1..])
+}
+
+fn squeue(controller: &Controller, format: &str) -> Vec<String> {
+    let ran = controller.face("squeue", Path::new("/"), &["-h", "-S", "i", "-o", format]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    ran.out.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn scancel_ends_what_is_named_and_what_matches() {
+    let controller = controller();
+    let silent = |line: &str| {
+        let ran = face(&controller, line);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", ""), "{line}");
+    };
+    silent("scancel 3_[0-2,4%2] 3_9");
+    assert_eq!(squeue(&controller, "%i"), ["1", "2", "3_[3,5-8%2]"]);
+    silent("scancel -n one -t RUNNING");
+    silent("scancel 2 -n one");
+    assert_eq!(squeue(&controller, "%i").len(), 3, "neither filter matches");
+    silent("scancel --name=one");
+    assert_eq!(squeue(&controller, "%i"), ["2", "3_[3,5-8%2]"]);
+    silent("scancel 1");
+    silent("scancel 999999");
+    silent("scancel 999999_1");
+    silent("scancel -n nosuchname");
+    silent("scancel --me -t PD -p main");
+    assert!(squeue(&controller, "%i").is_empty());
+}
+
+#[test]
+fn scancel_says_what_is_wrong_in_slurms_words() {
+    let controller = controller();
+    for (line, code, err) in [
+        ("scancel abc", 1, "scancel: error: Invalid job id abc\n"),
+        ("scancel", 1, "scancel: error: No job identification provided\n"),
+        (
+            "scancel --bogus",
+            1,
+            "scancel: unrecognized option '--bogus'\nTry \"scancel --help\" for more information\n",
+        ),
+        ("scancel -s USR1 1", 1, "scancel: error: Kill job error on job id 1: Job is pending execution\n"),
+        (
+            "scancel 9 --signal TERM",
+            1,
+            "scancel: error: Kill job error on job id 9: Invalid job id specified\n",
+        ),
+        (
+            "scancel -v 9",
+            0,
+            "scancel: Terminating job 9\nscancel: error: Kill job error on job id 9: Invalid job id specified\n",
+        ),
+        ("scancel -s NOTHING 1", 1, "scancel: error: Unknown job signal: NOTHING\n"),
+        ("scancel -u nobody-at-all", 1, "scancel: error: Invalid user name: nobody-at-all\n"),
+    ] {
+        let ran = face(&controller, line);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(code), "", err), "{line}");
+    }
+    assert_eq!(squeue(&controller, "%i").len(), 3, "nothing was changed");
+}
+
+#[test]
+fn scontrol_changes_jobs_that_wait() {
+    let controller = controller();
+    let silent = |line: &str| {
+        let ran = face(&controller, line);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", ""), "{line}");
+    };
+    silent("scontrol hold 1,2");
+    assert_eq!(squeue(&controller, "%i %r")[..2], ["1 JobHeldUser", "2 JobHeldUser"]);
+    silent("scontrol release 1 2");
+    silent("scontrol update jobid=1 TimeLimit=20 JobName=uno Comment=later");
+    silent("scontrol update job=1 timelimit+=5");
+    silent("scontrol update JobId=2 NumNodes=2 NumTasks=4 Priority=7 Dependency=afterok:1");
+    silent("scontrol update JobId=3 ArrayTaskThrottle=4");
+    assert_eq!(
+        squeue(&controller, "%i|%j|%l|%D|%E|%k"),
+        [
+            "1|uno|25:00|1|(null)|later",
+            "2|two|10:00|2|afterok:1(unfulfilled)|(null)",
+            "3_[0-9%4]|many|1:00:00|1|(null)|(null)"
+        ]
+    );
+    silent("scontrol update nodename=n[1-2] state=drain reason=disk");
+    let reasons = controller.run(&["nodes", "--reasons"]).out;
+    assert!(reasons.contains("disk"), "{reasons}");
+    silent("scontrol update NodeName=n1 State=RESUME");
+}
+
+#[test]
+fn scontrol_says_what_cannot_be_changed_in_slurms_words() {
+    let controller = controller();
+    for (line, err) in [
+        ("scontrol update jobid=999999 timelimit=1", "Invalid job id specified for job 999999\n"),
+        (
+            "scontrol update jobid=1 bogus=1",
+            "Update of this parameter is not supported: bogus=1\nRequest aborted\n",
+        ),
+        (
+            "scontrol hold 999999",
+            "Invalid job id specified for job 999999\nslurm_suspend error: Invalid job id specified\n",
+        ),
+        ("scontrol requeue 999999", "Invalid job id specified for job 999999\n"),
+        ("scontrol bogus", "invalid keyword: bogus\n"),
+        (
+            "scontrol update nodename=n1 state=drain",
+            "You must specify a reason when DOWNING or DRAINING a node. Request denied\n",
+        ),
+    ] {
+        let ran = face(&controller, line);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(1), "", err), "{line}");
+    }
+    // Where Muster knows more, that is said after Slurm's words.
+    for (line, begin, part) in [
+        ("scontrol requeue 1", "Job is pending execution for job 1\n", "waits, and nothing of it runs"),
+        (
+            "scontrol update jobid=1 numnodes=3",
+            "Node count specification invalid for job 1\n",
+            "pool 'main' has 2",
+        ),
+        (
+            "scontrol update jobid=1 partition=none",
+            "Invalid partition name specified for job 1\n",
+            "the pools are: main",
+        ),
+        (
+            "scontrol update nodename=nosuch state=drain reason=x",
+            "slurm_update error: Invalid node name specified\n",
+            "nosuch",
+        ),
+        (
+            "scontrol update nodename=n1 state=bogus",
+            "Invalid input: state=bogus\nRequest aborted\n",
+            "Valid states are: ",
+        ),
+        ("scontrol suspend 1", "scontrol: suspend is not supported: ", "hold them"),
+        (
+            "scontrol update partitionname=main state=down",
+            "scontrol: an update of partitionname=main is not supported",
+            "muster.toml",
+        ),
+    ] {
+        let ran = face(&controller, line);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{line}");
+        assert!(ran.err.starts_with(begin) && ran.err.contains(part), "{line}: {}", ran.err);
+    }
+    assert_eq!(squeue(&controller, "%i %l %D").len(), 3);
+}
+
+#[test]
+fn the_native_commands_do_the_same() {
+    let controller = controller();
+    let ran = controller.run(&["update", "1", "--time", "30", "--nice", "5", "--name", "uno"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "Updated job 1\n"), "{ran:?}");
+    assert_eq!(squeue(&controller, "%j %l")[0], "uno 30:00");
+    let ran = controller.run(&["requeue", "1", "2"]);
+    assert_eq!(ran.code, Some(6), "{ran:?}");
+    assert_eq!(ran.err.matches("waits, and nothing of it runs").count(), 2, "{ran:?}");
+    let ran = controller.run(&["signal", "nothing", "1"]);
+    assert!(ran.code == Some(2) && ran.err.contains("'nothing' is not a signal"), "{ran:?}");
+    let ran = controller.run(&["update", "3_1", "--time", "5"]);
+    assert!(ran.code == Some(2) && ran.err.contains("only whole jobs are changed"), "{ran:?}");
+    assert_eq!(controller.run(&["update", "1"]).code, Some(2));
+}
