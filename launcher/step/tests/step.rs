@@ -182,6 +182,20 @@ fn what_ranks_leave_behind_goes_with_the_step() {
 }
 
 #[test]
+fn all_ranks_get_all_of_the_input_and_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("in"), "input\n".repeat(100_000)).unwrap();
+    let mut plan = plan(folder.path(), "wc -l");
+    plan.stdin = Redirect::File("in".into());
+    assert_eq!(run(&plan, vec![node(1, 2), node(2, 1)]).unwrap(), 0);
+    assert_eq!(lines(folder.path()), ["100000"; 3]);
+    // So little that it comes together with the launch.
+    std::fs::write(folder.path().join("in"), "input\n").unwrap();
+    assert_eq!(run(&plan, vec![node(1, 2)]).unwrap(), 0);
+    assert_eq!(lines(folder.path()), ["1"; 2]);
+}
+
+#[test]
 fn each_rank_may_have_its_own_program_and_files() {
     let folder = tempfile::tempdir().unwrap();
     let mut plan = plan(folder.path(), "");

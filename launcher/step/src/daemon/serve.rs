@@ -95,6 +95,8 @@ impl Serving {
                 self.killing = true;
             }
         }
+        // Input may have come together with the launch, and then nothing more wakes the loop for it.
+        self.take_link();
         loop {
             self.link.flush();
             self.tell_ends();
