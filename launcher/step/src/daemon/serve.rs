@@ -87,7 +87,7 @@ impl Serving {
     /// # Errors
     ///
     /// [`StepError`] if the system fails; nothing is left then either, because ranks die with their daemon.
-    pub fn to_the_end(mut self) -> Result<u8, StepError> {
+    pub fn run_to_the_end(mut self) -> Result<u8, StepError> {
         match self.launch() {
             Ok(()) => self.link.send(&FromDaemon::Started),
             Err(problem) => {
@@ -272,7 +272,7 @@ impl Serving {
         self.link.flush();
         self.link.fill();
         loop {
-            match self.link.next::<ToDaemon>() {
+            match self.link.next_frame::<ToDaemon>() {
                 Ok(Some(Frame::Message(message))) => self.obey(message),
                 Ok(Some(Frame::Bytes { tag, stream: Stream::Stdin, bytes })) => {
                     for place in 0..self.ranks.len() {
@@ -480,7 +480,7 @@ impl Serving {
             );
             self.link.flush();
             self.link.fill();
-            while matches!(self.link.next::<ToDaemon>(), Ok(Some(_))) {}
+            while matches!(self.link.next_frame::<ToDaemon>(), Ok(Some(_))) {}
         }
     }
 }
