@@ -130,7 +130,7 @@ fn ranks_know_who_they_are_and_the_highest_status_counts() {
     // Two ranks of one node have a core each.
     let cores = |line: &str| line.replace("4-5", "4").replace("mine 5", "mine 4");
     let found: Vec<String> = lines(folder.path()).iter().map(|line| cores(line)).collect();
-    assert_eq!(found, right.map(|line| cores(line)));
+    assert_eq!(found, right.map(cores));
 }
 
 /// A rank that puts its own value, waits for all, and reads the last one's.
