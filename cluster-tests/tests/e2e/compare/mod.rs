@@ -152,12 +152,18 @@ fn the_same_submissions_are_seen_the_same() {
     ]);
     both.submit(&["-J", "array", "-a", "1-8%2", "-n2", "-t1:00:00", "--hold", "--wrap=true"]);
     both.submit(&["-J", "longname-that-is-cut", "-a", "0-3,7", "--hold", "--wrap=true"]);
+    // What never ran has another reason than what was stopped.
+    both.bench.running(muster_core::ids::JobId(running.parse().unwrap()));
+    both.slurm.until("the job to stop", |slurm| {
+        slurm.run("squeue", &["-h", "-j", &running, "-t", "R", "-o", "%t"]).stdout.starts_with(b"R")
+    });
     let (ours, theirs) = both.ask(&["scancel", &running]);
     assert_eq!((ours.code, theirs.code), (Some(0), Some(0)), "{ours:?} {theirs:?}");
 
-    both.same(&["squeue"]);
+    // The order of those with the same priority, as the held ones are, is left open by Slurm.
+    both.same(&["squeue", "-S", "P,t,-p,i"]);
     both.same(&["squeue", "-t", "all", "-S", "i"]);
-    both.same(&["squeue", "-l", "-h"]);
+    both.same(&["squeue", "-l", "-h", "-S", "i"]);
     both.same(&["squeue", "-t", "all", "-S", "i", "-O", "JobArrayID,StateCompact,Reason"]);
     both.same(&[
         "squeue",
@@ -197,7 +203,7 @@ fn the_same_submissions_are_seen_the_same() {
     both.same(&["squeue", "-j", &held]);
     both.same(&["squeue", "-j", "2"]);
     both.same(&["squeue", "-j", "2,2", "-t", "all", "-o", "%i"]);
-    both.same(&["squeue", "--me", "-h", "-t", "PD", "-o", "%i"]);
+    both.same(&["squeue", "--me", "-h", "-t", "PD", "-S", "i", "-o", "%i"]);
 
     for line in [&["sinfo"][..], &["sinfo", "-s"], &["sinfo", "-N", "-S", "N"]] {
         // Slurm tells of nodes that it keeps free for a job; Muster does not.

@@ -118,13 +118,19 @@ impl Slurm {
 
     /// One of its commands, ready to run.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(format!("/usr/bin/{program}"));
-        command.args(arguments).env("SLURM_CONF", self.folder.path().join("slurm.conf")).stdin(Stdio::null());
+        let mut command = Command::new(program);
+        // By its bare name, by which it calls itself in messages.
+        command
+            .env("PATH", "/usr/bin:/bin")
+            .args(arguments)
+            .env("SLURM_CONF", self.folder.path().join("slurm.conf"))
+            .stdin(Stdio::null());
         command.current_dir("/tmp");
         command
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) -> std::process::Output {
+    /// Runs one of its commands to its end.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> std::process::Output {
         self.command(program, arguments).output().unwrap()
     }
 }

@@ -71,7 +71,7 @@ fn listing(client: &mut Client, options: &Options) -> Result<String, Fault> {
         text.push_str(&json::text(&cluster, options));
         return Ok(text);
     }
-    if options.long {
+    if options.long && options.header {
         text.push_str(&format!("{}\n", times.headline()));
     }
     let layout = options.layout(&cluster);

@@ -101,7 +101,7 @@ fn write(list: &TaskList, options: &Options, client: &mut Client, out: &mut Stri
         Mode::Json => out.push_str(&json::text(&view, &rows)),
         Mode::Steps => steps::write(&view, &rows, options, out),
         _ => {
-            if options.long {
+            if options.long && options.header {
                 out.push_str(&format!("{}\n", view.times.headline()));
             }
             if options.header {
