@@ -1,5 +1,5 @@
 //! Programs that people drive Slurm with, unmodified and at pinned versions (`cluster-tests/clients/`), through the faces:
-//! each runs real work from the head node, all at the same time.
+//! each runs real work from the head node, all at the same time. `MUSTER_TEST_CLIENT=submitit` runs one of them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -65,16 +65,20 @@ fn clients_of_slurm_run_their_work_unmodified() {
         .status();
     assert!(copied.unwrap().success());
     let outputs: Vec<(&str, Output)> = std::thread::scope(|scope| {
-        let runs = CLIENTS.map(|(name, line)| {
-            let line = format!("timeout {ALL_WITHIN_S} bash -c '{line}'");
-            (
-                name,
-                scope.spawn({
-                    let (bench, faces) = (&bench, &faces);
-                    move || run(bench, faces, name, &line)
-                }),
-            )
-        });
+        let only = std::env::var("MUSTER_TEST_CLIENT").ok();
+        let wanted = CLIENTS.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name));
+        let runs: Vec<_> = wanted
+            .map(|(name, line)| {
+                let line = format!("timeout {ALL_WITHIN_S} bash -c '{line}'");
+                (
+                    name,
+                    scope.spawn({
+                        let (bench, faces) = (&bench, &faces);
+                        move || run(bench, faces, name, &line)
+                    }),
+                )
+            })
+            .collect();
         runs.into_iter().map(|(name, run)| (name, run.join().unwrap())).collect()
     });
     let mut failed = Vec::new();
@@ -82,6 +86,10 @@ fn clients_of_slurm_run_their_work_unmodified() {
         if !output.status.success() {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             println!("==== {name}: {}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr));
+            let tell = "sacct -D -o JobID%20,JobName,State,ExitCode,NodeList; \
+                        find . -type f -size -8k \\( -name '*.sh' -o -name '*log*' -o -name '*.out' \\) -exec tail -n +1 {} +";
+            let told = bench.shell(&faces, &bench.work.join(name), tell).output().unwrap();
+            println!("---- its jobs and files\n{}\n{}", text(&told.stdout), text(&told.stderr));
             failed.push(*name);
         }
     }

@@ -4,6 +4,28 @@ use muster_client::api::JobDetail;
 
 use crate::support::{Bench, json_in, numbers};
 
+/// A rank that puts a value, waits for all others, and reads theirs.
+const PMI_2_CLIENT: &str = r#"
+import os, socket
+s = socket.socket(fileno=int(os.environ["PMI_FD"]))
+f = s.makefile("rwb")
+def say(data): f.write(data); f.flush()
+def ask(text):
+    say(b"%6d%s" % (len(text), text.encode()))
+    answer = f.read(int(f.read(6))).decode()
+    return dict(pair.split("=", 1) for pair in answer.split(";") if pair)
+say(b"cmd=init pmi_version=2 pmi_subversion=0\n")
+assert f.readline() == b"cmd=response_to_init pmi_version=2 pmi_subversion=0 rc=0\n"
+me = ask("cmd=fullinit;pmijobid=x;pmirank=%s;threaded=FALSE;" % os.environ["PMI_RANK"])
+rank, size = int(me["rank"]), int(me["size"])
+assert ask("cmd=info-getjobattr;key=PMI_process_mapping;")["value"] == "(vector,(0,2,2))"
+ask("cmd=kvs-put;key=k%d;value=v%d;" % (rank, rank))
+assert ask("cmd=kvs-fence;")["cmd"] == "kvs-fence-response"
+values = [ask("cmd=kvs-get;jobid=;srcid=%d;key=k%d;" % (r, r))["value"] for r in range(size)]
+print(rank, "of", str(size) + ":", *values)
+ask("cmd=finalize;")
+"#;
+
 /// Makes the folder of Slurm's names and gives the lines before which scripts find them.
 fn faces(bench: &Bench) -> String {
     let faces = bench.work.join("faces");
@@ -58,9 +80,14 @@ fn both_mpis_are_one_world_without_mpirun_and_each_rank_is_on_its_own_core() {
             check_report(&output, if world == 1 { 1 } else { world }, nodes);
         }
     }
-    let second = "srun --mpi=pmi2 env MPIR_CVAR_PMI_VERSION=2 \"$MUSTER_MPI_TASKS/mpich/rank-report\" --json";
-    let (_, output) = script(&bench, &["-N2", "--ntasks-per-node=2"], second);
-    check_report(&output, 4, 2);
+    // No MPI here has a client of PMI-2, so a program speaks it itself.
+    bench.write("pmi2.py", PMI_2_CLIENT);
+    let (_, output) =
+        script(&bench, &["-N2", "--ntasks-per-node=2"], "srun --mpi=pmi2 python3 pmi2.py | sort");
+    assert_eq!(
+        output,
+        "0 of 4: v0 v1 v2 v3\n1 of 4: v0 v1 v2 v3\n2 of 4: v0 v1 v2 v3\n3 of 4: v0 v1 v2 v3\n"
+    );
     bench.await_clean(&["node01", "node02"]);
 }
 
@@ -192,5 +219,42 @@ srun -N2 -n2 echo again
     ] {
         assert!(output.contains(said), "{said:?} is not in:\n{output}");
     }
+    bench.await_clean(&["node01", "node02"]);
+}
+
+#[test]
+fn srun_and_salloc_make_an_allocation_where_there_is_none() {
+    let Some(bench) = Bench::up("stx", 2, 2) else { return };
+    faces(&bench);
+    let run = |words: &[&str], input: &str| {
+        use std::io::Write as _;
+        let face = bench.work.join("faces").join(words[0]);
+        let mut command = bench.site.cluster.exec("head", Some("ann")).unwrap();
+        command.args(["/usr/bin/env", "-C"]).arg(&bench.work).arg(face).args(&words[1..]);
+        command
+            .env("MUSTER_SOCKET", bench.site.socket())
+            .env("MUSTER_MPI_TASKS", &bench.site.staged.mpi_tasks);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let program = bench.site.staged.mpi_tasks.join("mpich/rank-report");
+    let (code, out, err) = run(&["srun", "-N2", "-n4", program.to_str().unwrap(), "--json"], "");
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    check_report(&out, 4, 2);
+    let (code, out, err) = run(&["srun", "-n2", "-N1", "-l", "bash", "-c", "cat; exit 4"], "hello\n");
+    assert_eq!(code, Some(4), "{out}{err}");
+    assert!(out.contains("0: hello\n") && out.contains("1: hello\n"), "{out}{err}");
+    assert!(err.contains("tasks 0-1: Exited with exit code 4\n"), "{err}");
+    let (code, out, err) =
+        run(&["salloc", "-N2", "-n2", "bash", "-c", "faces/srun hostname | sort; exit 7"], "");
+    assert_eq!((code, out.as_str()), (Some(7), "node01\nnode02\n"), "{err}");
+    assert!(err.contains("Granted job allocation "), "{err}");
+    let (code, _, err) = run(&["srun", "-N9", "true"], "");
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("srun: error: Unable to allocate resources: "), "{err}");
     bench.await_clean(&["node01", "node02"]);
 }

@@ -53,25 +53,33 @@ impl ProcessId {
     ///
     /// `ESRCH` if it has ended; otherwise as kill(2).
     pub fn signal(self, signal: nix::sys::signal::Signal) -> Result<(), Errno> {
-        self.signal_number(signal as i32)
-    }
-
-    /// The same for any signal of signal(7), real-time signals among them.
-    ///
-    /// # Errors
-    ///
-    /// `ESRCH` if it has ended; otherwise as kill(2).
-    pub fn signal_number(self, number: i32) -> Result<(), Errno> {
         let fd = self.watch().ok_or(Errno::ESRCH)?;
         // SAFETY: pidfd_send_signal(2) with a null siginfo behaves as kill(2); the descriptor is open.
         let done = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 fd.as_raw_fd(),
-                number,
+                signal as i32,
                 std::ptr::null::<libc::siginfo_t>(),
                 0,
             )
+        };
+        Errno::result(done).map(drop)
+    }
+
+    /// Queues a signal as sigqueue(3) does, by which a starter of ranks knows that it is meant for them.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` if it has ended; otherwise as sigqueue(3).
+    pub fn queue_signal(self, number: i32) -> Result<(), Errno> {
+        let fd = self.watch().ok_or(Errno::ESRCH)?;
+        // SAFETY: a siginfo_t is plain data, for which zeros are valid.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        (info.si_signo, info.si_code) = (number, libc::SI_QUEUE);
+        // SAFETY: pidfd_send_signal(2) reads the siginfo, which lives on this stack; the descriptor is open.
+        let done = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), number, std::ptr::from_ref(&info), 0)
         };
         Errno::result(done).map(drop)
     }

@@ -39,9 +39,7 @@ pub enum StepError {
         source: object::read::Error,
     },
     /// The caller is not inside an allocation.
-    #[error(
-        "not inside an allocation of Muster: MUSTER_ATTEMPT_DIR is not set and this process is in no attempt's cgroup"
-    )]
+    #[error("not inside an allocation of Muster: the variable MUSTER_ATTEMPT_DIR is not set")]
     NoAllocation,
     /// The caller named another job than that of its allocation.
     #[error(

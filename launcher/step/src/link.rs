@@ -144,7 +144,7 @@ impl Link {
     /// # Errors
     ///
     /// What is wrong with it; the connection is of no more use then.
-    pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<Frame<M>>, String> {
+    pub fn next_frame<M: DeserializeOwned>(&mut self) -> Result<Option<Frame<M>>, String> {
         let Some((length, rest)) = self.inbox.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
         if length == 0 || length > self.frame_bytes_max {
@@ -193,7 +193,7 @@ mod tests {
         loop {
             from.flush();
             to.fill();
-            if let Some(frame) = to.next()? {
+            if let Some(frame) = to.next_frame()? {
                 return Ok(frame);
             }
             assert!(to.is_open());
@@ -235,6 +235,6 @@ mod tests {
         while there.is_open() {
             there.fill();
         }
-        assert_eq!(there.next::<String>(), Ok(None));
+        assert_eq!(there.next_frame::<String>(), Ok(None));
     }
 }

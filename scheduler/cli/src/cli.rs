@@ -69,6 +69,9 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Print the help of a command, or the table of exit codes
     Help(HelpArgs),
+    /// The script of a job that srun or salloc waits for
+    #[command(hide = true)]
+    Attach,
     /// Make man pages and completions
     #[command(hide = true)]
     Generate(GenerateArgs),
@@ -102,6 +105,7 @@ impl Command {
             Self::Config(_) => "config",
             Self::Migrate(_) => "migrate",
             Self::Help(_) => "help",
+            Self::Attach => "attach",
             Self::Generate(_) => "generate",
         }
     }

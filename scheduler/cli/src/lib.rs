@@ -77,6 +77,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Ping(args) => commands::ping::run(&args),
         Command::Config(args) => commands::config::run(&args.action),
         Command::Migrate(args) => commands::migrate::run(&args),
+        Command::Attach => Ok(muster_step::daemon::attach()),
         Command::Help(args) => commands::help::run(&args),
         Command::Generate(args) => commands::generate::run(&args.what),
     }

@@ -21,7 +21,7 @@ fn normalised(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let mut lines = Vec::new();
     for line in text.lines() {
-        let words: Vec<String> = line.split(' ').map(|word| normal_word(word)).collect();
+        let words: Vec<String> = line.split(' ').map(normal_word).collect();
         lines.push(words.join(" ").trim_end().to_owned());
     }
     lines.join("\n")

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use muster_wire::v1;
 use nix::errno::Errno;
@@ -120,7 +121,7 @@ impl Supervisor {
             }
             let path = directory.join(path);
             account
-                .with_rights(|| try_output(&path, work.umask))
+                .with_rights(|| try_output_soon(&path, work.umask))
                 .map_err(refuse("write the output file", &path))?;
         }
         let script = Script::of(work, &self.assignment.run)?;
@@ -138,6 +139,25 @@ fn open_at_once(options: &mut OpenOptions, path: &Path) -> std::io::Result<()> {
         // A named pipe that nobody reads yet will do when somebody does.
         Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => Ok(()),
         opened => opened.map(drop),
+    }
+}
+
+/// How long a folder for output may be missing yet. Programs that submit make a folder that has the job's number in its
+/// name once they know that number, and a task that starts at once is there before them.
+const FOLDER_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether the folder is there: on shared file systems nobody tells.
+const FOLDER_PAUSE: Duration = Duration::from_millis(25);
+
+/// As [`try_output`], and again for a moment where the folder is missing.
+fn try_output_soon(path: &Path, mask: u32) -> std::io::Result<()> {
+    let end = Instant::now() + FOLDER_WITHIN;
+    loop {
+        match try_output(path, mask) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && Instant::now() < end => {
+                std::thread::sleep(FOLDER_PAUSE);
+            }
+            tried => return tried,
+        }
     }
 }
 

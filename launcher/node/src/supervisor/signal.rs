@@ -26,7 +26,7 @@ impl Supervisor {
         };
         tracing::info!(number, to = ?signal.to(), processes = targets.len(), "signal");
         for pid in targets {
-            if let Some(Err(errno)) = ProcessId::of(pid).map(|process| process.signal_number(number)) {
+            if let Some(Err(errno)) = ProcessId::of(pid).map(|process| process.queue_signal(number)) {
                 tracing::debug!(pid, %errno, "a process cannot be signalled");
             }
         }

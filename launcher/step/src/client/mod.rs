@@ -141,7 +141,12 @@ fn run_in(plan: &Plan, mut session: supervisor::Session) -> Result<u8, StepError
         report::draw(&granted.placement);
         return Ok(0);
     }
-    conduct::Conduct::new(plan, session, granted, listener, signals)?.to_the_end()
+    conduct::Conduct::new(plan, session, granted, listener, signals)?.run_to_the_end()
+}
+
+/// Whether this process is inside an allocation.
+pub fn is_inside() -> bool {
+    supervisor::attempt_dir().is_some()
 }
 
 /// The allocation that this process is in: its job, and the names of its nodes.

@@ -26,6 +26,8 @@ pub(super) struct Received {
     pub signal: Signal,
     /// 0 for the kernel, such as a terminal's Ctrl-C.
     pub sender: i32,
+    /// Whether it was queued, as the supervisor of the attempt does with what is meant for the ranks.
+    pub is_queued: bool,
 }
 
 /// Where held signals are read.
@@ -43,7 +45,8 @@ impl Signals {
     pub fn next(&self) -> Option<Received> {
         let info = self.0.read_signal().ok().flatten()?;
         let signal = Signal::try_from(info.ssi_signo.cast_signed()).ok()?;
-        Some(Received { signal, sender: info.ssi_pid.cast_signed() })
+        let is_queued = info.ssi_code == nix::libc::SI_QUEUE;
+        Some(Received { signal, sender: info.ssi_pid.cast_signed(), is_queued })
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {

@@ -48,11 +48,15 @@ pub(super) struct Granted {
     pub placement: Placement,
 }
 
+/// The folder of the attempt that this process is in.
+pub(super) fn attempt_dir() -> Option<PathBuf> {
+    std::env::var_os(ATTEMPT_DIR).filter(|folder| !folder.is_empty()).map(PathBuf::from)
+}
+
 impl Session {
     /// Connects to the supervisor of the attempt that this process is in.
     pub fn open() -> Result<Self, StepError> {
-        let folder = std::env::var_os(ATTEMPT_DIR).filter(|folder| !folder.is_empty());
-        let path = PathBuf::from(folder.ok_or(StepError::NoAllocation)?).join(SOCKET_NAME);
+        let path = attempt_dir().ok_or(StepError::NoAllocation)?.join(SOCKET_NAME);
         Self::over(UnixStream::connect(&path).map_err(|source| StepError::NoSupervisor { path, source })?)
     }
 

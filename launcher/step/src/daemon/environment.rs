@@ -73,7 +73,10 @@ impl<'a> Variables<'a> {
         wireup: Wireup,
     ) -> Self {
         if common.relayed {
-            let shared = std::env::vars().filter(|(name, _)| name != super::ATTACH_VARIABLE).collect();
+            // A variable that is no text cannot be passed on.
+            let variables = std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+            let shared = variables.filter(|(name, _)| name != super::ATTACH_VARIABLE).collect();
             return Self { start, own, bound, shared };
         }
         let foreign = |name: &str| FOREIGN.iter().any(|prefix| name.starts_with(prefix));

@@ -50,12 +50,12 @@ pub const ATTACH_VARIABLE: &str = "MUSTER_ATTACH";
 /// variable [`ATTACH_VARIABLE`], and ends as its one rank did.
 pub fn attach() -> ExitCode {
     let text = std::env::var(ATTACH_VARIABLE).unwrap_or_default();
-    end(prepare(&text).and_then(serve::Serving::to_the_end))
+    end(prepare(&text).and_then(serve::Serving::run_to_the_end))
 }
 
 /// Runs a daemon that takes its [`DaemonStart`] from standard input.
 pub fn run() -> ExitCode {
-    end(begin().and_then(serve::Serving::to_the_end).map(|_| 0))
+    end(begin().and_then(serve::Serving::run_to_the_end).map(|_| 0))
 }
 
 fn end(outcome: Result<u8, StepError>) -> ExitCode {
@@ -149,7 +149,7 @@ fn hear(link: &mut Link) -> Result<ToDaemon, StepError> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
     loop {
-        match link.next().map_err(|problem| StepError::protocol("the starter", problem))? {
+        match link.next_frame().map_err(|problem| StepError::protocol("the starter", problem))? {
             Some(Frame::Message(message)) => return Ok(message),
             Some(Frame::Bytes { .. }) => {
                 return Err(StepError::protocol("the starter", "bytes came before the launch"));

@@ -87,7 +87,7 @@ impl Serving {
     /// # Errors
     ///
     /// [`StepError`] if the system fails; nothing is left then either, because ranks die with their daemon.
-    pub fn to_the_end(mut self) -> Result<u8, StepError> {
+    pub fn run_to_the_end(mut self) -> Result<u8, StepError> {
         match self.launch() {
             Ok(()) => self.link.send(&FromDaemon::Started),
             Err(problem) => {
@@ -95,6 +95,8 @@ impl Serving {
                 self.killing = true;
             }
         }
+        // Input may have come together with the launch, and then nothing more wakes the loop for it.
+        self.take_link();
         loop {
             self.link.flush();
             self.tell_ends();
@@ -270,7 +272,7 @@ impl Serving {
         self.link.flush();
         self.link.fill();
         loop {
-            match self.link.next::<ToDaemon>() {
+            match self.link.next_frame::<ToDaemon>() {
                 Ok(Some(Frame::Message(message))) => self.obey(message),
                 Ok(Some(Frame::Bytes { tag, stream: Stream::Stdin, bytes })) => {
                     for place in 0..self.ranks.len() {
@@ -478,7 +480,7 @@ impl Serving {
             );
             self.link.flush();
             self.link.fill();
-            while matches!(self.link.next::<ToDaemon>(), Ok(Some(_))) {}
+            while matches!(self.link.next_frame::<ToDaemon>(), Ok(Some(_))) {}
         }
     }
 }

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn instants_are_read_in_all_their_forms() {
         let now: Timestamp = "2026-03-04T05:06:07Z".parse().unwrap();
-        let now = now.to_zoned(TimeZone::UTC);
+        let now = now.to_zoned(jiff::tz::TimeZone::UTC);
         let at = |text: &str| {
             let seconds = read_at(text, &now)?;
             Some(Timestamp::from_second(seconds).unwrap().strftime("%Y-%m-%dT%H:%M:%S").to_string())

@@ -13,6 +13,7 @@ mod job_json;
 mod job_options;
 mod listing;
 mod node;
+mod outside;
 mod people;
 mod refusal;
 mod reservations;

@@ -22,9 +22,14 @@ use muster_step::frames::{CpuBind, Wireup};
 use muster_step::place::{NodePlacement, Placement, TaskPlacement};
 use muster_step::words::{Answer, Ask, DaemonStart, StepRequest};
 
-use super::wrong::{FAILED, Wrong};
+use super::job_options::Said;
+use super::wrong::{self, FAILED, Wrong};
 use crate::error::CliError;
 use crate::out::tell;
+use crate::submit::{Caller, Layer, Opt, Origin, Script, build, from_environment};
+
+/// What failed, in the words of Slurm's messages.
+const FAILURE: &str = "Unable to allocate resources";
 
 /// What runs in an allocation of its own.
 pub(super) struct Outside {
@@ -74,8 +79,10 @@ impl Outside {
         let (ours, theirs) = UnixStream::pair().map_err(|error| Wrong::error(FAILED, error))?;
         let plan = self.plan();
         let (job, placed) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
-        let watcher = Watcher { outside: self, job: Arc::clone(&job), placed: Arc::clone(&placed), to: theirs };
-        let (face, says_granted, quiet) = (watcher.outside.face, watcher.outside.says_granted, watcher.outside.quiet);
+        let watcher =
+            Watcher { outside: self, job: Arc::clone(&job), placed: Arc::clone(&placed), to: theirs };
+        let (face, says_granted, quiet) =
+            (watcher.outside.face, watcher.outside.says_granted, watcher.outside.quiet);
         let watching = std::thread::spawn(move || watcher.watch());
         let ran = client::run_at(&plan, ours);
         if let Some(job) = job.get() {
@@ -88,7 +95,8 @@ impl Outside {
                 let _it_may_have_ended = client.cancel(JobRef { job: JobId(*job), task: None });
             }
         }
-        let watched = watching.join().unwrap_or_else(|_| Err(Wrong::error(FAILED, "the job cannot be watched")));
+        let watched =
+            watching.join().unwrap_or_else(|_| Err(Wrong::error(FAILED, "the job cannot be watched")));
         match ran {
             Ok(status) => watched.map(|()| status),
             Err(StepError::Refused { reason, .. }) => {
@@ -282,11 +290,39 @@ fn placed(host: &str, key: &str) -> Answer {
     }
 }
 
+/// The job that options ask for, without its script. Variables that begin with `prefix` stand for options, as
+/// `SBATCH_*` do for sbatch.
+///
+/// # Errors
+///
+/// [`Wrong`] for the first option that is.
+pub(super) fn request(face: &str, prefix: &str, said: &Said, name: &str) -> Result<SubmitRequest, Wrong> {
+    let failed = |error: &CliError| wrong::of_error(face, FAILURE, error, &said.layer);
+    let environment = from_environment(|variable| {
+        let rest = variable.strip_prefix("SBATCH_")?;
+        std::env::var(format!("{prefix}{rest}")).ok().filter(|value| !value.is_empty())
+    });
+    let mut defaults = Layer::default();
+    defaults.say(Opt::JobName, name, Origin::CommandLine { option: face.to_owned() });
+    let layer = defaults.under(environment).under(said.layer.clone());
+    let quiet = layer.has(Opt::Quiet);
+    let warn = |sentence: &str| {
+        if !quiet {
+            tell(&format!("{face}: warning: {sentence}"));
+        }
+    };
+    said.ignored.iter().for_each(|sentence| warn(sentence));
+    let script =
+        Script::wrap_as("exit 1", "Replaced before it is submitted.").map_err(|error| failed(&error))?;
+    let caller = Caller::this().map_err(|error| failed(&error))?;
+    build(&layer, script, Vec::new(), caller, warn).map_err(|error| failed(&error))
+}
+
 fn connect() -> Result<Client, Wrong> {
     Client::connect_with(Options::of(default_sockets())).map_err(refused)
 }
 
 /// A failed question to the controller.
 fn refused(error: muster_client::ClientError) -> Wrong {
-    super::wrong::of_error("srun", "Unable to allocate resources", &CliError::from(error), &crate::submit::Layer::default())
+    wrong::of_error("srun", FAILURE, &CliError::from(error), &Layer::default())
 }

@@ -206,12 +206,13 @@ impl Ending {
         self.own_failure = self.own_failure.max(self.error_status);
     }
 
-    /// A signal to the starter. What the supervisor of the attempt sends has reached the ranks as well.
+    /// A signal to the starter. What the supervisor of the attempt sends has reached the ranks as well, unless it was
+    /// queued.
     pub fn signalled(&mut self, received: Received, supervisor: i32, running: &str) -> Act {
         match received.signal {
             Signal::SIGWINCH => Act::Resize,
             // What runs there knows what a signal means.
-            other if self.relayed => Act::Forward(other),
+            other if self.relayed || received.is_queued => Act::Forward(other),
             _ if received.sender == supervisor && supervisor != 0 => Act::Nothing,
             Signal::SIGINT => self.interrupted(running),
             Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT => {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,6 +26,9 @@ use crate::words::Answer;
 
 /// How much input is read at once.
 const INPUT_BYTES: usize = 64 << 10;
+
+/// How long a job may take to run its script once it has its allocation.
+const RELAYED_START_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How many connections may be open that have not proved themselves.
 const STRANGERS_MAX: usize = 1024;
@@ -123,7 +126,8 @@ impl<'p> Conduct<'p> {
             input_tag: streams.input_tag,
             input_held: Vec::new(),
             fence: BTreeMap::new(),
-            start_by: Instant::now() + START_WITHIN,
+            // A job may take long to begin; who watches it says when it has ended without that.
+            start_by: Instant::now() + if plan.relayed { RELAYED_START_WITHIN } else { START_WITHIN },
             step: granted.step,
             key: granted.key,
             plan,
@@ -136,7 +140,7 @@ impl<'p> Conduct<'p> {
     }
 
     /// Stays until all nodes are done.
-    pub fn to_the_end(mut self) -> Result<u8, StepError> {
+    pub fn run_to_the_end(mut self) -> Result<u8, StepError> {
         if self.plan.verbose {
             let hosts = self.launch.common.hosts.join(",");
             let (name, job, step) = (self.plan.name, self.session.job, self.step);
@@ -226,9 +230,10 @@ impl<'p> Conduct<'p> {
                 Input::None => {}
                 Input::File(file) => all.push((Source::Input, file.as_fd(), PollFlags::POLLIN)),
                 Input::Own if terminal::input_is_anothers() => {}
-                // SAFETY: descriptor 0 is never closed by this program.
                 Input::Own => {
-                    all.push((Source::Input, unsafe { BorrowedFd::borrow_raw(0) }, PollFlags::POLLIN))
+                    // SAFETY: descriptor 0 is never closed by this program.
+                    let own = unsafe { BorrowedFd::borrow_raw(0) };
+                    all.push((Source::Input, own, PollFlags::POLLIN));
                 }
             }
         }
@@ -255,7 +260,7 @@ impl<'p> Conduct<'p> {
         for place in (0..self.strangers.len()).rev() {
             let stranger = &mut self.strangers[place];
             stranger.link.fill();
-            let said = stranger.link.next::<FromDaemon>();
+            let said = stranger.link.next_frame::<FromDaemon>();
             match said {
                 Ok(None) if stranger.link.is_open() => {}
                 Ok(Some(Frame::Message(FromDaemon::Hello { instance, nonce, proof }))) => {
@@ -299,7 +304,7 @@ impl<'p> Conduct<'p> {
         link.fill();
         loop {
             let Node::Running(link) = &mut self.nodes[position] else { return };
-            match link.next::<FromDaemon>() {
+            match link.next_frame::<FromDaemon>() {
                 Ok(Some(Frame::Message(message))) => self.take_message(position, message),
                 Ok(Some(Frame::Bytes { stream: Stream::Fence, bytes, .. })) => {
                     self.take_blob(position, bytes)
@@ -440,9 +445,10 @@ impl<'p> Conduct<'p> {
         let read = match &mut self.input {
             Input::None => return,
             // The descriptor itself, because a buffer would hide from poll(2) what it holds.
-            // SAFETY: descriptor 0 is never closed by this program.
             Input::Own => {
-                nix::unistd::read(unsafe { BorrowedFd::borrow_raw(0) }, &mut part).map_err(Into::into)
+                // SAFETY: descriptor 0 is never closed by this program.
+                let own = unsafe { BorrowedFd::borrow_raw(0) };
+                nix::unistd::read(own, &mut part).map_err(Into::into)
             }
             Input::File(file) => file.read(&mut part),
         };

@@ -209,6 +209,7 @@ impl Library {
     /// # Errors
     ///
     /// What the loader says.
+    #[expect(clippy::missing_transmute_annotations, reason = "the fields have the types")]
     pub fn load() -> Result<Self, String> {
         let handle = NAMES.iter().find_map(|name| {
             // SAFETY: the name ends with a zero byte. The library's initialisers are those of any program linked with it.

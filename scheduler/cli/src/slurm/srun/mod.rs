@@ -9,14 +9,23 @@ use muster_step::client;
 
 use self::options::{Key, TABLE};
 use super::getopt::{self, Line, Order};
+use super::outside::{self, Outside};
+use super::wrong::{self, FAILED, Wrong};
+use super::{job_options, salloc};
 use crate::out::tell;
 use crate::step::{BadStep, StepOptions, error_status};
+use crate::submit::Opt;
 
 /// Slurm's exit code for a command line that cannot be read.
 const BAD_USAGE: u8 = 255;
 
 /// The release of Slurm that the faces follow, as programs ask for it.
 const VERSION: &str = concat!("slurm 23.11.0 (Muster ", env!("CARGO_PKG_VERSION"), ")");
+
+const FACE: &str = "srun";
+
+/// Beginnings of variables that stand for options of the job.
+const PREFIX: &str = "SLURM_";
 
 const USAGE: &str = "Usage: srun [OPTIONS...] executable [args...]";
 
@@ -31,6 +40,13 @@ pub(super) fn run(words: &[String]) -> ExitCode {
         }
     };
     match read(&line) {
+        Ok(Wanted::Step(options)) if !client::is_inside() => match outside_of_one(&options, &line, words) {
+            Ok(code) => ExitCode::from(code),
+            Err(wrong) => {
+                wrong.tell(FACE);
+                ExitCode::from(if wrong.code == FAILED { error_status() } else { wrong.code })
+            }
+        },
         Ok(Wanted::Step(options)) => step(*options, &line.words),
         Ok(Wanted::Text(text)) => {
             println!("{text}");
@@ -72,6 +88,35 @@ fn step(options: StepOptions, words: &[String]) -> ExitCode {
             ExitCode::from(error_status())
         }
     }
+}
+
+/// Outside of an allocation: one is made, and the same command line is run in it.
+fn outside_of_one(options: &StepOptions, line: &Line<Key>, words: &[String]) -> Result<u8, Wrong> {
+    if let Some(job) = options.job {
+        let text = format!("Unable to confirm allocation for job {job}: Invalid job id specified");
+        return Err(Wrong::error(FAILED, text).and("steps are started from inside their allocation"));
+    }
+    let Some(program) = line.words.first() else {
+        tell(&format!("{FACE}: fatal: {}", BadStep::NoCommand));
+        return Ok(error_status());
+    };
+    let of_job = line.options.iter().filter_map(|(key, value)| {
+        let name = key.name_for_jobs()?;
+        Some(value.as_ref().map_or_else(|| format!("--{name}"), |value| format!("--{name}={value}")))
+    });
+    let said = job_options::read(&of_job.collect::<Vec<_>>()).map_err(|bad| wrong::of_line(FACE, &bad))?;
+    let request = outside::request(FACE, PREFIX, &said, salloc::file_name(program))?;
+    Outside {
+        face: FACE,
+        request,
+        words: outside::under_name(FACE, words)?,
+        terminal: options.pty,
+        quiet: options.quiet || said.layer.has(Opt::Quiet),
+        says_granted: false,
+        patience: options.immediate.then_some(std::time::Duration::ZERO),
+        error_status: error_status(),
+    }
+    .run()
 }
 
 /// Reads the options one after the other; the later of two counts.
@@ -153,7 +198,7 @@ fn take(all: &mut StepOptions, key: Key, text: &str) -> Result<(), String> {
         }
         Key::Chdir => all.directory = Some(text.into()),
         Key::Export => all.export = owned(),
-        Key::OfTheJob | Key::Help | Key::Usage | Key::Version => {}
+        Key::OfTheJob(_) | Key::Help | Key::Usage | Key::Version => {}
         Key::Refused(instead) => return Err(format!("not supported: {instead}")),
     }
     Ok(())
@@ -161,7 +206,7 @@ fn take(all: &mut StepOptions, key: Key, text: &str) -> Result<(), String> {
 
 fn help() -> String {
     let mut text = format!("{USAGE}\n\nOptions (srun(1) says what they mean):\n");
-    for opt in TABLE.iter().filter(|opt| !matches!(opt.key, Key::OfTheJob | Key::Refused(_))) {
+    for opt in TABLE.iter().filter(|opt| !matches!(opt.key, Key::OfTheJob(_) | Key::Refused(_))) {
         let short = opt.short.map_or("    ".to_owned(), |short| format!("-{short}, "));
         let long: Vec<String> = opt.long.iter().map(|long| format!("--{long}")).collect();
         let value = match opt.takes {
@@ -172,4 +217,59 @@ fn help() -> String {
         text.push_str(&format!("  {short}{}{value}\n", long.join(", ")));
     }
     text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of the published table: the options between backquotes, and what is said of them.
+    fn rows() -> Vec<(Vec<String>, String)> {
+        let text = include_str!("../../../../../docs/slurm-compatibility.md");
+        let table = text.split("| option of srun |").nth(1).unwrap().split("\n\n").next().unwrap();
+        let row = |line: &str| {
+            let cells: Vec<&str> = line.split(" | ").collect();
+            let options = cells[0].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            (options, cells[1].trim().to_owned())
+        };
+        table.lines().skip(2).map(row).collect()
+    }
+
+    #[test]
+    fn each_option_of_the_published_table_is_taken_or_refused_as_it_says() {
+        let rows = rows();
+        assert!(rows.len() > 30, "{rows:?}");
+        for (options, how) in rows {
+            for option in options {
+                let words: Vec<String> = option.split(' ').chain(["true"]).map(str::to_owned).collect();
+                let line = getopt::read(&words, TABLE, Order::ProgramLast);
+                let line = line.unwrap_or_else(|error| panic!("{option}: {error}"));
+                assert_eq!(line.words, ["true"], "{option}");
+                match (read(&line), how.as_str()) {
+                    (Ok(_), "works" | "differs") => {}
+                    (Err(said), "refused") => assert!(said.starts_with("not supported: "), "{said}"),
+                    (Ok(_), _) => panic!("{option} is taken, and not {how}"),
+                    (Err(said), _) => panic!("{option} is refused, and not {how}: {said}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_what_is_right() {
+        for (words, said) in [
+            ("-n x true", "a number of at least 1 is wanted"),
+            ("-N 4-2 true", "a count of nodes such as 2"),
+            ("-t nonsense true", "Invalid --time specification"),
+            ("--mpi=bogus true", "Invalid MPI type 'bogus', --mpi=list for acceptable types"),
+            ("--open-mode=x true", "Invalid --open-mode specification"),
+        ] {
+            let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+            let line = getopt::read(&words, TABLE, Order::ProgramLast).unwrap();
+            match read(&line) {
+                Err(error) => assert!(error.contains(said), "{error}"),
+                Ok(_) => panic!("{words:?} is taken"),
+            }
+        }
+    }
 }
