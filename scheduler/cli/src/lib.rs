@@ -120,6 +120,13 @@ fn slurm_option(option: &str) -> Option<&'static str> {
     }
 }
 
+/// Lets this process outlive the SIGTERM that ends the job in which it may run: what it asks for is that end, and whoever
+/// called it is to hear that it was granted.
+fn outlive_sigterm() {
+    // SAFETY: the signal is ignored, so no handler runs.
+    let _ = unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn) };
+}
+
 /// Ends as every other tool does whose reader has gone: by SIGPIPE, without a word.
 pub(crate) fn end_by_sigpipe() -> ExitCode {
     // SAFETY: the default action is set, so no handler runs; this is the only thread that still does anything.

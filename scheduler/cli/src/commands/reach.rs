@@ -78,6 +78,7 @@ pub(crate) fn signal(args: &SignalArgs) -> Result<ExitCode, CliError> {
 }
 
 pub(crate) fn requeue(args: &RequeueArgs) -> Result<ExitCode, CliError> {
+    crate::outlive_sigterm();
     each("requeue", "Put back", &args.jobs, args.json, |client, job| client.requeue(job, args.hold))
 }
 

@@ -76,6 +76,9 @@ fn requeue_hold(words: &[String]) -> Result<ExitCode, Fault> {
 
 fn jobs(words: &[String], deed: Deed) -> Result<ExitCode, Fault> {
     let targets = job_refs(words)?;
+    if let Deed::Requeue { .. } = deed {
+        crate::outlive_sigterm();
+    }
     let mut client = connect("slurm_update_job error")?;
     let mut code = ExitCode::SUCCESS;
     for target in targets {
