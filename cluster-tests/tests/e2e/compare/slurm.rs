@@ -142,7 +142,13 @@ impl Slurm {
 
 impl Drop for Slurm {
     fn drop(&mut self) {
-        let _ = self.run("scancel", &["-u", "root"]);
+        // A step whose slurmd has gone would outlive it, so that its jobs end before.
+        if self.run("scancel", &["-u", "root"]).status.success() {
+            let end = Instant::now() + PATIENCE;
+            while Instant::now() < end && !self.run("squeue", &["-h", "-t", "R,CG"]).stdout.is_empty() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
         // The controller and the nodes before the munged that they need.
         for daemon in self.daemons.iter_mut().rev() {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
