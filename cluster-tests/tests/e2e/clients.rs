@@ -24,7 +24,7 @@ const CLIENTS: [(&str, &str); 6] = [
     (
         "snakemake",
         "cp $CLIENTS/snakemake/Snakefile . && PATH=$P:$PATH $P/python -m snakemake --executor slurm --jobs 3 \
-         --latency-wait 20 --seconds-between-status-checks 1 \
+         --latency-wait 20 --slurm-init-seconds-before-status-checks 3 \
          --default-resources slurm_partition=main mem_mb=700 runtime=3 && grep -qx 60 sum.txt",
     ),
 ];

@@ -1,7 +1,7 @@
 //! Slurm's commands, as faces of the same client: the program `muster` is one of them when it is called by its name.
 //!
-//! Each command has a file or a folder of its own. What they share: [`getopt`] reads options as Slurm's commands do,
-//! [`job_options`] has those of jobs, [`refusal`] and [`wrong`] have Slurm's messages. The published matrix of options is `docs/slurm-compatibility.md`.
+//! Each command has a file or a folder of its own. What they share: `getopt` reads options as Slurm's commands do,
+//! `job_options` has those of jobs, `refusal` and `wrong` have Slurm's messages. The published matrix of options is `docs/slurm-compatibility.md`.
 
 mod columns;
 mod connect;
