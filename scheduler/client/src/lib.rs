@@ -7,6 +7,7 @@ pub mod api;
 mod changes;
 mod client;
 mod error;
+mod nodes;
 mod notes;
 mod priority;
 mod query;

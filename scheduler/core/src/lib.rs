@@ -22,6 +22,7 @@ pub mod place;
 pub mod plan;
 pub mod preempt;
 pub mod priority;
+mod refusal;
 pub mod reservation;
 pub mod spec;
 pub mod state;
