@@ -26,7 +26,7 @@ if [ ! -e "$place/.installed" ]; then
     # Debian's own python3, which every host of the virtual cluster has.
     /usr/bin/python3 -m venv "$place"
     "$place/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$requirements"
-    # Compiled once here, and not by each user's first run.
+    # Compiled once here, and not by each user's first run; files for other versions of Python fail, and are never read.
     "$place/bin/python" -m compileall -q "$place/lib" || true
     touch "$place/.installed"
 fi

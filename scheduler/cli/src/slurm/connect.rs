@@ -7,10 +7,12 @@ use super::fault::Fault;
 /// The version of Slurm whose commands the faces follow.
 pub(super) const SLURM_VERSION: (u32, u32, u32) = (23, 11, 0);
 
-/// What `--version` prints.
+/// What `--version` prints; it begins with [`SLURM_VERSION`].
+pub(super) const VERSION: &str = concat!("slurm 23.11.0 (Muster ", env!("CARGO_PKG_VERSION"), ")\n");
+
+/// The same, for those who own their texts.
 pub(super) fn version() -> String {
-    let (major, minor, micro) = SLURM_VERSION;
-    format!("slurm {major}.{minor:02}.{micro} (Muster {})\n", env!("CARGO_PKG_VERSION"))
+    VERSION.to_owned()
 }
 
 /// Connects to the controller that the environment names. `doing` is what Slurm calls what is tried.

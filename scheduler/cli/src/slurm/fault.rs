@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use muster_client::ClientError;
 
 use super::getopt::BadOption;
+use super::refusal;
 use crate::out::tell;
 
 /// Why a face ends early.
@@ -21,7 +22,7 @@ pub(super) enum Fault {
         source: BadOption,
     },
     /// The controller did not answer, or refused.
-    #[error("{doing}: {}\n{source}", in_slurms_words(.source))]
+    #[error("{doing}: {}\n{source}", refusal::text(.source))]
     Client {
         /// What was tried, as Slurm calls it, such as `slurm_load_jobs error`.
         doing: &'static str,
@@ -38,26 +39,6 @@ pub(super) enum Fault {
     /// Nothing is to be said.
     #[error("")]
     Silent,
-}
-
-/// What Slurm's libraries say in such a case.
-fn in_slurms_words(error: &ClientError) -> &str {
-    match error {
-        ClientError::Unreachable { .. } | ClientError::Closed { .. } => {
-            "Unable to contact slurm controller (connect failure)"
-        }
-        ClientError::Silent { .. } => "Socket timed out on send/recv operation",
-        ClientError::Refused { body, .. } => match body.code.as_str() {
-            "unknown_job" | "bad_job_id" => "Invalid job id specified",
-            "not_owner" | "not_admin" => "Access/permission denied",
-            "stopping" | "not_leading" | "not_stored" => {
-                "Unable to contact slurm controller (connect failure)"
-            }
-            _ => "Unspecified error",
-        },
-        ClientError::BadAnswer { .. } => "Zero Bytes were transmitted or received",
-        ClientError::Io { .. } => "Unspecified error",
-    }
 }
 
 impl Fault {

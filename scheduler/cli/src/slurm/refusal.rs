@@ -44,7 +44,9 @@ fn of_code(code: &str, message: &str) -> &'static str {
             "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
         }
         "bad_field" => of_field(message),
-        "not_stored" | "stopping" | "not_leading" | "too_long" => "Resource temporarily unavailable",
+        // Programs that wait for a controller look for this text.
+        "not_stored" | "stopping" | "not_leading" => "Unable to contact slurm controller (connect failure)",
+        "too_long" => "Resource temporarily unavailable",
         _ => "Unspecified error",
     }
 }

@@ -1,9 +1,7 @@
 //! What sbatch says of itself.
 
+use crate::slurm::connect::VERSION;
 use crate::submit::{Layer, Opt};
-
-/// Slurm's version that the faces behave as, and Muster's own.
-pub(crate) const VERSION: &str = concat!("slurm 23.11.0 (Muster ", env!("CARGO_PKG_VERSION"), ")\n");
 
 const USAGE: &str = "\
 Usage: sbatch [OPTIONS] SCRIPT [ARGUMENTS]

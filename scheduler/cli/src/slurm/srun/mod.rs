@@ -8,6 +8,7 @@ use muster_core::notation::parse_time_s;
 use muster_step::client;
 
 use self::options::{Key, TABLE};
+use super::connect::VERSION;
 use super::getopt::{self, Line, Order};
 use super::outside::{self, Outside};
 use super::wrong::{self, FAILED, Wrong};
@@ -18,9 +19,6 @@ use crate::submit::Opt;
 
 /// Slurm's exit code for a command line that cannot be read.
 const BAD_USAGE: u8 = 255;
-
-/// The release of Slurm that the faces follow, as programs ask for it.
-const VERSION: &str = concat!("slurm 23.11.0 (Muster ", env!("CARGO_PKG_VERSION"), ")");
 
 const FACE: &str = "srun";
 
@@ -125,7 +123,7 @@ fn read(line: &Line<Key>) -> Result<Wanted, String> {
     for (key, value) in &line.options {
         match key {
             Key::Help | Key::Usage => return Ok(Wanted::Text(help())),
-            Key::Version => return Ok(Wanted::Text(VERSION.to_owned())),
+            Key::Version => return Ok(Wanted::Text(VERSION.trim_end().to_owned())),
             _ => {}
         }
         let text = value.as_deref().unwrap_or_default();
