@@ -39,7 +39,10 @@ pub enum StepError {
         source: object::read::Error,
     },
     /// The caller is not inside an allocation.
-    #[error("not inside an allocation of Muster: the variable MUSTER_ATTEMPT_DIR is not set")]
+    #[error(
+        "not inside an allocation of Muster, for MUSTER_ATTEMPT_DIR is not set: call it in a job script, or use srun, which \
+         makes an allocation"
+    )]
     NoAllocation,
     /// The caller named another job than that of its allocation.
     #[error(
