@@ -1,6 +1,6 @@
 //! What always holds of preemption, in random worlds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -142,7 +142,8 @@ fn under_way(state: &State) -> BTreeMap<AttemptKey, TaskId> {
 }
 
 /// Checks every attempt whose end was decided for another since `before`.
-fn check_victims(before: &State, bench: &Bench, exempt_s: u64, faults: bool) {
+/// `is_one_input` says that nothing else has become free since it was decided.
+fn check_victims(before: &State, bench: &Bench, exempt_s: u64, is_one_input: bool) {
     let state = bench.engine.state();
     let earlier = under_way(before);
     let now_leaving = under_way(state);
@@ -172,8 +173,8 @@ fn check_victims(before: &State, bench: &Bench, exempt_s: u64, faults: bool) {
         }
     }
     // With nobody else in the queue, nothing is kept for others: without any one of them the task would not fit.
-    let takers: std::collections::BTreeSet<TaskId> = new.iter().map(|(_, by)| *by).collect();
-    if let (1, 1, false) = (state.queue_len(), takers.len(), faults) {
+    let takers: BTreeSet<TaskId> = new.iter().map(|(_, by)| *by).collect();
+    if let (1, 1, true) = (state.queue_len(), takers.len(), is_one_input) {
         for (spared, by) in &new {
             let mut without = state.clone();
             for (key, ..) in state.live().filter(|(key, ..)| key != spared) {
@@ -195,16 +196,26 @@ fn check_victims(before: &State, bench: &Bench, exempt_s: u64, faults: bool) {
     }
 }
 
-/// Tasks whose last victim is gone without a fault of a node start in that instant.
-fn check_starts(before: &State, bench: &Bench) {
+/// Who was live before the first of its victims was told to leave, by the task that takes their place.
+type Neighbours = BTreeMap<TaskId, BTreeSet<AttemptKey>>;
+
+fn live_keys(state: &State) -> BTreeSet<AttemptKey> {
+    state.live().map(|(key, ..)| key).collect()
+}
+
+/// Tasks whose last victim is gone without a fault of a node start in that instant: unless others leave as well, or
+/// something was started since. A part of a place that is free is lent to what ends before the victims must have left,
+/// and these may leave earlier; and who waits for that may then start in what the victims of another have left.
+fn check_starts(before: &State, neighbours: &Neighbours, bench: &Bench) {
     let state = bench.engine.state();
     let left = under_way(state);
     // A part of a place may be one that others are leaving anyway.
     let others_leave = state.live().any(|(_, _, live)| matches!(live.phase, LivePhase::Ending { .. }));
     for by in under_way(before).into_values().filter(|by| !left.values().any(|task| task == by)) {
         let job = &state.jobs[&by.job];
+        let is_lent = neighbours.get(&by).is_some_and(|then| !live_keys(state).is_subset(then));
         assert!(
-            !job.waiting.contains(by.index.0) || others_leave,
+            !job.waiting.contains(by.index.0) || others_leave || is_lent,
             "{by} did not start in the place that was cleared for it"
         );
     }
@@ -223,12 +234,20 @@ proptest! {
         faults in any::<bool>(),
     ) {
         let mut bench = Bench::new(random_config(modes, backfill, exempt_s, &cores));
+        let mut neighbours = Neighbours::new();
         for step in steps.iter().filter(|step| faults || !matches!(step, Step::Silence(_))) {
             let before = bench.engine.state().clone();
             take(&mut bench, step);
-            check_victims(&before, &bench, exempt_s, faults);
+            // The end of a gang is an input for each of its nodes.
+            let is_one_input = !faults && !matches!(step, Step::Exit(_));
+            check_victims(&before, &bench, exempt_s, is_one_input);
             if !faults && matches!(step, Step::Gone(_)) {
-                check_starts(&before, &bench);
+                check_starts(&before, &neighbours, &bench);
+            }
+            let leaving = under_way(bench.engine.state());
+            neighbours.retain(|by, _| leaving.values().any(|task| task == by));
+            for by in leaving.into_values() {
+                neighbours.entry(by).or_insert_with(|| live_keys(&before));
             }
         }
         // Everything comes to its end: nobody takes each other's place for ever.
