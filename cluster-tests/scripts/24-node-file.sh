@@ -5,11 +5,9 @@
 #= state: completed
 #= out: 4 lines, 2 hosts
 #= out: 4 ranks
-hosts=(${SLURM_JOB_NODELIST//[\[\],-]/ })
 per_node=${SLURM_TASKS_PER_NODE%%(*}
-prefix=${hosts[0]}
-for number in $(seq -w "${hosts[1]}" "${hosts[2]}"); do
-    for ((i = 0; i < per_node; i++)); do echo "$prefix$number"; done
+for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
+    for ((i = 0; i < per_node; i++)); do echo "$host"; done
 done > nodefile
 echo "$(wc -l < nodefile) lines, $(sort -u nodefile | wc -l) hosts"
 echo "$(mpirun --hostfile nodefile -np 4 hostname | wc -l) ranks"
