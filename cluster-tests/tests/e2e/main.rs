@@ -13,6 +13,7 @@ mod failures;
 mod gangs;
 mod recovery;
 mod scripts;
+mod step_accounting;
 mod steps;
 mod support;
 mod swarm;

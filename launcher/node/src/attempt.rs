@@ -203,6 +203,7 @@ mod tests {
                 key: Some(key),
                 instance: 2,
                 phase: Some(v1::instance_report::Phase::Gone(gone)),
+                steps_bytes: 7,
             },
         };
         // What an agent has left that was killed before the state was written is no attempt, and stands in no way.

@@ -181,6 +181,21 @@ pub enum CpuBind {
     Masks(Vec<Vec<u32>>),
 }
 
+/// What a rank has used, with those of its descendants that were waited for (getrusage(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RankUsage {
+    /// CPU time in the program, in microseconds.
+    pub user_us: u64,
+    /// CPU time in the kernel, in microseconds.
+    pub system_us: u64,
+    /// Largest resident memory of one process, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Read from disks, in bytes.
+    pub read_bytes: u64,
+    /// Written to disks, in bytes.
+    pub written_bytes: u64,
+}
+
 /// From a daemon to the starter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
@@ -226,6 +241,8 @@ pub enum FromDaemon {
         rank: u32,
         /// As wait(2) says it.
         status: i32,
+        /// What it has used.
+        usage: RankUsage,
     },
     /// All ranks have ended, and nothing of the step is left on the node.
     Done,

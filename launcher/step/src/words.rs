@@ -2,11 +2,12 @@
 //! the attempt's socket [`crate::SOCKET_NAME`].
 //!
 //! The supervisor opens with [`Answer::Allocation`]; the starter asks once; the supervisor answers, perhaps after it has
-//! said that the step waits; and the connection stays open for as long as the step lives. When it closes, the step is
-//! over, and its cores are free once its daemons have ended.
+//! said that the step waits; and the connection stays open for as long as the step lives. A starter says how its step
+//! has ended. When the connection closes, the step is over, and its cores are free once its daemons have ended.
 
 use serde::{Deserialize, Serialize};
 
+use crate::frames::RankUsage;
 use crate::place::Placement;
 
 /// The longest line, in bytes.
@@ -66,7 +67,84 @@ pub enum Ask {
         request: StepRequest,
         /// The port.
         port: u16,
+        /// The step's name, for its record.
+        #[serde(default)]
+        name: String,
     },
+    /// The step has ended.
+    Ended(StepEnd),
+}
+
+/// How a step ended, as its starter saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StepEnd {
+    /// Why, if not by the ranks themselves.
+    pub cause: EndCause,
+    /// The highest exit code of its ranks.
+    pub code: u8,
+    /// The signal that killed a rank, if the exit status is a signal's.
+    pub signal: u8,
+    /// What its ranks have used.
+    pub usage: StepUsage,
+}
+
+/// Why a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndCause {
+    /// Its ranks ended.
+    #[default]
+    Ranks,
+    /// Somebody ended it.
+    Cancelled,
+    /// Its time was over.
+    TimeLimit,
+    /// A node, or a daemon on it, was lost.
+    NodeLost,
+}
+
+/// What the ranks of a step have used, together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StepUsage {
+    /// How many ranks this tells of.
+    pub ranks: u32,
+    /// CPU time in programs, in microseconds.
+    pub user_us: u64,
+    /// CPU time in the kernel, in microseconds.
+    pub system_us: u64,
+    /// Least CPU time of a rank, in microseconds.
+    pub cpu_min_us: u64,
+    /// The rank that had it.
+    pub cpu_min_rank: u32,
+    /// Largest resident memory of a rank, in bytes.
+    pub memory_peak_bytes: u64,
+    /// The rank that had it.
+    pub memory_peak_rank: u32,
+    /// The largest resident memories of all ranks, added up, in bytes.
+    pub memory_sum_bytes: u64,
+    /// Read from disks, in bytes.
+    pub read_bytes: u64,
+    /// Written to disks, in bytes.
+    pub written_bytes: u64,
+}
+
+impl StepUsage {
+    /// Adds what a rank has used.
+    pub fn add(&mut self, rank: u32, used: &RankUsage) {
+        let cpu_us = used.user_us + used.system_us;
+        if self.ranks == 0 || cpu_us < self.cpu_min_us {
+            (self.cpu_min_us, self.cpu_min_rank) = (cpu_us, rank);
+        }
+        if self.ranks == 0 || used.memory_peak_bytes > self.memory_peak_bytes {
+            (self.memory_peak_bytes, self.memory_peak_rank) = (used.memory_peak_bytes, rank);
+        }
+        self.ranks += 1;
+        self.user_us += used.user_us;
+        self.system_us += used.system_us;
+        self.memory_sum_bytes += used.memory_peak_bytes;
+        self.read_bytes += used.read_bytes;
+        self.written_bytes += used.written_bytes;
+    }
 }
 
 /// From the supervisor.
@@ -107,6 +185,13 @@ pub enum Answer {
         /// What happened.
         detail: String,
     },
+    /// Somebody sends the ranks a signal.
+    Signal {
+        /// Its number.
+        number: i32,
+    },
+    /// Somebody ends the step.
+    Cancel,
 }
 
 /// What a supervisor writes to a step daemon's standard input, as one JSON text.
@@ -132,4 +217,26 @@ pub struct DaemonStart {
     pub cpus: Vec<Vec<u32>>,
     /// Whether several declared cores share a CPU.
     pub cores_wrap: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ranks_have_used_adds_up_and_the_extremes_are_known() {
+        let used = |cpu_us, memory_peak_bytes| RankUsage {
+            user_us: cpu_us,
+            system_us: 1,
+            memory_peak_bytes,
+            ..RankUsage::default()
+        };
+        let mut usage = StepUsage::default();
+        for (rank, used) in [(0, used(30, 5)), (2, used(10, 9)), (1, used(20, 7))] {
+            usage.add(rank, &used);
+        }
+        assert_eq!((usage.ranks, usage.user_us, usage.system_us), (3, 60, 3));
+        assert_eq!((usage.cpu_min_us, usage.cpu_min_rank), (11, 2));
+        assert_eq!((usage.memory_peak_bytes, usage.memory_peak_rank, usage.memory_sum_bytes), (9, 2, 21));
+    }
 }

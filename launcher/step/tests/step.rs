@@ -43,6 +43,7 @@ fn plan(folder: &Path, script: &str) -> Plan {
         verbose: false,
         dry_run: false,
         job_name: "test".into(),
+        step_name: "program".into(),
         job: None,
         error_status: 1,
         relayed: false,
@@ -62,7 +63,9 @@ fn supervise(
         say(&Answer::Allocation { job: JOB, address: "127.0.0.1".into(), supervisor_pid: 0, hosts }).unwrap();
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).unwrap();
-        let Ask::Create { request, port } = serde_json::from_str(&line).unwrap();
+        let Ask::Create { request, port, .. } = serde_json::from_str(&line).unwrap() else {
+            panic!("{line}")
+        };
         let placement = match Ledger::new(nodes, 1).begin(0, &request) {
             Ok(placement) => placement,
             Err(refused) => {

@@ -8,7 +8,7 @@ use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
     migrate::MigrateArgs, nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reach::RequeueArgs,
     reach::SignalArgs, reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs,
-    submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
+    steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -31,6 +31,8 @@ pub enum Command {
     Queue(QueueArgs),
     /// Show all about a job or one task of it
     Show(ShowArgs),
+    /// List what was launched in parallel in a job
+    Steps(StepsArgs),
     /// Say why a job waits and when it may start
     Why(WhyArgs),
     /// Show what the priority of waiting jobs is the sum of
@@ -86,6 +88,7 @@ impl Command {
             Self::Run(_) => "run",
             Self::Queue(_) => "queue",
             Self::Show(_) => "show",
+            Self::Steps(_) => "steps",
             Self::Why(_) => "why",
             Self::Priority(_) => "priority",
             Self::Shares(_) => "shares",

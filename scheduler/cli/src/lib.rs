@@ -61,6 +61,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Show(args) => commands::show::run(&args),
         Command::Why(args) => commands::why::run(&args),
         Command::Priority(args) => commands::priority::run(&args),
+        Command::Steps(args) => commands::steps::run(&args),
         Command::Shares(args) => commands::shares::run(&args),
         Command::Cancel(args) => commands::cancel::run(&args),
         Command::Signal(args) => commands::reach::signal(&args),

@@ -8,9 +8,10 @@
 //! | `GET  /v1/jobs/{ref}`            | → [`JobDetail`]; `ref` is `JOB` or `JOB_INDEX`        |
 //! | `GET  /v1/jobs/{ref}/why`        | → [`Why`]                                             |
 //! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
-//! | `GET  /v1/tasks?job=&user=&finished_s=&since_us=&until_us=&detail=&starts=` | → [`TaskList`]; `job` and `user` are lists |
+//! | `GET  /v1/tasks?job=&user=&finished_s=&since_us=&until_us=&detail=&starts=&steps=` | → [`TaskList`]; `job` and `user` are lists |
 //! | `POST /v1/jobs/{ref}/cancel`     | → [`CancelAnswer`]                                    |
 //! | `POST /v1/jobs/{ref}/signal`     | [`SignalRequest`] → [`ReachedAnswer`]                 |
+//! | `POST /v1/jobs/{ref}/steps/{step}/signal` | [`StepSignalRequest`] → [`ReachedAnswer`]   |
 //! | `POST /v1/jobs/{ref}/requeue`    | [`RequeueRequest`] → [`ReachedAnswer`]                |
 //! | `POST /v1/jobs/{ref}/update`     | [`JobUpdate`] → `{}`; `ref` is a whole job            |
 //! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is a whole job                          |
@@ -46,6 +47,7 @@ pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, Sh
 pub use crate::reservations::{
     KeptFor, ReservationAnswer, ReservationList, ReservationRequest, ReservationView, RunsIntoView,
 };
+pub use crate::steps::{STEPS_MAX, StepSignalRequest, StepUsageView, StepView};
 pub use crate::tasks::{EndView, FINISHED_SHOWN_S, LINES_MAX, TaskLine, TaskList, Which};
 pub use crate::why::{
     GresShortageView, HolderView, HoldersView, KeptForView, NodeAwayView, NodesAwayView, ShortageView, Why,

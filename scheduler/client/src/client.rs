@@ -200,6 +200,7 @@ impl Client {
                 ("until_us", number(filter.until_us)),
                 ("detail", flag(filter.detail)),
                 ("starts", flag(filter.starts)),
+                ("steps", flag(filter.steps)),
             ],
         ))
     }

@@ -12,6 +12,7 @@ mod notes;
 mod priority;
 mod query;
 mod reservations;
+mod steps;
 mod tasks;
 mod transport;
 mod why;

@@ -7,7 +7,7 @@ use muster_core::ids::{JobRef, TaskIndex};
 use muster_core::spec::IndexRange;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{JobDetail, TaskState, TaskView};
+use crate::api::{JobDetail, StepView, TaskState, TaskView};
 
 /// For how long after its end a job is shown among those that are there, in seconds: Slurm's `MinJobAge`.
 pub const FINISHED_SHOWN_S: u64 = 300;
@@ -28,10 +28,13 @@ pub struct TaskList {
     /// The jobs of the lines, without their tasks; only in lists that were asked for with `detail`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub jobs: BTreeMap<u64, JobDetail>,
+    /// The steps of the lines' tasks, by job, task, attempt and number; only in lists that were asked for with `steps`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepView>,
     /// Which of the jobs that were asked for there are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<u64>,
-    /// Whether [`LINES_MAX`] cut the list.
+    /// Whether [`LINES_MAX`], or [`crate::api::STEPS_MAX`], cut the list.
     #[serde(default)]
     pub cut: bool,
 }
@@ -221,4 +224,6 @@ pub struct TaskFilter {
     pub detail: bool,
     /// Say when what waits is expected to start.
     pub starts: bool,
+    /// With the steps of each.
+    pub steps: bool,
 }

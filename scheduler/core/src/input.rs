@@ -51,6 +51,17 @@ pub enum Input {
         /// Who of each attempt gets it.
         to: SignalTo,
     },
+    /// A user signals the ranks of one step of a running task, or ends the step.
+    SignalStep {
+        /// Who.
+        caller: Caller,
+        /// The task; a job of one task may stand for it.
+        target: JobRef,
+        /// The step.
+        step: u32,
+        /// The signal's number; without one the step is ended.
+        signal: Option<u8>,
+    },
     /// A user puts the live tasks of a job, or one of them, back into the queue.
     Requeue {
         /// Who.
@@ -308,6 +319,17 @@ pub enum Effect {
         signal: u8,
         /// Who of the attempt gets it.
         to: SignalTo,
+    },
+    /// Tell a node to signal the ranks of a step, or to end it. It is lost if the node is away, or the step is over.
+    SignalStep {
+        /// The node of the attempt's primary.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
+        /// The step.
+        step: u32,
+        /// The signal's number; without one the step is ended.
+        signal: Option<u8>,
     },
     /// Tell a node that its last report is durable here.
     Forget {

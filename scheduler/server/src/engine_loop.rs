@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use muster_core::engine::{Applied, Engine};
-use muster_core::event::Record;
+use muster_core::event::{Event, Record};
 use muster_core::ids::Timestamp;
 use muster_core::input::{Effect, Input, Refusal, Reply};
 use muster_core::plan::Impossible;
@@ -61,7 +61,12 @@ pub enum InputError {
 type ReplySender = oneshot::Sender<Result<Reply, InputError>>;
 
 enum Order {
-    Input { input: Input, reply: Option<ReplySender> },
+    Input {
+        input: Input,
+        reply: Option<ReplySender>,
+    },
+    /// Rows of the accounting that follow from no record.
+    Rows(Vec<HistoryRow>),
     Stop,
 }
 
@@ -86,6 +91,11 @@ impl EngineHandle {
     /// Brings an input that nobody waits for. It is lost if it cannot be stored: for what is said again.
     pub async fn tell(&self, input: Input) {
         let _ = self.orders.send(Order::Input { input, reply: None }).await;
+    }
+
+    /// Brings rows of the accounting that a node has told of. What cannot be stored closes the sessions, and is said again.
+    pub async fn account(&self, rows: Vec<HistoryRow>) {
+        let _ = self.orders.send(Order::Rows(rows)).await;
     }
 
     /// Makes the engine stop after what is queued, with a snapshot.
@@ -171,8 +181,13 @@ struct Batch {
 }
 
 impl Batch {
-    fn add(&mut self, engine: &Engine, applied: &mut Applied) {
+    fn add(&mut self, engine: &Engine, shared: &Shared, applied: &mut Applied) {
         self.history.extend(accounting::rows(engine.state(), &applied.records));
+        for record in &applied.records {
+            if let Event::AttemptEnded { key, .. } = &record.event {
+                self.history.extend(shared.steps.end(*key, record.at));
+            }
+        }
         self.records.append(&mut applied.records);
         self.effects.append(&mut applied.effects);
     }
@@ -227,13 +242,17 @@ impl Loop {
         for order in orders.drain(..) {
             match order {
                 Order::Stop => stop = true,
+                Order::Rows(rows) => {
+                    batch.heard_nodes = true;
+                    batch.history.extend(rows);
+                }
                 Order::Input { input, reply } => {
                     batch.heard_nodes |= matches!(input, Input::NodeHello { .. } | Input::NodeReport { .. });
                     let mut applied = self.engine.apply(&input, self.now);
                     if matches!(input, Input::Configure(_)) && !applied.records.is_empty() {
                         warn_of_impossible(&self.engine);
                     }
-                    batch.add(&self.engine, &mut applied);
+                    batch.add(&self.engine, &self.shared, &mut applied);
                     match (reply, applied.reply) {
                         (Some(reply), answer) => batch.replies.push((reply, answer)),
                         (None, Err(refusal)) => tracing::warn!(%refusal, "an input was refused"),
@@ -244,11 +263,11 @@ impl Loop {
         }
         if self.engine.next_wake().is_some_and(|wake| wake <= self.now) {
             let mut applied = self.engine.apply(&Input::Tick, self.now);
-            batch.add(&self.engine, &mut applied);
+            batch.add(&self.engine, &self.shared, &mut applied);
         }
         if !stop {
             let mut applied = self.engine.pass(self.now);
-            batch.add(&self.engine, &mut applied);
+            batch.add(&self.engine, &self.shared, &mut applied);
         }
         self.finish(batch);
         stop

@@ -25,6 +25,7 @@ pub mod shared;
 mod snapshots;
 pub mod standby;
 mod state_out;
+mod steps;
 pub mod task_lines;
 pub mod tls;
 pub mod translate;

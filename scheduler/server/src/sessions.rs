@@ -144,6 +144,7 @@ impl Sessions {
         | Effect::Go { node, .. }
         | Effect::Stop { node, .. }
         | Effect::Signal { node, .. }
+        | Effect::SignalStep { node, .. }
         | Effect::Forget { node, .. }) = effect;
         self.send(state, *node, || translate::message(state, &self.secrets, effect));
     }
@@ -334,12 +335,27 @@ impl Sessions {
                 self.tell(slot, generation, input).await;
                 return Ok(());
             }
+            Some(Body::Steps(steps)) => return self.heard_steps(slot, generation, steps).await,
             Some(Body::Report(report)) => report,
             Some(Body::Hello(_)) => return Err(Status::invalid_argument("hello was said twice")),
             None => return Err(Status::invalid_argument("the message is empty, or of a later version")),
         };
         let report = translate::report(report).map_err(|e| Status::invalid_argument(e.to_string()))?;
         self.tell(slot, generation, Input::NodeReport { node: slot.node.clone(), report }).await;
+        Ok(())
+    }
+
+    /// Steps come before the report that their attempt is gone, in the same stream, so that they are stored no later.
+    async fn heard_steps(&self, slot: &Slot, generation: u64, report: v1::StepReport) -> Result<(), Status> {
+        let key = translate::core_key(report.key).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let current = slot.generation.lock().await;
+        if *current != generation {
+            return Ok(());
+        }
+        let rows = self.shared.steps.take(self.shared.read().state(), &slot.node, key, report.steps);
+        if !rows.is_empty() {
+            self.engine().account(rows).await;
+        }
         Ok(())
     }
 

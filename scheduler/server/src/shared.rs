@@ -12,6 +12,7 @@ use muster_core::state::State;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::steps::RunningSteps;
 
 /// How long reasons may be older than the state, for readers that ask often.
 const PLAN_AGE_MAX: Duration = Duration::from_secs(1);
@@ -24,6 +25,8 @@ pub struct Shared {
     plan: Mutex<Option<KnownPlan>>,
     waiters: Mutex<Waiters>,
     clock: Clock,
+    /// The steps that nodes say run; these are not durable, and nodes say them again.
+    pub steps: RunningSteps,
 }
 
 /// Those who wait for changes of jobs.
@@ -84,7 +87,13 @@ impl Shared {
     pub fn new(state: State, seq: u64) -> Self {
         let clock = Clock::new(state.at);
         let durable = Durable { state, seq, changed: HashMap::new(), seq_at_start: seq };
-        Self { durable: RwLock::new(durable), plan: Mutex::new(None), waiters: Mutex::default(), clock }
+        Self {
+            durable: RwLock::new(durable),
+            plan: Mutex::new(None),
+            waiters: Mutex::default(),
+            clock,
+            steps: RunningSteps::default(),
+        }
     }
 
     /// The present instant, by the clock that the engine has too.

@@ -49,7 +49,11 @@ pub fn wire_key(key: AttemptKey) -> v1::AttemptKey {
     v1::AttemptKey { job: key.task.job.0, task: key.task.index.0, attempt: key.attempt }
 }
 
-fn core_key(key: Option<v1::AttemptKey>) -> Result<AttemptKey, BadMessage> {
+/// The attempt that a message names.
+///
+/// # Errors
+/// [`BadMessage`] if it names none.
+pub(crate) fn core_key(key: Option<v1::AttemptKey>) -> Result<AttemptKey, BadMessage> {
     let key = key.ok_or_else(|| missing("key"))?;
     let task = TaskId { job: JobId(key.job), index: TaskIndex(key.task) };
     Ok(AttemptKey { task, attempt: key.attempt })
@@ -199,6 +203,13 @@ pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode 
                 SignalTo::All => v1::SignalTo::All,
             }
             .into(),
+            step: None,
+        }),
+        Effect::SignalStep { key, step, signal, .. } => Body::Signal(v1::Signal {
+            key: Some(wire_key(*key)),
+            number: signal.map_or(0, u32::from),
+            to: v1::SignalTo::Ranks.into(),
+            step: Some(*step),
         }),
         Effect::Forget { key, .. } => Body::Forget(v1::Forget { key: Some(wire_key(*key)) }),
     };
@@ -314,7 +325,9 @@ mod tests {
     #[test]
     fn reports_that_break_the_contract_are_refused() {
         let key = Some(v1::AttemptKey { job: 1, task: 2, attempt: 3 });
-        let bad = |phase, key| report(v1::InstanceReport { key, instance: 0, phase }).unwrap_err();
+        let bad = |phase, key| {
+            report(v1::InstanceReport { key, phase, ..v1::InstanceReport::default() }).unwrap_err()
+        };
         use v1::instance_report::Phase;
         assert_eq!(bad(None, key), missing("phase"));
         assert_eq!(bad(Some(Phase::Preparing(v1::Preparing {})), None), missing("key"));
@@ -349,7 +362,7 @@ mod tests {
         let gone = v1::Gone { how, usage, started_at_us: 0, ended_at_us: 9 };
         let phase = Some(v1::instance_report::Phase::Gone(gone));
         let key = Some(v1::AttemptKey { job: 1, task: 2, attempt: 3 });
-        let read = report(v1::InstanceReport { key, instance: 4, phase }).unwrap();
+        let read = report(v1::InstanceReport { key, instance: 4, phase, steps_bytes: 0 }).unwrap();
         assert_eq!((read.key.to_string().as_str(), read.instance), ("1_2.3", 4));
         let InstancePhase::Gone { how, usage, started_at } = read.phase else { panic!() };
         assert_eq!(how, GoneHow::Exited { code: 7, signal: 0, out_of_memory: false });

@@ -228,7 +228,8 @@ impl Agent {
                 let how = v1::gone::How::Stopped(v1::Stopped {});
                 let phase =
                     v1::instance_report::Phase::Gone(v1::Gone { how: Some(how), ..v1::Gone::default() });
-                let stopped = v1::InstanceReport { key: stop.key, instance: 0, phase: Some(phase) };
+                let stopped =
+                    v1::InstanceReport { key: stop.key, phase: Some(phase), ..v1::InstanceReport::default() };
                 let held = self.held.entry(key(stop.key)).or_insert(Held::Gone(stopped.clone()));
                 if !matches!(held, Held::Gone(_)) {
                     *held = Held::Gone(stopped);

@@ -211,7 +211,7 @@ pub fn check(place: impl Into<Place>) -> Result<Report, StoreError> {
             Ok(found) => findings.extend(found),
             Err(StoreError::Corrupt { .. }) => {
                 findings.push(Finding::Damage {
-                    what: Damage::Unreadable { table: "job_history, task_history" },
+                    what: Damage::Unreadable { table: "job_history, task_history, step_history" },
                 });
             }
             Err(error) => return Err(error),

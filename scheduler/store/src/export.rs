@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::history::{JobRow, TaskRow};
 use crate::place::Place;
 use crate::read::Which;
+use crate::steps::StepRow;
 
 /// Version of the form of the lines.
 const EXPORT_VERSION: u32 = 1;
@@ -36,6 +37,7 @@ enum Line<'a> {
     },
     Job(&'a JobRow),
     Task(&'a TaskRow),
+    Step(&'a StepRow),
     /// In place of what is not whole.
     Damaged {
         what: &'static str,
@@ -112,6 +114,7 @@ pub fn export(place: impl Into<Place>, to: impl Write) -> Result<Exported, Store
     })?;
     looking.reader.each_job(&mut |row| out.line(&Line::Job(&row)))?;
     looking.reader.each_task(&mut |row| out.line(&Line::Task(&row)))?;
+    looking.reader.each_step(&mut |row| out.line(&Line::Step(&row)))?;
     let (lines, damaged) = (out.done.lines + 1, out.done.damaged);
     out.line(&Line::End { lines, damaged })?;
     out.to.flush().map_err(|source| out.failed(source))?;

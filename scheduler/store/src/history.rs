@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::error::StoreError;
 use crate::place::Place;
 use crate::schema::{failed, set_up_reader, signed};
+use crate::steps::{self, JobSpan, StepRow};
 
 /// A row for one of the accounting tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum HistoryRow {
     Job(JobRow),
     /// A task, or a range of an array, ended.
     Task(Box<TaskRow>),
+    /// A step ended.
+    Step(Box<StepRow>),
 }
 
 /// A job that ended.
@@ -122,6 +125,7 @@ pub(crate) fn write(transaction: &Transaction<'_>, rows: &[HistoryRow]) -> rusql
         match row {
             HistoryRow::Job(row) => write_job(transaction, row)?,
             HistoryRow::Task(row) => write_task(transaction, row)?,
+            HistoryRow::Step(row) => steps::write(transaction, row)?,
         }
     }
     Ok(())
@@ -185,9 +189,15 @@ fn write_task(transaction: &Transaction<'_>, row: &TaskRow) -> rusqlite::Result<
 /// Copies what can be read of the accounting into another database. Gives how many rows, and whether that is all.
 pub(crate) fn copy(from: &Connection, to: &Transaction<'_>, path: &Path) -> Result<(u64, bool), StoreError> {
     let (mut copied, mut whole) = (0, true);
-    for (table, columns, key) in
-        [("job_history", JOB_COLUMNS, "job"), ("task_history", TASK_COLUMNS, "job {}, task")]
-    {
+    for (table, columns, key) in [
+        ("job_history", JOB_COLUMNS, "job"),
+        ("task_history", TASK_COLUMNS, "job {}, task"),
+        ("step_history", steps::COLUMNS, "job {}, task {}, attempt {}, step"),
+    ] {
+        // Databases of earlier releases have fewer tables.
+        if let Ok(false) = from.table_exists(None, table) {
+            continue;
+        }
         let count = columns.split(',').count();
         let marks = vec!["?"; count].join(", ");
         let insert = format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})");
@@ -299,6 +309,17 @@ impl HistoryReader {
         }
     }
 
+    /// The steps that have ended of these jobs, by job, task, attempt and number, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if they cannot be read.
+    pub fn steps(&self, jobs: JobSpan, limit: usize) -> Result<Vec<StepRow>, StoreError> {
+        match &self.0 {
+            Reader::Sqlite(reader) => reader.steps(jobs, limit),
+            Reader::Postgres(reader) => reader.steps(jobs, limit),
+        }
+    }
+
     /// One task of a job, if it has ended.
     ///
     /// # Errors
@@ -321,6 +342,13 @@ impl HistoryReader {
         match &self.0 {
             Reader::Sqlite(reader) => reader.each_task(each),
             Reader::Postgres(reader) => reader.each_task(each),
+        }
+    }
+
+    pub(crate) fn each_step(&self, each: EachRow<'_, StepRow>) -> Result<(), StoreError> {
+        match &self.0 {
+            Reader::Sqlite(reader) => reader.each_step(each),
+            Reader::Postgres(reader) => reader.each_step(each),
         }
     }
 }

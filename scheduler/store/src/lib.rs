@@ -39,6 +39,7 @@ mod repair;
 mod schema;
 mod snapshot;
 mod sqlite;
+mod steps;
 mod store;
 mod survey;
 
@@ -52,4 +53,5 @@ pub use place::Place;
 pub use postgres::{Candidacy, Candidate, Keyring, Leader, Lease, Server, ServerOptions, boot_clock};
 pub use repair::{Repair, RepairPlan, Repaired};
 pub use snapshot::{Snapshot, SnapshotWriter};
+pub use steps::{JobSpan, StepRow};
 pub use store::{Recovered, Store, read_state};

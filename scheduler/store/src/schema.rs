@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::checksum::{Checksum, Head};
 use crate::error::StoreError;
+use crate::steps;
 
 /// Version of the tables.
 pub(crate) const SCHEMA_VERSION: i64 = 2;
@@ -152,7 +153,10 @@ pub(crate) fn ensure(connection: &mut Connection, path: &Path) -> Result<Layout,
     if is_new {
         make(connection, path, &fresh_secret()?)?;
     }
-    connection.execute_batch(INDEX_BY_END).map_err(failed(path, "make the tables"))?;
+    connection
+        .execute_batch(INDEX_BY_END)
+        .and_then(|()| connection.execute_batch(steps::TABLE))
+        .map_err(failed(path, "make the tables"))?;
     layout(connection, path)
 }
 
@@ -163,6 +167,7 @@ pub(crate) fn make(connection: &mut Connection, path: &Path, secret: &[u8; 32]) 
     transaction.execute_batch(TABLES).map_err(&failed)?;
     transaction.execute_batch(JOURNAL_TABLES).map_err(&failed)?;
     transaction.execute_batch(INDEX_BY_END).map_err(&failed)?;
+    transaction.execute_batch(steps::TABLE).map_err(&failed)?;
     put_meta(&transaction, "schema_version", &SCHEMA_VERSION.to_string()).map_err(&failed)?;
     put_meta(&transaction, "secret", &to_hex(secret)).map_err(&failed)?;
     put_meta(&transaction, "secret_crc", &secret_crc(secret)).map_err(&failed)?;

@@ -173,6 +173,9 @@ impl Agent {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 Some(event) = self.events.recv() => {
+                    for steps in self.registry.steps(&event) {
+                        self.send(from_node::Body::Steps(steps));
+                    }
                     if let Some(report) = self.registry.on_supervisor(event) {
                         self.report(report);
                     }
@@ -203,6 +206,9 @@ impl Agent {
                 self.registry.address = self.address.clone().unwrap_or_default();
                 let hello = self.hello();
                 self.send(from_node::Body::Hello(hello));
+                for steps in self.registry.all_steps() {
+                    self.send(from_node::Body::Steps(steps));
+                }
             }
             LinkEvent::Heard(message) => self.on_controller(*message),
             LinkEvent::Down { reason } => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::DirBuilderExt;
 
 use muster_wire::v1::instance_report::Phase;
-use muster_wire::v1::{self, AttemptKey, InstanceReport, ToNode, to_node};
+use muster_wire::v1::{self, AttemptKey, InstanceReport, StepReport, ToNode, to_node};
 use tokio::sync::mpsc;
 
 use super::Node;
@@ -14,6 +14,7 @@ use super::supervisors::{self, Event, Idle};
 use crate::attempt::{Assignment, AttemptDir, AttemptState, UNFINISHED, parse_key};
 use crate::error::{NodeError, Result};
 use crate::process::{ProcessId, now_us};
+use crate::step_log::Reader;
 
 /// The most attempts that a node holds, those that the controller has not yet told to forget included.
 const HELD_MAX: usize = 4096;
@@ -29,6 +30,8 @@ type Key = (u64, u32, u32);
 struct Held {
     dir: AttemptDir,
     report: InstanceReport,
+    /// What it tells of the attempt's steps.
+    steps: Reader,
     /// `None` once nobody is there who could obey.
     supervisor: Option<mpsc::Sender<ToNode>>,
 }
@@ -36,6 +39,17 @@ struct Held {
 impl Held {
     fn is_gone(&self) -> bool {
         matches!(self.report.phase, Some(Phase::Gone(_)))
+    }
+
+    fn new_steps(&mut self) -> Vec<StepReport> {
+        let mut reports = Vec::new();
+        loop {
+            let steps = self.steps.read();
+            if steps.is_empty() {
+                return reports;
+            }
+            reports.push(StepReport { key: self.report.key, steps });
+        }
     }
 }
 
@@ -113,7 +127,8 @@ impl Registry {
             tracing::warn!(attempt = %key, error = error.sentence(), "an attempt without a state");
             self.unknown_state(key, 0)
         });
-        let mut held = Held { dir: dir.clone(), report: state.report.clone(), supervisor: None };
+        let steps = Reader::new(&dir);
+        let mut held = Held { dir: dir.clone(), report: told(state.report.clone()), steps, supervisor: None };
         let same_boot = state.boot_id == self.node.boot_id;
         if !held.is_gone() {
             // A state that cannot be read, perhaps because another version wrote it, is no reason to end the attempt:
@@ -142,6 +157,7 @@ impl Registry {
                 key: Some(key),
                 instance,
                 phase: Some(Phase::Preparing(v1::Preparing {})),
+                steps_bytes: 0,
             },
         }
     }
@@ -179,7 +195,8 @@ impl Registry {
         match self.hand_over(&dir, &mut state, prepare) {
             Ok(supervisor) => {
                 let report = state.report;
-                let held = Held { dir, report: report.clone(), supervisor: Some(supervisor) };
+                let steps = Reader::new(&dir);
+                let held = Held { dir, report: report.clone(), steps, supervisor: Some(supervisor) };
                 self.held.insert(order(&key), held);
                 Some(report)
             }
@@ -242,7 +259,8 @@ impl Registry {
         }
         let key = order(&state.report.key.unwrap_or_default());
         let report = state.report.clone();
-        self.held.insert(key, Held { dir, report: state.report, supervisor: None });
+        let steps = Reader::new(&dir);
+        self.held.insert(key, Held { dir, report: state.report, steps, supervisor: None });
         report
     }
 
@@ -311,10 +329,32 @@ impl Registry {
         }
     }
 
+    /// All that is known of the steps of all attempts, for a new session.
+    pub fn all_steps(&mut self) -> Vec<StepReport> {
+        let all = self.held.values_mut().flat_map(|held| {
+            held.steps.rewind();
+            held.new_steps()
+        });
+        all.collect()
+    }
+
+    /// What is new of the steps of an attempt that its supervisor has just reported.
+    pub fn steps(&mut self, event: &Event) -> Vec<StepReport> {
+        let Event::Report(InstanceReport { key: Some(key), phase, steps_bytes, .. }) = event else {
+            return Vec::new();
+        };
+        let Some(held) = self.held.get_mut(&order(key)).filter(|held| !held.is_gone()) else {
+            return Vec::new();
+        };
+        // A supervisor that was killed has not said how much it had written.
+        if *steps_bytes > 0 || matches!(phase, Some(Phase::Gone(_))) { held.new_steps() } else { Vec::new() }
+    }
+
     /// What a supervisor said; the answer is for the controller.
     pub fn on_supervisor(&mut self, event: Event) -> Option<InstanceReport> {
         match event {
             Event::Report(report) => {
+                let report = told(report);
                 let held = self.held.get_mut(&order(&report.key?))?;
                 // Nothing comes after gone, and a report that says nothing new needs no message.
                 if held.is_gone() || held.report == report {
@@ -346,8 +386,13 @@ fn order(key: &AttemptKey) -> Key {
     (key.job, key.task, key.attempt)
 }
 
+/// A report as the controller is told it.
+fn told(report: InstanceReport) -> InstanceReport {
+    InstanceReport { steps_bytes: 0, ..report }
+}
+
 /// The report about an attempt that this node does not hold.
 fn absent(key: AttemptKey, how: v1::gone::How) -> InstanceReport {
     let gone = v1::Gone { how: Some(how), usage: None, started_at_us: 0, ended_at_us: now_us() };
-    InstanceReport { key: Some(key), instance: 0, phase: Some(Phase::Gone(gone)) }
+    InstanceReport { key: Some(key), phase: Some(Phase::Gone(gone)), ..InstanceReport::default() }
 }

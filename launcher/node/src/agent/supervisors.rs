@@ -253,7 +253,7 @@ mod tests {
             supervisor: ProcessId { pid, start_ticks: 1 },
             containment: Containment::Subreaper,
             run: PathBuf::new(),
-            report: InstanceReport { key: None, instance: 0, phase: Some(phase) },
+            report: InstanceReport { phase: Some(phase), ..InstanceReport::default() },
         };
         let preparing = Phase::Preparing(v1::Preparing {});
         let is_unprepared =

@@ -67,7 +67,11 @@ impl Supervisor {
                 Some(Event::Gang(News::LostContact { with })) => {
                     return Outcome::Broken(format!("lost contact with {with}"));
                 }
-                Some(Event::Signal(signal)) => self.signal(prepared, &signal),
+                Some(Event::StepsDue) => self.tell_of_steps(),
+                Some(Event::Signal(signal)) => match signal.step {
+                    Some(step) => self.signal_step(step, signal.number.cast_signed()),
+                    None => self.signal(prepared, &signal),
+                },
                 Some(Event::Go(_)) => {}
             }
         }
@@ -118,6 +122,9 @@ impl Supervisor {
             Ok(Outcome::Broken(_)) => self.say_why_it_ends(&prepared.account, Cause::NodeFailure),
             _ => {}
         }
+        if !matches!(outcome, Ok(Outcome::Exited(_))) {
+            self.steps.stop();
+        }
         if let Ok(Outcome::Stopped { grace_ms, .. }) = &outcome
             && *grace_ms > 0
         {
@@ -128,6 +135,7 @@ impl Supervisor {
             tracing::error!(error = error.sentence(), "the end of the attempt cannot be awaited");
         }
         self.reap_the_rest().await;
+        self.end_steps().await;
         let (usage, mut out_of_memory) = (group.usage(), group.out_of_memory());
         if let Ok(Outcome::Exited(status)) = &outcome
             && !status.success()
@@ -162,7 +170,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 done = &mut end => return done,
-                _ = self.next_event() => {}
+                event = self.next_event() => self.note_step(event),
             }
         }
     }
@@ -202,8 +210,12 @@ impl Supervisor {
             tokio::select! {
                 () = &mut emptied => return,
                 () = tokio::time::sleep_until(deadline) => return,
-                event = self.next_event() => if let Event::Stop(stop) = event {
-                    deadline = deadline.min(Instant::now() + Duration::from_millis(u64::from(stop.grace_ms)));
+                event = self.next_event() => match event {
+                    Event::Stop(stop) => {
+                        let grace = Duration::from_millis(u64::from(stop.grace_ms));
+                        deadline = deadline.min(Instant::now() + grace);
+                    }
+                    other => self.note_step(other),
                 },
             }
         }

@@ -78,6 +78,8 @@ enum Event {
         /// The step.
         step: u32,
     },
+    /// It is time to tell what is new of the steps.
+    StepsDue,
 }
 
 /// How an attempt ends, apart from failures to prepare it.
@@ -204,7 +206,8 @@ fn log_to(private: &AttemptDir) -> Result<()> {
 
 impl Supervisor {
     fn new(assignment: Assignment, prepare: v1::Prepare) -> Result<Self> {
-        let report = InstanceReport { key: prepare.key, instance: prepare.instance, phase: None };
+        let report =
+            InstanceReport { key: prepare.key, instance: prepare.instance, ..InstanceReport::default() };
         let (sender, inbox) = mpsc::channel(EVENTS_MAX);
         Ok(Self {
             state: AttemptState {
@@ -221,7 +224,7 @@ impl Supervisor {
             child_signal: signal(SignalKind::child()).map_err(NodeError::system("await SIGCHLD"))?,
             script: None,
             daemons: HashSet::new(),
-            steps: steps::Steps::of(&prepare),
+            steps: steps::Steps::of(&prepare, &AttemptDir::at(assignment.private.clone())),
             started_at_us: 0,
             assignment,
             prepare,

@@ -5,6 +5,8 @@
 //! instances' supervisors, and frees a node's cores when the daemon there has ended. The daemons and the starter do all
 //! the rest among themselves.
 
+mod records;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::Write;
 use std::os::unix::net::UnixStream as StdStream;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use muster_step::auth;
 use muster_step::place::{Ledger, NoPlace, Node, Placement};
-use muster_step::words::{Answer, Ask, DaemonStart, LINE_BYTES_MAX, StepRequest};
+use muster_step::words::{Answer, Ask, DaemonStart, EndCause, LINE_BYTES_MAX, StepEnd, StepRequest};
 use muster_wire::v1;
 use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
@@ -21,13 +23,18 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
+use self::records::{Record, Records};
 use super::prepare::Prepared;
 use super::spawn::{Child, Stdio, c_path};
 use super::{Event, Supervisor, gang, go};
+use crate::attempt::AttemptDir;
 use crate::error::{NodeError, Result};
 
 /// How many starters are heard at once where the limit on open files is not known. More wait in the system's queue.
 const STARTERS_MAX: u64 = 256;
+
+/// How long it may take until the connection of a starter that was killed is found to be closed.
+const LEAVE_WITHIN: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// The least number of starters that are heard at once.
 const STARTERS_MIN: u64 = 16;
@@ -55,6 +62,13 @@ pub(super) enum News {
         /// Where answers go.
         answers: mpsc::UnboundedSender<Answer>,
     },
+    /// It says how its step has ended.
+    Ended {
+        /// The connection.
+        starter: u64,
+        /// How.
+        end: StepEnd,
+    },
     /// It has hung up, so its step is over.
     Left {
         /// The connection.
@@ -68,6 +82,7 @@ struct Waiting {
     starter: u64,
     request: StepRequest,
     port: u16,
+    name: String,
     answers: mpsc::UnboundedSender<Answer>,
 }
 
@@ -77,6 +92,10 @@ struct Running {
     /// The instances whose daemons have not ended.
     instances: BTreeSet<u32>,
     answers: mpsc::UnboundedSender<Answer>,
+    /// What is told of it.
+    record: Record,
+    /// Whether its starter has hung up.
+    left: bool,
 }
 
 /// The steps of an attempt. On other instances than the primary only the daemons.
@@ -85,6 +104,11 @@ pub(super) struct Steps {
     ledger: Ledger,
     next: u32,
     running: HashMap<u32, Running>,
+    /// The step of each starter that has one.
+    started: HashMap<u64, u32>,
+    records: Records,
+    /// The attempt is being ended, and so what ends does not end by itself.
+    stopping: bool,
     waiting: VecDeque<Waiting>,
     /// The step of each daemon on this node.
     daemons: HashMap<i32, u32>,
@@ -92,7 +116,7 @@ pub(super) struct Steps {
 
 impl Steps {
     /// An attempt in which no step has begun.
-    pub fn of(prepare: &v1::Prepare) -> Self {
+    pub fn of(prepare: &v1::Prepare, dir: &AttemptDir) -> Self {
         let node = |member: &v1::Member| Node {
             host: member.host.clone(),
             cores: member.cores.len() as u32,
@@ -102,8 +126,31 @@ impl Steps {
             ledger: Ledger::new(prepare.members.iter().map(node).collect(), prepare.cpus_per_rank),
             next: 0,
             running: HashMap::new(),
+            started: HashMap::new(),
+            records: Records::new(dir),
+            stopping: false,
             waiting: VecDeque::new(),
             daemons: HashMap::new(),
+        }
+    }
+
+    fn ended(&mut self, starter: u64, end: &StepEnd) {
+        if let Some(running) = self.started.get(&starter).and_then(|step| self.running.get_mut(step)) {
+            let cancelled = self.stopping && end.cause == EndCause::Ranks && (end.code, end.signal) != (0, 0);
+            let cause = if cancelled { EndCause::Cancelled } else { end.cause };
+            running.record.end(&StepEnd { cause, ..*end });
+        }
+    }
+
+    /// From here on the attempt is ended.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    fn left(&mut self, starter: u64) {
+        self.waiting.retain(|waiting| waiting.starter != starter);
+        if let Some(running) = self.started.remove(&starter).and_then(|step| self.running.get_mut(&step)) {
+            running.left = true;
         }
     }
 
@@ -167,35 +214,52 @@ async fn talk(mut stream: UnixStream, starter: u64, allocation: &Answer, events:
     if say(&mut to, allocation).await.is_err() {
         return;
     }
-    let mut line = String::new();
-    let heard = (&mut from).take(LINE_BYTES_MAX as u64).read_line(&mut line).await;
     let (answers, mut inbox) = mpsc::unbounded_channel();
-    match (heard, serde_json::from_str(&line)) {
-        (Ok(1..), Ok(ask)) => {
+    match hear(&mut from).await {
+        Some(Ok(ask)) => {
             let _ = events.send(Event::Starter(News::Asked { starter, ask, answers })).await;
         }
-        (Ok(1..), Err(error)) => {
+        Some(Err(error)) => {
             let _ = say(&mut to, &Answer::Refused { reason: format!("the request cannot be read: {error}") })
                 .await;
             return;
         }
         // Somebody has only looked.
-        _ => return,
+        None => return,
     }
-    let mut rest = [0; 64];
-    loop {
-        tokio::select! {
-            answer = inbox.recv() => match answer {
-                Some(answer) => if say(&mut to, &answer).await.is_err() { break },
-                // The step cannot begin; the starter hangs up when it has read why.
-                None => std::future::pending().await,
-            },
-            read = from.read(&mut rest) => if !matches!(read, Ok(1..)) { break },
+    // Each way has its own loop: a line that is being read cannot be given up without losing some of it.
+    let listen = async {
+        while let Some(said) = hear(&mut from).await {
+            if let Ok(Ask::Ended(end)) = said {
+                let _ = events.send(Event::Starter(News::Ended { starter, end })).await;
+            }
         }
+    };
+    let answer = async {
+        while let Some(answer) = inbox.recv().await {
+            if say(&mut to, &answer).await.is_err() {
+                return;
+            }
+        }
+        // The step cannot begin; the starter hangs up when it has read why.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = listen => {}
+        () = answer => {}
     }
     // Whoever hears of it finds nobody listening any more.
     drop(inbox);
     let _ = events.send(Event::Starter(News::Left { starter })).await;
+}
+
+/// The next thing that a starter says; `None` when it has hung up.
+async fn hear(from: &mut (impl AsyncBufReadExt + Unpin)) -> Option<serde_json::Result<Ask>> {
+    let mut line = String::new();
+    match from.take(LINE_BYTES_MAX as u64).read_line(&mut line).await {
+        Ok(1..) => Some(serde_json::from_str(&line)),
+        _ => None,
+    }
 }
 
 async fn say(to: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> std::io::Result<()> {
@@ -218,8 +282,9 @@ impl Supervisor {
     /// A starter asks, or has left.
     pub(super) fn take_starter(&mut self, prepared: &Prepared, gang: &gang::Handle, news: News) {
         match news {
-            News::Asked { starter, ask: Ask::Create { request, port }, answers } => {
-                let waiting = Waiting { starter, request, port, answers };
+            News::Asked { ask: Ask::Ended(_), .. } => {}
+            News::Asked { starter, ask: Ask::Create { request, port, name }, answers } => {
+                let waiting = Waiting { starter, request, port, name, answers };
                 // Those that wait longer go first.
                 if let Some(waiting) = self.try_step(prepared, gang, waiting) {
                     if waiting.request.immediate {
@@ -230,8 +295,9 @@ impl Supervisor {
                     self.steps.waiting.push_back(waiting);
                 }
             }
+            News::Ended { starter, end } => self.steps.ended(starter, &end),
             News::Left { starter } => {
-                self.steps.waiting.retain(|waiting| waiting.starter != starter);
+                self.steps.left(starter);
                 self.forget_steps_over();
             }
         }
@@ -275,9 +341,14 @@ impl Supervisor {
         let order = StepOrder { step, nonce, starter: (self.assignment.address.clone(), waiting.port) };
         let instances: BTreeSet<u32> = placement.nodes.iter().map(|node| node.instance).collect();
         let key = auth::step_key(&self.prepare.gang_token, step, &order.nonce);
+        let record = Record::new(step, waiting.name, &placement);
         let _ = waiting.answers.send(Answer::Placed { step, key, placement });
-        let running = Running { instances: instances.clone(), answers: waiting.answers };
-        self.steps.running.insert(step, running);
+        self.steps.running.insert(
+            step,
+            Running { instances: instances.clone(), answers: waiting.answers, record, left: false },
+        );
+        self.steps.started.insert(waiting.starter, step);
+        self.tell_of_steps_soon();
         for instance in instances {
             if instance == self.prepare.instance {
                 self.start_step_here(prepared, gang, &order);
@@ -380,8 +451,74 @@ impl Supervisor {
         }
     }
 
-    /// Forgets the steps of which neither a daemon nor a starter is left.
+    /// Records and forgets the steps of which neither a daemon nor a starter is left.
     fn forget_steps_over(&mut self) {
-        self.steps.running.retain(|_, running| !running.instances.is_empty() || !running.answers.is_closed());
+        let Steps { running, records, .. } = &mut self.steps;
+        let over = running.extract_if(|_, running| running.instances.is_empty() && running.left);
+        for (_, running) in over {
+            records.write_end(running.record);
+        }
+        self.tell_of_steps_soon();
+    }
+
+    /// What a starter says while its attempt ends.
+    pub(super) fn note_step(&mut self, event: Event) {
+        match event {
+            Event::Starter(News::Ended { starter, end }) => self.steps.ended(starter, &end),
+            Event::Starter(News::Left { starter }) => self.steps.left(starter),
+            _ => {}
+        }
+    }
+
+    /// The attempt is over, nothing of it runs, and so its steps are over. What their starters have still said is heard.
+    pub(super) async fn end_steps(&mut self) {
+        let deadline = tokio::time::Instant::now() + LEAVE_WITHIN;
+        while !self.steps.started.is_empty()
+            && let Ok(event) = tokio::time::timeout_at(deadline, self.next_event()).await
+        {
+            self.note_step(event);
+        }
+        let mut left: Vec<_> = self.steps.running.drain().collect();
+        left.sort_unstable_by_key(|(step, _)| *step);
+        for (_, running) in left {
+            self.steps.records.write_end(running.record);
+        }
+        self.state.report.steps_bytes = self.steps.records.bytes();
+    }
+
+    /// What is new of the steps is told together, a little later.
+    fn tell_of_steps_soon(&mut self) {
+        let news = self.steps.records.bytes() != self.state.report.steps_bytes;
+        let untold = self.steps.running.values().any(|running| !running.record.is_written());
+        if (news || untold) && !std::mem::replace(&mut self.steps.records.due, true) {
+            let events = self.sender.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(records::TELL_EVERY).await;
+                let _ = events.send(Event::StepsDue).await;
+            });
+        }
+    }
+
+    /// Tells of the steps that have ended, and of those that have run for a while.
+    pub(super) fn tell_of_steps(&mut self) {
+        let Steps { running, records, .. } = &mut self.steps;
+        records.due = false;
+        for running in running.values_mut() {
+            records.write_running(&mut running.record);
+        }
+        let bytes = records.bytes();
+        if bytes != self.state.report.steps_bytes {
+            self.state.report.steps_bytes = bytes;
+            self.report.send_replace(self.state.report.clone());
+        }
+        self.tell_of_steps_soon();
+    }
+
+    /// Signals the ranks of a step, or ends it. One that is over hears nothing.
+    pub(super) fn signal_step(&self, step: u32, number: i32) {
+        if let Some(running) = self.steps.running.get(&step) {
+            let answer = if number == 0 { Answer::Cancel } else { Answer::Signal { number } };
+            let _ = running.answers.send(answer);
+        }
     }
 }

@@ -101,6 +101,8 @@ pub struct Plan {
     pub dry_run: bool,
     /// For file names.
     pub job_name: String,
+    /// What the step is called in its record.
+    pub step_name: String,
     /// The job that the caller named; another one than this allocation's is an error.
     pub job: Option<u64>,
     /// The status of every failure of the step itself.

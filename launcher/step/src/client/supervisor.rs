@@ -22,6 +22,9 @@ const ATTEMPT_DIR: &str = "MUSTER_ATTEMPT_DIR";
 /// A step that waits longer for cores says so. The last of the step before it may still be on its way out.
 const TELL_AFTER: Duration = Duration::from_millis(300);
 
+/// The longest name of a step that is recorded, in characters.
+const NAME_CHARS_MAX: usize = 200;
+
 /// What came first.
 enum Heard {
     Answer(Answer),
@@ -88,11 +91,8 @@ impl Session {
         port: u16,
         signals: &Signals,
     ) -> Result<Option<Granted>, StepError> {
-        let ask = Ask::Create { request: plan.request.clone(), port };
-        let mut text =
-            serde_json::to_string(&ask).map_err(|error| StepError::protocol("this program", error))?;
-        text.push('\n');
-        self.stream.write_all(text.as_bytes()).map_err(StepError::system("ask the supervisor"))?;
+        let name: String = plan.step_name.chars().take(NAME_CHARS_MAX).collect();
+        self.say(&Ask::Create { request: plan.request.clone(), port, name })?;
         let mut waited = false;
         let mut tell_at = None;
         loop {
@@ -120,6 +120,14 @@ impl Session {
                 },
             }
         }
+    }
+
+    /// Tells the supervisor something.
+    pub fn say(&mut self, ask: &Ask) -> Result<(), StepError> {
+        let mut text =
+            serde_json::to_string(ask).map_err(|error| StepError::protocol("this program", error))?;
+        text.push('\n');
+        self.stream.write_all(text.as_bytes()).map_err(StepError::system("speak with the supervisor"))
     }
 
     fn answer_or_signal(&mut self, signals: &Signals, until: Option<Instant>) -> Result<Heard, StepError> {

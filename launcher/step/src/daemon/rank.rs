@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 
 use super::image::Image;
-use crate::frames::{Common, Place, Task};
+use crate::frames::{Common, Place, RankUsage, Task};
 
 /// How much of a rank's output is read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -28,6 +28,8 @@ pub(super) struct Rank {
     pub pid: i32,
     /// As wait(2) says it.
     pub status: Option<i32>,
+    /// What it has used, once it has ended.
+    pub usage: RankUsage,
     /// Its end was told to the starter.
     pub told: bool,
     pub stdin: Option<Input>,
@@ -191,6 +193,7 @@ pub(super) fn start(task: &Task, around: Surroundings<'_>) -> Result<Rank, Faile
         number: task.rank,
         pid: child.id().cast_signed(),
         status: None,
+        usage: RankUsage::default(),
         told: false,
         stdin: streams.stdin.map(Input::new).transpose().map_err(Failed::Exec)?,
         stdout: streams.stdout,
@@ -285,6 +288,20 @@ fn cpu_set(cpus: &[u32]) -> Option<libc::cpu_set_t> {
         unsafe { libc::CPU_SET(*cpu as usize, &mut set) };
     }
     Some(set)
+}
+
+/// What a process has used that was waited for.
+pub(super) fn usage(used: &libc::rusage) -> RankUsage {
+    let micros =
+        |time: libc::timeval| u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or_default();
+    let bytes = |units: libc::c_long, unit: u64| u64::try_from(units).unwrap_or_default() * unit;
+    RankUsage {
+        user_us: micros(used.ru_utime),
+        system_us: micros(used.ru_stime),
+        memory_peak_bytes: bytes(used.ru_maxrss, 1 << 10),
+        read_bytes: bytes(used.ru_inblock, 512),
+        written_bytes: bytes(used.ru_oublock, 512),
+    }
 }
 
 /// What a rank does to itself before it becomes its program.

@@ -15,7 +15,7 @@ use super::rank::{self, Failed, Output, Rank, Surroundings, read_output};
 use super::{pmix, sweep, wireup};
 use crate::StepError;
 use crate::error::errno_text;
-use crate::frames::{ALL_RANKS, Common, FromDaemon, Own, Stream, ToDaemon, Wireup};
+use crate::frames::{ALL_RANKS, Common, FromDaemon, Own, RankUsage, Stream, ToDaemon, Wireup};
 use crate::link::{Frame, Link, OUTBOX_BYTES_FULL};
 use crate::pmi;
 use crate::words::DaemonStart;
@@ -159,6 +159,7 @@ impl Serving {
                         number: task.rank,
                         pid: 0,
                         status: Some(exit_status(NOT_STARTED)),
+                        usage: RankUsage::default(),
                         told: false,
                         stdin: None,
                         stdout: None,
@@ -338,13 +339,16 @@ impl Serving {
     fn reap(&mut self) {
         loop {
             let mut status = 0;
-            // SAFETY: the status is a valid place for the answer.
-            let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+            // SAFETY: a structure of numbers.
+            let mut used: libc::rusage = unsafe { std::mem::zeroed() };
+            // SAFETY: both are valid places for the answer.
+            let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut used) };
             if pid <= 0 {
                 return;
             }
             if let Some(rank) = self.ranks.iter_mut().find(|rank| rank.pid == pid && rank.status.is_none()) {
                 rank.status = Some(status);
+                rank.usage = rank::usage(&used);
                 rank.stdin = None;
             }
         }
@@ -372,7 +376,7 @@ impl Serving {
                 let message = "ended without MPI_Finalize".to_owned();
                 self.link.send(&FromDaemon::Abort { rank, code: 1, message });
             }
-            self.link.send(&FromDaemon::Exited { rank: self.ranks[place].number, status });
+            self.link.send(&FromDaemon::Exited { rank, status, usage: self.ranks[place].usage });
         }
         self.link.flush();
     }

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use muster_client::api::{SCHEMA, TaskState};
+use muster_client::api::{JobSummary, SCHEMA, TaskState};
 use muster_client::{Client, JobFilter};
 use muster_core::ids::{JobId, JobRef};
 
-use super::{connect, job_refs};
+use super::{Target, connect, targets};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::out::{print, print_json, tell};
@@ -15,11 +15,12 @@ use crate::out::{print, print_json, tell};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  muster cancel 12 13        two jobs\n  muster cancel 14_3         task 3 of array 14\n  \
+    muster cancel 12.0         step 0 of job 12, whose script goes on\n  \
     muster cancel --name sweep  all your jobs of this name\n  muster cancel --all-mine   all your jobs"
 )]
 pub struct CancelArgs {
-    /// Jobs (12) and tasks of arrays (12_3)
-    #[arg(value_name = "JOB[_TASK]")]
+    /// Jobs (12), tasks of arrays (12_3), and steps of either (12.0)
+    #[arg(value_name = "JOB[_TASK][.STEP]")]
     jobs: Vec<String>,
     /// Jobs of this name; yours unless --user says otherwise
     #[arg(long, value_name = "NAME", conflicts_with = "jobs")]
@@ -48,7 +49,7 @@ struct Report {
 }
 
 pub(crate) fn run(args: &CancelArgs) -> Result<ExitCode, CliError> {
-    let named = job_refs(&args.jobs)?;
+    let named = targets(&args.jobs)?;
     if named.is_empty() && args.name.is_none() && args.user.is_none() && !args.all_mine {
         return Err(CliError::NothingToCancel);
     }
@@ -58,8 +59,12 @@ pub(crate) fn run(args: &CancelArgs) -> Result<ExitCode, CliError> {
     let mut report = Report { schema: SCHEMA, jobs: Vec::new() };
     let mut exit = Exit::Ok;
     for job in jobs {
-        match client.cancel(job) {
-            Ok(answer) => report.jobs.push(Cancelled { job: job.to_string(), tasks: answer.tasks }),
+        let done = match job.step {
+            None => client.cancel(job.job).map(|answer| answer.tasks),
+            Some(step) => client.signal_step(job.job, step, None).map(|answer| answer.tasks),
+        };
+        match done {
+            Ok(tasks) => report.jobs.push(Cancelled { job: job.to_string(), tasks }),
             Err(error) => {
                 let failed = Exit::of_client(&error);
                 // A job that ended between the search and now is what was wanted.
@@ -82,7 +87,7 @@ pub(crate) fn run(args: &CancelArgs) -> Result<ExitCode, CliError> {
     Ok(exit.into())
 }
 
-fn search(client: &mut Client, args: &CancelArgs) -> Result<Vec<JobRef>, CliError> {
+fn search(client: &mut Client, args: &CancelArgs) -> Result<Vec<Target>, CliError> {
     let user = match &args.user {
         Some(user) => user.clone(),
         None => super::queue::own_name()?,
@@ -90,7 +95,8 @@ fn search(client: &mut Client, args: &CancelArgs) -> Result<Vec<JobRef>, CliErro
     let states = vec![TaskState::Waiting, TaskState::Preparing, TaskState::Running, TaskState::Ending];
     let list = client.jobs(&JobFilter { user: Some(user), states, ..JobFilter::default() })?;
     let wanted = list.jobs.iter().filter(|job| args.name.as_ref().is_none_or(|name| *name == job.name));
-    Ok(wanted.map(|job| JobRef { job: JobId(job.job), task: None }).collect())
+    let whole = |job: &JobSummary| Target { job: JobRef { job: JobId(job.job), task: None }, step: None };
+    Ok(wanted.map(whole).collect())
 }
 
 fn sentences(report: &Report, is_search: bool) -> String {

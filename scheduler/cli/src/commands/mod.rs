@@ -18,6 +18,7 @@ pub mod reservation;
 pub mod run;
 pub mod shares;
 pub mod show;
+pub mod steps;
 pub mod submit;
 pub mod update;
 pub mod wait;
@@ -31,6 +32,34 @@ use crate::error::CliError;
 /// The controller that the environment names.
 fn connect() -> Result<Client, CliError> {
     Ok(Client::connect_with(Options::of(default_sockets()))?)
+}
+
+/// A job or task, or a step of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Target {
+    job: JobRef,
+    step: Option<u32>,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.step {
+            None => self.job.fmt(f),
+            Some(step) => write!(f, "{}.{step}", self.job),
+        }
+    }
+}
+
+/// Reads job ids, and those of steps.
+fn targets(texts: &[String]) -> Result<Vec<Target>, CliError> {
+    let read = |text: &String| {
+        let step = text.rsplit_once('.').and_then(|(job, step)| Some((job, step.parse().ok()?)));
+        match step {
+            Some((job, step)) => Ok(Target { job: job.parse()?, step: Some(step) }),
+            None => Ok(Target { job: text.parse()?, step: None }),
+        }
+    };
+    texts.iter().map(read).collect()
 }
 
 /// Reads job ids.

@@ -4,10 +4,9 @@ use std::process::ExitCode;
 
 use muster_client::api::{ReachedAnswer, SCHEMA};
 use muster_client::{Client, ClientError};
-use muster_core::ids::JobRef;
 use muster_core::spec::SignalTo;
 
-use super::{connect, job_refs};
+use super::{Target, connect, job_refs, targets};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::out::{print, print_json, tell};
@@ -17,14 +16,15 @@ use crate::submit::signal_number;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  muster signal USR1 12           to what the script of job 12 has started: its ranks and programs\n  \
-    muster signal USR1 12 --script   to the script's own shell\n  muster signal 10 14_3 --all      to both, of task 3 of array 14"
+    muster signal USR1 12 --script   to the script's own shell\n  muster signal 10 14_3 --all      to both, of task 3 of array 14\n  \
+    muster signal USR1 12.0          to the ranks of step 0 of job 12"
 )]
 pub struct SignalArgs {
     /// The signal, such as USR1, SIGUSR1 or 10
     #[arg(value_name = "SIGNAL")]
     signal: String,
-    /// Jobs (12) and tasks of arrays (12_3)
-    #[arg(value_name = "JOB[_TASK]", required = true)]
+    /// Jobs (12), tasks of arrays (12_3), and steps of either (12.0)
+    #[arg(value_name = "JOB[_TASK][.STEP]", required = true)]
     jobs: Vec<String>,
     /// To the script's own process
     #[arg(long, conflicts_with = "all")]
@@ -74,23 +74,27 @@ pub(crate) fn signal(args: &SignalArgs) -> Result<ExitCode, CliError> {
         (_, true) => SignalTo::All,
         _ => SignalTo::Ranks,
     };
-    each("signal", "Signalled", &args.jobs, args.json, |client, job| client.signal(job, number, to))
+    each("signal", "Signalled", targets(&args.jobs)?, args.json, |client, target| match target.step {
+        None => client.signal(target.job, number, to),
+        Some(step) => client.signal_step(target.job, step, Some(number)),
+    })
 }
 
 pub(crate) fn requeue(args: &RequeueArgs) -> Result<ExitCode, CliError> {
     crate::outlive_sigterm();
-    each("requeue", "Put back", &args.jobs, args.json, |client, job| client.requeue(job, args.hold))
+    let whole = |job| Target { job, step: None };
+    let jobs = job_refs(&args.jobs)?.into_iter().map(whole).collect();
+    each("requeue", "Put back", jobs, args.json, |client, target| client.requeue(target.job, args.hold))
 }
 
 /// Does it to every job, those after one that failed as well.
 fn each(
     name: &str,
     done: &str,
-    jobs: &[String],
+    jobs: Vec<Target>,
     json: bool,
-    act: impl Fn(&mut Client, JobRef) -> Result<ReachedAnswer, ClientError>,
+    act: impl Fn(&mut Client, Target) -> Result<ReachedAnswer, ClientError>,
 ) -> Result<ExitCode, CliError> {
-    let jobs = job_refs(jobs)?;
     let mut client = connect()?;
     let mut report = Report { schema: SCHEMA, jobs: Vec::new() };
     let mut exit = Exit::Ok;

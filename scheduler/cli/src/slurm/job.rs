@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use muster_client::api::{JobDetail, NotesView, ShareView, TaskLine, TaskState, Which};
+use muster_client::api::{JobDetail, NotesView, ShareView, StepView, TaskLine, TaskList, TaskState, Which};
 use muster_core::gres::Gres;
 use muster_core::ids::{JobId, TaskId, TaskIndex};
 use muster_core::notation::{format_hosts, parse_ranges};
@@ -127,6 +127,16 @@ pub(super) fn eligible_us(line: &TaskLine) -> u64 {
     line.begin_us.unwrap_or(0).max(line.submitted_at_us)
 }
 
+/// The steps of the task of a line, in its last attempt.
+pub(super) fn steps_of<'a>(list: &'a TaskList, line: &'a TaskLine) -> impl Iterator<Item = &'a StepView> {
+    let from = list.steps.partition_point(|step| step.job < line.job);
+    let of_job = list.steps[from..].iter().take_while(|step| step.job == line.job);
+    let attempt = line.task.as_ref().map(|task| task.attempt);
+    of_job.filter(move |step| {
+        line.which.holds(Some(TaskIndex(step.task))) && attempt.is_none_or(|last| last == step.attempt)
+    })
+}
+
 /// A line with its job, where the list has details.
 #[derive(Clone, Copy)]
 pub(super) struct Facts<'a> {
@@ -148,6 +158,13 @@ impl<'a> Facts<'a> {
     /// Whether it has, or had, an allocation.
     pub(super) fn has_run(&self) -> bool {
         !self.line.node_list.is_empty()
+    }
+
+    /// Whether it is a script's. The jobs of srun and salloc have steps alone.
+    pub(super) fn has_script(&self) -> bool {
+        let line = self.submit_line();
+        let program = line.split_whitespace().next().and_then(|word| word.rsplit('/').next());
+        !matches!(program, Some("srun" | "salloc"))
     }
 
     fn notes(&self) -> Option<&'a NotesView> {

@@ -75,6 +75,17 @@ fn cell(text: &str, width: i32) -> String {
     if right { format!("{pad}{text}") } else { format!("{text}{pad}") }
 }
 
+/// What `--helpformat` prints: four names a line.
+pub(super) fn names(heads: &[Head]) -> String {
+    let mut out = String::new();
+    for names in heads.chunks(4) {
+        let names: Vec<String> = names.iter().map(|head| format!("{:<19}", head.header)).collect();
+        out.push_str(&names.join(" "));
+        out.push('\n');
+    }
+    out
+}
+
 /// Reads `NAME` or `NAME%WIDTH` of a list of fields: the place of the field whose name is that or begins so, in any
 /// case, with the width.
 pub(super) fn find(text: &str, fields: &[Head]) -> Option<(usize, Head)> {

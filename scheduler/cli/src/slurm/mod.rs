@@ -29,6 +29,7 @@ mod sprio;
 mod squeue;
 mod srun;
 mod sshare;
+mod sstat;
 mod state;
 mod time;
 mod units;
@@ -47,7 +48,7 @@ pub struct Face {
 }
 
 /// Every face.
-pub const FACES: [Face; 12] = [
+pub const FACES: [Face; 13] = [
     Face { name: "sacct", run: sacct::run },
     Face { name: "sacctmgr", run: sacctmgr::run },
     Face { name: "salloc", run: salloc::run },
@@ -60,6 +61,7 @@ pub const FACES: [Face; 12] = [
     Face { name: "squeue", run: squeue::run },
     Face { name: "srun", run: srun::run },
     Face { name: "sshare", run: sshare::run },
+    Face { name: "sstat", run: sstat::run },
 ];
 
 impl Face {

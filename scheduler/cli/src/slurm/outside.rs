@@ -135,6 +135,7 @@ impl Outside {
             verbose: false,
             dry_run: false,
             job_name: String::new(),
+            step_name: String::new(),
             job: None,
             error_status: self.error_status,
             relayed: true,

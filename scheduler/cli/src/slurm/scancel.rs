@@ -118,6 +118,8 @@ Examples:
 #[derive(Default)]
 struct Options {
     targets: Vec<On>,
+    /// Single steps of tasks.
+    steps: Vec<(JobRef, u32)>,
     account: Option<String>,
     clusters: Option<String>,
     name: Option<String>,
@@ -183,7 +185,7 @@ fn start(words: &[String]) -> Result<ExitCode, Fault> {
         }
     }
     let options = read(line)?;
-    if options.targets.is_empty() && !options.is_filtered() {
+    if options.targets.is_empty() && options.steps.is_empty() && !options.is_filtered() {
         return Err(said("No job identification provided"));
     }
     let mut client = connect("scancel: error: slurm_kill_job")?;
@@ -191,12 +193,19 @@ fn start(words: &[String]) -> Result<ExitCode, Fault> {
         let own = client.ping().map_err(Fault::client("scancel: error: slurm_kill_job"))?.cluster;
         check_clusters("scancel", named, &own)?;
     }
-    let targets = if options.is_filtered() || options.interactive {
+    let targets = if options.targets.is_empty() && !options.steps.is_empty() {
+        Vec::new()
+    } else if options.is_filtered() || options.interactive {
         matching(&mut client, &options)?
     } else {
         named(&options.targets)
     };
     let mut code = ExitCode::SUCCESS;
+    for (target, step) in &options.steps {
+        if !reach_step(&mut client, *target, *step, &options) {
+            code = ExitCode::FAILURE;
+        }
+    }
     for target in targets {
         if !reach(&mut client, target, &options)? {
             code = ExitCode::FAILURE;
@@ -211,7 +220,8 @@ fn said(text: &str) -> Fault {
 
 /// The options with their variables, which count where the command line is silent.
 fn read(line: getopt::Line<Key>) -> Result<Options, Fault> {
-    let mut options = Options { targets: targets(&line.words)?, ..Options::default() };
+    let (targets, steps) = targets(&line.words)?;
+    let mut options = Options { targets, steps, ..Options::default() };
     let variables = [
         ("SCANCEL_ACCOUNT", Key::Account),
         ("SCANCEL_BATCH", Key::Batch),
@@ -287,24 +297,46 @@ fn state_of(word: &str) -> Result<TaskState, Fault> {
     }
 }
 
-fn targets(words: &[String]) -> Result<Vec<On>, Fault> {
-    let read = |word: &String| {
-        if let Some((job, step)) = word.split_once('.')
-            && job.parse::<JobRef>().is_ok()
-            && !step.is_empty()
-        {
-            let text =
-                format!("Kill job error on job step id {word}: Requested operation is presently disabled");
-            return Err(said(&format!("{text}\nscancel: single steps are ended by a signal to their srun")));
+/// The jobs and tasks, and the steps, that words name.
+type Named = (Vec<On>, Vec<(JobRef, u32)>);
+
+fn targets(words: &[String]) -> Result<Named, Fault> {
+    let (mut targets, mut steps) = Named::default();
+    for word in words {
+        let bad = || said(&format!("Invalid job id {word}"));
+        if let Some((job, step)) = word.split_once('.') {
+            let job: JobRef = job.parse().map_err(|_| bad())?;
+            match step {
+                // What the script runs in has no number.
+                "batch" => targets.push(job.to_string().parse().map_err(|_| bad())?),
+                step => steps.push((job, step.parse().map_err(|_| bad())?)),
+            }
+            continue;
         }
         // A throttle may follow the elements, as squeue prints it.
         let plain = match word.split_once('%') {
             Some((before, _)) if word.ends_with(']') => format!("{before}]"),
             _ => word.clone(),
         };
-        plain.parse::<On>().map_err(|_| said(&format!("Invalid job id {word}")))
-    };
-    words.iter().map(read).collect()
+        targets.push(plain.parse::<On>().map_err(|_| bad())?);
+    }
+    Ok((targets, steps))
+}
+
+/// Ends or signals a step. False if that is to be told by the exit code.
+fn reach_step(client: &mut Client, target: JobRef, step: u32, options: &Options) -> bool {
+    if options.verbose {
+        match options.signal {
+            Some(signal) => tell(&format!("scancel: Signal {signal} to step {target}.{step}")),
+            None => tell(&format!("scancel: Terminating step {target}.{step}")),
+        }
+    }
+    let Err(error) = client.signal_step(target, step, options.signal) else { return true };
+    if !options.quiet {
+        let text = refusal::text(&error);
+        tell(&format!("scancel: error: Kill job error on job step id {target}.{step}: {text}"));
+    }
+    false
 }
 
 /// What the command line names, one task at a time.
@@ -442,12 +474,13 @@ mod tests {
         assert_eq!(refs("12 14_3"), ["12", "14_3"]);
         assert_eq!(refs("14_[1-3,9%2]"), ["14_1", "14_2", "14_3", "14_9"]);
         assert_eq!(read_words("abc").err().unwrap(), "scancel: error: Invalid job id abc");
-        assert!(
-            read_words("12.0")
-                .err()
-                .unwrap()
-                .starts_with("scancel: error: Kill job error on job step id 12.0: ")
+        let steps = read_words("12.0 14_3.2").unwrap();
+        assert_eq!(
+            steps.steps.iter().map(|(job, step)| format!("{job}.{step}")).collect::<Vec<_>>(),
+            ["12.0", "14_3.2"]
         );
+        assert_eq!(refs("12.batch"), ["12"]);
+        assert_eq!(read_words("12.x").err().unwrap(), "scancel: error: Invalid job id 12.x");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod export;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_core::notation::{NotationError, parse_hosts};
@@ -88,6 +88,12 @@ pub(crate) struct StepOptions {
     pub export: Option<String>,
 }
 
+/// What a step is called that was given no name.
+fn program_name(words: &[String]) -> String {
+    let name = words.first().and_then(|word| Path::new(word).file_name());
+    name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// A variable that is set to something.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -164,6 +170,7 @@ impl StepOptions {
         name: &'static str,
         words: &[String],
     ) -> Result<(Plan, Vec<String>), BadStep> {
+        let step_name = self.job_name.clone().unwrap_or_else(|| program_name(words));
         self.fill_from_variables()?;
         let mut warnings = Vec::new();
         let programs = self.programs(words)?;
@@ -201,6 +208,7 @@ impl StepOptions {
             verbose: self.verbose,
             dry_run: self.dry_run,
             job_name: self.job_name.clone().unwrap_or_default(),
+            step_name,
             job: self.job,
             error_status: error_status(),
             relayed: false,

@@ -200,6 +200,12 @@ fn the_faces_of_the_accounting_do_what_the_matrix_says() {
 }
 
 #[test]
+fn sstat_does_with_each_option_what_the_matrix_says() {
+    // What comes last is done, so that nothing is said of steps that are not there.
+    try_section("sstat", |option| option.split(' ').chain(["--help"]).map(str::to_owned).collect());
+}
+
+#[test]
 fn scancel_does_with_each_option_what_the_matrix_says() {
     // Nothing matches, so that nothing is said of any job.
     try_section("scancel", |option| option.split(' ').chain(["--name=nothing"]).map(str::to_owned).collect());

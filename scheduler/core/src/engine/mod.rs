@@ -147,6 +147,9 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
             command::submit(state, *caller, spec, request_key.as_deref(), now)
         }
         Input::Signal { caller, target, signal, to } => signal::signal(state, *caller, *target, *signal, *to),
+        Input::SignalStep { caller, target, step, signal } => {
+            signal::signal_step(state, *caller, *target, *step, *signal)
+        }
         Input::Requeue { caller, target, hold } => requeue::requeue(state, *caller, *target, *hold, now),
         Input::UpdateJob { caller, job, change } => change::update(state, *caller, *job, change, now),
         Input::HoldJob { caller, job } => hold::hold(state, *caller, *job),

@@ -67,6 +67,12 @@ pub enum ApiError {
         /// Why not.
         why: String,
     },
+    /// The path names no step.
+    #[error("'{text}' is not the number of a step: write a number, such as 0")]
+    BadStep {
+        /// What was asked for.
+        text: String,
+    },
     /// No such route.
     #[error(
         "there is no {method} {path}: this controller's API is older than the client, or the path is wrong"
@@ -160,6 +166,7 @@ impl ApiError {
             Self::BadState { .. } => (StatusCode::BAD_REQUEST, "bad_state"),
             Self::NoUser { .. } => (StatusCode::FORBIDDEN, "no_user"),
             Self::NoPriority { .. } => (StatusCode::BAD_REQUEST, "no_priority"),
+            Self::BadStep { .. } => (StatusCode::BAD_REQUEST, "bad_step"),
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
             Self::History(_) => (StatusCode::SERVICE_UNAVAILABLE, "history"),
             Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),

@@ -6,7 +6,9 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, State as Shell};
-use muster_client::api::{JobUpdate, ReachedAnswer, RequeueRequest, SCHEMA, SignalRequest};
+use muster_client::api::{
+    JobUpdate, ReachedAnswer, RequeueRequest, SCHEMA, SignalRequest, StepSignalRequest,
+};
 use muster_core::eligibility::Dependency;
 use muster_core::ids::{JobRef, Timestamp};
 use muster_core::input::{Input, JobChange, Reply};
@@ -27,6 +29,19 @@ pub async fn signal(
     let target: JobRef = target.parse()?;
     let SignalRequest { signal, to } = read_json(body)?;
     reached(&app, target, Input::Signal { caller: peer.caller(), target, signal, to }).await
+}
+
+/// `POST /v1/jobs/{ref}/steps/{step}/signal`
+pub async fn signal_step(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Path((target, step)): Path<(String, String)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answered<ReachedAnswer> {
+    let target: JobRef = target.parse()?;
+    let step = step.parse().map_err(|_| ApiError::BadStep { text: step.clone() })?;
+    let StepSignalRequest { signal } = read_json(body)?;
+    reached(&app, target, Input::SignalStep { caller: peer.caller(), target, step, signal }).await
 }
 
 /// `POST /v1/jobs/{ref}/requeue`

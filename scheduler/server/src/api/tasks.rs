@@ -6,11 +6,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Shell};
-use muster_client::api::{LINES_MAX, SCHEMA, TaskLine, TaskList, TaskState};
+use muster_client::api::{LINES_MAX, SCHEMA, STEPS_MAX, StepView, TaskLine, TaskList, TaskState, Which};
 use muster_core::ids::{JobId, JobRef, Timestamp};
 use muster_core::plan::Plan;
 use muster_core::state::{Job, State};
-use muster_store::{JobRow, Period, TaskRow};
+use muster_store::{JobRow, JobSpan, Period, TaskRow};
 use serde::Deserialize;
 
 use super::answer::{Answered, ApiError};
@@ -31,6 +31,8 @@ pub struct TasksQuery {
     detail: bool,
     #[serde(default)]
     starts: bool,
+    #[serde(default)]
+    steps: bool,
 }
 
 /// What a list is to hold.
@@ -45,21 +47,23 @@ struct Filter {
     period: Option<(Timestamp, Timestamp)>,
     detail: bool,
     starts: bool,
+    steps: bool,
 }
 
 impl Filter {
-    fn new(query: TasksQuery, now: Timestamp) -> Result<Self, ApiError> {
+    fn new(mut query: TasksQuery, now: Timestamp) -> Result<Self, ApiError> {
         let words = |text: Option<String>| -> Vec<String> {
             let text = text.unwrap_or_default();
             text.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect()
         };
-        let jobs = words(query.job).iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
+        let jobs = words(query.job.take()).iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
         let ago = |seconds: u64| Timestamp(now.0.saturating_sub(seconds.saturating_mul(1_000_000)));
         let period =
             query.since_us.map(|since| (Timestamp(since), Timestamp(query.until_us.unwrap_or(u64::MAX))));
         let finished_from = period.map(|(since, _)| since).or(query.finished_s.map(ago));
-        let users = words(query.user).into_iter().collect();
-        Ok(Self { jobs, users, finished_from, period, detail: query.detail, starts: query.starts })
+        let users = words(query.user.take()).into_iter().collect();
+        let TasksQuery { detail, starts, steps, .. } = query;
+        Ok(Self { jobs, users, finished_from, period, detail, starts, steps })
     }
 
     fn takes_user(&self, user: &str) -> bool {
@@ -103,6 +107,7 @@ fn listed(app: &App, filter: &Filter) -> Result<TaskList, ApiError> {
         now_us: now.0,
         lines: Vec::new(),
         jobs: BTreeMap::new(),
+        steps: Vec::new(),
         known: Vec::new(),
         cut: false,
     };
@@ -116,6 +121,9 @@ fn listed(app: &App, filter: &Filter) -> Result<TaskList, ApiError> {
     }
     list.cut = list.lines.len() > LINES_MAX;
     list.lines.truncate(LINES_MAX);
+    if filter.steps {
+        add_steps(app, filter, &mut list)?;
+    }
     if filter.starts {
         add_starts(app, &mut list.lines, now);
     }
@@ -218,6 +226,36 @@ fn past_rows(
         (row, tasks)
     };
     Ok(jobs.into_iter().filter(is_wanted).map(with_tasks).collect())
+}
+
+/// Adds the steps of the tasks that are listed: of the accounting only where that is asked.
+fn add_steps(app: &App, filter: &Filter, list: &mut TaskList) -> Result<(), ApiError> {
+    // By job, the elements that are listed; none where the whole job is.
+    let mut listed: BTreeMap<JobId, BTreeSet<u32>> = BTreeMap::new();
+    for line in &list.lines {
+        let tasks = listed.entry(JobId(line.job)).or_default();
+        match &line.which {
+            Which::Job => drop(tasks.insert(0)),
+            Which::Element(index) => drop(tasks.insert(index.0)),
+            // What never ran has no steps.
+            Which::Elements(_) => {}
+        }
+    }
+    let is_listed = |job: JobId, task: u32| listed.get(&job).is_some_and(|tasks| tasks.contains(&task));
+    let mut steps = app.shared.steps.of(|job| listed.contains_key(&job));
+    let span = listed.first_key_value().zip(listed.last_key_value());
+    if let Some(((first, _), (last, _))) = span.filter(|_| filter.finished_from.is_some()) {
+        let span = JobSpan { first: *first, last: *last };
+        let rows = app.history().steps(span, STEPS_MAX + 1).map_err(ApiError::History)?;
+        list.cut |= rows.len() > STEPS_MAX;
+        steps.extend(rows.iter().filter_map(|row| serde_json::from_str::<StepView>(&row.view).ok()));
+    }
+    steps.retain(|step| is_listed(JobId(step.job), step.task));
+    steps.sort_by_key(|step| (step.job, step.task, step.attempt, step.step));
+    // One that ended between the two readings is in both.
+    steps.dedup_by_key(|step| (step.job, step.task, step.attempt, step.step));
+    list.steps = steps;
+    Ok(())
 }
 
 /// Adds when what waits is expected to start, as far as that can be told in a moment.

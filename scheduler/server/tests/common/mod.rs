@@ -338,7 +338,7 @@ pub fn gone(prepare: &v1::Prepare, how: v1::gone::How) -> v1::InstanceReport {
 }
 
 fn in_phase(prepare: &v1::Prepare, phase: Phase) -> v1::InstanceReport {
-    v1::InstanceReport { key: prepare.key, instance: prepare.instance, phase: Some(phase) }
+    v1::InstanceReport { key: prepare.key, instance: prepare.instance, phase: Some(phase), steps_bytes: 0 }
 }
 
 pub fn job(name: &str) -> SubmitRequest {

@@ -25,6 +25,7 @@ pub(crate) fn change_of_job(
     let target = JobRef { job, task: None };
     let caller = if rng.one_in(3) { Caller { uid: 0, admin: true } } else { owner };
     match rng.below(4) {
+        0 if rng.one_in(2) => Input::SignalStep { caller, target, step: 0, signal: None },
         0 => Input::Signal { caller, target, signal: 10, to: SignalTo::All },
         1 => Input::Requeue { caller, target, hold: rng.one_in(4) },
         _ => Input::UpdateJob { caller, job, change: Box::new(change(rng, state, job, accepted, now)) },

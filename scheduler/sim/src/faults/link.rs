@@ -44,6 +44,7 @@ impl Message for Effect {
             | Self::Go { key, .. }
             | Self::Stop { key, .. }
             | Self::Signal { key, .. }
+            | Self::SignalStep { key, .. }
             | Self::Forget { key, .. } => *key,
         }
     }

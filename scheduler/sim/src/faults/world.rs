@@ -262,6 +262,7 @@ impl World {
                 | Effect::Go { node, .. }
                 | Effect::Stop { node, .. }
                 | Effect::Signal { node, .. }
+                | Effect::SignalStep { node, .. }
                 | Effect::Forget { node, .. } => node.0 as usize,
             };
             // What is sent to a node without a session is lost: the next hello must make up for it.

@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::history::{HistoryRow, JobRow, TaskRow};
 use crate::recover::{Found, recover};
 use crate::schema::{RECORD_VERSION, signed};
+use crate::steps::StepRow;
 use crate::store::Encoded;
 
 /// Bytes of records that go to the server in one statement.
@@ -36,6 +37,12 @@ const INSERT_TASKS: &str = "INSERT INTO task_history SELECT * FROM json_populate
      pool = EXCLUDED.pool, state = EXCLUDED.state, exit_code = EXCLUDED.exit_code, signal = EXCLUDED.signal, \
      reason = EXCLUDED.reason, nodes = EXCLUDED.nodes, cores = EXCLUDED.cores, \
      submitted_us = EXCLUDED.submitted_us, started_us = EXCLUDED.started_us, ended_us = EXCLUDED.ended_us, \
+     cpu_time_us = EXCLUDED.cpu_time_us, memory_peak_bytes = EXCLUDED.memory_peak_bytes, view = EXCLUDED.view";
+
+const INSERT_STEPS: &str = "INSERT INTO step_history SELECT * FROM json_populate_recordset(NULL::step_history, $1::text::json) \
+     ON CONFLICT (job, task, attempt, step) DO UPDATE SET name = EXCLUDED.name, state = EXCLUDED.state, \
+     exit_code = EXCLUDED.exit_code, signal = EXCLUDED.signal, nodes = EXCLUDED.nodes, ranks = EXCLUDED.ranks, \
+     cores = EXCLUDED.cores, started_us = EXCLUDED.started_us, ended_us = EXCLUDED.ended_us, \
      cpu_time_us = EXCLUDED.cpu_time_us, memory_peak_bytes = EXCLUDED.memory_peak_bytes, view = EXCLUDED.view";
 
 /// The journal in a PostgreSQL database.
@@ -167,9 +174,10 @@ fn write(
 ) -> Result<bool, postgres::Error> {
     let note = session.statement(NOTE_ACKNOWLEDGED)?;
     let insert = session.statement(INSERT_RECORDS)?;
-    let (jobs, tasks) = (job_rows(history), task_rows(history));
+    let (jobs, tasks, steps) = (job_rows(history), task_rows(history), step_rows(history));
     let insert_jobs = session.statement(INSERT_JOBS)?;
     let insert_tasks = session.statement(INSERT_TASKS)?;
+    let insert_steps = session.statement(INSERT_STEPS)?;
     let mut transaction = session.client().transaction()?;
     let mut next = seq + 1;
     for chunk in chunks(records) {
@@ -178,7 +186,7 @@ fn write(
         let Columns { seq, at_us, version, body, crc } = &columns;
         transaction.execute(&insert, &[seq, at_us, version, body, crc])?;
     }
-    for (statement, rows) in [(&insert_jobs, jobs), (&insert_tasks, tasks)] {
+    for (statement, rows) in [(&insert_jobs, jobs), (&insert_tasks, tasks), (&insert_steps, steps)] {
         if let Some(rows) = rows {
             transaction.execute(statement, &[&rows])?;
         }
@@ -255,6 +263,16 @@ fn task_rows(rows: &[HistoryRow]) -> Option<String> {
     as_text(by_key.into_values().collect())
 }
 
+fn step_rows(rows: &[HistoryRow]) -> Option<String> {
+    let mut by_key = std::collections::BTreeMap::new();
+    for row in rows {
+        if let HistoryRow::Step(row) = row {
+            by_key.insert((row.attempt, row.step), step_json(row));
+        }
+    }
+    as_text(by_key.into_values().collect())
+}
+
 fn as_text(rows: Vec<Value>) -> Option<String> {
     (!rows.is_empty()).then(|| Value::Array(rows).to_string())
 }
@@ -305,4 +323,25 @@ fn task_json(row: &TaskRow) -> Value {
         ("view", row.view.as_deref().map_or(Value::Null, text)),
     ];
     Value::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())
+}
+
+fn step_json(row: &StepRow) -> Value {
+    json!({
+        "job": signed(row.attempt.task.job.0),
+        "task": row.attempt.task.index.0,
+        "attempt": row.attempt.attempt,
+        "step": row.step,
+        "name": text(&row.name),
+        "state": text(&row.state),
+        "exit_code": row.exit_code,
+        "signal": row.signal,
+        "nodes": text(&row.nodes),
+        "ranks": row.ranks,
+        "cores": signed(row.cores),
+        "started_us": signed(row.started_us),
+        "ended_us": signed(row.ended_us),
+        "cpu_time_us": signed(row.cpu_time_us),
+        "memory_peak_bytes": signed(row.memory_peak_bytes),
+        "view": text(&row.view),
+    })
 }

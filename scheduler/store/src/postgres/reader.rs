@@ -18,6 +18,7 @@ use crate::history::{EachRow, JobRow, Period, TaskRow, TaskSpan, unsigned};
 use crate::place::Place;
 use crate::read::{Each, Fault, Source, Which, decode_record, decode_snapshot};
 use crate::schema::signed;
+use crate::steps::{self, JobSpan, StepRow};
 
 type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -146,6 +147,16 @@ impl Reader {
         Ok((jobs, tasks))
     }
 
+    pub fn steps(&self, jobs: JobSpan, limit: usize) -> Result<Vec<StepRow>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM step_history WHERE job BETWEEN $1 AND $2 ORDER BY job, task, attempt, step LIMIT $3",
+            steps::COLUMNS
+        );
+        let parameters: Parameters<'_> =
+            &[&signed(jobs.first.0), &signed(jobs.last.0), &signed(limit as u64)];
+        Ok(self.query("read the history of steps", &sql, parameters)?.iter().map(step_row).collect())
+    }
+
     pub fn task(&self, job: JobId, index: TaskIndex) -> Result<Option<TaskRow>, StoreError> {
         let sql = format!(
             "SELECT {TASK_COLUMNS} FROM task_history WHERE job = $1 AND task <= $2 AND task_last >= $2 \
@@ -165,6 +176,21 @@ impl Reader {
         let sql = format!("SELECT {TASK_COLUMNS} FROM task_history ORDER BY job, task");
         let go_on = |row: &Row| each(task_row(row)).map(ControlFlow::Continue);
         self.each("read the history of tasks", &sql, &[], go_on)
+    }
+}
+
+impl Reader {
+    pub fn each_step(&self, each: EachRow<'_, StepRow>) -> Result<(), StoreError> {
+        let doing = "read the history of steps";
+        // What no controller of this release has led yet has no such table.
+        let there =
+            "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'step_history'";
+        if self.query(doing, there, &[])?.is_empty() {
+            return Ok(());
+        }
+        let sql = format!("SELECT {} FROM step_history ORDER BY job, task, attempt, step", steps::COLUMNS);
+        let go_on = |row: &Row| each(step_row(row)).map(ControlFlow::Continue);
+        self.each(doing, &sql, &[], go_on)
     }
 }
 
@@ -256,5 +282,24 @@ fn task_row(row: &Row) -> TaskRow {
         cpu_time_us: unsigned(row.get(18)),
         memory_peak_bytes: unsigned(row.get(19)),
         view: row.get(20),
+    }
+}
+
+fn step_row(row: &Row) -> StepRow {
+    StepRow {
+        attempt: steps::key(row.get(0), small(row, 1), small(row, 2)),
+        step: small(row, 3),
+        name: row.get(4),
+        state: row.get(5),
+        exit_code: small(row, 6),
+        signal: small(row, 7),
+        nodes: row.get(8),
+        ranks: small(row, 9),
+        cores: unsigned(row.get(10)),
+        started_us: unsigned(row.get(11)),
+        ended_us: unsigned(row.get(12)),
+        cpu_time_us: unsigned(row.get(13)),
+        memory_peak_bytes: unsigned(row.get(14)),
+        view: row.get(15),
     }
 }

@@ -7,8 +7,9 @@ use nix::sys::signal::Signal;
 use super::super::report::{self, Ends};
 use super::super::signals::Received;
 use super::super::{KILL_WAIT, Plan};
-use crate::frames::Common;
-use crate::status::exit_status;
+use crate::frames::{Common, RankUsage};
+use crate::status::{exit_status, signal_of};
+use crate::words::{EndCause, StepEnd, StepUsage};
 
 /// For so long ends are gathered into one message, after the first of them.
 const GATHER: Duration = Duration::from_millis(20);
@@ -56,6 +57,8 @@ pub(super) struct Ending {
     killed_by_us: bool,
     killed_by_signal: bool,
     started_told: bool,
+    cause: EndCause,
+    usage: StepUsage,
 }
 
 impl Ending {
@@ -83,6 +86,8 @@ impl Ending {
             killed_by_us: false,
             killed_by_signal: false,
             started_told: false,
+            cause: EndCause::Ranks,
+            usage: StepUsage::default(),
         }
     }
 
@@ -150,6 +155,7 @@ impl Ending {
         let first = self.begin_kill();
         self.own_failure = self.own_failure.max(self.error_status);
         if first {
+            self.cause = EndCause::NodeLost;
             self.error(&format!("{host}: {problem}"));
         }
         first
@@ -169,7 +175,8 @@ impl Ending {
     }
 
     /// A rank has ended. Says whether the others must be killed.
-    pub fn exited(&mut self, node: u32, rank: u32, status: i32) -> bool {
+    pub fn exited(&mut self, node: u32, rank: u32, status: i32, usage: &RankUsage) -> bool {
+        self.usage.add(rank, usage);
         if let Some(ended) = self.ended.get_mut(rank as usize) {
             *ended = true;
         }
@@ -219,12 +226,30 @@ impl Ending {
                 if self.kill_at.is_some() && self.interrupts > 0 {
                     return if self.abort_step(0) { Act::Kill } else { Act::Nothing };
                 }
-                self.interrupts += 1;
-                self.kill_at = Some(Instant::now() + KILL_WAIT);
-                Act::Forward(received.signal)
+                self.ask_to_end(received.signal)
             }
             other => Act::Forward(other),
         }
+    }
+
+    /// The ranks are asked to end, and get a while for it.
+    fn ask_to_end(&mut self, signal: Signal) -> Act {
+        self.cause = EndCause::Cancelled;
+        self.interrupts += 1;
+        self.kill_at = Some(Instant::now() + KILL_WAIT);
+        Act::Forward(signal)
+    }
+
+    /// Somebody ends the step from outside of it. Doing it twice does not shorten the while that ranks get.
+    pub fn cancelled(&mut self) -> Act {
+        if self.killing || self.cause == EndCause::Cancelled {
+            return Act::Nothing;
+        }
+        self.killed_by_signal = true;
+        let host = self.hosts.first().map_or("?", String::as_str);
+        let at = report::now_text();
+        eprintln!("slurmstepd: error: *** STEP {} ON {host} CANCELLED AT {at} ***", self.id);
+        self.ask_to_end(Signal::SIGTERM)
     }
 
     /// Ctrl-C once asks, twice within a second is passed on, and once more kills (srun(1), "SIGNALS").
@@ -241,9 +266,7 @@ impl Ending {
             return Act::Nothing;
         }
         eprintln!("{}: sending Ctrl-C to StepId={}", self.name, self.id);
-        self.interrupts += 1;
-        self.kill_at = Some(now + KILL_WAIT);
-        Act::Forward(Signal::SIGINT)
+        self.ask_to_end(Signal::SIGINT)
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -262,6 +285,7 @@ impl Ending {
         }
         if self.time_out_at.is_some_and(|at| at <= now) {
             self.own_failure = self.own_failure.max(self.error_status);
+            self.cause = EndCause::TimeLimit;
             let host = self.hosts.first().map_or("?", String::as_str);
             let text = report::now_text();
             eprintln!(
@@ -280,8 +304,8 @@ impl Ending {
         }
     }
 
-    /// Says what is left to say, and how the step ended.
-    pub fn finish(mut self) -> u8 {
+    /// Says what is left to say, and how the step ended: its exit status, and for its record.
+    pub fn finish(mut self) -> (u8, StepEnd) {
         if !self.ends.is_empty() {
             self.tell_ends();
         }
@@ -289,6 +313,9 @@ impl Ending {
             eprintln!("{}: Force Terminated StepId={}", self.name, self.id);
         }
         let known = self.highest.max(self.own_failure);
-        if known == 0 && self.killed_by_us { KILLED } else { known }
+        let status = if known == 0 && self.killed_by_us { KILLED } else { known };
+        let signal = signal_of(status);
+        let code = if signal == 0 { status } else { 0 };
+        (status, StepEnd { cause: self.cause, code, signal, usage: self.usage })
     }
 }

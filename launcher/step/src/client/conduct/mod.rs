@@ -22,7 +22,7 @@ use crate::StepError;
 use crate::auth::{self, Side};
 use crate::frames::{ALL_RANKS, FromDaemon, Stream, ToDaemon};
 use crate::link::{Frame, Link, OUTBOX_BYTES_FULL};
-use crate::words::Answer;
+use crate::words::{Answer, Ask};
 
 /// How much input is read at once.
 const INPUT_BYTES: usize = 64 << 10;
@@ -160,7 +160,10 @@ impl<'p> Conduct<'p> {
             }
         }
         drop(self._terminal);
-        Ok(self.ending.finish())
+        let (status, end) = self.ending.finish();
+        // A supervisor that does not hear it records the step as it sees it.
+        let _unheard = self.session.say(&Ask::Ended(end));
+        Ok(status)
     }
 
     fn wait_and_serve(&mut self) -> Result<(), StepError> {
@@ -345,11 +348,11 @@ impl<'p> Conduct<'p> {
                     self.kill();
                 }
             }
-            FromDaemon::Exited { rank, status } => {
+            FromDaemon::Exited { rank, status, usage } => {
                 if self.outputs.end(rank).is_err() {
                     self.ending.output_failed();
                 }
-                if self.ending.exited(position as u32, rank, status) {
+                if self.ending.exited(position as u32, rank, status, &usage) {
                     self.kill();
                 }
             }
@@ -404,13 +407,24 @@ impl<'p> Conduct<'p> {
         // A supervisor that has hung up ends everything of the attempt, this process as well.
         let _hung_up = self.session.fill();
         while let Ok(Some(answer)) = self.session.next_answer() {
-            if let Answer::DaemonLost { host, detail } = answer {
-                let position = self.launch.common.hosts.iter().position(|known| *known == host);
-                if let Some(position) = position
-                    && matches!(self.nodes[position], Node::Awaited)
-                {
-                    self.lose_node(position, &detail);
+            match answer {
+                Answer::DaemonLost { host, detail } => {
+                    let position = self.launch.common.hosts.iter().position(|known| *known == host);
+                    if let Some(position) = position
+                        && matches!(self.nodes[position], Node::Awaited)
+                    {
+                        self.lose_node(position, &detail);
+                    }
                 }
+                Answer::Signal { number } => self.tell_all(&ToDaemon::Signal { signal: number }),
+                Answer::Cancel => {
+                    let act = self.ending.cancelled();
+                    self.act(act);
+                }
+                Answer::Allocation { .. }
+                | Answer::Waiting
+                | Answer::Placed { .. }
+                | Answer::Refused { .. } => {}
             }
         }
     }
@@ -418,15 +432,19 @@ impl<'p> Conduct<'p> {
     fn take_signals(&mut self) {
         while let Some(received) = self.signals.next() {
             let act = self.ending.signalled(received, self.session.supervisor_pid, &self.running_text());
-            match act {
-                ending::Act::Nothing => {}
-                ending::Act::Forward(signal) => self.tell_all(&ToDaemon::Signal { signal: signal as i32 }),
-                ending::Act::Kill => self.kill(),
-                ending::Act::Resize => {
-                    if self.plan.pty {
-                        let (rows, columns) = terminal::size();
-                        self.tell_all(&ToDaemon::Window { rows, columns });
-                    }
+            self.act(act);
+        }
+    }
+
+    fn act(&mut self, act: ending::Act) {
+        match act {
+            ending::Act::Nothing => {}
+            ending::Act::Forward(signal) => self.tell_all(&ToDaemon::Signal { signal: signal as i32 }),
+            ending::Act::Kill => self.kill(),
+            ending::Act::Resize => {
+                if self.plan.pty {
+                    let (rows, columns) = terminal::size();
+                    self.tell_all(&ToDaemon::Window { rows, columns });
                 }
             }
         }

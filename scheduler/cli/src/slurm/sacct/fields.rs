@@ -3,7 +3,8 @@
 use muster_client::api::{EndView, TaskList, TaskState};
 
 use super::rows::{About, Row};
-use crate::slurm::job::{self, INDICES_MAX};
+use super::step;
+use crate::slurm::job::{self, INDICES_MAX, steps_of};
 use crate::slurm::listing::{self, Head};
 use crate::slurm::people::People;
 use crate::slurm::state;
@@ -73,10 +74,19 @@ enum Key {
     User,
     Wckey,
     WorkDir,
+    /// What ranks have used: of steps alone.
+    OfStep,
     /// What Muster does not know: empty.
     Unknown,
     /// The same for every job, and empty for steps.
     OfJob(&'static str),
+}
+
+impl Field {
+    /// Whether steps are needed to show it of a job.
+    pub(super) fn needs_steps(self) -> bool {
+        self.key == Key::DerivedExitCode
+    }
 }
 
 const fn field(name: &'static str, width: i32, key: Key) -> Field {
@@ -91,12 +101,12 @@ pub(super) const FIELDS: [Field; 118] = [
     field("AllocNodes", 10, Key::AllocNodes),
     field("AllocTRES", 10, Key::AllocTres),
     field("AssocID", 7, Key::OfJob("0")),
-    field("AveCPU", 10, Key::Unknown),
+    field("AveCPU", 10, Key::OfStep),
     field("AveCPUFreq", 10, Key::Unknown),
-    field("AveDiskRead", 14, Key::Unknown),
-    field("AveDiskWrite", 14, Key::Unknown),
+    field("AveDiskRead", 14, Key::OfStep),
+    field("AveDiskWrite", 14, Key::OfStep),
     field("AvePages", 10, Key::Unknown),
-    field("AveRSS", 10, Key::Unknown),
+    field("AveRSS", 10, Key::OfStep),
     field("AveVMSize", 10, Key::Unknown),
     field("BlockID", 16, Key::Unknown),
     field("Cluster", 10, Key::Cluster),
@@ -133,14 +143,14 @@ pub(super) const FIELDS: [Field; 118] = [
     field("MaxPagesTask", 14, Key::Unknown),
     field("MaxRSS", 10, Key::MaxRss),
     field("MaxRSSNode", 10, Key::MaxRssNode),
-    field("MaxRSSTask", 10, Key::Unknown),
+    field("MaxRSSTask", 10, Key::OfStep),
     field("MaxVMSize", 10, Key::Unknown),
     field("MaxVMSizeNode", 14, Key::Unknown),
     field("MaxVMSizeTask", 14, Key::Unknown),
     field("McsLabel", 12, Key::Unknown),
-    field("MinCPU", 10, Key::Unknown),
-    field("MinCPUNode", 10, Key::Unknown),
-    field("MinCPUTask", 10, Key::Unknown),
+    field("MinCPU", 10, Key::OfStep),
+    field("MinCPUNode", 10, Key::OfStep),
+    field("MinCPUTask", 10, Key::OfStep),
     field("NCPUS", 10, Key::AllocCpus),
     field("NNodes", 8, Key::NNodes),
     field("NodeList", 15, Key::NodeList),
@@ -176,44 +186,38 @@ pub(super) const FIELDS: [Field; 118] = [
     field("SubmitLine", 20, Key::SubmitLine),
     field("Suspended", 10, Key::Suspended),
     field("SystemComment", 15, Key::Unknown),
-    field("SystemCPU", 10, Key::Unknown),
+    field("SystemCPU", 10, Key::OfStep),
     field("Timelimit", 10, Key::TimeLimit),
     field("TimelimitRaw", 10, Key::TimeLimitRaw),
     field("TotalCPU", 10, Key::TotalCpu),
-    field("TRESUsageInAve", 14, Key::Unknown),
-    field("TRESUsageInMax", 14, Key::Unknown),
-    field("TRESUsageInMaxNode", 18, Key::Unknown),
-    field("TRESUsageInMaxTask", 18, Key::Unknown),
-    field("TRESUsageInMin", 14, Key::Unknown),
-    field("TRESUsageInMinNode", 18, Key::Unknown),
-    field("TRESUsageInMinTask", 18, Key::Unknown),
-    field("TRESUsageInTot", 14, Key::Unknown),
-    field("TRESUsageOutAve", 15, Key::Unknown),
+    field("TRESUsageInAve", 14, Key::OfStep),
+    field("TRESUsageInMax", 14, Key::OfStep),
+    field("TRESUsageInMaxNode", 18, Key::OfStep),
+    field("TRESUsageInMaxTask", 18, Key::OfStep),
+    field("TRESUsageInMin", 14, Key::OfStep),
+    field("TRESUsageInMinNode", 18, Key::OfStep),
+    field("TRESUsageInMinTask", 18, Key::OfStep),
+    field("TRESUsageInTot", 14, Key::OfStep),
+    field("TRESUsageOutAve", 15, Key::OfStep),
     field("TRESUsageOutMax", 15, Key::Unknown),
     field("TRESUsageOutMaxNode", 19, Key::Unknown),
     field("TRESUsageOutMaxTask", 19, Key::Unknown),
     field("TRESUsageOutMin", 15, Key::Unknown),
     field("TRESUsageOutMinNode", 19, Key::Unknown),
     field("TRESUsageOutMinTask", 19, Key::Unknown),
-    field("TRESUsageOutTot", 15, Key::Unknown),
+    field("TRESUsageOutTot", 15, Key::OfStep),
     field("UID", 6, Key::Uid),
     field("User", 9, Key::User),
-    field("UserCPU", 10, Key::Unknown),
+    field("UserCPU", 10, Key::OfStep),
     field("WCKey", 10, Key::Wckey),
     field("WCKeyID", 10, Key::OfJob("0")),
     field("WorkDir", 20, Key::WorkDir),
     field("Extra", 15, Key::Unknown),
 ];
 
-/// What `--helpformat` prints: four names a line.
+/// What `--helpformat` prints.
 pub(super) fn list() -> String {
-    let mut out = String::new();
-    for names in FIELDS.chunks(4) {
-        let names: Vec<String> = names.iter().map(|field| format!("{:<19}", field.head.header)).collect();
-        out.push_str(&names.join(" "));
-        out.push('\n');
-    }
-    out
+    listing::names(&FIELDS.map(|field| field.head))
 }
 
 /// A field with its width.
@@ -232,7 +236,7 @@ pub(super) fn column(text: &str) -> Option<Column> {
 
 /// In which unit sizes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Units {
+pub(in crate::slurm) enum Units {
     /// The largest that keeps them whole.
     Exact,
     /// Their own: K for what was used, M for what was asked for.
@@ -245,7 +249,7 @@ const UNITS: [char; 5] = ['K', 'M', 'G', 'T', 'P'];
 
 impl Units {
     /// A size, whose own unit is K if 0, M if 1.
-    fn size(self, bytes: u64, own: u32) -> String {
+    pub(super) fn size(self, bytes: u64, own: u32) -> String {
         let number = bytes >> (10 * (own + 1));
         if number == 0 {
             return "0".to_owned();
@@ -272,12 +276,21 @@ impl Units {
 }
 
 /// CPU time as sacct writes it: `00:00.004`, `01:02:03`, `1-02:03:04`.
-fn cpu_time(us: u64) -> String {
+pub(super) fn cpu_time(us: u64) -> String {
     let (seconds, milliseconds) = (us / 1_000_000, us / 1000 % 1000);
     if seconds >= 3600 || milliseconds == 0 {
         return long_span(seconds);
     }
     format!("{:02}:{:02}.{milliseconds:03}", seconds / 60, seconds % 60)
+}
+
+/// What stands after the job's number.
+fn of_part(about: About<'_>) -> String {
+    match about {
+        About::Job => String::new(),
+        About::Batch => ".batch".to_owned(),
+        About::Step(step) => format!(".{}", step.step),
+    }
 }
 
 /// What rows are shown with.
@@ -290,15 +303,16 @@ pub(super) struct View<'a> {
 impl View<'_> {
     /// How long it ran, in seconds.
     pub(super) fn elapsed_s(&self, row: &Row<'_>) -> u64 {
-        let line = row.line;
-        let from = line.started_at_us.filter(|_| !line.node_list.is_empty());
-        u64::try_from(elapsed_s(from, line.finished_at_us, self.times.now_us)).unwrap_or(0)
+        let (from, to) = row.span_us();
+        let from = from.filter(|_| !row.line.node_list.is_empty());
+        u64::try_from(elapsed_s(from, to, self.times.now_us)).unwrap_or(0)
     }
 
     /// The state, with who cancelled it.
     pub(super) fn state(row: &Row<'_>) -> String {
         let line = row.line;
         match (row.about, line.state, &line.end) {
+            (About::Step(step), ..) => step::state(step).to_owned(),
             (_, TaskState::Preparing | TaskState::Ending, _) => "RUNNING".to_owned(),
             (About::Batch, ..) => state::batch(line).to_owned(),
             (About::Job, TaskState::Cancelled, Some(EndView::Cancelled { by_uid })) => {
@@ -313,12 +327,14 @@ impl View<'_> {
         match row.about {
             About::Job => row.line.cores,
             About::Batch => row.facts().cores_of_primary(),
+            About::Step(step) => step.cores,
         }
     }
 
     /// The exit code and the signal.
     pub(super) fn exit(row: &Row<'_>) -> (u32, u32) {
         match row.about {
+            About::Step(step) => step::exit(step),
             _ if !row.line.state.is_finished() => (0, 0),
             About::Job => state::accounting_exit(row.line),
             About::Batch => state::exit(row.line),
@@ -338,50 +354,60 @@ impl View<'_> {
         let (line, facts) = (row.line, row.facts());
         let has_run = facts.has_run();
         let pair = |(code, signal): (u32, u32)| format!("{code}:{signal}");
+        let (start, end) = row.span_us();
         match (field.key, row.about) {
             (Key::Unknown, _) => String::new(),
+            (Key::OfStep | Key::MaxRss | Key::MaxRssNode, About::Step(step)) => {
+                step::used(field.head.header, step, self.units)
+            }
+            (Key::OfStep, _) => String::new(),
             (Key::Account, _) => line.account.clone().unwrap_or_default(),
             (Key::AllocCpus, _) => Self::cores(row).to_string(),
             (Key::AllocNodes | Key::NNodes, About::Batch) => "1".to_owned(),
+            (Key::AllocNodes | Key::NNodes, About::Step(step)) => step.nodes.to_string(),
             (Key::AllocNodes, _) => if has_run { line.nodes } else { 0 }.to_string(),
             (Key::NNodes, _) => line.nodes.to_string(),
             (Key::AllocTres, _) if !has_run => String::new(),
             (Key::AllocTres, About::Job) => Self::tres(&facts.tres_held(), true),
             (Key::AllocTres, About::Batch) => Self::tres(&facts.tres_of_primary(), false),
+            (Key::AllocTres, About::Step(step)) => format!("cpu={},node={}", step.cores, step.nodes),
             (Key::Cluster, _) => self.list.cluster.clone(),
             (Key::CpuTime, _) => long_span(self.elapsed_s(row) * Self::cores(row)),
             (Key::CpuTimeRaw, _) => (self.elapsed_s(row) * Self::cores(row)).to_string(),
             (Key::DbIndex, _) => line.job.to_string(),
             (Key::Elapsed, _) => long_span(self.elapsed_s(row)),
             (Key::ElapsedRaw, _) => self.elapsed_s(row).to_string(),
-            (Key::Eligible | Key::Submit, About::Batch) => self.times.instant(line.started_at_us, "Unknown"),
-            (Key::End, _) => self.times.instant(line.finished_at_us, "Unknown"),
+            (Key::Eligible | Key::Submit, About::Batch | About::Step(_)) => {
+                self.times.instant(start, "Unknown")
+            }
+            (Key::End, _) => self.times.instant(end, "Unknown"),
             (Key::ExitCode, _) => pair(Self::exit(row)),
             (Key::JobId, about) => {
                 let id = job::id_text(line, None, INDICES_MAX);
-                if about == About::Batch { format!("{id}.batch") } else { id }
+                id + &of_part(about)
             }
-            (Key::JobIdRaw, About::Job) => job::number(line, None).to_string(),
-            (Key::JobIdRaw, About::Batch) => format!("{}.batch", job::number(line, None)),
+            (Key::JobIdRaw, about) => job::number(line, None).to_string() + &of_part(about),
             (Key::JobName, About::Batch) => "batch".to_owned(),
+            (Key::JobName, About::Step(step)) => step.name.clone(),
             (Key::NodeList, _) if !has_run => "None assigned".to_owned(),
             (Key::NodeList, About::Batch) => line.primary.clone(),
+            (Key::NodeList, About::Step(step)) => step.node_list.clone(),
+            (Key::ReqNodes, About::Step(step)) => step.nodes.to_string(),
+            (Key::NTasks, About::Step(step)) => step.ranks.to_string(),
             (Key::NodeList, About::Job) => line.node_list.clone(),
             (Key::ReqCpus, _) => Self::cores(row).to_string(),
             (Key::ReqNodes, About::Batch) | (Key::NTasks, About::Batch) => "1".to_owned(),
-            (Key::Start, _) => {
-                let start = line.started_at_us.or(line.finished_at_us);
-                self.times.instant(start, "Unknown")
-            }
+            (Key::Start, _) => self.times.instant(start.or(end), "Unknown"),
             (Key::State, _) => Self::state(row),
             (Key::Suspended, _) => "00:00:00".to_owned(),
+            (Key::TotalCpu, About::Step(step)) => cpu_time(step::cpu_us(step)),
             (Key::TotalCpu, _) => cpu_time(line.task.as_ref().map_or(0, |task| task.cpu_time_us)),
             (Key::MaxRss, About::Batch) => {
                 let bytes = line.task.as_ref().map_or(0, |task| task.memory_peak_bytes);
                 if bytes == 0 { String::new() } else { self.units.size(bytes, 0) }
             }
             (Key::MaxRssNode, About::Batch) if line.nodes == 1 => line.primary.clone(),
-            (_, About::Batch) => String::new(),
+            (_, About::Batch | About::Step(_)) => String::new(),
             (key, About::Job) => self.of_job(key, row),
         }
     }
@@ -398,7 +424,10 @@ impl View<'_> {
             Key::OfJob(text) => text.to_owned(),
             Key::Comment => or_empty(facts.comment()),
             Key::Constraints => or_empty(facts.features()),
-            Key::DerivedExitCode => "0:0".to_owned(),
+            Key::DerivedExitCode => {
+                let (code, signal) = step::derived_exit(steps_of(self.list, line));
+                format!("{code}:{signal}")
+            }
             Key::Eligible => {
                 let is_held =
                     line.reason_code.starts_with("held_by_") || line.reason_code.starts_with("dependency");

@@ -1,10 +1,12 @@
 //! `sacct --json`.
 
 use muster_client::api::{EndView, Which};
+use muster_core::notation::parse_hosts;
 use serde_json::{Value, json};
 
 use super::fields::View;
 use super::rows::{About, Row};
+use super::step;
 use crate::slurm::job;
 use crate::slurm::job_json::{document, exit_code, limit, number};
 use crate::slurm::people::People;
@@ -18,12 +20,12 @@ pub(super) fn text(view: &View<'_>, rows: &[Row<'_>]) -> String {
     for row in rows {
         match (row.about, jobs.last_mut()) {
             (About::Job, _) => jobs.push(entry(view, row, &people)),
-            (About::Batch, Some(Value::Object(of))) => {
+            (About::Batch | About::Step(_), Some(Value::Object(of))) => {
                 if let Some(Value::Array(steps)) = of.get_mut("steps") {
                     steps.push(step(view, row));
                 }
             }
-            (About::Batch, _) => {}
+            (About::Batch | About::Step(_), _) => {}
         }
     }
     document("sacct", json!({ "jobs": jobs }))
@@ -67,7 +69,7 @@ fn entry(view: &View<'_>, row: &Row<'_>, people: &People) -> Value {
         "cluster": view.list.cluster,
         "comment": { "administrator": "", "job": facts.comment().replace("(null)", ""), "system": "" },
         "constraints": facts.features().replace("(null)", ""),
-        "derived_exit_code": exit_code((0, 0), line.state),
+        "derived_exit_code": exit_code(step::derived_exit(job::steps_of(view.list, line)), line.state),
         "exit_code": exit_code(View::exit(row), line.state),
         "group": row.job.map(|job| people.group(job.gid)).unwrap_or_default(),
         "job_id": job::number(line, None),
@@ -103,22 +105,35 @@ fn entry(view: &View<'_>, row: &Row<'_>, people: &People) -> Value {
 }
 
 fn cpu_time(row: &Row<'_>) -> Value {
-    let us = row.line.task.as_ref().map_or(0, |task| task.cpu_time_us);
+    let us = match row.about {
+        About::Step(step) => step::cpu_us(step),
+        About::Job | About::Batch => row.line.task.as_ref().map_or(0, |task| task.cpu_time_us),
+    };
     json!({ "seconds": us / 1_000_000, "microseconds": us % 1_000_000 })
 }
 
 fn step(view: &View<'_>, row: &Row<'_>) -> Value {
     let line = row.line;
+    let id = job::id_text(line, None, 0);
+    let (start, end) = row.span_us();
+    let (id, name, state, nodes, node_list, tasks) = match row.about {
+        About::Step(step) => {
+            let id = format!("{id}.{}", step.step);
+            (id, step.name.as_str(), step.state, step.nodes, &step.node_list, step.ranks)
+        }
+        About::Job | About::Batch => (format!("{id}.batch"), "batch", line.state, 1, &line.primary, 1),
+    };
+    let list = parse_hosts(node_list).unwrap_or_default();
     json!({
-        "step": { "id": format!("{}.batch", job::id_text(line, None, 0)), "name": "batch" },
+        "step": { "id": id, "name": name },
         "state": [View::state(row)],
-        "exit_code": exit_code(View::exit(row), line.state),
-        "nodes": { "count": 1, "range": line.primary, "list": [line.primary] },
-        "tasks": { "count": 1 },
+        "exit_code": exit_code(View::exit(row), state),
+        "nodes": { "count": nodes, "range": node_list, "list": list },
+        "tasks": { "count": tasks },
         "time": {
             "elapsed": view.elapsed_s(row),
-            "start": number(Some(Times::seconds(line.started_at_us))),
-            "end": number(Some(Times::seconds(line.finished_at_us))),
+            "start": number(Some(Times::seconds(start))),
+            "end": number(Some(Times::seconds(end))),
             "total": cpu_time(row),
         },
     })

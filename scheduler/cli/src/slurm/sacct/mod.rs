@@ -4,11 +4,13 @@ mod fields;
 mod json;
 mod options;
 mod rows;
+pub(in crate::slurm) mod step;
 
 use std::process::ExitCode;
 
 use muster_client::TaskFilter;
 
+pub(super) use self::fields::Units;
 use self::fields::View;
 use self::options::{Mode, Options};
 use super::connect::{check_clusters, connect, version};
@@ -39,6 +41,7 @@ fn start(words: &[String]) -> Result<ExitCode, Fault> {
         since_us: Some(options.since_us),
         until_us: options.until_us,
         detail: true,
+        steps: !options.allocations || options.columns.iter().any(|column| column.field.needs_steps()),
         ..TaskFilter::default()
     };
     let list = client.tasks(&filter).map_err(Fault::client(DOING))?;

@@ -1,23 +1,25 @@
 //! Which rows are shown.
 
-use muster_client::api::{JobDetail, TaskLine, TaskList, TaskState};
+use muster_client::api::{JobDetail, StepView, TaskLine, TaskList, TaskState};
 use muster_core::notation::parse_hosts;
 
 use super::options::Options;
-use crate::slurm::job::Facts;
+use crate::slurm::job::{Facts, steps_of};
 
 /// What a row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum About {
+pub(super) enum About<'a> {
     Job,
     /// The script.
     Batch,
+    /// A step.
+    Step(&'a StepView),
 }
 
 /// A row.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
-    pub about: About,
+    pub about: About<'a>,
     pub line: &'a TaskLine,
     pub job: Option<&'a JobDetail>,
 }
@@ -25,6 +27,14 @@ pub(super) struct Row<'a> {
 impl<'a> Row<'a> {
     pub(super) fn facts(&self) -> Facts<'a> {
         Facts { line: self.line, job: self.job }
+    }
+
+    /// When it began, and when it ended, in microseconds since 1970.
+    pub(super) fn span_us(&self) -> (Option<u64>, Option<u64>) {
+        match self.about {
+            About::Step(step) => (Some(step.started_at_us), step.finished_at_us),
+            About::Job | About::Batch => (self.line.started_at_us, self.line.finished_at_us),
+        }
     }
 }
 
@@ -43,10 +53,17 @@ pub(super) fn rows<'a>(list: &'a TaskList, options: &Options) -> Vec<Row<'a>> {
         if is_whole {
             rows.push(row);
         }
-        let has_batch = !line.node_list.is_empty() && line.state != TaskState::Preparing;
-        if has_batch && !options.allocations && (is_whole || wanted.contains(&Some("batch"))) {
+        if options.allocations {
+            continue;
+        }
+        let has_batch =
+            !line.node_list.is_empty() && line.state != TaskState::Preparing && row.facts().has_script();
+        if has_batch && (is_whole || wanted.contains(&Some("batch"))) {
             rows.push(Row { about: About::Batch, ..row });
         }
+        let is_wanted = |step: &&StepView| is_whole || wanted.contains(&Some(step.step.to_string().as_str()));
+        let steps = steps_of(list, line).filter(is_wanted);
+        rows.extend(steps.map(|step| Row { about: About::Step(step), ..row }));
     }
     rows
 }

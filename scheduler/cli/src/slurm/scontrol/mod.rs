@@ -68,7 +68,7 @@ scontrol [OPTIONS] COMMAND
                         a list of hosts, compressed
      show hostnames [LIST]
                         one host a line, of $SLURM_JOB_NODELIST without LIST
-     show job [ID], show node [LIST], show partition [NAME], show reservation [NAME]
+     show job [ID], show step [ID], show node [LIST], show partition [NAME], show reservation [NAME]
                         records of these, or of all
      version            the version
     Commands that change something

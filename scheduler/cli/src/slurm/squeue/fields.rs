@@ -294,6 +294,11 @@ impl<'a> View<'a> {
         self.list.jobs.get(&line.job)
     }
 
+    /// Whether a line is of a job that has a script.
+    pub(super) fn has_script(&self, line: &'a TaskLine) -> bool {
+        self.facts(line).has_script()
+    }
+
     fn facts(&self, line: &'a TaskLine) -> Facts<'a> {
         Facts { line, job: self.job(line) }
     }

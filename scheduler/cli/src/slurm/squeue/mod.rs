@@ -61,7 +61,8 @@ fn fetch(client: &mut Client, options: &Options) -> Result<TaskList, Fault> {
         jobs: options.jobs.clone().unwrap_or_default(),
         users: options.users.clone().unwrap_or_default(),
         finished_s: options.wants_finished().then_some(FINISHED_SHOWN_S),
-        detail: options.mode == Mode::Json
+        steps: options.mode == Mode::Steps,
+        detail: matches!(options.mode, Mode::Json | Mode::Steps)
             || options.layout.columns.iter().any(|column| column.key.needs_detail()),
         starts: options.start || options.layout.columns.iter().any(|column| column.key == Field::StartTime),
         ..TaskFilter::default()

@@ -10,9 +10,13 @@ use crate::slurm::fault::Fault;
 use crate::slurm::job::{self, Facts};
 use crate::slurm::job_json;
 use crate::slurm::people::People;
+use crate::slurm::sacct::step;
 use crate::slurm::state;
 use crate::slurm::time::{elapsed_s, long_span};
 use crate::slurm::units;
+
+/// Where the exit code of steps stands among the groups of a record.
+const DERIVED_EXIT_AT: usize = 5;
 
 /// The records of a job or a task, or of all jobs that are there.
 pub(super) fn text(shown: &mut Shown<'_>, id: Option<&str>) -> Result<String, Fault> {
@@ -23,6 +27,7 @@ pub(super) fn text(shown: &mut Shown<'_>, id: Option<&str>) -> Result<String, Fa
         finished_s: Some(FINISHED_SHOWN_S),
         detail: true,
         starts: true,
+        steps: shown.how.details,
         ..TaskFilter::default()
     };
     let list = shown.client.tasks(&filter).map_err(Fault::client(shown.doing))?;
@@ -48,6 +53,10 @@ pub(super) fn text(shown: &mut Shown<'_>, id: Option<&str>) -> Result<String, Fa
     for line in &list.lines {
         let facts = Facts { line, job: list.jobs.get(&line.job) };
         let mut groups = groups(shown, &facts, &people);
+        if shown.how.details {
+            let (code, signal) = step::derived_exit(job::steps_of(&list, line));
+            groups.insert(DERIVED_EXIT_AT, format!("DerivedExitCode={code}:{signal}"));
+        }
         if !shown.how.one_line {
             // A line of blanks ends a record of several lines.
             groups.push(String::new());
@@ -118,9 +127,6 @@ fn groups(shown: &Shown<'_>, facts: &Facts<'_>, people: &People) -> Vec<String> 
             )
         },
     ];
-    if shown.how.details {
-        groups.push("DerivedExitCode=0:0".to_owned());
-    }
     groups.extend(times(shown, facts));
     groups.extend(place(shown, facts));
     groups.extend(files(facts));

@@ -6,6 +6,7 @@ mod jobs;
 mod nodes;
 mod partitions;
 mod reservations;
+mod steps;
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -44,7 +45,7 @@ const ENTITIES: [(&str, usize, Entity); 21] = [
     ("partitions", 1, Entity::Partitions),
     ("reservations", 1, Entity::Reservations),
     ("slurmd", 2, Entity::Refused),
-    ("steps", 2, Entity::Refused),
+    ("steps", 2, Entity::Steps),
     ("topology", 1, Entity::Refused),
     ("aliases", 2, Entity::Refused),
     ("dwstat", 2, Entity::Refused),
@@ -60,6 +61,7 @@ enum Entity {
     Nodes,
     Partitions,
     Reservations,
+    Steps,
     /// Muster has nothing of the kind, and Slurm would print this.
     Empty(&'static str),
     /// Not supported.
@@ -102,6 +104,7 @@ pub(super) fn run(words: &[String], how: &How) -> Result<ExitCode, Fault> {
         Entity::Reservations => {
             reservations::text(&mut Shown::connect(how, "slurm_load_reservations error")?, value)?
         }
+        Entity::Steps => steps::text(&mut Shown::connect(how, "slurm_get_job_steps error")?, value)?,
         Entity::Config => config::text(&mut Shown::connect(how, super::DOING)?)?,
     };
     crate::slurm::fault::print(&text)?;
