@@ -1,6 +1,7 @@
 //! The faces beside the real Slurm: the same submissions to both, the same commands, the same answers.
 
 mod slurm;
+mod speed;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -75,11 +76,16 @@ impl Both {
 
     /// A face, run by root on `head`.
     fn face(&self, program: &str, arguments: &[&str]) -> Command {
+        let program = self.faces.join(program);
+        self.on_head(&[&[program.to_str().unwrap()], arguments].concat())
+    }
+
+    /// A command, run by root on `head`.
+    fn on_head(&self, words: &[&str]) -> Command {
         let mut command = self.bench.site.cluster.exec("head", None).unwrap();
         command
             .args(["/usr/bin/env", "-C", "/tmp"])
-            .arg(self.faces.join(program))
-            .args(arguments)
+            .args(words)
             .env("MUSTER_SOCKET", self.bench.site.socket())
             .stdin(Stdio::null());
         command

@@ -3,6 +3,7 @@
 //! Each command has a file or a folder of its own. What they share: `getopt` reads options as Slurm's commands do,
 //! `job_options` has those of jobs, `refusal` and `wrong` have Slurm's messages. The published matrix of options is `docs/slurm-compatibility.md`.
 
+mod absent;
 mod columns;
 mod connect;
 mod fault;
@@ -48,20 +49,24 @@ pub struct Face {
 }
 
 /// Every face.
-pub const FACES: [Face; 13] = [
+pub const FACES: [Face; 17] = [
     Face { name: "sacct", run: sacct::run },
     Face { name: "sacctmgr", run: sacctmgr::run },
     Face { name: "salloc", run: salloc::run },
+    Face { name: "sattach", run: absent::sattach },
     Face { name: "sbatch", run: sbatch::run },
+    Face { name: "sbcast", run: absent::sbcast },
     Face { name: "scancel", run: scancel::run },
     Face { name: "scontrol", run: scontrol::run },
     Face { name: "seff", run: seff::run },
     Face { name: "sinfo", run: sinfo::run },
     Face { name: "sprio", run: sprio::run },
     Face { name: "squeue", run: squeue::run },
+    Face { name: "sreport", run: absent::sreport },
     Face { name: "srun", run: srun::run },
     Face { name: "sshare", run: sshare::run },
     Face { name: "sstat", run: sstat::run },
+    Face { name: "strigger", run: absent::strigger },
 ];
 
 impl Face {
