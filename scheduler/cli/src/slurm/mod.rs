@@ -23,6 +23,7 @@ mod salloc;
 mod sbatch;
 mod scancel;
 mod scontrol;
+mod sdiag;
 mod seff;
 mod sinfo;
 mod sprio;
@@ -47,13 +48,14 @@ pub struct Face {
 }
 
 /// Every face.
-pub const FACES: [Face; 12] = [
+pub const FACES: [Face; 13] = [
     Face { name: "sacct", run: sacct::run },
     Face { name: "sacctmgr", run: sacctmgr::run },
     Face { name: "salloc", run: salloc::run },
     Face { name: "sbatch", run: sbatch::run },
     Face { name: "scancel", run: scancel::run },
     Face { name: "scontrol", run: scontrol::run },
+    Face { name: "sdiag", run: sdiag::run },
     Face { name: "seff", run: seff::run },
     Face { name: "sinfo", run: sinfo::run },
     Face { name: "sprio", run: sprio::run },
