@@ -14,8 +14,8 @@
 //! | `POST /v1/jobs/{ref}/steps/{step}/signal` | [`StepSignalRequest`] → [`ReachedAnswer`]   |
 //! | `POST /v1/jobs/{ref}/requeue`    | [`RequeueRequest`] → [`ReachedAnswer`]                |
 //! | `POST /v1/jobs/{ref}/update`     | [`JobUpdate`] → `{}`; `ref` is a whole job            |
-//! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is a whole job                          |
-//! | `POST /v1/jobs/{ref}/release`    | → `{}`; `ref` is a whole job                          |
+//! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is `JOB` or `JOB_INDEX`                 |
+//! | `POST /v1/jobs/{ref}/release`    | → `{}`; `ref` is `JOB` or `JOB_INDEX`                 |
 //! | `GET  /v1/nodes`                 | → [`NodeList`]                                        |
 //! | `POST /v1/nodes/drain`           | [`NodesRequest`] → `{}`; all of the nodes or none     |
 //! | `POST /v1/nodes/down`            | [`NodesRequest`] → `{}`; all of the nodes or none     |
@@ -28,6 +28,8 @@
 //! | `DELETE /v1/reservations/{name}` | → `{}`                                                |
 //! | `GET  /v1/priority?job=&user=&limit=` | → [`PriorityList`]; `job` is a list of ids       |
 //! | `GET  /v1/shares?user=`          | → [`ShareList`]                                       |
+//! | `GET  /v1/diagnostics`           | → [`Diagnostics`]                                     |
+//! | `POST /v1/diagnostics/reset`     | → `{}`: it counts anew; for admins                    |
 //!
 //! A refusal is answered with [`ErrorBody`] and status 400 (bad request), 403 (not yours), 404 (no such thing),
 //! 409 (has ended), 429 (a limit is reached), 503 (cannot be stored at present).
@@ -37,10 +39,11 @@ use std::collections::BTreeMap;
 use muster_core::eligibility::Eligibility;
 use muster_core::event::Verdict;
 use muster_core::ids::JobRef;
-use muster_core::spec::{ArraySpec, MailWish, Request, SignalWish};
+use muster_core::spec::{ArraySpec, IndexRange, MailWish, Request, SignalWish};
 use serde::{Deserialize, Serialize};
 
 pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, SignalRequest};
+pub use crate::diagnostics::{CallerFigures, Diagnostics, PassFigures, RequestFigures, TaskCounts};
 pub use crate::nodes::{HoldRequest, NodeList, NodeView, NodesRequest, PoolList, PoolView, ResumeRequest};
 pub use crate::notes::NotesView;
 pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
@@ -444,6 +447,9 @@ pub struct JobDetail {
     /// Set while its waiting tasks are held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HoldView>,
+    /// Waiting tasks that are held back by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks_held: Vec<IndexRange>,
     /// Tasks that are live or finished (at most [`TASKS_SHOWN_MAX`]), or the one that was asked for.
     pub task_list: Vec<TaskView>,
     /// Changes with every change of the job; for `wait`.

@@ -410,7 +410,7 @@ impl Client {
         self.get(with_query("/v1/shares", &[("user", user.map(str::to_owned))]))
     }
 
-    fn get<A: DeserializeOwned>(&mut self, path: String) -> Result<A, ClientError> {
+    pub(crate) fn get<A: DeserializeOwned>(&mut self, path: String) -> Result<A, ClientError> {
         let question = Question {
             method: Method::GET,
             path,

@@ -6,6 +6,7 @@
 pub mod api;
 mod changes;
 mod client;
+mod diagnostics;
 mod error;
 mod nodes;
 mod notes;

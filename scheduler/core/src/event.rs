@@ -78,6 +78,23 @@ pub enum Event {
     JobReleased {
         /// The job.
         job: JobId,
+        /// Whether an admin said so: single tasks that an admin holds go as well then.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_admin: bool,
+    },
+    /// One task of an array was held back.
+    TaskHeld {
+        /// The task.
+        task: TaskId,
+        /// Who asked.
+        by_uid: u32,
+        /// Whether only an admin may let it go.
+        by_admin: bool,
+    },
+    /// One task of an array was let go.
+    TaskReleased {
+        /// The task.
+        task: TaskId,
     },
     /// An attempt was given its allocation; from this instant its cores are its own.
     AttemptPlaced {
@@ -118,6 +135,13 @@ pub enum Event {
     AttemptSignalled {
         /// The attempt.
         key: AttemptKey,
+    },
+    /// The attempt has run for a part of its time limit of which somebody is to be told: once of each.
+    AttemptRanFor {
+        /// The attempt.
+        key: AttemptKey,
+        /// The part, in percent.
+        percent: u8,
     },
     /// The attempt's end was decided; its processes may still be there.
     AttemptEnding {
@@ -482,12 +506,14 @@ impl Event {
             | Self::WaitingEnded { job, .. }
             | Self::JobUpdated { job, .. }
             | Self::JobHeld { job, .. }
-            | Self::JobReleased { job } => Some(*job),
+            | Self::JobReleased { job, .. } => Some(*job),
+            Self::TaskHeld { task, .. } | Self::TaskReleased { task } => Some(task.job),
             Self::AttemptPlaced { key, .. }
             | Self::InstanceReady { key, .. }
             | Self::AttemptGo { key }
             | Self::AttemptRunning { key, .. }
             | Self::AttemptSignalled { key }
+            | Self::AttemptRanFor { key, .. }
             | Self::AttemptEnding { key, .. }
             | Self::InstanceGone { key, .. }
             | Self::InstanceLost { key, .. }

@@ -84,15 +84,15 @@ pub enum Input {
     HoldJob {
         /// Who.
         caller: Caller,
-        /// Which job.
-        job: JobId,
+        /// Which job, or which task of an array.
+        target: JobRef,
     },
     /// A user or an admin lets a held job go.
     ReleaseJob {
         /// Who.
         caller: Caller,
-        /// Which job.
-        job: JobId,
+        /// Which job, or which task of an array.
+        target: JobRef,
     },
     /// An admin drains nodes, takes them down, or lets them go on: all of them or, if one is unknown, none.
     ChangeNodes {

@@ -79,6 +79,16 @@ pub enum Refusal {
         /// The job.
         job: JobId,
     },
+    /// Too many tasks of an array are held or let go one by one.
+    #[error(
+        "{limit} tasks of job {job} are held or let go one by one, and no more can be; hold or release job {job} as a whole"
+    )]
+    TooManyTaskHolds {
+        /// The job.
+        job: JobId,
+        /// How many may be.
+        limit: u64,
+    },
     /// The job is to depend on one whose outcome is not known.
     #[error("the job cannot depend on {target}: {why}")]
     Dependency {

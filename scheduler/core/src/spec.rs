@@ -147,19 +147,31 @@ pub enum MailEvent {
     InvalidDepend,
     /// It ran out of its time limit.
     TimeLimit,
+    /// It has run for 90 % of its time limit.
+    #[serde(rename = "time_limit_90")]
+    TimeLimit90,
+    /// It has run for 80 % of its time limit.
+    #[serde(rename = "time_limit_80")]
+    TimeLimit80,
+    /// It has run for half of its time limit.
+    #[serde(rename = "time_limit_50")]
+    TimeLimit50,
     /// The same events of each task of an array, rather than of the whole.
     ArrayTasks,
 }
 
 impl MailEvent {
     /// Every event, in the order of a job's life.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Begin,
         Self::End,
         Self::Fail,
         Self::Requeue,
         Self::InvalidDepend,
         Self::TimeLimit,
+        Self::TimeLimit90,
+        Self::TimeLimit80,
+        Self::TimeLimit50,
         Self::ArrayTasks,
     ];
 
@@ -173,7 +185,23 @@ impl MailEvent {
             Self::Requeue => "requeue",
             Self::InvalidDepend => "invalid_depend",
             Self::TimeLimit => "time_limit",
+            Self::TimeLimit90 => "time_limit_90",
+            Self::TimeLimit80 => "time_limit_80",
+            Self::TimeLimit50 => "time_limit_50",
             Self::ArrayTasks => "array_tasks",
+        }
+    }
+}
+
+impl MailEvent {
+    /// The part of its time limit, in percent, at which something is told of what still runs.
+    #[must_use]
+    pub fn percent_of_limit(self) -> Option<u8> {
+        match self {
+            Self::TimeLimit50 => Some(50),
+            Self::TimeLimit80 => Some(80),
+            Self::TimeLimit90 => Some(90),
+            _ => None,
         }
     }
 }

@@ -379,7 +379,7 @@ impl Bench {
     /// # Errors
     /// What the engine refuses.
     pub fn hold(&mut self, caller: Caller, job: JobId) -> Result<Reply, Refusal> {
-        self.input(Input::HoldJob { caller, job }).reply
+        self.input(Input::HoldJob { caller, target: JobRef { job, task: None } }).reply
     }
 
     /// Lets a held job go.
@@ -387,7 +387,7 @@ impl Bench {
     /// # Errors
     /// What the engine refuses.
     pub fn release(&mut self, caller: Caller, job: JobId) -> Result<Reply, Refusal> {
-        self.input(Input::ReleaseJob { caller, job }).reply
+        self.input(Input::ReleaseJob { caller, target: JobRef { job, task: None } }).reply
     }
 
     /// Makes an advance reservation; root asks.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_core::engine::{Applied, Engine};
 use muster_core::event::{Event, Record};
@@ -18,6 +18,7 @@ use muster_store::{HistoryRow, Lease, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accounting;
+use crate::diagnostics::Diagnostics;
 use crate::error::ServerError;
 use crate::mail::Mail;
 use crate::sessions::Sessions;
@@ -112,17 +113,23 @@ pub struct EngineThread {
     pub thread: JoinHandle<()>,
 }
 
-/// Starts the engine in the state that `shared` holds. Under a lease, nothing is let out once that is over.
+/// Whom the engine tells what happened, once that is durable.
+pub struct Outlets {
+    /// Those who read.
+    pub shared: Arc<Shared>,
+    /// The nodes.
+    pub sessions: Arc<Sessions>,
+    /// People.
+    pub mail: Mail,
+    /// Those who watch the controller.
+    pub diagnostics: Arc<Diagnostics>,
+}
+
+/// Starts the engine in the state that `outlets.shared` holds. Under a lease, nothing is let out once that is over.
 ///
 /// # Errors
 /// [`ServerError::System`] if there can be no thread.
-pub fn start(
-    store: Store,
-    shared: Arc<Shared>,
-    sessions: Arc<Sessions>,
-    mail: Mail,
-    lease: Option<Lease>,
-) -> Result<EngineThread, ServerError> {
+pub fn start(store: Store, outlets: Outlets, lease: Option<Lease>) -> Result<EngineThread, ServerError> {
     let system = |doing| move |source| ServerError::System { doing, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -130,14 +137,12 @@ pub fn start(
         .map_err(system("make the engine's timer"))?;
     let (orders, inbox) = mpsc::channel(QUEUE_MAX);
     let writer = store.snapshot_writer().map_err(ServerError::Store)?;
-    let snapshots = Snapshots::start(writer, Arc::clone(&shared))?;
+    let snapshots = Snapshots::start(writer, Arc::clone(&outlets.shared))?;
     let mut engine_loop = Loop {
-        engine: Engine::new(shared.copy()),
+        engine: Engine::new(outlets.shared.copy()),
         store,
         snapshots,
-        shared,
-        sessions,
-        mail,
+        outlets,
         lease,
         now: Timestamp(0),
         failed: false,
@@ -155,9 +160,7 @@ struct Loop {
     engine: Engine,
     store: Store,
     snapshots: Snapshots,
-    shared: Arc<Shared>,
-    sessions: Arc<Sessions>,
-    mail: Mail,
+    outlets: Outlets,
     /// What this controller leads under, where others stand by.
     lease: Option<Lease>,
     now: Timestamp,
@@ -231,12 +234,12 @@ impl Loop {
             return Some(AGAIN_AFTER_FAILURE);
         }
         let wake = self.engine.next_wake()?;
-        Some(Duration::from_micros(wake.micros_since(self.shared.now())).max(SLEEP_MIN))
+        Some(Duration::from_micros(wake.micros_since(self.outlets.shared.now())).max(SLEEP_MIN))
     }
 
     /// Decides a batch, makes it durable, and lets its consequences out. Says whether to stop.
     fn turn(&mut self, orders: &mut Vec<Order>) -> bool {
-        self.now = self.shared.now();
+        self.now = self.outlets.shared.now();
         let mut batch = Batch::default();
         let mut stop = false;
         for order in orders.drain(..) {
@@ -248,7 +251,11 @@ impl Loop {
                 }
                 Order::Input { input, reply } => {
                     batch.heard_nodes |= matches!(input, Input::NodeHello { .. } | Input::NodeReport { .. });
+                    let begun = Instant::now();
                     let mut applied = self.engine.apply(&input, self.now);
+                    if let Some(what) = said_by_node(&input) {
+                        self.outlets.diagnostics.asked(what, None, begun.elapsed());
+                    }
                     if matches!(input, Input::Configure(_)) && !applied.records.is_empty() {
                         warn_of_impossible(&self.engine);
                     }
@@ -266,11 +273,22 @@ impl Loop {
             batch.add(&self.engine, &self.shared, &mut applied);
         }
         if !stop {
-            let mut applied = self.engine.pass(self.now);
+            let mut applied = self.pass();
             batch.add(&self.engine, &self.shared, &mut applied);
         }
         self.finish(batch);
         stop
+    }
+
+    /// One scheduling pass, if one is due.
+    fn pass(&mut self) -> Applied {
+        let begun = Instant::now();
+        let applied = self.engine.pass(self.now);
+        if let Some(effort) = applied.effort {
+            let waiting = self.engine.state().queue_len();
+            self.outlets.diagnostics.passed(effort, begun.elapsed(), self.now, waiting);
+        }
+        applied
     }
 
     fn finish(&mut self, batch: Batch) {
@@ -316,17 +334,18 @@ impl Loop {
             tracing::info!("the controller can store again");
             self.failed = false;
         }
-        self.shared.publish(&batch.records);
+        self.outlets.shared.publish(&batch.records);
+        self.outlets.diagnostics.happened(&batch.records);
         // What was stored is true whoever leads, but what follows from it is for the leader to say: this one may have been
         // frozen since.
         self.deposed = self.lease.as_ref().is_some_and(|lease| !lease.is_valid());
         if self.deposed {
             batch.effects.clear();
         } else {
-            self.mail.tell(self.engine.state(), &batch.records);
+            self.outlets.mail.tell(self.engine.state(), &batch.records);
         }
         for effect in &batch.effects {
-            self.sessions.carry_out(self.engine.state(), effect);
+            self.outlets.sessions.carry_out(self.engine.state(), effect);
         }
         for (reply, answer) in batch.replies {
             let _ = reply.send(answer.map_err(InputError::Refused));
@@ -350,15 +369,25 @@ impl Loop {
             "cannot store; nothing of this batch has happened"
         );
         self.failed = true;
-        self.engine = Engine::new(self.shared.copy());
+        self.engine = Engine::new(self.outlets.shared.copy());
         if batch.heard_nodes {
             // What they said is lost here; a new session begins with everything they hold.
-            self.sessions.close_all("the controller could not store what it heard");
+            self.outlets.sessions.close_all("the controller could not store what it heard");
         }
         // Refusals as well may rest on what did not happen.
         for (reply, _) in batch.replies {
             let _ = reply.send(Err(InputError::NotStored { reason: reason.clone() }));
         }
+    }
+}
+
+/// What a node says, for those who count it.
+fn said_by_node(input: &Input) -> Option<&'static str> {
+    match input {
+        Input::NodeHello { .. } => Some("node hello"),
+        Input::NodeReport { .. } => Some("node report"),
+        Input::NodeHealth { .. } => Some("node health"),
+        _ => None,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod accounting;
 pub mod api;
 pub mod bootstrap;
 pub mod clock;
+pub mod diagnostics;
 pub mod engine_loop;
 pub mod error;
 pub mod forecasts;

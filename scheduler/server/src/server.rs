@@ -14,14 +14,15 @@ use muster_store::{
 };
 use muster_wire::MESSAGE_BYTES_MAX;
 use muster_wire::v1::node_controller_server::NodeControllerServer;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::api::{self, Admins, App, Lead};
 use crate::bootstrap::Bootstrap;
-use crate::engine_loop::{self, EngineHandle, InputError, chain};
+use crate::diagnostics::Diagnostics;
+use crate::engine_loop::{self, EngineHandle, InputError, Outlets, chain};
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
 use crate::mail::Mail;
@@ -114,8 +115,14 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         lease.as_ref().map_or(0, Lease::term),
     ));
     let mail = Mail::start(config.controller.mail_program.clone());
-    let thread =
-        engine_loop::start(store, Arc::clone(&shared), Arc::clone(&sessions), mail.clone(), lease.clone())?;
+    let diagnostics = Arc::new(Diagnostics::new(shared.now()));
+    let outlets = Outlets {
+        shared: Arc::clone(&shared),
+        sessions: Arc::clone(&sessions),
+        mail: mail.clone(),
+        diagnostics: Arc::clone(&diagnostics),
+    };
+    let thread = engine_loop::start(store, outlets, lease.clone())?;
     let engine = thread.handle.clone();
     let engine_ended = join_later(thread.thread);
     sessions.connect(engine.clone());
@@ -129,6 +136,9 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         history: Mutex::new(history),
         forecasts: Forecasts::default(),
         mail,
+        diagnostics,
+        sessions: Arc::clone(&sessions),
+        places: Arc::new(Semaphore::new(api::CONNECTIONS_MAX)),
         admins: Arc::clone(&admins),
         stopping: stopping.clone(),
         lead: lease.clone().map(|lease| {

@@ -158,6 +158,18 @@ impl Sessions {
         }
     }
 
+    /// How many messages are yet to be sent to nodes, and to how many nodes.
+    #[must_use]
+    pub fn backlog(&self) -> (u64, u64) {
+        let slots = self.slots.lock().expect("no code panics under this lock");
+        let queued = |slot: &Arc<Slot>| {
+            let live = slot.lock_live();
+            live.as_ref().map_or(0, |live| live.outbox.max_capacity() - live.outbox.capacity())
+        };
+        let behind = slots.values().map(queued).filter(|queued| *queued > 0);
+        behind.fold((0, 0), |(messages, nodes), queued| (messages + queued as u64, nodes + 1))
+    }
+
     /// Ends all sessions; nodes open new ones at once, and say all they hold.
     pub fn close_all(&self, reason: CloseReason) {
         let slots: Vec<Arc<Slot>> =

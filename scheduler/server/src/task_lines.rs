@@ -1,14 +1,14 @@
 //! Tasks as lines of a listing: one for all waiting elements of an array, one for each task that lives or has finished.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use muster_client::api::{EndView, JobDetail, TaskLine, TaskState, TaskView, Which};
 use muster_core::event::Allocation;
 use muster_core::ids::{JobId, TaskIndex, Timestamp};
 use muster_core::notation::format_hosts;
-use muster_core::plan::Plan;
+use muster_core::plan::{Plan, Reason};
 use muster_core::spec::{IndexRange, Request};
-use muster_core::state::{Finished, FinishedHow, Job, Live, State};
+use muster_core::state::{Finished, FinishedHow, Job, JobHold, Live, State, TaskHold};
 use muster_store::{JobRow, TaskRow};
 
 use crate::accounting;
@@ -43,7 +43,7 @@ impl<'a> Lines<'a> {
     /// Adds the lines of a job.
     pub fn of_job(&self, job: &Job, lines: &mut Vec<TaskLine>) {
         if !job.waiting.is_empty() {
-            lines.push(self.waiting(job));
+            self.add_waiting(job, lines);
         }
         let finished_from = self.finished_from;
         let is_shown = |finished: &Finished| finished_from.is_some_and(|from| finished.at >= from);
@@ -101,15 +101,43 @@ impl<'a> Lines<'a> {
         }
     }
 
-    fn waiting(&self, job: &Job) -> TaskLine {
+    /// Waiting elements are one line, but for those that are held, or let go, by themselves.
+    fn add_waiting(&self, job: &Job, lines: &mut Vec<TaskLine>) {
+        let planned = self.plan.waiting.get(&job.id).map(|waiting| waiting.reason.code());
+        let planned = planned.unwrap_or_default();
+        let code = |hold: Option<JobHold>| match hold {
+            Some(held) => Reason::Held { by_admin: held.by_admin }.code(),
+            None => planned,
+        };
+        if job.spec.array.is_none() {
+            lines.push(self.waiting(job, Which::Job, planned));
+            return;
+        }
+        if job.task_holds.is_empty() {
+            lines.push(self.waiting(job, Which::Elements(job.waiting.ranges().collect()), planned));
+            return;
+        }
+        let mut alike: BTreeMap<&str, Vec<IndexRange>> = BTreeMap::new();
+        for index in job.task_holds.keys().filter(|index| job.waiting.contains(index.0)) {
+            extend(alike.entry(code(job.hold_of(*index))).or_default(), index.0);
+        }
+        let rest: Vec<IndexRange> = job.waiting_with_the_job().ranges().collect();
+        if !rest.is_empty() {
+            lines.push(self.waiting(job, Which::Elements(rest), code(job.held)));
+        }
+        let alone = alike.into_iter().map(|(code, ranges)| self.waiting(job, Which::Elements(ranges), code));
+        lines.extend(alone);
+    }
+
+    fn waiting(&self, job: &Job, which: Which, reason_code: &str) -> TaskLine {
         let array = job.spec.array.as_ref();
-        let which =
-            if array.is_some() { Which::Elements(job.waiting.ranges().collect()) } else { Which::Job };
-        let first = TaskIndex(job.waiting.iter().next().unwrap_or(0));
-        let reason = self.plan.waiting.get(&job.id).map(|waiting| waiting.reason.code().to_owned());
+        let first = match &which {
+            Which::Elements(ranges) => TaskIndex(ranges.first().map_or(0, |range| range.first)),
+            _ => TaskIndex(job.waiting.iter().next().unwrap_or(0)),
+        };
         TaskLine {
             running_max: array.and_then(|array| array.running_max),
-            reason_code: reason.unwrap_or_default(),
+            reason_code: reason_code.to_owned(),
             restarts: if array.is_none() { job.next_attempt(first) - 1 } else { 0 },
             task: self.detail(job, first),
             ..self.blank(job, which, TaskState::Waiting)
@@ -202,6 +230,16 @@ fn extend(ranges: &mut Vec<IndexRange>, index: u32) {
         }
         _ => ranges.push(IndexRange { first: index, last: index, step: 1 }),
     }
+}
+
+/// Waiting tasks that are held back although their job, or the rest of it, is not.
+pub(crate) fn held_alone(job: &Job) -> Vec<IndexRange> {
+    let held = job.task_holds.iter().filter(|(_, said)| matches!(said, TaskHold::Held(_)));
+    let mut ranges = Vec::new();
+    for (index, _) in held.filter(|(index, _)| job.waiting.contains(index.0)) {
+        extend(&mut ranges, index.0);
+    }
+    ranges
 }
 
 /// As many nodes as a request needs at least, if the largest node has so many cores.

@@ -10,12 +10,13 @@ use muster_core::event::{Allocation, Usage, Verdict, WaitingEnd};
 use muster_core::ids::{JobId, TaskIndex, Timestamp};
 use muster_core::notation::{format_hosts, format_size, format_time_s};
 use muster_core::patterns::{self, Names};
-use muster_core::plan::Plan;
+use muster_core::plan::{Plan, Reason};
 use muster_core::spec::{JobSpec, Memory};
 use muster_core::state::{Finished, FinishedHow, Job, Live, LivePhase, State, Tried};
 use nix::sys::signal::Signal;
 
 use crate::node_view;
+use crate::task_lines::held_alone;
 
 /// Exit code and signal of a verdict.
 #[must_use]
@@ -309,6 +310,7 @@ pub fn frame(state: &State, plan: &Plan, job: &Job, version: u64) -> JobDetail {
             by: user_name(&job.spec, held.by_uid),
             by_admin: held.by_admin,
         }),
+        tasks_held: held_alone(job),
         task_list: Vec::new(),
         version,
     }
@@ -336,7 +338,10 @@ pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<T
         let is_said = !job.is_array() && tried.and_then(preempted_by).is_some();
         let last =
             tried.filter(|_| !is_said).map(|tried| verdict_reason(state, &job.spec, None, &tried.last));
-        let mut reason = waiting_reason(job, plan);
+        let mut reason = match job.hold_of(index) {
+            Some(held) => Reason::Held { by_admin: held.by_admin }.to_string(),
+            None => waiting_reason(job, plan),
+        };
         if job.partner_failed(index) {
             reason = "the task of the same index, for which it waits, ended without success".to_owned();
         }

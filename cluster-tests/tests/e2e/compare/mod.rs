@@ -223,6 +223,32 @@ fn the_same_submissions_are_seen_the_same() {
     both.same(&["sinfo", "-R"]);
     both.same(&["sinfo", "-T"]);
     both.same(&["sinfo", "-d"]);
+
+    // Slurm's figures follow its jobs within half a minute.
+    let figures = || {
+        let (ours, theirs) = both.ask(&["sdiag"]);
+        (labels(&ours.out), labels(&theirs.out), counts(&ours.out), counts(&theirs.out))
+    };
+    both.slurm.until("the figures of both", |_| {
+        let (our_labels, their_labels, ours, theirs) = figures();
+        our_labels == their_labels && ours == theirs
+    });
+}
+
+/// The labels of what `sdiag` says of the controller, without what is there only once it has run for a minute.
+fn labels(out: &str) -> Vec<String> {
+    let before_requests = out.lines().take_while(|line| !line.starts_with("Remote Procedure"));
+    let label = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
+    before_requests
+        .filter(|line| !line.contains("Cycles per minute") && line.contains(": "))
+        .map(label)
+        .collect()
+}
+
+/// How many jobs came to what.
+fn counts(out: &str) -> Vec<String> {
+    let of = |line: &&str| line.starts_with("Jobs ");
+    out.lines().filter(of).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 #[test]

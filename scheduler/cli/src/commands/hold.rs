@@ -15,10 +15,10 @@ use crate::out::{print, print_json, tell};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  muster hold 12 13   their waiting tasks do not start; what runs goes on\n  \
-    muster release 12   lets job 12 go again\n\nA job that an admin holds is released by an admin only."
+    muster hold 14_3     the same for one task of an array\n  muster release 12   lets job 12 go again\n\nA job that an admin holds is released by an admin only."
 )]
 pub struct HoldArgs {
-    /// Jobs
+    /// Jobs, or tasks of arrays
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
     /// Print JSON
@@ -28,9 +28,11 @@ pub struct HoldArgs {
 
 /// Arguments of `muster release`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  muster release 12 13   lets held jobs go; others stay as they are")]
+#[command(
+    after_help = "Examples:\n  muster release 12 13   lets held jobs go; others stay as they are\n  muster release 14_3    lets one task of an array go, also if the whole array is held"
+)]
 pub struct ReleaseArgs {
-    /// Jobs
+    /// Jobs, or tasks of arrays
     #[arg(value_name = "JOB", required = true)]
     jobs: Vec<String>,
     /// Print JSON

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use muster_client::api::{JobDetail, NotesView, ShareView, TaskView};
 use muster_core::cluster::Fill;
 use muster_core::notation::{counted, format_hosts, format_ranges, format_size, format_time_s};
-use muster_core::spec::{ArraySpec, Memory, Request, SignalTo};
+use muster_core::spec::{ArraySpec, IndexRange, Memory, Request, SignalTo};
 
 use super::connect;
 use super::queue::counts;
@@ -135,6 +135,9 @@ fn write_eligibility(out: &mut String, detail: &JobDetail) {
     let when = &detail.eligibility;
     if let Some(held) = &detail.held {
         line(out, "Held", format!("by {}, since {}", held.by, instant(held.since_us)));
+    }
+    if !detail.tasks_held.is_empty() {
+        line(out, "Held tasks", format_indices(&detail.tasks_held));
     }
     if let Some(begin) = when.begin {
         line(out, "Begin", instant(begin.0));
@@ -288,23 +291,21 @@ fn format_request(request: &Request) -> String {
 }
 
 fn format_array(array: &ArraySpec) -> String {
-    let parts: Vec<String> = array
-        .indices
-        .iter()
-        .map(|range| match range.step {
-            1 => format_ranges(range.first..=range.last),
-            _ if range.first == range.last => range.first.to_string(),
-            step => format!("{}-{}:{step}", range.first, range.last),
-        })
-        .collect();
     let limit = array.running_max.map(|limit| format!(", {limit} at once")).unwrap_or_default();
-    format!("{}{limit}", parts.join(","))
+    format!("{}{limit}", format_indices(&array.indices))
+}
+
+fn format_indices(ranges: &[IndexRange]) -> String {
+    let part = |range: &IndexRange| match range.step {
+        1 => format_ranges(range.first..=range.last),
+        _ if range.first == range.last => range.first.to_string(),
+        step => format!("{}-{}:{step}", range.first, range.last),
+    };
+    ranges.iter().map(part).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
 mod tests {
-    use muster_core::spec::IndexRange;
-
     use super::*;
 
     #[test]

@@ -60,6 +60,11 @@ pub(crate) enum BadLine {
 /// Reads a command line.
 pub(crate) fn read(words: &[String]) -> Result<Said, BadLine> {
     let line: Line<Place> = getopt::read(words, &table(), Order::ProgramLast).map_err(BadLine::Option)?;
+    said(line)
+}
+
+/// What the options and words of a command line mean.
+pub(crate) fn said(line: Line<Place>) -> Result<Said, BadLine> {
     let mut said = Said { words: line.words, ..Said::default() };
     for (Place(at), value) in line.options {
         let known = &KNOWN[at];

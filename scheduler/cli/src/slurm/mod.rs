@@ -24,6 +24,7 @@ mod salloc;
 mod sbatch;
 mod scancel;
 mod scontrol;
+mod sdiag;
 mod seff;
 mod sinfo;
 mod sprio;
@@ -49,7 +50,7 @@ pub struct Face {
 }
 
 /// Every face.
-pub const FACES: [Face; 17] = [
+pub const FACES: [Face; 18] = [
     Face { name: "sacct", run: sacct::run },
     Face { name: "sacctmgr", run: sacctmgr::run },
     Face { name: "salloc", run: salloc::run },
@@ -58,6 +59,7 @@ pub const FACES: [Face; 17] = [
     Face { name: "sbcast", run: absent::sbcast },
     Face { name: "scancel", run: scancel::run },
     Face { name: "scontrol", run: scontrol::run },
+    Face { name: "sdiag", run: sdiag::run },
     Face { name: "seff", run: seff::run },
     Face { name: "sinfo", run: sinfo::run },
     Face { name: "sprio", run: sprio::run },

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::connect::version;
-use super::job_options;
+use super::getopt::{self, Line, Order, Takes};
+use super::job_options::{self, BadLine, Place, Said};
 use super::outside::{self, Outside};
 use super::wrong::{self, FAILED, Wrong};
 use crate::out::print;
@@ -26,8 +27,64 @@ Makes an allocation and runs the command on its first node; without one, your sh
 sbatch, see sbatch --help. The allocation ends with the command, and salloc with its exit code.
 ";
 
-/// Options of salloc alone that change nothing here.
-const WITHOUT_MEANING: [&str; 5] = ["--bell", "--no-bell", "-K", "--kill-command", "--immediate"];
+/// An option of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    /// Of jobs.
+    Job(Place),
+    /// Wait for no allocation that is not to be had at once.
+    Immediate,
+    /// Changes nothing here.
+    Ignored,
+    /// Refused.
+    NoShell,
+}
+
+/// The options of jobs, and those of salloc alone.
+fn table() -> Vec<getopt::Opt<Key>> {
+    let own = |key, short, long, takes| getopt::Opt { key, short, long, takes };
+    let of_jobs = job_options::table().into_iter().map(|opt| getopt::Opt {
+        key: Key::Job(opt.key),
+        short: opt.short,
+        long: opt.long,
+        takes: opt.takes,
+    });
+    let own = [
+        own(Key::Ignored, None, &["bell", "no-bell"][..], Takes::Nothing),
+        own(Key::Ignored, Some('K'), &["kill-command"], Takes::Maybe),
+        own(Key::Immediate, Some('I'), &["immediate"], Takes::Maybe),
+        own(Key::NoShell, None, &["no-shell"], Takes::Nothing),
+    ];
+    own.into_iter().chain(of_jobs).collect()
+}
+
+/// What a command line asks for.
+struct Wanted {
+    said: Said,
+    /// Whether nothing is waited for.
+    immediate: bool,
+}
+
+fn read(words: &[String]) -> Result<Wanted, Wrong> {
+    let bad = |bad| wrong::of_line(FACE, &bad);
+    let line =
+        getopt::read(words, &table(), Order::ProgramLast).map_err(|error| bad(BadLine::Option(error)))?;
+    let mut immediate = false;
+    let mut of_job = Line { options: Vec::new(), words: line.words };
+    for (key, value) in line.options {
+        match key {
+            Key::Job(place) => of_job.options.push((place, value)),
+            Key::Immediate => immediate = true,
+            Key::Ignored => {}
+            Key::NoShell => {
+                let text =
+                    "--no-shell: an allocation ends with its command here; submit a job that sleeps instead";
+                return Err(Wrong::error(FAILED, text));
+            }
+        }
+    }
+    Ok(Wanted { said: job_options::said(of_job).map_err(bad)?, immediate })
+}
 
 /// Runs it.
 pub(super) fn run(words: &[String]) -> ExitCode {
@@ -47,25 +104,7 @@ fn allocate(words: &[String]) -> Result<u8, Wrong> {
         Some("-V" | "--version") => return say(&version()),
         _ => {}
     }
-    let mut immediate = false;
-    let mut rest = Vec::new();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let name = word.split('=').next().unwrap_or_default();
-        if !word.starts_with('-') {
-            rest.push(word.clone());
-            rest.extend(words.by_ref().cloned());
-        } else if name == "--no-shell" {
-            let text =
-                "--no-shell: an allocation ends with its command here; submit a job that sleeps instead";
-            return Err(Wrong::error(FAILED, text));
-        } else if name == "--immediate" || word.starts_with("-I") {
-            immediate = true;
-        } else if !WITHOUT_MEANING.contains(&name) {
-            rest.push(word.clone());
-        }
-    }
-    let said = job_options::read(&rest).map_err(|bad| wrong::of_line(FACE, &bad))?;
+    let Wanted { said, immediate } = read(words)?;
     let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
     let is_interactive = said.words.is_empty();
     let command = if is_interactive { vec![shell, "-i".to_owned()] } else { said.words.clone() };
@@ -91,4 +130,25 @@ fn say(text: &str) -> Result<u8, Wrong> {
 /// The last part of a path.
 pub(super) fn file_name(path: &str) -> &str {
     path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Result<Wanted, Wrong> {
+        read(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_of_salloc_and_of_jobs_stand_in_any_order() {
+        let wanted = words("-n 4 --bell -K -I5 -J name -t 10 program -n 9 --no-shell").unwrap();
+        assert!(wanted.immediate);
+        assert_eq!(wanted.said.words, ["program", "-n", "9", "--no-shell"]);
+        let value = |option| wanted.said.layer.get(option).map(|said| said.value.as_str());
+        assert_eq!((value(Opt::Ntasks), value(Opt::JobName)), (Some("4"), Some("name")));
+        for line in ["-n 4 --no-shell", "--no-shell -n 4"] {
+            assert!(words(line).is_err_and(|wrong| wrong.code == FAILED), "{line}");
+        }
+    }
 }

@@ -72,7 +72,10 @@ pub(super) fn mail(layer: &Layer, mut warn: impl FnMut(&str)) -> Result<Option<M
     let mut events = BTreeSet::new();
     for word in said.value.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         let word = word.to_ascii_uppercase();
-        use MailEvent::{ArrayTasks, Begin, End, Fail, InvalidDepend, Requeue, TimeLimit};
+        use MailEvent::{
+            ArrayTasks, Begin, End, Fail, InvalidDepend, Requeue, TimeLimit, TimeLimit50, TimeLimit80,
+            TimeLimit90,
+        };
         match word.as_str() {
             "NONE" => events.clear(),
             "ALL" => events.extend([Begin, End, Fail, Requeue, InvalidDepend]),
@@ -83,15 +86,18 @@ pub(super) fn mail(layer: &Layer, mut warn: impl FnMut(&str)) -> Result<Option<M
             "INVALID_DEPEND" => drop(events.insert(InvalidDepend)),
             "TIME_LIMIT" => drop(events.insert(TimeLimit)),
             "ARRAY_TASKS" => drop(events.insert(ArrayTasks)),
-            "STAGE_OUT" | "TIME_LIMIT_90" | "TIME_LIMIT_80" | "TIME_LIMIT_50" => {
+            "TIME_LIMIT_90" => drop(events.insert(TimeLimit90)),
+            "TIME_LIMIT_80" => drop(events.insert(TimeLimit80)),
+            "TIME_LIMIT_50" => drop(events.insert(TimeLimit50)),
+            "STAGE_OUT" => {
                 warn(&format!("{}: nothing is told of {word}", said.origin));
             }
             _ => {
                 return Err(CliError::Value {
                     origin: said.origin.clone(),
                     value: said.value.clone(),
-                    right: "write NONE, ALL, or some of BEGIN, END, FAIL, REQUEUE, INVALID_DEPEND, TIME_LIMIT and \
-                            ARRAY_TASKS",
+                    right: "write NONE, ALL, or some of BEGIN, END, FAIL, REQUEUE, INVALID_DEPEND, TIME_LIMIT, \
+                            TIME_LIMIT_90, TIME_LIMIT_80, TIME_LIMIT_50 and ARRAY_TASKS",
                 });
             }
         }
@@ -163,7 +169,10 @@ mod tests {
         assert_eq!(wish.to.as_deref(), Some("ann@example.org"));
         assert_eq!(read("ALL", None).0.unwrap().unwrap().events.len(), 5);
         assert_eq!(read("NONE", None).0.unwrap(), None);
-        let (wish, warnings) = read("TIME_LIMIT_80", None);
+        let (wish, warnings) = read("TIME_LIMIT_80,time_limit_50", None);
+        let events: Vec<MailEvent> = wish.unwrap().unwrap().events.into_iter().collect();
+        assert_eq!((events, warnings), (vec![MailEvent::TimeLimit80, MailEvent::TimeLimit50], 0));
+        let (wish, warnings) = read("STAGE_OUT", None);
         assert_eq!((wish.unwrap(), warnings), (None, 1));
         assert!(read("sometimes", None).0.unwrap_err().to_string().contains("BEGIN"));
         assert_eq!(mail(&Layer::default(), |_| {}).unwrap(), None);

@@ -185,3 +185,37 @@ fn the_native_commands_do_the_same() {
     assert!(ran.code == Some(2) && ran.err.contains("only whole jobs are changed"), "{ran:?}");
     assert_eq!(controller.run(&["update", "1"]).code, Some(2));
 }
+
+#[test]
+fn single_tasks_of_an_array_are_held_and_let_go() {
+    let controller = controller();
+    let silent = |line: &str| {
+        let ran = face(&controller, line);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", ""), "{line}");
+    };
+    silent("scontrol hold 3_4");
+    silent("scontrol uhold 3_[6-8],3_1");
+    let reasons = || {
+        let mut rows = squeue(&controller, "%i %r");
+        rows.retain(|row| row.starts_with("3_") && row.contains("Held"));
+        rows
+    };
+    assert_eq!(reasons(), ["3_[1,4,6-8%2] JobHeldUser"]);
+    let ran = controller.face("scontrol", Path::new("/"), &["show", "job", "3_4"]);
+    assert!(ran.out.contains("ArrayTaskId=1,4,6-8") && ran.out.contains("Reason=JobHeldUser"), "{ran:?}");
+    let ran = controller.run(&["why", "3_4"]);
+    assert!(ran.out.contains("it is held; muster release lets it go"), "{ran:?}");
+    let ran = controller.run(&["show", "3"]);
+    assert!(ran.out.contains("Held tasks") && ran.out.contains("1,4,6-8"), "{ran:?}");
+    silent("scontrol release 3_[6-7]");
+    assert_eq!(controller.run(&["release", "3_8"]).out, "Released job 3_8\n");
+    assert_eq!(reasons(), ["3_[1,4%2] JobHeldUser"]);
+    // Of a held array one is let go.
+    silent("scontrol hold 3");
+    silent("scontrol release 3_5");
+    assert_eq!(reasons().len(), 2, "the array, and the two that were held alone: {:?}", reasons());
+    silent("scontrol release 3");
+    assert!(reasons().is_empty());
+    let ran = face(&controller, "scontrol hold 3_99");
+    assert_eq!((ran.code, ran.err.lines().next()), (Some(1), Some("Invalid job id specified for job 3_99")));
+}

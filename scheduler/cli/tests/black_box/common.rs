@@ -234,6 +234,7 @@ pub fn job(tasks: Vec<TaskView>) -> JobDetail {
         reservation: None,
         notes: Default::default(),
         held: None,
+        tasks_held: vec![],
         task_list: tasks,
         version: 1,
     }

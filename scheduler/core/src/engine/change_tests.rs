@@ -2,10 +2,10 @@
 
 use super::Applied;
 use crate::eligibility::Dependency;
-use crate::event::{Event, Verdict};
+use crate::event::{Event, Record, Verdict};
 use crate::ids::{JobId, JobRef, TaskIndex};
 use crate::input::{Caller, Effect, GoneHow, Input, InstancePhase, JobChange, Refusal, Reply};
-use crate::spec::{SignalTo, SignalWish};
+use crate::spec::{MailEvent, MailWish, SignalTo, SignalWish};
 use crate::state::LivePhase;
 use crate::testing::{ANN, BOB, Bench, ROOT, config, job};
 
@@ -169,6 +169,37 @@ fn a_waiting_job_moves_to_where_it_can_start() {
         Err(Refusal::HasStarted { what: "request", .. })
     ));
     assert!(matches!(change(&mut bench, ANN, fourth, wide), Err(Refusal::NeverFits { .. })));
+}
+
+#[test]
+fn parts_of_the_time_limit_are_told_once_each() {
+    let mut bench = Bench::new(config(&[2]));
+    let mut spec = job(ANN).limit_s(100);
+    let events = [MailEvent::TimeLimit50, MailEvent::TimeLimit80, MailEvent::TimeLimit90].into();
+    spec.mail = Some(MailWish { events, to: None });
+    let told = bench.submit(ANN, spec).unwrap();
+    bench.start(bench.key(told));
+    let percents = |bench: &Bench| -> Vec<u8> {
+        let of = |record: &Record| match record.event {
+            Event::AttemptRanFor { percent, .. } => Some(percent),
+            _ => None,
+        };
+        bench.records.iter().filter_map(of).collect()
+    };
+    bench.after_s(49);
+    assert!(percents(&bench).is_empty());
+    assert_eq!(bench.engine.next_wake().map(|at| at.micros_since(bench.now)), Some(1_000_000));
+    bench.after_s(1);
+    bench.after_s(1);
+    assert_eq!(percents(&bench), [50]);
+    // Of several that go by at once the last is told; of a part of a limit that was raised, nothing twice.
+    bench.after_s(40);
+    assert_eq!(percents(&bench), [50, 90]);
+    change(&mut bench, ROOT, told, limit(1000)).unwrap();
+    bench.after_s(800);
+    assert_eq!(percents(&bench), [50, 90]);
+    bench.after_s(200);
+    assert_eq!(percents(&bench), [50, 90], "what is over is told by its end");
 }
 
 #[test]

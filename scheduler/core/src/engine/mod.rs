@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::event::{Event, Record, Verdict};
 use crate::ids::{AttemptKey, Timestamp};
 use crate::input::{Decision, Effect, Input, Refusal, Reply};
-use crate::plan::{Impossible, Placement, Planner, Preemption};
+use crate::plan::{Effort, Impossible, Placement, Planner, Preemption};
 use crate::state::{Instance, InstanceState, Live, State};
 
 /// Owns the state and lets inputs change it.
@@ -42,6 +42,8 @@ pub struct Applied {
     pub effects: Vec<Effect>,
     /// The answer, for those who asked.
     pub reply: Result<Reply, Refusal>,
+    /// What a pass did, if there was one.
+    pub effort: Option<Effort>,
 }
 
 impl Engine {
@@ -88,7 +90,12 @@ impl Engine {
     /// One scheduling pass. Does nothing if nothing happened that could let a task start.
     pub fn pass(&mut self, now: Timestamp) -> Applied {
         if !self.planner.is_due(&self.state, now) {
-            return Applied { records: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) };
+            return Applied {
+                records: Vec::new(),
+                effects: Vec::new(),
+                reply: Ok(Reply::Done),
+                effort: None,
+            };
         }
         let plan = self.planner.pass(&self.state, now);
         let ending = |Preemption { victim, verdict }| Event::AttemptEnding { key: victim, verdict };
@@ -99,7 +106,9 @@ impl Engine {
             time_limit_s: placement.time_limit_s,
         };
         let ends = plan.preemptions.into_iter().map(ending);
-        self.happen(ends.chain(plan.placements.into_iter().map(placed)).collect(), now)
+        let mut applied = self.happen(ends.chain(plan.placements.into_iter().map(placed)).collect(), now);
+        applied.effort = Some(plan.effort);
+        applied
     }
 
     /// The waiting jobs that can never run as the configuration is.
@@ -113,13 +122,17 @@ impl Engine {
     pub fn next_wake(&self) -> Option<Timestamp> {
         let deadline = self.state.deadlines().next().map(|(at, _)| at);
         let signal = self.state.signals().next().map(|(at, _)| at);
+        let mark = self.state.marks().next().map(|(at, _)| at);
         let delayed = self.planner.next_wake(&self.state);
         let held = self.state.nodes.iter().filter_map(|node| node.held.as_ref()?.until).min();
         let expiring = self.state.expiring().next().map(|(at, _)| at);
         // Due at once.
         let unfulfillable = self.state.unfulfillable().next().map(|_| Timestamp(0));
         let reservation = self.state.next_reservation_end();
-        [deadline, signal, delayed, held, expiring, unfulfillable, reservation].into_iter().flatten().min()
+        [deadline, signal, mark, delayed, held, expiring, unfulfillable, reservation]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn happen(&mut self, events: Vec<Event>, now: Timestamp) -> Applied {
@@ -130,7 +143,7 @@ impl Engine {
             effects(&self.state, &event, &mut all_effects);
             records.push(Record { at: now, event });
         }
-        Applied { records, effects: all_effects, reply: Ok(Reply::Done) }
+        Applied { records, effects: all_effects, reply: Ok(Reply::Done), effort: None }
     }
 }
 
@@ -152,8 +165,8 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         }
         Input::Requeue { caller, target, hold } => requeue::requeue(state, *caller, *target, *hold, now),
         Input::UpdateJob { caller, job, change } => change::update(state, *caller, *job, change, now),
-        Input::HoldJob { caller, job } => hold::hold(state, *caller, *job),
-        Input::ReleaseJob { caller, job } => hold::release(state, *caller, *job),
+        Input::HoldJob { caller, target } => hold::hold(state, *caller, *target),
+        Input::ReleaseJob { caller, target } => hold::release(state, *caller, *target),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
         Input::ChangeNodes { caller, nodes, change } => nodes::change(state, *caller, nodes, change, now),
         Input::MakeReservation { caller, spec } => reservations::make(state, *caller, spec, now),
@@ -270,6 +283,8 @@ mod change_tests;
 mod charge_tests;
 #[cfg(test)]
 mod eligibility_tests;
+#[cfg(test)]
+mod hold_tests;
 #[cfg(test)]
 mod nodes_tests;
 #[cfg(test)]

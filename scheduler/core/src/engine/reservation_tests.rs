@@ -2,7 +2,7 @@
 
 use crate::cluster::{Backfill, ClusterConfig};
 use crate::event::Verdict;
-use crate::ids::{JobId, Timestamp};
+use crate::ids::{JobId, JobRef, Timestamp};
 use crate::input::{Input, Refusal};
 use crate::plan::{Reason, expected_start, plan};
 use crate::reservation::{RESERVATIONS_MAX, Repeat, ReservedNodes};
@@ -92,7 +92,8 @@ fn what_was_refused_for_a_long_job_says_nothing_of_a_short_one() {
     bench.reserve(maintenance("disks", &["n1", "n2"], start, 500)).unwrap();
     let held = bench.submit(ANN, job(ANN).limit_s(5000).held()).unwrap();
     let short = bench.submit(ANN, job(ANN).limit_s(900).held()).unwrap();
-    bench.engine.apply(&Input::ReleaseJob { caller: ANN, job: held }, bench.now);
+    let target = JobRef { job: held, task: None };
+    bench.engine.apply(&Input::ReleaseJob { caller: ANN, target }, bench.now);
     bench.release(ANN, short).unwrap();
     assert!(!bench.is_live(held) && bench.is_live(short));
 }

@@ -37,6 +37,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
     }
     let due = state.signals().take_while(|(at, _)| *at <= now);
     events.extend(due.map(|(_, key)| Event::AttemptSignalled { key }));
+    events.extend(ran_for(state, now));
     events.extend(conditions::due(state, now));
     events.extend(reservations::due(state, now));
     for (i, node) in state.nodes.iter().enumerate() {
@@ -45,4 +46,19 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
         }
     }
     events
+}
+
+/// Attempts that have run for a part of their time limit of which somebody is to be told. Where several parts have gone by
+/// at once, because the limit was lowered or the controller was away, the last of them counts.
+fn ran_for(state: &State, now: Timestamp) -> impl Iterator<Item = Event> + '_ {
+    state.marks().take_while(move |(at, _)| *at <= now).filter_map(move |(_, key)| {
+        let job = state.jobs.get(&key.task.job)?;
+        let live = job.live.get(&key.task.index)?;
+        let LivePhase::Running { go_at, .. } = live.phase else { return None };
+        if job.must_end_at(live, go_at).is_some_and(|end| end <= now) {
+            return None;
+        }
+        let (_, percent) = job.marks(live, go_at).take_while(|(at, _)| *at <= now).last()?;
+        Some(Event::AttemptRanFor { key, percent })
+    })
 }

@@ -2,14 +2,14 @@
 
 use super::Reason;
 use crate::ids::{TaskIndex, Timestamp};
-use crate::state::{Job, Standing};
+use crate::state::{Job, Standing, TaskHold};
 
 /// Whether any waiting task of a job may start at `now`. Looks at the job alone, and at none of its tasks.
 ///
 /// # Errors
 /// Why none may.
 pub fn job(job: &Job, now: Timestamp) -> Result<(), Reason> {
-    if let Some(held) = &job.held {
+    if let Some(held) = job.hold_of_all() {
         return Err(Reason::Held { by_admin: held.by_admin });
     }
     let eligibility = &job.spec.eligibility;
@@ -41,6 +41,9 @@ pub fn job(job: &Job, now: Timestamp) -> Result<(), Reason> {
 /// Why it may not.
 pub fn task(job: &Job, index: TaskIndex, now: Timestamp) -> Result<(), Reason> {
     self::job(job, now)?;
+    if let Some(held) = job.hold_of(index) {
+        return Err(Reason::Held { by_admin: held.by_admin });
+    }
     if !job.depends_task_by_task() || job.tasks_let_by_partners(now).any(|let_by| let_by == index.0) {
         return Ok(());
     }
@@ -55,12 +58,23 @@ pub(crate) fn indices(job: &Job, now: Timestamp) -> impl Iterator<Item = TaskInd
     let by_partners = job.depends_task_by_task();
     let all = (!by_partners).then(|| job.waiting.iter());
     let let_by = by_partners.then(|| job.tasks_let_by_partners(now));
-    all.into_iter().flatten().chain(let_by.into_iter().flatten()).map(TaskIndex)
+    let indices = all.into_iter().flatten().chain(let_by.into_iter().flatten()).map(TaskIndex);
+    let some_are_held = job.held.is_some() || !job.task_holds.is_empty();
+    indices.filter(move |index| !some_are_held || job.hold_of(*index).is_none())
 }
 
 /// Why the tasks that [`indices`] left out wait; none if it left out none.
 pub(crate) fn left_out(job: &Job, now: Timestamp) -> Option<Reason> {
-    job.depends_task_by_task().then(|| partners(job, now))
+    if job.depends_task_by_task() {
+        return Some(partners(job, now));
+    }
+    let held = job.held.or_else(|| {
+        job.task_holds.iter().find_map(|(index, said)| match said {
+            TaskHold::Held(hold) if job.waiting.contains(index.0) => Some(*hold),
+            _ => None,
+        })
+    })?;
+    Some(Reason::Held { by_admin: held.by_admin })
 }
 
 /// When the passing of time alone lets a job start that is kept back for this reason.

@@ -390,7 +390,9 @@ impl Planner {
             | Event::WaitingCancelled { job, .. }
             | Event::WaitingEnded { job, .. }
             | Event::JobHeld { job, .. }
-            | Event::JobReleased { job } => self.job_changed(state, *job),
+            | Event::JobReleased { job, .. }
+            | Event::TaskHeld { task: TaskId { job, .. }, .. }
+            | Event::TaskReleased { task: TaskId { job, .. } } => self.job_changed(state, *job),
             Event::JobUpdated { job, .. } => {
                 let live = state.jobs.get(job).into_iter().flat_map(|job| &job.live);
                 let keys: Vec<_> = live.map(|(index, live)| live.key(*job, *index)).collect();
@@ -429,7 +431,10 @@ impl Planner {
             Event::ReservationMade { .. }
             | Event::ReservationRemoved { .. }
             | Event::ReservationEnded { .. } => self.reservation_changed(state, event),
-            Event::InstanceReady { .. } | Event::AttemptRunning { .. } | Event::AttemptSignalled { .. } => {}
+            Event::InstanceReady { .. }
+            | Event::AttemptRunning { .. }
+            | Event::AttemptSignalled { .. }
+            | Event::AttemptRanFor { .. } => {}
         }
     }
 

@@ -62,6 +62,17 @@ pub struct Plan {
     pub placements: Vec<Placement>,
     /// Why each other job with waiting tasks waits.
     pub waiting: BTreeMap<JobId, Waiting>,
+    /// How much was done for it.
+    pub effort: Effort,
+}
+
+/// What a pass did, for those who watch the controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Effort {
+    /// Groups of equal jobs that it considered.
+    pub groups: u64,
+    /// How many of its placements overtook a task that waits for room.
+    pub backfilled: u64,
 }
 
 /// An attempt and exactly what it gets.

@@ -194,7 +194,13 @@ impl<'a> Pass<'a> {
             return;
         }
         let Some(rank) = queue.ready.pop() else { return };
-        match self.try_class(config, pool, rank) {
+        let placed_before = self.plan.placements.len();
+        let tried = self.try_class(config, pool, rank);
+        self.plan.effort.groups += 1;
+        if queue.head != Head::Open {
+            self.plan.effort.backfilled += (self.plan.placements.len() - placed_before) as u64;
+        }
+        match tried {
             Tried::Done => {}
             Tried::Again(job) => {
                 if let Some(rank) = self.rank(pool, queue.ranking, rank, job) {

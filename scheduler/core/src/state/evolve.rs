@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::depends::News;
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    QueueKey, State, Taken, Tried, Unhealthy, depends, ledger,
+    QueueKey, State, Taken, TaskHold, Tried, Unhealthy, depends, ledger,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -40,11 +40,34 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         Event::JobHeld { job, by_uid, by_admin } => {
             if let Some(job) = state.jobs.get_mut(job) {
                 job.held = Some(JobHold { since: at, by_uid: *by_uid, by_admin: *by_admin });
+                job.task_holds.retain(|_, said| *said != TaskHold::Released);
             }
         }
-        Event::JobReleased { job } => {
+        Event::JobReleased { job, by_admin } => {
             if let Some(job) = state.jobs.get_mut(job) {
                 job.held = None;
+                let stays =
+                    |said: &TaskHold| matches!(said, TaskHold::Held(hold) if hold.by_admin && !by_admin);
+                job.task_holds.retain(|_, said| stays(said));
+            }
+        }
+        Event::TaskHeld { task, by_uid, by_admin } => {
+            let hold = JobHold { since: at, by_uid: *by_uid, by_admin: *by_admin };
+            if let Some(job) =
+                state.jobs.get_mut(&task.job).filter(|job| !job.finished.contains_key(&task.index))
+            {
+                job.task_holds.insert(task.index, TaskHold::Held(hold));
+            }
+        }
+        Event::TaskReleased { task } => {
+            if let Some(job) =
+                state.jobs.get_mut(&task.job).filter(|job| !job.finished.contains_key(&task.index))
+            {
+                if job.held.is_some() {
+                    job.task_holds.insert(task.index, TaskHold::Released);
+                } else {
+                    job.task_holds.remove(&task.index);
+                }
             }
         }
         Event::AttemptPlaced { key, allocation, time_limit_s, ends_by } => {
@@ -65,6 +88,13 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             drop_instants(state, *key);
             if let Some(live) = live_mut(state, *key) {
                 live.signalled = true;
+            }
+            enter_instants(state, *key);
+        }
+        Event::AttemptRanFor { key, percent } => {
+            drop_instants(state, *key);
+            if let Some(live) = live_mut(state, *key) {
+                live.told_percent = *percent;
             }
             enter_instants(state, *key);
         }
@@ -236,6 +266,7 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
         finished: Default::default(),
         finished_at: None,
         request_key,
+        task_holds: Default::default(),
         held: spec.eligibility.hold.then_some(JobHold { since: at, by_uid: spec.user.uid, by_admin: false }),
         depends: Vec::new(),
     };
@@ -309,6 +340,7 @@ fn waiting_finished(
             attempts = (tried.attempts, tried.preempted);
         }
         depends::forget_partner(job, index);
+        job.task_holds.remove(&index);
         job.finished.insert(index, Finished { how: how(attempts.0, attempts.1), at });
         if has_dependents {
             finished.push(index);
@@ -344,6 +376,7 @@ fn placed(
         placed_at: at,
         ends_by,
         signalled: false,
+        told_percent: 0,
         phase: LivePhase::Preparing,
     };
     job.live.insert(key.task.index, Box::new(live));
@@ -379,15 +412,30 @@ fn free_share(state: &mut State, key: AttemptKey, instance: u32, at: Timestamp) 
     record.free_memory_bytes += memory_bytes;
 }
 
-/// The instants at which something becomes due for a live attempt: its end, and the signal that was wished for.
-fn instants(state: &State, key: AttemptKey) -> Option<(Option<Timestamp>, Option<Timestamp>)> {
+/// When something becomes due for a live attempt.
+#[derive(Default)]
+struct Instants {
+    /// Its end.
+    deadline: Option<Timestamp>,
+    /// The signal that was wished for.
+    signal: Option<Timestamp>,
+    /// Somebody is to be told that it has run for a part of its time limit.
+    mark: Option<Timestamp>,
+}
+
+fn instants(state: &State, key: AttemptKey) -> Option<Instants> {
     let job = state.jobs.get(&key.task.job)?;
     let live = job.live.get(&key.task.index)?;
     match live.phase {
         LivePhase::Preparing => {
-            Some((Some(live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s)), None))
+            let deadline = live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s);
+            Some(Instants { deadline: Some(deadline), ..Instants::default() })
         }
-        LivePhase::Running { go_at, .. } => Some((job.must_end_at(live, go_at), job.signal_at(live, go_at))),
+        LivePhase::Running { go_at, .. } => Some(Instants {
+            deadline: job.must_end_at(live, go_at),
+            signal: job.signal_at(live, go_at),
+            mark: job.marks(live, go_at).next().map(|(at, _)| at),
+        }),
         // They were dropped when the attempt's end was decided.
         LivePhase::Ending { .. } => None,
     }
@@ -395,16 +443,20 @@ fn instants(state: &State, key: AttemptKey) -> Option<(Option<Timestamp>, Option
 
 /// Enters a live attempt into the indices of what becomes due.
 fn enter_instants(state: &mut State, key: AttemptKey) {
-    let Some((deadline, signal)) = instants(state, key) else { return };
+    let Some(Instants { deadline, signal, mark }) = instants(state, key) else { return };
     state.deadlines.extend(deadline.map(|at| (at, key)));
     state.signals.extend(signal.map(|at| (at, key)));
+    state.marks.extend(mark.map(|at| (at, key)));
 }
 
 /// Drops a live attempt from the indices of what becomes due, wherever it is at present.
 fn drop_instants(state: &mut State, key: AttemptKey) {
-    let Some((deadline, signal)) = instants(state, key) else { return };
+    let Some(Instants { deadline, signal, mark }) = instants(state, key) else { return };
     if let Some(at) = signal {
         state.signals.remove(&(at, key));
+    }
+    if let Some(at) = mark {
+        state.marks.remove(&(at, key));
     }
     // A configuration change may have moved the prepare time-out since it was entered.
     if deadline.is_some_and(|at| !state.deadlines.remove(&(at, key))) {
@@ -466,6 +518,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
         return;
     }
     job.tried.remove(&key.task.index);
+    job.task_holds.remove(&key.task.index);
     let how = FinishedHow::Ran {
         attempts: key.attempt,
         preempted,

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LivePhase, QueueKey, State};
+use super::{LivePhase, QueueKey, State, TaskHold};
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
-use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
+use crate::ids::{AttemptKey, JobId, NodeId, TaskIndex, Timestamp};
 use crate::threads::CoreThreads;
 
 /// An invariant that does not hold.
@@ -84,6 +84,12 @@ pub enum Broken {
     /// An attempt gave way to its own job, or more attempts did than there were.
     #[error("job {job} preempted itself, or more of its attempts were preempted than there were")]
     Preempted {
+        /// The job's number.
+        job: u64,
+    },
+    /// Something is said of the hold of a task that is not there, or that says nothing.
+    #[error("job {job} says of the hold of single tasks what cannot be")]
+    Holds {
         /// The job's number.
         job: u64,
     },
@@ -209,6 +215,13 @@ impl State {
             if found != expected {
                 return Err(Broken::TaskLost { job: job.id.0, found, expected });
             }
+            let held_alone = |index: &TaskIndex| {
+                job.is_array() && (job.waiting.contains(index.0) || job.live.contains_key(index))
+            };
+            let let_go = job.task_holds.values().any(|said| *said == TaskHold::Released);
+            if !job.task_holds.keys().all(held_alone) || (let_go && job.held.is_none()) {
+                return Err(Broken::Holds { job: job.id.0 });
+            }
             let by_itself = |live: &super::Live| match live.phase {
                 LivePhase::Ending { taken: Some(taken), .. } => {
                     taken.by.job == job.id || taken.order > self.preempted
@@ -307,10 +320,11 @@ impl State {
             })
             .map(|(key, ..)| key)
             .collect();
-        let mut signals = BTreeSet::new();
+        let (mut signals, mut marks) = (BTreeSet::new(), BTreeSet::new());
         for (key, job, live) in self.live() {
             if let LivePhase::Running { go_at, .. } = live.phase {
                 signals.extend(job.signal_at(live, go_at).map(|at| (at, key)));
+                marks.extend(job.marks(live, go_at).next().map(|(at, _)| (at, key)));
             }
         }
         let by_user: u32 = self.jobs_of_user.values().sum();
@@ -325,6 +339,7 @@ impl State {
             ("usage", self.is_charged_rightly()),
             ("deadlines", self.deadlines.iter().all(|(_, key)| limited.contains(key))),
             ("signals", self.signals == signals),
+            ("parts of time limits", self.marks == marks),
             ("attempts with a deadline", self.deadlines.len() == limited.len()),
         ];
         match checks.iter().find(|(_, holds)| !holds) {

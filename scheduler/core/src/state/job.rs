@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IndexSet, Known};
+use super::{IndexSet, JobHold, Known, TaskHold};
 use crate::event::{Allocation, Endpoint, Usage, Verdict, WaitingEnd};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::JobSpec;
@@ -34,20 +34,12 @@ pub struct Job {
     /// Set while its waiting tasks are held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<JobHold>,
+    /// What was said of single tasks of an array that have not finished; [`TaskHold::Released`] only while the job is held.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub task_holds: BTreeMap<TaskIndex, TaskHold>,
     /// What is known of each term of its dependency.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends: Vec<Known>,
-}
-
-/// Who holds a job back, and since when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobHold {
-    /// Since when.
-    pub since: Timestamp,
-    /// Who.
-    pub by_uid: u32,
-    /// Whether only an admin may let it go.
-    pub by_admin: bool,
 }
 
 /// A task's live attempt.
@@ -70,6 +62,9 @@ pub struct Live {
     /// Whether the signal that its job wished for was sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub signalled: bool,
+    /// The part of its time limit, in percent, of which was told last; 0 if of none.
+    #[serde(default, skip_serializing_if = "is_untold")]
+    pub told_percent: u8,
     /// Its phase.
     pub phase: LivePhase,
 }
@@ -158,6 +153,11 @@ pub struct Tried {
     pub avoid: Option<NodeId>,
     /// How the last attempt ended.
     pub last: Verdict,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_untold(percent: &u8) -> bool {
+    *percent == 0
 }
 
 fn is_zero(count: &u32) -> bool {
@@ -289,6 +289,20 @@ impl Job {
         let wish = self.spec.signal.filter(|_| !live.signalled)?;
         let end = self.must_end_at(live, go_at)?;
         Some(Timestamp(end.0.saturating_sub(u64::from(wish.before_s) * 1_000_000)).max(go_at))
+    }
+
+    /// The parts of its time limit of which somebody is yet to be told of an attempt to which the word to start was given at
+    /// `go_at`, in percent, with the instants at which it has run for them; rising.
+    pub fn marks(&self, live: &Live, go_at: Timestamp) -> impl Iterator<Item = (Timestamp, u8)> + '_ {
+        let limit_s = live.time_limit_s.or(self.spec.time_limit_s);
+        let told = live.told_percent;
+        let wished = self.spec.mail.iter().flat_map(|wish| wish.events.iter().rev());
+        let percents =
+            wished.filter_map(|event| event.percent_of_limit()).filter(move |percent| *percent > told);
+        percents.filter_map(move |percent| {
+            let run_us = limit_s?.saturating_mul(10_000 * u64::from(percent));
+            Some((Timestamp(go_at.0.saturating_add(run_us)), percent))
+        })
     }
 
     /// From when on its tasks no longer wait for few leaf switches, if they do not wait for ever.

@@ -17,6 +17,7 @@
 
 mod depends;
 mod evolve;
+mod holds;
 mod index;
 mod invariants;
 mod job;
@@ -34,10 +35,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::depends::{Known, Standing, Unfulfillable};
+pub use self::holds::{JobHold, TaskHold};
 pub use self::invariants::Broken;
-pub use self::job::{
-    Finished, FinishedHow, Instance, InstanceState, Job, JobHold, Live, LivePhase, Taken, Tried,
-};
+pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, Live, LivePhase, Taken, Tried};
 pub use self::ledger::ENTRIES_MAX as USAGE_ENTRIES_MAX;
 pub use self::node::{Held, Node, NodeStatus, Unhealthy};
 pub use self::reservations::Reserved;
@@ -71,6 +71,9 @@ pub struct State {
     /// Instants at which live attempts get the signal that their job wished for.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     signals: BTreeSet<(Timestamp, AttemptKey)>,
+    /// Instants at which live attempts have run for a part of their time limit of which somebody is to be told.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    marks: BTreeSet<(Timestamp, AttemptKey)>,
     /// Instants before which waiting tasks do not start again.
     delayed: BTreeSet<(Timestamp, TaskId)>,
     /// Instants at which the passing of time alone may make an unfinished job eligible.
@@ -170,6 +173,12 @@ impl State {
     /// Live attempts with the instant at which each gets the signal that its job wished for, the earliest first.
     pub fn signals(&self) -> impl Iterator<Item = (Timestamp, AttemptKey)> + '_ {
         self.signals.iter().copied()
+    }
+
+    /// Live attempts with the instant at which each has next run for a part of its time limit of which somebody is to be told,
+    /// the earliest first.
+    pub fn marks(&self) -> impl Iterator<Item = (Timestamp, AttemptKey)> + '_ {
+        self.marks.iter().copied()
     }
 
     /// Waiting tasks that do not start before an instant, the earliest first.

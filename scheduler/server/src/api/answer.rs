@@ -25,7 +25,7 @@ pub enum ApiError {
     #[error(transparent)]
     JobRef(#[from] BadJobRef),
     /// The path names a task where only a whole job will do.
-    #[error("{target} is one task of job {}: only whole jobs are held, released and changed, so name job {}", target.job, target.job)]
+    #[error("{target} is one task of job {}: only whole jobs are changed, so name job {}", target.job, target.job)]
     WholeJob {
         /// What was asked for.
         target: JobRef,
@@ -130,6 +130,7 @@ fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::NoRequeue { .. } => (StatusCode::CONFLICT, "no_requeue"),
         Refusal::HasStarted { .. } => (StatusCode::CONFLICT, "has_started"),
         Refusal::NothingWaits { .. } => (StatusCode::CONFLICT, "nothing_waits"),
+        Refusal::TooManyTaskHolds { .. } => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
         Refusal::HeldByAdmin { .. } => (StatusCode::FORBIDDEN, "held_by_admin"),
         Refusal::Dependency { .. } => (StatusCode::BAD_REQUEST, "dependency"),
         Refusal::UnknownReservation { .. } => (StatusCode::NOT_FOUND, "unknown_reservation"),

@@ -65,7 +65,7 @@ pub async fn update(
 ) -> Answered<Value> {
     let job = whole_job(&target)?;
     let change = Box::new(change(read_json(body)?)?);
-    done(&app, job, Input::UpdateJob { caller: peer.caller(), job, change }).await
+    done(&app, JobRef { job, task: None }, Input::UpdateJob { caller: peer.caller(), job, change }).await
 }
 
 async fn reached(app: &Arc<App>, target: JobRef, input: Input) -> Answered<ReachedAnswer> {

@@ -151,8 +151,8 @@ pub async fn hold(
     Extension(peer): Extension<Peer>,
     Path(target): Path<String>,
 ) -> Answered<Value> {
-    let job = whole_job(&target)?;
-    done(&app, job, Input::HoldJob { caller: peer.caller(), job }).await
+    let target: JobRef = target.parse()?;
+    done(&app, target, Input::HoldJob { caller: peer.caller(), target }).await
 }
 
 /// `POST /v1/jobs/{ref}/release`
@@ -161,8 +161,8 @@ pub async fn release(
     Extension(peer): Extension<Peer>,
     Path(target): Path<String>,
 ) -> Answered<Value> {
-    let job = whole_job(&target)?;
-    done(&app, job, Input::ReleaseJob { caller: peer.caller(), job }).await
+    let target: JobRef = target.parse()?;
+    done(&app, target, Input::ReleaseJob { caller: peer.caller(), target }).await
 }
 
 pub(super) fn whole_job(text: &str) -> Result<JobId, ApiError> {
@@ -170,10 +170,10 @@ pub(super) fn whole_job(text: &str) -> Result<JobId, ApiError> {
     if target.task.is_some() { Err(ApiError::WholeJob { target }) } else { Ok(target.job) }
 }
 
-pub(super) async fn done(app: &Arc<App>, job: JobId, input: Input) -> Answered<Value> {
+pub(super) async fn done(app: &Arc<App>, target: JobRef, input: Input) -> Answered<Value> {
     match app.engine.ask(input).await {
         Ok(_) => Ok(Json(json!({}))),
-        Err(error) => Err(ended_before(app, JobRef { job, task: None }, error.into()).await),
+        Err(error) => Err(ended_before(app, target, error.into()).await),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod changes;
+mod diagnostics;
 mod jobs;
 mod nodes;
 mod peer;
@@ -32,16 +33,18 @@ use tokio::sync::{Semaphore, watch};
 
 use self::answer::ApiError;
 pub use self::peer::{Admins, Peer};
+use crate::diagnostics::Diagnostics;
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
 use crate::mail::Mail;
+use crate::sessions::Sessions;
 use crate::shared::Shared;
 
 /// Largest body of a request: a script, an environment and arguments, in JSON.
 const BODY_BYTES_MAX: usize = 8 << 20;
 /// Open connections; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 4096;
+pub(crate) const CONNECTIONS_MAX: usize = 4096;
 /// How long a client may take over the head of a request.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 /// How long any answer may take: longer than the longest wait.
@@ -59,6 +62,12 @@ pub struct App {
     pub forecasts: Forecasts,
     /// How people are told of their jobs.
     pub mail: Mail,
+    /// What was counted.
+    pub diagnostics: Arc<Diagnostics>,
+    /// The nodes' sessions.
+    pub sessions: Arc<Sessions>,
+    /// Places for connections of clients.
+    pub places: Arc<Semaphore>,
     /// Who administers the cluster.
     pub admins: Admins,
     /// Becomes true when the controller stops: waits are answered then.
@@ -117,11 +126,14 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/reservations/{name}", delete(reservations::remove))
         .route("/v1/priority", get(priority::priority))
         .route("/v1/shares", get(priority::shares))
+        .route("/v1/diagnostics", get(diagnostics::show))
+        .route("/v1/diagnostics/reset", post(diagnostics::reset))
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), while_leading))
         .layer(middleware::from_fn(within_time))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), diagnostics::count))
         .with_state(app)
 }
 
@@ -190,10 +202,9 @@ pub fn listen(path: &Path) -> Result<UnixListener, ServerError> {
 /// Serves until the controller stops.
 pub async fn serve(listener: UnixListener, app: Arc<App>) {
     let routes = router(Arc::clone(&app));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut stopping = app.stopping.clone();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&app.places).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stopping.wait_for(|stop| *stop) => return,

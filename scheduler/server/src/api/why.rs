@@ -56,6 +56,11 @@ fn explain_waiting(app: &App, target: JobRef, reason: String, why: &mut Why) {
     let now = app.shared.now();
     let plan = app.shared.plan(now, Some(target.job));
     let Some(waiting) = plan.waiting.get(&target.job) else { return };
+    let hold = |index| app.shared.read().state().jobs.get(&target.job)?.hold_of(index);
+    if let Some(held) = target.task.and_then(hold) {
+        why.code = Reason::Held { by_admin: held.by_admin }.code().to_owned();
+        return;
+    }
     why.code = waiting.reason.code().to_owned();
     {
         let reading = app.shared.read();

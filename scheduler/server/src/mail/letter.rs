@@ -37,6 +37,7 @@ fn letter(state: &State, record: &Record, told: &mut BTreeSet<JobId>) -> Option<
             let queued_s = started_at.micros_since(job.submitted_at) / 1_000_000;
             wanted.then(|| format!("Began, Queued time {}", clock(queued_s)))
         }
+        Event::AttemptRanFor { key, percent } => ran_for(job, key.task, *percent, wish, record.at),
         Event::AttemptEnded { again_not_before: Some(_), .. } => {
             wish.events.contains(&MailEvent::Requeue).then(|| "Requeued".to_owned())
         }
@@ -49,15 +50,28 @@ fn letter(state: &State, record: &Record, told: &mut BTreeSet<JobId>) -> Option<
         _ => None,
     }?;
     let subject = match (&record.event, whole) {
+        (Event::AttemptRanFor { key, .. }, _) if job.is_array() => task_subject(job, key.task, &said),
         (_, true) => format!("Slurm Array Summary Job_id={0}_* ({0}) Name={1} {said}", job.id, job.spec.name),
         (Event::AttemptRunning { key, .. } | Event::AttemptEnded { key, .. }, false) if job.is_array() => {
-            let (id, index, number) = (job.id, key.task.index, key.task.number());
-            format!("Slurm Array Task Job_id={id}_{index} ({number}) Name={} {said}", job.spec.name)
+            task_subject(job, key.task, &said)
         }
         _ => format!("Slurm Job_id={} Name={} {said}", job.id, job.spec.name),
     };
     let to = wish.to.clone().unwrap_or_else(|| job.spec.user.name.clone());
     Some(Letter { user: job.spec.user.clone(), to, subject })
+}
+
+fn task_subject(job: &Job, task: TaskId, said: &str) -> String {
+    let (id, index, number) = (job.id, task.index, task.number());
+    format!("Slurm Array Task Job_id={id}_{index} ({number}) Name={} {said}", job.spec.name)
+}
+
+/// That a task still runs and has used a part of its time limit, if its user wants to know of that part.
+fn ran_for(job: &Job, task: TaskId, percent: u8, wish: &MailWish, now: Timestamp) -> Option<String> {
+    wish.events.iter().find(|event| event.percent_of_limit() == Some(percent))?;
+    let started_at = job.live.get(&task.index)?.started_at();
+    let run_s = started_at.map_or(0, |started| now.micros_since(started) / 1_000_000);
+    Some(format!("Reached {percent}% of time limit, Run time {}", clock(run_s)))
 }
 
 /// Whether no other task of the job has been started.

@@ -38,10 +38,16 @@ fn with_mail() -> (Controller, Receiver<String>) {
 
 /// Plays the node for one task that ends with this exit code.
 async fn play(node: &mut Node, exit: u32) {
+    play_while(node, exit, || {}).await;
+}
+
+/// The same, with something that is done while the task runs.
+async fn play_while(node: &mut Node, exit: u32, meanwhile: impl FnOnce()) {
     let prepare = node.told_to_prepare().await;
     node.report(ready(&prepare)).await;
     node.told_to_go().await;
     node.report(running(&prepare)).await;
+    meanwhile();
     node.report(exited(&prepare, exit, 0)).await;
     node.told_to_forget().await;
 }
@@ -85,6 +91,16 @@ fn people_are_told_in_slurms_words_of_what_they_asked_for() {
     rt.block_on(play(&mut node, 1));
     let letter = next();
     assert!(letter.contains("Slurm Array Summary Job_id=3_* (3) Name=sweep Ended, Mixed|"), "{letter}");
+
+    let mail = wish(&[MailEvent::TimeLimit50], None);
+    client.submit(&SubmitRequest { mail, time_limit_s: Some(4), ..job("half") }).unwrap();
+    rt.block_on(play_while(&mut node, 0, || {
+        let letter = next();
+        assert!(
+            letter.contains("Job_id=4 Name=half Reached 50% of time limit, Run time 00:00:0"),
+            "{letter}"
+        );
+    }));
 }
 
 #[test]

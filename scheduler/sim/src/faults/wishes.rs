@@ -159,8 +159,12 @@ pub(crate) fn is_in_place(state: &State, key: AttemptKey) -> bool {
 }
 
 /// Whether a job that has just started was free to, as far as the records of others can tell.
-pub(crate) fn was_free_to_start(state: &State, id: JobId, now: Timestamp) -> bool {
-    let Some(job) = state.jobs.get(&id) else { return true };
+pub(crate) fn was_free_to_start(state: &State, key: AttemptKey, now: Timestamp) -> bool {
+    let Some(job) = state.jobs.get(&key.task.job) else { return true };
+    let placed_at = state.live_attempt(key.task).map(|live| live.placed_at);
+    if job.hold_of(key.task.index).is_some_and(|hold| placed_at.is_some_and(|placed| hold.since < placed)) {
+        return false;
+    }
     let when = &job.spec.eligibility;
     let began = when.begin.is_none_or(|begin| begin <= now);
     let holds = |term: &Term| {

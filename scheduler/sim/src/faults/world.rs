@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_core::cluster::{Backfill, ClusterConfig, NodeConfig, Order, Policy, PoolConfig};
-use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
 use muster_core::input::{Caller, Effect, Input, InstanceReport, Reply};
 use muster_core::plan::plan;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request};
@@ -306,10 +306,13 @@ impl World {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
             let caller = self.owner(job);
             let release = self.rng.one_in(2);
+            // The whole job, or one of the first tasks of what may be an array.
+            let task = self.rng.one_in(2).then(|| TaskIndex(self.rng.below(4) as u32));
+            let target = JobRef { job, task };
             self.input(&if release {
-                Input::ReleaseJob { caller, job }
+                Input::ReleaseJob { caller, target }
             } else {
-                Input::HoldJob { caller, job }
+                Input::HoldJob { caller, target }
             })?;
         }
         Ok(())
@@ -319,7 +322,7 @@ impl World {
     fn release_all(&mut self) -> Result<(), Violation> {
         for job in self.accepted.clone() {
             let caller = Caller { uid: 0, admin: true };
-            self.input(&Input::ReleaseJob { caller, job })?;
+            self.input(&Input::ReleaseJob { caller, target: JobRef { job, task: None } })?;
         }
         for input in reservations::give_up(self.controller.engine.state(), &self.accepted) {
             self.input(&input)?;
@@ -479,7 +482,7 @@ impl World {
         if !wishes::is_in_place(state, key) {
             return Err(Violation::OutOfPlace { key });
         }
-        if !wishes::was_free_to_start(state, key.task.job, self.now) {
+        if !wishes::was_free_to_start(state, key, self.now) {
             return Err(Violation::StartedEarly { key });
         }
         if !wishes::keeps_to_its_limit(state, key.task.job) {

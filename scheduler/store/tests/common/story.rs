@@ -196,9 +196,10 @@ impl Story {
         let key = self.key(launch, 0);
         let reason = "/home/ann: no such directory".to_owned();
         self.gone(key, 0, GoneHow::PrepareFailed { reason, node_at_fault: false });
-        let slow = self.submit("slow", json!({"time_limit_s": 60}));
+        let slow = self.submit("slow", json!({"time_limit_s": 60, "mail": {"events": ["time_limit_50"]}}));
         let key = self.start(slow, 0);
-        self.after_s(61);
+        self.after_s(31);
+        self.after_s(30);
         self.gone(key, 0, GoneHow::Stopped);
         let stopped = self.submit("stopped", json!({}));
         let key = self.start(stopped, 0);
@@ -250,9 +251,20 @@ impl Story {
         self.submit("never", never);
         let whenever = json!({"eligibility": {"dependency": format!("afterany:{held}")}});
         self.submit("whenever", whenever);
-        self.input(Input::HoldJob { caller: ROOT, job: held });
-        self.input(Input::ReleaseJob { caller: ROOT, job: held });
+        let whole = JobRef { job: held, task: None };
+        self.input(Input::HoldJob { caller: ROOT, target: whole });
+        self.input(Input::ReleaseJob { caller: ROOT, target: whole });
         self.cancel(held, None);
+        let array = json!({"indices": [{"first": 0, "last": 3, "step": 1}]});
+        let partly = self.submit("partly held", json!({"array": array, "eligibility": {"hold": true}}));
+        for (index, is_held) in [(1, true), (2, false)] {
+            let target = JobRef { job: partly, task: Some(TaskIndex(index)) };
+            self.input(if is_held {
+                Input::HoldJob { caller: ROOT, target }
+            } else {
+                Input::ReleaseJob { caller: ROOT, target }
+            });
+        }
         self.after_s(1);
         let begin = Timestamp(self.now.0 + 3_600_000_000);
         self.submit("tomorrow", json!({"eligibility": {"begin": begin}}));

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use muster_client::{Client, ClientError};
-use muster_core::ids::{JobId, JobRef};
+use muster_core::ids::{JobId, JobRef, TaskIndex};
+use muster_core::on::{On, Tasks};
 
 use super::update;
 use crate::out::tell;
@@ -54,13 +55,34 @@ fn refused(keyword: &str) -> Option<String> {
     Some(format!("scontrol: {keyword} is not supported: {why}"))
 }
 
-/// Job ids, in as many words and lists as there are.
+/// The parts of a list; commas in brackets are of the part.
+fn split_outside_brackets(list: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    list.split(move |c: char| {
+        match c {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    })
+}
+
+/// Job ids, in as many words and lists as there are; several tasks of an array are written `12_[1-5,8]`.
 pub(super) fn job_refs(words: &[String]) -> Result<Vec<JobRef>, Fault> {
     let mut refs = Vec::new();
-    for word in words.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty()) {
+    for word in words.iter().flat_map(|word| split_outside_brackets(word)).filter(|word| !word.is_empty()) {
         let text = word.strip_prefix("JobId=").or_else(|| word.strip_prefix("jobid=")).unwrap_or(word);
         let bad = |_| Fault::Said(format!("Invalid job id specified for job {word}"));
-        refs.push(text.parse::<JobRef>().map_err(bad)?);
+        let On { job, tasks } = text.parse::<On>().map_err(bad)?;
+        match tasks {
+            Tasks::All => refs.push(JobRef { job, task: None }),
+            Tasks::One(index) => refs.push(JobRef { job, task: Some(index) }),
+            Tasks::Ranges(ranges) => {
+                let indices = ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize));
+                refs.extend(indices.map(|index| JobRef { job, task: Some(TaskIndex(index)) }));
+            }
+        }
     }
     if refs.is_empty() {
         return Err(Fault::Said("too few arguments for this keyword".to_owned()));
