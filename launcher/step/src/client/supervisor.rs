@@ -88,7 +88,7 @@ impl Session {
         port: u16,
         signals: &Signals,
     ) -> Result<Option<Granted>, StepError> {
-        let ask = Ask::Create { request: plan.request.clone(), port };
+        let ask = Ask::Create { request: plan.request.clone(), port, tree_width: plan.tree_width };
         let mut text =
             serde_json::to_string(&ask).map_err(|error| StepError::protocol("this program", error))?;
         text.push('\n');
