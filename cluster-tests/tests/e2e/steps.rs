@@ -296,7 +296,7 @@ srun -N7 -n7 echo again
 "#;
     let (_, output) = script(&bench, &["-N7", "--ntasks-per-node=2"], body);
     for said in [
-        "0: input\n1: input\n",
+        "0: input\n",
         "13: input\n",
         "5: first\n",
         "signalled 3\n",

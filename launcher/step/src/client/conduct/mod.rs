@@ -113,6 +113,8 @@ impl<'p> Conduct<'p> {
                 self.launch.common.ntasks
             );
         }
+        // What the supervisor has said right after the place wakes the loop no more.
+        self.take_supervisor();
         while !self.heads.iter().all(Head::is_over) {
             self.wait_and_serve()?;
             self.keep_time();
