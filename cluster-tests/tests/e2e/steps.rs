@@ -259,3 +259,58 @@ fn srun_and_salloc_make_an_allocation_where_there_is_none() {
     assert!(err.contains("srun: error: Unable to allocate resources: "), "{err}");
     bench.await_clean(&["node01", "node02"]);
 }
+
+/// A step whose daemons hang in a tree of three levels does all that one without does.
+#[test]
+fn a_tree_of_daemons_carries_everything() {
+    let Some(bench) = Bench::up("qtr", 7, 2) else { return };
+    let hosts: Vec<String> = (1..=7).map(|node| format!("node{node:02}")).collect();
+    for mpi in ["mpich", "ompi"] {
+        let body = format!(
+            "MUSTER_TREE_WIDTH=2 srun \"$MUSTER_MPI_TASKS/{mpi}/rank-report\" --json --expect-ranks 14"
+        );
+        let (_, output) = script(&bench, &["-N7", "--ntasks-per-node=2"], &body);
+        eprintln!("{mpi}");
+        check_report(&output, 14, 7);
+    }
+    let body = r#"
+export MUSTER_TREE_WIDTH=2
+echo input | srun -l cat | sort -n
+echo first | srun -l -i 5 cat
+srun -n7 -N7 bash -c 'trap "echo got usr1; exit 3" USR1; touch ready.$SLURM_PROCID; while :; do sleep 0.05; done' &
+while [ $(ls ready.? 2>/dev/null | wc -l) -lt 7 ]; do sleep 0.05; done
+kill -USR1 $!; wait $!; echo signalled $?
+srun -n7 -N7 bash -c 'touch killed.$SLURM_PROCID; sleep 1000' &
+while [ $(ls killed.? 2>/dev/null | wc -l) -lt 7 ]; do sleep 0.05; done
+kill -KILL $!; wait $! 2>/dev/null; echo starter $?
+muster run --tree-width 2 -n7 -N7 bash -c 'echo $PPID > daemon.$SLURM_NODEID
+  [ $SLURM_NODEID = 3 ] || exec sleep 1000
+  while [ ! -s daemon.1 ]; do sleep 0.05; done; touch ask; sleep 1000' 2> lost.txt &
+while [ ! -e ask ]; do sleep 0.05; done
+srun --overlap -w node02 -n1 bash -c 'kill -9 $(cat daemon.1)'
+wait $!; echo lost $?
+cat lost.txt
+muster run --tree-width 2 -N7 -n7 -K bash -c '[ $SLURM_PROCID = 6 ] && exit 7; sleep 1000'; echo failed $?
+muster run --tree-width 0 true 2>&1
+srun -N7 -n7 echo again
+"#;
+    let (_, output) = script(&bench, &["-N7", "--ntasks-per-node=2"], body);
+    for said in [
+        "0: input\n",
+        "13: input\n",
+        "5: first\n",
+        "signalled 3\n",
+        "starter 137\n",
+        "lost 1\n",
+        "muster run: error: 2 of 7 nodes failed:\n",
+        "  node02  ",
+        "its step daemon was lost\n",
+        "failed 7\n",
+        "--tree-width cannot be '0': a number from 1 to 65533 is wanted",
+    ] {
+        assert!(output.contains(said), "{said:?} is not in:\n{output}");
+    }
+    assert_eq!(output.matches("got usr1\n").count(), 7, "{output}");
+    assert_eq!(output.matches("again\n").count(), 7, "{output}");
+    bench.await_clean(&hosts.iter().map(String::as_str).collect::<Vec<_>>());
+}

@@ -10,7 +10,7 @@ use sha2::Sha256;
 /// Who proves itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The process that the user started.
+    /// The process that the user started, or a daemon that stands for it towards those below.
     Starter,
     /// The daemon of an instance.
     Daemon(u32),

@@ -1,4 +1,5 @@
-//! What starter and step daemons say to each other.
+//! What starter and step daemons say to each other. A daemon that others hang below says the same to them as the starter
+//! would, and passes on what they say.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ pub enum Stream {
     Stdout = 1,
     /// From a rank's standard error.
     Stderr = 2,
-    /// An exchange between PMIx servers: one node's part, or all parts.
+    /// An exchange between PMIx servers: the part of a branch, or all parts.
     Fence = 3,
 }
 
@@ -30,23 +31,28 @@ impl Stream {
 /// The tag of input that is for all ranks of a node.
 pub const ALL_RANKS: u32 = u32::MAX;
 
-/// From the starter to a daemon.
+/// To a daemon, from the starter or the daemon above it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub enum ToDaemon {
     /// Opens the conversation.
     Challenge {
-        /// The starter's nonce.
+        /// This side's nonce.
         nonce: String,
     },
-    /// Start the ranks. It proves that the starter knows the step's key.
-    Launch {
+    /// Answers the daemon's word: that this side knows the step's key as well.
+    Proof {
         /// The proof.
         proof: String,
+    },
+    /// Start the ranks, and have those of other nodes started.
+    Launch {
         /// What all nodes are told.
         common: Box<Common>,
         /// What this node is told.
         own: Box<Own>,
+        /// The nodes that hang below this one.
+        below: Vec<Branch>,
     },
     /// All nodes have reached the barrier; these are the pairs that the ranks have put.
     Fence {
@@ -67,6 +73,26 @@ pub enum ToDaemon {
     },
     /// Kill what is left.
     Kill,
+}
+
+/// A node of a step that hangs below another, and what hangs below itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Branch {
+    /// Its instance of the attempt.
+    pub instance: u32,
+    /// Where its daemon listens.
+    pub address: (String, u16),
+    /// What it is told.
+    pub own: Own,
+    /// The next nodes.
+    pub below: Vec<Branch>,
+}
+
+impl Branch {
+    /// How many nodes it has.
+    pub fn nodes(&self) -> u32 {
+        1 + self.below.iter().map(Self::nodes).sum::<u32>()
+    }
 }
 
 /// What every node of a step is told.
@@ -196,7 +222,7 @@ pub struct RankUsage {
     pub written_bytes: u64,
 }
 
-/// From a daemon to the starter.
+/// From a daemon to the starter, or to the daemon above it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub enum FromDaemon {
@@ -209,11 +235,22 @@ pub enum FromDaemon {
         /// That it knows the step's key.
         proof: String,
     },
-    /// The ranks have been started.
+    /// The ranks have been started, on all nodes of the branch.
     Started,
-    /// Nothing was started, and nothing will be.
+    /// Nothing was started on a node, and nothing will be.
     Refused {
+        /// The position of the node.
+        node: u32,
         /// Why, in a sentence.
+        problem: String,
+    },
+    /// The way to a node is lost, and with it those that hang below.
+    Lost {
+        /// The position of the node.
+        node: u32,
+        /// How many hang below it: those that follow.
+        below: u32,
+        /// What happened.
         problem: String,
     },
     /// A line for the user, about this node.
@@ -221,7 +258,7 @@ pub enum FromDaemon {
         /// The line.
         text: String,
     },
-    /// All ranks of this node have reached the barrier and have put these pairs since the last.
+    /// All ranks of the branch have reached the barrier and have put these pairs since the last.
     Fence {
         /// Key and value.
         pairs: BTreeMap<String, String>,
@@ -244,6 +281,6 @@ pub enum FromDaemon {
         /// What it has used.
         usage: RankUsage,
     },
-    /// All ranks have ended, and nothing of the step is left on the node.
+    /// All ranks have ended, and nothing of the step is left on the nodes of the branch.
     Done,
 }

@@ -3,25 +3,28 @@
 //! A step has three sides. The *starter* (`muster run`, `srun`) runs inside the attempt and asks the supervisor of the
 //! attempt's primary for a place; the supervisor keeps which cores running steps hold and decides by [`place`], a pure
 //! function; on each node of the step its supervisor starts a *step daemon* (the program `muster-step`), as the user
-//! and inside the attempt's containment. The daemons connect back to the starter, start and bind their ranks, and serve
-//! PMI to them; all output, input, signals and exchanges of the ranks go between starter and daemons. The controller
-//! hears nothing of steps.
+//! and inside the attempt's containment. The daemons connect back to the starter, or are connected to by other daemons
+//! where there are many ([`tree`]); they start and bind their ranks, and serve PMI to them; all output, input, signals
+//! and exchanges of the ranks go between starter and daemons. The controller hears nothing of steps.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | [`words`] | what starter and supervisor say to each other |
 //! | [`place`] | which node and cores each rank gets |
 //! | [`link`], [`auth`], [`frames`] | the connection between starter and daemon |
+//! | [`tree`] | which daemon speaks with which |
 //! | [`client`] | the starter |
 //! | [`daemon`] | the step daemon |
 //! | [`pmi`] | PMI-1 and PMI-2, as a server |
 
 pub mod auth;
+mod barrier;
 pub mod client;
 pub mod daemon;
 mod elf;
 mod error;
 pub mod frames;
+mod greeting;
 mod hostlist;
 pub mod link;
 mod lists;
@@ -30,6 +33,7 @@ pub mod options;
 pub mod place;
 pub mod pmi;
 mod status;
+pub mod tree;
 pub mod words;
 
 pub use elf::{MpiKind, which_mpi};

@@ -22,6 +22,9 @@ pub const OUTBOX_BYTES_FULL: usize = 1 << 20;
 /// How much is read at once.
 const READ_BYTES: usize = 64 << 10;
 
+/// How often is read before what has arrived is looked at: somebody who sends without end fills no memory.
+const READS_AT_ONCE: usize = 16;
+
 const MESSAGE: u8 = 0;
 const BYTES: u8 = 1;
 
@@ -46,6 +49,8 @@ pub enum Frame<M> {
 pub struct Link {
     stream: TcpStream,
     inbox: Vec<u8>,
+    /// How much of the inbox has been taken.
+    taken: usize,
     outbox: Vec<u8>,
     sent: usize,
     frame_bytes_max: usize,
@@ -64,6 +69,7 @@ impl Link {
         Ok(Self {
             stream,
             inbox: Vec::new(),
+            taken: 0,
             outbox: Vec::new(),
             sent: 0,
             frame_bytes_max: GREETING_BYTES_MAX,
@@ -122,20 +128,23 @@ impl Link {
 
     /// Takes what has arrived.
     pub fn fill(&mut self) {
+        self.inbox.drain(..self.taken);
+        self.taken = 0;
         let mut part = [0; READ_BYTES];
-        while self.open {
+        for _ in 0..READS_AT_ONCE {
             match self.stream.read(&mut part) {
                 Ok(0) => self.open = false,
                 Ok(count) => {
                     self.inbox.extend_from_slice(&part[..count]);
-                    if count < part.len() {
-                        return;
+                    if count == part.len() {
+                        continue;
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(_) => self.open = false,
             }
+            return;
         }
     }
 
@@ -145,14 +154,15 @@ impl Link {
     ///
     /// What is wrong with it; the connection is of no more use then.
     pub fn next_frame<M: DeserializeOwned>(&mut self) -> Result<Option<Frame<M>>, String> {
-        let Some((length, rest)) = self.inbox.split_first_chunk::<4>() else { return Ok(None) };
+        let waiting = &self.inbox[self.taken..];
+        let Some((length, rest)) = waiting.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
         if length == 0 || length > self.frame_bytes_max {
             return Err(format!("a frame of {length} bytes; at most {} are taken", self.frame_bytes_max));
         }
         let Some(frame) = rest.get(..length) else { return Ok(None) };
         let read = read_frame(frame);
-        self.inbox.drain(..4 + length);
+        self.taken += 4 + length;
         read.map(Some)
     }
 }

@@ -4,6 +4,7 @@ use crate::StepError;
 use crate::client::Redirect;
 use crate::frames::{CpuBind, Wireup};
 use crate::lists::{parse_list, parse_mask};
+use crate::tree;
 use crate::words::Distribution;
 
 /// A value, and what of it is not followed: a sentence for the user.
@@ -21,6 +22,18 @@ fn wrong(option: &'static str, value: &str, wanted: &str) -> StepError {
 pub fn count(option: &'static str, value: &str) -> Result<u32, StepError> {
     let count = value.trim().parse().ok().filter(|count| *count > 0);
     count.ok_or_else(|| wrong(option, value, "a number of at least 1 is wanted"))
+}
+
+/// `--tree-width`: Slurm's `TreeWidth`.
+///
+/// # Errors
+///
+/// [`StepError::Value`] if it is none.
+pub fn tree_width(value: &str) -> Result<u32, StepError> {
+    let width = value.trim().parse().ok().filter(|width| (1..=tree::WIDTH_MAX).contains(width));
+    width.ok_or_else(|| {
+        wrong("--tree-width", value, &format!("a number from 1 to {} is wanted", tree::WIDTH_MAX))
+    })
 }
 
 /// `-N 2` or `-N 2-4`.
@@ -135,6 +148,8 @@ mod tests {
     fn values_are_read_as_sruns_manual_has_them() {
         assert_eq!(nodes("2-4").unwrap(), (2, 4));
         assert_eq!(nodes("3").unwrap(), (3, 3));
+        assert_eq!(tree_width("2").unwrap(), 2);
+        assert!(tree_width("0").is_err() && tree_width("65534").is_err());
         assert!(nodes("4-2").is_err() && nodes("0").is_err() && count("--ntasks", "x").is_err());
         assert_eq!(distribution("plane=4").unwrap().0, Some(Distribution::Plane(4)));
         assert_eq!(distribution("cyclic:block").unwrap(), (Some(Distribution::Cyclic), None));

@@ -61,7 +61,7 @@ pub enum Distribution {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub enum Ask {
-    /// A step, whose daemons shall connect to this TCP port of the starter's node.
+    /// A step, whose first daemons shall connect to this TCP port of the starter's node.
     Create {
         /// What it asks for.
         request: StepRequest,
@@ -70,6 +70,9 @@ pub enum Ask {
         /// The step's name, for its record.
         #[serde(default)]
         name: String,
+        /// With how many daemons the starter speaks; the others listen (see [`crate::tree`]).
+        #[serde(default = "default_width")]
+        tree_width: u32,
     },
     /// The step has ended.
     Ended(StepEnd),
@@ -147,6 +150,10 @@ impl StepUsage {
     }
 }
 
+fn default_width() -> u32 {
+    crate::tree::WIDTH
+}
+
 /// From the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
@@ -178,6 +185,15 @@ pub enum Answer {
         /// Slurm's sentence, and the numbers.
         reason: String,
     },
+    /// The daemon of a node that hangs below another is there, and listens.
+    Listens {
+        /// The instance of the attempt.
+        instance: u32,
+        /// The node's address.
+        address: String,
+        /// The port.
+        port: u16,
+    },
     /// A node's daemon could not be started, or has ended without its starter's word.
     DaemonLost {
         /// The node.
@@ -207,6 +223,10 @@ pub struct DaemonStart {
     pub host: String,
     /// Where the starter listens.
     pub starter: (String, u16),
+    /// The daemon is connected to by another: its standard output is a socket that listens, and its standard input
+    /// closes when nobody will come any more.
+    #[serde(default)]
+    pub listens: bool,
     /// The step's key.
     pub key: String,
     /// The attempt's folder.

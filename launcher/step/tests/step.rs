@@ -3,18 +3,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_step::client::{MultiProg, Plan, Programs, Redirect, run_at};
 use muster_step::frames::{CpuBind, Wireup};
 use muster_step::place::{Ledger, Node};
 use muster_step::words::{Answer, Ask, DaemonStart, StepRequest};
-use muster_step::{StepError, auth};
+use muster_step::{StepError, auth, tree};
 
 const JOB: u64 = 7;
 
@@ -45,6 +47,7 @@ fn plan(folder: &Path, script: &str) -> Plan {
         job_name: "test".into(),
         step_name: "program".into(),
         job: None,
+        tree_width: tree::WIDTH,
         error_status: 1,
         relayed: false,
     }
@@ -62,8 +65,9 @@ fn supervise(
         let hosts = nodes.iter().map(|node| node.host.clone()).collect();
         say(&Answer::Allocation { job: JOB, address: "127.0.0.1".into(), supervisor_pid: 0, hosts }).unwrap();
         let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).unwrap();
-        let Ask::Create { request, port, .. } = serde_json::from_str(&line).unwrap() else {
+        let mut from = BufReader::new(stream);
+        from.read_line(&mut line).unwrap();
+        let Ask::Create { request, port, tree_width, .. } = serde_json::from_str(&line).unwrap() else {
             panic!("{line}")
         };
         let placement = match Ledger::new(nodes, 1).begin(0, &request) {
@@ -75,13 +79,16 @@ fn supervise(
         };
         let key = auth::step_key("secret", 0, "nonce");
         say(&Answer::Placed { step: 0, key: key.clone(), placement: placement.clone() }).unwrap();
-        let daemon = |node: &muster_step::place::NodePlacement| {
+        let deeper: Vec<u32> = tree::deeper(placement.nodes.len() as u32, tree_width).collect();
+        let mut lines = Vec::new();
+        let mut daemon = |(position, node): (u32, &muster_step::place::NodePlacement)| {
             let mut start = DaemonStart {
                 job: JOB,
                 step: 0,
                 instance: node.instance,
                 host: node.host.clone(),
                 starter: ("127.0.0.1".into(), port),
+                listens: deeper.contains(&position),
                 key: key.clone(),
                 attempt_dir: "/nowhere".into(),
                 cores: vec![4, 5],
@@ -89,13 +96,26 @@ fn supervise(
                 cores_wrap: true,
             };
             spoil(&mut start);
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
             let mut command = Command::new(env!("CARGO_BIN_EXE_muster-step"));
-            let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-            let text = serde_json::to_vec(&start).unwrap();
-            child.stdin.take().unwrap().write_all(&text).unwrap();
+            command.stdin(Stdio::from(OwnedFd::from(theirs))).stderr(Stdio::null());
+            if start.listens {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let port = listener.local_addr().unwrap().port();
+                command.stdout(Stdio::from(OwnedFd::from(listener)));
+                let (instance, address) = (node.instance, "127.0.0.1".to_owned());
+                say(&Answer::Listens { instance, address, port }).unwrap();
+            }
+            let child = command.spawn().unwrap();
+            ours.write_all(&serde_json::to_vec(&start).unwrap()).unwrap();
+            ours.shutdown(std::net::Shutdown::Write).unwrap();
+            lines.push(ours);
             child
         };
-        placement.nodes.iter().map(daemon).collect()
+        let daemons = (0..).zip(&placement.nodes).map(&mut daemon).collect();
+        // Once the starter has left, nobody waits any longer to be connected to.
+        from.read_to_string(&mut line).unwrap();
+        daemons
     })
 }
 
@@ -249,4 +269,75 @@ fn a_daemon_that_does_not_know_the_key_starts_nothing() {
         assert!(!daemon.wait().unwrap().success());
     }
     assert!(!folder.path().join("started").exists());
+}
+
+/// Seven nodes in a tree of which each node speaks with at most two below: three levels.
+fn deep(folder: &Path, script: &str) -> (Plan, Vec<Node>) {
+    let mut plan = plan(folder, script);
+    plan.tree_width = 2;
+    (plan, (1..=7).map(|number| node(number, 2)).collect())
+}
+
+#[test]
+fn a_tree_of_daemons_carries_barriers_output_input_and_statuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plan, nodes) = deep(folder.path(), PMI_1_CLIENT);
+    assert_eq!(run(&plan, nodes).unwrap(), 0);
+    let mut right: Vec<String> = (0..14).map(|rank| format!("{rank} v13")).collect();
+    right.sort();
+    assert_eq!(lines(folder.path()), right);
+
+    std::fs::write(folder.path().join("in"), "input\n".repeat(100_000)).unwrap();
+    let (mut plan, nodes) = deep(folder.path(), "wc -l; exit $SLURM_PROCID");
+    plan.stdin = Redirect::File("in".into());
+    assert_eq!(run(&plan, nodes).unwrap(), 13);
+    assert_eq!(lines(folder.path()), ["100000"; 14]);
+
+    // More than fits into all buffers on the way, from the farthest ranks as well.
+    let (plan, nodes) = deep(folder.path(), "seq 200000");
+    assert_eq!(run(&plan, nodes).unwrap(), 0);
+    let written = lines(folder.path());
+    assert_eq!(written.len(), 14 * 200_000);
+    assert!(written.chunk_by(|one, other| one == other).all(|same| same.len() == 14));
+}
+
+#[test]
+fn a_daemon_in_the_middle_that_dies_ends_the_step_and_all_below_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // The third node hangs below the second, which hangs below the first: its rank kills the daemon of the second.
+    let script = "echo $PPID > daemon.$SLURM_NODEID; echo $$; \
+                  [ $SLURM_PROCID = 4 ] || exec sleep 1000; \
+                  while [ ! -s daemon.1 ]; do sleep 0.01; done; kill -9 $(cat daemon.1); exec sleep 1000";
+    let (plan, nodes) = deep(folder.path(), script);
+    assert_eq!(run(&plan, nodes).unwrap(), 1);
+    // The kernel kills the ranks of the dead daemon; whoever their new parent is takes their status when it likes.
+    let state = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).filter(|state| *state != 'Z')
+    };
+    let until = Instant::now() + Duration::from_secs(10);
+    for pid in lines(folder.path()) {
+        while let Some(state) = state(&pid) {
+            assert!(Instant::now() < until, "process {pid} lives on: {state}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_tree_of_which_one_node_never_comes_ends_and_nobody_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut plan, nodes) = deep(folder.path(), "touch started.$SLURM_PROCID; exec sleep 1000");
+    plan.time_limit = Some(Duration::from_secs(1));
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let supervisor = supervise(theirs, nodes, |start| {
+        if start.host == "n3" {
+            start.key = "guess".into();
+        }
+    });
+    assert_eq!(run_at(&plan, ours).unwrap(), 1);
+    for mut daemon in supervisor.join().unwrap() {
+        daemon.wait().unwrap();
+    }
+    assert!(!folder.path().join("started.4").exists());
 }

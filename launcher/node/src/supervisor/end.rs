@@ -59,6 +59,10 @@ impl Supervisor {
                 }
                 Some(Event::Gang(News::PrimaryEnded)) => return self.wait_for_stop(prepared, gang).await,
                 Some(Event::Gang(News::StartStep(order))) => self.start_step_here(prepared, gang, &order),
+                Some(Event::Gang(News::EndStep { step })) => self.steps.let_go(step),
+                Some(Event::Gang(News::StepListens { step, instance, address })) => {
+                    self.step_listens(step, instance, address);
+                }
                 Some(Event::Gang(News::StepGone { step, instance, failed })) => {
                     self.step_gone(prepared, gang, step, instance, failed);
                 }

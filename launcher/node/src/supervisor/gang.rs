@@ -56,6 +56,20 @@ pub(super) enum News {
     DaemonLost(RemoteLost),
     /// To other instances: a step has ranks there.
     StartStep(StepOrder),
+    /// To other instances: a step is over, so that nobody comes any more to a daemon that listens.
+    EndStep {
+        /// The step.
+        step: u32,
+    },
+    /// To the primary: the daemon of a step listens on another instance.
+    StepListens {
+        /// The step.
+        step: u32,
+        /// The other instance.
+        instance: u32,
+        /// Where.
+        address: (String, u16),
+    },
     /// To the primary: the daemon of a step has ended on another instance, or could not be started.
     StepGone {
         /// The step.
@@ -89,6 +103,10 @@ enum Line {
     DaemonLost { host: String, detail: String },
     /// The primary has a step begin on the other instance.
     StartStep(StepOrder),
+    /// A step is over, so that nobody comes any more to a daemon that listens.
+    EndStep { step: u32 },
+    /// The daemon of a step listens on the other instance.
+    StepListens { step: u32, address: (String, u16) },
     /// The daemon of a step has ended on the other instance, or could not be started.
     StepGone { step: u32, failed: Option<String> },
 }
@@ -206,6 +224,18 @@ impl Handle {
     /// On the primary: a step begins on another instance. Says whether it can be told.
     pub fn start_step(&self, instance: u32, order: StepOrder) -> bool {
         self.orders.get(instance as usize).is_some_and(|to| to.try_send(Line::StartStep(order)).is_ok())
+    }
+
+    /// On the primary: a step is over for the daemon of another instance, if it still waits for somebody.
+    pub fn end_step(&self, instance: u32, step: u32) {
+        if let Some(to) = self.orders.get(instance as usize) {
+            let _ = to.try_send(Line::EndStep { step });
+        }
+    }
+
+    /// On another instance: the daemon of a step listens here.
+    pub fn step_listens(&self, step: u32, address: (String, u16)) {
+        let _ = self.outbox.try_send(Line::StepListens { step, address });
     }
 
     /// On another instance: the daemon of a step has ended here, or could not be started.
@@ -352,7 +382,8 @@ mod tests {
         #[tokio::test]
         async fn a_steps_order_goes_down_even_before_its_instance_has_joined_and_its_end_goes_up() {
             let mut gang = gang();
-            let order = StepOrder { step: 3, nonce: "n".into(), starter: ("node01".into(), 4000) };
+            let order =
+                StepOrder { step: 3, nonce: "n".into(), starter: ("node01".into(), 4000), listens: true };
             assert!(gang.handle.start_step(1, order.clone()));
             assert!(!gang.handle.start_step(2, order.clone()));
             let (outbox, mut inbox) = join(gang.port, "token");
@@ -360,6 +391,14 @@ mod tests {
                 News::StartStep(told) => assert_eq!(told, order),
                 other => panic!("{other:?}"),
             }
+            let address = ("node02".to_owned(), 4001);
+            outbox.send(Line::StepListens { step: 3, address: address.clone() }).await.unwrap();
+            match next(&mut gang.primary).await {
+                News::StepListens { step: 3, instance: 1, address: told } => assert_eq!(told, address),
+                other => panic!("{other:?}"),
+            }
+            gang.handle.end_step(1, 3);
+            assert!(matches!(next(&mut inbox).await, News::EndStep { step: 3 }));
             outbox.send(Line::StepGone { step: 3, failed: Some("why".into()) }).await.unwrap();
             match next(&mut gang.primary).await {
                 News::StepGone { step: 3, instance: 1, failed } => assert_eq!(failed.as_deref(), Some("why")),

@@ -95,6 +95,13 @@ pub enum Stdio {
     },
     /// A socket for input and output; errors go to `/dev/null`.
     Socket(OwnedFd),
+    /// A socket for input, and in the place of the output a socket that listens; errors go to `/dev/null`.
+    Listening {
+        /// Read from here.
+        stdin: OwnedFd,
+        /// Others connect to this.
+        listener: OwnedFd,
+    },
 }
 
 /// A process to be.
@@ -311,6 +318,12 @@ impl<'a> Plan<'a> {
             Stdio::Socket(socket) => {
                 duplicate(socket.as_raw_fd(), 0, Step::Stdin)?;
                 duplicate(socket.as_raw_fd(), 1, Step::Stdout)?;
+                let null = open(c"/dev/null", libc::O_WRONLY | libc::O_CLOEXEC, Step::Stderr)?;
+                duplicate(null, 2, Step::Stderr)
+            }
+            Stdio::Listening { stdin, listener } => {
+                duplicate(stdin.as_raw_fd(), 0, Step::Stdin)?;
+                duplicate(listener.as_raw_fd(), 1, Step::Stdout)?;
                 let null = open(c"/dev/null", libc::O_WRONLY | libc::O_CLOEXEC, Step::Stderr)?;
                 duplicate(null, 2, Step::Stderr)
             }

@@ -13,9 +13,9 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::sync::Arc;
 
-use muster_step::auth;
 use muster_step::place::{Ledger, NoPlace, Node, Placement};
 use muster_step::words::{Answer, Ask, DaemonStart, EndCause, LINE_BYTES_MAX, StepEnd, StepRequest};
+use muster_step::{auth, tree};
 use muster_wire::v1;
 use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ use tokio::sync::{Semaphore, mpsc};
 use self::records::{Record, Records};
 use super::prepare::Prepared;
 use super::spawn::{Child, Stdio, c_path};
+use super::ssh_endpoint::listen_at;
 use super::{Event, Supervisor, gang, go};
 use crate::attempt::AttemptDir;
 use crate::error::{NodeError, Result};
@@ -48,6 +49,9 @@ pub(super) struct StepOrder {
     pub nonce: String,
     /// Where its starter listens.
     pub starter: (String, u16),
+    /// The daemon hangs below another, which connects to it.
+    #[serde(default)]
+    pub listens: bool,
 }
 
 /// From a starter's connection.
@@ -83,19 +87,32 @@ struct Waiting {
     request: StepRequest,
     port: u16,
     name: String,
+    tree_width: u32,
     answers: mpsc::UnboundedSender<Answer>,
 }
 
 /// A step that has begun.
 #[derive(Debug)]
 struct Running {
+    starter: u64,
     /// The instances whose daemons have not ended.
     instances: BTreeSet<u32>,
+    /// Those of them whose daemons listen.
+    listening: BTreeSet<u32>,
     answers: mpsc::UnboundedSender<Answer>,
     /// What is told of it.
     record: Record,
     /// Whether its starter has hung up.
     left: bool,
+}
+
+/// A step daemon that was just started.
+struct Started {
+    pid: i32,
+    /// See [`Daemon`].
+    line: Option<StdStream>,
+    /// At which it listens.
+    port: Option<u16>,
 }
 
 /// The steps of an attempt. On other instances than the primary only the daemons.
@@ -110,8 +127,16 @@ pub(super) struct Steps {
     /// The attempt is being ended, and so what ends does not end by itself.
     stopping: bool,
     waiting: VecDeque<Waiting>,
-    /// The step of each daemon on this node.
-    daemons: HashMap<i32, u32>,
+    /// The daemons on this node.
+    daemons: HashMap<i32, Daemon>,
+}
+
+/// A step daemon on this node.
+#[derive(Debug)]
+struct Daemon {
+    step: u32,
+    /// The other end of its standard input, while it listens: closed, it says that nobody comes any more.
+    line: Option<StdStream>,
 }
 
 impl Steps {
@@ -156,7 +181,14 @@ impl Steps {
 
     /// The step whose daemon on this node a child was that has ended.
     pub fn daemon_of(&mut self, pid: i32) -> Option<u32> {
-        self.daemons.remove(&pid)
+        self.daemons.remove(&pid).map(|daemon| daemon.step)
+    }
+
+    /// A step is over: a daemon of it to which nobody has come does not wait any longer.
+    pub fn let_go(&mut self, step: u32) {
+        for daemon in self.daemons.values_mut().filter(|daemon| daemon.step == step) {
+            daemon.line = None;
+        }
     }
 }
 
@@ -283,8 +315,8 @@ impl Supervisor {
     pub(super) fn take_starter(&mut self, prepared: &Prepared, gang: &gang::Handle, news: News) {
         match news {
             News::Asked { ask: Ask::Ended(_), .. } => {}
-            News::Asked { starter, ask: Ask::Create { request, port, name }, answers } => {
-                let waiting = Waiting { starter, request, port, name, answers };
+            News::Asked { starter, ask: Ask::Create { request, port, name, tree_width }, answers } => {
+                let waiting = Waiting { starter, request, port, name, tree_width, answers };
                 // Those that wait longer go first.
                 if let Some(waiting) = self.try_step(prepared, gang, waiting) {
                     if waiting.request.immediate {
@@ -298,6 +330,7 @@ impl Supervisor {
             News::Ended { starter, end } => self.steps.ended(starter, &end),
             News::Left { starter } => {
                 self.steps.left(starter);
+                self.let_go_of(gang, starter);
                 self.forget_steps_over();
             }
         }
@@ -338,18 +371,28 @@ impl Supervisor {
                 return;
             }
         };
-        let order = StepOrder { step, nonce, starter: (self.assignment.address.clone(), waiting.port) };
+        let starter = (self.assignment.address.clone(), waiting.port);
+        let order = StepOrder { step, nonce, starter, listens: false };
         let instances: BTreeSet<u32> = placement.nodes.iter().map(|node| node.instance).collect();
+        let listening: BTreeSet<u32> = tree::deeper(placement.nodes.len() as u32, waiting.tree_width)
+            .map(|position| placement.nodes[position as usize].instance)
+            .collect();
         let key = auth::step_key(&self.prepare.gang_token, step, &order.nonce);
         let record = Record::new(step, waiting.name, &placement);
         let _ = waiting.answers.send(Answer::Placed { step, key, placement });
-        self.steps.running.insert(
-            step,
-            Running { instances: instances.clone(), answers: waiting.answers, record, left: false },
-        );
+        let running = Running {
+            starter: waiting.starter,
+            instances: instances.clone(),
+            listening: listening.clone(),
+            answers: waiting.answers,
+            record,
+            left: false,
+        };
+        self.steps.running.insert(step, running);
         self.steps.started.insert(waiting.starter, step);
         self.tell_of_steps_soon();
         for instance in instances {
+            let order = StepOrder { listens: listening.contains(&instance), ..order.clone() };
             if instance == self.prepare.instance {
                 self.start_step_here(prepared, gang, &order);
             } else if !gang.start_step(instance, order.clone()) {
@@ -362,8 +405,18 @@ impl Supervisor {
     /// Starts the daemon of a step on this node.
     pub(super) fn start_step_here(&mut self, prepared: &Prepared, gang: &gang::Handle, order: &StepOrder) {
         match self.spawn_step_daemon(prepared, order) {
-            Ok(pid) => {
-                self.steps.daemons.insert(pid, order.step);
+            Ok(started) => {
+                self.steps.daemons.insert(started.pid, Daemon { step: order.step, line: started.line });
+                match started.port {
+                    None => {}
+                    Some(port) if self.is_primary() => {
+                        let address = (self.assignment.address.clone(), port);
+                        self.step_listens(order.step, self.prepare.instance, address);
+                    }
+                    Some(port) => {
+                        gang.step_listens(order.step, (self.assignment.address.clone(), port));
+                    }
+                }
             }
             Err(error) => {
                 tracing::warn!(
@@ -380,7 +433,7 @@ impl Supervisor {
         }
     }
 
-    fn spawn_step_daemon(&self, prepared: &Prepared, order: &StepOrder) -> Result<i32> {
+    fn spawn_step_daemon(&self, prepared: &Prepared, order: &StepOrder) -> Result<Started> {
         let program = c_path(&self.assignment.bin_dir.join(muster_step::DAEMON_NAME))?;
         let cores =
             self.prepare.members.get(self.prepare.instance as usize).map(|member| member.cores.clone());
@@ -390,6 +443,7 @@ impl Supervisor {
             instance: self.prepare.instance,
             host: prepared.endpoint.host.clone(),
             starter: order.starter.clone(),
+            listens: order.listens,
             key: auth::step_key(&self.prepare.gang_token, order.step, &order.nonce),
             attempt_dir: self.assignment.run.display().to_string(),
             cores: cores.unwrap_or_default(),
@@ -401,6 +455,15 @@ impl Supervisor {
         ours.set_nonblocking(true).map_err(NodeError::system("use a socket"))?;
         // It fits into the socket's buffer, so nobody has to read yet.
         ours.write_all(&text).map_err(NodeError::system("tell a step daemon what to start"))?;
+        // That is all for a daemon that reads up to the end; the way back stays open.
+        ours.shutdown(std::net::Shutdown::Write).map_err(NodeError::system("use a socket"))?;
+        let listener = match order.listens {
+            true => Some(listen_at(&self.assignment.address)?),
+            false => None,
+        };
+        let port = listener.as_ref().map(|listener| listener.local_addr()).transpose();
+        let port = port.map_err(NodeError::system("ask for a port's number"))?.map(|address| address.port());
+        let line = port.map(|_| ours);
         let cpus = self.assignment.cpus();
         let work = self.prepare.work.as_ref();
         let child = Child {
@@ -413,9 +476,33 @@ impl Supervisor {
             directory: None,
             umask: 0o077,
             limits: work.map(|work| go::limits(&work.limits)).unwrap_or_default(),
-            stdio: Stdio::Socket(theirs.into()),
+            stdio: match listener {
+                Some(listener) => Stdio::Listening { stdin: theirs.into(), listener: listener.into() },
+                None => Stdio::Socket(theirs.into()),
+            },
         };
-        child.start()
+        Ok(Started { pid: child.start()?, line, port })
+    }
+
+    /// On the primary: the daemon of a step listens. Its starter says to the daemon above where.
+    pub(super) fn step_listens(&self, step: u32, instance: u32, (address, port): (String, u16)) {
+        if let Some(running) = self.steps.running.get(&step) {
+            let _ = running.answers.send(Answer::Listens { instance, address, port });
+        }
+    }
+
+    /// A starter has left: nobody comes any more to the daemons of its step that listen.
+    fn let_go_of(&mut self, gang: &gang::Handle, starter: u64) {
+        let of_starter = self.steps.running.iter_mut().find(|(_, running)| running.starter == starter);
+        let Some((step, running)) = of_starter else { return };
+        let step = *step;
+        for instance in std::mem::take(&mut running.listening) {
+            if !running.instances.contains(&instance) {
+                continue;
+            }
+            gang.end_step(instance, step);
+        }
+        self.steps.let_go(step);
     }
 
     /// The daemon of a step has ended on this node.

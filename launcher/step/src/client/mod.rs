@@ -105,6 +105,8 @@ pub struct Plan {
     pub step_name: String,
     /// The job that the caller named; another one than this allocation's is an error.
     pub job: Option<u64>,
+    /// With how many daemons the starter, or a daemon, speaks (see [`crate::tree`]).
+    pub tree_width: u32,
     /// The status of every failure of the step itself.
     pub error_status: u8,
     /// Ranks run with the variables of their daemon instead of [`Self::environment`] and those of a step, and what is said

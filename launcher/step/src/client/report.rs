@@ -1,11 +1,12 @@
 //! What the user is told of a step: how ranks ended, and where they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use crate::lists::format_list;
 use crate::place::Placement;
+use crate::slurm_nodelist;
 
 /// How a rank ended, in Slurm's words; `None` if well.
 pub(super) fn ending(status: i32) -> Option<String> {
@@ -41,10 +42,6 @@ impl Ends {
         self.0.entry((node, ending)).or_default().push(rank);
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// A line for each node and kind of end, such as `srun: error: n1: tasks 0-3: Exited with exit code 1`.
     pub fn lines(&mut self, name: &str, hosts: &[String]) -> Vec<String> {
         let all = std::mem::take(&mut self.0);
@@ -57,6 +54,56 @@ impl Ends {
             format!("{name}: error: {host}: {word} {}: {ending}", format_list(&ranks))
         };
         all.into_iter().map(line).collect()
+    }
+}
+
+/// Nodes that failed and have not been told: by what happened, their positions.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    lost: BTreeMap<String, BTreeSet<u32>>,
+    refused: BTreeMap<String, BTreeSet<u32>>,
+    /// Refusals that were told. The others say the same a little later.
+    told: BTreeSet<String>,
+}
+
+impl Failures {
+    /// A node has started nothing, for a reason that is said in a sentence.
+    pub fn refused(&mut self, node: u32, problem: &str) {
+        if !self.told.contains(problem) {
+            self.refused.entry(problem.to_owned()).or_default().insert(node);
+        }
+    }
+
+    /// A node was lost.
+    pub fn lost(&mut self, node: u32, problem: &str) {
+        self.lost.entry(problem.to_owned()).or_default().insert(node);
+    }
+
+    /// What there is to tell: a line, or a table of nodes and what happened to them.
+    pub fn text(&mut self, name: &str, hosts: &[String]) -> Option<String> {
+        let (lost, refused) = (std::mem::take(&mut self.lost), std::mem::take(&mut self.refused));
+        self.told.extend(refused.keys().cloned());
+        let list = |nodes: &BTreeSet<u32>| {
+            let hosts = nodes.iter().filter_map(|node| hosts.get(*node as usize));
+            slurm_nodelist(&hosts.map(String::as_str).collect::<Vec<_>>())
+        };
+        let rows: Vec<(String, &String)> =
+            lost.iter().chain(&refused).map(|(problem, nodes)| (list(nodes), problem)).collect();
+        match &rows[..] {
+            [] => None,
+            [(_, problem)] if lost.is_empty() => Some(format!("{name}: error: {problem}")),
+            [(nodes, problem)] => Some(format!("{name}: error: {nodes}: {problem}")),
+            rows => {
+                let failed: BTreeSet<&u32> = lost.values().chain(refused.values()).flatten().collect();
+                let width = rows.iter().map(|(nodes, _)| nodes.len()).max().unwrap_or(0);
+                let (failed, all) = (failed.len(), hosts.len());
+                let mut text = format!("{name}: error: {failed} of {all} nodes failed:");
+                for (nodes, problem) in rows {
+                    text.push_str(&format!("\n  {nodes:width$}  {problem}"));
+                }
+                Some(text)
+            }
+        }
     }
 }
 
@@ -95,6 +142,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nodes_that_fail_are_one_table() {
+        let hosts: Vec<String> = (1..=4).map(|node| format!("n{node}")).collect();
+        let mut failures = Failures::default();
+        assert_eq!(failures.text("srun", &hosts), None);
+        failures.lost(2, "was lost");
+        assert_eq!(failures.text("srun", &hosts).unwrap(), "srun: error: n3: was lost");
+        failures.lost(0, "was lost");
+        failures.lost(1, "cut off");
+        failures.lost(2, "cut off");
+        assert_eq!(
+            failures.text("srun", &hosts).unwrap(),
+            "srun: error: 3 of 4 nodes failed:\n  n[2-3]  cut off\n  n1      was lost"
+        );
+        for node in 0..4 {
+            failures.refused(node, "it cannot work");
+        }
+        assert_eq!(failures.text("srun", &hosts).unwrap(), "srun: error: it cannot work");
+        failures.refused(0, "it cannot work");
+        assert_eq!(failures.text("srun", &hosts), None);
+    }
+
+    #[test]
     fn ends_are_said_in_slurms_words_and_gathered() {
         assert_eq!(ending(0), None);
         assert_eq!(ending(3 << 8).unwrap(), "Exited with exit code 3");
@@ -108,6 +177,6 @@ mod tests {
         let lines = ends.lines("srun", &["n1".into(), "n2".into()]);
         assert!(lines.contains(&"srun: error: n1: tasks 0-1,3: Killed".to_owned()), "{lines:?}");
         assert!(lines.contains(&"srun: error: n2: task 2: Exited with exit code 1".to_owned()), "{lines:?}");
-        assert!(ends.is_empty());
+        assert!(ends.lines("srun", &[]).is_empty());
     }
 }

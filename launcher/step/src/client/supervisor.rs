@@ -92,7 +92,8 @@ impl Session {
         signals: &Signals,
     ) -> Result<Option<Granted>, StepError> {
         let name: String = plan.step_name.chars().take(NAME_CHARS_MAX).collect();
-        self.say(&Ask::Create { request: plan.request.clone(), port, name })?;
+        let ask = Ask::Create { request: plan.request.clone(), port, name, tree_width: plan.tree_width };
+        self.say(&ask)?;
         let mut waited = false;
         let mut tell_at = None;
         loop {

@@ -186,6 +186,7 @@ mod tests {
             instance: 1,
             host: "n2".into(),
             starter: ("10.0.0.1".into(), 4000),
+            listens: false,
             key: String::new(),
             attempt_dir: "/run/a".into(),
             cores: vec![4, 5, 6],

@@ -1,8 +1,12 @@
 //! The step daemon: one process for each node of a step, as the user, inside the attempt's containment.
 //!
-//! It connects to the starter, starts the ranks that it is told to, serves PMI to them, carries their streams, and ends
-//! when nothing of the step is left on its node. When its starter is lost, it kills what it has started.
+//! It connects to the starter, or is connected to by the daemon above it, starts the ranks that it is told to, serves PMI
+//! to them, carries their streams, and ends when nothing of the step is left on its node. For the daemons below it does
+//! what the starter does: it tells them what to start, and passes everything on, down and up. When the side above is
+//! lost, it kills what it has started.
 
+mod below;
+mod call;
 mod environment;
 mod image;
 mod pmix;
@@ -11,23 +15,18 @@ mod serve;
 mod sweep;
 mod wireup;
 
+use std::fs::File;
 use std::io::Read;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::StepError;
-use crate::auth::{self, Side};
-use crate::frames::{Common, FromDaemon, Own, ToDaemon};
-use crate::link::{Frame, Link};
 use crate::words::DaemonStart;
-
-/// How long the way to the starter may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Signals that must not end a daemon: they are meant for its ranks, which get them as well.
 const HELD: [Signal; 10] = [
@@ -86,82 +85,25 @@ fn prepare(text: &str) -> Result<serve::Serving, StepError> {
     held.thread_block().map_err(StepError::system("hold signals"))?;
     let signals = SignalFd::with_flags(&held, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .map_err(StepError::system("await signals"))?;
-    let mut link = connect(&start)?;
-    let (common, own) = greet(&start, &mut link)?;
-    Ok(serve::Serving::new(start, common, own, link, signals))
+    let launched = match start.listens {
+        false => call::call(&start)?,
+        true => {
+            let listener = std::io::stdout().as_fd().try_clone_to_owned();
+            let listener = TcpListener::from(listener.map_err(StepError::system("use a port"))?);
+            let launched = call::be_called(&start, &listener, std::io::stdin().as_fd())?;
+            // Nobody else shall call.
+            let null = File::options().write(true).open("/dev/null");
+            nix::unistd::dup2_stdout(null.map_err(StepError::file("write", "/dev/null"))?)
+                .map_err(StepError::system("close a port"))?;
+            launched
+        }
+    };
+    Ok(serve::Serving::new(start, launched, signals))
 }
 
 /// Ranks get the limits that the starter has; the daemon itself holds several descriptors for each rank.
 fn raise_file_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _as_many_as_there_were = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
-
-fn connect(start: &DaemonStart) -> Result<Link, StepError> {
-    let (hosts, port) = (&start.starter.0, start.starter.1);
-    let unreachable = |error: std::io::Error| StepError::Node {
-        host: start.host.clone(),
-        problem: format!("cannot reach the starter at {hosts}, port {port}: {error}"),
-    };
-    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
-    // A starter outside of the allocation has several addresses, and not all lead there.
-    for host in hosts.split(',') {
-        let addresses = match (host, port).to_socket_addrs() {
-            Ok(addresses) => addresses,
-            Err(error) => {
-                last = error;
-                continue;
-            }
-        };
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, CONNECT_WITHIN) {
-                Ok(stream) => return Link::new(stream).map_err(unreachable),
-                Err(error) => last = error,
-            }
-        }
-    }
-    Err(unreachable(last))
-}
-
-/// Proves itself to the starter, and hears what to start from a starter that proves itself as well.
-fn greet(start: &DaemonStart, link: &mut Link) -> Result<(Common, Own), StepError> {
-    let wrong = |problem: &str| StepError::protocol("the starter", problem);
-    let ToDaemon::Challenge { nonce: theirs } = hear(link)? else {
-        return Err(wrong("no challenge came first"));
-    };
-    let ours = auth::nonce().map_err(StepError::system("make a nonce"))?;
-    let proof = auth::proof(&start.key, Side::Daemon(start.instance), &theirs, &ours);
-    link.send(&FromDaemon::Hello { instance: start.instance, nonce: ours.clone(), proof });
-    link.flush();
-    link.trust();
-    let ToDaemon::Launch { proof, common, own } = hear(link)? else {
-        return Err(wrong("no launch came second"));
-    };
-    if !auth::holds(&proof, &start.key, Side::Starter, &theirs, &ours) {
-        return Err(wrong("it does not know the step's key"));
-    }
-    Ok((*common, *own))
-}
-
-/// The next message, waited for.
-fn hear(link: &mut Link) -> Result<ToDaemon, StepError> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
-    loop {
-        match link.next_frame().map_err(|problem| StepError::protocol("the starter", problem))? {
-            Some(Frame::Message(message)) => return Ok(message),
-            Some(Frame::Bytes { .. }) => {
-                return Err(StepError::protocol("the starter", "bytes came before the launch"));
-            }
-            None if !link.is_open() => return Err(StepError::protocol("the starter", "it has hung up")),
-            None => {}
-        }
-        let timeout = PollTimeout::try_from(CONNECT_WITHIN).unwrap_or(PollTimeout::MAX);
-        let ready = poll(&mut [PollFd::new(link.as_fd(), PollFlags::POLLIN)], timeout);
-        if ready.map_err(StepError::system("wait for the starter"))? == 0 {
-            return Err(StepError::protocol("the starter", "it says nothing"));
-        }
-        link.fill();
     }
 }

@@ -101,6 +101,9 @@ pub struct RunArgs {
     /// Variables that the ranks see: ALL, NONE, or names and NAME=VALUE between commas
     #[arg(long, value_name = "VARIABLES")]
     pub export: Option<String>,
+    /// With how many others the starter, and each node, exchanges what the step says [default: 32]
+    #[arg(long, value_name = "COUNT")]
+    pub tree_width: Option<String>,
     /// Draw where each rank would go, and start nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -166,5 +169,6 @@ fn options_of(args: &RunArgs) -> Result<StepOptions, BadStep> {
         job: None,
         directory: args.chdir.clone(),
         export: args.export.clone(),
+        tree_width: args.tree_width.as_deref().map(options::tree_width).transpose()?,
     })
 }

@@ -137,6 +137,7 @@ impl Outside {
             job_name: String::new(),
             step_name: String::new(),
             job: None,
+            tree_width: muster_step::tree::WIDTH,
             error_status: self.error_status,
             relayed: true,
         }
@@ -257,6 +258,7 @@ impl Watcher {
             instance: 0,
             host: String::new(),
             starter: (hosts.join(","), port),
+            listens: false,
             key: key.to_owned(),
             attempt_dir: String::new(),
             cores: Vec::new(),

@@ -11,6 +11,7 @@ use muster_step::StepError;
 use muster_step::client::{MultiProg, Plan, Programs};
 use muster_step::frames::{CpuBind, Wireup};
 use muster_step::options;
+use muster_step::tree;
 use muster_step::words::{Distribution, StepRequest};
 
 pub(crate) use export::Export;
@@ -86,6 +87,7 @@ pub(crate) struct StepOptions {
     pub job: Option<u64>,
     pub directory: Option<PathBuf>,
     pub export: Option<String>,
+    pub tree_width: Option<u32>,
 }
 
 /// What a step is called that was given no name.
@@ -150,6 +152,11 @@ impl StepOptions {
         or(&mut self.kill_on_bad_exit, "SLURM_KILL_BAD_EXIT");
         or(&mut self.label, "SLURM_LABELIO");
         or(&mut self.unbuffered, "SLURM_UNBUFFEREDIO");
+        if self.tree_width.is_none()
+            && let Some(width) = variable("MUSTER_TREE_WIDTH")
+        {
+            self.tree_width = Some(options::tree_width(&width)?);
+        }
         self.append = self.append.or_else(|| variable("SLURM_OPEN_MODE").map(|mode| mode.starts_with('a')));
         self.wait_s = self.wait_s.or_else(|| variable("SLURM_WAIT")?.parse().ok());
         let text = |given: &mut Option<String>, names: &[&str]| {
@@ -210,6 +217,7 @@ impl StepOptions {
             job_name: self.job_name.clone().unwrap_or_default(),
             step_name,
             job: self.job,
+            tree_width: self.tree_width.unwrap_or(tree::WIDTH),
             error_status: error_status(),
             relayed: false,
         };

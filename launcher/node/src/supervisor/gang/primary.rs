@@ -130,6 +130,10 @@ async fn converse(mut gang: Gang, connection: TcpStream) -> std::io::Result<()> 
                     answers.count += 1;
                     answers.out_of_memory |= out_of_memory;
                 }),
+                Line::StepListens { step, address } => {
+                    let instance = instance as u32;
+                    tell(&gang.events, News::StepListens { step, instance, address }).await;
+                }
                 Line::StepGone { step, failed } => {
                     let instance = instance as u32;
                     tell(&gang.events, News::StepGone { step, instance, failed }).await;

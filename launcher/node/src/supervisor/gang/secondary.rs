@@ -91,6 +91,7 @@ impl Way {
                 // A line takes the primary a second; silence for longer is the cut that nobody else notices.
                 match timeout(GANG_TIMEOUT, read_line(&mut from)).await?? {
                     Line::End => tell(events, News::PrimaryEnded).await,
+                    Line::EndStep { step } => tell(events, News::EndStep { step }).await,
                     Line::StartStep(order) => tell(events, News::StartStep(order)).await,
                     _ => *heard = Instant::now(),
                 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::super::report::{self, Ends};
+use super::super::report::{self, Ends, Failures};
 use super::super::signals::Received;
 use super::super::{KILL_WAIT, Plan};
 use crate::frames::{Common, RankUsage};
@@ -42,6 +42,7 @@ pub(super) struct Ending {
     relayed: bool,
     ended: Vec<bool>,
     ends: Ends,
+    failures: Failures,
     tell_at: Option<Instant>,
     kill_at: Option<Instant>,
     /// After which the step has had its time.
@@ -75,6 +76,7 @@ impl Ending {
             relayed: plan.relayed,
             ended: vec![false; common.ntasks as usize],
             ends: Ends::default(),
+            failures: Failures::default(),
             tell_at: None,
             kill_at: None,
             time_out_at: plan.time_limit.map(|limit| Instant::now() + limit),
@@ -89,10 +91,6 @@ impl Ending {
             cause: EndCause::Ranks,
             usage: StepUsage::default(),
         }
-    }
-
-    pub fn is_killing(&self) -> bool {
-        self.killing
     }
 
     pub fn has_ended(&self, rank: u32) -> bool {
@@ -141,24 +139,29 @@ impl Ending {
     }
 
     /// A node has started nothing. Says whether the others must be killed.
-    pub fn refused(&mut self, problem: &str) -> bool {
-        let first = self.begin_kill();
-        self.own_failure = self.own_failure.max(self.error_status);
-        if first {
-            self.error(problem);
-        }
-        first
+    pub fn refused(&mut self, node: u32, problem: &str) -> bool {
+        self.failures.refused(node, problem);
+        self.failed()
     }
 
-    /// A node was lost. Says whether the others must be killed.
-    pub fn lost(&mut self, host: &str, problem: &str) -> bool {
-        let first = self.begin_kill();
-        self.own_failure = self.own_failure.max(self.error_status);
-        if first {
+    /// The way to a node was lost, and with it those that hang below, which follow. Says whether the others must be
+    /// killed.
+    pub fn lost(&mut self, node: u32, below: u32, problem: &str) -> bool {
+        self.failures.lost(node, problem);
+        if !self.killing {
             self.cause = EndCause::NodeLost;
-            self.error(&format!("{host}: {problem}"));
         }
-        first
+        let host = self.hosts.get(node as usize).map_or("?", String::as_str);
+        for cut_off in node + 1..=node + below {
+            self.failures.lost(cut_off, &format!("cut off, because the way there led over {host}"));
+        }
+        self.failed()
+    }
+
+    fn failed(&mut self) -> bool {
+        self.own_failure = self.own_failure.max(self.error_status);
+        self.tell_at.get_or_insert(Instant::now() + GATHER);
+        self.begin_kill()
     }
 
     /// A rank asks for the end of the step, or was lost. Says whether the others must be killed.
@@ -299,16 +302,16 @@ impl Ending {
 
     fn tell_ends(&mut self) {
         self.tell_at = None;
-        for line in self.ends.lines(self.name, &self.hosts) {
+        let failures = self.failures.text(self.name, &self.hosts);
+        let ends = self.ends.lines(self.name, &self.hosts);
+        for line in failures.into_iter().chain(ends) {
             eprintln!("{line}");
         }
     }
 
     /// Says what is left to say, and how the step ended: its exit status, and for its record.
     pub fn finish(mut self) -> (u8, StepEnd) {
-        if !self.ends.is_empty() {
-            self.tell_ends();
-        }
+        self.tell_ends();
         if self.killed_by_signal && !self.quiet && !self.relayed {
             eprintln!("{}: Force Terminated StepId={}", self.name, self.id);
         }

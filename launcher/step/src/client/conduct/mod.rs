@@ -1,9 +1,9 @@
 //! The starter's loop, from the place of a step to its end.
 
 mod ending;
+mod heads;
 mod launch;
 
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,15 +13,16 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::ending::Ending;
+use self::heads::{Head, Heads, State};
 use self::launch::Launch;
 use super::output::Outputs;
 use super::signals::Signals;
 use super::supervisor::{Granted, Session};
 use super::{Plan, START_WITHIN, terminal};
 use crate::StepError;
-use crate::auth::{self, Side};
+use crate::barrier::Barrier;
 use crate::frames::{ALL_RANKS, FromDaemon, Stream, ToDaemon};
-use crate::link::{Frame, Link, OUTBOX_BYTES_FULL};
+use crate::link::Frame;
 use crate::words::{Answer, Ask};
 
 /// How much input is read at once.
@@ -30,34 +31,12 @@ const INPUT_BYTES: usize = 64 << 10;
 /// How long a job may take to run its script once it has its allocation.
 const RELAYED_START_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many connections may be open that have not proved themselves.
-const STRANGERS_MAX: usize = 1024;
-
-/// How far a node is.
-#[derive(Debug)]
-enum Node {
-    /// Its daemon has not come.
-    Awaited,
-    /// Its daemon is there.
-    Running(Link),
-    /// It is done, or was lost.
-    Over,
-}
-
-/// A connection that has not yet proved itself, with the nonce that it was sent.
-struct Stranger {
-    link: Link,
-    nonce: String,
-}
-
 /// What a descriptor that is ready belongs to.
 #[derive(Debug, Clone, Copy)]
 enum Source {
     Signals,
     Supervisor,
-    Listener,
-    Stranger,
-    Node(usize),
+    Heads(heads::Source),
     Input,
 }
 
@@ -74,25 +53,18 @@ pub(super) struct Conduct<'p> {
     plan: &'p Plan,
     session: Session,
     signals: Signals,
-    listener: TcpListener,
     step: u32,
     key: String,
     launch: Launch,
-    nodes: Vec<Node>,
-    strangers: Vec<Stranger>,
-    /// The node of each instance.
-    node_of_instance: BTreeMap<u32, usize>,
+    heads: Heads,
     outputs: Outputs,
     input: Input,
     /// To whom input goes.
     input_tag: u32,
     /// Input that came before all daemons had.
     input_held: Vec<Vec<u8>>,
-    /// What nodes have brought to the barrier.
-    fence: BTreeMap<String, String>,
-    in_fence: Vec<bool>,
-    /// The same for PMIx, by node: bytes that only its servers understand.
-    blobs: Vec<Option<Vec<u8>>>,
+    /// What the branches bring to the ranks' barriers.
+    barrier: Barrier,
     start_by: Instant,
     ending: Ending,
     _terminal: Option<terminal::Raw>,
@@ -109,23 +81,16 @@ impl<'p> Conduct<'p> {
     ) -> Result<Self, StepError> {
         listener.set_nonblocking(true).map_err(StepError::system("use a port"))?;
         let (launch, streams) = launch::prepare(plan, session.job, &granted)?;
-        let placement = &granted.placement;
-        let node_of_instance =
-            placement.nodes.iter().enumerate().map(|(position, node)| (node.instance, position)).collect();
+        let heads = Heads::new(listener, &granted.placement, plan.tree_width);
         let raw = if plan.pty { terminal::Raw::enter() } else { None };
-        let count = placement.nodes.len();
         Ok(Self {
             ending: Ending::new(plan, session.job, granted.step, &launch.common),
-            nodes: (0..count).map(|_| Node::Awaited).collect(),
-            in_fence: vec![false; count],
-            blobs: vec![None; count],
-            strangers: Vec::new(),
-            node_of_instance,
+            barrier: Barrier::new(heads.count()),
+            heads,
             outputs: streams.outputs,
             input: streams.input,
             input_tag: streams.input_tag,
             input_held: Vec::new(),
-            fence: BTreeMap::new(),
             // A job may take long to begin; who watches it says when it has ended without that.
             start_by: Instant::now() + if plan.relayed { RELAYED_START_WITHIN } else { START_WITHIN },
             step: granted.step,
@@ -133,7 +98,6 @@ impl<'p> Conduct<'p> {
             plan,
             session,
             signals,
-            listener,
             launch,
             _terminal: raw,
         })
@@ -149,7 +113,9 @@ impl<'p> Conduct<'p> {
                 self.launch.common.ntasks
             );
         }
-        while !self.nodes.iter().all(|node| matches!(node, Node::Over)) {
+        // What the supervisor has said right after the place wakes the loop no more.
+        self.take_supervisor();
+        while !self.heads.iter().all(Head::is_over) {
             self.wait_and_serve()?;
             self.keep_time();
         }
@@ -192,14 +158,18 @@ impl<'p> Conduct<'p> {
             match source {
                 Source::Signals => self.take_signals(),
                 Source::Supervisor => self.take_supervisor(),
-                Source::Listener => self.take_strangers()?,
+                Source::Heads(heads::Source::Listener) => {
+                    self.heads.take_strangers().map_err(StepError::system("greet a step daemon"))?;
+                }
                 // They are heard together, below.
-                Source::Stranger => {}
-                Source::Node(position) => self.take_node(position),
+                Source::Heads(heads::Source::Stranger) => {}
+                Source::Heads(heads::Source::Head(place)) => self.take_head(place),
                 Source::Input => self.take_input(),
             }
         }
-        self.hear_strangers();
+        for place in self.heads.hear_strangers(&self.key) {
+            self.launch(place);
+        }
         Ok(())
     }
 
@@ -208,27 +178,10 @@ impl<'p> Conduct<'p> {
         if self.session.is_open() {
             all.push((Source::Supervisor, self.session.as_fd(), PollFlags::POLLIN));
         }
-        let mut room_for_input = true;
-        let mut awaited = false;
-        for (position, node) in self.nodes.iter().enumerate() {
-            match node {
-                Node::Awaited => awaited = true,
-                Node::Running(link) => {
-                    let waits = link.waiting_bytes();
-                    room_for_input &= waits < OUTBOX_BYTES_FULL;
-                    let write = if waits > 0 { PollFlags::POLLOUT } else { PollFlags::empty() };
-                    all.push((Source::Node(position), link.as_fd(), PollFlags::POLLIN | write));
-                }
-                Node::Over => {}
-            }
-        }
-        if awaited {
-            all.push((Source::Listener, self.listener.as_fd(), PollFlags::POLLIN));
-        }
-        for stranger in &self.strangers {
-            all.push((Source::Stranger, stranger.link.as_fd(), PollFlags::POLLIN));
-        }
-        if room_for_input && !awaited {
+        all.extend(
+            self.heads.sources().into_iter().map(|(source, fd, flags)| (Source::Heads(source), fd, flags)),
+        );
+        if self.heads.have_room() && !self.heads.iter().any(Head::is_awaited) {
             match &self.input {
                 Input::None => {}
                 Input::File(file) => all.push((Source::Input, file.as_fd(), PollFlags::POLLIN)),
@@ -243,74 +196,30 @@ impl<'p> Conduct<'p> {
         all
     }
 
-    /// Greets the connections that have come.
-    fn take_strangers(&mut self) -> Result<(), StepError> {
-        while let Ok((stream, _)) = self.listener.accept() {
-            if self.strangers.len() >= STRANGERS_MAX {
-                continue;
-            }
-            let nonce = auth::nonce().map_err(StepError::system("make a nonce"))?;
-            let Ok(mut link) = Link::new(stream) else { continue };
-            link.send(&ToDaemon::Challenge { nonce: nonce.clone() });
-            link.flush();
-            self.strangers.push(Stranger { link, nonce });
-        }
-        Ok(())
-    }
-
-    /// Takes in those that have proved themselves, and sends the others away.
-    fn hear_strangers(&mut self) {
-        for place in (0..self.strangers.len()).rev() {
-            let stranger = &mut self.strangers[place];
-            stranger.link.fill();
-            let said = stranger.link.next_frame::<FromDaemon>();
-            match said {
-                Ok(None) if stranger.link.is_open() => {}
-                Ok(Some(Frame::Message(FromDaemon::Hello { instance, nonce, proof }))) => {
-                    let stranger = self.strangers.swap_remove(place);
-                    if auth::holds(&proof, &self.key, Side::Daemon(instance), &stranger.nonce, &nonce) {
-                        self.begin_node(instance, stranger, &nonce);
-                    }
-                }
-                _ => drop(self.strangers.swap_remove(place)),
-            }
-        }
-    }
-
-    fn begin_node(&mut self, instance: u32, stranger: Stranger, theirs: &str) {
-        let Some(position) = self.node_of_instance.get(&instance).copied() else { return };
-        if !matches!(self.nodes[position], Node::Awaited) {
-            return;
-        }
-        let mut link = stranger.link;
-        link.trust();
-        link.send(&ToDaemon::Launch {
-            proof: auth::proof(&self.key, Side::Starter, &stranger.nonce, theirs),
-            common: Box::new(self.launch.common.clone()),
-            own: Box::new(std::mem::take(&mut self.launch.own[position])),
-        });
-        if self.ending.is_killing() {
-            link.send(&ToDaemon::Kill);
-        }
-        link.flush();
-        self.nodes[position] = Node::Running(link);
-        if !self.nodes.iter().any(|node| matches!(node, Node::Awaited)) {
+    /// Tells a branch what to start, if all of it is there.
+    fn launch(&mut self, place: usize) {
+        self.heads.launch(place, &mut self.launch);
+        if !self.heads.iter().any(Head::is_awaited) {
             for bytes in std::mem::take(&mut self.input_held) {
-                self.send_input(&bytes);
+                self.heads.give(self.input_tag, Stream::Stdin, &bytes);
             }
         }
     }
 
-    fn take_node(&mut self, position: usize) {
-        let Node::Running(link) = &mut self.nodes[position] else { return };
-        link.flush();
-        link.fill();
+    fn take_head(&mut self, place: usize) {
+        if let State::Running(link) | State::Greeted(link) = &mut self.heads.get_mut(place).state {
+            link.flush();
+            link.fill();
+        }
         loop {
-            let Node::Running(link) = &mut self.nodes[position] else { return };
+            let head = self.heads.get_mut(place);
+            let (State::Running(link) | State::Greeted(link)) = &mut head.state else { return };
             match link.next_frame::<FromDaemon>() {
-                Ok(Some(Frame::Message(message))) => self.take_message(position, message),
+                Ok(Some(Frame::Message(message))) => self.take_message(place, message),
                 Ok(Some(Frame::Bytes { stream: Stream::Fence, bytes, .. })) => {
-                    self.take_blob(position, bytes)
+                    if let Some(all) = self.barrier.bring_bytes(place, bytes) {
+                        self.heads.give(0, Stream::Fence, &all);
+                    }
                 }
                 Ok(Some(Frame::Bytes { tag, stream, bytes })) => {
                     if self.outputs.take(tag, stream, &bytes).is_err() {
@@ -319,86 +228,68 @@ impl<'p> Conduct<'p> {
                     }
                 }
                 Ok(None) if link.is_open() => return,
-                Ok(None) => return self.lose_node(position, "its step daemon was lost"),
+                Ok(None) => return self.lose_head(place, "its step daemon was lost"),
                 Err(problem) => {
                     return self
-                        .lose_node(position, &format!("its step daemon cannot be understood: {problem}"));
+                        .lose_head(place, &format!("its step daemon cannot be understood: {problem}"));
                 }
             }
         }
     }
 
-    fn take_message(&mut self, position: usize, message: FromDaemon) {
-        match message {
+    fn take_message(&mut self, place: usize, message: FromDaemon) {
+        let kill = match message {
             FromDaemon::Started => {
                 if self.ending.started() && self.plan.verbose {
-                    let host = &self.launch.common.hosts[position];
+                    let node = self.heads.get(place).nodes.start;
+                    let host = &self.launch.common.hosts[node as usize];
                     eprintln!("{}: Node {host}, tasks started", self.plan.name);
                 }
+                false
             }
-            FromDaemon::Refused { problem } => {
-                if self.ending.refused(&problem) {
-                    self.kill();
+            FromDaemon::Refused { node, problem } => self.ending.refused(node, &problem),
+            FromDaemon::Lost { node, below, problem } => self.ending.lost(node, below, &problem),
+            FromDaemon::Notice { text } => {
+                self.ending.say(&text);
+                false
+            }
+            FromDaemon::Fence { pairs } => {
+                if let Some(pairs) = self.barrier.bring(place, pairs) {
+                    self.heads.tell(&ToDaemon::Fence { pairs });
                 }
+                false
             }
-            FromDaemon::Notice { text } => self.ending.say(&text),
-            FromDaemon::Fence { pairs } => self.take_fence(position, pairs),
             FromDaemon::Abort { rank, code, message } => {
-                if self.ending.aborted(position as u32, rank, code, &message) {
-                    self.kill();
-                }
+                self.ending.aborted(self.node_of(rank), rank, code, &message)
             }
             FromDaemon::Exited { rank, status, usage } => {
                 if self.outputs.end(rank).is_err() {
                     self.ending.output_failed();
                 }
-                if self.ending.exited(position as u32, rank, status, &usage) {
-                    self.kill();
-                }
+                self.ending.exited(self.node_of(rank), rank, status, &usage)
             }
             FromDaemon::Done => {
-                self.nodes[position] = Node::Over;
-                self.complete_fence();
+                self.heads.get_mut(place).state = State::Over;
+                false
             }
-            FromDaemon::Hello { .. } => {}
+            FromDaemon::Hello { .. } => false,
+        };
+        if kill {
+            self.kill();
         }
     }
 
-    fn take_fence(&mut self, position: usize, pairs: BTreeMap<String, String>) {
-        self.fence.extend(pairs);
-        self.in_fence[position] = true;
-        self.complete_fence();
+    /// The position of a rank's node.
+    fn node_of(&self, rank: u32) -> u32 {
+        self.launch.common.node_of_rank.get(rank as usize).copied().unwrap_or_default()
     }
 
-    /// When all nodes are in the barrier, each hears what all have brought.
-    fn complete_fence(&mut self) {
-        if self.in_fence.iter().any(|inside| !inside) {
-            return;
-        }
-        self.in_fence.fill(false);
-        let message = ToDaemon::Fence { pairs: std::mem::take(&mut self.fence) };
-        self.tell_all(&message);
-    }
-
-    /// The same for PMIx: each node hears what all have brought, one after the other.
-    fn take_blob(&mut self, position: usize, bytes: Vec<u8>) {
-        self.blobs[position] = Some(bytes);
-        if self.blobs.iter().any(Option::is_none) {
-            return;
-        }
-        let all: Vec<u8> = self.blobs.iter_mut().filter_map(Option::take).flatten().collect();
-        for node in &mut self.nodes {
-            if let Node::Running(link) = node {
-                link.send_bytes(0, Stream::Fence, &all);
-                link.flush();
-            }
-        }
-    }
-
-    fn lose_node(&mut self, position: usize, problem: &str) {
-        self.nodes[position] = Node::Over;
-        let host = self.launch.common.hosts[position].clone();
-        if self.ending.lost(&host, problem) {
+    /// The way to a branch is lost.
+    fn lose_head(&mut self, place: usize, problem: &str) {
+        let head = self.heads.get_mut(place);
+        head.state = State::Over;
+        let (first, below) = (head.nodes.start, head.nodes.len() as u32 - 1);
+        if self.ending.lost(first, below, problem) {
             self.kill();
         }
     }
@@ -408,15 +299,13 @@ impl<'p> Conduct<'p> {
         let _hung_up = self.session.fill();
         while let Ok(Some(answer)) = self.session.next_answer() {
             match answer {
-                Answer::DaemonLost { host, detail } => {
-                    let position = self.launch.common.hosts.iter().position(|known| *known == host);
-                    if let Some(position) = position
-                        && matches!(self.nodes[position], Node::Awaited)
-                    {
-                        self.lose_node(position, &detail);
+                Answer::DaemonLost { host, detail } => self.lose_host(&host, &detail),
+                Answer::Listens { instance, address, port } => {
+                    if let Some(place) = self.heads.listens(instance, (address, port)) {
+                        self.launch(place);
                     }
                 }
-                Answer::Signal { number } => self.tell_all(&ToDaemon::Signal { signal: number }),
+                Answer::Signal { number } => self.heads.tell(&ToDaemon::Signal { signal: number }),
                 Answer::Cancel => {
                     let act = self.ending.cancelled();
                     self.act(act);
@@ -425,6 +314,19 @@ impl<'p> Conduct<'p> {
                 | Answer::Waiting
                 | Answer::Placed { .. }
                 | Answer::Refused { .. } => {}
+            }
+        }
+    }
+
+    /// A node's daemon could not be started. Its branch is not told what to start.
+    fn lose_host(&mut self, host: &str, problem: &str) {
+        let position = self.launch.common.hosts.iter().position(|known| known == host);
+        let Some(position) = position.map(|position| position as u32) else { return };
+        let awaited = |place: &usize| self.heads.get(*place).is_awaited();
+        if let Some(place) = self.heads.of_node(position).filter(awaited) {
+            self.heads.get_mut(place).state = State::Over;
+            if self.ending.lost(position, 0, problem) {
+                self.kill();
             }
         }
     }
@@ -439,12 +341,12 @@ impl<'p> Conduct<'p> {
     fn act(&mut self, act: ending::Act) {
         match act {
             ending::Act::Nothing => {}
-            ending::Act::Forward(signal) => self.tell_all(&ToDaemon::Signal { signal: signal as i32 }),
+            ending::Act::Forward(signal) => self.heads.tell(&ToDaemon::Signal { signal: signal as i32 }),
             ending::Act::Kill => self.kill(),
             ending::Act::Resize => {
                 if self.plan.pty {
                     let (rows, columns) = terminal::size();
-                    self.tell_all(&ToDaemon::Window { rows, columns });
+                    self.heads.tell(&ToDaemon::Window { rows, columns });
                 }
             }
         }
@@ -478,40 +380,16 @@ impl<'p> Conduct<'p> {
         if count == 0 {
             self.input = Input::None;
         }
-        self.send_input(&part[..count]);
+        self.heads.give(self.input_tag, Stream::Stdin, &part[..count]);
     }
 
-    fn send_input(&mut self, bytes: &[u8]) {
-        let tag = self.input_tag;
-        for node in &mut self.nodes {
-            if let Node::Running(link) = node {
-                link.send_bytes(tag, Stream::Stdin, bytes);
-                link.flush();
-            }
-        }
-    }
-
-    fn tell_all(&mut self, message: &ToDaemon) {
-        for node in &mut self.nodes {
-            if let Node::Running(link) = node {
-                link.send(message);
-                link.flush();
-            }
-        }
-    }
-
-    /// Ends what is left. Nodes whose daemon has not come are not waited for: it will find nobody to connect to.
+    /// Ends what is left.
     fn kill(&mut self) {
-        self.tell_all(&ToDaemon::Kill);
-        for node in &mut self.nodes {
-            if matches!(node, Node::Awaited) {
-                *node = Node::Over;
-            }
-        }
+        self.heads.kill();
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let awaited = self.nodes.iter().any(|node| matches!(node, Node::Awaited));
+        let awaited = self.heads.iter().any(Head::is_awaited);
         let start = awaited.then_some(self.start_by);
         [start, self.ending.deadline()].into_iter().flatten().min()
     }
@@ -523,11 +401,13 @@ impl<'p> Conduct<'p> {
             self.kill();
         }
         if now >= self.start_by {
-            for position in 0..self.nodes.len() {
-                if matches!(self.nodes[position], Node::Awaited) {
-                    let problem =
-                        format!("its step daemon did not connect within {} s", START_WITHIN.as_secs());
-                    self.lose_node(position, &problem);
+            let problem = format!("its step daemon did not connect within {} s", START_WITHIN.as_secs());
+            for place in 0..self.heads.count() {
+                if self.heads.get(place).is_awaited() {
+                    for node in self.heads.missing(place) {
+                        self.ending.lost(node, 0, &problem);
+                    }
+                    self.kill();
                 }
             }
         }

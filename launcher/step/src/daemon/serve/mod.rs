@@ -1,21 +1,25 @@
 //! The daemon's loop, from the launch to the end of everything that came of it.
 
+mod launch;
+mod relay;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
-use super::environment::{Variables, bind};
-use super::rank::{self, Failed, Output, Rank, Surroundings, read_output};
-use super::{pmix, sweep, wireup};
+use super::below::Below;
+use super::call::Launched;
+use super::rank::{self, Output, Rank, read_output};
+use super::{pmix, sweep};
 use crate::StepError;
-use crate::error::errno_text;
-use crate::frames::{ALL_RANKS, Common, FromDaemon, Own, RankUsage, Stream, ToDaemon, Wireup};
+use crate::barrier::Barrier;
+use crate::frames::{ALL_RANKS, Common, FromDaemon, Own, Stream, ToDaemon};
 use crate::link::{Frame, Link, OUTBOX_BYTES_FULL};
 use crate::pmi;
 use crate::words::DaemonStart;
@@ -45,6 +49,7 @@ enum Source {
     Output(usize, Stream),
     Pmi(usize),
     Pmix,
+    Below(usize),
 }
 
 /// A daemon with a launch.
@@ -52,8 +57,14 @@ pub(super) struct Serving {
     start: DaemonStart,
     common: Common,
     own: Own,
+    /// To the starter, or to the daemon above.
     link: Link,
     signals: SignalFd,
+    below: Below,
+    /// What this node and those below bring to the ranks' barriers; this node is the first part.
+    barrier: Barrier,
+    /// Of how many of these parts the ranks have not been started.
+    unstarted: usize,
     ranks: Vec<Rank>,
     pmi: Option<pmi::Server>,
     pmix: Option<pmix::Server>,
@@ -63,22 +74,30 @@ pub(super) struct Serving {
     in_pmix: BTreeSet<u32>,
     /// Everything that is left shall go.
     killing: bool,
+    /// Nothing of the step is left on this node.
+    gone: bool,
 }
 
 impl Serving {
-    pub fn new(start: DaemonStart, common: Common, own: Own, link: Link, signals: SignalFd) -> Self {
+    pub fn new(start: DaemonStart, launched: Launched, signals: SignalFd) -> Self {
+        let below = Below::new(launched.below);
+        let parts = 1 + below.count();
         Self {
             start,
-            common,
-            own,
-            link,
+            common: launched.common,
+            own: launched.own,
+            link: launched.link,
             signals,
+            below,
+            barrier: Barrier::new(parts),
+            unstarted: parts,
             ranks: Vec::new(),
             pmi: None,
             pmix: None,
             pmix_fence: None,
             in_pmix: BTreeSet::new(),
             killing: false,
+            gone: false,
         }
     }
 
@@ -88,10 +107,15 @@ impl Serving {
     ///
     /// [`StepError`] if the system fails; nothing is left then either, because ranks die with their daemon.
     pub fn run_to_the_end(mut self) -> Result<u8, StepError> {
+        // Those below are told first, so that all nodes start their ranks at about the same time. What comes from above
+        // meanwhile waits in the connection.
+        while !self.below.is_settled() {
+            self.wait_and_serve(false)?;
+        }
         match self.launch() {
-            Ok(()) => self.link.send(&FromDaemon::Started),
+            Ok(()) => self.count_started(),
             Err(problem) => {
-                self.link.send(&FromDaemon::Refused { problem });
+                self.link.send(&FromDaemon::Refused { node: self.own.position, problem });
                 self.killing = true;
             }
         }
@@ -101,15 +125,17 @@ impl Serving {
             self.link.flush();
             self.tell_ends();
             let all_ended = self.ranks.iter().all(|rank| rank.status.is_some());
-            if all_ended || self.killing {
+            let sweeping = !self.gone && (all_ended || self.killing);
+            if sweeping {
                 // What ranks have left behind goes with the step.
                 let left = sweep::kill_all();
                 self.reap();
-                if all_ended && !left && self.drained() {
-                    break;
-                }
+                self.gone = all_ended && !left && self.drained();
             }
-            self.wait_and_serve(all_ended || self.killing)?;
+            if self.gone && self.below.is_over() {
+                break;
+            }
+            self.wait_and_serve(sweeping && !self.gone)?;
         }
         self.tell_ends();
         self.link.send(&FromDaemon::Done);
@@ -118,99 +144,17 @@ impl Serving {
         Ok(statuses.map(crate::status::exit_status).max().unwrap_or(1))
     }
 
-    fn launch(&mut self) -> Result<(), String> {
-        let chosen = wireup::choose(&self.common)?;
-        let bound = bind(&self.start, &self.common, &self.own).map_err(|error| error.to_string())?;
-        if chosen == Wireup::Pmix {
-            let server = pmix::Server::start(&self.start, &self.common, &self.own);
-            self.pmix = Some(server.map_err(|problem| self.no_pmix(&problem))?);
-        }
-        let directory = self.directory();
-        let variables = Variables::new(&self.start, &self.common, &self.own, &bound, chosen);
-        for (local, task) in self.own.tasks.iter().enumerate() {
-            let words = task.words.as_ref().or_else(|| self.common.programs.get(task.program as usize));
-            let words = words.filter(|words| !words.is_empty());
-            let words = words.ok_or_else(|| format!("rank {} has no program", task.rank))?;
-            let program = wireup::find_program(&words[0], &self.common);
-            let mut environment = variables.of(local, chosen);
-            if let Some(server) = &self.pmix {
-                environment.extend(server.variables_of(task.rank).map_err(|problem| self.no_pmix(&problem))?);
-            }
-            let around = Surroundings {
-                common: &self.common,
-                program: program.as_deref(),
-                words,
-                directory: &directory,
-                environment,
-                cpus: &bound.cpus[local],
-                pmi: chosen == Wireup::Pmi,
-            };
-            match rank::start(task, around) {
-                Ok(rank) => self.ranks.push(rank),
-                Err(failed) => {
-                    let text = match failed {
-                        Failed::Exec(error) => format!("execve(): {}: {}", words[0], errno_text(&error)),
-                        Failed::Stream(path, error) => {
-                            format!("Could not open {path}: {}", errno_text(&error))
-                        }
-                    };
-                    self.link.send(&FromDaemon::Notice { text: format!("slurmstepd: error: {text}") });
-                    self.ranks.push(Rank {
-                        number: task.rank,
-                        pid: 0,
-                        status: Some(exit_status(NOT_STARTED)),
-                        usage: RankUsage::default(),
-                        told: false,
-                        stdin: None,
-                        stdout: None,
-                        stderr: None,
-                        pmi: None,
-                    });
-                }
-            }
-        }
-        if chosen == Wireup::Pmi {
-            self.pmi = Some(pmi::Server::new(pmi::World {
-                size: self.common.ntasks,
-                name: format!("kvs_{}_{}", self.start.job, self.start.step),
-                node_of_rank: self.common.node_of_rank.clone(),
-                local: self.own.tasks.iter().map(|task| (task.rank, task.program)).collect(),
-            }));
-        }
-        Ok(())
-    }
-
-    /// Why a program that needs PMIx cannot be started here.
-    fn no_pmix(&self, problem: &str) -> String {
-        let name = self.common.programs.first().and_then(|words| words.first());
-        format!(
-            "`{}` needs PMIx, which {} cannot serve ({problem}): install libpmix there, or start it with mpirun",
-            name.map_or("the program", String::as_str),
-            self.start.host
-        )
-    }
-
-    /// The folder in which ranks start: another one where it is not there, as Slurm has it.
-    fn directory(&mut self) -> PathBuf {
-        let wanted = Path::new(&self.common.directory);
-        match std::fs::read_dir(wanted).map(drop) {
-            // A folder that may be passed but not listed will do.
-            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
-                let text = format!(
-                    "slurmstepd: error: couldn't chdir to `{}': {}: going to /tmp instead",
-                    wanted.display(),
-                    errno_text(&error)
-                );
-                self.link.send(&FromDaemon::Notice { text });
-                "/tmp".into()
-            }
-            _ => wanted.to_owned(),
-        }
-    }
-
     /// Waits until something happens, and takes it.
     fn wait_and_serve(&mut self, sweeping: bool) -> Result<(), StepError> {
-        let timeout = if sweeping { PollTimeout::from(SWEEP_MS) } else { PollTimeout::NONE };
+        let timeout = match (sweeping, self.below.deadline()) {
+            (true, _) => PollTimeout::from(SWEEP_MS),
+            (false, None) => PollTimeout::NONE,
+            (false, Some(deadline)) => {
+                // Rounded up, so that the deadline has passed afterwards.
+                let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+        };
         let ready = {
             let mut sources = self.sources();
             let mut fds: Vec<PollFd> =
@@ -229,13 +173,18 @@ impl Serving {
         };
         for source in ready {
             match source {
+                Source::Link if !self.below.is_settled() => self.link.flush(),
                 Source::Link => self.take_link(),
                 Source::Signals => self.take_signals(),
                 Source::Stdin(place) => self.feed(place),
                 Source::Output(place, stream) => drop(self.carry(place, stream)),
                 Source::Pmi(place) => self.take_pmi(place),
                 Source::Pmix => self.take_pmix(),
+                Source::Below(place) => self.take_below(place),
             }
+        }
+        for lost in self.below.take_lost() {
+            self.link.send(&lost);
         }
         Ok(())
     }
@@ -243,9 +192,10 @@ impl Serving {
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
         let mut all = Vec::with_capacity(2 + 4 * self.ranks.len());
         let waits = self.link.waiting_bytes();
+        let read = if self.below.is_settled() { PollFlags::POLLIN } else { PollFlags::empty() };
         if self.link.is_open() {
             let write = if waits > 0 { PollFlags::POLLOUT } else { PollFlags::empty() };
-            all.push((Source::Link, self.link.as_fd(), PollFlags::POLLIN | write));
+            all.push((Source::Link, self.link.as_fd(), read | write));
         }
         all.push((Source::Signals, self.signals.as_fd(), PollFlags::POLLIN));
         if let Some(server) = &self.pmix {
@@ -253,6 +203,8 @@ impl Serving {
         }
         // A starter that takes no output holds its ranks back, as a pipe would.
         let full = waits > OUTBOX_BYTES_FULL;
+        let below = self.below.sources(full);
+        all.extend(below.map(|(place, fd, flags)| (Source::Below(place), fd, flags)));
         for (place, rank) in self.ranks.iter().enumerate() {
             if let Some(stdin) = rank.stdin.as_ref().filter(|stdin| stdin.waits()) {
                 all.push((Source::Stdin(place), stdin.as_fd(), PollFlags::POLLOUT));
@@ -276,6 +228,7 @@ impl Serving {
             match self.link.next_frame::<ToDaemon>() {
                 Ok(Some(Frame::Message(message))) => self.obey(message),
                 Ok(Some(Frame::Bytes { tag, stream: Stream::Stdin, bytes })) => {
+                    self.below.give_input(tag, &bytes, &self.common);
                     for place in 0..self.ranks.len() {
                         if tag == ALL_RANKS || self.ranks[place].number == tag {
                             if let Some(stdin) = &mut self.ranks[place].stdin {
@@ -286,6 +239,7 @@ impl Serving {
                     }
                 }
                 Ok(Some(Frame::Bytes { stream: Stream::Fence, bytes, .. })) => {
+                    self.below.give_fence(&bytes);
                     if let Some(answer) = self.pmix_fence.take() {
                         answer.give(bytes);
                     }
@@ -293,17 +247,26 @@ impl Serving {
                 Ok(Some(Frame::Bytes { .. })) => {}
                 Ok(None) => break,
                 Err(_) => {
-                    self.killing = true;
+                    self.kill();
                     break;
                 }
             }
         }
         if !self.link.is_open() {
-            self.killing = true;
+            self.kill();
         }
     }
 
+    /// Everything that is left shall go, here and below.
+    fn kill(&mut self) {
+        self.killing = true;
+        self.below.kill();
+    }
+
     fn obey(&mut self, message: ToDaemon) {
+        if matches!(message, ToDaemon::Fence { .. } | ToDaemon::Signal { .. } | ToDaemon::Window { .. }) {
+            self.below.tell(&message);
+        }
         match message {
             ToDaemon::Fence { pairs } => {
                 let effects = self.pmi.as_mut().map(|server| server.fence_done(pairs)).unwrap_or_default();
@@ -322,8 +285,8 @@ impl Serving {
                     rank::resize(terminal, rows, columns);
                 }
             }
-            ToDaemon::Kill => self.killing = true,
-            ToDaemon::Challenge { .. } | ToDaemon::Launch { .. } => {}
+            ToDaemon::Kill => self.kill(),
+            ToDaemon::Challenge { .. } | ToDaemon::Proof { .. } | ToDaemon::Launch { .. } => {}
         }
     }
 
@@ -447,7 +410,7 @@ impl Serving {
                 pmix::Call::Fence { bytes, answer } if self.common.hosts.len() == 1 => answer.give(bytes),
                 pmix::Call::Fence { bytes, answer } => {
                     self.pmix_fence = Some(answer);
-                    self.link.send_bytes(self.own.position, Stream::Fence, &bytes);
+                    self.bring_bytes(0, bytes);
                 }
             }
         }
@@ -465,7 +428,7 @@ impl Serving {
                         self.ranks[place].pmi = None;
                     }
                 }
-                pmi::Effect::Fence(pairs) => self.link.send(&FromDaemon::Fence { pairs }),
+                pmi::Effect::Fence(pairs) => self.bring(0, pairs),
                 pmi::Effect::Abort { rank, code, message } => {
                     self.link.send(&FromDaemon::Abort { rank, code, message });
                 }

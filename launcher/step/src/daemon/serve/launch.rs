@@ -1,0 +1,108 @@
+//! The start of the ranks.
+
+use std::path::{Path, PathBuf};
+
+use super::{NOT_STARTED, Serving, exit_status};
+use crate::daemon::environment::{Variables, bind};
+use crate::daemon::rank::{self, Failed, Rank, Surroundings};
+use crate::daemon::{pmix, wireup};
+use crate::error::errno_text;
+use crate::frames::{FromDaemon, RankUsage, Wireup};
+use crate::pmi;
+
+impl Serving {
+    /// Starts the ranks of this node.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the user; nothing was started then that matters.
+    pub(super) fn launch(&mut self) -> Result<(), String> {
+        let chosen = wireup::choose(&self.common)?;
+        let bound = bind(&self.start, &self.common, &self.own).map_err(|error| error.to_string())?;
+        if chosen == Wireup::Pmix {
+            let server = pmix::Server::start(&self.start, &self.common, &self.own);
+            self.pmix = Some(server.map_err(|problem| self.no_pmix(&problem))?);
+        }
+        let directory = self.directory();
+        let variables = Variables::new(&self.start, &self.common, &self.own, &bound, chosen);
+        for (local, task) in self.own.tasks.iter().enumerate() {
+            let words = task.words.as_ref().or_else(|| self.common.programs.get(task.program as usize));
+            let words = words.filter(|words| !words.is_empty());
+            let words = words.ok_or_else(|| format!("rank {} has no program", task.rank))?;
+            let program = wireup::find_program(&words[0], &self.common);
+            let mut environment = variables.of(local, chosen);
+            if let Some(server) = &self.pmix {
+                environment.extend(server.variables_of(task.rank).map_err(|problem| self.no_pmix(&problem))?);
+            }
+            let around = Surroundings {
+                common: &self.common,
+                program: program.as_deref(),
+                words,
+                directory: &directory,
+                environment,
+                cpus: &bound.cpus[local],
+                pmi: chosen == Wireup::Pmi,
+            };
+            match rank::start(task, around) {
+                Ok(rank) => self.ranks.push(rank),
+                Err(failed) => {
+                    let text = match failed {
+                        Failed::Exec(error) => format!("execve(): {}: {}", words[0], errno_text(&error)),
+                        Failed::Stream(path, error) => {
+                            format!("Could not open {path}: {}", errno_text(&error))
+                        }
+                    };
+                    self.link.send(&FromDaemon::Notice { text: format!("slurmstepd: error: {text}") });
+                    self.ranks.push(Rank {
+                        number: task.rank,
+                        pid: 0,
+                        status: Some(exit_status(NOT_STARTED)),
+                        usage: RankUsage::default(),
+                        told: false,
+                        stdin: None,
+                        stdout: None,
+                        stderr: None,
+                        pmi: None,
+                    });
+                }
+            }
+        }
+        if chosen == Wireup::Pmi {
+            self.pmi = Some(pmi::Server::new(pmi::World {
+                size: self.common.ntasks,
+                name: format!("kvs_{}_{}", self.start.job, self.start.step),
+                node_of_rank: self.common.node_of_rank.clone(),
+                local: self.own.tasks.iter().map(|task| (task.rank, task.program)).collect(),
+            }));
+        }
+        Ok(())
+    }
+
+    /// Why a program that needs PMIx cannot be started here.
+    fn no_pmix(&self, problem: &str) -> String {
+        let name = self.common.programs.first().and_then(|words| words.first());
+        format!(
+            "`{}` needs PMIx, which {} cannot serve ({problem}): install libpmix there, or start it with mpirun",
+            name.map_or("the program", String::as_str),
+            self.start.host
+        )
+    }
+
+    /// The folder in which ranks start: another one where it is not there, as Slurm has it.
+    fn directory(&mut self) -> PathBuf {
+        let wanted = Path::new(&self.common.directory);
+        match std::fs::read_dir(wanted).map(drop) {
+            // A folder that may be passed but not listed will do.
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                let text = format!(
+                    "slurmstepd: error: couldn't chdir to `{}': {}: going to /tmp instead",
+                    wanted.display(),
+                    errno_text(&error)
+                );
+                self.link.send(&FromDaemon::Notice { text });
+                "/tmp".into()
+            }
+            _ => wanted.to_owned(),
+        }
+    }
+}
