@@ -79,6 +79,11 @@ impl Binding {
         Self { slots }
     }
 
+    /// The ranks that the allocation has on the node.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The text of the file.
     pub fn to_text(&self) -> String {
         let join = |list: fn(&RankBinding) -> &[u32]| {
