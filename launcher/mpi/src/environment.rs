@@ -14,6 +14,10 @@ pub const ALLOW_ROOT: [&str; 4] = [
 /// `--oversubscribe` of a user gives the variable another value.
 pub const OVERSUBSCRIBE_BY_US: &str = "yes";
 
+/// The value by which Open MPI 4.1 is told to bind no rank, because `muster-rank` does. A user who says `--bind-to none`
+/// gives the variable another spelling.
+pub const BIND_NONE_BY_US: &str = "NONE";
+
 /// Variables whose value belongs to one node or one process, so that they must not travel to another node.
 pub const NODE_OWN_NAMES: [&str; 32] = [
     "MUSTER_NODE",
@@ -180,7 +184,7 @@ fn open_mpi_4(layout: &GangLayout, variables: &mut Variables) {
     // muster-rank pins, because it knows which cores the allocation holds on which node. No mapping policy is set: it
     // would contradict a --rankfile of the user's.
     variables.set("OMPI_MCA_orte_fork_agent", layout.rank_starter.display());
-    variables.set("OMPI_MCA_hwloc_base_binding_policy", "none");
+    variables.set("OMPI_MCA_hwloc_base_binding_policy", BIND_NONE_BY_US);
     // muster-rank refuses what is more than the allocation has, and says how much that is.
     variables.set("OMPI_MCA_rmaps_base_oversubscribe", OVERSUBSCRIBE_BY_US);
     // What daemons leave behind when they are killed goes with the attempt instead of staying in /tmp.

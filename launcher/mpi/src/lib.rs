@@ -27,7 +27,8 @@ mod sshd;
 pub use attempt_dir::AttemptDir;
 pub use binding::{Binding, LocalRank, RankBinding};
 pub use environment::{
-    ALLOW_ROOT, NODE_OWN_NAMES, OVERSUBSCRIBE_BY_US, endpoint_environment, environment, node_environment,
+    ALLOW_ROOT, BIND_NONE_BY_US, NODE_OWN_NAMES, OVERSUBSCRIBE_BY_US, endpoint_environment, environment,
+    node_environment,
 };
 pub use error::MpiError;
 pub use keys::AttemptKeys;

@@ -55,6 +55,7 @@ fn become_rank() -> Result<std::convert::Infallible, MpiError> {
     let binding = Binding::parse(&text, &path)?;
     let place = match bound_by_launcher().and_then(|bound| binding.bound_by_launcher(&bound)) {
         Some(place) => place,
+        None if says("OMPI_MCA_hwloc_base_binding_policy", |policy| policy == "none") => binding.all(),
         None => binding.of(local),
     };
     if variable("OMPI_COMM_WORLD_LOCAL_RANK").is_some() {
@@ -71,6 +72,7 @@ fn become_rank() -> Result<std::convert::Infallible, MpiError> {
 /// script, or an interpreter that loads its MPI later.
 fn refuse_other_mpi(program: &OsStr) -> Result<(), MpiError> {
     match find_program(&program.to_string_lossy()).map(|file| which_mpi(&file)) {
+        Some(Ok(Some(MpiKind::Mpich))) if !is_first_of_program() => let_another_speak(),
         Some(Ok(Some(MpiKind::Mpich))) => Err(MpiError::WrongMpi {
             program: program.to_string_lossy().into_owned(),
             linked: "MPICH or a library of its kind",
@@ -81,10 +83,16 @@ fn refuse_other_mpi(program: &OsStr) -> Result<(), MpiError> {
     }
 }
 
+/// Whether this is the first rank of its program; a launch may have several programs.
+fn is_first_of_program() -> bool {
+    let rank = std::env::var("OMPI_COMM_WORLD_RANK").unwrap_or_default();
+    let first = std::env::var("OMPI_FIRST_RANKS").unwrap_or_else(|_| "0".to_owned());
+    first.split_whitespace().any(|first| first == rank)
+}
+
 /// Refuses more ranks than the allocation has, in all or on this node, unless the user has said that they may be.
 ///
-/// One rank speaks; the others wait for the launcher to end them, as it does when the first has failed, so that it hears
-/// of that one first.
+/// One rank speaks.
 fn refuse_too_many(local: LocalRank, slots: usize) -> Result<(), MpiError> {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
     let (Some(world), Some(ranks), Some(nodes), Some(count)) =
@@ -98,8 +106,7 @@ fn refuse_too_many(local: LocalRank, slots: usize) -> Result<(), MpiError> {
     }
     let speaks = if in_all { number("OMPI_COMM_WORLD_RANK") == Some(0) } else { local.rank == 0 };
     if !speaks {
-        std::thread::sleep(ENDED_WITHIN);
-        std::process::exit(i32::from(FAILED));
+        let_another_speak();
     }
     Err(if in_all {
         MpiError::TooManyRanks { asked: world, ranks, nodes: nodes as usize }
@@ -110,12 +117,21 @@ fn refuse_too_many(local: LocalRank, slots: usize) -> Result<(), MpiError> {
 
 /// Whether the user has said so: by Muster's variable, or to Open MPI 4.1, which hands its options on as variables.
 fn may_oversubscribe() -> bool {
-    let says = |name: &str, is: &dyn Fn(&str) -> bool| std::env::var(name).is_ok_and(|value| is(&value));
-    says(OVERSUBSCRIBE_VARIABLE, &|value| value == "1")
-        || says("OMPI_MCA_rmaps_base_oversubscribe", &|value| value != OVERSUBSCRIBE_BY_US && value != "0")
-        || says("OMPI_MCA_rmaps_base_mapping_policy", &|value| {
+    says(OVERSUBSCRIBE_VARIABLE, |value| value == "1")
+        || says("OMPI_MCA_rmaps_base_oversubscribe", |value| value != OVERSUBSCRIBE_BY_US && value != "0")
+        || says("OMPI_MCA_rmaps_base_mapping_policy", |value| {
             value.to_ascii_lowercase().contains(":oversubscribe")
         })
+}
+
+fn says(name: &str, is: impl Fn(&str) -> bool) -> bool {
+    std::env::var(name).is_ok_and(|value| is(&value))
+}
+
+/// Ends this rank with an error that another one says, once the launcher has ended it: it hears of that one first.
+fn let_another_speak() -> ! {
+    std::thread::sleep(ENDED_WITHIN);
+    std::process::exit(i32::from(FAILED))
 }
 
 /// The CPUs that this process was bound to by its launcher: those that it may use, if they are fewer than its parent's.
