@@ -23,10 +23,10 @@ PACKAGES=(
 
 # MPICH comes from PyPI: the MPICH of Debian 12 (4.0.2 with UCX 1.13) hangs in MPI_Finalize when a job spans
 # several hosts. The wheel is a prefix with bin, include and lib that works wherever it lies.
-MPICH_VERSION=4.3.2
+MPICH_VERSION=5.0.2
 MPICH_HASHES=(
-    sha256:afb503104df7e3ba828d86e78f54427ef410e9fc4a2da113de529fc851128ed4 # x86_64
-    sha256:8acc76f06ad609515a312ac4c5696cd0d4b668e4a5c3b802755da91e05861b72 # aarch64
+    sha256:8fed465ebff269ea2ebac179a25de02671ddf8df476e0f115be089015015cfd4 # x86_64
+    sha256:992ae6ebb0da97d49d7a67000ae8112da9a3825da1bb1e6f1d196428a0410f2d # aarch64
 )
 MPICH_DIR=target/mpich
 MPICH_STAMP=$MPICH_DIR/.installed
@@ -44,8 +44,8 @@ missing_packages() {
     for package in "${PACKAGES[@]}"; do
         grep -qx "$package installed" <<<"$installed" || echo "$package"
     done
-    # pip only fetches MPICH, and any that `python3` finds will do; it need not be Debian's.
-    mpich_there || python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
+    # pip only fetches MPIs, and any that `python3` finds will do; it need not be Debian's.
+    { mpich_there && .ci/mpis.sh --where >/dev/null; } || python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
 }
 
 mpich_there() { [ "$(cat "$MPICH_STAMP" 2>/dev/null || true)" = "$MPICH_VERSION" ]; }

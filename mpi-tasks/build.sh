@@ -16,9 +16,11 @@ build() {
         echo "build.sh: $compiler is not there: install libopenmpi-dev for ompi, or unpack the mpich wheel into $here/../target/mpich (or name its prefix in MPICH_HOME)" >&2
         exit 2
     fi
-    # The wrapper's answer names its prefix: another MPI must never be mixed with what was built for the first.
-    local mark
-    mark="$compiler $("$compiler" -show)"
+    # The wrapper's answers name its prefix and its version: another MPI must never be mixed with what was built for the
+    # first.
+    local mark version
+    version=$("$compiler" -v 2>/dev/null | head -n 1) # only MPICH's wrapper says it here
+    mark="$compiler $("$compiler" -show)${version:+ $version}"
     if [ -d "$into" ] && [ "$(cat "$into/.mpi" 2>/dev/null)" != "$mark" ]; then
         rm -rf "$into"
     fi

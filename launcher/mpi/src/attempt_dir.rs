@@ -31,6 +31,11 @@ impl AttemptDir {
         self.0.join("hostfile.hydra")
     }
 
+    /// The hosts in the form of Grid Engine, for Intel MPI (primary only).
+    pub fn hostfile_sge(&self) -> PathBuf {
+        self.0.join("hostfile.sge")
+    }
+
     /// The ranks' places in Open MPI's form (primary only).
     pub fn rankfile(&self) -> PathBuf {
         self.0.join("rankfile")

@@ -79,6 +79,11 @@ impl Binding {
         Self { slots }
     }
 
+    /// The ranks that the allocation has on the node.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The text of the file.
     pub fn to_text(&self) -> String {
         let join = |list: fn(&RankBinding) -> &[u32]| {
@@ -136,13 +141,22 @@ impl Binding {
         if count >= slots || rank >= count {
             return self.slots[rank % slots].clone();
         }
-        let mut merged = RankBinding { cpus: Vec::new(), cores: Vec::new() };
-        for slot in &self.slots[rank * slots / count..(rank + 1) * slots / count] {
-            merged.cpus.extend_from_slice(&slot.cpus);
-            merged.cores.extend_from_slice(&slot.cores);
-        }
-        merged
+        merge(&self.slots[rank * slots / count..(rank + 1) * slots / count])
     }
+
+    /// The place of a rank that is not to be bound: all that the allocation has on the node.
+    pub fn all(&self) -> RankBinding {
+        merge(&self.slots)
+    }
+}
+
+fn merge(slots: &[RankBinding]) -> RankBinding {
+    let (mut cpus, mut cores) = (Vec::new(), Vec::new());
+    for slot in slots {
+        cpus.extend_from_slice(&slot.cpus);
+        cores.extend_from_slice(&slot.cores);
+    }
+    RankBinding { cpus, cores }
 }
 
 #[cfg(test)]
@@ -186,6 +200,7 @@ mod tests {
         assert_eq!((cores(0, Some(3)), cores(2, Some(3))), (vec![4], vec![6, 7]));
         assert_eq!(cores(5, Some(8)), [5]);
         assert_eq!(cores(6, None), [6]);
+        assert_eq!(four().all().cores, [4, 5, 6, 7]);
     }
 
     #[test]

@@ -10,6 +10,14 @@ pub const ALLOW_ROOT: [&str; 4] = [
     "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM",
 ];
 
+/// The value by which Open MPI 4.1 is let go on with more ranks than slots, so that `muster-rank` may refuse them. The
+/// `--oversubscribe` of a user gives the variable another value.
+pub const OVERSUBSCRIBE_BY_US: &str = "yes";
+
+/// The value by which Open MPI 4.1 is told to bind no rank, because `muster-rank` does. A user who says `--bind-to none`
+/// gives the variable another spelling.
+pub const BIND_NONE_BY_US: &str = "NONE";
+
 /// Variables whose value belongs to one node or one process, so that they must not travel to another node.
 pub const NODE_OWN_NAMES: [&str; 32] = [
     "MUSTER_NODE",
@@ -60,6 +68,7 @@ pub fn environment(layout: &GangLayout) -> Vec<(String, String)> {
     open_mpi_4(layout, &mut variables);
     open_mpi_5(layout, &mut variables);
     hydra(layout, &mut variables);
+    intel(layout, &mut variables);
     if layout.runs_as_root {
         for name in ALLOW_ROOT {
             variables.set(name, "1");
@@ -175,7 +184,9 @@ fn open_mpi_4(layout: &GangLayout, variables: &mut Variables) {
     // muster-rank pins, because it knows which cores the allocation holds on which node. No mapping policy is set: it
     // would contradict a --rankfile of the user's.
     variables.set("OMPI_MCA_orte_fork_agent", layout.rank_starter.display());
-    variables.set("OMPI_MCA_hwloc_base_binding_policy", "none");
+    variables.set("OMPI_MCA_hwloc_base_binding_policy", BIND_NONE_BY_US);
+    // muster-rank refuses what is more than the allocation has, and says how much that is.
+    variables.set("OMPI_MCA_rmaps_base_oversubscribe", OVERSUBSCRIBE_BY_US);
     // What daemons leave behind when they are killed goes with the attempt instead of staying in /tmp.
     variables.set("OMPI_MCA_orte_tmpdir_base", layout.attempt_dir.path().display());
     if layout.wraps_cores {
@@ -195,11 +206,11 @@ fn open_mpi_5(layout: &GangLayout, variables: &mut Variables) {
     variables.set("PRTE_MCA_prte_default_hostfile", layout.attempt_dir.hostfile().display());
     variables.set("PRTE_MCA_odls_base_exec_agent", layout.rank_starter.display());
     variables.set("PRTE_MCA_hwloc_default_binding_policy", "none");
-    variables.set("PRTE_MCA_rmaps_default_mapping_policy", "slot");
+    variables.set("PRTE_MCA_rmaps_default_mapping_policy", "slot:OVERSUBSCRIBE");
     variables.set("PRTE_MCA_prte_tmpdir_base", layout.attempt_dir.path().display());
 }
 
-/// Hydra (MPICH), under the names of several of its ages, and under those of Intel MPI, with which it was never tried.
+/// Hydra (MPICH), under the names of several of its ages.
 fn hydra(layout: &GangLayout, variables: &mut Variables) {
     for name in ["HYDRA_BOOTSTRAP", "HYDRA_LAUNCHER"] {
         variables.set(name, "ssh");
@@ -207,9 +218,8 @@ fn hydra(layout: &GangLayout, variables: &mut Variables) {
     for name in ["HYDRA_BOOTSTRAP_EXEC", "HYDRA_LAUNCHER_EXEC"] {
         variables.set(name, layout.remote_shell.display());
     }
-    variables.set("I_MPI_HYDRA_BOOTSTRAP", "ssh");
-    variables.set("I_MPI_HYDRA_BOOTSTRAP_EXEC", layout.remote_shell.display());
-    variables.set("I_MPI_HYDRA_HOST_FILE", layout.attempt_dir.hostfile_hydra().display());
+    // The shim is in front of the proxy on this node as well, and refuses what Hydra would not.
+    variables.set("HYDRA_LAUNCHER_AUTOFORK", 0);
     variables.set("HYDRA_HOST_FILE", layout.attempt_dir.hostfile_hydra().display());
     // Hydra counts cores within the cpuset that its proxy runs in, which is the allocation.
     let binding = match (layout.wraps_cores, layout.cores_per_rank) {
@@ -218,6 +228,28 @@ fn hydra(layout: &GangLayout, variables: &mut Variables) {
         (false, cores) => format!("core:{cores}"),
     };
     variables.set("HYDRA_BINDING", binding);
+}
+
+/// Intel MPI, whose Hydra is a branch with names and ways of its own.
+fn intel(layout: &GangLayout, variables: &mut Variables) {
+    variables.set("I_MPI_HYDRA_BOOTSTRAP", "ssh");
+    variables.set("I_MPI_HYDRA_BOOTSTRAP_EXEC", layout.remote_shell.display());
+    variables.set("I_MPI_HYDRA_BOOTSTRAP_AUTOFORK", 0);
+    // Its proxies would start further ones, but only the primary holds the key to the other instances.
+    variables.set("I_MPI_HYDRA_BRANCH_COUNT", layout.instances.len());
+    // Of a host file it takes the hosts and not their slots. From Slurm's variables it takes one number for all nodes,
+    // and gives way to `-ppn`; from the file of Grid Engine it takes each node's own.
+    let first = layout.instances.first().map(|instance| instance.ranks);
+    if layout.instances.iter().all(|instance| Some(instance.ranks) == first) {
+        variables.set("I_MPI_HYDRA_RMK", "slurm");
+    } else {
+        variables.set("I_MPI_HYDRA_RMK", "sge");
+        variables.set("PE_HOSTFILE", layout.attempt_dir.hostfile_sge().display());
+    }
+    variables.set("I_MPI_JOB_RESPECT_PROCESS_PLACEMENT", 0);
+    if layout.wraps_cores {
+        variables.set("I_MPI_PIN", "off");
+    }
 }
 
 #[cfg(test)]

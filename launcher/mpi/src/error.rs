@@ -85,12 +85,44 @@ pub enum MpiError {
     },
     /// A program of one MPI under the launcher of another: every rank would be alone in a world of its own, or abort.
     #[error(
-        "`{program}` is linked with MPICH or a library of its kind, but Open MPI's mpirun starts it: start it with \
-         MPICH's mpiexec, or build it with Open MPI"
+        "`{program}` is linked with {linked}, but {launcher} starts it, and each rank would be alone: start it with \
+         {right}, or with `muster run`"
     )]
     WrongMpi {
         /// The program.
         program: String,
+        /// Its MPI.
+        linked: &'static str,
+        /// What starts it.
+        launcher: &'static str,
+        /// What could.
+        right: &'static str,
+    },
+    /// More ranks than the allocation has.
+    #[error(
+        "{asked} ranks are asked for, and the allocation has {ranks} on {nodes} nodes: start fewer, submit with more \
+         (--ntasks), or set MUSTER_OVERSUBSCRIBE=1 to let ranks share cores"
+    )]
+    TooManyRanks {
+        /// The ranks asked for.
+        asked: u32,
+        /// Those of the allocation.
+        ranks: u32,
+        /// The allocation's nodes.
+        nodes: usize,
+    },
+    /// More ranks on a node than the allocation has there.
+    #[error(
+        "{asked} ranks are asked for on this node, and the allocation has {slots} on it, {ranks} in all: spread them, or \
+         set MUSTER_OVERSUBSCRIBE=1 to let ranks share cores"
+    )]
+    TooManyOnNode {
+        /// The ranks asked for.
+        asked: u32,
+        /// Those of the allocation on this node.
+        slots: usize,
+        /// Those of the whole allocation.
+        ranks: u32,
     },
     /// The program was called in a way that it does not know.
     #[error("{problem}; usage: {usage}")]

@@ -14,6 +14,11 @@ pub fn hostfile_hydra(instances: &[Instance]) -> String {
     instances.iter().map(|instance| format!("{}:{}\n", instance.host, instance.ranks)).collect()
 }
 
+/// Hosts in the form of Grid Engine's `PE_HOSTFILE`: host, slots, queue, cores, where `<NULL>` means any.
+pub fn hostfile_sge(instances: &[Instance]) -> String {
+    instances.iter().map(|instance| format!("{} {} muster <NULL>\n", instance.host, instance.ranks)).collect()
+}
+
 /// What a rankfile's core numbers count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RankfileCores {
@@ -88,9 +93,10 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_written_for_both_launchers() {
+    fn hosts_are_written_for_all_launchers() {
         assert_eq!(hostfile_openmpi(&layout().instances), "node01 slots=2\nnode02 slots=1\n");
         assert_eq!(hostfile_hydra(&layout().instances), "node01:2\nnode02:1\n");
+        assert_eq!(hostfile_sge(&layout().instances), "node01 2 muster <NULL>\nnode02 1 muster <NULL>\n");
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!
 //! Nothing here decides anything: given a [`GangLayout`], the texts follow.
 
+pub mod asked;
 mod attempt_dir;
 mod binding;
 mod environment;
@@ -25,10 +26,13 @@ mod sshd;
 
 pub use attempt_dir::AttemptDir;
 pub use binding::{Binding, LocalRank, RankBinding};
-pub use environment::{ALLOW_ROOT, NODE_OWN_NAMES, endpoint_environment, environment, node_environment};
+pub use environment::{
+    ALLOW_ROOT, BIND_NONE_BY_US, NODE_OWN_NAMES, OVERSUBSCRIBE_BY_US, endpoint_environment, environment,
+    node_environment,
+};
 pub use error::MpiError;
 pub use keys::AttemptKeys;
-pub use launch_files::{RankfileCores, hostfile_hydra, hostfile_openmpi, rankfile_openmpi};
+pub use launch_files::{RankfileCores, hostfile_hydra, hostfile_openmpi, hostfile_sge, rankfile_openmpi};
 pub use layout::{GangLayout, Instance};
 pub use muster_step::{MpiKind, slurm_nodelist, tasks_per_node, which_mpi};
 pub use peers::{Peer, find_peer, format_peers, parse_peers};

@@ -50,7 +50,8 @@ fn peer(line: &str) -> Option<Peer> {
     Some(Peer { host: host.to_owned(), addr, port, host_key })
 }
 
-/// Finds a host by the name that a launcher says: as it is, or without its domain, as Open MPI shortens names.
+/// Finds a host by the name that a launcher says: as it is, by its address, or without its domain, as Open MPI shortens
+/// names.
 ///
 /// # Errors
 ///
@@ -62,7 +63,9 @@ pub fn find_peer<'a>(peers: &'a [Peer], host: &str) -> Result<&'a Peer, MpiError
         // Two hosts that differ in their domain only cannot be told apart by a short name.
         matching.next().filter(|_| matching.next().is_none())
     };
-    peers.iter().find(|peer| peer.host == host).or_else(by_short_name).ok_or_else(|| MpiError::UnknownHost {
+    let address: Option<IpAddr> = host.parse().ok();
+    let is_meant = |peer: &&Peer| peer.host == host || Some(peer.addr) == address;
+    peers.iter().find(is_meant).or_else(by_short_name).ok_or_else(|| MpiError::UnknownHost {
         host: host.to_owned(),
         allocation: peers.iter().map(|peer| peer.host.clone()).collect(),
     })
@@ -87,8 +90,13 @@ mod tests {
     #[test]
     fn hosts_are_found_with_and_without_domain() {
         let peers = parse_peers(TEXT, Path::new("peers")).unwrap();
-        for (name, port) in [("node01", 4001), ("node02", 4002), ("node02.site", 4002), ("node01.site", 4001)]
-        {
+        for (name, port) in [
+            ("node01", 4001),
+            ("node02", 4002),
+            ("node02.site", 4002),
+            ("node01.site", 4001),
+            ("10.0.0.2", 4002),
+        ] {
             assert_eq!(find_peer(&peers, name).unwrap().port, port, "{name}");
         }
         let unknown = find_peer(&peers, "node03").unwrap_err().to_string();

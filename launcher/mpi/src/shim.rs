@@ -55,6 +55,11 @@ impl Request {
         Ok(Self { host, command: words.join(" ") })
     }
 
+    /// Whether Hydra calls, MPICH's or Intel's, to start its proxy.
+    pub fn is_hydra(&self) -> bool {
+        self.command.contains("hydra_pmi_proxy")
+    }
+
     /// The line for the other node's shell: the variables, then the command.
     pub fn remote_line(&self, variables: &Forwarded) -> String {
         let assignments: Vec<String> =

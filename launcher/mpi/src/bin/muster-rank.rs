@@ -7,15 +7,18 @@
 
 use std::error::Error;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use muster_mpi::{AttemptDir, Binding, LocalRank, MpiError, MpiKind, which_mpi};
+use muster_mpi::asked::{OVERSUBSCRIBE_VARIABLE, find_program};
+use muster_mpi::{AttemptDir, Binding, LocalRank, MpiError, MpiKind, OVERSUBSCRIBE_BY_US, which_mpi};
 use muster_topo::format_list;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{Pid, getppid};
+
+/// How long a rank that another one speaks for waits for its end by the launcher.
+const ENDED_WITHIN: Duration = Duration::from_secs(30);
 
 /// The exit code of failures of the starter itself, as `env` and `timeout` have it.
 const FAILED: u8 = 125;
@@ -52,10 +55,12 @@ fn become_rank() -> Result<std::convert::Infallible, MpiError> {
     let binding = Binding::parse(&text, &path)?;
     let place = match bound_by_launcher().and_then(|bound| binding.bound_by_launcher(&bound)) {
         Some(place) => place,
+        None if says("OMPI_MCA_hwloc_base_binding_policy", |policy| policy == "none") => binding.all(),
         None => binding.of(local),
     };
     if variable("OMPI_COMM_WORLD_LOCAL_RANK").is_some() {
         refuse_other_mpi(&program)?;
+        refuse_too_many(local, binding.slots())?;
     }
     pin(&place.cpus)?;
     let source =
@@ -66,18 +71,67 @@ fn become_rank() -> Result<std::convert::Infallible, MpiError> {
 /// Refuses a program that is linked with another MPI than the one that starts it. What cannot be told is let be: a
 /// script, or an interpreter that loads its MPI later.
 fn refuse_other_mpi(program: &OsStr) -> Result<(), MpiError> {
-    let found = if program.as_bytes().contains(&b'/') {
-        Some(PathBuf::from(program))
-    } else {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
-    };
-    match found.map(|file| which_mpi(&file)) {
-        Some(Ok(Some(MpiKind::Mpich))) => {
-            Err(MpiError::WrongMpi { program: program.to_string_lossy().into_owned() })
-        }
+    match find_program(&program.to_string_lossy()).map(|file| which_mpi(&file)) {
+        Some(Ok(Some(MpiKind::Mpich))) if !is_first_of_program() => let_another_speak(),
+        Some(Ok(Some(MpiKind::Mpich))) => Err(MpiError::WrongMpi {
+            program: program.to_string_lossy().into_owned(),
+            linked: "MPICH or a library of its kind",
+            launcher: "Open MPI's mpirun",
+            right: "that MPI's mpiexec",
+        }),
         _ => Ok(()),
     }
+}
+
+/// Whether this is the first rank of its program; a launch may have several programs.
+fn is_first_of_program() -> bool {
+    let rank = std::env::var("OMPI_COMM_WORLD_RANK").unwrap_or_default();
+    let first = std::env::var("OMPI_FIRST_RANKS").unwrap_or_else(|_| "0".to_owned());
+    first.split_whitespace().any(|first| first == rank)
+}
+
+/// Refuses more ranks than the allocation has, in all or on this node, unless the user has said that they may be.
+///
+/// One rank speaks.
+fn refuse_too_many(local: LocalRank, slots: usize) -> Result<(), MpiError> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
+    let (Some(world), Some(ranks), Some(nodes), Some(count)) =
+        (number("OMPI_COMM_WORLD_SIZE"), number("MUSTER_NTASKS"), number("MUSTER_NNODES"), local.count)
+    else {
+        return Ok(());
+    };
+    let in_all = world > ranks;
+    if (!in_all && count as usize <= slots) || may_oversubscribe() {
+        return Ok(());
+    }
+    let speaks = if in_all { number("OMPI_COMM_WORLD_RANK") == Some(0) } else { local.rank == 0 };
+    if !speaks {
+        let_another_speak();
+    }
+    Err(if in_all {
+        MpiError::TooManyRanks { asked: world, ranks, nodes: nodes as usize }
+    } else {
+        MpiError::TooManyOnNode { asked: count, slots, ranks }
+    })
+}
+
+/// Whether the user has said so: by Muster's variable, or to Open MPI 4.1, which hands its options on as variables.
+fn may_oversubscribe() -> bool {
+    says(OVERSUBSCRIBE_VARIABLE, |value| value == "1")
+        || says("OMPI_MCA_rmaps_base_oversubscribe", |value| value != OVERSUBSCRIBE_BY_US && value != "0")
+        || says("OMPI_MCA_rmaps_base_mapping_policy", |value| {
+            value.to_ascii_lowercase().contains(":oversubscribe")
+        })
+}
+
+fn says(name: &str, is: impl Fn(&str) -> bool) -> bool {
+    std::env::var(name).is_ok_and(|value| is(&value))
+}
+
+/// Ends this rank with an error that another one says, once the launcher has ended it: it hears of that one first.
+fn let_another_speak() -> ! {
+    std::thread::sleep(ENDED_WITHIN);
+    std::process::exit(i32::from(FAILED))
 }
 
 /// The CPUs that this process was bound to by its launcher: those that it may use, if they are fewer than its parent's.

@@ -7,20 +7,27 @@
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
-use std::process::ExitCode;
-use std::time::Duration;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
+use muster_mpi::asked::{Asked, OVERSUBSCRIBE_VARIABLE, find_program};
 use muster_mpi::shim::{Forwarded, Request, remote_lost_event};
 use muster_mpi::{AttemptDir, MpiError, find_peer, parse_peers};
 use muster_ssh::{Credentials, ExitStatus, HostKeys, Session, SshTarget, with_retries};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 /// The exit code for failures of the shim itself and of the connection.
 const TRANSPORT_FAILED: u8 = 255;
 /// How long each step of the connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a refused call waits for the launcher to have read why, or to have ended.
+const REFUSED_WITHIN: Duration = Duration::from_secs(3);
 
 /// The greatest number of a signal (signal(7)).
 const SIGNAL_MAX: u8 = 64;
@@ -35,6 +42,12 @@ fn main() -> ExitCode {
             Ok(request) => request,
             Err(error) => return failure(&error),
         };
+    if let Err(error) = check_launcher(&dir, &request) {
+        return refuse(&dir, &error);
+    }
+    if is_here(&dir, &request.host) {
+        return run_here(&request);
+    }
     match run(&dir, &request) {
         Ok(status) => {
             let code = match status {
@@ -56,6 +69,86 @@ fn main() -> ExitCode {
             failure(&error)
         }
     }
+}
+
+/// Refuses what Hydra would start and the allocation does not hold, or what is no program of its MPI.
+fn check_launcher(dir: &AttemptDir, request: &Request) -> Result<(), MpiError> {
+    if !request.is_hydra() {
+        return Ok(());
+    }
+    // Without either file there is nothing to compare, and nothing to refuse.
+    let parent = nix::unistd::getppid();
+    let Ok(words) = std::fs::read(format!("/proc/{parent}/cmdline")) else { return Ok(()) };
+    let Ok(hosts) = std::fs::read_to_string(dir.hostfile_hydra()) else { return Ok(()) };
+    let words: Vec<String> = words
+        .split(|byte| *byte == 0)
+        .skip(1)
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
+    let slots = hosts.lines().filter_map(|line| line.rsplit(':').next()?.parse::<u32>().ok());
+    let may_oversubscribe = std::env::var(OVERSUBSCRIBE_VARIABLE).is_ok_and(|value| value == "1");
+    Asked::parse(&words, find_program).check(slots.sum(), hosts.lines().count(), may_oversubscribe)
+}
+
+/// Says once why nothing starts: the launcher calls for all hosts at the same time, and ends as soon as one call has
+/// failed, with what it has not yet read of the others' errors.
+fn refuse(dir: &AttemptDir, error: &MpiError) -> ExitCode {
+    let launcher = nix::unistd::getppid();
+    let mark = dir.path().join(format!("refused.{launcher}.{}", started_at(launcher)));
+    let end = Instant::now() + REFUSED_WITHIN;
+    let wait_while = |holds: &dyn Fn() -> bool| {
+        while holds() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    match std::fs::File::create_new(&mark) {
+        Err(reason) if reason.kind() == io::ErrorKind::AlreadyExists => {
+            wait_while(&|| nix::unistd::getppid() == launcher);
+            ExitCode::from(TRANSPORT_FAILED)
+        }
+        _ => {
+            let code = failure(error);
+            wait_while(&|| unread_errors() > 0);
+            code
+        }
+    }
+}
+
+/// When a process was started, in the kernel's ticks (proc_pid_stat(5)): another one may get its number later.
+fn started_at(process: Pid) -> u64 {
+    const STARTTIME_AFTER_NAME: usize = 19;
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_whitespace().nth(STARTTIME_AFTER_NAME).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+/// The bytes of standard error that the launcher has not read yet, where it is a pipe to the launcher.
+fn unread_errors() -> i32 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int (ioctl_tty(2), pipe(7)); it fails, and writes nothing, for what is no pipe.
+    let answer = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::FIONREAD, &raw mut bytes) };
+    if answer == 0 { bytes } else { 0 }
+}
+
+/// Whether a host is this node, by any of the names and addresses that Hydra's users say.
+fn is_here(dir: &AttemptDir, host: &str) -> bool {
+    let node = std::env::var("MUSTER_NODE").unwrap_or_default();
+    if host == node
+        || host == "localhost"
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    {
+        return true;
+    }
+    let peers = dir.peers();
+    let text = std::fs::read_to_string(&peers).unwrap_or_default();
+    let peers = parse_peers(&text, &peers).unwrap_or_default();
+    find_peer(&peers, host).is_ok_and(|peer| peer.host == node)
+}
+
+/// Becomes the command, which is for this node, as Hydra itself would start it here.
+fn run_here(request: &Request) -> ExitCode {
+    let source = Command::new("/bin/sh").arg("-c").arg(format!("exec {}", request.command)).exec();
+    failure(&MpiError::Exec { program: request.command.clone(), source })
 }
 
 fn run(dir: &AttemptDir, request: &Request) -> Result<ExitStatus, MpiError> {

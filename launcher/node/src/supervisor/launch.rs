@@ -59,6 +59,7 @@ impl Supervisor {
         let texts = [
             ("hostfile", muster_mpi::hostfile_openmpi(&layout.instances)),
             ("hostfile.hydra", muster_mpi::hostfile_hydra(&layout.instances)),
+            ("hostfile.sge", muster_mpi::hostfile_sge(&layout.instances)),
             ("rankfile", muster_mpi::rankfile_openmpi(&layout, numbering)),
         ];
         for (name, text) in texts {

@@ -136,6 +136,10 @@ impl<'a> Variables<'a> {
                 set("SLURM_CPU_BIND_LIST", masks);
             }
         }
+        // Ranks are bound when they start; Intel MPI would bind them once more, by its own ideas.
+        if common.environment.iter().all(|(name, _)| name != "I_MPI_PIN") {
+            set("I_MPI_PIN", "off".to_owned());
+        }
         if wireup == Wireup::Pmi {
             set("PMI_SIZE", common.ntasks.to_string());
             set("PMI_JOBID", format!("{}.{}", start.job, start.step));
