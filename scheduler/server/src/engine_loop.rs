@@ -259,7 +259,7 @@ impl Loop {
                     if matches!(input, Input::Configure(_)) && !applied.records.is_empty() {
                         warn_of_impossible(&self.engine);
                     }
-                    batch.add(&self.engine, &self.shared, &mut applied);
+                    batch.add(&self.engine, &self.outlets.shared, &mut applied);
                     match (reply, applied.reply) {
                         (Some(reply), answer) => batch.replies.push((reply, answer)),
                         (None, Err(refusal)) => tracing::warn!(%refusal, "an input was refused"),
@@ -270,11 +270,11 @@ impl Loop {
         }
         if self.engine.next_wake().is_some_and(|wake| wake <= self.now) {
             let mut applied = self.engine.apply(&Input::Tick, self.now);
-            batch.add(&self.engine, &self.shared, &mut applied);
+            batch.add(&self.engine, &self.outlets.shared, &mut applied);
         }
         if !stop {
             let mut applied = self.pass();
-            batch.add(&self.engine, &self.shared, &mut applied);
+            batch.add(&self.engine, &self.outlets.shared, &mut applied);
         }
         self.finish(batch);
         stop

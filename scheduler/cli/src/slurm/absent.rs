@@ -7,10 +7,19 @@ use super::fault::{self, Fault, print};
 
 /// What to do instead of each.
 const INSTEAD: [(&str, &str); 4] = [
-    ("sattach", "`muster logs -f JOB` follows the output of a script; that of a step goes to whoever started it"),
-    ("sbcast", "copy the file with a step of one rank a node, such as `srun --ntasks-per-node=1 cp FILE /tmp`"),
+    (
+        "sattach",
+        "`muster logs -f JOB` follows the output of a script; that of a step goes to whoever started it",
+    ),
+    (
+        "sbcast",
+        "copy the file with a step of one rank a node, such as `srun --ntasks-per-node=1 cp FILE /tmp`",
+    ),
     ("sreport", "`sacct -a -P` lists what ran, and `muster shares` what accounts and users have used"),
-    ("strigger", "`--mail-type` and the site's mail program tell of jobs, and the site's health check of nodes"),
+    (
+        "strigger",
+        "`--mail-type` and the site's mail program tell of jobs, and the site's health check of nodes",
+    ),
 ];
 
 fn run(name: &str, words: &[String]) -> ExitCode {
