@@ -22,6 +22,7 @@
 //! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`: drains one node               |
 //! | `POST /v1/nodes/{name}/release`  | → `{}`: resumes one node                              |
 //! | `GET  /v1/pools`                 | → [`PoolList`]                                        |
+//! | `GET  /v1/licenses`              | → [`LicenseList`]                                     |
 //! | `GET  /v1/reservations`          | → [`ReservationList`]                                 |
 //! | `POST /v1/reservations`          | [`ReservationRequest`] → [`ReservationAnswer`] (201)  |
 //! | `DELETE /v1/reservations/{name}` | → `{}`                                                |
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, SignalRequest};
 pub use crate::diagnostics::{CallerFigures, Diagnostics, PassFigures, RequestFigures, TaskCounts};
+pub use crate::licenses::{LicenseList, LicenseView};
 pub use crate::nodes::{HoldRequest, NodeList, NodeView, NodesRequest, PoolList, PoolView, ResumeRequest};
 pub use crate::notes::NotesView;
 pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
@@ -173,6 +175,9 @@ pub struct SubmitRequest {
     /// Whom to tell of what becomes of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail: Option<MailWish>,
+    /// Licences that each task holds while it runs, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub licenses: BTreeMap<String, u32>,
     /// A key that makes a repeated request harmless.
     #[serde(default)]
     pub request_key: Option<String>,

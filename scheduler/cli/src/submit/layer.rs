@@ -122,6 +122,8 @@ const SBATCH_NAMES: [(&str, Opt); 42] = [
     ("SBATCH_GPUS", Opt::Gpus),
     ("SBATCH_GPUS_PER_NODE", Opt::GpusPerNode),
     ("SBATCH_GPUS_PER_TASK", Opt::GpusPerTask),
+    ("SBATCH_CPUS_PER_GPU", Opt::CpusPerGpu),
+    ("SBATCH_MEM_PER_GPU", Opt::MemPerGpu),
     ("SBATCH_SIGNAL", Opt::Signal),
     ("SBATCH_WCKEY", Opt::Wckey),
     ("SBATCH_DISTRIBUTION", Opt::Distribution),

@@ -121,6 +121,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes/{name}/hold", post(nodes::hold))
         .route("/v1/nodes/{name}/release", post(nodes::release))
         .route("/v1/pools", get(nodes::pools))
+        .route("/v1/licenses", get(nodes::licenses))
         .route("/v1/reservations", get(reservations::list).post(reservations::make))
         .route("/v1/reservations/{name}", delete(reservations::remove))
         .route("/v1/priority", get(priority::priority))

@@ -385,6 +385,7 @@ impl World {
             nice: 0,
             wckey: None,
             mail: None,
+            licenses: Default::default(),
         }
     }
 
