@@ -7,6 +7,7 @@
 //! | `GET  /v1/jobs?state=&user=&all=&limit=&starts=` | → [`JobList`]                                 |
 //! | `GET  /v1/jobs/{ref}`            | → [`JobDetail`]; `ref` is `JOB` or `JOB_INDEX`        |
 //! | `GET  /v1/jobs/{ref}/why`        | → [`Why`]                                             |
+//! | `GET  /v1/jobs/{ref}/script`     | → [`ScriptAnswer`]; for the owner and admins          |
 //! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
 //! | `GET  /v1/tasks?job=&user=&finished_s=&since_us=&until_us=&detail=&starts=` | → [`TaskList`]; `job` and `user` are lists |
 //! | `POST /v1/jobs/{ref}/cancel`     | → [`CancelAnswer`]                                    |
@@ -42,7 +43,7 @@ use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, IndexRange, MailWish, Request, SignalWish};
 use serde::{Deserialize, Serialize};
 
-pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, SignalRequest};
+pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, ScriptAnswer, SignalRequest};
 pub use crate::diagnostics::{CallerFigures, Diagnostics, PassFigures, RequestFigures, TaskCounts};
 pub use crate::licenses::{LicenseList, LicenseView};
 pub use crate::nodes::{HoldRequest, NodeList, NodeView, NodesRequest, PoolList, PoolView, ResumeRequest};

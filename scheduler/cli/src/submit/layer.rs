@@ -86,7 +86,7 @@ impl Layer {
 }
 
 /// sbatch's names for what it reads from the environment, where they are not the option's.
-const SBATCH_NAMES: [(&str, Opt); 42] = [
+const SBATCH_NAMES: [(&str, Opt); 44] = [
     ("SBATCH_JOB_NAME", Opt::JobName),
     ("SBATCH_PARTITION", Opt::Pool),
     ("SBATCH_RESERVATION", Opt::Reservation),

@@ -292,3 +292,34 @@ fn sdiag_tells_what_was_asked_and_begins_anew() {
     let said = "slurm_get_statistics: Unable to contact slurm controller (connect failure)\n";
     assert!(away.code == Some(255) && away.err.starts_with(said), "{away:?}");
 }
+
+#[test]
+fn scripts_are_written_and_reservations_made_by_scontrol() {
+    let controller = controller();
+    let folder = tempfile::tempdir().unwrap();
+    let ran = face(&controller, "scontrol write batch_script 1 -");
+    assert!(ran.code == Some(0) && ran.out.starts_with("#!/bin/sh\n") && ran.out.contains("true"), "{ran:?}");
+    let script = ran.out;
+    let ran = controller.face("scontrol", folder.path(), &["write", "batch_script", "1"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "batch script for job 1 written to slurm-1.sh\n"));
+    assert_eq!(std::fs::read_to_string(folder.path().join("slurm-1.sh")).unwrap(), script);
+    let ran = face(&controller, "scontrol write batch_script 99 -");
+    assert!(ran.code == Some(1) && ran.err.contains("Invalid job id specified"), "{ran:?}");
+
+    let create = "scontrol create res StartTime=now+1hour Duration=60 Users=root,nobody Nodes=n1";
+    let ran = face(&controller, create);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "Reservation created: nobody_1\n"), "{ran:?}");
+    let ran = face(&controller, &create.replace("Nodes=n1", "Nodes=n2"));
+    assert_eq!(ran.out, "Reservation created: nobody_2\n", "{ran:?}");
+    let ran = face(&controller, create);
+    assert!(ran.code == Some(1) && ran.err.starts_with("Error creating the reservation: "), "{ran:?}");
+    let shown = face(&controller, "scontrol show res nobody_1").out;
+    assert!(shown.contains("Duration=01:00:00") && shown.contains("Users=nobody,root"), "{shown}");
+    let ran = face(&controller, "scontrol delete ReservationName=nobody_1");
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", ""));
+    let ran = face(&controller, "scontrol delete ReservationName=nobody_1");
+    assert!(ran.code == Some(1) && ran.err.contains("Requested reservation is invalid"), "{ran:?}");
+    face(&controller, "scancel 1");
+    let ran = face(&controller, "scontrol wait_job 1");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), "Job is no longer running\n"));
+}

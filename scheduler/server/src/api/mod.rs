@@ -107,6 +107,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/jobs/{ref}", get(jobs::show))
         .route("/v1/jobs/{ref}/why", get(why::why))
         .route("/v1/jobs/{ref}/wait", get(jobs::wait))
+        .route("/v1/jobs/{ref}/script", get(changes::script))
         .route("/v1/jobs/{ref}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{ref}/signal", post(changes::signal))
         .route("/v1/jobs/{ref}/requeue", post(changes::requeue))
