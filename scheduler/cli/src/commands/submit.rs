@@ -152,6 +152,9 @@ pub struct SubmitArgs {
     /// GPUs for each rank: `[TYPE:]N`
     #[arg(long, value_name = "[TYPE:]N")]
     gpus_per_task: Option<String>,
+    /// Ranks for each GPU: their number follows from that of GPUs, or that of GPUs from --ntasks
+    #[arg(long, value_name = "N")]
+    ntasks_per_gpu: Option<String>,
     /// Cores for each GPU, instead of for each rank
     #[arg(long, value_name = "N")]
     cpus_per_gpu: Option<String>,
@@ -264,6 +267,7 @@ impl SubmitArgs {
             ("--gpus", Opt::Gpus, self.gpus.take()),
             ("--gpus-per-node", Opt::GpusPerNode, self.gpus_per_node.take()),
             ("--gpus-per-task", Opt::GpusPerTask, self.gpus_per_task.take()),
+            ("--ntasks-per-gpu", Opt::NtasksPerGpu, self.ntasks_per_gpu.take()),
             ("--cpus-per-gpu", Opt::CpusPerGpu, self.cpus_per_gpu.take()),
             ("--mem-per-gpu", Opt::MemPerGpu, self.mem_per_gpu.take()),
             ("--licenses", Opt::Licenses, self.licenses.take()),

@@ -15,7 +15,7 @@ use super::options::Opt;
 pub(super) fn add(environment: &mut BTreeMap<String, String>, layer: &Layer, request: &Request) {
     let mut set = |name: &str, value: String| drop(environment.insert(format!("SLURM_{name}"), value));
     let says = |option: Opt| layer.get(option).map(|said| said.value.clone());
-    if layer.has(Opt::Ntasks) || layer.has(Opt::NtasksPerNode) {
+    if [Opt::Ntasks, Opt::NtasksPerNode, Opt::NtasksPerGpu].iter().any(|option| layer.has(*option)) {
         set("NTASKS", request.ranks.to_string());
         set("NPROCS", request.ranks.to_string());
     }
@@ -26,6 +26,7 @@ pub(super) fn add(environment: &mut BTreeMap<String, String>, layer: &Layer, req
         ("GPUS", Opt::Gpus),
         ("GPUS_PER_NODE", Opt::GpusPerNode),
         ("GPUS_PER_TASK", Opt::GpusPerTask),
+        ("NTASKS_PER_GPU", Opt::NtasksPerGpu),
         ("CPUS_PER_GPU", Opt::CpusPerGpu),
         ("DISTRIBUTION", Opt::Distribution),
         ("HINT", Opt::Hint),

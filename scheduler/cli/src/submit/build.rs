@@ -155,6 +155,7 @@ fn request(layer: &Layer, warn: &mut impl FnMut(&str)) -> Result<Request, CliErr
         fill: fill(layer),
         ..Request::default()
     };
+    per_gpu::add_ranks(&mut request, layer)?;
     gres::add(&mut request, layer)?;
     per_gpu::add(&mut request, layer)?;
     Ok(request)

@@ -51,6 +51,7 @@ pub(crate) enum Opt {
     Gpus,
     GpusPerNode,
     GpusPerTask,
+    NtasksPerGpu,
     CpusPerGpu,
     MemPerGpu,
     Licenses,

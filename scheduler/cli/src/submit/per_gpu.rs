@@ -1,9 +1,11 @@
-//! `--cpus-per-gpu` and `--mem-per-gpu`: cores and memory that go with the GPUs of a task.
+//! `--ntasks-per-gpu`, `--cpus-per-gpu` and `--mem-per-gpu`: ranks, cores and memory that go with the GPUs of a task.
 
+use muster_core::gres::Gres;
 use muster_core::notation::parse_size_bytes;
 use muster_core::spec::{Memory, Request};
 
 use super::build::positive;
+use super::gres;
 use super::layer::{Layer, Said};
 use super::options::Opt;
 use crate::error::CliError;
@@ -12,6 +14,77 @@ use crate::error::CliError;
 const SHAPE: &str = "it is open how many ranks share the GPUs of a node: say --nodes with --ntasks-per-node, or --gpus-per-task";
 /// What to do where no GPUs are asked for.
 const NO_GPUS: &str = "ask for GPUs as well, with --gpus, --gpus-per-node, --gpus-per-task or --gres=gpu:N";
+
+/// Adds the ranks that go with the GPUs that are asked for, or the GPUs that go with the ranks, before any other devices
+/// are added.
+pub(super) fn add_ranks(request: &mut Request, layer: &Layer) -> Result<(), CliError> {
+    let Some(said) = layer.get(Opt::NtasksPerGpu) else { return Ok(()) };
+    let each = positive(said)?;
+    let few = || wrong(said, "ask for fewer ranks: a task has at most 1,000,000");
+    let all = layer.get(Opt::Gpus).map(gres::gpus).transpose()?.map(|list| total(&list));
+    let of_node = match (layer.get(Opt::GpusPerNode), layer.get(Opt::Gres)) {
+        (Some(gpus), _) => Some(total(&gres::gpus(gpus)?)),
+        (None, Some(list)) if list.value != "none" => {
+            Some(total(&gres::devices(list)?)).filter(|count| *count > 0)
+        }
+        (None, _) => None,
+    };
+    if layer.has(Opt::GpusPerTask) || layer.has(Opt::NtasksPerNode) || request.nodes_max.is_some() {
+        return Err(wrong(
+            said,
+            "leave out --gpus-per-task, --ntasks-per-node and ranges of nodes beside it",
+        ));
+    }
+    match (all, of_node, layer.has(Opt::Ntasks)) {
+        (None, Some(of_node), false) => {
+            let per_node = of_node.checked_mul(each).ok_or_else(few)?;
+            request.ranks = per_node.checked_mul(request.nodes.unwrap_or(1)).ok_or_else(few)?;
+            request.nodes = Some(request.nodes.unwrap_or(1));
+            request.ranks_per_node = Some(per_node);
+        }
+        (Some(all), None, false) => {
+            request.ranks = all.checked_mul(each).ok_or_else(few)?;
+            if let Some(nodes) = request.nodes.filter(|nodes| all.is_multiple_of(*nodes)) {
+                request.ranks_per_node = Some(request.ranks / nodes);
+            } else if each > 1 && request.nodes.is_none() {
+                return Err(wrong(
+                    said,
+                    "say the nodes as well, with --nodes: several ranks of one node share a GPU",
+                ));
+            }
+        }
+        (None, None, true) => match (request.nodes, each) {
+            (_, 1) => request.gres_per_rank = one_gpu_times(1),
+            (Some(nodes), each) if request.ranks.is_multiple_of(nodes.saturating_mul(each).max(1)) => {
+                request.ranks_per_node = Some(request.ranks / nodes);
+                request.gres_per_node = one_gpu_times(request.ranks / nodes / each);
+            }
+            _ => {
+                return Err(wrong(
+                    said,
+                    "the ranks must be a multiple of it times --nodes, which must be said",
+                ));
+            }
+        },
+        (None, None, false) => return Err(wrong(said, NO_GPUS)),
+        _ => {
+            return Err(wrong(
+                said,
+                "say the ranks with --ntasks, or the GPUs in one way: the other follows",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn one_gpu_times(count: u32) -> Vec<Gres> {
+    vec![Gres { name: "gpu".to_owned(), kind: None, count }]
+}
+
+/// How many GPUs a list has, of all types together.
+fn total(list: &[Gres]) -> u32 {
+    list.iter().filter(|gres| gres.name == "gpu").fold(0, |sum: u32, gres| sum.saturating_add(gres.count))
+}
 
 /// How many GPUs there are for what.
 enum Gpus {
@@ -54,10 +127,7 @@ pub(super) fn add(request: &mut Request, layer: &Layer) -> Result<(), CliError> 
 
 /// How many GPUs a request asks for.
 fn gpus(request: &Request, said: &Said) -> Result<Gpus, CliError> {
-    let count = |list: &[muster_core::gres::Gres]| -> u64 {
-        list.iter().filter(|gres| gres.name == "gpu").map(|gres| u64::from(gres.count)).sum()
-    };
-    match (count(&request.gres_per_rank), count(&request.gres_per_node)) {
+    match (u64::from(total(&request.gres_per_rank)), u64::from(total(&request.gres_per_node))) {
         (0, 0) => Err(wrong(said, NO_GPUS)),
         (per_rank, 0) => Ok(Gpus::PerRank(per_rank)),
         (0, per_node) => Ok(Gpus::PerNode(per_node)),
@@ -83,8 +153,6 @@ fn wrong(said: &Said, right: &'static str) -> CliError {
 
 #[cfg(test)]
 mod tests {
-    use muster_core::gres::Gres;
-
     use super::super::layer::Origin;
     use super::*;
 
@@ -110,6 +178,48 @@ mod tests {
         assert_eq!(asked(node, both), Ok((12, Memory::PerNodeBytes(24 << 20))));
         let nodes = Request { nodes: Some(2), ranks: 6, gres_per_node: gpus(4), ..Request::default() };
         assert_eq!(asked(nodes, both), Ok((4, Memory::PerNodeBytes(24 << 20))));
+    }
+
+    #[test]
+    fn ranks_follow_from_gpus_and_gpus_from_ranks() {
+        let shaped = |nodes: Option<u32>, ranks: u32, pairs: &[(Opt, &str)]| {
+            let mut layer = Layer::default();
+            for (option, value) in pairs {
+                layer.say(*option, *value, Origin::CommandLine { option: format!("{option:?}") });
+            }
+            let mut request = Request { nodes, ranks, ..Request::default() };
+            add_ranks(&mut request, &layer)
+                .and_then(|()| gres::add(&mut request, &layer))
+                .map_err(|error| error.to_string())?;
+            Ok::<_, String>((
+                request.nodes,
+                request.ranks,
+                request.ranks_per_node,
+                total(&request.gres_per_node),
+                total(&request.gres_per_rank),
+            ))
+        };
+        let each = |number| (Opt::NtasksPerGpu, number);
+        assert_eq!(shaped(None, 1, &[each("1"), (Opt::Gpus, "a100:4")]), Ok((None, 4, None, 0, 1)));
+        assert_eq!(shaped(Some(2), 2, &[each("2"), (Opt::Gpus, "4")]), Ok((Some(2), 8, Some(4), 2, 0)));
+        assert_eq!(
+            shaped(Some(2), 2, &[each("2"), (Opt::GpusPerNode, "3")]),
+            Ok((Some(2), 12, Some(6), 3, 0))
+        );
+        assert_eq!(shaped(None, 1, &[each("2"), (Opt::Gres, "gpu:2,nic")]), Ok((Some(1), 4, Some(4), 2, 0)));
+        assert_eq!(shaped(None, 6, &[each("1"), (Opt::Ntasks, "6")]), Ok((None, 6, None, 0, 1)));
+        assert_eq!(shaped(Some(2), 8, &[each("2"), (Opt::Ntasks, "8")]), Ok((Some(2), 8, Some(4), 2, 0)));
+        for (nodes, ranks, pairs) in [
+            (None, 1, &[each("1")][..]),
+            (None, 1, &[each("2"), (Opt::Gpus, "4")]),
+            (None, 6, &[each("2"), (Opt::Ntasks, "6")]),
+            (Some(2), 6, &[each("2"), (Opt::Ntasks, "6")]),
+            (None, 6, &[each("1"), (Opt::Ntasks, "6"), (Opt::Gpus, "6")]),
+            (None, 1, &[each("1"), (Opt::GpusPerTask, "1")]),
+            (None, 1, &[each("0"), (Opt::Gpus, "1")]),
+        ] {
+            assert!(shaped(nodes, ranks, pairs).is_err(), "{pairs:?}");
+        }
     }
 
     #[test]

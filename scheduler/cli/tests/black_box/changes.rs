@@ -156,7 +156,7 @@ fn scontrol_says_what_cannot_be_changed_in_slurms_words() {
             "Invalid input: state=bogus\nRequest aborted\n",
             "Valid states are: ",
         ),
-        ("scontrol suspend 1", "scontrol: suspend is not supported: ", "hold them"),
+        ("scontrol suspend 1", "scontrol: suspend is not supported: ", "keep its cores"),
         (
             "scontrol update partitionname=main state=down",
             "scontrol: an update of partitionname=main is not supported",
