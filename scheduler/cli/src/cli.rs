@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, logs::LogsArgs,
-    migrate::MigrateArgs, nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs, reach::RequeueArgs,
-    reach::SignalArgs, reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs,
-    steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
+    cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, licenses::LicensesArgs,
+    logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs,
+    reach::RequeueArgs, reach::SignalArgs, reservation::ReservationArgs, run::RunArgs, shares::SharesArgs,
+    show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -63,6 +63,8 @@ pub enum Command {
     Reservation(ReservationArgs),
     /// List the pools
     Pools(PoolsArgs),
+    /// List the licences that tasks hold while they run
+    Licenses(LicensesArgs),
     /// Ask whether the controller answers
     Ping(PingArgs),
     /// Check a configuration file
@@ -104,6 +106,7 @@ impl Command {
             Self::Nodes(_) => "nodes",
             Self::Reservation(_) => "reservation",
             Self::Pools(_) => "pools",
+            Self::Licenses(_) => "licenses",
             Self::Ping(_) => "ping",
             Self::Config(_) => "config",
             Self::Migrate(_) => "migrate",

@@ -7,6 +7,7 @@
 //! | `GET  /v1/jobs?state=&user=&all=&limit=&starts=` | → [`JobList`]                                 |
 //! | `GET  /v1/jobs/{ref}`            | → [`JobDetail`]; `ref` is `JOB` or `JOB_INDEX`        |
 //! | `GET  /v1/jobs/{ref}/why`        | → [`Why`]                                             |
+//! | `GET  /v1/jobs/{ref}/script`     | → [`ScriptAnswer`]; for the owner and admins          |
 //! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
 //! | `GET  /v1/tasks?job=&user=&finished_s=&since_us=&until_us=&detail=&starts=&steps=` | → [`TaskList`]; `job` and `user` are lists |
 //! | `POST /v1/jobs/{ref}/cancel`     | → [`CancelAnswer`]                                    |
@@ -23,6 +24,7 @@
 //! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`: drains one node               |
 //! | `POST /v1/nodes/{name}/release`  | → `{}`: resumes one node                              |
 //! | `GET  /v1/pools`                 | → [`PoolList`]                                        |
+//! | `GET  /v1/licenses`              | → [`LicenseList`]                                     |
 //! | `GET  /v1/reservations`          | → [`ReservationList`]                                 |
 //! | `POST /v1/reservations`          | [`ReservationRequest`] → [`ReservationAnswer`] (201)  |
 //! | `DELETE /v1/reservations/{name}` | → `{}`                                                |
@@ -42,8 +44,9 @@ use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, IndexRange, MailWish, Request, SignalWish};
 use serde::{Deserialize, Serialize};
 
-pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, SignalRequest};
+pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, ScriptAnswer, SignalRequest};
 pub use crate::diagnostics::{CallerFigures, Diagnostics, PassFigures, RequestFigures, TaskCounts};
+pub use crate::licenses::{LicenseList, LicenseView};
 pub use crate::nodes::{HoldRequest, NodeList, NodeView, NodesRequest, PoolList, PoolView, ResumeRequest};
 pub use crate::notes::NotesView;
 pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
@@ -175,6 +178,9 @@ pub struct SubmitRequest {
     /// Whom to tell of what becomes of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail: Option<MailWish>,
+    /// Licences that each task holds while it runs, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub licenses: BTreeMap<String, u32>,
     /// A key that makes a repeated request harmless.
     #[serde(default)]
     pub request_key: Option<String>,

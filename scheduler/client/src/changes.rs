@@ -83,7 +83,24 @@ pub struct JobUpdate {
     pub request: Option<Request>,
 }
 
+/// A job's script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptAnswer {
+    /// [`crate::api::SCHEMA`].
+    pub schema: u32,
+    /// Its text.
+    pub script: String,
+}
+
 impl Client {
+    /// The script of a job that has not been forgotten: for its owner and admins.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 403 or 404; otherwise as every route.
+    pub fn script(&mut self, job: JobRef) -> Result<ScriptAnswer, ClientError> {
+        self.get(format!("/v1/jobs/{job}/script"))
+    }
+
     /// Signals the running attempts of a job or task.
     ///
     /// # Errors

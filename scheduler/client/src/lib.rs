@@ -8,6 +8,7 @@ mod changes;
 mod client;
 mod diagnostics;
 mod error;
+mod licenses;
 mod nodes;
 mod notes;
 mod priority;
@@ -23,4 +24,5 @@ pub use client::{
     new_request_key,
 };
 pub use error::ClientError;
+pub use licenses::format_licenses;
 pub use tasks::TaskFilter;

@@ -1,5 +1,7 @@
 //! What is known of a job beside what it asks for: remarks of its user, and where it came from.
 
+use std::collections::BTreeMap;
+
 use muster_core::spec::{JobSpec, MailWish, SignalWish};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,9 @@ pub struct NotesView {
     /// Whom to tell of what becomes of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail: Option<MailWish>,
+    /// Licences that each task holds while it runs, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub licenses: BTreeMap<String, u32>,
 }
 
 impl From<&JobSpec> for NotesView {
@@ -39,6 +44,7 @@ impl From<&JobSpec> for NotesView {
             nice: spec.nice,
             wckey: spec.wckey.clone(),
             mail: spec.mail.clone(),
+            licenses: spec.licenses.clone(),
         }
     }
 }

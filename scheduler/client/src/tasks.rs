@@ -150,6 +150,9 @@ pub struct TaskLine {
     /// The advance reservation whose nodes it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// Licences that each task holds while it runs, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub licenses: BTreeMap<String, u32>,
     /// State.
     pub state: TaskState,
     /// A word for why it waits, such as `resources`; empty if it does not wait.

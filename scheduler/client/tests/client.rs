@@ -111,6 +111,7 @@ fn job() -> SubmitRequest {
         nice: 0,
         wckey: None,
         mail: None,
+        licenses: Default::default(),
         request_key: None,
         test_only: false,
     }

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod controller;
+mod licenses;
 mod nodes;
 mod pools;
 mod priority;
@@ -149,6 +150,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     let node_sections = top.tables(reader, "node");
     let pool_sections = top.tables(reader, "pool");
     let switch_sections = top.tables(reader, "switch");
+    let license_sections = top.tables(reader, "license");
     top.finish(reader);
 
     let (name, topology_file) = controller::cluster(reader, cluster_section);
@@ -163,6 +165,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     let bootstrap = controller::bootstrap(reader, bootstrap_section);
     let health = controller::health(reader, health_section);
     let nodes = nodes::nodes(reader, node_sections);
+    let licenses = licenses::licenses(reader, license_sections);
     let pools = pools::pools(reader, pool_sections, &nodes);
     let first_switch = switch_sections.first().map(|section| section.span.clone());
     let mut switches = switches::switches(reader, switch_sections, &nodes);
@@ -177,8 +180,16 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     }
     let config = || {
         let addresses = nodes.addresses;
-        let cluster =
-            ClusterConfig { name: name?, nodes: nodes.list, pools, switches, policy: policy?, accounts, qos };
+        let cluster = ClusterConfig {
+            name: name?,
+            nodes: nodes.list,
+            pools,
+            switches,
+            policy: policy?,
+            accounts,
+            qos,
+            licenses,
+        };
         Some(Config { cluster, controller: controller?, bootstrap: bootstrap?, health: health?, addresses })
     };
     (config(), elsewhere)

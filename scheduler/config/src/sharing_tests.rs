@@ -168,3 +168,17 @@ fn trees_have_a_depth_and_lists_a_length() {
     let error = read(&users(USERS_MAX + 1)).unwrap_err();
     assert!(error.contains("there are 100001 users of all accounts together: at most 100000"), "{error}");
 }
+
+#[test]
+fn licences_are_read_and_what_is_wrong_with_them_is_told() {
+    let text = and("[[license]]\nname = \"matlab\"\ncount = 10\n[[license]]\nname = \"ansys\"\ncount = 0\n");
+    let licenses: Vec<(String, u32)> = read(&text).unwrap().cluster.licenses.into_iter().collect();
+    assert_eq!(licenses, [("ansys".to_owned(), 0), ("matlab".to_owned(), 10)]);
+    let text = and(
+        "[[license]]\nname = \"a\"\ncount = 1\n[[license]]\nname = \"a\"\ncount = 1\n[[license]]\ncounts = 2\n",
+    );
+    let told = read(&text).unwrap_err();
+    for word in ["m.toml:14:", "licence 'a'", "name = \"matlab\"", "count = 10", "counts"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+}

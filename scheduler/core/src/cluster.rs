@@ -25,6 +25,9 @@ pub struct ClusterConfig {
     /// Qualities of service that jobs may ask for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub qos: Vec<QosConfig>,
+    /// How many licences of each kind there are for all running tasks together, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub licenses: BTreeMap<String, u32>,
 }
 
 /// A declared account: a node of the tree over which the cluster is shared.

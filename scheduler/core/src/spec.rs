@@ -26,6 +26,8 @@ pub const NOTE_BYTES_MAX: usize = 4096;
 pub const ARRAY_ELEMENTS_MAX: u64 = 4_000_000;
 /// Largest array index.
 pub const ARRAY_INDEX_MAX: u32 = 1_000_000_000;
+/// Most kinds of licences that a job may ask for.
+pub const LICENSE_KINDS_MAX: usize = 64;
 /// Most ranks of one task.
 pub const RANKS_MAX: u32 = 1_000_000;
 
@@ -114,6 +116,9 @@ pub struct JobSpec {
     /// Whom to tell of what becomes of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail: Option<MailWish>,
+    /// Licences that each of its tasks holds while it lives, by name; at least 1 of each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub licenses: BTreeMap<String, u32>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -116,6 +116,7 @@ pub fn job(caller: Caller) -> JobSpec {
         nice: 0,
         wckey: None,
         mail: None,
+        licenses: Default::default(),
     }
 }
 

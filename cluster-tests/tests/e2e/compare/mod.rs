@@ -63,7 +63,8 @@ impl Both {
         if !slurm::is_there() {
             return None;
         }
-        let bench = Bench::up_with(tag, 4, 8, "root_may_submit = true")?;
+        let bench =
+            Bench::up_with(tag, 4, 8, "root_may_submit = true\n[[license]]\nname = \"matlab\"\ncount = 2")?;
         let faces = bench.work.join("faces");
         let made = bench
             .site
@@ -137,6 +138,8 @@ fn the_same_submissions_are_seen_the_same() {
     both.submit(&["-J", "ok", "--wrap=true"]);
     both.submit(&["-J", "fail", "--wrap=exit 3"]);
     let running = both.submit(&["-J", "stopped", "--wrap=sleep 1000"]);
+    both.submit(&["-J", "licensed", "-L", "matlab:2", "--wrap=sleep 1000"]);
+    both.submit(&["-J", "unlicensed", "-L", "matlab:1", "--wrap=true"]);
     both.submit(&["-J", "wide", "-N4", "--ntasks-per-node=2", "-c2", "--wrap=sleep 1000"]);
     let held = both.submit(&["-J", "held", "--hold", "--wrap=true"]);
     both.submit(&["-J", "later", "--begin=now+2hours", "--wrap=true"]);
@@ -202,6 +205,9 @@ fn the_same_submissions_are_seen_the_same() {
         "-O",
         "cpus-per-task:.7,restartcnt:|,requeue:<>,STDIN:x",
     ]);
+    both.same(&["squeue", "-L", "matlab", "-h", "-S", "i", "-o", "%i %t %R %W"]);
+    both.same(&["scontrol", "show", "lic"]);
+    both.same(&["scontrol", "-o", "show", "lic", "matlab"]);
     both.same(&["squeue", "-r", "-S", "i", "-o", "%i %t"]);
     both.same(&["squeue", "-t", "all", "-n", "ok,fail", "-S", "i", "-o", "%i %t %R"]);
     both.same(&["squeue", "-t", "R,CG", "-h", "-S", "i", "-o", "%i %N"]);
@@ -224,7 +230,7 @@ fn the_same_submissions_are_seen_the_same() {
     both.same(&["sinfo", "-T"]);
     both.same(&["sinfo", "-d"]);
 
-    // Slurm's figures follow its jobs within half a minute.
+    // What became of jobs; how many wait and run Slurm counts every half minute only.
     let figures = || {
         let (ours, theirs) = both.ask(&["sdiag"]);
         (labels(&ours.out), labels(&theirs.out), counts(&ours.out), counts(&theirs.out))
@@ -245,9 +251,11 @@ fn labels(out: &str) -> Vec<String> {
         .collect()
 }
 
-/// How many jobs came to what.
+/// How many jobs came to what, without those that have not yet.
 fn counts(out: &str) -> Vec<String> {
-    let of = |line: &&str| line.starts_with("Jobs ");
+    let of = |line: &&str| {
+        line.starts_with("Jobs ") && !line.starts_with("Jobs pending") && !line.starts_with("Jobs running")
+    };
     out.lines().filter(of).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 

@@ -168,6 +168,7 @@ fn configuration(folder: &Path, nodes: &[String], cpus: u32, port: u16) -> Strin
          SlurmdParameters=config_overrides\nProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n\
          JobAcctGatherType=jobacct_gather/none\nAccountingStorageType=accounting_storage/none\nReturnToService=2\n\
          SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\nSchedulerType=sched/backfill\nMpiDefault=none\n\
+         Licenses=matlab:2\n\
          SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1\n\
          PartitionName=main Nodes={names} Default=YES MaxTime=7-0 DefaultTime=10 State=UP\n"
     );

@@ -29,7 +29,7 @@ pub struct HoldArgs {
 /// Arguments of `muster release`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  muster release 12 13   lets held jobs go; others stay as they are\n  muster release 14_3    lets one task of an array go, also if the whole array is held"
+    after_help = "Examples:\n  muster release 12 13   lets held jobs go; others stay as they are\n  muster release 14_3    lets one task of an array go, be all of it held"
 )]
 pub struct ReleaseArgs {
     /// Jobs, or tasks of arrays

@@ -6,6 +6,7 @@ pub(crate) mod generate;
 pub(crate) mod help;
 pub mod hold;
 pub mod layout;
+pub mod licenses;
 pub mod logs;
 pub mod migrate;
 pub mod nodes;

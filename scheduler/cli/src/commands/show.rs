@@ -123,6 +123,9 @@ fn write_notes(out: &mut String, notes: &NotesView) {
         let signal = format_signal(u32::from(wish.signal));
         line(out, "Signal wanted", format!("{signal} to {to}, {} s before the time limit", wish.before_s));
     }
+    if !notes.licenses.is_empty() {
+        line(out, "Licences", muster_client::format_licenses(&notes.licenses));
+    }
     if let Some(mail) = &notes.mail {
         let events: Vec<&str> = mail.events.iter().map(|event| event.word()).collect();
         let to = mail.to.as_deref().map(|to| format!(" to {to}")).unwrap_or_default();

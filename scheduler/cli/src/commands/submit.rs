@@ -152,6 +152,18 @@ pub struct SubmitArgs {
     /// GPUs for each rank: `[TYPE:]N`
     #[arg(long, value_name = "[TYPE:]N")]
     gpus_per_task: Option<String>,
+    /// Ranks for each GPU: their number follows from that of GPUs, or that of GPUs from --ntasks
+    #[arg(long, value_name = "N")]
+    ntasks_per_gpu: Option<String>,
+    /// Cores for each GPU, instead of for each rank
+    #[arg(long, value_name = "N")]
+    cpus_per_gpu: Option<String>,
+    /// Memory for each GPU, instead of on each node or for each core
+    #[arg(long, value_name = "SIZE")]
+    mem_per_gpu: Option<String>,
+    /// Licences that each task holds while it runs: matlab:2,ansys
+    #[arg(short = 'L', long, value_name = "NAME[:N],...")]
+    licenses: Option<String>,
     /// Submit it held: muster release lets it start
     #[arg(short = 'H', long)]
     hold: bool,
@@ -255,6 +267,10 @@ impl SubmitArgs {
             ("--gpus", Opt::Gpus, self.gpus.take()),
             ("--gpus-per-node", Opt::GpusPerNode, self.gpus_per_node.take()),
             ("--gpus-per-task", Opt::GpusPerTask, self.gpus_per_task.take()),
+            ("--ntasks-per-gpu", Opt::NtasksPerGpu, self.ntasks_per_gpu.take()),
+            ("--cpus-per-gpu", Opt::CpusPerGpu, self.cpus_per_gpu.take()),
+            ("--mem-per-gpu", Opt::MemPerGpu, self.mem_per_gpu.take()),
+            ("--licenses", Opt::Licenses, self.licenses.take()),
             ("--hold", Opt::Hold, yes(self.hold)),
             ("--begin", Opt::Begin, self.begin.take()),
             ("--deadline", Opt::Deadline, self.deadline.take()),

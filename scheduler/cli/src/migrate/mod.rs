@@ -29,6 +29,7 @@ struct Output {
     /// The host lists of all nodes.
     names: Vec<String>,
     pools: Vec<String>,
+    licenses: Vec<String>,
     /// Whether jobs are ordered by a sum of factors.
     multifactor: bool,
     /// Whether jobs may overtake others.
@@ -85,7 +86,7 @@ fn text(path: &Path, out: &Output) -> String {
     for (name, lines) in sections.into_iter().filter(|(_, lines)| !lines.is_empty()) {
         text += &format!("\n[{name}]\n{}\n", lines.join("\n"));
     }
-    for part in out.nodes.iter().chain(&out.pools) {
+    for part in out.nodes.iter().chain(&out.pools).chain(&out.licenses) {
         text += &format!("\n{part}");
     }
     text

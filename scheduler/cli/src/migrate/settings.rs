@@ -122,7 +122,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("prologslurmctld", "no program runs before a job"),
     ("epilogslurmctld", "no program runs after a job"),
     ("prologflags", "no program runs before a job"),
-    ("licenses", "there are no licences"),
+    ("licenses", "its parts that are no NAME:COUNT have no equivalent: declare [[license]] sections"),
     ("jobsubmitplugins", "jobs are checked by the configuration alone"),
     ("overtimelimit", "a time limit is a limit"),
     ("suspendtime", "nodes are not switched off"),
@@ -159,11 +159,30 @@ pub(super) fn add(lines: &[Line], out: &mut Output) {
     }
     health(lines, out);
     priority(lines, out);
+    let are_licenses_taken = find("Licenses").is_none_or(|(_, value)| licenses(value, out));
     for line in lines.iter().filter(|line| !matches!(line.kind().as_str(), "nodename" | "partitionname")) {
         for (key, value) in &line.words {
+            if are_licenses_taken && key.eq_ignore_ascii_case("Licenses") {
+                continue;
+            }
             unmatched(line, key, value, out);
         }
     }
+}
+
+/// The sections of licences, and whether all of them were understood.
+fn licenses(value: &str, out: &mut Output) -> bool {
+    let mut all = true;
+    for word in value.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let (name, count) = word.split_once(':').unwrap_or((word, "1"));
+        match count.parse::<u32>() {
+            Ok(count) if muster_core::notation::is_host_name(name) => {
+                out.licenses.push(format!("[[license]]\nname = {name:?}\ncount = {count}\n"));
+            }
+            _ => all = false,
+        }
+    }
+    all
 }
 
 fn health(lines: &[Line], out: &mut Output) {

@@ -185,6 +185,11 @@ impl<'a> Facts<'a> {
         self.notes().and_then(|notes| notes.submit_line.clone()).unwrap_or_default()
     }
 
+    /// What each task holds of licences.
+    pub(super) fn licenses(&self) -> String {
+        or_null(Some(&muster_client::format_licenses(&self.line.licenses)))
+    }
+
     pub(super) fn wckey(&self) -> String {
         or_null(self.notes().and_then(|notes| notes.wckey.as_deref()))
     }

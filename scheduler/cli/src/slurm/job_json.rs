@@ -111,7 +111,7 @@ pub(super) fn job(line: &TaskLine, job: Option<&JobDetail>, cluster: &str, peopl
         "hold": line.reason_code.starts_with("held_by_"),
         "job_id": job::number(line, None),
         "job_state": [state::of(line.state).long],
-        "licenses": "",
+        "licenses": or_empty(facts.licenses()),
         "max_nodes": number(Some(request.and_then(|request| request.nodes_max).unwrap_or(0).into())),
         "memory_per_cpu": number(mib.filter(|_| per_core)),
         "memory_per_node": number(mib.filter(|_| !per_core)),

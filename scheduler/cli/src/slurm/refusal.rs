@@ -58,6 +58,7 @@ fn of_field(message: &str) -> &'static str {
         "nodelist" | "exclude" => "Invalid node name specified",
         "dependency" => "Job dependency problem",
         "script" => "Job script not specified properly",
+        "licenses" => "Invalid license specification",
         "gres" => "Invalid generic resource (gres) specification",
         "time limit" => "Requested time limit is invalid (missing or exceeds some limit)",
         "shortest time" | "time_min" => "Invalid time-min specification (exceeds job's time or other limits)",

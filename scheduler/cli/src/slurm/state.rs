@@ -94,6 +94,7 @@ pub(super) fn waiting_reason(code: &str) -> &'static str {
         "priority" => "Priority",
         "nodes_away" | "reserved" => "ReqNodeNotAvail",
         "array_throttle" => "JobArrayTaskLimit",
+        "licenses" => "Licenses",
         "qos_limit" => "QOSMaxJobsPerUserLimit",
         "delayed" | "begin_time" => "BeginTime",
         "held_by_user" => "JobHeldUser",

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_core::notation::parse_size_bytes;
 use muster_core::spec::{Memory, Request};
 
 use super::layer::Layer;
@@ -14,7 +15,7 @@ use super::options::Opt;
 pub(super) fn add(environment: &mut BTreeMap<String, String>, layer: &Layer, request: &Request) {
     let mut set = |name: &str, value: String| drop(environment.insert(format!("SLURM_{name}"), value));
     let says = |option: Opt| layer.get(option).map(|said| said.value.clone());
-    if layer.has(Opt::Ntasks) || layer.has(Opt::NtasksPerNode) {
+    if [Opt::Ntasks, Opt::NtasksPerNode, Opt::NtasksPerGpu].iter().any(|option| layer.has(*option)) {
         set("NTASKS", request.ranks.to_string());
         set("NPROCS", request.ranks.to_string());
     }
@@ -25,6 +26,8 @@ pub(super) fn add(environment: &mut BTreeMap<String, String>, layer: &Layer, req
         ("GPUS", Opt::Gpus),
         ("GPUS_PER_NODE", Opt::GpusPerNode),
         ("GPUS_PER_TASK", Opt::GpusPerTask),
+        ("NTASKS_PER_GPU", Opt::NtasksPerGpu),
+        ("CPUS_PER_GPU", Opt::CpusPerGpu),
         ("DISTRIBUTION", Opt::Distribution),
         ("HINT", Opt::Hint),
         ("JOB_RESERVATION", Opt::Reservation),
@@ -35,10 +38,12 @@ pub(super) fn add(environment: &mut BTreeMap<String, String>, layer: &Layer, req
             set(name, value);
         }
     }
-    match request.memory {
-        Memory::PerNodeBytes(bytes) => set("MEM_PER_NODE", mebibytes(bytes)),
-        Memory::PerCoreBytes(bytes) => set("MEM_PER_CPU", mebibytes(bytes)),
-        Memory::PoolDefault | Memory::WholeNode => {}
+    let per_gpu = layer.get(Opt::MemPerGpu).and_then(|said| parse_size_bytes(&said.value).ok());
+    match (per_gpu, request.memory) {
+        (Some(bytes), _) => set("MEM_PER_GPU", mebibytes(bytes)),
+        (None, Memory::PerNodeBytes(bytes)) => set("MEM_PER_NODE", mebibytes(bytes)),
+        (None, Memory::PerCoreBytes(bytes)) => set("MEM_PER_CPU", mebibytes(bytes)),
+        (None, Memory::PoolDefault | Memory::WholeNode) => {}
     }
     if let Some(mode) = says(Opt::OpenMode) {
         set("OPEN_MODE", mode.chars().take(1).collect());

@@ -17,7 +17,7 @@ use super::caller::Caller;
 use super::layer::{Layer, Origin, Said};
 use super::options::Opt;
 use super::script::Script;
-use super::{array, asked, environment, gres, inherited, lists, notes, when};
+use super::{array, asked, environment, gres, inherited, licenses, lists, notes, per_gpu, when};
 use crate::error::CliError;
 
 /// Makes the request that `layer` describes.
@@ -62,6 +62,7 @@ pub(crate) fn build(
         nice,
         wckey: written(Opt::Wckey).map(|key| notes::remark(&key)),
         mail: notes::mail(layer, warn)?,
+        licenses: layer.get(Opt::Licenses).map_or_else(|| Ok(BTreeMap::new()), licenses::read)?,
         request,
         request_key: None,
         test_only: layer.has(Opt::TestOnly),
@@ -154,7 +155,9 @@ fn request(layer: &Layer, warn: &mut impl FnMut(&str)) -> Result<Request, CliErr
         fill: fill(layer),
         ..Request::default()
     };
+    per_gpu::add_ranks(&mut request, layer)?;
     gres::add(&mut request, layer)?;
+    per_gpu::add(&mut request, layer)?;
     Ok(request)
 }
 

@@ -10,7 +10,7 @@ use crate::error::CliError;
 /// Adds the devices that were asked for to a request whose ranks and nodes are known.
 pub(super) fn add(request: &mut Request, layer: &Layer) -> Result<(), CliError> {
     if let Some(said) = layer.get(Opt::Gres).filter(|said| said.value != "none") {
-        request.gres_per_node = parse_list(&said.value).map_err(|source| bad(said, source))?;
+        request.gres_per_node = devices(said)?;
     }
     if let Some(said) = layer.get(Opt::GpusPerNode) {
         extend(&mut request.gres_per_node, said, gpus(said)?)?;
@@ -36,8 +36,13 @@ pub(super) fn add(request: &mut Request, layer: &Layer) -> Result<(), CliError> 
     extend(list, said, all.into_iter().map(|gres| Gres { count: gres.count / parts, ..gres }).collect())
 }
 
+/// A list of devices, such as `gpu:2,nic`.
+pub(super) fn devices(said: &Said) -> Result<Vec<Gres>, CliError> {
+    parse_list(&said.value).map_err(|source| bad(said, source))
+}
+
 /// `2`, `a100:2`, or several types with commas between them.
-fn gpus(said: &Said) -> Result<Vec<Gres>, CliError> {
+pub(super) fn gpus(said: &Said) -> Result<Vec<Gres>, CliError> {
     let named: Vec<String> = said.value.split(',').map(|part| format!("gpu:{part}")).collect();
     parse_list(&named.join(",")).map_err(|source| bad(said, source))
 }

@@ -86,7 +86,7 @@ impl Layer {
 }
 
 /// sbatch's names for what it reads from the environment, where they are not the option's.
-const SBATCH_NAMES: [(&str, Opt); 42] = [
+const SBATCH_NAMES: [(&str, Opt); 45] = [
     ("SBATCH_JOB_NAME", Opt::JobName),
     ("SBATCH_PARTITION", Opt::Pool),
     ("SBATCH_RESERVATION", Opt::Reservation),
@@ -122,6 +122,9 @@ const SBATCH_NAMES: [(&str, Opt); 42] = [
     ("SBATCH_GPUS", Opt::Gpus),
     ("SBATCH_GPUS_PER_NODE", Opt::GpusPerNode),
     ("SBATCH_GPUS_PER_TASK", Opt::GpusPerTask),
+    ("SBATCH_NTASKS_PER_GPU", Opt::NtasksPerGpu),
+    ("SBATCH_CPUS_PER_GPU", Opt::CpusPerGpu),
+    ("SBATCH_MEM_PER_GPU", Opt::MemPerGpu),
     ("SBATCH_SIGNAL", Opt::Signal),
     ("SBATCH_WCKEY", Opt::Wckey),
     ("SBATCH_DISTRIBUTION", Opt::Distribution),

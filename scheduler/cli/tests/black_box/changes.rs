@@ -156,7 +156,7 @@ fn scontrol_says_what_cannot_be_changed_in_slurms_words() {
             "Invalid input: state=bogus\nRequest aborted\n",
             "Valid states are: ",
         ),
-        ("scontrol suspend 1", "scontrol: suspend is not supported: ", "hold them"),
+        ("scontrol suspend 1", "scontrol: suspend is not supported: ", "keep its cores"),
         (
             "scontrol update partitionname=main state=down",
             "scontrol: an update of partitionname=main is not supported",
@@ -204,9 +204,9 @@ fn single_tasks_of_an_array_are_held_and_let_go() {
     let ran = controller.face("scontrol", Path::new("/"), &["show", "job", "3_4"]);
     assert!(ran.out.contains("ArrayTaskId=1,4,6-8") && ran.out.contains("Reason=JobHeldUser"), "{ran:?}");
     let ran = controller.run(&["why", "3_4"]);
-    assert!(ran.out.contains("it is held; muster release lets it go"), "{ran:?}");
+    assert!(ran.out.contains("It is held; muster release lets it go"), "{ran:?}");
     let ran = controller.run(&["show", "3"]);
-    assert!(ran.out.contains("Held tasks") && ran.out.contains("1,4,6-8"), "{ran:?}");
+    assert!(ran.out.contains("Held tasks") && ran.out.contains("1-4:3,6-8"), "{ran:?}");
     silent("scontrol release 3_[6-7]");
     assert_eq!(controller.run(&["release", "3_8"]).out, "Released job 3_8\n");
     assert_eq!(reasons(), ["3_[1,4%2] JobHeldUser"]);
@@ -218,4 +218,108 @@ fn single_tasks_of_an_array_are_held_and_let_go() {
     assert!(reasons().is_empty());
     let ran = face(&controller, "scontrol hold 3_99");
     assert_eq!((ran.code, ran.err.lines().next()), (Some(1), Some("Invalid job id specified for job 3_99")));
+}
+
+#[test]
+fn licences_are_asked_for_and_shown() {
+    let controller = Controller::start_with(
+        "[[license]]\nname = \"matlab\"\ncount = 2\n[[license]]\nname = \"ansys\"\ncount = 1\n",
+    );
+    let sbatch = |licenses: &str| controller.face("sbatch", Path::new("/"), &["-L", licenses, "--wrap=true"]);
+    assert_eq!(sbatch("matlab:2,ansys").code, Some(0));
+    assert_eq!(controller.run(&["submit", "-L", "matlab", "--wrap", "true"]).code, Some(0));
+    assert_eq!(controller.run(&["submit", "--wrap", "true"]).code, Some(0));
+    for licenses in ["matlab:3", "comsol"] {
+        let ran = sbatch(licenses);
+        let said = "sbatch: error: Batch job submission failed: Invalid license specification\n";
+        assert!(ran.code == Some(1) && ran.err.starts_with(said), "{ran:?}");
+    }
+    assert!(sbatch("matlab|ansys").err.contains("matlab:2,ansys: each task needs all of them"));
+    assert_eq!(squeue(&controller, "%i %W"), ["1 ansys:1,matlab:2", "2 matlab:1", "3 (null)"]);
+    let ran = controller.face("squeue", Path::new("/"), &["-h", "-L", "ansys", "-o", "%i"]);
+    assert_eq!(ran.out, "1\n");
+    assert!(face(&controller, "scontrol show job 1").out.contains(" Licenses=ansys:1,matlab:2 "));
+    let shown = "LicenseName=ansys\n    Total=1 Used=0 Free=1 Reserved=0 Remote=no\n\
+                 LicenseName=matlab\n    Total=2 Used=0 Free=2 Reserved=0 Remote=no\n";
+    assert_eq!(face(&controller, "scontrol show lic").out, shown);
+    assert_eq!(
+        face(&controller, "scontrol -o show lic matlab").out,
+        "LicenseName=matlab Total=2 Used=0 Free=2 Reserved=0 Remote=no\n"
+    );
+    assert!(face(&controller, "scontrol show config").out.contains("= ansys:1,matlab:2\n"));
+    assert_eq!(
+        controller.run(&["licenses"]).out,
+        "LICENSE  TOTAL  HELD  FREE\nansys        1     0     1\nmatlab       2     0     2\n"
+    );
+    assert!(controller.run(&["show", "1"]).out.contains("ansys:1,matlab:2"));
+}
+
+#[test]
+fn sdiag_tells_what_was_asked_and_begins_anew() {
+    let controller = controller();
+    let sdiag = |line: &str| {
+        let ran = face(&controller, line);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{line}");
+        ran.out
+    };
+    let out = sdiag("sdiag");
+    for line in [
+        "Jobs submitted: 12",
+        "Jobs started:   0",
+        "Jobs pending:   12",
+        "\tREQUEST_SUBMIT_BATCH_JOB                ( 4003) count:3 ",
+        "\tLast queue length: 3",
+    ] {
+        assert!(out.lines().any(|shown| shown.starts_with(line)), "{line}\n{out}");
+    }
+    let own = nix::unistd::getuid();
+    assert!(out.contains(&format!("({own:>8}) count:")), "{out}");
+    assert_eq!(sdiag("sdiag -r"), "Reset scheduling statistics\n");
+    let json: serde_json::Value = serde_json::from_str(&sdiag("sdiag --json")).unwrap();
+    assert_eq!(json["statistics"]["jobs_submitted"], 0);
+    assert_eq!(json["statistics"]["jobs_pending"], 12);
+    let ids = |line: &str| -> Vec<String> {
+        let out = sdiag(line);
+        let kinds = out.lines().skip_while(|line| !line.ends_with("by message type")).skip(1);
+        let id = |line: &str| line.split(['(', ')']).nth(1).unwrap().trim().to_owned();
+        kinds.take_while(|line| !line.is_empty()).map(id).collect()
+    };
+    sdiag("scontrol show partition");
+    sdiag("scontrol show node");
+    assert_eq!(ids("sdiag -i"), ["2007", "2009", "2035"]);
+    assert_eq!(face(&controller, "sdiag -Z").code, Some(1));
+    let away = Ran::new(crate::common::face("sdiag", Path::new("/nowhere"), &[]).output().unwrap());
+    let said = "slurm_get_statistics: Unable to contact slurm controller (connect failure)\n";
+    assert!(away.code == Some(255) && away.err.starts_with(said), "{away:?}");
+}
+
+#[test]
+fn scripts_are_written_and_reservations_made_by_scontrol() {
+    let controller = controller();
+    let folder = tempfile::tempdir().unwrap();
+    let ran = face(&controller, "scontrol write batch_script 1 -");
+    assert!(ran.code == Some(0) && ran.out.starts_with("#!/bin/sh\n") && ran.out.contains("true"), "{ran:?}");
+    let script = ran.out;
+    let ran = controller.face("scontrol", folder.path(), &["write", "batch_script", "1"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "batch script for job 1 written to slurm-1.sh\n"));
+    assert_eq!(std::fs::read_to_string(folder.path().join("slurm-1.sh")).unwrap(), script);
+    let ran = face(&controller, "scontrol write batch_script 99 -");
+    assert!(ran.code == Some(1) && ran.err.contains("Invalid job id specified"), "{ran:?}");
+
+    let create = "scontrol create res StartTime=now+1hour Duration=60 Users=root,nobody Nodes=n1";
+    let ran = face(&controller, create);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "Reservation created: nobody_1\n"), "{ran:?}");
+    let ran = face(&controller, &create.replace("Nodes=n1", "Nodes=n2"));
+    assert_eq!(ran.out, "Reservation created: nobody_2\n", "{ran:?}");
+    let ran = face(&controller, create);
+    assert!(ran.code == Some(1) && ran.err.starts_with("Error creating the reservation: "), "{ran:?}");
+    let shown = face(&controller, "scontrol show res nobody_1").out;
+    assert!(shown.contains("Duration=01:00:00") && shown.contains("Users=nobody,root"), "{shown}");
+    let ran = face(&controller, "scontrol delete ReservationName=nobody_1");
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", ""));
+    let ran = face(&controller, "scontrol delete ReservationName=nobody_1");
+    assert!(ran.code == Some(1) && ran.err.contains("Requested reservation is invalid"), "{ran:?}");
+    face(&controller, "scancel 1");
+    let ran = face(&controller, "scontrol wait_job 1");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), "Job is no longer running\n"));
 }

@@ -457,7 +457,7 @@ Examples:
     // No example is broken on the narrowest terminal that is common.
     for command in [
         "submit", "queue", "show", "cancel", "hold", "release", "logs", "wait", "layout", "nodes", "pools",
-        "ping", "help",
+        "licenses", "ping", "help",
     ] {
         let help = fake.run(&[command, "--help"]).out;
         let (_, examples) = help.split_once("Examples:\n").unwrap();

@@ -161,7 +161,7 @@ fn the_controllers_refusals_have_their_codes() {
             "no task could end by then",
         ),
         (&["hold", "7"], Exit::NotFound, "7"),
-        (&["release", "7_1"], Exit::Refused, "only whole jobs"),
+        (&["release", "7_1"], Exit::NotFound, "there is no job 7_1"),
     ] {
         let ran = controller.run(arguments);
         assert_eq!(ran.code, Some(exit as i32), "{arguments:?}: {ran:?}");

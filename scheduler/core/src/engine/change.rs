@@ -1,13 +1,16 @@
 //! Changing a job after it was accepted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::hold::own;
 use super::validate::{self, Parts};
 use super::{done, refused};
+use crate::eligibility::Term;
 use crate::event::Event;
 use crate::ids::{JobId, Timestamp};
 use crate::input::{Caller, Decision, JobChange, Refusal};
+use crate::on::On;
 use crate::spec::JobSpec;
 use crate::state::{Job, State};
 
@@ -39,6 +42,9 @@ fn updated(
         return Ok(None);
     }
     check_started(caller, job, &spec)?;
+    if spec.eligibility.dependency != job.spec.eligibility.dependency {
+        check_circle(state, id, &spec)?;
+    }
     let before = &job.spec;
     let parts = Parts {
         priority: spec.priority != before.priority,
@@ -88,6 +94,29 @@ fn applied(before: &JobSpec, change: &JobChange) -> Result<JobSpec, Refusal> {
 fn set<T>(field: &mut T, new: Option<T>) {
     if let Some(new) = new {
         *field = new;
+    }
+}
+
+/// No job may wait for itself, be it through others: it would wait for ever.
+fn check_circle(state: &State, id: JobId, spec: &JobSpec) -> Result<(), Refusal> {
+    let terms = spec.eligibility.dependency.iter().flat_map(|dependency| &dependency.terms);
+    let targets: Vec<&On> = terms.filter_map(Term::on).collect();
+    // Whoever waits for the job already, and whoever waits for them.
+    let mut waiting: BTreeSet<JobId> = [id].into();
+    let mut to_follow = vec![id];
+    while let Some(job) = to_follow.pop() {
+        to_follow.extend(state.dependents(job).filter(|dependent| waiting.insert(*dependent)));
+    }
+    match targets.into_iter().find(|on| waiting.contains(&on.job)) {
+        None => Ok(()),
+        Some(on) if on.job == id => {
+            let why = "that is the job itself, which would wait for ever".to_owned();
+            Err(Refusal::Dependency { target: on.clone(), why })
+        }
+        Some(on) => {
+            let why = format!("it waits for job {id} already, so that both would wait for ever");
+            Err(Refusal::Dependency { target: on.clone(), why })
+        }
     }
 }
 

@@ -241,3 +241,27 @@ fn the_throttle_of_an_array_opens_and_closes() {
         Err(Refusal::BadField { field: "array", .. })
     ));
 }
+
+#[test]
+fn a_job_cannot_be_made_to_wait_for_itself() {
+    let mut bench = Bench::new(config(&[1]));
+    let blocker = bench.submit(BOB, job(BOB)).unwrap();
+    let first = bench.submit(ANN, job(ANN)).unwrap();
+    let second = bench.submit(ANN, job(ANN).after(&format!("afterany:{first}"))).unwrap();
+    let third = bench.submit(ANN, job(ANN).after(&format!("afterok:{blocker},afterok:{second}"))).unwrap();
+    let after = |text: String| {
+        let dependency: Dependency = text.parse().unwrap();
+        JobChange { dependency: Some(Some(dependency)), ..JobChange::default() }
+    };
+    for circle in [first, second, third] {
+        let wished = after(format!("afterany:{blocker},after:{circle}"));
+        let refused = change(&mut bench, ANN, first, wished).unwrap_err();
+        assert!(
+            matches!(refused, Refusal::Dependency { .. }) && refused.to_string().contains("wait for ever")
+        );
+    }
+    change(&mut bench, ANN, first, after(format!("afterany:{blocker}"))).unwrap();
+    change(&mut bench, ANN, third, after(format!("afterany:{first}"))).unwrap();
+    // Nobody waits for the third any more.
+    change(&mut bench, ANN, second, after(format!("afterany:{third}"))).unwrap();
+}

@@ -8,8 +8,9 @@ use crate::notation::format_time_s;
 use crate::plan::never_fits;
 use crate::priority::JOB_PRIORITY_MAX;
 use crate::spec::{
-    ARGUMENTS_BYTES_MAX, ARRAY_ELEMENTS_MAX, ARRAY_INDEX_MAX, ENVIRONMENT_BYTES_MAX, JobSpec, NAME_BYTES_MAX,
-    NOTE_BYTES_MAX, PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX, SIGNAL_BEFORE_MAX_S, SIGNAL_MAX,
+    ARGUMENTS_BYTES_MAX, ARRAY_ELEMENTS_MAX, ARRAY_INDEX_MAX, ENVIRONMENT_BYTES_MAX, JobSpec,
+    LICENSE_KINDS_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, PATH_BYTES_MAX, RANKS_MAX, SCRIPT_BYTES_MAX,
+    SIGNAL_BEFORE_MAX_S, SIGNAL_MAX,
 };
 use crate::state::State;
 
@@ -49,6 +50,7 @@ pub(super) fn validate(
     now: Timestamp,
 ) -> Result<JobSpec, Refusal> {
     let spec = check(state, caller, spec.clone(), Parts::ALL, now)?;
+    check_licenses(state, &spec)?;
     let (policy, tasks) = (&state.config.policy, check_array(&spec)?);
     if state.waiting_count() + tasks > policy.tasks_waiting_max {
         let limit = policy.tasks_waiting_max;
@@ -217,6 +219,24 @@ fn check_request(spec: &JobSpec) -> Result<(), Refusal> {
         if u64::from(request.ranks) > most {
             let problem = format!("{} ranks do not fit on {nodes} nodes: at most {most}", request.ranks);
             return Err(bad("ranks per node", problem));
+        }
+    }
+    Ok(())
+}
+
+/// Licences must be declared, and enough of them.
+fn check_licenses(state: &State, spec: &JobSpec) -> Result<(), Refusal> {
+    if spec.licenses.len() > LICENSE_KINDS_MAX {
+        return Err(bad("licenses", format!("names more than {LICENSE_KINDS_MAX} licences")));
+    }
+    for (name, count) in &spec.licenses {
+        let Some(total) = state.config.licenses.get(name) else {
+            let known: Vec<&str> = state.config.licenses.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(bad("licenses", format!("there is no licence '{name}'; there are: {known}")));
+        };
+        if count > total || *count == 0 {
+            return Err(bad("licenses", format!("1 to {total} of '{name}' can be asked for, not {count}")));
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! Jobs that ask for the same differ only in age: if the oldest does not fit, none does. A pass therefore looks
 //! at one job of each group, however many wait.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::order::Shape;
 use crate::cluster::{Order, QosConfig};
 use crate::ids::{JobId, Timestamp};
 use crate::priority::Claim;
-use crate::spec::Request;
+use crate::spec::{JobSpec, Request};
 use crate::state::{Job, State};
 
 /// What makes jobs equal to the scheduler.
@@ -29,8 +29,26 @@ pub(super) struct ClassKey {
     pub reservation: Option<String>,
     /// In pools with the order `multifactor`.
     pub standing: Option<Box<Standing>>,
+    /// What else decides how many of their tasks may run.
+    pub limited: Option<Box<Limited>>,
+}
+
+/// What decides how many tasks may run, beside room.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Limited {
     /// The quality of service and the user, where it limits how many tasks of a user run.
-    pub limited: Option<Box<(String, u32)>>,
+    of_user: Option<(String, u32)>,
+    /// Licences.
+    licenses: BTreeMap<String, u32>,
+}
+
+impl Limited {
+    fn of(state: &State, spec: &JobSpec) -> Option<Box<Self>> {
+        let limits = |qos: &&QosConfig| qos.running_per_user_max.is_some();
+        let of_user = state.qos_of(spec).filter(limits).map(|qos| (qos.name.clone(), spec.user.uid));
+        let is_free = of_user.is_none() && spec.licenses.is_empty();
+        (!is_free).then(|| Box::new(Self { of_user, licenses: spec.licenses.clone() }))
+    }
 }
 
 /// What the priority sum looks at beside the request.
@@ -46,7 +64,6 @@ impl ClassKey {
     fn of(state: &State, job: &Job, by_sum: bool) -> Self {
         let spec = &job.spec;
         let place = |name: &String| state.config.qos.iter().position(|qos| qos.name == *name);
-        let limits = |qos: &&QosConfig| qos.running_per_user_max.is_some();
         Self {
             priority: state.priority_of(spec),
             limit_s: spec.time_limit_s,
@@ -62,7 +79,7 @@ impl ClassKey {
                     priority: spec.priority,
                 })
             }),
-            limited: state.qos_of(spec).filter(limits).map(|qos| Box::new((qos.name.clone(), spec.user.uid))),
+            limited: Limited::of(state, spec),
         }
     }
 
@@ -101,7 +118,7 @@ pub(super) struct Head {
     pub nodes_min: u32,
     /// Whether its jobs use an advance reservation.
     pub reserved: bool,
-    /// Whether a quality of service limits how many of these tasks run.
+    /// Whether something beside room limits how many of these tasks run.
     pub limited: bool,
 }
 

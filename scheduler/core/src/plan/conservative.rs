@@ -239,10 +239,13 @@ impl Planner {
             if eligible::job(job, now).is_err() {
                 continue;
             }
-            let indices = eligible::indices(job, now).filter(ready).take(budget);
+            let mut indices = eligible::indices(job, now).filter(ready);
             let before = tasks.len();
-            tasks.extend(indices.map(|index| (job, index)));
+            tasks.extend(indices.by_ref().take(budget).map(|index| (job, index)));
             budgets.spend(state, job, tasks.len() - before);
+            if budgets.left(state, job) == 0 && indices.next().is_some() {
+                budgets.keep_licenses(state, job);
+            }
             if tasks.len() >= RESERVATIONS_MAX {
                 break;
             }

@@ -126,6 +126,8 @@ mod fill_tests;
 #[cfg(test)]
 mod impossible_tests;
 #[cfg(test)]
+mod license_tests;
+#[cfg(test)]
 mod places_tests;
 #[cfg(test)]
 mod policy_tests;

@@ -314,6 +314,7 @@ impl<'a> Pass<'a> {
                 continue;
             }
             if self.budgets.left(state, job) == 0 {
+                self.budgets.keep_licenses(state, job);
                 self.explain_limit(pool, rank.class, job);
                 return Tried::Done;
             }

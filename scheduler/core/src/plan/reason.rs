@@ -37,6 +37,17 @@ pub enum Reason {
         /// How many may run.
         running_max: u32,
     },
+    /// Licences that it asks for are held by other tasks, or kept for an older job.
+    Licenses {
+        /// The licence.
+        license: String,
+        /// How many it asks for.
+        needed: u32,
+        /// How many are free.
+        free: u64,
+        /// How many there are.
+        total: u32,
+    },
     /// It waits a while after a failed attempt.
     Delayed {
         /// Until then.
@@ -122,6 +133,7 @@ impl Reason {
             Self::NodesAway(_) => "nodes_away",
             Self::Throttle { .. } => "array_throttle",
             Self::QosLimit { .. } => "qos_limit",
+            Self::Licenses { .. } => "licenses",
             Self::Delayed { .. } => "delayed",
             Self::Held { by_admin: false } => "held_by_user",
             Self::Held { by_admin: true } => "held_by_admin",
@@ -211,6 +223,21 @@ impl fmt::Display for Reason {
             Self::QosLimit { qos, user, running_max } => write!(
                 f,
                 "as many tasks of {user} run in quality of service '{qos}' as it allows a user at once: {running_max}"
+            ),
+            Self::Licenses { license, needed, total, .. } if needed > total => write!(
+                f,
+                "it needs {} of '{license}', and the configuration has {total} of them now",
+                counted(*needed, "licence")
+            ),
+            Self::Licenses { license, needed, free, total } if u64::from(*needed) <= *free => write!(
+                f,
+                "it needs {} of '{license}'; {free} of {total} are free, and kept for a job that comes first",
+                counted(*needed, "licence")
+            ),
+            Self::Licenses { license, needed, free, total } => write!(
+                f,
+                "it needs {} of '{license}'; {free} of {total} are free",
+                counted(*needed, "licence")
             ),
             Self::Delayed { .. } => {
                 write!(f, "it was queued again and waits a moment before the next attempt")

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::depends::News;
+use super::instants::{drop_instants, enter_instants};
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    QueueKey, State, Taken, TaskHold, Tried, Unhealthy, depends, ledger,
+    QueueKey, State, Taken, Tried, Unhealthy, depends, holds, ledger,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -37,39 +38,10 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             waiting_finished(state, *job, indices, how, at);
         }
         Event::JobUpdated { job, spec } => updated(state, *job, spec, at),
-        Event::JobHeld { job, by_uid, by_admin } => {
-            if let Some(job) = state.jobs.get_mut(job) {
-                job.held = Some(JobHold { since: at, by_uid: *by_uid, by_admin: *by_admin });
-                job.task_holds.retain(|_, said| *said != TaskHold::Released);
-            }
-        }
-        Event::JobReleased { job, by_admin } => {
-            if let Some(job) = state.jobs.get_mut(job) {
-                job.held = None;
-                let stays =
-                    |said: &TaskHold| matches!(said, TaskHold::Held(hold) if hold.by_admin && !by_admin);
-                job.task_holds.retain(|_, said| stays(said));
-            }
-        }
-        Event::TaskHeld { task, by_uid, by_admin } => {
-            let hold = JobHold { since: at, by_uid: *by_uid, by_admin: *by_admin };
-            if let Some(job) =
-                state.jobs.get_mut(&task.job).filter(|job| !job.finished.contains_key(&task.index))
-            {
-                job.task_holds.insert(task.index, TaskHold::Held(hold));
-            }
-        }
-        Event::TaskReleased { task } => {
-            if let Some(job) =
-                state.jobs.get_mut(&task.job).filter(|job| !job.finished.contains_key(&task.index))
-            {
-                if job.held.is_some() {
-                    job.task_holds.insert(task.index, TaskHold::Released);
-                } else {
-                    job.task_holds.remove(&task.index);
-                }
-            }
-        }
+        Event::JobHeld { .. }
+        | Event::JobReleased { .. }
+        | Event::TaskHeld { .. }
+        | Event::TaskReleased { .. } => holds::happened(state, event, at),
         Event::AttemptPlaced { key, allocation, time_limit_s, ends_by } => {
             placed(state, *key, allocation, (*time_limit_s, *ends_by), at);
         }
@@ -410,58 +382,6 @@ fn free_share(state: &mut State, key: AttemptKey, instance: u32, at: Timestamp) 
     record.free.add_all(&cores);
     crate::gres::give(&mut record.gres, &gres);
     record.free_memory_bytes += memory_bytes;
-}
-
-/// When something becomes due for a live attempt.
-#[derive(Default)]
-struct Instants {
-    /// Its end.
-    deadline: Option<Timestamp>,
-    /// The signal that was wished for.
-    signal: Option<Timestamp>,
-    /// Somebody is to be told that it has run for a part of its time limit.
-    mark: Option<Timestamp>,
-}
-
-fn instants(state: &State, key: AttemptKey) -> Option<Instants> {
-    let job = state.jobs.get(&key.task.job)?;
-    let live = job.live.get(&key.task.index)?;
-    match live.phase {
-        LivePhase::Preparing => {
-            let deadline = live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s);
-            Some(Instants { deadline: Some(deadline), ..Instants::default() })
-        }
-        LivePhase::Running { go_at, .. } => Some(Instants {
-            deadline: job.must_end_at(live, go_at),
-            signal: job.signal_at(live, go_at),
-            mark: job.marks(live, go_at).next().map(|(at, _)| at),
-        }),
-        // They were dropped when the attempt's end was decided.
-        LivePhase::Ending { .. } => None,
-    }
-}
-
-/// Enters a live attempt into the indices of what becomes due.
-fn enter_instants(state: &mut State, key: AttemptKey) {
-    let Some(Instants { deadline, signal, mark }) = instants(state, key) else { return };
-    state.deadlines.extend(deadline.map(|at| (at, key)));
-    state.signals.extend(signal.map(|at| (at, key)));
-    state.marks.extend(mark.map(|at| (at, key)));
-}
-
-/// Drops a live attempt from the indices of what becomes due, wherever it is at present.
-fn drop_instants(state: &mut State, key: AttemptKey) {
-    let Some(Instants { deadline, signal, mark }) = instants(state, key) else { return };
-    if let Some(at) = signal {
-        state.signals.remove(&(at, key));
-    }
-    if let Some(at) = mark {
-        state.marks.remove(&(at, key));
-    }
-    // A configuration change may have moved the prepare time-out since it was entered.
-    if deadline.is_some_and(|at| !state.deadlines.remove(&(at, key))) {
-        state.deadlines.retain(|(_, other)| *other != key);
-    }
 }
 
 fn go(state: &mut State, key: AttemptKey, at: Timestamp) {

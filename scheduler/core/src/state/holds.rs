@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{IndexSet, Job};
-use crate::ids::{TaskIndex, Timestamp};
+use super::{IndexSet, Job, State};
+use crate::event::Event;
+use crate::ids::{TaskId, TaskIndex, Timestamp};
 
 /// Who holds a job back, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,4 +70,44 @@ impl Job {
         }
         rest
     }
+}
+
+/// Writes down what an event says of holds.
+pub(super) fn happened(state: &mut State, event: &Event, at: Timestamp) {
+    match event {
+        Event::JobHeld { job, by_uid, by_admin } => {
+            if let Some(job) = state.jobs.get_mut(job) {
+                job.held = Some(JobHold { since: at, by_uid: *by_uid, by_admin: *by_admin });
+                job.task_holds.retain(|_, said| *said != TaskHold::Released);
+            }
+        }
+        Event::JobReleased { job, by_admin } => {
+            if let Some(job) = state.jobs.get_mut(job) {
+                job.held = None;
+                let stays =
+                    |said: &TaskHold| matches!(said, TaskHold::Held(hold) if hold.by_admin && !by_admin);
+                job.task_holds.retain(|_, said| stays(said));
+            }
+        }
+        Event::TaskHeld { task, by_uid, by_admin } => {
+            let hold = JobHold { since: at, by_uid: *by_uid, by_admin: *by_admin };
+            if let Some(job) = unfinished(state, *task) {
+                job.task_holds.insert(task.index, TaskHold::Held(hold));
+            }
+        }
+        Event::TaskReleased { task } => {
+            let Some(job) = unfinished(state, *task) else { return };
+            if job.held.is_some() {
+                job.task_holds.insert(task.index, TaskHold::Released);
+            } else {
+                job.task_holds.remove(&task.index);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The job of a task that has not finished.
+fn unfinished(state: &mut State, task: TaskId) -> Option<&mut Job> {
+    state.jobs.get_mut(&task.job).filter(|job| !job.finished.contains_key(&task.index))
 }

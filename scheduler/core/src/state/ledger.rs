@@ -58,6 +58,9 @@ pub(super) struct Ledger {
     sweep_at: usize,
     /// Live attempts in each quality of service, by user id.
     live_in_qos: BTreeMap<String, BTreeMap<u32, u32>>,
+    /// Licences that live attempts hold, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    licenses_held: BTreeMap<String, u64>,
 }
 
 impl Ledger {
@@ -100,6 +103,14 @@ impl Ledger {
 
     /// An attempt of a job ended.
     pub fn ended(&mut self, spec: &JobSpec) {
+        for (name, count) in &spec.licenses {
+            if let Some(held) = self.licenses_held.get_mut(name) {
+                *held = held.saturating_sub(u64::from(*count));
+                if *held == 0 {
+                    self.licenses_held.remove(name);
+                }
+            }
+        }
         let Some(qos) = &spec.qos else { return };
         let Some(users) = self.live_in_qos.get_mut(qos) else { return };
         if let Some(live) = users.get_mut(&spec.user.uid) {
@@ -144,6 +155,7 @@ pub(super) fn charge_all(state: &mut State, now: Timestamp) {
         ledger.change(spec, now, |used| used.charged += charged);
     }
     ledger.live_in_qos = state.count_in_qos();
+    ledger.licenses_held = state.count_licenses();
     state.ledger = ledger;
 }
 
@@ -158,6 +170,9 @@ pub(super) fn placed(state: &mut State, job: JobId, cores: u64, now: Timestamp) 
     });
     if let Some(qos) = &spec.qos {
         *state.ledger.live_in_qos.entry(qos.clone()).or_default().entry(spec.user.uid).or_default() += 1;
+    }
+    for (name, count) in &spec.licenses {
+        *state.ledger.licenses_held.entry(name.clone()).or_default() += u64::from(*count);
     }
     state.ledger.sweep(now, half_life_s);
 }
@@ -195,6 +210,19 @@ impl State {
         Some(qos.running_per_user_max?.saturating_sub(self.live_in_qos(&qos.name, spec.user.uid)))
     }
 
+    /// How many licences of a name live attempts hold.
+    #[must_use]
+    pub fn licenses_held(&self, name: &str) -> u64 {
+        self.ledger.licenses_held.get(name).copied().unwrap_or(0)
+    }
+
+    /// How many licences of a name are free.
+    #[must_use]
+    pub fn licenses_left(&self, name: &str) -> u64 {
+        let total = self.config.licenses.get(name).copied().unwrap_or(0);
+        u64::from(total).saturating_sub(self.licenses_held(name))
+    }
+
     /// Percent of a job's usage that is charged.
     fn usage_percent(&self, spec: &JobSpec) -> u64 {
         self.qos_of(spec).map_or(100, |qos| u64::from(qos.usage_percent))
@@ -218,6 +246,14 @@ impl State {
             }
         }
         counts
+    }
+
+    fn count_licenses(&self) -> BTreeMap<String, u64> {
+        let mut held: BTreeMap<String, u64> = BTreeMap::new();
+        for (name, count) in self.live().flat_map(|(_, job, _)| &job.spec.licenses) {
+            *held.entry(name.clone()).or_default() += u64::from(*count);
+        }
+        held
     }
 
     /// Whether what is charged follows from the live attempts.
@@ -244,6 +280,7 @@ impl State {
         owed.values().all(|charged| *charged == 0)
             && count == self.ledger.entries
             && self.count_in_qos() == self.ledger.live_in_qos
+            && self.count_licenses() == self.ledger.licenses_held
     }
 }
 

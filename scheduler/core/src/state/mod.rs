@@ -19,6 +19,7 @@ mod depends;
 mod evolve;
 mod holds;
 mod index;
+mod instants;
 mod invariants;
 mod job;
 mod ledger;

@@ -7,17 +7,33 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, State as Shell};
 use muster_client::api::{
-    JobUpdate, ReachedAnswer, RequeueRequest, SCHEMA, SignalRequest, StepSignalRequest,
+    JobUpdate, ReachedAnswer, RequeueRequest, SCHEMA, ScriptAnswer, SignalRequest, StepSignalRequest,
 };
 use muster_core::eligibility::Dependency;
 use muster_core::ids::{JobRef, Timestamp};
-use muster_core::input::{Input, JobChange, Reply};
+use muster_core::input::{Input, JobChange, Refusal, Reply};
 use serde_json::Value;
 
 use super::App;
 use super::answer::{Answered, ApiError, read_json};
 use super::jobs::{done, ended_before, whole_job};
 use super::peer::Peer;
+
+/// `GET /v1/jobs/{ref}/script`
+pub async fn script(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Path(target): Path<String>,
+) -> Answered<ScriptAnswer> {
+    let target: JobRef = target.parse()?;
+    let reading = app.shared.read();
+    let job = reading.state().jobs.get(&target.job).ok_or(Refusal::UnknownJob { target })?;
+    let owner = &job.spec.user;
+    if !peer.admin && peer.uid != owner.uid {
+        return Err(Refusal::NotOwner { target, owner: owner.name.clone() }.into());
+    }
+    Ok(Json(ScriptAnswer { schema: SCHEMA, script: job.spec.script.clone() }))
+}
 
 /// `POST /v1/jobs/{ref}/signal`
 pub async fn signal(

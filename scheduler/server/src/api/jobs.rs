@@ -127,6 +127,7 @@ fn spec(request: SubmitRequest, user: User) -> JobSpec {
         nice: request.nice,
         wckey: request.wckey,
         mail: request.mail,
+        licenses: request.licenses,
     }
 }
 

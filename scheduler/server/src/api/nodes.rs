@@ -1,4 +1,4 @@
-//! `/v1/ping`, `/v1/nodes` and `/v1/pools`.
+//! `/v1/ping`, `/v1/nodes`, `/v1/pools` and `/v1/licenses`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,9 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, State as Shell};
-use muster_client::api::{HoldRequest, NodeList, NodesRequest, Ping, PoolList, ResumeRequest, SCHEMA};
+use muster_client::api::{
+    HoldRequest, LicenseList, LicenseView, NodeList, NodesRequest, Ping, PoolList, ResumeRequest, SCHEMA,
+};
 use muster_core::input::{Input, NodeChange};
 use muster_core::notation::parse_hosts;
 use serde_json::{Value, json};
@@ -41,6 +43,19 @@ pub async fn nodes(Shell(app): Shell<Arc<App>>) -> Answered<NodeList> {
 /// `GET /v1/pools`
 pub async fn pools(Shell(app): Shell<Arc<App>>) -> Json<PoolList> {
     Json(PoolList { schema: SCHEMA, pools: node_view::pools(app.shared.read().state()) })
+}
+
+/// `GET /v1/licenses`
+pub async fn licenses(Shell(app): Shell<Arc<App>>) -> Json<LicenseList> {
+    let reading = app.shared.read();
+    let state = reading.state();
+    let view = |(name, total): (&String, &u32)| LicenseView {
+        name: name.clone(),
+        total: *total,
+        held: state.licenses_held(name),
+    };
+    let licenses = state.config.licenses.iter().map(view).collect();
+    Json(LicenseList { schema: SCHEMA, licenses })
 }
 
 /// `POST /v1/nodes/drain`

@@ -372,6 +372,7 @@ pub fn job(name: &str) -> SubmitRequest {
         nice: 0,
         wckey: None,
         mail: None,
+        licenses: Default::default(),
         request_key: None,
         test_only: false,
     }

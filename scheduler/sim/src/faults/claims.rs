@@ -25,6 +25,7 @@ pub(crate) fn declare(config: &mut ClusterConfig) {
         pool("work", 1, Preempt::Cancel, 0),
         pool("urgent", 2, Preempt::Off, 0),
     ];
+    config.licenses = [("matlab".to_owned(), 4), ("ansys".to_owned(), 1)].into();
     let qos = |name: &str, preempts: &[&str], preempt| QosConfig {
         name: name.to_owned(),
         preempts: preempts.iter().map(|name| (*name).to_owned()).collect(),
@@ -46,6 +47,12 @@ pub(crate) fn claim(rng: &mut Rng, spec: &mut JobSpec) {
     let qos = [Some("low"), Some("mid"), Some("high"), None, None, None];
     let drawn = qos[rng.below(qos.len() as u64) as usize].map(str::to_owned);
     spec.qos = spec.qos.take().or(drawn);
+    if rng.one_in(4) {
+        spec.licenses.insert("matlab".to_owned(), 1 + rng.below(4) as u32);
+    }
+    if rng.one_in(8) {
+        spec.licenses.insert("ansys".to_owned(), 1);
+    }
 }
 
 /// How many attempts the records preempt, or the first of them over which there was no right.

@@ -241,10 +241,13 @@ pub(crate) fn charge(rng: &mut Rng) -> (User, Option<String>, Option<String>) {
     (User { name: name.to_owned(), uid, gid: uid }, rng.one_in(3).then(|| "b".to_owned()), qos)
 }
 
-/// Whether no more tasks of a job's user are live in its quality of service than may be.
+/// Whether no more tasks of a job's user are live in its quality of service than may be, and no more licences are held than
+/// there are.
 pub(crate) fn keeps_to_its_limit(state: &State, id: JobId) -> bool {
     let Some(spec) = state.jobs.get(&id).map(|job| &job.spec) else { return true };
     let is_alike = |uid: u32, qos: &Option<String>| uid == spec.user.uid && *qos == spec.qos;
     let alike = state.live().filter(|(_, job, _)| is_alike(job.spec.user.uid, &job.spec.qos)).count();
-    spec.qos.as_deref() != Some("few") || alike <= FEW as usize
+    let is_licensed = |(name, total): (&String, &u32)| state.licenses_held(name) <= u64::from(*total);
+    let licensed = state.config.licenses.iter().all(is_licensed);
+    licensed && (spec.qos.as_deref() != Some("few") || alike <= FEW as usize)
 }

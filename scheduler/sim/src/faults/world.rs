@@ -386,6 +386,7 @@ impl World {
             nice: 0,
             wckey: None,
             mail: None,
+            licenses: Default::default(),
         }
     }
 

@@ -23,7 +23,9 @@ What is needed:
       --mem-per-cpu=SIZE      memory for each core
       --gres=LIST             devices on each node, such as gpu:2
   -G, --gpus=[TYPE:]N         GPUs of all nodes together
+  -L, --licenses=LIST         licences held while it runs, such as matlab:2
       --gpus-per-node=[TYPE:]N, --gpus-per-task=[TYPE:]N
+      --ntasks-per-gpu=N, --cpus-per-gpu=N, --mem-per-gpu=SIZE
   -t, --time=TIME             time limit: minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S
       --time-min=TIME         shortest limit with which it may start earlier
       --exclusive[=user]      share the nodes with nobody

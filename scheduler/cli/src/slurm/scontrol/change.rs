@@ -6,7 +6,7 @@ use muster_client::{Client, ClientError};
 use muster_core::ids::{JobId, JobRef, TaskIndex};
 use muster_core::on::{On, Tasks};
 
-use super::update;
+use super::{reserve, update};
 use crate::out::tell;
 use crate::slurm::connect::connect;
 use crate::slurm::fault::Fault;
@@ -29,6 +29,8 @@ pub(super) fn run(keyword: &str, words: &[String]) -> Option<Result<ExitCode, Fa
         "requeue" => jobs(words, Deed::Requeue { hold: false }),
         "requeuehold" => requeue_hold(words),
         "update" => update::run(words),
+        "create" => reserve::create(words),
+        "delete" => reserve::delete(words),
         _ => return refused(&lower).map(|why| Err(Fault::Said(why))),
     })
 }
@@ -36,12 +38,11 @@ pub(super) fn run(keyword: &str, words: &[String]) -> Option<Result<ExitCode, Fa
 /// Keywords of Slurm's that nothing here does, with what to do instead.
 fn refused(keyword: &str) -> Option<String> {
     let why = match keyword {
-        "suspend" | "resume" => "jobs are not suspended: hold them, or put them back with scontrol requeue",
+        "suspend" | "resume" => {
+            "what is suspended would keep its cores, memory and devices: hold jobs, or put them back with scontrol requeue"
+        }
         "reconfigure" => "send SIGHUP to musterd, or restart it: what runs goes on",
         "shutdown" | "takeover" => "stop musterd by its service: what runs goes on",
-        "create" | "delete" => {
-            "reservations are made and deleted by muster reservation; pools and nodes are in muster.toml"
-        }
         "setdebug" | "setdebugflags" | "schedloglevel" => {
             "what musterd logs is set by MUSTER_LOG in its environment"
         }

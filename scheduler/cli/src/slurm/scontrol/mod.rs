@@ -1,6 +1,8 @@
 //! The face `scontrol`: reads the options and hands the command to what does it.
 
+mod batch;
 mod change;
+mod reserve;
 mod show;
 mod update;
 
@@ -71,6 +73,9 @@ scontrol [OPTIONS] COMMAND
      show job [ID], show step [ID], show node [LIST], show partition [NAME], show reservation [NAME]
                         records of these, or of all
      version            the version
+     wait_job JOB       wait until a job has started
+     write batch_script JOB [FILE|-]
+                        a job's script, into slurm-JOB.sh without a file
     Commands that change something
      hold JOB..., release JOB...
                         hold the waiting tasks of jobs back, or let them go
@@ -79,6 +84,9 @@ scontrol [OPTIONS] COMMAND
      update JobId=JOB TimeLimit=[+=|-=]TIME JobName= Priority= Nice= Comment= Partition= Account= QOS= ReservationName=
                         Dependency= StartTime= Requeue= ArrayTaskThrottle= NumNodes= NumTasks= CPUsPerTask= Features=
                         ReqNodeList= ExcNodeList= MinMemoryNode= MinMemoryCPU= Contiguous=
+     create reservation StartTime=WHEN Duration=TIME|EndTime=WHEN Nodes=LIST|NodeCnt=N|PartitionName=NAME
+                        Users= Accounts= Flags=MAINT,IGNORE_JOBS,DAILY,WEEKLY ReservationName= Comment=
+     delete ReservationName=NAME
      update NodeName=LIST State=DRAIN|DOWN|RESUME Reason=TEXT
 ";
 
@@ -121,6 +129,9 @@ fn start(words: &[String], quiet: &mut bool) -> Result<ExitCode, Fault> {
     match command.to_ascii_lowercase().as_str() {
         "show" => show::run(rest, &how),
         "ping" => ping(),
+        "completing" => batch::completing(),
+        "wait_job" => batch::wait(rest),
+        "write" => batch::write(rest),
         "version" => print(&version()).map(|()| ExitCode::SUCCESS),
         "help" => print(HELP).map(|()| ExitCode::SUCCESS),
         _ => change::run(command, rest)

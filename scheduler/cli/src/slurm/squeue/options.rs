@@ -56,7 +56,7 @@ pub(super) struct Options {
     pub accounts: Option<Vec<String>>,
     pub qos: Option<Vec<String>>,
     pub reservation: Option<String>,
-    pub licences: Option<Vec<String>>,
+    pub licenses: Option<Vec<String>>,
     pub nodes: Option<Vec<String>>,
     pub clusters: Option<String>,
     pub iterate_s: Option<u64>,
@@ -86,7 +86,7 @@ enum Key {
     Iterate,
     Jobs,
     Json,
-    Licences,
+    Licenses,
     Long,
     Me,
     Name,
@@ -127,7 +127,7 @@ const TABLE: &[Opt<Key>] = &[
     opt(Key::Iterate, Some('i'), &["iterate"], Value),
     opt(Key::Jobs, Some('j'), &["jobs"], Maybe),
     opt(Key::Json, None, &["json"], Maybe),
-    opt(Key::Licences, Some('L'), &["licenses"], Value),
+    opt(Key::Licenses, Some('L'), &["licenses"], Value),
     opt(Key::Long, Some('l'), &["long"], Nothing),
     opt(Key::Me, None, &["me"], Nothing),
     opt(Key::Name, Some('n'), &["name"], Value),
@@ -170,7 +170,7 @@ Usage: squeue [OPTIONS]
   -j, --job=job(s)                these jobs or elements
       --json                      JSON
   -l, --long                      more columns
-  -L, --licenses=(license names)  jobs that use licences; there are none
+  -L, --licenses=(license names)  jobs that use one of these licences
   -M, --clusters=cluster_name     this cluster or all
       --me                        own jobs
   -n, --name=job_name(s)          jobs of these names
@@ -246,7 +246,7 @@ fn defaults() -> Result<Options, Fault> {
         accounts: None,
         qos: None,
         reservation: None,
-        licences: None,
+        licenses: None,
         nodes: None,
         clusters: variable("SLURM_CLUSTERS"),
         iterate_s: None,
@@ -255,7 +255,7 @@ fn defaults() -> Result<Options, Fault> {
         ("SQUEUE_ACCOUNT", Key::Account),
         ("SQUEUE_FORMAT", Key::Format),
         ("SQUEUE_FORMAT2", Key::FormatNames),
-        ("SQUEUE_LICENSES", Key::Licences),
+        ("SQUEUE_LICENSES", Key::Licenses),
         ("SQUEUE_NAMES", Key::Name),
         ("SQUEUE_PARTITION", Key::Partition),
         ("SQUEUE_QOS", Key::Qos),
@@ -294,7 +294,7 @@ fn take(options: &mut Options, key: Key, value: &str) -> Result<(), Fault> {
             options.mode = Mode::Steps;
             options.steps = read_steps(value)?;
         }
-        Key::Licences => options.licences = Some(list(value)),
+        Key::Licenses => options.licenses = Some(list(value)),
         Key::Long => options.long = true,
         Key::Me => options.users = Some(vec![own_name()]),
         Key::Name => options.names = Some(list(value)),

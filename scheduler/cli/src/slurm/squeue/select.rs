@@ -63,7 +63,9 @@ fn takes(line: &TaskLine, options: &Options) -> bool {
         && in_list(&options.accounts, line.account.as_deref().unwrap_or_default())
         && in_list(&options.qos, line.qos.as_deref().unwrap_or_default())
         && options.reservation.as_ref().is_none_or(|name| line.reservation.as_ref() == Some(name))
-        && options.licences.is_none()
+        && options.licenses.as_ref().is_none_or(|names| {
+            names.iter().any(|name| line.licenses.contains_key(name.split(':').next().unwrap_or_default()))
+        })
         && on_nodes
 }
 

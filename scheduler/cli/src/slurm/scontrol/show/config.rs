@@ -12,6 +12,9 @@ pub(super) fn text(shown: &mut Shown<'_>) -> Result<String, Fault> {
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // One more than the largest index that an array may have.
     let max_array = u64::from(muster_core::spec::ARRAY_INDEX_MAX) + 1;
+    let licenses = shown.client.licenses().map_err(Fault::client(shown.doing))?.licenses;
+    let licenses: Vec<String> = licenses.iter().map(|one| format!("{}:{}", one.name, one.total)).collect();
+    let licenses = if licenses.is_empty() { "(null)".to_owned() } else { licenses.join(",") };
     let settings = [
         ("AccountingStorageEnforce", "none".to_owned()),
         ("AccountingStorageTRES", "cpu,mem,node,billing".to_owned()),
@@ -24,7 +27,7 @@ pub(super) fn text(shown: &mut Shown<'_>) -> Result<String, Fault> {
         ("JobRequeue", "1".to_owned()),
         ("KillOnBadExit", "1".to_owned()),
         ("KillWait", "5 sec".to_owned()),
-        ("Licenses", "(null)".to_owned()),
+        ("Licenses", licenses),
         ("MaxArraySize", max_array.to_string()),
         ("MinJobAge", format!("{FINISHED_SHOWN_S} sec")),
         ("OverTimeLimit", "0 min".to_owned()),

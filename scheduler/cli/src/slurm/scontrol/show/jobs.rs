@@ -209,9 +209,10 @@ fn place(shown: &Shown<'_>, facts: &Facts<'_>) -> Vec<String> {
         ),
         format!("Features={} DelayBoot=00:00:00", facts.features()),
         format!(
-            "OverSubscribe={} Contiguous={} Licenses=(null) Network=(null)",
+            "OverSubscribe={} Contiguous={} Licenses={} Network=(null)",
             facts.over_subscribe(),
-            u8::from(request.is_some_and(|request| request.contiguous))
+            u8::from(request.is_some_and(|request| request.contiguous)),
+            facts.licenses()
         ),
     ]);
     if let Some(name) = &line.reservation {

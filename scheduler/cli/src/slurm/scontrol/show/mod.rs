@@ -3,6 +3,7 @@
 mod config;
 mod hosts;
 mod jobs;
+mod licenses;
 mod nodes;
 mod partitions;
 mod reservations;
@@ -39,7 +40,7 @@ const ENTITIES: [(&str, usize, Entity); 21] = [
     ("hostnames", 5, Entity::HostNames),
     ("jobs", 1, Entity::Jobs),
     ("job", 1, Entity::Jobs),
-    ("licenses", 2, Entity::Empty("No licenses configured in Slurm.\n")),
+    ("licenses", 2, Entity::Licenses),
     ("nodes", 1, Entity::Nodes),
     ("node", 1, Entity::Nodes),
     ("partitions", 1, Entity::Partitions),
@@ -58,6 +59,7 @@ enum Entity {
     HostListSorted,
     HostNames,
     Jobs,
+    Licenses,
     Nodes,
     Partitions,
     Reservations,
@@ -97,6 +99,7 @@ pub(super) fn run(words: &[String], how: &How) -> Result<ExitCode, Fault> {
             return Err(said(format!("scontrol: error: show {name} is not supported")));
         }
         Entity::Jobs => jobs::text(&mut Shown::connect(how, "slurm_load_jobs error")?, value)?,
+        Entity::Licenses => licenses::text(&mut Shown::connect(how, "slurm_load_licenses error")?, value)?,
         Entity::Nodes => nodes::text(&mut Shown::connect(how, "slurm_load_node error")?, value)?,
         Entity::Partitions => {
             partitions::text(&mut Shown::connect(how, "slurm_load_partitions error")?, value)?
