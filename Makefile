@@ -7,6 +7,7 @@ SHELL := /bin/bash
 NODES ?= 4
 CPUS ?= 8
 ROUNDS ?= 500
+KILLS ?= 200
 CLUSTER := target/release/muster-cluster
 
 help: ## List the targets.
@@ -43,11 +44,13 @@ test: ## Run the whole suite, from unit tests to end-to-end tests on real sshd a
 test-unit: ## Run the tests that need neither root nor MPI.
 	@MUSTER_TEST_SKIP_CLUSTER=1 .ci/test.sh
 
-violence: ## Kill everything at random under real work (ROUNDS=500 SEED=), some 40 minutes.
+violence: ## Kill everything at random under real work, and at each stage of a start (ROUNDS=500 SEED=), some hour.
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; fi
 	@$(MAKE) --no-print-directory build mpi-tasks
 	@MUSTER_VIOLENCE_ROUNDS=$(ROUNDS) $(if $(SEED),MUSTER_VIOLENCE_SEED=$(SEED)) \
 		cargo test --release --locked -q -p muster-cluster-tests --test e2e -- --nocapture violence::
+	@MUSTER_KILL_ROUNDS=$(KILLS) $(if $(SEED),MUSTER_KILL_SEED=$(SEED)) \
+		cargo test --release --locked -q -p muster-cluster-tests --test e2e -- --nocapture kills::
 
 lint: ## Check format, lints, documentation and licences.
 	@cargo fmt --all --check
@@ -62,9 +65,11 @@ fmt: ## Format everything.
 sim: ## Run a thousand simulated worlds full of faults.
 	@cargo run --release --locked -q -p muster-sim -- faults --seeds 1000
 
-bench: ## Measure the time from a submit to the first line of its script, on an idle cluster of 4 nodes.
-	@$(MAKE) --no-print-directory build
+bench: ## Measure submits, 5,000 steps in a job, and the start of 32 MPI ranks, on an idle cluster of 4 nodes.
+	@$(MAKE) --no-print-directory build mpi-tasks
 	@target/release/muster-demo latency
+	@target/release/muster-demo steps
+	@target/release/muster-demo mpi-start
 
 clean: ## Remove what was built.
 	@rm -rf target mpi-tasks/target

@@ -202,7 +202,12 @@ impl Site {
         self.await_end_of_controller()
     }
 
-    fn controller_pid(&self) -> Result<i32, SiteError> {
+    /// The controller's process.
+    ///
+    /// # Errors
+    ///
+    /// [`SiteError`] if it cannot be found.
+    pub fn controller_pid(&self) -> Result<i32, SiteError> {
         let processes = self.cluster.processes(HEAD)?;
         let is_controller =
             |p: &&crate::ProcessInfo| p.cmdline.first().is_some_and(|program| program.ends_with("/musterd"));

@@ -11,6 +11,7 @@ mod clients;
 mod compare;
 mod failures;
 mod gangs;
+mod kills;
 mod mpis;
 mod recovery;
 mod scripts;

@@ -13,6 +13,7 @@
 //! | [`place`] | which node and cores each rank gets |
 //! | [`link`], [`auth`], [`frames`] | the connection between starter and daemon |
 //! | [`tree`] | which daemon speaks with which |
+//! | [`model`] | what a start on thousands of nodes costs, worked out |
 //! | [`client`] | the starter |
 //! | [`daemon`] | the step daemon |
 //! | [`pmi`] | PMI-1 and PMI-2, as a server |
@@ -29,6 +30,7 @@ mod hostlist;
 pub mod link;
 mod lists;
 mod mapping;
+pub mod model;
 pub mod options;
 pub mod place;
 pub mod pmi;

@@ -25,6 +25,7 @@ enum Command {
     Scenario(commands::scenario::ScenarioArgs),
     FromCluster(commands::from_cluster::FromClusterArgs),
     Faults(commands::faults::FaultsArgs),
+    Launch(commands::launch::LaunchArgs),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Scenario(args) => commands::scenario::run(&args),
         Command::FromCluster(args) => commands::from_cluster::run(&args),
         Command::Faults(args) => commands::faults::run(&args),
+        Command::Launch(args) => commands::launch::run(&args),
     };
     match outcome {
         Ok(code) => code,

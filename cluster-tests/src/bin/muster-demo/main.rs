@@ -5,6 +5,8 @@ mod demo;
 mod keep;
 mod latency;
 mod local;
+mod mpi_start;
+mod steps;
 mod story;
 
 use std::path::PathBuf;
@@ -34,6 +36,23 @@ enum Command {
     Latency {
         /// Submits of each kind.
         #[arg(long, default_value_t = 30)]
+        samples: usize,
+    },
+    /// Measure how many steps of one process a job starts in a second, and the controller's CPU time meanwhile.
+    #[command(after_help = "Example:\n  muster-demo steps --count 5000")]
+    Steps {
+        /// Steps of each kind.
+        #[arg(long, default_value_t = 5000)]
+        count: usize,
+        /// Only this kind: 0 one after another, 1 asked for at once, 2 running at once.
+        #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
+        way: Option<u8>,
+    },
+    /// Measure the start of 32 ranks on four nodes, by direct launch and by mpirun over SSH.
+    #[command(after_help = "Example:\n  muster-demo mpi-start --samples 15")]
+    MpiStart {
+        /// Starts of each kind.
+        #[arg(long, default_value_t = 15)]
         samples: usize,
     },
     /// Keep a cluster running.
@@ -72,6 +91,8 @@ fn main() -> ExitCode {
         None if nix::unistd::geteuid().is_root() => demo::run(),
         None => local::run(),
         Some(Command::Latency { samples }) => latency::run(samples),
+        Some(Command::Steps { count, way }) => steps::run(count, way.map(usize::from)),
+        Some(Command::MpiStart { samples }) => mpi_start::run(samples),
         Some(Command::Cluster(ClusterCommand::Up { nodes, cpus, env_file })) => {
             keep::up(nodes, cpus, &env_file)
         }

@@ -6,7 +6,7 @@
 
 mod acts;
 mod check;
-mod dice;
+pub mod dice;
 mod journal;
 mod ledger;
 mod logs;

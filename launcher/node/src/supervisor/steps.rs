@@ -40,6 +40,9 @@ const LEAVE_WITHIN: std::time::Duration = std::time::Duration::from_millis(500);
 /// The least number of starters that are heard at once.
 const STARTERS_MIN: u64 = 16;
 
+/// How many requests that find no room are remembered while room is looked for.
+const REFUSED_MAX: usize = 64;
+
 /// That a step has ranks on an instance, as its supervisor is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StepOrder {
@@ -531,8 +534,15 @@ impl Supervisor {
             }
         }
         self.forget_steps_over();
+        // Of thousands that wait for the same, one is asked for.
+        let mut refused: Vec<StepRequest> = Vec::new();
         for waiting in std::mem::take(&mut self.steps.waiting) {
-            if let Some(waiting) = self.try_step(prepared, gang, waiting) {
+            let in_vain = refused.contains(&waiting.request);
+            let still = if in_vain { Some(waiting) } else { self.try_step(prepared, gang, waiting) };
+            if let Some(waiting) = still {
+                if !in_vain && refused.len() < REFUSED_MAX {
+                    refused.push(waiting.request.clone());
+                }
                 self.steps.waiting.push_back(waiting);
             }
         }
