@@ -62,7 +62,7 @@ wrong_runs() {
     expect 1 "$mpi lost file" launch "$mpi" 2 "$bin/pi-reduce" "$work/pi" "$work/none.json"
 }
 
-# The codes are those measured, exact for Open MPI. When a rank leaves without MPI_Finalize, Hydra 4.3.2 gives
+# The codes are those measured, exact for Open MPI. When a rank leaves without MPI_Finalize, Hydra gives
 # either that rank's code or 9, from run to run; 9 is therefore no code that a mode asks for here.
 bad_runs() {
     local mpi=$1 bin=$2 stray exit_codes=7 segfault_codes=139 oom_codes=4

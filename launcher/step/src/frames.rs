@@ -186,6 +186,15 @@ pub enum Wireup {
     Pmi,
     /// PMIx.
     Pmix,
+    /// Either, for programs that may load any MPI.
+    Both,
+}
+
+impl Wireup {
+    /// Whether PMI-1 and PMI-2 are served.
+    pub fn has_pmi(self) -> bool {
+        matches!(self, Self::Pmi | Self::Both)
+    }
 }
 
 /// How ranks are bound to CPUs.

@@ -133,16 +133,16 @@ fn unread_errors() -> i32 {
 /// Whether a host is this node, by any of the names and addresses that Hydra's users say.
 fn is_here(dir: &AttemptDir, host: &str) -> bool {
     let node = std::env::var("MUSTER_NODE").unwrap_or_default();
-    if host == node
-        || host == "localhost"
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-    {
-        return true;
-    }
     let peers = dir.peers();
     let text = std::fs::read_to_string(&peers).unwrap_or_default();
     let peers = parse_peers(&text, &peers).unwrap_or_default();
-    find_peer(&peers, host).is_ok_and(|peer| peer.host == node)
+    match find_peer(&peers, host) {
+        Ok(peer) => peer.host == node,
+        Err(_) => {
+            let is_loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+            host == node || host == "localhost" || is_loopback
+        }
+    }
 }
 
 /// Becomes the command, which is for this node, as Hydra itself would start it here.

@@ -140,7 +140,13 @@ impl<'a> Variables<'a> {
         if common.environment.iter().all(|(name, _)| name != "I_MPI_PIN") {
             set("I_MPI_PIN", "off".to_owned());
         }
-        if wireup == Wireup::Pmi {
+        // MPICH 5 gives up where it finds both, and is not told which.
+        if wireup == Wireup::Both
+            && common.environment.iter().all(|(name, _)| name != "MPIR_CVAR_PMI_VERSION")
+        {
+            set("MPIR_CVAR_PMI_VERSION", "1".to_owned());
+        }
+        if wireup.has_pmi() {
             set("PMI_SIZE", common.ntasks.to_string());
             set("PMI_JOBID", format!("{}.{}", start.job, start.step));
             set("PMI_SPAWNED", "0".to_owned());
@@ -165,7 +171,7 @@ impl<'a> Variables<'a> {
             .filter(|core| !self.start.cores_wrap || task.cores.contains(core))
             .collect();
         set("MUSTER_RANK_CORES", format_list(&declared(self.start, &cores)));
-        if wireup == Wireup::Pmi {
+        if wireup.has_pmi() {
             set("PMI_RANK", task.rank.to_string());
             set("MPI_LOCALRANKID", local.to_string());
             set("MPI_LOCALNRANKS", self.own.tasks.len().to_string());

@@ -29,7 +29,7 @@ pub(super) fn choose(common: &Common) -> Result<Wireup, String> {
     let mut chosen: Option<(Wireup, String)> = None;
     for words in &common.programs {
         let Some(name) = words.first() else { continue };
-        // What cannot be told is let be: a script, or an interpreter that loads its MPI later.
+        // What cannot be told is served everything: a script, or an interpreter that loads its MPI later.
         let kind = find_program(name, common).and_then(|file| which_mpi(&file).ok().flatten());
         let (wants, family) = match kind {
             Some(MpiKind::OpenMpi) => (Wireup::Pmix, "Open MPI"),
@@ -54,6 +54,8 @@ pub(super) fn choose(common: &Common) -> Result<Wireup, String> {
     }
     Ok(match (common.wireup, chosen) {
         (Wireup::Auto, Some((wants, _))) => wants,
+        // A script or an interpreter may load any MPI; one rank is a whole world with either.
+        (Wireup::Auto, None) if common.ntasks > 1 => Wireup::Both,
         (Wireup::Auto, None) => Wireup::Pmi,
         (said, _) => said,
     })
@@ -66,6 +68,7 @@ fn word(wireup: Wireup) -> &'static str {
         Wireup::None => "none",
         Wireup::Pmi => "pmi2",
         Wireup::Pmix => "pmix",
+        Wireup::Both => "pmi2 or --mpi=pmix",
     }
 }
 
@@ -90,14 +93,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mpi_is_served_pmi_unless_it_says_otherwise() {
-        let common = |wireup| Common {
+    fn what_is_no_mpi_is_served_both_unless_it_says_otherwise_or_is_alone() {
+        let of = |wireup, ntasks| Common {
             programs: vec![vec!["/bin/sh".into()]],
             wireup,
-            ntasks: 2,
+            ntasks,
             ..Common::default()
         };
-        assert_eq!(choose(&common(Wireup::Auto)), Ok(Wireup::Pmi));
+        let common = |wireup| of(wireup, 2);
+        assert_eq!(choose(&common(Wireup::Auto)), Ok(Wireup::Both));
+        assert_eq!(choose(&of(Wireup::Auto, 1)), Ok(Wireup::Pmi));
         assert_eq!(choose(&common(Wireup::None)), Ok(Wireup::None));
         assert_eq!(choose(&common(Wireup::Pmix)), Ok(Wireup::Pmix));
     }

@@ -17,11 +17,15 @@ impl Serving {
     ///
     /// A sentence for the user; nothing was started then that matters.
     pub(super) fn launch(&mut self) -> Result<(), String> {
-        let chosen = wireup::choose(&self.common)?;
+        let mut chosen = wireup::choose(&self.common)?;
         let bound = bind(&self.start, &self.common, &self.own).map_err(|error| error.to_string())?;
-        if chosen == Wireup::Pmix {
-            let server = pmix::Server::start(&self.start, &self.common, &self.own);
-            self.pmix = Some(server.map_err(|problem| self.no_pmix(&problem))?);
+        if matches!(chosen, Wireup::Pmix | Wireup::Both) {
+            match pmix::Server::start(&self.start, &self.common, &self.own) {
+                Ok(server) => self.pmix = Some(server),
+                // Where there is no libpmix, nothing can have been linked with an MPI that needs it.
+                Err(_) if chosen == Wireup::Both => chosen = Wireup::Pmi,
+                Err(problem) => return Err(self.no_pmix(&problem)),
+            }
         }
         let directory = self.directory();
         let variables = Variables::new(&self.start, &self.common, &self.own, &bound, chosen);
@@ -41,7 +45,7 @@ impl Serving {
                 directory: &directory,
                 environment,
                 cpus: &bound.cpus[local],
-                pmi: chosen == Wireup::Pmi,
+                pmi: chosen.has_pmi(),
             };
             match rank::start(task, around) {
                 Ok(rank) => self.ranks.push(rank),
@@ -67,7 +71,7 @@ impl Serving {
                 }
             }
         }
-        if chosen == Wireup::Pmi {
+        if chosen.has_pmi() {
             self.pmi = Some(pmi::Server::new(pmi::World {
                 size: self.common.ntasks,
                 name: format!("kvs_{}_{}", self.start.job, self.start.step),
