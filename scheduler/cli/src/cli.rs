@@ -6,9 +6,9 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, licenses::LicensesArgs,
-    logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs, priority::PriorityArgs, queue::QueueArgs,
-    reach::RequeueArgs, reach::SignalArgs, reservation::ReservationArgs, run::RunArgs, shares::SharesArgs,
-    show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
+    logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs, pools::PoolsArgs, priority::PriorityArgs,
+    queue::QueueArgs, reach::RequeueArgs, reach::SignalArgs, reservation::ReservationArgs, run::RunArgs,
+    shares::SharesArgs, show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -126,17 +126,6 @@ pub struct WhyArgs {
     /// Job (12) or task of an array (12_3)
     #[arg(value_name = "JOB[_TASK]")]
     pub job: String,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `muster pools`.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  muster pools           a line for each pool; * marks the default\n  muster pools --json    for programs"
-)]
-pub struct PoolsArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -24,6 +24,7 @@
 //! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`: drains one node               |
 //! | `POST /v1/nodes/{name}/release`  | → `{}`: resumes one node                              |
 //! | `GET  /v1/pools`                 | → [`PoolList`]                                        |
+//! | `POST /v1/pools/{name}/state`    | [`PoolStateRequest`] → `{}`; for admins               |
 //! | `GET  /v1/licenses`              | → [`LicenseList`]                                     |
 //! | `GET  /v1/reservations`          | → [`ReservationList`]                                 |
 //! | `POST /v1/reservations`          | [`ReservationRequest`] → [`ReservationAnswer`] (201)  |
@@ -47,7 +48,9 @@ use serde::{Deserialize, Serialize};
 pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, ScriptAnswer, SignalRequest};
 pub use crate::diagnostics::{CallerFigures, Diagnostics, PassFigures, RequestFigures, TaskCounts};
 pub use crate::licenses::{LicenseList, LicenseView};
-pub use crate::nodes::{HoldRequest, NodeList, NodeView, NodesRequest, PoolList, PoolView, ResumeRequest};
+pub use crate::nodes::{
+    HoldRequest, NodeList, NodeView, NodesRequest, PoolList, PoolStateRequest, PoolView, ResumeRequest,
+};
 pub use crate::notes::NotesView;
 pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, ShareLine, ShareList};
 pub use crate::reservations::{

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::Method;
 use muster_core::ids::JobRef;
+use muster_core::state::PoolState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
     CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NOT_LEADING, NodeList, NodesRequest, Ping,
-    PoolList, PriorityList, ReservationAnswer, ReservationList, ReservationRequest, ResumeRequest, ShareList,
-    SubmitAnswer, SubmitRequest, TaskList, TaskState, Why,
+    PoolList, PoolStateRequest, PriorityList, ReservationAnswer, ReservationList, ReservationRequest,
+    ResumeRequest, ShareList, SubmitAnswer, SubmitRequest, TaskList, TaskState, Why,
 };
 use crate::error::ClientError;
 use crate::query::{encode, with_query};
@@ -353,6 +354,15 @@ impl Client {
     /// As every route: [`ClientError`].
     pub fn pools(&mut self) -> Result<PoolList, ClientError> {
         self.get("/v1/pools".to_owned())
+    }
+
+    /// Says what a pool does from now on.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 400 or 403; otherwise as every route.
+    pub fn set_pool_state(&mut self, pool: &str, state: PoolState) -> Result<(), ClientError> {
+        let path = format!("/v1/pools/{}/state", encode(pool));
+        self.post(path, &PoolStateRequest { state }).map(|_: serde_json::Value| ())
     }
 
     /// All advance reservations.

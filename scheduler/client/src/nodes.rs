@@ -1,6 +1,7 @@
 //! Nodes and pools, as the client API shows and changes them.
 
 use muster_core::cluster::Preempt;
+use muster_core::state::PoolState;
 use serde::{Deserialize, Serialize};
 
 use crate::reservations::KeptFor;
@@ -111,6 +112,14 @@ pub struct NodeView {
     pub kept_for: Vec<KeptFor>,
 }
 
+/// What a pool is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolStateRequest {
+    /// That.
+    pub state: PoolState,
+}
+
 /// A list of pools.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolList {
@@ -127,6 +136,9 @@ pub struct PoolView {
     pub name: String,
     /// Whether jobs that name no pool come here.
     pub default: bool,
+    /// What it does at present.
+    #[serde(default)]
+    pub state: PoolState,
     /// Host list.
     pub node_list: String,
     /// Time limit of tasks that name none, in seconds.

@@ -11,6 +11,7 @@ use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::reservation::AdvanceReservation;
 use crate::spec::{IndexRange, JobSpec};
+use crate::state::PoolState;
 
 /// An event with its instant, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,6 +229,15 @@ pub enum Event {
         node: NodeId,
         /// What is wrong with it, for people; none if it is fit for work.
         problem: Option<String>,
+    },
+    /// An admin said what a pool does from now on.
+    PoolChanged {
+        /// The pool.
+        pool: String,
+        /// What it does.
+        state: PoolState,
+        /// Who asked.
+        by_uid: u32,
     },
     /// An advance reservation was made.
     ReservationMade {

@@ -9,6 +9,7 @@ use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
 pub use crate::refusal::Refusal;
 use crate::reservation::ReservationSpec;
 use crate::spec::{JobSpec, Request, SignalTo};
+use crate::state::PoolState;
 
 /// Who gives a command, as the kernel knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +103,15 @@ pub enum Input {
         nodes: Vec<String>,
         /// What is to become of them.
         change: NodeChange,
+    },
+    /// An admin says what a pool does from now on.
+    ChangePool {
+        /// Who.
+        caller: Caller,
+        /// The pool.
+        pool: String,
+        /// What it does.
+        state: PoolState,
     },
     /// A node's agent opened a session.
     NodeHello {

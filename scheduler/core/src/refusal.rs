@@ -15,6 +15,16 @@ pub enum Refusal {
         /// The pools that exist.
         known: String,
     },
+    /// The pool takes no jobs at present.
+    #[error(
+        "pool '{pool}' is {state} and takes no jobs at present: name another pool, or wait until an admin opens it"
+    )]
+    PoolClosed {
+        /// The pool.
+        pool: String,
+        /// What it does.
+        state: &'static str,
+    },
     /// No such node.
     #[error("there is no node '{node}' in this cluster")]
     UnknownNode {

@@ -125,6 +125,7 @@ pub fn pools(state: &State) -> Vec<PoolView> {
     let view = |(i, pool): (usize, &muster_core::cluster::PoolConfig)| PoolView {
         name: pool.name.clone(),
         default: i == default,
+        state: state.pool_state(&pool.name),
         node_list: format_hosts(&pool.nodes),
         time_default_s: pool.time_default_s,
         time_max_s: pool.time_max_s,

@@ -11,7 +11,7 @@ pub mod logs;
 pub mod migrate;
 pub mod nodes;
 pub(crate) mod ping;
-pub(crate) mod pools;
+pub mod pools;
 pub mod priority;
 pub mod queue;
 pub mod reach;

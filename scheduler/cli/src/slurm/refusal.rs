@@ -18,6 +18,7 @@ pub(crate) fn text(error: &ClientError) -> &'static str {
 fn of_code(code: &str, message: &str) -> &'static str {
     match code {
         "unknown_pool" => "Invalid partition name specified",
+        "pool_closed" => "Required partition not available (inactive or drain)",
         "unknown_account" | "not_in_account" | "no_account" => {
             "Invalid account or account/partition combination specified"
         }

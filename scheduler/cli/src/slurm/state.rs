@@ -104,7 +104,8 @@ pub(super) fn waiting_reason(code: &str) -> &'static str {
         "deadline" => "DeadLine",
         "reservation" => "Reservation",
         "reservation_over" => "ReservationDeleted",
-        "pool_gone" => "PartitionDown",
+        "pool_gone" | "pool_down" => "PartitionDown",
+        "pool_inactive" => "PartitionInactive",
         "never_fits" => "PartitionConfig",
         _ => "None",
     }

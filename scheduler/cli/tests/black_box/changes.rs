@@ -158,8 +158,8 @@ fn scontrol_says_what_cannot_be_changed_in_slurms_words() {
         ),
         ("scontrol suspend 1", "scontrol: suspend is not supported: ", "keep its cores"),
         (
-            "scontrol update partitionname=main state=down",
-            "scontrol: an update of partitionname=main is not supported",
+            "scontrol update partitionname=main maxtime=10",
+            "scontrol: an update of a partition's maxtime=10 is not supported",
             "muster.toml",
         ),
     ] {
@@ -322,4 +322,44 @@ fn scripts_are_written_and_reservations_made_by_scontrol() {
     face(&controller, "scancel 1");
     let ran = face(&controller, "scontrol wait_job 1");
     assert_eq!((ran.code, ran.err.as_str()), (Some(1), "Job is no longer running\n"));
+}
+
+#[test]
+fn pools_are_closed_and_opened() {
+    let controller = controller();
+    let silent = |line: &str| {
+        let ran = face(&controller, line);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", ""), "{line}");
+    };
+    let says = |line: &str, word: &str| {
+        let ran = face(&controller, line);
+        assert!(ran.code == Some(0) && ran.out.contains(word), "{line}: {ran:?}");
+    };
+    silent("scontrol update PartitionName=main State=DRAIN");
+    says("sinfo -h -o %a", "drain\n");
+    says("scontrol show partition main", " State=DRAIN ");
+    let ran = face(&controller, "sbatch --wrap=true");
+    let said =
+        "sbatch: error: Batch job submission failed: Required partition not available (inactive or drain)\n";
+    assert!(ran.code == Some(1) && ran.err.starts_with(said), "{ran:?}");
+    assert_eq!(controller.run(&["pools", "state", "down", "main"]).code, Some(0));
+    assert!(controller.run(&["pools"]).out.contains("main*  down "));
+    assert_eq!(squeue(&controller, "%r"), ["PartitionDown"; 3]);
+    says("sbatch --wrap=true", "Submitted");
+    silent("scontrol update partition=main state=inactive");
+    says("sinfo -h -o %a", "inact\n");
+    assert_eq!(squeue(&controller, "%r"), ["PartitionInactive"; 4]);
+    assert!(controller.run(&["why", "1"]).out.contains("'main' is inactive and starts nothing"));
+    silent("scontrol update partitionname=main state=up");
+    assert!(!squeue(&controller, "%r").iter().any(|reason| reason.starts_with("Partition")));
+    let ran = face(&controller, "scontrol update partitionname=none state=up");
+    assert!(ran.code == Some(1) && ran.err.contains("Invalid partition name specified"), "{ran:?}");
+    let ran = face(&controller, "scontrol update partitionname=main state=closed");
+    assert!(ran.code == Some(1) && ran.err.starts_with("Invalid input: state=closed\n"), "{ran:?}");
+    assert!(
+        controller
+            .run(&["pools", "state", "closed", "main"])
+            .err
+            .contains("write up, down, drain or inactive")
+    );
 }

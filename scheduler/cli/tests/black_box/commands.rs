@@ -320,6 +320,7 @@ fn pools_and_ping_are_told() {
     let pool = PoolView {
         name: "main".into(),
         default: true,
+        state: Default::default(),
         node_list: "n[1-2]".into(),
         time_default_s: 3600,
         time_max_s: 86_400,
@@ -330,7 +331,7 @@ fn pools_and_ping_are_told() {
         memory_per_core_bytes: None,
     };
     let ran = Fake::always(200, json(&PoolList { schema: SCHEMA, pools: vec![pool] })).run(&["pools"]);
-    assert!(ran.out.ends_with("main*  01:00:00  1-00:00:00  n[1-2]\n"), "{ran:?}");
+    assert!(ran.out.ends_with("main*  up     01:00:00  1-00:00:00  n[1-2]\n"), "{ran:?}");
     let (cluster, version) = ("c".into(), "0.1.0".into());
     let mut ping = Ping { schema: SCHEMA, cluster, version, nodes_up: 1, nodes: 2, leader: None };
     let alone = "The controller of cluster c answers (version 0.1.0): 1 of 2 nodes are up\n";

@@ -53,6 +53,7 @@ fn agreeable() -> Fake {
     let pool = |name: &str| PoolView {
         name: name.into(),
         default: name == "main",
+        state: Default::default(),
         node_list: "n1".into(),
         time_default_s: 60,
         time_max_s: 3600,

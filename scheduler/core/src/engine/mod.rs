@@ -10,6 +10,7 @@ mod conditions;
 mod hold;
 mod node;
 mod nodes;
+mod pools;
 mod report;
 mod requeue;
 pub(crate) mod reservations;
@@ -169,6 +170,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::ReleaseJob { caller, target } => hold::release(state, *caller, *target),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
         Input::ChangeNodes { caller, nodes, change } => nodes::change(state, *caller, nodes, change, now),
+        Input::ChangePool { caller, pool, state: to } => pools::change(state, *caller, pool, *to),
         Input::MakeReservation { caller, spec } => reservations::make(state, *caller, spec, now),
         Input::RemoveReservation { caller, name } => reservations::remove(state, *caller, name),
         Input::NodeHello { node, boot_id, hardware, held } => {

@@ -2,8 +2,9 @@
 
 use crate::event::{Event, Verdict};
 use crate::ids::NodeId;
-use crate::input::{Effect, GoneHow, InstancePhase, InstanceReport, NodeChange, Refusal};
-use crate::state::{FinishedHow, Held, Node};
+use crate::input::{Effect, GoneHow, Input, InstancePhase, InstanceReport, NodeChange, Refusal};
+use crate::plan::plan;
+use crate::state::{FinishedHow, Held, Node, PoolState};
 use crate::testing::{ANN, Bench, ROOT, config, job};
 
 fn node<'b>(bench: &'b Bench, name: &str) -> &'b Node {
@@ -153,4 +154,30 @@ fn a_hold_of_an_old_journal_is_read_as_it_was() {
     let event: Event = serde_json::from_str(text).unwrap();
     let Event::NodeHeld { by_uid: None, down: false, until: None, .. } = &event else { panic!("{event:?}") };
     assert_eq!(serde_json::to_string(&event).unwrap(), text);
+}
+
+#[test]
+fn a_pool_that_is_closed_starts_nothing_or_takes_nothing() {
+    let mut bench = Bench::new(config(&[2]));
+    let set = |bench: &mut Bench, caller, state| {
+        bench.input(Input::ChangePool { caller, pool: "main".to_owned(), state }).reply
+    };
+    assert!(matches!(set(&mut bench, ANN, PoolState::Down), Err(Refusal::NotAdmin { .. })));
+    let first = bench.submit(ANN, job(ANN)).unwrap();
+    set(&mut bench, ROOT, PoolState::Down).unwrap();
+    assert!(bench.is_live(first), "what runs goes on");
+    let second = bench.submit(ANN, job(ANN)).unwrap();
+    assert!(!bench.is_live(second));
+    let code = |bench: &Bench| plan(bench.engine.state(), bench.now).waiting[&second].reason.code();
+    assert_eq!(code(&bench), "pool_down");
+    set(&mut bench, ROOT, PoolState::Inactive).unwrap();
+    assert_eq!(code(&bench), "pool_inactive");
+    assert!(matches!(bench.submit(ANN, job(ANN)), Err(Refusal::PoolClosed { state: "inactive", .. })));
+    set(&mut bench, ROOT, PoolState::Drain).unwrap();
+    assert!(bench.is_live(second), "what it has taken starts");
+    assert!(matches!(bench.submit(ANN, job(ANN)), Err(Refusal::PoolClosed { state: "drain", .. })));
+    set(&mut bench, ROOT, PoolState::Up).unwrap();
+    bench.submit(ANN, job(ANN)).unwrap();
+    let other = Input::ChangePool { caller: ROOT, pool: "other".to_owned(), state: PoolState::Down };
+    assert!(matches!(bench.input(other).reply, Err(Refusal::UnknownPool { .. })));
 }

@@ -1,6 +1,6 @@
 //! What a job must be like to be accepted.
 
-use super::{charge, conditions, reservations, shape};
+use super::{charge, conditions, pools, reservations, shape};
 use crate::cluster::PoolConfig;
 use crate::ids::Timestamp;
 use crate::input::{Caller, Refusal};
@@ -51,6 +51,7 @@ pub(super) fn validate(
 ) -> Result<JobSpec, Refusal> {
     let spec = check(state, caller, spec.clone(), Parts::ALL, now)?;
     check_licenses(state, &spec)?;
+    pools::check_takes_jobs(state, spec.pool.as_deref().unwrap_or_default())?;
     let (policy, tasks) = (&state.config.policy, check_array(&spec)?);
     if state.waiting_count() + tasks > policy.tasks_waiting_max {
         let limit = policy.tasks_waiting_max;

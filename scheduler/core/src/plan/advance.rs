@@ -312,6 +312,19 @@ pub(super) fn lets_start(state: &State, job: &Job, now: Timestamp) -> Result<(),
     }
 }
 
+/// Whether the job's pool and its reservation let it start at `now`.
+///
+/// # Errors
+/// Why not.
+pub(super) fn lets_start_here(state: &State, job: &Job, now: Timestamp) -> Result<(), Reason> {
+    let pool = job.spec.pool.as_deref().unwrap_or_default();
+    let does = state.pool_state(pool);
+    if !does.starts_tasks() {
+        return Err(Reason::PoolDown { pool: pool.to_owned(), state: does });
+    }
+    lets_start(state, job, now)
+}
+
 impl Planner {
     /// Brings what is known of reservations up to the instant of a pass.
     pub(super) fn look_ahead(&mut self, state: &State, now: Timestamp) {

@@ -120,8 +120,8 @@ impl Forecast {
 
 /// Whether the passing of time may let a job start without anybody doing something.
 fn can_come(state: &State, job: &Job, now: Timestamp) -> bool {
-    let is_over = |reason: Reason| matches!(reason, Reason::ReservationOver { .. });
-    eligible::can_come(job, now) && !advance::lets_start(state, job, now).is_err_and(is_over)
+    let is_over = |reason: Reason| matches!(reason, Reason::ReservationOver { .. } | Reason::PoolDown { .. });
+    eligible::can_come(job, now) && !advance::lets_start_here(state, job, now).is_err_and(is_over)
 }
 
 /// The instant at which the next waiting task of `job` starts if nothing new is submitted and everything that runs

@@ -428,6 +428,12 @@ impl Planner {
                 self.look_at(state, *node);
                 self.changed = true;
             }
+            Event::PoolChanged { pool, .. } => {
+                self.changed = true;
+                let of_pool = |job: &&Job| job.spec.pool.as_deref() == Some(pool);
+                let jobs: Vec<JobId> = state.queue().filter(of_pool).map(|job| job.id).collect();
+                jobs.into_iter().for_each(|job| self.job_changed(state, job));
+            }
             Event::ReservationMade { .. }
             | Event::ReservationRemoved { .. }
             | Event::ReservationEnded { .. } => self.reservation_changed(state, event),

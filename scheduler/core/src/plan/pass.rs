@@ -94,7 +94,7 @@ fn highest_tier(pools: &[PoolConfig], most: Option<u32>) -> Option<u32> {
 
 /// What a job waits for other than room, with the instant at which that is over if it is known.
 fn not_yet(state: &State, job: &Job, now: Timestamp) -> Option<(Reason, Option<Timestamp>)> {
-    if let Err(reason) = eligible::job(job, now).and_then(|()| advance::lets_start(state, job, now)) {
+    if let Err(reason) = eligible::job(job, now).and_then(|()| advance::lets_start_here(state, job, now)) {
         let from = eligible::from(&reason);
         return Some((reason, from));
     }

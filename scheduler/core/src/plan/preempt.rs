@@ -141,7 +141,7 @@ impl<'a> Pass<'a> {
     fn may_start(&self, job: &Job, index: TaskIndex) -> bool {
         job.waiting.contains(index.0)
             && eligible::task(job, index, self.now).is_ok()
-            && advance::lets_start(self.state, job, self.now).is_ok()
+            && advance::lets_start_here(self.state, job, self.now).is_ok()
             && job.tried.get(&index).is_none_or(|tried| tried.not_before <= self.now)
             && self.clearing.settled(job.id) < job.may_start()
             && self.budgets.left(self.state, job) > 0

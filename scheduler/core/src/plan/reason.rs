@@ -5,6 +5,7 @@ use std::fmt;
 use super::fit::Shortage;
 use crate::ids::{JobId, Timestamp};
 use crate::notation::{counted, format_instant, format_size, format_time_s};
+use crate::state::PoolState;
 
 /// Why the next task of a job did not start in this pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +97,13 @@ pub enum Reason {
         /// The reservation.
         name: String,
     },
+    /// Its pool starts nothing at present.
+    PoolDown {
+        /// The pool.
+        pool: String,
+        /// What it does.
+        state: PoolState,
+    },
     /// The configuration no longer has its pool.
     PoolGone {
         /// The pool.
@@ -144,6 +152,8 @@ impl Reason {
             Self::Reserved { .. } => "reserved",
             Self::ReservationStart { .. } => "reservation",
             Self::ReservationOver { .. } => "reservation_over",
+            Self::PoolDown { state: PoolState::Inactive, .. } => "pool_inactive",
+            Self::PoolDown { .. } => "pool_down",
             Self::PoolGone { .. } => "pool_gone",
             Self::NeverFits { .. } => "never_fits",
         }
@@ -279,6 +289,9 @@ impl fmt::Display for Reason {
                 "its reservation {name} is over; muster cancel takes the job out, and a new reservation of that name \
                  lets it run"
             ),
+            Self::PoolDown { pool, state } => {
+                write!(f, "its pool '{pool}' is {} and starts nothing until an admin opens it", state.word())
+            }
             Self::PoolGone { pool } => write!(f, "the configuration no longer has its pool '{pool}'"),
             Self::NeverFits { why } => write!(f, "{why}"),
         }

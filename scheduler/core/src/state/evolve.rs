@@ -10,7 +10,7 @@ use super::depends::News;
 use super::instants::{drop_instants, enter_instants};
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    QueueKey, State, Taken, Tried, Unhealthy, depends, holds, ledger,
+    PoolState, QueueKey, State, Taken, Tried, Unhealthy, depends, holds, ledger,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -104,6 +104,12 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         Event::NodeHealth { node, problem } => with_node(state, *node, |n| {
             n.unhealthy = problem.clone().map(|problem| Unhealthy { since: at, problem });
         }),
+        Event::PoolChanged { pool, state: to, .. } => {
+            state.pool_states.remove(pool);
+            if *to != PoolState::Up {
+                state.pool_states.insert(pool.clone(), *to);
+            }
+        }
         Event::ReservationMade { reservation } => state.reservations.made(reservation, at),
         Event::ReservationRemoved { name, .. } => state.reservations.removed(name),
         Event::ReservationEnded { name, next_start } => state.reservations.ended(name, *next_start),
@@ -185,6 +191,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
         recount(state, NodeId(id as u32));
     }
     state.derived = Default::default();
+    state.pool_states.retain(|name, _| config.pools.iter().any(|pool| pool.name == *name));
     ledger::charge_all(state, at);
     if !same_qos {
         let keys = state.queue.iter().filter_map(|key| state.jobs.get(&key.1));

@@ -24,6 +24,7 @@ mod invariants;
 mod job;
 mod ledger;
 mod node;
+mod pools;
 #[cfg(test)]
 mod reading_tests;
 mod reservations;
@@ -41,6 +42,7 @@ pub use self::invariants::Broken;
 pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, Live, LivePhase, Taken, Tried};
 pub use self::ledger::ENTRIES_MAX as USAGE_ENTRIES_MAX;
 pub use self::node::{Held, Node, NodeStatus, Unhealthy};
+pub use self::pools::PoolState;
 pub use self::reservations::Reserved;
 pub use self::waiting::IndexSet;
 use crate::cluster::ClusterConfig;
@@ -75,6 +77,9 @@ pub struct State {
     /// Instants at which live attempts have run for a part of their time limit of which somebody is to be told.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     marks: BTreeSet<(Timestamp, AttemptKey)>,
+    /// What admins have said of pools, but for those that are up; all are of the configuration.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pool_states: BTreeMap<String, PoolState>,
     /// Instants before which waiting tasks do not start again.
     delayed: BTreeSet<(Timestamp, TaskId)>,
     /// Instants at which the passing of time alone may make an unfinished job eligible.

@@ -118,6 +118,7 @@ fn not_leading(leader: &Option<Leader>) -> String {
 fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {
         Refusal::UnknownPool { .. } => (StatusCode::BAD_REQUEST, "unknown_pool"),
+        Refusal::PoolClosed { .. } => (StatusCode::CONFLICT, "pool_closed"),
         Refusal::UnknownAccount { .. } => (StatusCode::BAD_REQUEST, "unknown_account"),
         Refusal::NotInAccount { .. } => (StatusCode::FORBIDDEN, "not_in_account"),
         Refusal::NoAccount { .. } => (StatusCode::FORBIDDEN, "no_account"),

@@ -123,6 +123,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes/{name}/hold", post(nodes::hold))
         .route("/v1/nodes/{name}/release", post(nodes::release))
         .route("/v1/pools", get(nodes::pools))
+        .route("/v1/pools/{name}/state", post(nodes::pool_state))
         .route("/v1/licenses", get(nodes::licenses))
         .route("/v1/reservations", get(reservations::list).post(reservations::make))
         .route("/v1/reservations/{name}", delete(reservations::remove))

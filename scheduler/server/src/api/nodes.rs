@@ -7,7 +7,8 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, State as Shell};
 use muster_client::api::{
-    HoldRequest, LicenseList, LicenseView, NodeList, NodesRequest, Ping, PoolList, ResumeRequest, SCHEMA,
+    HoldRequest, LicenseList, LicenseView, NodeList, NodesRequest, Ping, PoolList, PoolStateRequest,
+    ResumeRequest, SCHEMA,
 };
 use muster_core::input::{Input, NodeChange};
 use muster_core::notation::parse_hosts;
@@ -43,6 +44,18 @@ pub async fn nodes(Shell(app): Shell<Arc<App>>) -> Answered<NodeList> {
 /// `GET /v1/pools`
 pub async fn pools(Shell(app): Shell<Arc<App>>) -> Json<PoolList> {
     Json(PoolList { schema: SCHEMA, pools: node_view::pools(app.shared.read().state()) })
+}
+
+/// `POST /v1/pools/{name}/state`
+pub async fn pool_state(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Path(pool): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answered<Value> {
+    let PoolStateRequest { state } = read_json(body)?;
+    app.engine.ask(Input::ChangePool { caller: peer.caller(), pool, state }).await?;
+    Ok(Json(json!({})))
 }
 
 /// `GET /v1/licenses`

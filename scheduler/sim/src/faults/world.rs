@@ -8,7 +8,7 @@ use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
 use muster_core::input::{Caller, Effect, Input, InstanceReport, Reply};
 use muster_core::plan::plan;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request};
-use muster_core::state::Broken;
+use muster_core::state::{Broken, PoolState};
 
 use super::controller::Controller;
 use super::link::{Link, Mishaps};
@@ -302,6 +302,14 @@ impl World {
             let input = changes::change_of_job(&mut self.rng, state, caller, job, &self.accepted, self.now);
             self.input(&input)?;
         }
+        if self.rng.one_in(60) {
+            let pools = &self.controller.engine.state().config.pools;
+            let pool = pools[self.rng.below(pools.len() as u64) as usize].name.clone();
+            // Most of the time all are up.
+            let closed = self.rng.one_in(3).then(|| 1 + self.rng.below(3) as usize);
+            let state = PoolState::ALL[closed.unwrap_or(0)];
+            self.input(&Input::ChangePool { caller: Caller { uid: 0, admin: true }, pool, state })?;
+        }
         if self.rng.one_in(20) && !self.accepted.is_empty() {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
             let caller = self.owner(job);
@@ -323,6 +331,11 @@ impl World {
         for job in self.accepted.clone() {
             let caller = Caller { uid: 0, admin: true };
             self.input(&Input::ReleaseJob { caller, target: JobRef { job, task: None } })?;
+        }
+        let pools = self.controller.engine.state().config.pools.clone();
+        for pool in pools {
+            let caller = Caller { uid: 0, admin: true };
+            self.input(&Input::ChangePool { caller, pool: pool.name, state: PoolState::Up })?;
         }
         for input in reservations::give_up(self.controller.engine.state(), &self.accepted) {
             self.input(&input)?;

@@ -11,7 +11,7 @@ use muster_core::input::{
 };
 use muster_core::reservation::{ReservationSpec, ReservedNodes, Windows};
 use muster_core::spec::JobSpec;
-use muster_core::state::State;
+use muster_core::state::{PoolState, State};
 use serde_json::{Value, json};
 
 const ANN: Caller = Caller { uid: 1000, admin: false };
@@ -238,6 +238,9 @@ impl Story {
             self.input(Input::NodeHealth { node: "n1".to_owned(), problem });
         }
         self.changes();
+        for state in [PoolState::Drain, PoolState::Up] {
+            self.input(Input::ChangePool { caller: ROOT, pool: "other".to_owned(), state });
+        }
         self.reservations();
         for change in [NodeChange::Drain { reason: "a fan".to_owned(), for_s: None }, NodeChange::Resume] {
             self.input(Input::ChangeNodes { caller: ROOT, nodes: vec!["n2".to_owned()], change });

@@ -88,6 +88,7 @@ scontrol [OPTIONS] COMMAND
                         Users= Accounts= Flags=MAINT,IGNORE_JOBS,DAILY,WEEKLY ReservationName= Comment=
      delete ReservationName=NAME
      update NodeName=LIST State=DRAIN|DOWN|RESUME Reason=TEXT
+     update PartitionName=NAME State=UP|DOWN|DRAIN|INACTIVE
 ";
 
 /// Runs it.

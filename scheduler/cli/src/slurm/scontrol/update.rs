@@ -8,6 +8,7 @@ use muster_client::{Client, ClientError};
 use muster_core::ids::JobRef;
 use muster_core::notation::{parse_hosts, parse_size_bytes, parse_time_s};
 use muster_core::spec::{Memory, Request};
+use muster_core::state::PoolState;
 
 use super::change::{job_refs, whole};
 use crate::out::tell;
@@ -62,14 +63,44 @@ pub(super) fn run(words: &[String]) -> Result<ExitCode, Fault> {
     if let Some(nodes) = named(&["nodename", "node"]) {
         return node(nodes.value, &settings);
     }
-    Err(Fault::Said(match named(&["partitionname", "partition", "reservationname", "reservation", "stepid", "step"]) {
+    if let Some(pool) = named(&["partitionname", "partition"]) {
+        return partition(pool.value, &settings);
+    }
+    Err(Fault::Said(match named(&["reservationname", "reservation", "stepid", "step"]) {
         Some(other) => format!(
-            "scontrol: an update of {} is not supported: pools are changed in muster.toml, reservations by muster \
-             reservation",
+            "scontrol: an update of {} is not supported: reservations are deleted and made again",
             other.word
         ),
-        None => "No valid entity in update command\nInput line must include \"NodeName\", \"JobId\" or \"StepId\"".to_owned(),
+        None => {
+            "No valid entity in update command\nInput line must include \"NodeName\", \"JobId\" or \"StepId\""
+                .to_owned()
+        }
     }))
+}
+
+/// What a pool does is all that is changed of it here.
+fn partition(pool: &str, settings: &[Setting<'_>]) -> Result<ExitCode, Fault> {
+    const DOING: &str = "slurm_update error";
+    let mut wanted = None;
+    for setting in settings.iter().filter(|setting| !setting.key.starts_with("partition")) {
+        if setting.key != "state" || setting.how != How::Set {
+            return Err(Fault::Said(format!(
+                "scontrol: an update of a partition's {} is not supported: pools are changed in muster.toml",
+                setting.word
+            )));
+        }
+        let is = |state: &PoolState| state.word().eq_ignore_ascii_case(setting.value);
+        let found = PoolState::ALL.into_iter().find(is);
+        wanted = Some(found.ok_or_else(|| {
+            Fault::Said(format!(
+                "Invalid input: {}\nRequest aborted\nAcceptable State values are \"UP\", \"DOWN\", \"DRAIN\" and \"INACTIVE\"",
+                setting.word
+            ))
+        })?);
+    }
+    let wanted = wanted.ok_or_else(|| Fault::Said("No changes specified".to_owned()))?;
+    connect(DOING)?.set_pool_state(pool, wanted).map_err(Fault::client(DOING))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn jobs(target: &Setting<'_>, settings: &[Setting<'_>]) -> Result<ExitCode, Fault> {

@@ -67,7 +67,7 @@ fn entry(pool: &PoolView, state: State, nodes: &[&NodeView]) -> Value {
             "maximums": { "time": limit(Some(pool.time_max_s.div_ceil(60))) },
             "defaults": { "time": number(Some(pool.time_default_s.div_ceil(60))) },
             "priority": { "job_factor": pool.priority, "tier": pool.tier },
-            "partition": { "state": ["UP"] },
+            "partition": { "state": [pool.state.word().to_ascii_uppercase()] },
         },
     })
 }

@@ -70,7 +70,10 @@ fn groups(pool: &PoolView, nodes: &[NodeView]) -> Vec<String> {
             pool.priority, pool.tier
         ),
         format!("OverTimeLimit=NONE PreemptMode={}", preempt_mode(pool)),
-        format!("State=UP TotalCPUs={cores} TotalNodes={count} SelectTypeParameters=NONE"),
+        format!(
+            "State={} TotalCPUs={cores} TotalNodes={count} SelectTypeParameters=NONE",
+            pool.state.word().to_ascii_uppercase()
+        ),
         "JobDefaults=(null)".to_owned(),
         memory,
         format!("TRES={}", units::tres(cores.into(), bytes, count, &[])),
@@ -86,7 +89,7 @@ fn entry(pool: &PoolView, nodes: &[NodeView]) -> Value {
         "defaults": { "time": limit(Some(pool.time_default_s.div_ceil(60))) },
         "maximums": { "time": limit(Some(pool.time_max_s.div_ceil(60))) },
         "priority": { "job_factor": pool.priority, "tier": pool.tier },
-        "partition": { "state": ["UP"] },
+        "partition": { "state": [pool.state.word().to_ascii_uppercase()] },
         "tres": { "configured": units::tres(cores.into(), bytes, count, &[]) },
     })
 }
