@@ -25,8 +25,9 @@ use crate::StepError;
 use crate::frames::{CpuBind, Wireup};
 use crate::words::StepRequest;
 
-/// How long the daemons of a step may take to connect.
-pub const START_WITHIN: Duration = Duration::from_secs(30);
+/// How long the daemons of a step may take to connect. Thousands of steps that begin at once on few cores take long; what
+/// cannot be started at all is told by the supervisors, and does not wait for this.
+pub const START_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long ranks get from a polite signal to SIGKILL (Slurm's `KillWait`).
 pub const KILL_WAIT: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@ use crate::greeting::{Greeting, Heard};
 use crate::link::{Frame, Link};
 
 /// How long the way to a daemon below, and its proof, may take. It listens already.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 
 /// What comes from below.
 pub(super) enum News {

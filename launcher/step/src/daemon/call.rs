@@ -14,11 +14,11 @@ use crate::link::{Frame, Link};
 use crate::words::DaemonStart;
 
 /// How long the way to the starter, and its proof, may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+const CONNECT_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long the launch may take to come: the starter waits for the daemons below before it sends it, and gives them
 /// [`crate::client::START_WITHIN`].
-const LAUNCH_WITHIN: Duration = Duration::from_secs(60);
+const LAUNCH_WITHIN: Duration = Duration::from_secs(180);
 
 /// How many that have not proved themselves may be connected at once.
 const CALLERS_MAX: usize = 16;
