@@ -12,6 +12,7 @@ mod compare;
 mod failures;
 mod gangs;
 mod mpis;
+mod programs;
 mod recovery;
 mod scripts;
 mod steps;
