@@ -84,19 +84,6 @@ fn two_gangs_on_the_same_nodes_at_the_same_time_share_no_core() {
 }
 
 #[test]
-fn more_ranks_than_slots_are_refused_by_mpirun_and_fewer_are_right() {
-    let Some(bench) = Bench::up("slot", 2, 4) else { return };
-    let options = ["-N2", "--ntasks-per-node=2", "-t2"];
-    let fewer =
-        bench.submit(&options, "mpirun -np 3 \"$MUSTER_MPI_TASKS/ompi/rank-report\" --json --expect-ranks 3");
-    let more = bench.submit(&options, "mpirun -np 5 \"$MUSTER_MPI_TASKS/ompi/rank-report\"");
-    bench.complete(fewer);
-    let refused = bench.wait(more);
-    assert_ne!(refused.task_list[0].exit_code, Some(0));
-    assert!(bench.output(&refused).contains("slots"), "{}", bench.output(&refused));
-}
-
-#[test]
 fn real_workloads_of_others_run_unchanged() {
     let Some(bench) = Bench::up("real", 2, 4) else { return };
     let body = "mpirun --map-by node sh -c 'echo rank $OMPI_COMM_WORLD_RANK of $OMPI_COMM_WORLD_SIZE on $(hostname)'";

@@ -13,6 +13,7 @@ mod failures;
 mod gangs;
 mod kills;
 mod mpis;
+mod programs;
 mod recovery;
 mod scripts;
 mod step_accounting;
