@@ -8,7 +8,8 @@ use crate::commands::{
     cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, licenses::LicensesArgs,
     logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs, pools::PoolsArgs, priority::PriorityArgs,
     queue::QueueArgs, reach::RequeueArgs, reach::SignalArgs, reservation::ReservationArgs, run::RunArgs,
-    shares::SharesArgs, show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
+    shares::SharesArgs, show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs,
+    wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
