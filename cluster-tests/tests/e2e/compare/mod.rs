@@ -239,6 +239,23 @@ fn the_same_submissions_are_seen_the_same() {
         let (our_labels, their_labels, ours, theirs) = figures();
         our_labels == their_labels && ours == theirs
     });
+    pools_are_closed_the_same(&both);
+}
+
+/// What a closed pool does, and what is said of it.
+fn pools_are_closed_the_same(both: &Both) {
+    for state in ["DOWN", "DRAIN", "INACTIVE", "UP"] {
+        both.same(&["scontrol", "update", "PartitionName=main", &format!("State={state}")]);
+        both.same(&["sinfo", "-h", "-o", "%P %a"]);
+        // A last line of Muster's own says what would be right.
+        let (ours, theirs) = both.ask(&["sbatch", "--hold", "-o", "/dev/null", "--wrap=true"]);
+        let first = |answer: &Answer| answer.err.lines().next().map(str::to_owned);
+        assert_eq!(
+            (ours.code, &ours.out, first(&ours)),
+            (theirs.code, &theirs.out, first(&theirs)),
+            "{state}"
+        );
+    }
 }
 
 /// The labels of what `sdiag` says of the controller, without what is there only once it has run for a minute.

@@ -347,7 +347,7 @@ fn pools_are_closed_and_opened() {
     assert_eq!(squeue(&controller, "%r"), ["PartitionDown"; 3]);
     says("sbatch --wrap=true", "Submitted");
     silent("scontrol update partition=main state=inactive");
-    says("sinfo -h -o %a", "inact\n");
+    says("sinfo -h -o %a", "inactive\n");
     assert_eq!(squeue(&controller, "%r"), ["PartitionInactive"; 4]);
     assert!(controller.run(&["why", "1"]).out.contains("'main' is inactive and starts nothing"));
     silent("scontrol update partitionname=main state=up");

@@ -3,7 +3,6 @@
 use muster_client::api::{NodeView, PoolView};
 use muster_core::cluster::Preempt;
 use muster_core::notation::format_hosts;
-use muster_core::state::PoolState;
 
 use super::rows::Row;
 use crate::slurm::columns::{Column, Layout};
@@ -181,7 +180,6 @@ impl View {
     /// What a field of the partition shows.
     pub(super) fn of_pool(field: Field, pool: &PoolView) -> String {
         match field {
-            Field::Available if pool.state == PoolState::Inactive => "inact".to_owned(),
             Field::Available => pool.state.word().to_owned(),
             Field::DefaultTime => limit(pool.time_default_s),
             Field::Partition if pool.default => format!("{}*", pool.name),
