@@ -5,9 +5,6 @@ use std::fmt::Write as _;
 use super::{SiteError, SiteOptions, Staged};
 use crate::VirtualCluster;
 
-/// Memory that each node declares: virtual hosts share the machine's.
-const NODE_MEMORY: &str = "4G";
-
 pub(super) fn text(
     cluster: &VirtualCluster,
     staged: &Staged,
@@ -38,10 +35,11 @@ pub(super) fn text(
     for (i, node) in cluster.nodes().enumerate() {
         let _ = write!(
             text,
-            "[[node]]\nname = \"{node}\"\naddress = \"{address}\"\ncores = {cores}\nmemory = \"{NODE_MEMORY}\"\n\
+            "[[node]]\nname = \"{node}\"\naddress = \"{address}\"\ncores = {cores}\nmemory = \"{memory}\"\n\
              wrap_cores = {wrap}\n\n",
             address = state.subnet.address(i + 1),
             cores = options.cores,
+            memory = options.memory,
         );
     }
     Ok(text)

@@ -37,6 +37,8 @@ pub struct SiteOptions {
     pub cluster: ClusterOptions,
     /// Cores that each node declares; more than the machine has are wrapped onto the real ones.
     pub cores: u32,
+    /// Memory that each node declares, such as `4G`: virtual hosts share the machine's.
+    pub memory: String,
     /// Lines under `[controller]`.
     pub controller: String,
     /// After how many seconds of silence a node is given up.
@@ -58,6 +60,7 @@ impl SiteOptions {
         Ok(Self {
             cluster,
             cores,
+            memory: "4G".to_owned(),
             controller: String::new(),
             node_timeout_s: 12,
             policy: String::new(),

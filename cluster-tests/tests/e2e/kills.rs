@@ -109,7 +109,13 @@ impl Victim {
             Self::Supervisor => &["the supervisor"],
             Self::Starter => &["exit code 137"],
             Self::StepDaemon => &["its step daemon was lost", "its step daemon did not", "cannot be reached"],
-            Self::Rank => &["Killed", "ended without MPI_Finalize", "signal 9", "KILLED BY SIGNAL: 9"],
+            Self::Rank => &[
+                "Killed",
+                "ended without MPI_Finalize",
+                "signal 9",
+                "BAD TERMINATION OF ONE OF YOUR",
+                "exit code 137",
+            ],
             Self::Launcher => &["exit code 137", "signal 9"],
             Self::RemoteShell | Self::RemoteDaemon => &[
                 "the MPI daemon on",

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
+use muster_cluster_tests::HEAD;
 use muster_cluster_tests::site::{Site, SiteOptions};
 
 use crate::checks;
@@ -34,7 +35,7 @@ const MPIS: [(&str, &str); 2] = [
 
 /// What keeps 32 ranks on a machine with fewer cores from spinning against each other; jobs have it by themselves.
 const YIELD: &str = "export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none \
-                     MPIR_CVAR_ENABLE_HEAVY_YIELD=1 HYDRA_LAUNCHER=ssh\n";
+                     OMPI_MCA_plm_rsh_no_tree_spawn=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 MPIR_CVAR_ENABLE_HEAVY_YIELD=1 HYDRA_LAUNCHER=ssh\n";
 
 pub fn run(samples: usize) -> Result<()> {
     ensure!(samples > 0, "at least one sample is needed");
@@ -96,7 +97,8 @@ fn sample(site: &Site, work: &Path, way: Way, mpi: &str, launcher: &str) -> Resu
             std::fs::read_to_string(&task.stdout_path)?
         }
         Way::Plain => {
-            let mut command = site.cluster.exec("node01", Some(USER))?;
+            // Root alone may log in to the hosts, from there.
+            let mut command = site.cluster.exec(HEAD, None)?;
             command.args(["/usr/bin/env", "-C"]).arg(work).args(["/bin/bash", "-c", &script]);
             command.env("MUSTER_MPI_TASKS", &site.staged.mpi_tasks).env("MPICH_HOME", &site.staged.mpich);
             let output = command.stdin(std::process::Stdio::null()).output()?;

@@ -38,7 +38,8 @@ const WAYS: [(&str, &str); 3] = [
 pub fn run(count: usize, way: Option<usize>) -> Result<()> {
     ensure!(count > 0, "at least one step is needed");
     let name = format!("qst{}", std::process::id() % 10_000);
-    let site = Site::up(&SiteOptions::new(&name, NODES, CORES)?)?;
+    // Thousands of starters on one node take some GiB.
+    let site = Site::up(&SiteOptions { memory: "16G".to_owned(), ..SiteOptions::new(&name, NODES, CORES)? })?;
     let work = checks::user_directory(&site, USER)?;
     println!("{count} steps of one process in one job of {NODES} nodes with {CORES} cores each");
     println!("{:36} {:>9} {:>9} {:>9} {:>16}", "", "seconds", "steps/s", "ms/step", "controller, CPU s");
