@@ -2,14 +2,14 @@
 //!
 //! `MUSTER_TEST_TABLE=all` runs all shapes, on 16 nodes; without it a few on 4 nodes.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use muster_client::api::JobDetail;
 use muster_cluster_tests::site::repository;
 
-use crate::support::{Bench, json_in, numbers};
+use crate::support::{Bench, chain, json_in, numbers};
 
 /// An MPI as a job's script loads it.
 struct Mpi {
@@ -45,6 +45,9 @@ const WAYS: [(&str, &str); 2] = [("mpirun", "mpirun"), ("direct", "muster run")]
 /// For how long one launch may take, in seconds; the ranks of the largest spin on two cores.
 const LAUNCH_WITHIN_S: u32 = 180;
 
+/// For how long a test waits for all launches of a shape.
+const SHAPE_WITHIN: Duration = Duration::from_secs(1800);
+
 /// Where `.ci/mpis.sh` has put the MPIs.
 fn prefixes() -> PathBuf {
     let found = Command::new(repository().join(".ci/mpis.sh")).arg("--where").output().unwrap();
@@ -70,18 +73,9 @@ fn for_each_mpi(bench: &Bench, body: &str) -> String {
     script
 }
 
-/// One cell of the table.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Cell {
-    nodes: u32,
-    ranks_per_node: u32,
-    mpi: &'static str,
-    way: &'static str,
-}
-
-/// Starts the program by all MPIs and ways in one job of this shape, checks what it reports, and gives the seconds that
-/// each launch took.
-fn run_shape(bench: &Bench, nodes: u32, ranks_per_node: u32) -> BTreeMap<Cell, f64> {
+/// Starts the program by all MPIs and ways in one job of this shape, checks what it reports, and prints the
+/// seconds that each launch took.
+fn run_shape(bench: &Bench, nodes: u32, ranks_per_node: u32) {
     let world = nodes * ranks_per_node;
     let body: String = WAYS
         .iter()
@@ -95,10 +89,10 @@ fn run_shape(bench: &Bench, nodes: u32, ranks_per_node: u32) -> BTreeMap<Cell, f
         })
         .collect();
     let (n, r) = (nodes.to_string(), ranks_per_node.to_string());
-    let job = bench.submit(&["-N", &n, "--ntasks-per-node", &r, "-t9"], &for_each_mpi(bench, &body));
+    let job = bench.submit(&["-N", &n, "--ntasks-per-node", &r, "-t30"], &for_each_mpi(bench, &body));
+    bench.site.wait(job, SHAPE_WITHIN).unwrap_or_else(|error| panic!("{}", chain(&error)));
     let detail = bench.complete(job);
     let said = bench.output(&detail);
-    let mut seconds = BTreeMap::new();
     for mpi in present() {
         for (way, _) in WAYS {
             let title = format!("{} {way} on {nodes} nodes with {ranks_per_node} ranks each", mpi.name);
@@ -110,12 +104,11 @@ fn run_shape(bench: &Bench, nodes: u32, ranks_per_node: u32) -> BTreeMap<Cell, f
             let words: Vec<&str> = line.unwrap_or_default().split(' ').collect();
             assert_eq!(words.get(2), Some(&"0"), "{title}: {said}\n{}{}", of("json"), of("err"));
             let instant = |word: usize| words[word].parse::<f64>().unwrap();
-            seconds.insert(Cell { nodes, ranks_per_node, mpi: mpi.name, way }, instant(4) - instant(3));
+            println!("{title:55} {:7.2} s", instant(4) - instant(3));
             check(&title, &detail, &json_in(&of("json")), mpi, ranks_per_node);
         }
     }
     bench.await_clean(&hosts(nodes).iter().map(String::as_str).collect::<Vec<_>>());
-    seconds
 }
 
 fn hosts(nodes: u32) -> Vec<String> {
@@ -171,9 +164,8 @@ fn four_mpis_are_one_world_by_mpirun_and_directly_and_their_options_work_within_
         true => &[(1, 1), (2, 1), (4, 1), (16, 1), (1, 2), (2, 2), (4, 2), (16, 2)],
         false => &[(1, 1), (2, 2)],
     };
-    let mut seconds = BTreeMap::new();
     for (nodes, ranks_per_node) in shapes {
-        seconds.extend(run_shape(&bench, *nodes, *ranks_per_node));
+        run_shape(&bench, *nodes, *ranks_per_node);
     }
     options_work_within_the_allocation(&bench);
     what_cannot_work_is_refused_in_one_sentence(&bench);
@@ -181,11 +173,8 @@ fn four_mpis_are_one_world_by_mpirun_and_directly_and_their_options_work_within_
     if whole_table {
         let Some(bench) = Bench::up("mu", 16, 8) else { return };
         for nodes in [1, 2, 4, 16] {
-            seconds.extend(run_shape(&bench, nodes, 8));
+            run_shape(&bench, nodes, 8);
         }
-    }
-    for (Cell { nodes, ranks_per_node, mpi, way }, seconds) in seconds {
-        println!("{nodes:>2} nodes x {ranks_per_node} ranks  {mpi:8} {way:6} {seconds:7.2} s");
     }
 }
 

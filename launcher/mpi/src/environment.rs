@@ -320,6 +320,18 @@ mod tests {
     }
 
     #[test]
+    fn intel_mpi_takes_one_number_for_all_nodes_or_each_nodes_own() {
+        let mut uneven = layout(&[0, 1], 1);
+        let even = environment(&uneven);
+        assert_eq!(get(&even, "I_MPI_HYDRA_RMK"), Some("slurm"));
+        assert_eq!((get(&even, "PE_HOSTFILE"), get(&even, "I_MPI_HYDRA_BRANCH_COUNT")), (None, Some("2")));
+        uneven.instances[1].ranks = 1;
+        let uneven = environment(&uneven);
+        assert_eq!(get(&uneven, "I_MPI_HYDRA_RMK"), Some("sge"));
+        assert_eq!(get(&uneven, "PE_HOSTFILE"), Some("/run/muster/42.7.2/hostfile.sge"));
+    }
+
+    #[test]
     fn shared_cores_are_neither_spun_on_nor_bound() {
         let variables = environment(&GangLayout { wraps_cores: true, runs_as_root: true, ..layout(&[0], 1) });
         assert_eq!(get(&variables, "OMPI_MCA_mpi_yield_when_idle"), Some("1"));
