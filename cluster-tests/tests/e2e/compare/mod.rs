@@ -63,8 +63,9 @@ impl Both {
         if !slurm::is_there() {
             return None;
         }
-        let bench =
-            Bench::up_with(tag, 4, 8, "root_may_submit = true\n[[license]]\nname = \"matlab\"\ncount = 2")?;
+        let policy = "root_may_submit = true\njobs_per_user_max = 200_000\n\
+                      [[license]]\nname = \"matlab\"\ncount = 2";
+        let bench = Bench::up_with(tag, 4, 8, policy)?;
         let faces = bench.work.join("faces");
         let made = bench
             .site
