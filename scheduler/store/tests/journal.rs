@@ -11,14 +11,17 @@ use std::process::{Command, Stdio};
 use common::database::{Database, Databases};
 use common::{add_up, cancelled, configured, submitted};
 use muster_core::event::Record;
-use muster_core::ids::{JobId, TaskIndex, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
 use muster_core::state::State;
-use muster_store::{HistoryReader, HistoryRow, JobRow, Store, StoreError, TaskRow, TaskSpan, read_state};
+use muster_store::{
+    HistoryReader, HistoryRow, JobRow, JobSpan, StepRow, Store, StoreError, TaskRow, TaskSpan, read_state,
+};
 
 on_both!(
     what_was_appended_is_there_again,
     a_snapshot_and_the_records_after_it_give_the_same_state,
     history_can_be_read_beside_the_writer_and_with_plain_sql,
+    steps_are_kept_once_each_however_often_they_are_told,
     a_killed_writer_loses_nothing_that_it_said_was_stored,
     the_state_can_be_read_beside_the_writer,
 );
@@ -64,6 +67,48 @@ fn a_snapshot_and_the_records_after_it_give_the_same_state(databases: &Databases
     let (_, recovered) = database.open().unwrap();
     assert_eq!((recovered.last_seq, recovered.replayed), (32, 1));
     assert_eq!(recovered.state, add_up(&records));
+}
+
+fn steps_are_kept_once_each_however_often_they_are_told(databases: &Databases) {
+    let database = databases.fresh();
+    let (mut store, _) = database.open().unwrap();
+    let row = |job, attempt, step, state: &str| StepRow {
+        attempt: AttemptKey { task: TaskId { job: JobId(job), index: TaskIndex(3) }, attempt },
+        step,
+        name: "a.out".into(),
+        state: state.into(),
+        exit_code: 3,
+        signal: 9,
+        nodes: "n[1-2]".into(),
+        ranks: 4,
+        cores: 8,
+        started_us: 10,
+        ended_us: 20,
+        cpu_time_us: 30,
+        memory_peak_bytes: u64::from(u32::MAX) + 1,
+        view: "{}".into(),
+    };
+    let told = |rows: &[StepRow]| -> Vec<HistoryRow> {
+        rows.iter().map(|row| HistoryRow::Step(Box::new(row.clone()))).collect()
+    };
+    // Nodes tell of steps without a record of the journal, and everything again in a new session.
+    store
+        .append(&[], &told(&[row(1, 1, 0, "failed"), row(1, 1, 1, "failed"), row(7, 1, 0, "failed")]))
+        .unwrap();
+    store.append(&[configured()], &told(&[row(1, 1, 1, "cancelled"), row(1, 2, 0, "failed")])).unwrap();
+    let reader = HistoryReader::open(database.place()).unwrap();
+    let of = |first, last, limit| {
+        let jobs = JobSpan { first: JobId(first), last: JobId(last) };
+        reader.steps(jobs, limit).unwrap()
+    };
+    let first = [row(1, 1, 0, "failed"), row(1, 1, 1, "cancelled"), row(1, 2, 0, "failed")];
+    assert_eq!(of(1, 6, 10), first);
+    assert_eq!(of(1, 7, 10).len(), 4);
+    assert_eq!(of(1, 7, 2), first[..2]);
+    let mut lines = Vec::new();
+    muster_store::export(database.place(), &mut lines).unwrap();
+    let text = String::from_utf8(lines).unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with(r#"{"type":"step","#)).count(), 4, "{text}");
 }
 
 fn the_state_can_be_read_beside_the_writer(databases: &Databases) {

@@ -49,10 +49,10 @@ enum Command {
         way: Option<u8>,
     },
     /// Measure the start of 32 ranks on four nodes, by direct launch and by mpirun over SSH.
-    #[command(after_help = "Example:\n  muster-demo mpi-start --samples 15")]
+    #[command(after_help = "Example:\n  muster-demo mpi-start --samples 5")]
     MpiStart {
         /// Starts of each kind.
-        #[arg(long, default_value_t = 15)]
+        #[arg(long, default_value_t = 5)]
         samples: usize,
     },
     /// Keep a cluster running.

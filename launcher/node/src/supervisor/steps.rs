@@ -6,24 +6,22 @@
 //! the rest among themselves.
 
 mod records;
+mod starters;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::Write;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
-use std::sync::Arc;
+use std::time::Duration;
 
 use muster_step::place::{Ledger, NoPlace, Node, Placement};
-use muster_step::words::{Answer, Ask, DaemonStart, EndCause, LINE_BYTES_MAX, StepEnd, StepRequest};
+use muster_step::words::{Answer, Ask, DaemonStart, EndCause, StepEnd, StepRequest};
 use muster_step::{auth, tree};
 use muster_wire::v1;
-use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use self::records::{Record, Records};
+pub(super) use self::starters::{News, Socket};
 use super::prepare::Prepared;
 use super::spawn::{Child, Stdio, c_path};
 use super::ssh_endpoint::listen_at;
@@ -31,14 +29,8 @@ use super::{Event, Supervisor, gang, go};
 use crate::attempt::AttemptDir;
 use crate::error::{NodeError, Result};
 
-/// How many starters are heard at once where the limit on open files is not known. More wait in the system's queue.
-const STARTERS_MAX: u64 = 256;
-
 /// How long it may take until the connection of a starter that was killed is found to be closed.
-const LEAVE_WITHIN: std::time::Duration = std::time::Duration::from_millis(500);
-
-/// The least number of starters that are heard at once.
-const STARTERS_MIN: u64 = 16;
+const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 
 /// How many requests that find no room are remembered while room is looked for.
 const REFUSED_MAX: usize = 64;
@@ -57,32 +49,6 @@ pub(super) struct StepOrder {
     pub listens: bool,
 }
 
-/// From a starter's connection.
-#[derive(Debug)]
-pub(super) enum News {
-    /// It asks for a step.
-    Asked {
-        /// The connection.
-        starter: u64,
-        /// What it asks for.
-        ask: Ask,
-        /// Where answers go.
-        answers: mpsc::UnboundedSender<Answer>,
-    },
-    /// It says how its step has ended.
-    Ended {
-        /// The connection.
-        starter: u64,
-        /// How.
-        end: StepEnd,
-    },
-    /// It has hung up, so its step is over.
-    Left {
-        /// The connection.
-        starter: u64,
-    },
-}
-
 /// A starter that waits for cores.
 #[derive(Debug)]
 struct Waiting {
@@ -97,7 +63,6 @@ struct Waiting {
 /// A step that has begun.
 #[derive(Debug)]
 struct Running {
-    starter: u64,
     /// The instances whose daemons have not ended.
     instances: BTreeSet<u32>,
     /// Those of them whose daemons listen.
@@ -175,11 +140,12 @@ impl Steps {
         self.stopping = true;
     }
 
-    fn left(&mut self, starter: u64) {
+    /// A starter has hung up. Gives its step, if it had one.
+    fn left(&mut self, starter: u64) -> Option<u32> {
         self.waiting.retain(|waiting| waiting.starter != starter);
-        if let Some(running) = self.started.remove(&starter).and_then(|step| self.running.get_mut(&step)) {
-            running.left = true;
-        }
+        let step = self.started.remove(&starter)?;
+        self.running.get_mut(&step)?.left = true;
+        Some(step)
     }
 
     /// The step whose daemon on this node a child was that has ended.
@@ -193,114 +159,6 @@ impl Steps {
             daemon.line = None;
         }
     }
-}
-
-/// The socket at which starters ask.
-pub(super) struct Socket(std::os::unix::net::UnixListener);
-
-impl Socket {
-    /// Makes the socket.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::File`] if that fails.
-    pub fn bind(path: &Path) -> Result<Self> {
-        let made = std::os::unix::net::UnixListener::bind(path);
-        let socket = made.map_err(NodeError::file("make the socket", path))?;
-        socket.set_nonblocking(true).map_err(NodeError::file("use the socket", path))?;
-        Ok(Self(socket))
-    }
-
-    /// Takes starters of this user, and root's, for as long as the attempt lives. Those that came earlier have waited.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::System`] if the socket cannot be used.
-    pub fn listen(self, uid: u32, allocation: Answer, events: mpsc::Sender<Event>) -> Result<()> {
-        let listener = UnixListener::from_std(self.0).map_err(NodeError::system("use the steps' socket"))?;
-        let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(STARTERS_MAX, |(soft, _)| soft / 2);
-        let room = usize::try_from(files.max(STARTERS_MIN)).unwrap_or(Semaphore::MAX_PERMITS);
-        let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
-        tokio::spawn(async move {
-            let mut number = 0;
-            loop {
-                let Ok(permit) = room.clone().acquire_owned().await else { return };
-                let Ok((stream, _)) = listener.accept().await else { continue };
-                let allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == uid || peer.uid() == 0);
-                if !allowed {
-                    continue;
-                }
-                number += 1;
-                let (events, allocation) = (events.clone(), allocation.clone());
-                tokio::spawn(async move {
-                    talk(stream, number, &allocation, &events).await;
-                    drop(permit);
-                });
-            }
-        });
-        Ok(())
-    }
-}
-
-/// One starter, from its first question until it hangs up.
-async fn talk(mut stream: UnixStream, starter: u64, allocation: &Answer, events: &mpsc::Sender<Event>) {
-    let (from, mut to) = stream.split();
-    let mut from = BufReader::new(from);
-    if say(&mut to, allocation).await.is_err() {
-        return;
-    }
-    let (answers, mut inbox) = mpsc::unbounded_channel();
-    match hear(&mut from).await {
-        Some(Ok(ask)) => {
-            let _ = events.send(Event::Starter(News::Asked { starter, ask, answers })).await;
-        }
-        Some(Err(error)) => {
-            let _ = say(&mut to, &Answer::Refused { reason: format!("the request cannot be read: {error}") })
-                .await;
-            return;
-        }
-        // Somebody has only looked.
-        None => return,
-    }
-    // Each way has its own loop: a line that is being read cannot be given up without losing some of it.
-    let listen = async {
-        while let Some(said) = hear(&mut from).await {
-            if let Ok(Ask::Ended(end)) = said {
-                let _ = events.send(Event::Starter(News::Ended { starter, end })).await;
-            }
-        }
-    };
-    let answer = async {
-        while let Some(answer) = inbox.recv().await {
-            if say(&mut to, &answer).await.is_err() {
-                return;
-            }
-        }
-        // The step cannot begin; the starter hangs up when it has read why.
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = listen => {}
-        () = answer => {}
-    }
-    // Whoever hears of it finds nobody listening any more.
-    drop(inbox);
-    let _ = events.send(Event::Starter(News::Left { starter })).await;
-}
-
-/// The next thing that a starter says; `None` when it has hung up.
-async fn hear(from: &mut (impl AsyncBufReadExt + Unpin)) -> Option<serde_json::Result<Ask>> {
-    let mut line = String::new();
-    match from.take(LINE_BYTES_MAX as u64).read_line(&mut line).await {
-        Ok(1..) => Some(serde_json::from_str(&line)),
-        _ => None,
-    }
-}
-
-async fn say(to: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> std::io::Result<()> {
-    let mut text = serde_json::to_string(answer)?;
-    text.push('\n');
-    to.write_all(text.as_bytes()).await
 }
 
 impl Supervisor {
@@ -332,8 +190,9 @@ impl Supervisor {
             }
             News::Ended { starter, end } => self.steps.ended(starter, &end),
             News::Left { starter } => {
-                self.steps.left(starter);
-                self.let_go_of(gang, starter);
+                if let Some(step) = self.steps.left(starter) {
+                    self.let_go_of(gang, step);
+                }
                 self.forget_steps_over();
             }
         }
@@ -384,7 +243,6 @@ impl Supervisor {
         let record = Record::new(step, waiting.name, &placement);
         let _ = waiting.answers.send(Answer::Placed { step, key, placement });
         let running = Running {
-            starter: waiting.starter,
             instances: instances.clone(),
             listening: listening.clone(),
             answers: waiting.answers,
@@ -494,16 +352,12 @@ impl Supervisor {
         }
     }
 
-    /// A starter has left: nobody comes any more to the daemons of its step that listen.
-    fn let_go_of(&mut self, gang: &gang::Handle, starter: u64) {
-        let of_starter = self.steps.running.iter_mut().find(|(_, running)| running.starter == starter);
-        let Some((step, running)) = of_starter else { return };
-        let step = *step;
-        for instance in std::mem::take(&mut running.listening) {
-            if !running.instances.contains(&instance) {
-                continue;
-            }
-            gang.end_step(instance, step);
+    /// The starter of a step has left: nobody comes any more to its daemons that listen.
+    fn let_go_of(&mut self, gang: &gang::Handle, step: u32) {
+        let Some(running) = self.steps.running.get_mut(&step) else { return };
+        let listening = std::mem::take(&mut running.listening);
+        for instance in listening.intersection(&running.instances) {
+            gang.end_step(*instance, step);
         }
         self.steps.let_go(step);
     }
@@ -562,7 +416,7 @@ impl Supervisor {
     pub(super) fn note_step(&mut self, event: Event) {
         match event {
             Event::Starter(News::Ended { starter, end }) => self.steps.ended(starter, &end),
-            Event::Starter(News::Left { starter }) => self.steps.left(starter),
+            Event::Starter(News::Left { starter }) => drop(self.steps.left(starter)),
             _ => {}
         }
     }

@@ -50,7 +50,7 @@ pub struct Face {
 }
 
 /// Every face.
-pub const FACES: [Face; 18] = [
+pub const FACES: [Face; 19] = [
     Face { name: "sacct", run: sacct::run },
     Face { name: "sacctmgr", run: sacctmgr::run },
     Face { name: "salloc", run: salloc::run },
@@ -59,6 +59,7 @@ pub const FACES: [Face; 18] = [
     Face { name: "sbcast", run: absent::sbcast },
     Face { name: "scancel", run: scancel::run },
     Face { name: "scontrol", run: scontrol::run },
+    Face { name: "scrontab", run: absent::scrontab },
     Face { name: "sdiag", run: sdiag::run },
     Face { name: "seff", run: seff::run },
     Face { name: "sinfo", run: sinfo::run },

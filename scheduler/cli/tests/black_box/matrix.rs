@@ -195,9 +195,10 @@ fn scontrol_does_with_each_command_what_the_matrix_says() {
 
 #[test]
 fn the_faces_of_the_accounting_do_what_the_matrix_says() {
-    for command in
-        ["sacctmgr", "sprio", "sshare", "sdiag", "seff", "sattach", "sbcast", "sreport", "strigger"]
-    {
+    for command in [
+        "sacctmgr", "sprio", "sshare", "sdiag", "seff", "sattach", "sbcast", "scrontab", "sreport",
+        "strigger",
+    ] {
         try_section(command, words_or_field);
     }
 }
