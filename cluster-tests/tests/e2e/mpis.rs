@@ -158,9 +158,8 @@ const HYDRA_OPTIONS: [(&str, u32, u32, u32); 4] = [
 
 #[test]
 fn four_mpis_are_one_world_by_mpirun_and_directly_and_their_options_work_within_the_allocation() {
-    let whole_table = std::env::var("MUSTER_TEST_TABLE").is_ok_and(|value| value == "all");
-    let Some(bench) = Bench::up("mt", if whole_table { 16 } else { 2 }, 2) else { return };
-    let shapes: &[(u32, u32)] = match whole_table {
+    let Some(bench) = Bench::up("mt", if whole_table() { 16 } else { 2 }, 2) else { return };
+    let shapes: &[(u32, u32)] = match whole_table() {
         true => &[(1, 1), (2, 1), (4, 1), (16, 1), (1, 2), (2, 2), (4, 2), (16, 2)],
         false => &[(1, 1), (2, 2)],
     };
@@ -169,13 +168,20 @@ fn four_mpis_are_one_world_by_mpirun_and_directly_and_their_options_work_within_
     }
     options_work_within_the_allocation(&bench);
     what_cannot_work_is_refused_in_one_sentence(&bench);
-    drop(bench);
-    if whole_table {
-        let Some(bench) = Bench::up("mu", 16, 8) else { return };
-        for nodes in [1, 2, 4, 16] {
-            run_shape(&bench, nodes, 8);
-        }
+}
+
+#[test]
+fn four_mpis_are_one_world_where_eight_ranks_of_each_node_share_the_cores_of_the_machine() {
+    let nodes: &[u32] = if whole_table() { &[1, 2, 4, 16] } else { &[1] };
+    let Some(bench) = Bench::up("mu", nodes[nodes.len() - 1] as usize, 8) else { return };
+    for nodes in nodes {
+        run_shape(&bench, *nodes, 8);
     }
+}
+
+/// Whether all shapes are run.
+fn whole_table() -> bool {
+    std::env::var("MUSTER_TEST_TABLE").is_ok_and(|value| value == "all")
 }
 
 fn options_work_within_the_allocation(bench: &Bench) {

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use muster_topo::{CoreMap, TopoError, format_list, parse_list};
+use muster_topo::{format_list, parse_list};
 
-use crate::launch_files::rank_cores;
 use crate::{Instance, MpiError};
 
 const CPUS: &str = "MUSTER_RANK_CPUS";
@@ -57,21 +56,33 @@ impl LocalRank {
 }
 
 impl Binding {
-    /// How the ranks of an instance are bound on a node with these cores.
+    /// How the slots of an instance are bound: `cores` are its declared cores, with the kernel's CPUs behind each in
+    /// `cpus`. A core without CPUs is held and not used; slots without cores of their own go round.
     ///
-    /// Where declared cores share real ones, ranks are told their declared cores but may run on all CPUs: MPI
-    /// libraries spin while they wait, and spinning ranks that are pinned to one CPU starve each other for ever.
-    ///
-    /// # Errors
-    ///
-    /// [`TopoError::UnknownCore`] if the node lacks one of the instance's cores.
-    pub fn for_instance(map: &CoreMap, instance: &Instance, cores_per_rank: u32) -> Result<Self, TopoError> {
-        let slot = |local_rank| -> Result<RankBinding, TopoError> {
-            let cores: Vec<u32> = rank_cores(instance, local_rank, cores_per_rank).collect();
-            let cpus = if map.wraps() { map.all_cpus() } else { map.cpus(&cores)? };
-            Ok(RankBinding { cpus, cores })
-        };
-        Ok(Self { slots: (0..instance.ranks).map(slot).collect::<Result<_, _>>()? })
+    /// Where declared cores share real ones (`wraps_cores`), ranks are told their declared cores but may run on all
+    /// CPUs of the instance: MPI libraries spin while they wait, and of spinning ranks that are pinned to one CPU the
+    /// kernel (6.18) may run one for ever.
+    pub fn for_instance(
+        instance: &Instance,
+        cpus: &[Vec<u32>],
+        cores_per_rank: u32,
+        wraps_cores: bool,
+    ) -> Self {
+        let width = cores_per_rank.max(1) as usize;
+        let usable: Vec<(u32, &Vec<u32>)> =
+            instance.cores.iter().copied().zip(cpus).filter(|(_, cpus)| !cpus.is_empty()).collect();
+        let mut everywhere: Vec<u32> = usable.iter().flat_map(|(_, cpus)| cpus.iter().copied()).collect();
+        everywhere.sort_unstable();
+        everywhere.dedup();
+        let slots = (0..instance.ranks.max(1) as usize).map(|slot| {
+            let places = slot * width..(slot + 1) * width;
+            let own = places.filter_map(|place| usable.get(place % usable.len().max(1)));
+            let (cores, cpus): (Vec<u32>, Vec<&Vec<u32>>) = own.copied().unzip();
+            let cpus =
+                if wraps_cores { everywhere.clone() } else { cpus.into_iter().flatten().copied().collect() };
+            RankBinding { cpus, cores }
+        });
+        Self { slots: slots.collect() }
     }
 
     /// A binding with these slots.
@@ -212,15 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_bound_to_its_cores_threads_included() {
-        let machine = muster_topo::Topology::from_synthetic("package:1 core:4 pu:2").unwrap();
-        let instance = Instance { host: "n".to_owned(), ranks: 2, cores: vec![0, 1, 2, 3] };
-        let exact = Binding::for_instance(&CoreMap::exact(&machine), &instance, 2).unwrap();
-        assert_eq!(exact.to_text(), "MUSTER_RANK_CPUS=0-3;4-7\nMUSTER_RANK_CORES_ALL=0-1;2-3\n");
-        let shared = CoreMap::wrap(&machine, 16).unwrap();
-        let shared =
-            Binding::for_instance(&shared, &Instance { cores: vec![14, 15], ..instance }, 1).unwrap();
-        assert_eq!(shared.to_text(), "MUSTER_RANK_CPUS=0-7;0-7\nMUSTER_RANK_CORES_ALL=14;15\n");
+    fn slots_take_their_cores_in_turn_and_pass_over_unusable_ones() {
+        let instance = Instance { host: "n".to_owned(), ranks: 2, cores: vec![4, 5, 6, 7] };
+        let text =
+            |cpus: &[Vec<u32>], width, wraps| Binding::for_instance(&instance, cpus, width, wraps).to_text();
+        let all = [vec![8, 9], vec![10, 11], vec![12], vec![13]];
+        assert_eq!(text(&all, 2, false), "MUSTER_RANK_CPUS=8-11;12-13\nMUSTER_RANK_CORES_ALL=4-5;6-7\n");
+        // Two threads of each core were asked for: the narrow ones are held, but no rank runs there.
+        let wide = [vec![8, 9], vec![], vec![12, 14], vec![]];
+        assert_eq!(text(&wide, 1, false), "MUSTER_RANK_CPUS=8-9;12,14\nMUSTER_RANK_CORES_ALL=4;6\n");
+        let shared = [vec![0], vec![1], vec![0], vec![1]];
+        assert_eq!(text(&shared, 1, true), "MUSTER_RANK_CPUS=0-1;0-1\nMUSTER_RANK_CORES_ALL=4;5\n");
     }
 
     #[test]

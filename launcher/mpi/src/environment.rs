@@ -249,6 +249,9 @@ fn intel(layout: &GangLayout, variables: &mut Variables) {
     variables.set("I_MPI_JOB_RESPECT_PROCESS_PLACEMENT", 0);
     if layout.wraps_cores {
         variables.set("I_MPI_PIN", "off");
+        // A rank that waits sleeps instead of spinning: 3 means usleep(3), for as many microseconds as the other says.
+        variables.set("I_MPI_THREAD_YIELD", 3);
+        variables.set("I_MPI_THREAD_SLEEP", 100);
     }
 }
 

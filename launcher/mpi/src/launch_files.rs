@@ -56,11 +56,7 @@ pub fn rankfile_openmpi(layout: &GangLayout, numbering: RankfileCores) -> String
 }
 
 /// The cores of one rank of an instance; if there are more ranks than cores for them, they are shared in turn.
-pub(crate) fn rank_cores(
-    instance: &Instance,
-    local_rank: u32,
-    cores_per_rank: u32,
-) -> impl Iterator<Item = u32> {
+fn rank_cores(instance: &Instance, local_rank: u32, cores_per_rank: u32) -> impl Iterator<Item = u32> {
     let (width, count) = (cores_per_rank.max(1) as usize, instance.cores.len().max(1));
     let first = local_rank as usize * width;
     (first..first + width).filter_map(move |position| instance.cores.get(position % count).copied())

@@ -66,13 +66,6 @@ impl CoreMap {
         self.declared as usize > self.real.len()
     }
 
-    /// All of the kernel's CPU numbers behind the node's cores, ascending.
-    pub fn all_cpus(&self) -> Vec<u32> {
-        let mut cpus = self.real.concat();
-        cpus.sort_unstable();
-        cpus
-    }
-
     /// The kernel's CPU numbers behind the declared core.
     ///
     /// # Errors
@@ -140,7 +133,6 @@ mod tests {
         assert!(map.wraps());
         assert_eq!(map.cpus_of(4).unwrap(), [0]);
         assert_eq!(map.cpus(&[1, 3]).unwrap(), [1]);
-        assert_eq!(map.all_cpus(), [0, 1]);
         assert!(map.cpus_of(5).is_err());
         assert!(matches!(CoreMap::wrap(&machine, 0), Err(TopoError::NoDeclaredCores)));
         assert!(!CoreMap::wrap(&machine, 1).unwrap().wraps());

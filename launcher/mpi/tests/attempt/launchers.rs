@@ -18,7 +18,9 @@ fn attempt(hosts: &[&str], ranks: u32) -> Attempt {
     attempt.write(&dir.hostfile(), &hostfile_openmpi(&layout.instances));
     attempt.write(&dir.hostfile_hydra(), &hostfile_hydra(&layout.instances));
     attempt.write(&dir.rankfile(), &rankfile_openmpi(layout, RankfileCores::OfNode));
-    attempt.write(&dir.binding(), &Binding::for_instance(&map, &layout.instances[0], 1).unwrap().to_text());
+    let own = &layout.instances[0];
+    let cpus = map.cpus_by_core(&own.cores, 0).unwrap();
+    attempt.write(&dir.binding(), &Binding::for_instance(own, &cpus, 1, map.wraps()).to_text());
     attempt
 }
 

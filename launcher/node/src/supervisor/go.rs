@@ -62,6 +62,7 @@ impl Supervisor {
             account: &prepared.account,
             entrances: prepared.entrances()?,
             cpus: &cpus,
+            shares_cores: self.assignment.cores_wrap,
             directory: Some(c_path(directory)?),
             umask: work.umask,
             limits: limits(&work.limits),

@@ -5,9 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use muster_mpi::{
-    AttemptDir, AttemptKeys, Binding, GangLayout, Instance, Peer, RankBinding, RankfileCores, SshdConfig,
-};
+use muster_mpi::{AttemptDir, AttemptKeys, Binding, GangLayout, Instance, Peer, RankfileCores, SshdConfig};
 use muster_wire::v1;
 
 use super::Supervisor;
@@ -48,7 +46,11 @@ impl Supervisor {
     /// [`NodeError::File`] if one cannot be written.
     pub(super) fn write_launch_files(&self, folder: &RunFolder) -> Result<()> {
         let layout = self.layout();
-        folder.write("binding", 0o600, self.binding().to_text().as_bytes())?;
+        if let Some(own) = layout.instances.get(self.prepare.instance as usize) {
+            let (cpus, width) = (&self.assignment.cores, layout.cores_per_rank);
+            let binding = Binding::for_instance(own, cpus, width, layout.wraps_cores);
+            folder.write("binding", 0o600, binding.to_text().as_bytes())?;
+        }
         if !self.is_primary() {
             return Ok(());
         }
@@ -69,14 +71,6 @@ impl Supervisor {
             folder.write("id_ed25519", 0o600, self.prepare.ssh_private_key.as_bytes())?;
         }
         Ok(())
-    }
-
-    /// Which cores each slot of this instance has; slots without cores of their own go round.
-    fn binding(&self) -> Binding {
-        let Some(member) = self.prepare.members.get(self.prepare.instance as usize) else {
-            return Binding::new(Vec::new());
-        };
-        binding(member, &self.assignment.cores, self.prepare.cpus_per_rank)
     }
 
     /// The files of the SSH endpoint; the answer is its public host key.
@@ -203,25 +197,6 @@ fn both(muster: &str, slurm: &str, value: &str) -> Vec<(String, String)> {
     vec![(format!("MUSTER_{muster}"), value.to_owned()), (format!("SLURM_{slurm}"), value.to_owned())]
 }
 
-/// Which of an instance's cores, and of the CPUs behind each, its slots have. Cores without CPUs are not used.
-fn binding(member: &v1::Member, cpus: &[Vec<u32>], cores_per_rank: u32) -> Binding {
-    let width = cores_per_rank.max(1) as usize;
-    let usable: Vec<(u32, &Vec<u32>)> =
-        member.cores.iter().copied().zip(cpus).filter(|(_, cpus)| !cpus.is_empty()).collect();
-    let count = usable.len().max(1);
-    let slots = (0..member.ranks.max(1) as usize).map(|slot| {
-        let mut binding = RankBinding { cpus: Vec::new(), cores: Vec::new() };
-        for place in slot * width..(slot + 1) * width {
-            if let Some((core, cpus)) = usable.get(place % count) {
-                binding.cores.push(*core);
-                binding.cpus.extend_from_slice(cpus);
-            }
-        }
-        binding
-    });
-    Binding::new(slots.collect())
-}
-
 /// What a session of the user would have at least.
 fn login_environment(account: &Account) -> BTreeMap<String, String> {
     let pairs = [
@@ -239,21 +214,4 @@ fn write_private(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     let mut file =
         std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(contents)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_take_their_cores_in_turn_and_pass_over_unusable_ones() {
-        let member =
-            v1::Member { host: "n".into(), cores: vec![4, 5, 6, 7], ranks: 2, ..v1::Member::default() };
-        let text = |cpus: &[Vec<u32>], width| binding(&member, cpus, width).to_text();
-        let all = [vec![8, 9], vec![10, 11], vec![12], vec![13]];
-        assert_eq!(text(&all, 2), "MUSTER_RANK_CPUS=8-11;12-13\nMUSTER_RANK_CORES_ALL=4-5;6-7\n");
-        // Two threads of each core were asked for: the narrow ones are held, but no rank runs there.
-        let wide = [vec![8, 9], vec![], vec![12, 14], vec![]];
-        assert_eq!(text(&wide, 1), "MUSTER_RANK_CPUS=8-9;12,14\nMUSTER_RANK_CORES_ALL=4;6\n");
-    }
 }

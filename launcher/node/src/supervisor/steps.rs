@@ -334,6 +334,7 @@ impl Supervisor {
             account: &prepared.account,
             entrances: prepared.entrances()?,
             cpus: &cpus,
+            shares_cores: self.assignment.cores_wrap,
             directory: None,
             umask: 0o077,
             limits: work.map(|work| go::limits(&work.limits)).unwrap_or_default(),

@@ -16,6 +16,9 @@ pub(super) struct Bound {
 
 /// Where each rank of the node is bound.
 ///
+/// Where declared cores share real ones, ranks have cores to be told, and by default run on all CPUs of the allocation:
+/// of ranks that give one CPU away to each other, the kernel (6.18) may run one for ever.
+///
 /// # Errors
 ///
 /// [`StepError::Value`] for a CPU that is not the step's.
@@ -28,6 +31,7 @@ pub(super) fn bind(start: &DaemonStart, common: &Common, own: &Own) -> Result<Bo
         cpus
     };
     let all = of(&own.cores);
+    let everywhere = of(&(0..start.cpus.len() as u32).collect::<Vec<_>>());
     let check = |wanted: &[u32]| -> Result<Vec<u32>, StepError> {
         match wanted.iter().find(|cpu| !all.contains(cpu)) {
             None => Ok(wanted.to_vec()),
@@ -40,6 +44,7 @@ pub(super) fn bind(start: &DaemonStart, common: &Common, own: &Own) -> Result<Bo
     };
     let one = |(local, task): (usize, &Task)| -> Result<Vec<u32>, StepError> {
         match &common.bind {
+            CpuBind::Cores if start.cores_wrap => Ok(everywhere.clone()),
             CpuBind::Cores => Ok(of(&task.cores)),
             CpuBind::Threads => {
                 let first = |core: &u32| start.cpus.get(*core as usize)?.first().copied();
@@ -225,6 +230,14 @@ mod tests {
         assert_eq!(cpus(CpuBind::Masks(vec![vec![8, 10], vec![9]])).unwrap(), [vec![8, 10], vec![9]]);
         let error = cpus(CpuBind::Map(vec![12])).unwrap_err().to_string();
         assert_eq!(error, "--cpu-bind cannot be 'CPU 12 on n2': the step has the CPUs 8-11 there");
+    }
+
+    #[test]
+    fn ranks_are_not_bound_to_cores_that_share_a_cpu() {
+        let start = DaemonStart { cpus: vec![vec![0], vec![1], vec![0]], cores_wrap: true, ..start() };
+        let cpus = |bind| super::bind(&start, &Common { bind, ..Common::default() }, &own()).unwrap().cpus;
+        assert_eq!(cpus(CpuBind::Cores), [[0, 1], [0, 1]]);
+        assert_eq!(cpus(CpuBind::Rank), [[0], [1]]);
     }
 
     #[test]
