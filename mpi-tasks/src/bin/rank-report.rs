@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use mpi::traits::*;
@@ -60,6 +60,8 @@ struct RankLine {
     cpus: String,
     /// The cpu at this moment.
     cpu: Option<usize>,
+    /// When `MPI_Init` was over, in microseconds since 1970 by this host's clock.
+    initialised_us: u64,
     muster_rank_cores: Option<String>,
     muster_attempt: Option<String>,
     muster_node: Option<String>,
@@ -68,7 +70,7 @@ struct RankLine {
 }
 
 impl RankLine {
-    fn of(world: &impl Communicator) -> Result<Self> {
+    fn of(world: &impl Communicator, initialised: SystemTime) -> Result<Self> {
         let local_rank = launch::announced_local_rank();
         let cpus = own_cpus()?;
         let told = std::env::var("MUSTER_RANK_CORES").ok();
@@ -85,6 +87,9 @@ impl RankLine {
             uid: Uid::current().as_raw(),
             cpus: cpulist::format(&cpus),
             cpu: sched_getcpu().ok(),
+            initialised_us: initialised
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX)),
             muster_rank_cores: told,
             muster_attempt: std::env::var("MUSTER_ATTEMPT").ok(),
             muster_node: std::env::var("MUSTER_NODE").ok(),
@@ -174,7 +179,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let (_universe, world) = comm::start();
-    let own = match RankLine::of(&world) {
+    let own = match RankLine::of(&world, SystemTime::now()) {
         Ok(line) => line,
         Err(error) => {
             eprintln!("rank-report: rank {}: {error}", world.rank());
