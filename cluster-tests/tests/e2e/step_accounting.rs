@@ -1,6 +1,8 @@
 //! Steps are listed while they run, reached by signals, and accounted for when they have ended.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use muster_cluster_tests::ProcessInfo;
 use muster_core::ids::JobId;
@@ -84,6 +86,79 @@ echo "the last ended with $?"
     assert_eq!(derived.trim(), "3:0");
     let shown = ask(&bench, &faces, &format!("{}/muster steps {job}", bench.site.staged.bin.display()));
     assert!(shown.contains("python3") && shown.contains("cancelled"), "{shown}");
+    bench.await_clean(&["node01", "node02"]);
+}
+
+#[test]
+fn a_running_step_is_looked_on_from_elsewhere() {
+    let Some(bench) = Bench::up("stv", 2, 4) else { return };
+    let faces = bench.make_faces();
+    // Ranks tick until they are given a line, so that it is seen when somebody looks on.
+    bench.write(
+        "rank.sh",
+        "while ! read -t 0.1 line; do echo tick $SLURM_PROCID; done\n\
+         echo out $SLURM_PROCID $line; echo err $SLURM_PROCID >&2; exit $SLURM_PROCID\n",
+    );
+    let body = format!(
+        r#"export PATH={}:$PATH
+{{ until [ -e over ]; do sleep 0.05; done; }} | {{ srun -N2 -n4 bash rank.sh >own 2>&1; echo "status $?"; touch over; }}
+until [ -e end ]; do sleep 0.05; done
+"#,
+        faces.display()
+    );
+    let job = bench.submit(&["-N2", "--ntasks-per-node=4", "-t5"], &body);
+    let own = || std::fs::read_to_string(bench.work.join("own")).unwrap_or_default();
+    bench.until("the step runs", PATIENCE, || (0..4).all(|rank| own().contains(&format!("tick {rank}"))));
+    let layout = ask(&bench, &faces, &format!("sattach --layout {job}.0"));
+    assert!(layout.starts_with("Job step layout:\n\t4 tasks, 2 nodes (node[01-02])\n"), "{layout}");
+    assert!(layout.contains("\tNode 1 (node02), 1 task(s): 3 \n"), "{layout}");
+
+    let look = |name: &str, line: String| {
+        let mut command = bench.shell(&faces, &bench.work, &format!("{line} >{name}.out 2>{name}.err"));
+        command.stdin(Stdio::piped()).spawn().unwrap()
+    };
+    let seen = |file: &str| std::fs::read_to_string(bench.work.join(file)).unwrap_or_default();
+    let mut all = look("all", format!("sattach -l {job}.0"));
+    let one = look("one", format!("sattach --output-filter=2 --error-filter=2 --input-filter=2 {job}.0"));
+    let muster = bench.site.staged.bin.join("muster");
+    let mut brief = look("brief", format!("exec {} attach --rank 1 {job}.0", muster.display()));
+    bench.until("all look on", PATIENCE, || {
+        seen("all.out").contains("3: tick 3")
+            && seen("one.out").contains("tick 2")
+            && seen("brief.out").contains("tick")
+    });
+    // Who leaves takes nothing along.
+    brief.kill().unwrap();
+    brief.wait().unwrap();
+    all.stdin.take().unwrap().write_all(b"word\n").unwrap();
+    for mut viewer in [all, one] {
+        assert_eq!(viewer.wait().unwrap().code(), Some(3));
+    }
+    let lines = |file: &str| {
+        let text = seen(file);
+        let mut lines: Vec<&str> = text.lines().filter(|line| !line.contains("tick")).collect();
+        lines.sort_unstable();
+        lines.join("\n")
+    };
+    assert_eq!(lines("all.out"), "0: out 0 word\n1: out 1 word\n2: out 2 word\n3: out 3 word");
+    assert_eq!(lines("all.err"), "0: err 0\n1: err 1\n2: err 2\n3: err 3");
+    assert_eq!((lines("one.out").as_str(), lines("one.err").as_str()), ("out 2 word", "err 2"));
+    assert!(seen("brief.out").lines().all(|line| line == "tick 1"), "{}", seen("brief.out"));
+
+    let refused = |line: String| {
+        let output = bench.shell(&faces, &bench.work, &line).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    bench.until("the step has ended", PATIENCE, || bench.work.join("over").exists());
+    let text = refused(format!("sattach {job}.0"));
+    assert!(text.contains("Invalid job id specified") && text.contains("has already ended"), "{text}");
+    let text = refused(format!("sattach {job}.7"));
+    assert!(text.contains(&format!("job {job} has no step 7")), "{text}");
+    bench.write("end", "");
+    assert!(bench.output(&bench.complete(job)).contains("status 3"));
+    let text = refused(format!("sattach {job}.0"));
+    assert!(text.contains("Job/step already completing or completed"), "{text}");
     bench.await_clean(&["node01", "node02"]);
 }
 

@@ -244,6 +244,13 @@ pub enum FromDaemon {
         /// That it knows the step's key.
         proof: String,
     },
+    /// To somebody who looks on: who runs where.
+    Layout {
+        /// The hosts of the step's nodes.
+        hosts: Vec<String>,
+        /// The position of each rank's node, by rank.
+        node_of_rank: Vec<u32>,
+    },
     /// The ranks have been started, on all nodes of the branch.
     Started,
     /// Nothing was started on a node, and nothing will be.

@@ -208,10 +208,19 @@ pub enum Answer {
     },
     /// Somebody ends the step.
     Cancel,
+    /// Somebody looks on, and waits to be called.
+    Attach {
+        /// Addresses of their host, with commas between them.
+        hosts: String,
+        /// The port.
+        port: u16,
+        /// With this key both sides prove themselves.
+        key: String,
+    },
 }
 
 /// What a supervisor writes to a step daemon's standard input, as one JSON text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DaemonStart {
     /// The job.
     pub job: u64,

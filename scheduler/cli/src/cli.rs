@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, licenses::LicensesArgs,
-    logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs, pools::PoolsArgs, priority::PriorityArgs,
-    queue::QueueArgs, reach::RequeueArgs, reach::SignalArgs, reservation::ReservationArgs, run::RunArgs,
-    shares::SharesArgs, show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs,
-    wait::WaitArgs,
+    attach::AttachArgs, cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs,
+    licenses::LicensesArgs, logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs, pools::PoolsArgs,
+    priority::PriorityArgs, queue::QueueArgs, reach::RequeueArgs, reach::SignalArgs,
+    reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs, steps::StepsArgs,
+    submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -58,6 +58,8 @@ pub enum Command {
     Wait(WaitArgs),
     /// Draw which rank runs on which node and core
     Layout(LayoutArgs),
+    /// Look on at a running step: its output here, your input there
+    Attach(AttachArgs),
     /// List the nodes, hold them back from new work, or release them
     Nodes(NodesArgs),
     /// List, create or delete advance reservations of nodes
@@ -74,9 +76,6 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Print the help of a command, or the table of exit codes
     Help(HelpArgs),
-    /// The script of a job that srun or salloc waits for
-    #[command(hide = true)]
-    Attach,
     /// Make man pages and completions
     #[command(hide = true)]
     Generate(GenerateArgs),
@@ -112,7 +111,7 @@ impl Command {
             Self::Config(_) => "config",
             Self::Migrate(_) => "migrate",
             Self::Help(_) => "help",
-            Self::Attach => "attach",
+            Self::Attach(_) => "attach",
             Self::Generate(_) => "generate",
         }
     }

@@ -11,6 +11,7 @@ use muster_core::ids::{BadJobRef, JobRef};
 use muster_core::notation::NotationError;
 
 use crate::exit::Exit;
+use crate::look::BadView;
 use crate::step::BadStep;
 use crate::submit::Origin;
 
@@ -23,6 +24,17 @@ pub enum CliError {
     /// There was no step.
     #[error(transparent)]
     Step(#[from] BadStep),
+    /// Nothing is seen of a step.
+    #[error(transparent)]
+    View(#[from] BadView),
+    /// A job was named where a step is wanted.
+    #[error(
+        "which step of job {job}? Write one such as {job}.0; `muster logs -f {job}` follows the output of a script"
+    )]
+    NoStep {
+        /// The job.
+        job: JobRef,
+    },
     /// The standard output failed.
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
@@ -382,6 +394,11 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => Exit::of_client(error),
+            Self::View(error) => match error {
+                BadView::Client(error) => Exit::of_client(error),
+                BadView::Unknown { .. } | BadView::Ended { .. } => Exit::NotFound,
+                BadView::Unreached { .. } | BadView::Step(_) => Exit::Refused,
+            },
             Self::Output(_) | Self::System { .. } => Exit::Io,
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => Exit::NotFound,
@@ -395,6 +412,7 @@ impl CliError {
             | Self::Signal { .. }
             | Self::WholeJob { .. }
             | Self::NothingToUpdate
+            | Self::NoStep { .. }
             | Self::NothingToCancel => Exit::Usage,
             Self::WhichTask { .. } | Self::NoHelp { .. } => Exit::Usage,
             Self::Step(BadStep::Step(_) | BadStep::File { .. } | BadStep::Directory(_)) => Exit::Refused,

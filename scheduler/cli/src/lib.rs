@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod error;
 pub mod exit;
+mod look;
 mod migrate;
 mod out;
 pub mod slurm;
@@ -79,7 +80,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Ping(args) => commands::ping::run(&args),
         Command::Config(args) => commands::config::run(&args.action),
         Command::Migrate(args) => commands::migrate::run(&args),
-        Command::Attach => Ok(muster_step::daemon::attach()),
+        Command::Attach(args) => commands::attach::run(&args),
         Command::Help(args) => commands::help::run(&args),
         Command::Generate(args) => commands::generate::run(&args.what),
     }

@@ -13,6 +13,7 @@
 //! | `POST /v1/jobs/{ref}/cancel`     | → [`CancelAnswer`]                                    |
 //! | `POST /v1/jobs/{ref}/signal`     | [`SignalRequest`] → [`ReachedAnswer`]                 |
 //! | `POST /v1/jobs/{ref}/steps/{step}/signal` | [`StepSignalRequest`] → [`ReachedAnswer`]   |
+//! | `POST /v1/jobs/{ref}/steps/{step}/attach` | [`StepAttachRequest`] → [`ReachedAnswer`]   |
 //! | `POST /v1/jobs/{ref}/requeue`    | [`RequeueRequest`] → [`ReachedAnswer`]                |
 //! | `POST /v1/jobs/{ref}/update`     | [`JobUpdate`] → `{}`; `ref` is a whole job            |
 //! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is `JOB` or `JOB_INDEX`                 |
@@ -56,7 +57,7 @@ pub use crate::priority::{FactorView, FactorsView, JobPriority, PriorityList, Sh
 pub use crate::reservations::{
     KeptFor, ReservationAnswer, ReservationList, ReservationRequest, ReservationView, RunsIntoView,
 };
-pub use crate::steps::{STEPS_MAX, StepSignalRequest, StepUsageView, StepView};
+pub use crate::steps::{STEPS_MAX, StepAttachRequest, StepSignalRequest, StepUsageView, StepView};
 pub use crate::tasks::{EndView, FINISHED_SHOWN_S, LINES_MAX, TaskLine, TaskList, Which};
 pub use crate::why::{
     GresShortageView, HolderView, HoldersView, KeptForView, NodeAwayView, NodesAwayView, ShortageView, Why,

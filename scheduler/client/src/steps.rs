@@ -1,5 +1,7 @@
 //! Steps: parallel launches inside allocations, as listings show them.
 
+use std::net::IpAddr;
+
 use muster_core::ids::JobRef;
 use serde::{Deserialize, Serialize};
 
@@ -88,7 +90,33 @@ pub struct StepSignalRequest {
     pub signal: Option<u8>,
 }
 
+/// Where somebody waits who looks on at a step: its starter calls there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepAttachRequest {
+    /// Addresses of their host.
+    pub hosts: Vec<IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// With this key both sides prove themselves.
+    pub key: String,
+}
+
 impl Client {
+    /// Has the starter of a step of a running task call somebody who looks on. A step that is not there is no error: it
+    /// may just have ended, and nobody calls.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 400, 403, 404 or 409; otherwise as every route.
+    pub fn attach_step(
+        &mut self,
+        job: JobRef,
+        step: u32,
+        request: &StepAttachRequest,
+    ) -> Result<ReachedAnswer, ClientError> {
+        self.post(format!("/v1/jobs/{job}/steps/{step}/attach"), request)
+    }
+
     /// Signals the ranks of a step of a running task; ends the step without a signal's number. A step that is not there
     /// is no error: it may just have ended.
     ///

@@ -1,5 +1,7 @@
 //! What comes into the engine, and what goes out.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cluster::ClusterConfig;
@@ -18,6 +20,24 @@ pub struct Caller {
     pub uid: u32,
     /// Whether they administer the cluster.
     pub admin: bool,
+}
+
+/// Where somebody waits who looks on at a step, to be called by its starter.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Viewer {
+    /// Addresses of their host.
+    pub hosts: Vec<IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// With this key, in hexadecimal digits, both sides prove themselves.
+    pub key: String,
+}
+
+impl fmt::Debug for Viewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hosts, port, key: _ } = self;
+        f.debug_struct("Viewer").field("hosts", hosts).field("port", port).finish_non_exhaustive()
+    }
 }
 
 /// What comes into the engine. Each input is handled at an instant that comes with it.
@@ -62,6 +82,17 @@ pub enum Input {
         step: u32,
         /// The signal's number; without one the step is ended.
         signal: Option<u8>,
+    },
+    /// A user looks on at a step of a running task.
+    AttachStep {
+        /// Who.
+        caller: Caller,
+        /// The task; a job of one task may stand for it.
+        target: JobRef,
+        /// The step.
+        step: u32,
+        /// Where they wait.
+        viewer: Arc<Viewer>,
     },
     /// A user puts the live tasks of a job, or one of them, back into the queue.
     Requeue {
@@ -340,6 +371,17 @@ pub enum Effect {
         step: u32,
         /// The signal's number; without one the step is ended.
         signal: Option<u8>,
+    },
+    /// Tell a node that somebody looks on at a step. It is lost if the node is away, or the step is over.
+    AttachStep {
+        /// The node of the attempt's primary.
+        node: NodeId,
+        /// The attempt.
+        key: AttemptKey,
+        /// The step.
+        step: u32,
+        /// Where they wait.
+        viewer: Arc<Viewer>,
     },
     /// Tell a node that its last report is durable here.
     Forget {

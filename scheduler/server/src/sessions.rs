@@ -145,6 +145,7 @@ impl Sessions {
         | Effect::Stop { node, .. }
         | Effect::Signal { node, .. }
         | Effect::SignalStep { node, .. }
+        | Effect::AttachStep { node, .. }
         | Effect::Forget { node, .. }) = effect;
         self.send(state, *node, || translate::message(state, &self.secrets, effect));
     }

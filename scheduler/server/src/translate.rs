@@ -204,12 +204,25 @@ pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode 
             }
             .into(),
             step: None,
+            viewer: None,
         }),
         Effect::SignalStep { key, step, signal, .. } => Body::Signal(v1::Signal {
             key: Some(wire_key(*key)),
             number: signal.map_or(0, u32::from),
             to: v1::SignalTo::Ranks.into(),
             step: Some(*step),
+            viewer: None,
+        }),
+        Effect::AttachStep { key, step, viewer, .. } => Body::Signal(v1::Signal {
+            key: Some(wire_key(*key)),
+            number: 0,
+            to: v1::SignalTo::Ranks.into(),
+            step: Some(*step),
+            viewer: Some(v1::Viewer {
+                hosts: viewer.hosts.iter().map(ToString::to_string).collect(),
+                port: u32::from(viewer.port),
+                key: viewer.key.clone(),
+            }),
         }),
         Effect::Forget { key, .. } => Body::Forget(v1::Forget { key: Some(wire_key(*key)) }),
     };

@@ -73,7 +73,7 @@ impl Supervisor {
                 }
                 Some(Event::StepsDue) => self.tell_of_steps(),
                 Some(Event::Signal(signal)) => match signal.step {
-                    Some(step) => self.signal_step(step, signal.number.cast_signed()),
+                    Some(step) => self.signal_step(step, &signal),
                     None => self.signal(prepared, &signal),
                 },
                 Some(Event::Go(_)) => {}

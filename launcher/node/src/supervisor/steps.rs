@@ -466,10 +466,18 @@ impl Supervisor {
         self.tell_of_steps_soon();
     }
 
-    /// Signals the ranks of a step, or ends it. One that is over hears nothing.
-    pub(super) fn signal_step(&self, step: u32, number: i32) {
+    /// Signals the ranks of a step, ends it, or has its starter call somebody who looks on. One that is over hears nothing.
+    pub(super) fn signal_step(&self, step: u32, signal: &v1::Signal) {
         if let Some(running) = self.steps.running.get(&step) {
-            let answer = if number == 0 { Answer::Cancel } else { Answer::Signal { number } };
+            let answer = match (&signal.viewer, signal.number) {
+                (Some(viewer), _) => Answer::Attach {
+                    hosts: viewer.hosts.join(","),
+                    port: u16::try_from(viewer.port).unwrap_or_default(),
+                    key: viewer.key.clone(),
+                },
+                (None, 0) => Answer::Cancel,
+                (None, number) => Answer::Signal { number: number.cast_signed() },
+            };
             let _ = running.answers.send(answer);
         }
     }

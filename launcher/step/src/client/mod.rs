@@ -13,6 +13,7 @@ mod report;
 mod signals;
 mod supervisor;
 mod terminal;
+mod view;
 
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use addresses::own_addresses;
 pub use multi_prog::{Assignment, MultiProg};
 pub use patterns::{Names, expand};
+pub use view::{Layout, View, ViewOptions, Viewed};
 
 use crate::StepError;
 use crate::frames::{CpuBind, Wireup};

@@ -24,7 +24,7 @@ const LAUNCH_WITHIN: Duration = Duration::from_secs(180);
 const CALLERS_MAX: usize = 16;
 
 /// A connection to the side above, and what it wants.
-pub(super) struct Launched {
+pub(crate) struct Launched {
     pub link: Link,
     pub common: Common,
     pub own: Own,
@@ -83,7 +83,7 @@ impl Above {
 }
 
 /// Calls the starter and waits for the launch.
-pub(super) fn call(start: &DaemonStart) -> Result<Launched, StepError> {
+pub(crate) fn call(start: &DaemonStart) -> Result<Launched, StepError> {
     let wrong = |problem: String| StepError::protocol("the starter", problem);
     let mut above = Above::new(connect(start)?).map_err(StepError::system("use a connection"))?;
     let began = Instant::now();

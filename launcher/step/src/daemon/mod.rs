@@ -6,7 +6,7 @@
 //! lost, it kills what it has started.
 
 mod below;
-mod call;
+pub(crate) mod call;
 mod environment;
 mod image;
 mod pmix;

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub mod attach;
 pub mod cancel;
 pub(crate) mod config;
 pub(crate) mod generate;

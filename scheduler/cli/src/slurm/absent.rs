@@ -12,11 +12,6 @@ fn run(name: &str, instead: &str, words: &[String]) -> ExitCode {
     fault::end(Err(Fault::Said(format!("{name}: error: this command is not supported: {instead}"))))
 }
 
-pub(super) fn sattach(words: &[String]) -> ExitCode {
-    let logs = "`muster logs -f JOB` follows the output of a script";
-    run("sattach", &format!("{logs}; that of a step goes to whoever started it"), words)
-}
-
 pub(super) fn sbcast(words: &[String]) -> ExitCode {
     let instead =
         "copy the file with a step of one rank a node, such as `srun --ntasks-per-node=1 cp FILE /tmp`";

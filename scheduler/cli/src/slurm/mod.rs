@@ -21,6 +21,7 @@ mod reservations;
 mod sacct;
 mod sacctmgr;
 mod salloc;
+mod sattach;
 mod sbatch;
 mod scancel;
 mod scontrol;
@@ -54,7 +55,7 @@ pub const FACES: [Face; 19] = [
     Face { name: "sacct", run: sacct::run },
     Face { name: "sacctmgr", run: sacctmgr::run },
     Face { name: "salloc", run: salloc::run },
-    Face { name: "sattach", run: absent::sattach },
+    Face { name: "sattach", run: sattach::run },
     Face { name: "sbatch", run: sbatch::run },
     Face { name: "sbcast", run: absent::sbcast },
     Face { name: "scancel", run: scancel::run },

@@ -164,6 +164,9 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::SignalStep { caller, target, step, signal } => {
             signal::signal_step(state, *caller, *target, *step, *signal)
         }
+        Input::AttachStep { caller, target, step, viewer } => {
+            signal::attach_step(state, *caller, *target, *step, viewer)
+        }
         Input::Requeue { caller, target, hold } => requeue::requeue(state, *caller, *target, *hold, now),
         Input::UpdateJob { caller, job, change } => change::update(state, *caller, *job, change, now),
         Input::HoldJob { caller, target } => hold::hold(state, *caller, *target),

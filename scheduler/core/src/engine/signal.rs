@@ -1,11 +1,19 @@
 //! Signals to what runs: by a command, and as a job wished for before its end.
 
+use std::sync::Arc;
+
 use super::hold::own_target;
 use super::refused;
 use crate::ids::{AttemptKey, JobRef, NodeId};
-use crate::input::{Caller, Decision, Effect, Refusal, Reply};
+use crate::input::{Caller, Decision, Effect, Refusal, Reply, Viewer};
 use crate::spec::{SIGNAL_MAX, SignalTo};
 use crate::state::{Live, LivePhase, State};
+
+/// Most addresses of a host at which somebody looks on.
+const VIEWER_HOSTS_MAX: usize = 64;
+
+/// The longest key of theirs, in bytes.
+const VIEWER_KEY_BYTES_MAX: usize = 128;
 
 /// Signals the running attempts of a job or task. Nothing is stored: a node that is away does not hear of it.
 pub(super) fn signal(state: &State, caller: Caller, target: JobRef, signal: u8, to: SignalTo) -> Decision {
@@ -21,6 +29,31 @@ pub(super) fn signal_step(
     signal: Option<u8>,
 ) -> Decision {
     reach(state, caller, target, signal, |node, key| Effect::SignalStep { node, key, step, signal })
+}
+
+/// Has the starter of a step call somebody who looks on. Whether there is such a step is known on its node.
+pub(super) fn attach_step(
+    state: &State,
+    caller: Caller,
+    target: JobRef,
+    step: u32,
+    viewer: &Arc<Viewer>,
+) -> Decision {
+    let problem = match viewer.as_ref() {
+        Viewer { hosts, .. } if hosts.is_empty() || hosts.len() > VIEWER_HOSTS_MAX => {
+            Some(("hosts", format!("must be 1 to {VIEWER_HOSTS_MAX} addresses, and are {}", hosts.len())))
+        }
+        Viewer { port: 0, .. } => Some(("port", "must be 1 to 65535, and is 0".to_owned())),
+        Viewer { key, .. } if key.len() > VIEWER_KEY_BYTES_MAX || key.is_empty() => {
+            Some(("key", format!("must be 1 to {VIEWER_KEY_BYTES_MAX} characters, and has {}", key.len())))
+        }
+        _ => None,
+    };
+    if let Some((field, problem)) = problem {
+        return refused(super::validate::bad(field, problem));
+    }
+    let viewer = |node, key| Effect::AttachStep { node, key, step, viewer: Arc::clone(viewer) };
+    reach(state, caller, target, None, viewer)
 }
 
 fn reach(

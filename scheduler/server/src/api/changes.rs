@@ -7,11 +7,12 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, State as Shell};
 use muster_client::api::{
-    JobUpdate, ReachedAnswer, RequeueRequest, SCHEMA, ScriptAnswer, SignalRequest, StepSignalRequest,
+    JobUpdate, ReachedAnswer, RequeueRequest, SCHEMA, ScriptAnswer, SignalRequest, StepAttachRequest,
+    StepSignalRequest,
 };
 use muster_core::eligibility::Dependency;
 use muster_core::ids::{JobRef, Timestamp};
-use muster_core::input::{Input, JobChange, Refusal, Reply};
+use muster_core::input::{Input, JobChange, Refusal, Reply, Viewer};
 use serde_json::Value;
 
 use super::App;
@@ -58,6 +59,20 @@ pub async fn signal_step(
     let step = step.parse().map_err(|_| ApiError::BadStep { text: step.clone() })?;
     let StepSignalRequest { signal } = read_json(body)?;
     reached(&app, target, Input::SignalStep { caller: peer.caller(), target, step, signal }).await
+}
+
+/// `POST /v1/jobs/{ref}/steps/{step}/attach`
+pub async fn attach_step(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    Path((target, step)): Path<(String, String)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answered<ReachedAnswer> {
+    let target: JobRef = target.parse()?;
+    let step = step.parse().map_err(|_| ApiError::BadStep { text: step.clone() })?;
+    let StepAttachRequest { hosts, port, key } = read_json(body)?;
+    let viewer = Arc::new(Viewer { hosts, port, key });
+    reached(&app, target, Input::AttachStep { caller: peer.caller(), target, step, viewer }).await
 }
 
 /// `POST /v1/jobs/{ref}/requeue`

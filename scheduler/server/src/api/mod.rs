@@ -111,6 +111,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/jobs/{ref}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{ref}/signal", post(changes::signal))
         .route("/v1/jobs/{ref}/steps/{step}/signal", post(changes::signal_step))
+        .route("/v1/jobs/{ref}/steps/{step}/attach", post(changes::attach_step))
         .route("/v1/jobs/{ref}/requeue", post(changes::requeue))
         .route("/v1/jobs/{ref}/update", post(changes::update))
         .route("/v1/jobs/{ref}/hold", post(jobs::hold))

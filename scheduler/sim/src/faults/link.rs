@@ -45,6 +45,7 @@ impl Message for Effect {
             | Self::Stop { key, .. }
             | Self::Signal { key, .. }
             | Self::SignalStep { key, .. }
+            | Self::AttachStep { key, .. }
             | Self::Forget { key, .. } => *key,
         }
     }

@@ -118,7 +118,7 @@ impl SimNode {
                 matches!(held.phase, InstancePhase::Gone { .. }).then(|| Happened::Report(held.report(*key)))
             }
             // What it does to a script is up to the script.
-            Effect::Signal { .. } | Effect::SignalStep { .. } => None,
+            Effect::Signal { .. } | Effect::SignalStep { .. } | Effect::AttachStep { .. } => None,
             Effect::Forget { key, .. } => {
                 self.held.retain(|k, held| k != key || !matches!(held.phase, InstancePhase::Gone { .. }));
                 None

@@ -3,6 +3,7 @@
 mod ending;
 mod heads;
 mod launch;
+mod viewers;
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
@@ -15,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use self::ending::Ending;
 use self::heads::{Head, Heads, State};
 use self::launch::Launch;
+use self::viewers::{Viewers, Wish};
 use super::output::Outputs;
 use super::signals::Signals;
 use super::supervisor::{Granted, Session};
@@ -37,6 +39,7 @@ enum Source {
     Signals,
     Supervisor,
     Heads(heads::Source),
+    Viewers(viewers::Source),
     Input,
 }
 
@@ -58,6 +61,7 @@ pub(super) struct Conduct<'p> {
     launch: Launch,
     heads: Heads,
     outputs: Outputs,
+    viewers: Viewers,
     input: Input,
     /// To whom input goes.
     input_tag: u32,
@@ -88,6 +92,10 @@ impl<'p> Conduct<'p> {
             barrier: Barrier::new(heads.count()),
             heads,
             outputs: streams.outputs,
+            viewers: Viewers::new(FromDaemon::Layout {
+                hosts: launch.common.hosts.clone(),
+                node_of_rank: launch.common.node_of_rank.clone(),
+            }),
             input: streams.input,
             input_tag: streams.input_tag,
             input_held: Vec::new(),
@@ -125,6 +133,7 @@ impl<'p> Conduct<'p> {
                 self.ending.output_failed();
             }
         }
+        self.viewers.finish();
         drop(self._terminal);
         let (status, end) = self.ending.finish();
         // A supervisor that does not hear it records the step as it sees it.
@@ -164,6 +173,8 @@ impl<'p> Conduct<'p> {
                 // They are heard together, below.
                 Source::Heads(heads::Source::Stranger) => {}
                 Source::Heads(heads::Source::Head(place)) => self.take_head(place),
+                Source::Viewers(viewers::Source::Called) => self.viewers.take_called(),
+                Source::Viewers(viewers::Source::Viewer(place)) => self.take_viewer(place),
                 Source::Input => self.take_input(),
             }
         }
@@ -181,7 +192,11 @@ impl<'p> Conduct<'p> {
         all.extend(
             self.heads.sources().into_iter().map(|(source, fd, flags)| (Source::Heads(source), fd, flags)),
         );
-        if self.heads.have_room() && !self.heads.iter().any(Head::is_awaited) {
+        let has_room = self.heads.have_room() && !self.heads.iter().any(Head::is_awaited);
+        all.extend(
+            self.viewers.sources(has_room).map(|(source, fd, flags)| (Source::Viewers(source), fd, flags)),
+        );
+        if has_room {
             match &self.input {
                 Input::None => {}
                 Input::File(file) => all.push((Source::Input, file.as_fd(), PollFlags::POLLIN)),
@@ -222,6 +237,7 @@ impl<'p> Conduct<'p> {
                     }
                 }
                 Ok(Some(Frame::Bytes { tag, stream, bytes })) => {
+                    self.viewers.show(tag, stream, &bytes);
                     if self.outputs.take(tag, stream, &bytes).is_err() {
                         self.ending.output_failed();
                         self.kill();
@@ -266,13 +282,14 @@ impl<'p> Conduct<'p> {
                 if self.outputs.end(rank).is_err() {
                     self.ending.output_failed();
                 }
+                self.viewers.tell(&FromDaemon::Exited { rank, status, usage });
                 self.ending.exited(self.node_of(rank), rank, status, &usage)
             }
             FromDaemon::Done => {
                 self.heads.get_mut(place).state = State::Over;
                 false
             }
-            FromDaemon::Hello { .. } => false,
+            FromDaemon::Hello { .. } | FromDaemon::Layout { .. } => false,
         };
         if kill {
             self.kill();
@@ -305,6 +322,7 @@ impl<'p> Conduct<'p> {
                         self.launch(place);
                     }
                 }
+                Answer::Attach { hosts, port, key } => self.viewers.call(&hosts, port, key),
                 Answer::Signal { number } => self.heads.tell(&ToDaemon::Signal { signal: number }),
                 Answer::Cancel => {
                     let act = self.ending.cancelled();
@@ -327,6 +345,20 @@ impl<'p> Conduct<'p> {
             self.heads.get_mut(place).state = State::Over;
             if self.ending.lost(position, 0, problem) {
                 self.kill();
+            }
+        }
+    }
+
+    /// Does what somebody who looks on wants.
+    fn take_viewer(&mut self, place: usize) {
+        for wish in self.viewers.hear(place) {
+            match wish {
+                Wish::Input { tag, bytes } => self.heads.give(tag, Stream::Stdin, &bytes),
+                Wish::Window { rows, columns } => {
+                    if self.plan.pty {
+                        self.heads.tell(&ToDaemon::Window { rows, columns });
+                    }
+                }
             }
         }
     }
