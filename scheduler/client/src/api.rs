@@ -31,6 +31,7 @@
 //! | `DELETE /v1/reservations/{name}` | → `{}`                                                |
 //! | `GET  /v1/priority?job=&user=&limit=` | → [`PriorityList`]; `job` is a list of ids       |
 //! | `GET  /v1/shares?user=`          | → [`ShareList`]                                       |
+//! | `GET  /v1/usage?since_us=&until_us=&tres=` | → [`UsageReport`]                          |
 //! | `GET  /v1/diagnostics`           | → [`Diagnostics`]                                     |
 //! | `POST /v1/diagnostics/reset`     | → `{}`: it counts anew; for admins                    |
 //!
@@ -58,6 +59,7 @@ pub use crate::reservations::{
 };
 pub use crate::steps::{STEPS_MAX, StepSignalRequest, StepUsageView, StepView};
 pub use crate::tasks::{EndView, FINISHED_SHOWN_S, LINES_MAX, TaskLine, TaskList, Which};
+pub use crate::usage::{USAGE_LINES_MAX, UsageLine, UsageReport, UsageView};
 pub use crate::why::{
     GresShortageView, HolderView, HoldersView, KeptForView, NodeAwayView, NodesAwayView, ShortageView, Why,
 };

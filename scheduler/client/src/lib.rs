@@ -17,6 +17,7 @@ mod reservations;
 mod steps;
 mod tasks;
 mod transport;
+mod usage;
 mod why;
 
 pub use client::{

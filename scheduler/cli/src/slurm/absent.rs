@@ -29,11 +29,6 @@ pub(super) fn scrontab(words: &[String]) -> ExitCode {
     run("scrontab", instead, words)
 }
 
-pub(super) fn sreport(words: &[String]) -> ExitCode {
-    let instead = "`sacct -a -P` lists what ran, and `muster shares` what accounts and users have used";
-    run("sreport", instead, words)
-}
-
 pub(super) fn strigger(words: &[String]) -> ExitCode {
     let instead =
         "`--mail-type` and the site's mail program tell of jobs, and the site's health check of nodes";

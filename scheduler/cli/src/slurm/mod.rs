@@ -29,6 +29,7 @@ mod seff;
 mod sinfo;
 mod sprio;
 mod squeue;
+mod sreport;
 mod srun;
 mod sshare;
 mod sstat;
@@ -65,7 +66,7 @@ pub const FACES: [Face; 19] = [
     Face { name: "sinfo", run: sinfo::run },
     Face { name: "sprio", run: sprio::run },
     Face { name: "squeue", run: squeue::run },
-    Face { name: "sreport", run: absent::sreport },
+    Face { name: "sreport", run: sreport::run },
     Face { name: "srun", run: srun::run },
     Face { name: "sshare", run: sshare::run },
     Face { name: "sstat", run: sstat::run },

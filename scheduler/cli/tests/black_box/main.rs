@@ -10,3 +10,4 @@ mod matrix;
 mod migrate;
 mod reservations;
 mod sbatch;
+mod sreport;

@@ -9,6 +9,7 @@ mod peer;
 mod priority;
 mod reservations;
 mod tasks;
+mod usage;
 mod why;
 
 use std::fs::{self, DirBuilder, Permissions};
@@ -129,6 +130,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/reservations/{name}", delete(reservations::remove))
         .route("/v1/priority", get(priority::priority))
         .route("/v1/shares", get(priority::shares))
+        .route("/v1/usage", get(usage::usage))
         .route("/v1/diagnostics", get(diagnostics::show))
         .route("/v1/diagnostics/reset", post(diagnostics::reset))
         .fallback(no_route)

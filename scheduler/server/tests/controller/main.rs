@@ -18,4 +18,5 @@ mod routes;
 mod slow_disk;
 mod storage;
 mod store;
+mod usage;
 mod why;
