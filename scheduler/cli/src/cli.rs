@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, licenses::LicensesArgs,
-    logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs, pools::PoolsArgs, priority::PriorityArgs,
-    queue::QueueArgs, reach::RequeueArgs, reach::SignalArgs, reservation::ReservationArgs, run::RunArgs,
-    shares::SharesArgs, show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs,
-    wait::WaitArgs,
+    cancel::CancelArgs, cron::CronArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs,
+    licenses::LicensesArgs, logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs, pools::PoolsArgs,
+    priority::PriorityArgs, queue::QueueArgs, reach::RequeueArgs, reach::SignalArgs,
+    reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs, steps::StepsArgs,
+    submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -40,6 +40,8 @@ pub enum Command {
     Priority(PriorityArgs),
     /// Show what accounts and users have used of their shares
     Shares(SharesArgs),
+    /// List, set, edit or remove recurring jobs
+    Cron(CronArgs),
     /// Cancel jobs, or single tasks of them
     Cancel(CancelArgs),
     /// Signal what runs of jobs
@@ -95,6 +97,7 @@ impl Command {
             Self::Why(_) => "why",
             Self::Priority(_) => "priority",
             Self::Shares(_) => "shares",
+            Self::Cron(_) => "cron",
             Self::Cancel(_) => "cancel",
             Self::Signal(_) => "signal",
             Self::Requeue(_) => "requeue",

@@ -6,6 +6,7 @@
 pub mod api;
 mod changes;
 mod client;
+mod crontabs;
 mod diagnostics;
 mod error;
 mod licenses;

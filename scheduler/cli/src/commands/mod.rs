@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub(crate) mod config;
+pub mod cron;
 pub(crate) mod generate;
 pub(crate) mod help;
 pub mod hold;

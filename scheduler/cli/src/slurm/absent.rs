@@ -23,12 +23,6 @@ pub(super) fn sbcast(words: &[String]) -> ExitCode {
     run("sbcast", instead, words)
 }
 
-pub(super) fn scrontab(words: &[String]) -> ExitCode {
-    let instead =
-        "call sbatch from your crontab, or let a job submit its next run with `sbatch --begin=now+1day`";
-    run("scrontab", instead, words)
-}
-
 pub(super) fn strigger(words: &[String]) -> ExitCode {
     let instead =
         "`--mail-type` and the site's mail program tell of jobs, and the site's health check of nodes";

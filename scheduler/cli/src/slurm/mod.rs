@@ -24,6 +24,7 @@ mod salloc;
 mod sbatch;
 mod scancel;
 mod scontrol;
+mod scrontab;
 mod sdiag;
 mod seff;
 mod sinfo;
@@ -60,7 +61,7 @@ pub const FACES: [Face; 19] = [
     Face { name: "sbcast", run: absent::sbcast },
     Face { name: "scancel", run: scancel::run },
     Face { name: "scontrol", run: scontrol::run },
-    Face { name: "scrontab", run: absent::scrontab },
+    Face { name: "scrontab", run: scrontab::run },
     Face { name: "sdiag", run: sdiag::run },
     Face { name: "seff", run: seff::run },
     Face { name: "sinfo", run: sinfo::run },

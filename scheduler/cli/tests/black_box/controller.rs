@@ -55,6 +55,10 @@ impl Controller {
         self.runtime.block_on(self.running.take().unwrap().stop());
     }
 
+    pub fn folder(&self) -> std::path::PathBuf {
+        self.folder.path().to_owned()
+    }
+
     pub fn socket(&self) -> std::path::PathBuf {
         self.folder.path().join("s")
     }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod changes;
+mod crontabs;
 mod diagnostics;
 mod jobs;
 mod nodes;
@@ -130,6 +131,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/reservations/{name}", delete(reservations::remove))
         .route("/v1/priority", get(priority::priority))
         .route("/v1/shares", get(priority::shares))
+        .route("/v1/crontab", get(crontabs::show).post(crontabs::set).delete(crontabs::remove))
         .route("/v1/usage", get(usage::usage))
         .route("/v1/diagnostics", get(diagnostics::show))
         .route("/v1/diagnostics/reset", post(diagnostics::reset))

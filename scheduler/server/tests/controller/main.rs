@@ -6,6 +6,7 @@ mod attempts;
 mod clocks;
 #[path = "../common/mod.rs"]
 mod common;
+mod crontabs;
 mod exhausted;
 mod from_cluster;
 mod full_disk;
