@@ -271,10 +271,10 @@ impl Schedule {
         // What a change of clocks has put off may be of the day before.
         let mut date = after.to_zoned(zone.clone()).date().yesterday().ok()?;
         for _ in 0..=DAYS_AHEAD {
-            if self.has_day(date) {
-                if let Some(first) = self.of_day(date, zone).filter(|at| *at > after).min() {
-                    return Some(Timestamp(u64::try_from(first.as_microsecond()).ok()?));
-                }
+            if self.has_day(date)
+                && let Some(first) = self.of_day(date, zone).filter(|at| *at > after).min()
+            {
+                return Some(Timestamp(u64::try_from(first.as_microsecond()).ok()?));
             }
             date = date.tomorrow().ok()?;
         }

@@ -98,11 +98,11 @@ impl Crontabs {
     /// A job of whatever kind has finished.
     pub(super) fn job_finished(&mut self, job: JobId) {
         let Some(id) = self.jobs.remove(&job) else { return };
-        if let Some(run) = self.run_mut(id) {
-            if let CronRun::Made { begin, .. } = *run {
-                *run = CronRun::Due { after: begin };
-                self.due.insert(id);
-            }
+        if let Some(run) = self.run_mut(id)
+            && let CronRun::Made { begin, .. } = *run
+        {
+            *run = CronRun::Due { after: begin };
+            self.due.insert(id);
         }
     }
 

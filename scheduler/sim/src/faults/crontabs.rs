@@ -12,7 +12,7 @@ use muster_core::state::State;
 
 use crate::rng::Rng;
 
-const EXPRESSIONS: [&str; 3] = ["* * * * *", "*/2 * * * *", "@hourly"];
+const EXPRESSIONS: [&str; 3] = ["* * * * *", "0-59 * * * *", "*/2 * * * *"];
 
 /// Sets, replaces or removes the table of a job's user now and then, or stops an entry of one.
 pub(crate) fn change(rng: &mut Rng, state: &State, spec: JobSpec, now: Timestamp) -> Option<Input> {

@@ -298,7 +298,7 @@ impl World {
         if let Some(input) = reservations::change(&mut self.rng, state, self.now, self.nodes.len()) {
             self.input(&input)?;
         }
-        if self.rng.one_in(10) {
+        if self.rng.one_in(4) {
             let spec = self.spec();
             let state = self.controller.engine.state();
             if let Some(input) = crontabs::change(&mut self.rng, state, spec, self.now) {

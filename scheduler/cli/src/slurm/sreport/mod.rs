@@ -36,7 +36,7 @@ fn start(words: &[String]) -> Result<ExitCode, Fault> {
     let wanted = match options::read(words)? {
         Asked::Help => return print(options::HELP).map(|()| ExitCode::SUCCESS),
         Asked::Version => return print(&version()).map(|()| ExitCode::SUCCESS),
-        Asked::Report(wanted) => wanted,
+        Asked::Report(wanted) => *wanted,
     };
     let mut client = connect(DOING)?;
     let cluster = client.ping().map_err(Fault::client(DOING))?.cluster;

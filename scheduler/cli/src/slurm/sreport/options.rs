@@ -66,7 +66,7 @@ Conditions of all reports: Start= End= Format= Cluster=
 pub(super) enum Asked {
     Help,
     Version,
-    Report(Wanted),
+    Report(Box<Wanted>),
 }
 
 /// A report.
@@ -214,7 +214,7 @@ pub(super) fn read(words: &[String]) -> Result<Asked, Fault> {
         return Err(refused("-T of job reports", "sizes are numbers of cores, which is `-T cpu`"));
     }
     words.try_for_each(|word| condition(word, &mut wanted))?;
-    Ok(Asked::Report(wanted))
+    Ok(Asked::Report(Box::new(wanted)))
 }
 
 /// Whether `word` is a beginning of `name` of at least so many letters, in any case.
