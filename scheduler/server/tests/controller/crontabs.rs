@@ -52,6 +52,8 @@ fn a_crash_loses_no_run_and_doubles_none() {
     let told = rt.block_on(node.next_within(A_MINUTE)).expect("the minute must come");
     let Told::Prepare(prepare) = told else { panic!("{told:?}") };
     assert_eq!(prepare.key.unwrap().job, id);
+    // A connection that nothing was asked over for half a minute has been closed.
+    let mut client = controller.client();
     let task = client.job(whole(id)).unwrap().task_list[0].clone();
     let placed = task.placed_at_us.unwrap();
     assert!(placed >= begin, "{placed} {begin}");
