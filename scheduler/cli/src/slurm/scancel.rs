@@ -452,6 +452,10 @@ fn reach(client: &mut Client, target: JobRef, options: &Options) -> Result<bool,
     else {
         return Err(Fault::Client { doing: "scancel: error: slurm_kill_job", source: error });
     };
+    // With `--cron`, what matches and does not recur is not meant.
+    if options.cron && options.is_filtered() && body.code == "not_recurring" {
+        return Ok(true);
+    }
     let is_over = matches!(body.code.as_str(), "unknown_job" | "already_ended");
     // What matched a moment ago and has ended since is as it was wanted.
     let is_wanted = body.code == "already_ended" && (options.signal.is_none() || options.is_filtered());

@@ -94,6 +94,8 @@ fn a_crontab_is_set_listed_changed_and_removed() {
     );
     let ran = controller.run(&["cancel", "1"]);
     assert!(ran.code != Some(0) && ran.err.contains("muster cancel --cron 1"), "{ran:?}");
+    let ran = controller.run(&["cancel", "--all-mine"]);
+    assert!(ran.code != Some(0) && ran.err.contains("recurs by a crontab"), "{ran:?}");
     assert_eq!(scancel(&["--cron", "1"]).code, Some(0));
     let listed = scrontab(&controller, &["-l"], "", None).out;
     assert_eq!(
@@ -102,7 +104,12 @@ fn a_crontab_is_set_listed_changed_and_removed() {
          #DISABLED: */5 * * * * ./report.sh  a b\n\n@yearly echo $GREETING\n"
     );
     assert_eq!(squeue(&controller, "%i"), "2\n");
-    assert_eq!(controller.run(&["cancel", "--cron", "2"]).out, "Cancelled job 2\n");
+    // Of all that match, those that recur are meant.
+    assert_eq!(controller.run(&["submit", "--wrap", "true"]).code, Some(0));
+    let ran = scancel(&["--cron", "--me"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    assert_eq!(squeue(&controller, "%i"), "3\n");
+    assert_eq!(controller.run(&["cancel", "3"]).out, "Cancelled job 3\n");
 
     // The same table under the native name.
     let path = controller.folder().join("table");
@@ -112,7 +119,7 @@ fn a_crontab_is_set_listed_changed_and_removed() {
     let view: CrontabView = serde_json::from_str(&controller.run(&["cron", "list", "--json"]).out).unwrap();
     assert_eq!(
         (view.user.as_str(), view.entries[0].job, view.entries[0].name.as_str()),
-        ("root", Some(3), "date")
+        ("root", Some(4), "date")
     );
     assert_eq!(controller.run(&["cron", "list"]).out, "@hourly date\n");
     let ran = scrontab(&controller, &["-u", "daemon", path.to_str().unwrap()], "", None);

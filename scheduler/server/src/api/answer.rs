@@ -146,7 +146,7 @@ fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::ReservationBusy { .. } => (StatusCode::BAD_REQUEST, "reservation_busy"),
         Refusal::ReservationNotYours { .. } => (StatusCode::FORBIDDEN, "reservation_not_yours"),
         Refusal::TooManyReservations { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_reservations"),
-        Refusal::Recurring { .. } => (StatusCode::CONFLICT, "recurring"),
+        Refusal::Recurring { .. } => (StatusCode::BAD_REQUEST, "recurring"),
         Refusal::NotRecurring { .. } => (StatusCode::CONFLICT, "not_recurring"),
         Refusal::CrontabLine { .. } => (StatusCode::BAD_REQUEST, "crontab_line"),
         Refusal::CrontabTooLarge { .. } => (StatusCode::BAD_REQUEST, "crontab_too_large"),

@@ -92,7 +92,7 @@ fn a_table_is_changed_by_its_owner_as_a_whole() {
     assert_eq!(only(&mut client).0, id, "nothing has changed");
 
     let error = client.cancel(whole(id)).unwrap_err();
-    assert_eq!(code(&error), (409, "recurring"));
+    assert_eq!(code(&error), (400, "recurring"));
     assert_eq!(client.stop_cron(whole(id)).unwrap().tasks, 1);
     let entry = client.crontab(None).unwrap().entries.remove(0);
     assert!(entry.job.is_none() && entry.stopped.is_some_and(|why| why.contains("was cancelled")));
