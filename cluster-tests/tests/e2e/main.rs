@@ -15,6 +15,7 @@ mod kills;
 mod mpis;
 mod programs;
 mod recovery;
+mod recurring;
 mod scripts;
 mod step_accounting;
 mod steps;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attach::AttachArgs, cancel::CancelArgs, hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs,
-    licenses::LicensesArgs, logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs, pools::PoolsArgs,
-    priority::PriorityArgs, queue::QueueArgs, reach::RequeueArgs, reach::SignalArgs,
+    attach::AttachArgs, cancel::CancelArgs, cron::CronArgs, hold::HoldArgs, hold::ReleaseArgs,
+    layout::LayoutArgs, licenses::LicensesArgs, logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs,
+    pools::PoolsArgs, priority::PriorityArgs, queue::QueueArgs, reach::RequeueArgs, reach::SignalArgs,
     reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs, steps::StepsArgs,
     submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
 };
@@ -40,6 +40,8 @@ pub enum Command {
     Priority(PriorityArgs),
     /// Show what accounts and users have used of their shares
     Shares(SharesArgs),
+    /// List, set, edit or remove recurring jobs
+    Cron(CronArgs),
     /// Cancel jobs, or single tasks of them
     Cancel(CancelArgs),
     /// Signal what runs of jobs
@@ -94,6 +96,7 @@ impl Command {
             Self::Why(_) => "why",
             Self::Priority(_) => "priority",
             Self::Shares(_) => "shares",
+            Self::Cron(_) => "cron",
             Self::Cancel(_) => "cancel",
             Self::Signal(_) => "signal",
             Self::Requeue(_) => "requeue",

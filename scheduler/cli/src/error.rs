@@ -47,6 +47,26 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// A line of a table of recurring jobs is not in order.
+    #[error("{place}: {problem}")]
+    Crontab {
+        /// The table and the line.
+        place: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// No such user.
+    #[error("there is no user '{user}'")]
+    NoSuchUser {
+        /// What was asked for.
+        user: String,
+    },
+    /// The editor failed.
+    #[error("the editor `{editor}` failed, and nothing was changed")]
+    Editor {
+        /// Its command line.
+        editor: String,
+    },
     /// A file failed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
@@ -417,6 +437,7 @@ impl CliError {
             Self::WhichTask { .. } | Self::NoHelp { .. } => Exit::Usage,
             Self::Step(BadStep::Step(_) | BadStep::File { .. } | BadStep::Directory(_)) => Exit::Refused,
             Self::Step(_) => Exit::Usage,
+            Self::NoSuchUser { .. } => Exit::NotFound,
             Self::NoOutputYet { .. } | Self::NoOutputHere { .. } | Self::NothingToDraw { .. } => {
                 Exit::NotFound
             }
@@ -441,6 +462,8 @@ impl CliError {
             | Self::NeedlessValue { .. }
             | Self::NotAnOption { .. }
             | Self::OpenQuote { .. }
+            | Self::Crontab { .. }
+            | Self::Editor { .. }
             | Self::Script { .. }
             | Self::ScriptFile { .. }
             | Self::WorkingDirectory { .. }

@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod commands;
+mod crontab;
 pub mod error;
 pub mod exit;
 mod look;
@@ -64,6 +65,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Priority(args) => commands::priority::run(&args),
         Command::Steps(args) => commands::steps::run(&args),
         Command::Shares(args) => commands::shares::run(&args),
+        Command::Cron(args) => commands::cron::run(&args),
         Command::Cancel(args) => commands::cancel::run(&args),
         Command::Signal(args) => commands::reach::signal(&args),
         Command::Requeue(args) => commands::reach::requeue(&args),

@@ -10,7 +10,7 @@
 //! | `GET  /v1/jobs/{ref}/script`     | → [`ScriptAnswer`]; for the owner and admins          |
 //! | `GET  /v1/jobs/{ref}/wait?timeout_ms=&seen=` | → [`JobDetail`], once the state differs from `seen` or at the time-out |
 //! | `GET  /v1/tasks?job=&user=&finished_s=&since_us=&until_us=&detail=&starts=&steps=` | → [`TaskList`]; `job` and `user` are lists |
-//! | `POST /v1/jobs/{ref}/cancel`     | → [`CancelAnswer`]                                    |
+//! | `POST /v1/jobs/{ref}/cancel?cron=` | → [`CancelAnswer`]                                  |
 //! | `POST /v1/jobs/{ref}/signal`     | [`SignalRequest`] → [`ReachedAnswer`]                 |
 //! | `POST /v1/jobs/{ref}/steps/{step}/signal` | [`StepSignalRequest`] → [`ReachedAnswer`]   |
 //! | `POST /v1/jobs/{ref}/steps/{step}/attach` | [`StepAttachRequest`] → [`ReachedAnswer`]   |
@@ -32,6 +32,10 @@
 //! | `DELETE /v1/reservations/{name}` | → `{}`                                                |
 //! | `GET  /v1/priority?job=&user=&limit=` | → [`PriorityList`]; `job` is a list of ids       |
 //! | `GET  /v1/shares?user=`          | → [`ShareList`]                                       |
+//! | `GET  /v1/crontab?user=`         | → [`CrontabView`]                                     |
+//! | `POST /v1/crontab?user=`         | [`CrontabRequest`] → [`CrontabView`]; all of it or nothing |
+//! | `DELETE /v1/crontab?user=`       | → `{}`                                                |
+//! | `GET  /v1/usage?since_us=&until_us=&tres=` | → [`UsageReport`]                          |
 //! | `GET  /v1/diagnostics`           | → [`Diagnostics`]                                     |
 //! | `POST /v1/diagnostics/reset`     | → `{}`: it counts anew; for admins                    |
 //!
@@ -47,6 +51,7 @@ use muster_core::spec::{ArraySpec, IndexRange, MailWish, Request, SignalWish};
 use serde::{Deserialize, Serialize};
 
 pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, ScriptAnswer, SignalRequest};
+pub use crate::crontabs::{CronEntryRequest, CronEntryView, CrontabRequest, CrontabView};
 pub use crate::diagnostics::{CallerFigures, Diagnostics, PassFigures, RequestFigures, TaskCounts};
 pub use crate::licenses::{LicenseList, LicenseView};
 pub use crate::nodes::{
@@ -59,6 +64,7 @@ pub use crate::reservations::{
 };
 pub use crate::steps::{STEPS_MAX, StepAttachRequest, StepSignalRequest, StepUsageView, StepView};
 pub use crate::tasks::{EndView, FINISHED_SHOWN_S, LINES_MAX, TaskLine, TaskList, Which};
+pub use crate::usage::{USAGE_LINES_MAX, UsageLine, UsageReport, UsageView};
 pub use crate::why::{
     GresShortageView, HolderView, HoldersView, KeptForView, NodeAwayView, NodesAwayView, ShortageView, Why,
 };

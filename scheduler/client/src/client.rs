@@ -389,15 +389,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with status 403 or 404; otherwise as every route.
     pub fn delete_reservation(&mut self, name: &str) -> Result<(), ClientError> {
-        let path = format!("/v1/reservations/{}", encode(name));
-        let question = Question {
-            method: Method::DELETE,
-            path,
-            body: Bytes::new(),
-            held: Duration::ZERO,
-            time_max: ANSWER_TIME_MAX,
-        };
-        self.request(self.retry, &question).map(|_: serde_json::Value| ())
+        self.delete(format!("/v1/reservations/{}", encode(name)))
     }
 
     /// The priority sums of these jobs, or of all that wait in pools with the order `multifactor`; of one user only, if
@@ -418,6 +410,17 @@ impl Client {
     /// As every route: [`ClientError`].
     pub fn shares(&mut self, user: Option<&str>) -> Result<ShareList, ClientError> {
         self.get(with_query("/v1/shares", &[("user", user.map(str::to_owned))]))
+    }
+
+    pub(crate) fn delete(&mut self, path: String) -> Result<(), ClientError> {
+        let question = Question {
+            method: Method::DELETE,
+            path,
+            body: Bytes::new(),
+            held: Duration::ZERO,
+            time_max: ANSWER_TIME_MAX,
+        };
+        self.request(self.retry, &question).map(|_: serde_json::Value| ())
     }
 
     pub(crate) fn get<A: DeserializeOwned>(&mut self, path: String) -> Result<A, ClientError> {

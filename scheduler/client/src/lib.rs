@@ -6,6 +6,7 @@
 pub mod api;
 mod changes;
 mod client;
+mod crontabs;
 mod diagnostics;
 mod error;
 mod licenses;
@@ -17,6 +18,7 @@ mod reservations;
 mod steps;
 mod tasks;
 mod transport;
+mod usage;
 mod why;
 
 pub use client::{

@@ -189,6 +189,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
             accounts,
             qos,
             licenses,
+            time_zone: String::new(),
         };
         Some(Config { cluster, controller: controller?, bootstrap: bootstrap?, health: health?, addresses })
     };

@@ -25,6 +25,9 @@ pub struct ClusterConfig {
     /// Qualities of service that jobs may ask for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub qos: Vec<QosConfig>,
+    /// The time zone in which recurring jobs are told their times, as a rule of POSIX; empty is UTC.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub time_zone: String,
     /// How many licences of each kind there are for all running tasks together, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub licenses: BTreeMap<String, u32>,

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
+use crate::cron::Crontab;
 use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::reservation::AdvanceReservation;
 use crate::spec::{IndexRange, JobSpec};
-use crate::state::PoolState;
+use crate::state::{CronId, PoolState};
 
 /// An event with its instant, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,6 +259,32 @@ pub enum Event {
         /// When the next one starts; without, the reservation is over.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_start: Option<Timestamp>,
+    },
+    /// A user's table of recurring jobs was set or removed.
+    CrontabSet {
+        /// User id of its owner.
+        uid: u32,
+        /// All of it; none if it was removed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        crontab: Option<Arc<Crontab>>,
+        /// Who asked.
+        by_uid: u32,
+    },
+    /// An entry of a table has made its next job, which was submitted just before.
+    CronMade {
+        /// The entry.
+        id: CronId,
+        /// The job.
+        job: JobId,
+        /// For which instant.
+        begin: Timestamp,
+    },
+    /// An entry of a table makes no more jobs.
+    CronStopped {
+        /// The entry.
+        id: CronId,
+        /// Why, for people.
+        reason: String,
     },
 }
 
@@ -516,7 +543,8 @@ impl Event {
             | Self::WaitingEnded { job, .. }
             | Self::JobUpdated { job, .. }
             | Self::JobHeld { job, .. }
-            | Self::JobReleased { job, .. } => Some(*job),
+            | Self::JobReleased { job, .. }
+            | Self::CronMade { job, .. } => Some(*job),
             Self::TaskHeld { task, .. } | Self::TaskReleased { task } => Some(task.job),
             Self::AttemptPlaced { key, .. }
             | Self::InstanceReady { key, .. }

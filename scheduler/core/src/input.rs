@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cluster::ClusterConfig;
+use crate::cron::Crontab;
 use crate::eligibility::Dependency;
 use crate::event::{Allocation, Endpoint, Event, Hardware, Usage, Verdict};
 use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
@@ -189,6 +190,22 @@ pub enum Input {
         caller: Caller,
         /// Its name.
         name: String,
+    },
+    /// A user sets or removes their table of recurring jobs, or an admin that of somebody else.
+    SetCrontab {
+        /// Who.
+        caller: Caller,
+        /// User id of the table's owner.
+        uid: u32,
+        /// The table; none removes it.
+        crontab: Option<Box<Crontab>>,
+    },
+    /// A user ends a recurring job for good: its entry makes no other.
+    StopCron {
+        /// Who.
+        caller: Caller,
+        /// Which job.
+        target: JobRef,
     },
     /// Time passed: limits and holds are looked at.
     Tick,

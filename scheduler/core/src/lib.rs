@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod cores;
+pub mod cron;
 pub mod eligibility;
 pub mod engine;
 pub mod event;

@@ -156,6 +156,37 @@ pub enum Refusal {
         /// How many.
         limit: usize,
     },
+    /// The job recurs, and cancelling it alone would bring the next one at once.
+    #[error(
+        "job {target} recurs by a crontab: `scancel --cron {target}` or `muster cancel --cron {target}` ends it for good"
+    )]
+    Recurring {
+        /// What was asked for.
+        target: JobRef,
+    },
+    /// The job does not recur.
+    #[error("job {target} is of no crontab: cancel it without --cron")]
+    NotRecurring {
+        /// What was asked for.
+        target: JobRef,
+    },
+    /// An entry of a crontab is not in order.
+    #[error("line {line} of the crontab: {problem}")]
+    CrontabLine {
+        /// The line with its time, from 1.
+        line: u32,
+        /// What is wrong with its job.
+        #[source]
+        problem: Box<Refusal>,
+    },
+    /// There is more of crontabs than there may be.
+    #[error("a crontab is too much: at most {limit} {what} are allowed")]
+    CrontabTooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The command is for admins.
     #[error("only an admin may {what}")]
     NotAdmin {

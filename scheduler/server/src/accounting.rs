@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_client::api::{TaskState, TaskView};
 use muster_core::event::{Event, Record};
-use muster_core::ids::{JobId, TaskIndex, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, NodeId, TaskIndex, Timestamp};
 use muster_core::notation::{self, format_hosts};
 use muster_core::plan::Plan;
 use muster_core::spec::IndexRange;
-use muster_core::state::{Finished, Job, State};
-use muster_store::{HistoryRow, JobRow, TaskRow, TaskSpan};
+use muster_core::state::{Finished, Job, Node, State};
+use muster_store::{AttemptRow, AwayRow, HistoryRow, JobRow, TaskRow, TaskSpan};
 
 use crate::view;
 
@@ -39,6 +39,74 @@ pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
         }
     }
     rows
+}
+
+/// The rows of attempts after which their tasks wait again, and of nodes that came and went, between two states.
+#[must_use]
+pub fn follow_ups(before: &State, after: &State, records: &[Record]) -> Vec<HistoryRow> {
+    let mut rows = Vec::new();
+    for record in records {
+        match &record.event {
+            Event::AttemptEnded { key, again_not_before: Some(_), .. } => {
+                rows.extend(attempt_row(before, *key, record.at));
+            }
+            Event::Configured { .. } => {
+                let all = 0..after.nodes.len() as u32;
+                rows.extend(all.filter_map(|id| away_row(before, after, NodeId(id), record.at)));
+            }
+            event => {
+                rows.extend(node_of(before, event).and_then(|id| away_row(before, after, id, record.at)));
+            }
+        }
+    }
+    rows
+}
+
+fn attempt_row(before: &State, key: AttemptKey, at: Timestamp) -> Option<HistoryRow> {
+    let job = before.jobs.get(&key.task.job)?;
+    let live = job.live.get(&key.task.index).filter(|live| live.attempt == key.attempt)?;
+    let task = view::task(before, &Plan::default(), job, key.task.index)?;
+    Some(HistoryRow::Attempt(Box::new(AttemptRow {
+        attempt: key,
+        user: job.spec.user.name.clone(),
+        account: job.spec.account.clone(),
+        pool: job.spec.pool.clone().unwrap_or_default(),
+        cores: live.allocation.cores(),
+        started_us: live.started_at().unwrap_or(live.placed_at).0,
+        ended_us: at.0,
+        view: serde_json::to_string(&task).ok()?,
+    })))
+}
+
+/// The node that an event may take from work, or give back to it.
+fn node_of(before: &State, event: &Event) -> Option<NodeId> {
+    match event {
+        Event::NodeUp { node, .. }
+        | Event::NodeLost { node, .. }
+        | Event::NodeHeld { node, .. }
+        | Event::NodeReleased { node }
+        | Event::NodeHealth { node, .. } => Some(*node),
+        Event::InstanceGone { key, instance, .. } | Event::InstanceLost { key, instance } => {
+            let live = before.live_attempt(key.task).filter(|live| live.attempt == key.attempt)?;
+            live.allocation.shares.get(*instance as usize).map(|share| share.node)
+        }
+        _ => None,
+    }
+}
+
+fn away_row(before: &State, after: &State, id: NodeId, at: Timestamp) -> Option<HistoryRow> {
+    let node = after.nodes.get(id.0 as usize)?;
+    let was_away = before.nodes.get(id.0 as usize).is_some_and(Node::is_away);
+    match (was_away, node.is_away()) {
+        (false, true) => Some(HistoryRow::Away(AwayRow {
+            node: node.name.clone(),
+            since_us: at.0,
+            until_us: None,
+            reason: node.why_no_work().unwrap_or_default(),
+        })),
+        (true, false) => Some(HistoryRow::Back { node: node.name.clone(), at_us: at.0 }),
+        _ => None,
+    }
 }
 
 fn blank(job: &Job, span: TaskSpan, state: TaskState, ended: Timestamp) -> TaskRow {

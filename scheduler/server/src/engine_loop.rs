@@ -186,6 +186,8 @@ struct Batch {
 impl Batch {
     fn add(&mut self, engine: &Engine, shared: &Shared, applied: &mut Applied) {
         self.history.extend(accounting::rows(engine.state(), &applied.records));
+        // What ended in this batch was there before it: nothing is placed and ends in one.
+        self.history.extend(accounting::follow_ups(shared.read().state(), engine.state(), &applied.records));
         for record in &applied.records {
             if let Event::AttemptEnded { key, .. } = &record.event {
                 self.history.extend(shared.steps.end(*key, record.at));

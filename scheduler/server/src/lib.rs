@@ -28,6 +28,7 @@ pub mod standby;
 mod state_out;
 mod steps;
 pub mod task_lines;
+mod time_zone;
 pub mod tls;
 pub mod translate;
 pub mod view;

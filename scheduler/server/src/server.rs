@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use muster_client::api::LeaderView;
 use muster_config::{Config, ControllerConfig};
+use muster_core::cluster::ClusterConfig;
 use muster_core::input::Input;
 use muster_store::StoreError;
 use muster_store::{
@@ -29,6 +30,7 @@ use crate::mail::Mail;
 use crate::secrets::Secrets;
 use crate::sessions::{NodeService, Sessions};
 use crate::shared::Shared;
+use crate::time_zone;
 use crate::tls::{Authority, private_folder};
 use crate::translate;
 
@@ -267,7 +269,8 @@ fn join_later(thread: std::thread::JoinHandle<()>) -> oneshot::Receiver<()> {
 /// Tells the engine of the configuration. A disk that is full must not keep the controller from starting: what
 /// was configured before stays in force.
 async fn configure(engine: &EngineHandle, config: &Config) {
-    match engine.ask(Input::Configure(Arc::new(config.cluster.clone()))).await {
+    let cluster = ClusterConfig { time_zone: time_zone::of_site(), ..config.cluster.clone() };
+    match engine.ask(Input::Configure(Arc::new(cluster))).await {
         Ok(_) => {}
         Err(error @ InputError::NotStored { .. }) => {
             tracing::error!(%error, "the configuration is not in force; reload it when there is room");

@@ -211,7 +211,9 @@ pub fn check(place: impl Into<Place>) -> Result<Report, StoreError> {
             Ok(found) => findings.extend(found),
             Err(StoreError::Corrupt { .. }) => {
                 findings.push(Finding::Damage {
-                    what: Damage::Unreadable { table: "job_history, task_history, step_history" },
+                    what: Damage::Unreadable {
+                        table: "job_history, task_history, step_history, attempt_history, away_history",
+                    },
                 });
             }
             Err(error) => return Err(error),

@@ -14,6 +14,7 @@ use crate::history::{JobRow, TaskRow};
 use crate::place::Place;
 use crate::read::Which;
 use crate::steps::StepRow;
+use crate::usage::{AttemptRow, AwayRow};
 
 /// Version of the form of the lines.
 const EXPORT_VERSION: u32 = 1;
@@ -38,6 +39,8 @@ enum Line<'a> {
     Job(&'a JobRow),
     Task(&'a TaskRow),
     Step(&'a StepRow),
+    Attempt(&'a AttemptRow),
+    Away(&'a AwayRow),
     /// In place of what is not whole.
     Damaged {
         what: &'static str,
@@ -115,6 +118,8 @@ pub fn export(place: impl Into<Place>, to: impl Write) -> Result<Exported, Store
     looking.reader.each_job(&mut |row| out.line(&Line::Job(&row)))?;
     looking.reader.each_task(&mut |row| out.line(&Line::Task(&row)))?;
     looking.reader.each_step(&mut |row| out.line(&Line::Step(&row)))?;
+    looking.reader.each_attempt(&mut |row| out.line(&Line::Attempt(&row)))?;
+    looking.reader.each_away(&mut |row| out.line(&Line::Away(&row)))?;
     let (lines, damaged) = (out.done.lines + 1, out.done.damaged);
     out.line(&Line::End { lines, damaged })?;
     out.to.flush().map_err(|source| out.failed(source))?;

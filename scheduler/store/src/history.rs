@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::place::Place;
 use crate::schema::{failed, set_up_reader, signed};
 use crate::steps::{self, JobSpan, StepRow};
+use crate::usage::{self, AttemptRow, AwayRow};
 
 /// A row for one of the accounting tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,17 @@ pub enum HistoryRow {
     Task(Box<TaskRow>),
     /// A step ended.
     Step(Box<StepRow>),
+    /// An attempt ended, and its task waits again.
+    Attempt(Box<AttemptRow>),
+    /// A node takes no work any more.
+    Away(AwayRow),
+    /// A node takes work again.
+    Back {
+        /// Its name.
+        node: String,
+        /// When, in microseconds since 1970.
+        at_us: u64,
+    },
 }
 
 /// A job that ended.
@@ -126,6 +138,9 @@ pub(crate) fn write(transaction: &Transaction<'_>, rows: &[HistoryRow]) -> rusql
             HistoryRow::Job(row) => write_job(transaction, row)?,
             HistoryRow::Task(row) => write_task(transaction, row)?,
             HistoryRow::Step(row) => steps::write(transaction, row)?,
+            HistoryRow::Attempt(row) => usage::write_attempt(transaction, row)?,
+            HistoryRow::Away(row) => usage::write_away(transaction, row)?,
+            HistoryRow::Back { node, at_us } => usage::write_back(transaction, node, *at_us)?,
         }
     }
     Ok(())
@@ -193,6 +208,8 @@ pub(crate) fn copy(from: &Connection, to: &Transaction<'_>, path: &Path) -> Resu
         ("job_history", JOB_COLUMNS, "job"),
         ("task_history", TASK_COLUMNS, "job {}, task"),
         ("step_history", steps::COLUMNS, "job {}, task {}, attempt {}, step"),
+        ("attempt_history", usage::ATTEMPT_COLUMNS, "job {}, task {}, attempt"),
+        ("away_history", usage::AWAY_COLUMNS, "node {}, since_us"),
     ] {
         // Databases of earlier releases have fewer tables.
         if let Ok(false) = from.table_exists(None, table) {

@@ -21,6 +21,9 @@
 //! | `keyring`       | on PostgreSQL: the certificates of the controllers and nodes, with their keys |
 //! | `job_history`   | a row for each job that has ended                                         |
 //! | `task_history`  | a row for each task that has ended; cancelled ranges of an array share one |
+//! | `step_history`  | a row for each step that has ended                                        |
+//! | `attempt_history` | a row for each attempt after which its task waited again                |
+//! | `away_history`  | a row for each time in which a node took no work                          |
 //!
 //! Each record and each snapshot has a checksum. `recover` says what a start makes of damage.
 
@@ -42,6 +45,7 @@ mod sqlite;
 mod steps;
 mod store;
 mod survey;
+mod usage;
 
 pub use check::{Finding, Report, SnapshotReport, StateReport, check};
 pub use damage::Damage;
@@ -55,3 +59,4 @@ pub use repair::{Repair, RepairPlan, Repaired};
 pub use snapshot::{Snapshot, SnapshotWriter};
 pub use steps::{JobSpan, StepRow};
 pub use store::{Recovered, Store, read_state};
+pub use usage::{After, AttemptRow, AwayRow, AwayTime, UsagePage, UsageQuery, UsedRow};

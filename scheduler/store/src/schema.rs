@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::checksum::{Checksum, Head};
 use crate::error::StoreError;
-use crate::steps;
+use crate::{steps, usage};
 
 /// Version of the tables.
 pub(crate) const SCHEMA_VERSION: i64 = 2;
@@ -156,6 +156,7 @@ pub(crate) fn ensure(connection: &mut Connection, path: &Path) -> Result<Layout,
     connection
         .execute_batch(INDEX_BY_END)
         .and_then(|()| connection.execute_batch(steps::TABLE))
+        .and_then(|()| connection.execute_batch(usage::TABLES))
         .map_err(failed(path, "make the tables"))?;
     layout(connection, path)
 }
@@ -168,6 +169,7 @@ pub(crate) fn make(connection: &mut Connection, path: &Path, secret: &[u8; 32]) 
     transaction.execute_batch(JOURNAL_TABLES).map_err(&failed)?;
     transaction.execute_batch(INDEX_BY_END).map_err(&failed)?;
     transaction.execute_batch(steps::TABLE).map_err(&failed)?;
+    transaction.execute_batch(usage::TABLES).map_err(&failed)?;
     put_meta(&transaction, "schema_version", &SCHEMA_VERSION.to_string()).map_err(&failed)?;
     put_meta(&transaction, "secret", &to_hex(secret)).map_err(&failed)?;
     put_meta(&transaction, "secret_crc", &secret_crc(secret)).map_err(&failed)?;

@@ -16,7 +16,7 @@ use crate::out::{print, print_json, tell};
 #[command(
     after_help = "Examples:\n  muster cancel 12 13        two jobs\n  muster cancel 14_3         task 3 of array 14\n  \
     muster cancel 12.0         step 0 of job 12, whose script goes on\n  \
-    muster cancel --name sweep  all your jobs of this name\n  muster cancel --all-mine   all your jobs"
+    muster cancel --cron 15    a recurring job, for good\n  muster cancel --name sweep  all your jobs of this name\n  muster cancel --all-mine   all your jobs"
 )]
 pub struct CancelArgs {
     /// Jobs (12), tasks of arrays (12_3), and steps of either (12.0)
@@ -31,6 +31,9 @@ pub struct CancelArgs {
     /// All your jobs
     #[arg(long, visible_alias = "me", conflicts_with = "jobs")]
     all_mine: bool,
+    /// Recurring jobs, which do not come again then
+    #[arg(long)]
+    cron: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,6 +63,7 @@ pub(crate) fn run(args: &CancelArgs) -> Result<ExitCode, CliError> {
     let mut exit = Exit::Ok;
     for job in jobs {
         let done = match job.step {
+            None if args.cron => client.stop_cron(job.job).map(|answer| answer.tasks),
             None => client.cancel(job.job).map(|answer| answer.tasks),
             Some(step) => client.signal_step(job.job, step, None).map(|answer| answer.tasks),
         };

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod cancel;
 pub(crate) mod config;
+pub mod cron;
 pub(crate) mod generate;
 pub(crate) mod help;
 pub mod hold;

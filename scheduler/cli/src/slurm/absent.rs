@@ -18,17 +18,6 @@ pub(super) fn sbcast(words: &[String]) -> ExitCode {
     run("sbcast", instead, words)
 }
 
-pub(super) fn scrontab(words: &[String]) -> ExitCode {
-    let instead =
-        "call sbatch from your crontab, or let a job submit its next run with `sbatch --begin=now+1day`";
-    run("scrontab", instead, words)
-}
-
-pub(super) fn sreport(words: &[String]) -> ExitCode {
-    let instead = "`sacct -a -P` lists what ran, and `muster shares` what accounts and users have used";
-    run("sreport", instead, words)
-}
-
 pub(super) fn strigger(words: &[String]) -> ExitCode {
     let instead =
         "`--mail-type` and the site's mail program tell of jobs, and the site's health check of nodes";

@@ -45,15 +45,22 @@ impl Style {
 
     /// Adds a row.
     pub(super) fn row(&self, out: &mut String, heads: &[Head], values: impl Iterator<Item = String>) {
-        for (place, (head, value)) in heads.iter().zip(values).enumerate() {
+        let values: Vec<String> = values.collect();
+        self.cells(out, heads.iter().map(|head| head.width).zip(&values));
+    }
+
+    /// Adds a row of values, each with the width of its column.
+    pub(super) fn cells<'v>(&self, out: &mut String, values: impl Iterator<Item = (i32, &'v String)>) {
+        let mut values = values.peekable();
+        while let Some((width, value)) = values.next() {
             match self {
                 Self::Columns => {
-                    out.push_str(&cell(&value, head.width));
+                    out.push_str(&cell(value, width));
                     out.push(' ');
                 }
                 Self::Fields { delimiter, ended } => {
-                    out.push_str(&value);
-                    if *ended || place + 1 < heads.len() {
+                    out.push_str(value);
+                    if *ended || values.peek().is_some() {
                         out.push_str(delimiter);
                     }
                 }

@@ -25,11 +25,13 @@ mod sattach;
 mod sbatch;
 mod scancel;
 mod scontrol;
+mod scrontab;
 mod sdiag;
 mod seff;
 mod sinfo;
 mod sprio;
 mod squeue;
+mod sreport;
 mod srun;
 mod sshare;
 mod sstat;
@@ -60,13 +62,13 @@ pub const FACES: [Face; 19] = [
     Face { name: "sbcast", run: absent::sbcast },
     Face { name: "scancel", run: scancel::run },
     Face { name: "scontrol", run: scontrol::run },
-    Face { name: "scrontab", run: absent::scrontab },
+    Face { name: "scrontab", run: scrontab::run },
     Face { name: "sdiag", run: sdiag::run },
     Face { name: "seff", run: seff::run },
     Face { name: "sinfo", run: sinfo::run },
     Face { name: "sprio", run: sprio::run },
     Face { name: "squeue", run: squeue::run },
-    Face { name: "sreport", run: absent::sreport },
+    Face { name: "sreport", run: sreport::run },
     Face { name: "srun", run: srun::run },
     Face { name: "sshare", run: sshare::run },
     Face { name: "sstat", run: sstat::run },

@@ -29,6 +29,8 @@ fn of_code(code: &str, message: &str) -> &'static str {
         "no_requeue" => "Requested operation is presently disabled",
         "has_started" => "Job is no longer pending execution",
         "already_ended" => "Job/step already completing or completed",
+        "not_recurring" => "Invalid job id specified",
+        "recurring" => "Cannot cancel scrontab jobs without --cron flag.",
         "dependency" => "Job dependency problem",
         "unknown_reservation" => "Requested reservation is invalid",
         "reservation_not_yours" => "Access denied to requested reservation",

@@ -27,6 +27,7 @@ enum Key {
     Account,
     Batch,
     Clusters,
+    Cron,
     Full,
     Help,
     Ignored,
@@ -68,7 +69,7 @@ const TABLE: &[Opt<Key>] = &[
     opt(Key::Partition, Some('p'), &["partition"], Value),
     opt(Key::Qos, Some('q'), &["qos"], Value),
     opt(Key::Quiet, Some('Q'), &["quiet"], Nothing),
-    opt(Key::Refused, Some('c'), &["cron"], Nothing),
+    opt(Key::Cron, Some('c'), &["cron"], Nothing),
     opt(Key::Refused, None, &["sibling", "wckey"], Value),
     opt(Key::Reservation, Some('R'), &["reservation"], Value),
     opt(Key::Signal, Some('s'), &["signal"], Value),
@@ -86,6 +87,7 @@ const USAGE: &str = "Usage: scancel [-A account] [--batch] [--full] [--interacti
 const HELP: &str = "Usage: scancel [OPTIONS] [job_id[_array_id]]
   -A, --account=account           act only on jobs charging this account
   -b, --batch                     signal batch shell for specified job
+  -c, --cron                      end recurring jobs, which do not come again
   -f, --full                      signal batch shell and all steps for specified job
   -H, --hurry                     accepted: there is no stage-out to skip
   -i, --interactive               require response from user for each job
@@ -133,6 +135,8 @@ struct Options {
     signal: Option<u8>,
     to: Option<SignalTo>,
     interactive: bool,
+    /// Recurring jobs are meant, which are not to come again.
+    cron: bool,
     quiet: bool,
     verbose: bool,
 }
@@ -252,6 +256,7 @@ fn set(options: &mut Options, key: Key, value: String) -> Result<(), Fault> {
         Key::Batch => options.to = Some(SignalTo::Script),
         Key::Clusters => options.clusters = Some(value),
         Key::Full => options.to = Some(SignalTo::All),
+        Key::Cron => options.cron = true,
         Key::Interactive => options.interactive = true,
         Key::Me => options.user = Some(own_name()),
         Key::Name => options.name = Some(value),
@@ -265,7 +270,7 @@ fn set(options: &mut Options, key: Key, value: String) -> Result<(), Fault> {
         Key::Quiet => options.quiet = true,
         Key::Refused => {
             return Err(said(
-                "an option such as --cron, --sibling or --wckey is not supported: name jobs, or their --name",
+                "an option such as --sibling or --wckey is not supported: name jobs, or their --name",
             ));
         }
         Key::Reservation => options.reservation = Some(value),
@@ -438,6 +443,7 @@ fn reach(client: &mut Client, target: JobRef, options: &Options) -> Result<bool,
     }
     let done = match signal.or(default) {
         Some(signal) => client.signal(target, signal, options.to.unwrap_or(SignalTo::Ranks)).map(drop),
+        None if options.cron => client.stop_cron(target).map(drop),
         None => client.cancel(target).map(drop),
     };
     let Err(error) = done else { return Ok(true) };
@@ -446,6 +452,10 @@ fn reach(client: &mut Client, target: JobRef, options: &Options) -> Result<bool,
     else {
         return Err(Fault::Client { doing: "scancel: error: slurm_kill_job", source: error });
     };
+    // With `--cron`, what matches and does not recur is not meant.
+    if options.cron && options.is_filtered() && body.code == "not_recurring" {
+        return Ok(true);
+    }
     let is_over = matches!(body.code.as_str(), "unknown_job" | "already_ended");
     // What matched a moment ago and has ended since is as it was wanted.
     let is_wanted = body.code == "already_ended" && (options.signal.is_none() || options.is_filtered());

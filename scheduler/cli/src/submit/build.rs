@@ -104,7 +104,7 @@ fn environment_with_origin(
     let export = layer.get(Opt::Export).map(|said| said.value.as_str());
     let mut variables = environment::choose(&caller.environment, export, warn)?;
     if let Some(said) = layer.get(Opt::GetUserEnv) {
-        for (name, value) in inherited::login_environment(said)? {
+        for (name, value) in inherited::asked_login_environment(said)? {
             variables.entry(name).or_insert(value);
         }
         environment::check_size(&variables)?;

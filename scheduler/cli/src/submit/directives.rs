@@ -32,6 +32,17 @@ pub(crate) fn read_directives(
     Ok(layer)
 }
 
+/// Reads what follows `#SCRON` in a line of a crontab: options as directives have them.
+pub(crate) fn read_scron_options(
+    place: &str,
+    text: &str,
+    layer: &mut Layer,
+    mut warn: impl FnMut(&str),
+) -> Result<(), CliError> {
+    let words = words::split(text).ok_or_else(|| CliError::OpenQuote { place: place.to_owned() })?;
+    read_words(place, words, layer, &mut warn)
+}
+
 fn read_words(
     place: &str,
     words: Vec<String>,

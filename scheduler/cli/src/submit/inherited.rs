@@ -67,9 +67,14 @@ pub(super) fn limits(
 }
 
 /// The environment that a login of this user has on this host, for `--get-user-env`.
-pub(super) fn login_environment(said: &Said) -> Result<BTreeMap<String, String>, CliError> {
-    let failed = |source| CliError::System { action: "get the environment of a login", source };
+pub(super) fn asked_login_environment(said: &Said) -> Result<BTreeMap<String, String>, CliError> {
     check_login_options(said)?;
+    login_environment()
+}
+
+/// The environment of a login of whoever runs this.
+pub(crate) fn login_environment() -> Result<BTreeMap<String, String>, CliError> {
+    let failed = |source| CliError::System { action: "get the environment of a login", source };
     let user = User::from_uid(Uid::current()).map_err(|errno| failed(errno.into()))?;
     let Some(user) = user else { return Ok(BTreeMap::new()) };
     let shell = user.shell.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -147,10 +152,10 @@ mod tests {
 
     #[test]
     fn a_login_gives_an_environment() {
-        let login = login_environment(&said("")).unwrap();
+        let login = asked_login_environment(&said("")).unwrap();
         assert!(login.contains_key("PATH") && login.contains_key("HOME"), "{login:?}");
         assert!(!login.contains_key("PWD"));
-        assert!(login_environment(&said("10L")).is_ok());
-        assert!(login_environment(&said("x")).unwrap_err().to_string().contains("without a value"));
+        assert!(asked_login_environment(&said("10L")).is_ok());
+        assert!(asked_login_environment(&said("x")).unwrap_err().to_string().contains("without a value"));
     }
 }

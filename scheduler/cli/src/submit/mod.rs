@@ -26,7 +26,8 @@ mod words;
 
 pub(crate) use build::build;
 pub(crate) use caller::Caller;
-pub(crate) use directives::read_directives;
+pub(crate) use directives::{read_directives, read_scron_options};
+pub(crate) use inherited::login_environment;
 pub use layer::Origin;
 pub(crate) use layer::{Layer, Said, from_environment};
 pub(crate) use notes::signal_number;

@@ -36,6 +36,11 @@ impl Controller {
             folder.path().display()
         );
         std::fs::write(folder.path().join("muster.toml"), text).unwrap();
+        Self::over(folder)
+    }
+
+    /// A controller on a folder with a configuration whose socket is `s` there.
+    pub fn over(folder: TempDir) -> Self {
         let mut controller = Self { folder, runtime: Runtime::new().unwrap(), running: None };
         controller.resume();
         controller
@@ -48,6 +53,10 @@ impl Controller {
 
     fn pause(&mut self) {
         self.runtime.block_on(self.running.take().unwrap().stop());
+    }
+
+    pub fn folder(&self) -> std::path::PathBuf {
+        self.folder.path().to_owned()
     }
 
     pub fn socket(&self) -> std::path::PathBuf {

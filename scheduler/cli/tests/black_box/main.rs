@@ -10,3 +10,5 @@ mod matrix;
 mod migrate;
 mod reservations;
 mod sbatch;
+mod scrontab;
+mod sreport;

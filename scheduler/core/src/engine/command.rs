@@ -34,6 +34,15 @@ pub(super) fn submit(
 }
 
 pub(super) fn cancel(state: &State, caller: Caller, target: JobRef, now: Timestamp) -> Decision {
+    // Its entry would make the next one at once.
+    if state.cron_of(target.job).is_some() {
+        return refused(Refusal::Recurring { target });
+    }
+    end(state, caller, target, now)
+}
+
+/// Ends a job or one task of it.
+pub(super) fn end(state: &State, caller: Caller, target: JobRef, now: Timestamp) -> Decision {
     let Some(job) = state.jobs.get(&target.job) else { return refused(Refusal::UnknownJob { target }) };
     if !caller.admin && caller.uid != job.spec.user.uid {
         return refused(Refusal::NotOwner { target, owner: job.spec.user.name.clone() });

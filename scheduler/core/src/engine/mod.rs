@@ -7,6 +7,7 @@ mod change;
 mod charge;
 mod command;
 mod conditions;
+mod cron;
 mod hold;
 mod node;
 mod nodes;
@@ -129,8 +130,9 @@ impl Engine {
         let expiring = self.state.expiring().next().map(|(at, _)| at);
         // Due at once.
         let unfulfillable = self.state.unfulfillable().next().map(|_| Timestamp(0));
+        let recurring = self.state.cron_due().next().map(|_| Timestamp(0));
         let reservation = self.state.next_reservation_end();
-        [deadline, signal, mark, delayed, held, expiring, unfulfillable, reservation]
+        [deadline, signal, mark, delayed, held, expiring, unfulfillable, recurring, reservation]
             .into_iter()
             .flatten()
             .min()
@@ -172,6 +174,10 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::HoldJob { caller, target } => hold::hold(state, *caller, *target),
         Input::ReleaseJob { caller, target } => hold::release(state, *caller, *target),
         Input::Cancel { caller, target } => command::cancel(state, *caller, *target, now),
+        Input::SetCrontab { caller, uid, crontab } => {
+            cron::set(state, *caller, *uid, crontab.as_deref(), now)
+        }
+        Input::StopCron { caller, target } => cron::stop(state, *caller, *target, now),
         Input::ChangeNodes { caller, nodes, change } => nodes::change(state, *caller, nodes, change, now),
         Input::ChangePool { caller, pool, state: to } => pools::change(state, *caller, pool, *to),
         Input::MakeReservation { caller, spec } => reservations::make(state, *caller, spec, now),
@@ -286,6 +292,8 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
 mod change_tests;
 #[cfg(test)]
 mod charge_tests;
+#[cfg(test)]
+mod cron_tests;
 #[cfg(test)]
 mod eligibility_tests;
 #[cfg(test)]

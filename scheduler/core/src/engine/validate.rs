@@ -32,7 +32,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    const ALL: Self = Self {
+    pub const ALL: Self = Self {
         priority: true,
         charge: true,
         room: true,

@@ -437,7 +437,10 @@ impl Planner {
             Event::ReservationMade { .. }
             | Event::ReservationRemoved { .. }
             | Event::ReservationEnded { .. } => self.reservation_changed(state, event),
-            Event::InstanceReady { .. }
+            Event::CrontabSet { .. }
+            | Event::CronMade { .. }
+            | Event::CronStopped { .. }
+            | Event::InstanceReady { .. }
             | Event::AttemptRunning { .. }
             | Event::AttemptSignalled { .. }
             | Event::AttemptRanFor { .. } => {}

@@ -113,6 +113,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         Event::ReservationMade { reservation } => state.reservations.made(reservation, at),
         Event::ReservationRemoved { name, .. } => state.reservations.removed(name),
         Event::ReservationEnded { name, next_start } => state.reservations.ended(name, *next_start),
+        Event::CrontabSet { uid, crontab, .. } => state.crontabs.set(*uid, crontab.as_ref(), at),
+        Event::CronMade { id, job, begin } => state.crontabs.made(*id, *job, *begin),
+        Event::CronStopped { id, reason } => state.crontabs.stopped(*id, reason),
     }
 }
 
@@ -484,6 +487,7 @@ fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {
     depends::leave(state, id);
     let Some(job) = state.jobs.get_mut(&id) else { return };
     job.finished_at = Some(at);
+    state.crontabs.job_finished(id);
     state.reservations.job_finished(job.spec.reservation.as_ref(), id);
     let uid = job.spec.user.uid;
     if let Some(count) = state.jobs_of_user.get_mut(&uid) {

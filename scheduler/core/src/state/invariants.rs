@@ -337,6 +337,7 @@ impl State {
             ("jobs of users", unfinished == by_user as usize),
             ("finished jobs", self.jobs.len() == unfinished + self.finished.len()),
             ("usage", self.is_charged_rightly()),
+            ("recurring jobs", self.crontabs_hold()),
             ("deadlines", self.deadlines.iter().all(|(_, key)| limited.contains(key))),
             ("signals", self.signals == signals),
             ("parts of time limits", self.marks == marks),

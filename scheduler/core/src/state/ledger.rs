@@ -197,6 +197,12 @@ impl State {
         })
     }
 
+    /// Since when usage is counted: the first event that this state saw.
+    #[must_use]
+    pub fn counted_since(&self) -> Option<Timestamp> {
+        self.ledger.since
+    }
+
     /// How many attempts of a user are live in a quality of service.
     #[must_use]
     pub fn live_in_qos(&self, qos: &str, uid: u32) -> u32 {

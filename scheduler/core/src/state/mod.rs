@@ -15,6 +15,7 @@
 //! In every live phase the attempt holds its allocation; each share is free again when its instance is gone or
 //! its node was given up.
 
+mod crontabs;
 mod depends;
 mod evolve;
 mod holds;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::crontabs::{CronId, CronRun, Standing as StandingCrontab};
 pub use self::depends::{Known, Standing, Unfulfillable};
 pub use self::holds::{JobHold, TaskHold};
 pub use self::invariants::Broken;
@@ -97,6 +99,9 @@ pub struct State {
     /// Advance reservations.
     #[serde(default, skip_serializing_if = "reservations::Reservations::is_empty")]
     reservations: reservations::Reservations,
+    /// Tables of recurring jobs.
+    #[serde(default, skip_serializing_if = "crontabs::Crontabs::is_empty")]
+    crontabs: crontabs::Crontabs,
     /// What accounts and users have used.
     #[serde(default)]
     ledger: ledger::Ledger,

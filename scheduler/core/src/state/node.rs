@@ -130,6 +130,13 @@ impl Node {
         self.held.is_some() || self.unhealthy.is_some()
     }
 
+    /// Whether it is there for nothing: what Slurm calls down, or drained with nothing left on it.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        let is_taken = self.is_drained() && self.attempts.is_empty();
+        self.declared && (!self.is_up() || is_taken || self.held.as_ref().is_some_and(|held| held.down))
+    }
+
     /// Whether its agent can be reached.
     #[must_use]
     pub fn is_up(&self) -> bool {

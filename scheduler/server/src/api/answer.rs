@@ -59,6 +59,12 @@ pub enum ApiError {
         /// The user id.
         uid: u32,
     },
+    /// There is no such user on the controller's host.
+    #[error("there is no user '{name}' on the controller's host")]
+    UnknownUser {
+        /// What was asked for.
+        name: String,
+    },
     /// A job that no priority sum orders.
     #[error("job {job} has no priority sum: {why}")]
     NoPriority {
@@ -140,6 +146,10 @@ fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::ReservationBusy { .. } => (StatusCode::BAD_REQUEST, "reservation_busy"),
         Refusal::ReservationNotYours { .. } => (StatusCode::FORBIDDEN, "reservation_not_yours"),
         Refusal::TooManyReservations { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_reservations"),
+        Refusal::Recurring { .. } => (StatusCode::BAD_REQUEST, "recurring"),
+        Refusal::NotRecurring { .. } => (StatusCode::CONFLICT, "not_recurring"),
+        Refusal::CrontabLine { .. } => (StatusCode::BAD_REQUEST, "crontab_line"),
+        Refusal::CrontabTooLarge { .. } => (StatusCode::BAD_REQUEST, "crontab_too_large"),
         Refusal::NotOwner { .. } => (StatusCode::FORBIDDEN, "not_owner"),
         Refusal::NotAdmin { .. } => (StatusCode::FORBIDDEN, "not_admin"),
         Refusal::RootMayNotSubmit => (StatusCode::FORBIDDEN, "root_may_not_submit"),
@@ -166,6 +176,7 @@ impl ApiError {
             Self::WholeJob { .. } => (StatusCode::BAD_REQUEST, "whole_job"),
             Self::Body(_) | Self::Json(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::BadState { .. } => (StatusCode::BAD_REQUEST, "bad_state"),
+            Self::UnknownUser { .. } => (StatusCode::NOT_FOUND, "unknown_user"),
             Self::NoUser { .. } => (StatusCode::FORBIDDEN, "no_user"),
             Self::NoPriority { .. } => (StatusCode::BAD_REQUEST, "no_priority"),
             Self::BadStep { .. } => (StatusCode::BAD_REQUEST, "bad_step"),

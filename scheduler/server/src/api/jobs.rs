@@ -95,7 +95,7 @@ fn tested(app: &App, input: &Input) -> Result<Option<TestView>, Refusal> {
     }))
 }
 
-fn spec(request: SubmitRequest, user: User) -> JobSpec {
+pub(super) fn spec(request: SubmitRequest, user: User) -> JobSpec {
     JobSpec {
         name: request.name,
         pool: request.pool,
@@ -131,14 +131,26 @@ fn spec(request: SubmitRequest, user: User) -> JobSpec {
     }
 }
 
+/// The query of `POST /v1/jobs/{ref}/cancel`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelQuery {
+    /// Whether it is a recurring job, which is not to come again.
+    #[serde(default)]
+    cron: bool,
+}
+
 /// `POST /v1/jobs/{ref}/cancel`
 pub async fn cancel(
     Shell(app): Shell<Arc<App>>,
     Extension(peer): Extension<Peer>,
     Path(target): Path<String>,
+    query: Result<Query<CancelQuery>, QueryRejection>,
 ) -> Answered<CancelAnswer> {
-    let target: JobRef = target.parse()?;
-    let tasks = match app.engine.ask(Input::Cancel { caller: peer.caller(), target }).await {
+    let (target, caller): (JobRef, _) = (target.parse()?, peer.caller());
+    let input =
+        if query?.0.cron { Input::StopCron { caller, target } } else { Input::Cancel { caller, target } };
+    let tasks = match app.engine.ask(input).await {
         Ok(Reply::Cancelled(tasks)) => tasks,
         Ok(_) => 0,
         Err(error) => return Err(ended_before(&app, target, error.into()).await),

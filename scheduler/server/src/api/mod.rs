@@ -2,6 +2,7 @@
 
 mod answer;
 mod changes;
+mod crontabs;
 mod diagnostics;
 mod jobs;
 mod nodes;
@@ -9,6 +10,7 @@ mod peer;
 mod priority;
 mod reservations;
 mod tasks;
+mod usage;
 mod why;
 
 use std::fs::{self, DirBuilder, Permissions};
@@ -130,6 +132,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/reservations/{name}", delete(reservations::remove))
         .route("/v1/priority", get(priority::priority))
         .route("/v1/shares", get(priority::shares))
+        .route("/v1/crontab", get(crontabs::show).post(crontabs::set).delete(crontabs::remove))
+        .route("/v1/usage", get(usage::usage))
         .route("/v1/diagnostics", get(diagnostics::show))
         .route("/v1/diagnostics/reset", post(diagnostics::reset))
         .fallback(no_route)

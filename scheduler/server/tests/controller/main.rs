@@ -6,6 +6,7 @@ mod attempts;
 mod clocks;
 #[path = "../common/mod.rs"]
 mod common;
+mod crontabs;
 mod exhausted;
 mod from_cluster;
 mod full_disk;
@@ -18,4 +19,5 @@ mod routes;
 mod slow_disk;
 mod storage;
 mod store;
+mod usage;
 mod why;

@@ -7,6 +7,7 @@
 mod changes;
 mod claims;
 mod controller;
+mod crontabs;
 mod link;
 mod node;
 mod reservations;

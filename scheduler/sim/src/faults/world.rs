@@ -13,7 +13,7 @@ use muster_core::state::{Broken, PoolState};
 use super::controller::Controller;
 use super::link::{Link, Mishaps};
 use super::node::{Happened, SimNode};
-use super::{changes, claims, reservations, wishes};
+use super::{changes, claims, crontabs, reservations, wishes};
 use crate::rng::Rng;
 
 /// How long the controller waits for a silent node, in virtual seconds.
@@ -42,6 +42,8 @@ pub struct Outcome {
     pub jobs: u64,
     /// Scripts started.
     pub started: u64,
+    /// Scripts of recurring jobs started.
+    pub recurred: u64,
     /// Attempts that gave way to others.
     pub preempted: u64,
     /// Controller crashes, node reboots and cut links.
@@ -115,6 +117,12 @@ pub enum Violation {
     /// A script was started although as many of its user's tasks run in its quality of service as may.
     #[error("{key} was started beyond the limit of its quality of service")]
     TooManyRun {
+        /// The attempt.
+        key: AttemptKey,
+    },
+    /// A recurring job was started before its instant, or beside another one of its entry.
+    #[error("{key} recurs, and was started before its instant or beside another")]
+    RecursWrongly {
         /// The attempt.
         key: AttemptKey,
     },
@@ -291,6 +299,13 @@ impl World {
         if let Some(input) = reservations::change(&mut self.rng, state, self.now, self.nodes.len()) {
             self.input(&input)?;
         }
+        if self.rng.one_in(4) {
+            let spec = self.spec();
+            let state = self.controller.engine.state();
+            if let Some(input) = crontabs::change(&mut self.rng, state, spec, self.now) {
+                self.input(&input)?;
+            }
+        }
         if self.rng.one_in(40) && !self.accepted.is_empty() {
             let job = self.accepted[self.rng.below(self.accepted.len() as u64) as usize];
             let caller = self.owner(job);
@@ -339,6 +354,9 @@ impl World {
             self.input(&Input::ChangePool { caller, pool: pool.name, state: PoolState::Up })?;
         }
         for input in reservations::give_up(self.controller.engine.state(), &self.accepted) {
+            self.input(&input)?;
+        }
+        for input in crontabs::give_up(self.controller.engine.state()) {
             self.input(&input)?;
         }
         let nodes: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
@@ -500,6 +518,10 @@ impl World {
         if !wishes::was_free_to_start(state, key, self.now) {
             return Err(Violation::StartedEarly { key });
         }
+        if !crontabs::is_alone_and_due(state, key, self.now) {
+            return Err(Violation::RecursWrongly { key });
+        }
+        self.outcome.recurred += u64::from(crontabs::recurs(state, key.task.job));
         if !wishes::keeps_to_its_limit(state, key.task.job) {
             return Err(Violation::TooManyRun { key });
         }

@@ -15,6 +15,7 @@ use crate::recover::{Found, recover};
 use crate::schema::{RECORD_VERSION, signed};
 use crate::steps::StepRow;
 use crate::store::Encoded;
+use crate::usage::{AttemptRow, AwayRow, OPEN};
 
 /// Bytes of records that go to the server in one statement.
 const STATEMENT_BYTES_MAX: usize = 8 << 20;
@@ -44,6 +45,20 @@ const INSERT_STEPS: &str = "INSERT INTO step_history SELECT * FROM json_populate
      exit_code = EXCLUDED.exit_code, signal = EXCLUDED.signal, nodes = EXCLUDED.nodes, ranks = EXCLUDED.ranks, \
      cores = EXCLUDED.cores, started_us = EXCLUDED.started_us, ended_us = EXCLUDED.ended_us, \
      cpu_time_us = EXCLUDED.cpu_time_us, memory_peak_bytes = EXCLUDED.memory_peak_bytes, view = EXCLUDED.view";
+
+const INSERT_ATTEMPTS: &str = "INSERT INTO attempt_history SELECT * FROM \
+     json_populate_recordset(NULL::attempt_history, $1::text::json) \
+     ON CONFLICT (job, task, attempt) DO UPDATE SET \"user\" = EXCLUDED.\"user\", account = EXCLUDED.account, \
+     pool = EXCLUDED.pool, cores = EXCLUDED.cores, started_us = EXCLUDED.started_us, ended_us = EXCLUDED.ended_us, \
+     view = EXCLUDED.view";
+
+const INSERT_AWAYS: &str = "INSERT INTO away_history SELECT * FROM json_populate_recordset(NULL::away_history, $1::text::json) \
+     ON CONFLICT (node, since_us) DO UPDATE SET until_us = EXCLUDED.until_us, reason = EXCLUDED.reason";
+
+/// Ends what had no end.
+const END_AWAYS: &str = "UPDATE away_history SET until_us = ended.until_us FROM \
+     json_populate_recordset(NULL::away_history, $1::text::json) ended \
+     WHERE away_history.node = ended.node AND away_history.until_us = 9223372036854775807";
 
 /// The journal in a PostgreSQL database.
 #[derive(Debug)]
@@ -178,6 +193,9 @@ fn write(
     let insert_jobs = session.statement(INSERT_JOBS)?;
     let insert_tasks = session.statement(INSERT_TASKS)?;
     let insert_steps = session.statement(INSERT_STEPS)?;
+    let insert_attempts = session.statement(INSERT_ATTEMPTS)?;
+    let insert_aways = session.statement(INSERT_AWAYS)?;
+    let end_aways = session.statement(END_AWAYS)?;
     let mut transaction = session.client().transaction()?;
     let mut next = seq + 1;
     for chunk in chunks(records) {
@@ -186,7 +204,15 @@ fn write(
         let Columns { seq, at_us, version, body, crc } = &columns;
         transaction.execute(&insert, &[seq, at_us, version, body, crc])?;
     }
-    for (statement, rows) in [(&insert_jobs, jobs), (&insert_tasks, tasks), (&insert_steps, steps)] {
+    let (attempts, aways, backs) = (attempt_rows(history), away_rows(history), back_rows(history));
+    for (statement, rows) in [
+        (&insert_jobs, jobs),
+        (&insert_tasks, tasks),
+        (&insert_steps, steps),
+        (&insert_attempts, attempts),
+        (&insert_aways, aways),
+        (&end_aways, backs),
+    ] {
         if let Some(rows) = rows {
             transaction.execute(statement, &[&rows])?;
         }
@@ -273,6 +299,34 @@ fn step_rows(rows: &[HistoryRow]) -> Option<String> {
     as_text(by_key.into_values().collect())
 }
 
+fn attempt_rows(rows: &[HistoryRow]) -> Option<String> {
+    let mut by_key = std::collections::BTreeMap::new();
+    for row in rows {
+        if let HistoryRow::Attempt(row) = row {
+            by_key.insert(row.attempt, attempt_json(row));
+        }
+    }
+    as_text(by_key.into_values().collect())
+}
+
+fn away_rows(rows: &[HistoryRow]) -> Option<String> {
+    let mut by_key = std::collections::BTreeMap::new();
+    for row in rows {
+        if let HistoryRow::Away(row) = row {
+            by_key.insert((&row.node, row.since_us), away_json(row));
+        }
+    }
+    as_text(by_key.into_values().collect())
+}
+
+fn back_rows(rows: &[HistoryRow]) -> Option<String> {
+    let back = |row: &HistoryRow| match row {
+        HistoryRow::Back { node, at_us } => Some(json!({ "node": text(node), "until_us": signed(*at_us) })),
+        _ => None,
+    };
+    as_text(rows.iter().filter_map(back).collect())
+}
+
 fn as_text(rows: Vec<Value>) -> Option<String> {
     (!rows.is_empty()).then(|| Value::Array(rows).to_string())
 }
@@ -323,6 +377,30 @@ fn task_json(row: &TaskRow) -> Value {
         ("view", row.view.as_deref().map_or(Value::Null, text)),
     ];
     Value::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())
+}
+
+fn attempt_json(row: &AttemptRow) -> Value {
+    json!({
+        "job": signed(row.attempt.task.job.0),
+        "task": row.attempt.task.index.0,
+        "attempt": row.attempt.attempt,
+        "user": text(&row.user),
+        "account": row.account.as_deref().map_or(Value::Null, text),
+        "pool": text(&row.pool),
+        "cores": signed(row.cores),
+        "started_us": signed(row.started_us),
+        "ended_us": signed(row.ended_us),
+        "view": text(&row.view),
+    })
+}
+
+fn away_json(row: &AwayRow) -> Value {
+    json!({
+        "node": text(&row.node),
+        "since_us": signed(row.since_us),
+        "until_us": row.until_us.map_or(OPEN, signed),
+        "reason": text(&row.reason),
+    })
 }
 
 fn step_json(row: &StepRow) -> Value {

@@ -19,6 +19,7 @@ use crate::place::Place;
 use crate::read::{Each, Fault, Source, Which, decode_record, decode_snapshot};
 use crate::schema::signed;
 use crate::steps::{self, JobSpan, StepRow};
+use crate::usage::{self, After, AttemptRow, AwayRow, AwayTime, UsagePage, UsageQuery, UsedRow};
 
 type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -180,12 +181,69 @@ impl Reader {
 }
 
 impl Reader {
+    pub fn usage(&self, after: After, query: &UsageQuery) -> Result<UsagePage, StoreError> {
+        let (sql, numbers) = usage::question(after, query, '$', "j.detail::json ->> 'account'");
+        let parameters: Vec<&(dyn ToSql + Sync)> =
+            numbers.iter().map(|number| number as &(dyn ToSql + Sync)).collect();
+        let rows = self.query("read what was used", &sql, &parameters)?;
+        let used = |row: &Row| {
+            let used = UsedRow {
+                attempt: steps::key(row.get(0), small(row, 1), small(row, 2)),
+                user: row.get(3),
+                account: row.get(4),
+                pool: row.get(5),
+                cores: unsigned(row.get(6)),
+                started_us: row.get::<_, Option<i64>>(7).map(unsigned),
+                ended_us: unsigned(row.get(8)),
+                view: row.get(9),
+            };
+            (used, unsigned(row.get(10)))
+        };
+        Ok(usage::page(rows.iter().map(used).collect(), after, query.limit))
+    }
+
+    pub fn away(&self, since_us: u64, until_us: u64) -> Result<Vec<AwayTime>, StoreError> {
+        let sql = "SELECT node, sum(least(until_us, $2) - greatest(since_us, $1))::bigint, max(until_us) \
+                   FROM away_history WHERE until_us > $1 AND since_us < $2 GROUP BY node ORDER BY node";
+        let rows = self.query("read when nodes were away", sql, &[&signed(since_us), &signed(until_us)])?;
+        let time = |row: &Row| AwayTime {
+            node: row.get(0),
+            away_us: unsigned(row.get(1)),
+            is_open: row.get::<_, i64>(2) == usage::OPEN,
+        };
+        Ok(rows.iter().map(time).collect())
+    }
+
+    /// Whether a table is there that no controller of an earlier release has made.
+    fn has_table(&self, doing: &'static str, name: &str) -> Result<bool, StoreError> {
+        let there = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1";
+        Ok(!self.query(doing, there, &[&name])?.is_empty())
+    }
+
+    pub fn each_attempt(&self, each: EachRow<'_, AttemptRow>) -> Result<(), StoreError> {
+        let doing = "read the history of attempts";
+        if !self.has_table(doing, "attempt_history")? {
+            return Ok(());
+        }
+        let sql =
+            format!("SELECT {} FROM attempt_history ORDER BY job, task, attempt", usage::ATTEMPT_COLUMNS);
+        let go_on = |row: &Row| each(attempt_row(row)).map(ControlFlow::Continue);
+        self.each(doing, &sql, &[], go_on)
+    }
+
+    pub fn each_away(&self, each: EachRow<'_, AwayRow>) -> Result<(), StoreError> {
+        let doing = "read when nodes were away";
+        if !self.has_table(doing, "away_history")? {
+            return Ok(());
+        }
+        let sql = format!("SELECT {} FROM away_history ORDER BY node, since_us", usage::AWAY_COLUMNS);
+        let go_on = |row: &Row| each(away_row(row)).map(ControlFlow::Continue);
+        self.each(doing, &sql, &[], go_on)
+    }
+
     pub fn each_step(&self, each: EachRow<'_, StepRow>) -> Result<(), StoreError> {
         let doing = "read the history of steps";
-        // What no controller of this release has led yet has no such table.
-        let there =
-            "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'step_history'";
-        if self.query(doing, there, &[])?.is_empty() {
+        if !self.has_table(doing, "step_history")? {
             return Ok(());
         }
         let sql = format!("SELECT {} FROM step_history ORDER BY job, task, attempt, step", steps::COLUMNS);
@@ -282,6 +340,28 @@ fn task_row(row: &Row) -> TaskRow {
         cpu_time_us: unsigned(row.get(18)),
         memory_peak_bytes: unsigned(row.get(19)),
         view: row.get(20),
+    }
+}
+
+fn attempt_row(row: &Row) -> AttemptRow {
+    AttemptRow {
+        attempt: steps::key(row.get(0), small(row, 1), small(row, 2)),
+        user: row.get(3),
+        account: row.get(4),
+        pool: row.get(5),
+        cores: unsigned(row.get(6)),
+        started_us: unsigned(row.get(7)),
+        ended_us: unsigned(row.get(8)),
+        view: row.get(9),
+    }
+}
+
+fn away_row(row: &Row) -> AwayRow {
+    AwayRow {
+        node: row.get(0),
+        since_us: unsigned(row.get(1)),
+        until_us: usage::until(row.get(2)),
+        reason: row.get(3),
     }
 }
 

@@ -6,7 +6,7 @@ use super::server::Server;
 use super::session::{Session, failed};
 use crate::error::StoreError;
 use crate::schema::{SCHEMA_VERSION, fresh_secret, from_hex, secret_crc, to_hex};
-use crate::steps;
+use crate::{steps, usage};
 
 /// The lock under which the tables are made, so that two controllers that start at the same time do not both do it.
 const MAKING_TABLES: i64 = 0x6d75_7374_6572;
@@ -99,10 +99,10 @@ CREATE INDEX task_history_by_user ON task_history ("user", ended_us);
 /// What finds the jobs that ended from some instant on. Databases of earlier releases get it at the next start.
 const INDEX_BY_END: &str = "CREATE INDEX IF NOT EXISTS job_history_by_end ON job_history (ended_us)";
 
-/// Whether that index, and the table that came later, are there.
+/// Whether that index, and the last of the tables that came later, are there.
 const HAS_ADDITIONS: &str = "SELECT EXISTS (SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexname = \
     'job_history_by_end') AND EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = \
-    'step_history')";
+    'away_history')";
 
 /// Makes the tables in a new database; refuses one of a later version, or one that does not keep text as UTF-8.
 pub(crate) fn ensure(session: &mut Session, server: &Server) -> Result<(), StoreError> {
@@ -124,6 +124,7 @@ fn make_additions(client: &mut Client, server: &Server) -> Result<(), StoreError
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MAKING_TABLES]).map_err(&failed)?;
     transaction.batch_execute(INDEX_BY_END).map_err(&failed)?;
     transaction.batch_execute(steps::TABLE).map_err(&failed)?;
+    transaction.batch_execute(usage::TABLES).map_err(&failed)?;
     transaction.commit().map_err(&failed)
 }
 
@@ -150,6 +151,7 @@ fn make(client: &mut Client, server: &Server) -> Result<(), StoreError> {
     transaction.batch_execute(TABLES).map_err(&failed)?;
     transaction.batch_execute(INDEX_BY_END).map_err(&failed)?;
     transaction.batch_execute(steps::TABLE).map_err(&failed)?;
+    transaction.batch_execute(usage::TABLES).map_err(&failed)?;
     for (key, value) in [
         ("schema_version", SCHEMA_VERSION.to_string()),
         ("secret", to_hex(&secret)),

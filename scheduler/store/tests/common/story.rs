@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::cluster::ClusterConfig;
+use muster_core::cron::{CronEntry, Crontab, Schedule};
 use muster_core::engine::Engine;
 use muster_core::event::{Endpoint, Hardware, HardwareCore, Record, Usage};
 use muster_core::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
@@ -242,6 +243,7 @@ impl Story {
             self.input(Input::ChangePool { caller: ROOT, pool: "other".to_owned(), state });
         }
         self.reservations();
+        self.crontabs();
         for change in [NodeChange::Drain { reason: "a fan".to_owned(), for_s: None }, NodeChange::Resume] {
             self.input(Input::ChangeNodes { caller: ROOT, nodes: vec!["n2".to_owned()], change });
         }
@@ -287,6 +289,23 @@ impl Story {
         let change =
             Box::new(JobChange { priority: Some(7), time_limit_s: Some(90), ..JobChange::default() });
         self.input(Input::UpdateJob { caller: ROOT, job: again, change });
+    }
+
+    /// Jobs recur: one is stopped for good, and the other goes on.
+    fn crontabs(&mut self) {
+        let user = spec("cron", json!({})).user;
+        let entry = |line: u32, schedule: &str| CronEntry {
+            first_line: line,
+            last_line: line,
+            schedule: Schedule::read(schedule).unwrap(),
+            spec: Arc::new(spec("cron", json!({}))),
+        };
+        let entries = vec![entry(1, "*/5 8-18 * * mon-fri"), entry(2, "@yearly")];
+        let crontab = Crontab { user, text: "*/5 8-18 * * mon-fri true\n@yearly true\n".to_owned(), entries };
+        self.input(Input::SetCrontab { caller: ANN, uid: ANN.uid, crontab: Some(Box::new(crontab)) });
+        self.input(Input::Tick);
+        let last = JobId(self.state().next_job - 1);
+        self.input(Input::StopCron { caller: ANN, target: JobRef { job: last, task: None } });
     }
 
     /// Nodes are kept for a while: for one whose window ends, and for one that is taken back.
