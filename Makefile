@@ -69,8 +69,7 @@ bench: ## Measure submits, steps, the start of MPI, and commands beside Slurm's,
 	@$(MAKE) --no-print-directory build mpi-tasks
 	@target/release/muster-demo latency
 	@target/release/muster-demo steps
-	@target/release/muster-demo mpi-start
-	@cargo test --release --locked -q -p muster-cluster-tests --test e2e -- --ignored --nocapture --test-threads=1 compare::speed
+	@cargo test --release --locked -q -p muster-cluster-tests --test e2e -- --ignored --nocapture --test-threads=1 compare::
 
 clean: ## Remove what was built.
 	@rm -rf target mpi-tasks/target

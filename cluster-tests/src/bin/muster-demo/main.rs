@@ -5,7 +5,6 @@ mod demo;
 mod keep;
 mod latency;
 mod local;
-mod mpi_start;
 mod steps;
 mod story;
 
@@ -48,13 +47,6 @@ enum Command {
         #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
         way: Option<u8>,
     },
-    /// Measure the start of 32 ranks on four nodes, by direct launch and by mpirun over SSH.
-    #[command(after_help = "Example:\n  muster-demo mpi-start --samples 5")]
-    MpiStart {
-        /// Starts of each kind.
-        #[arg(long, default_value_t = 5)]
-        samples: usize,
-    },
     /// Keep a cluster running.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -92,7 +84,6 @@ fn main() -> ExitCode {
         None => local::run(),
         Some(Command::Latency { samples }) => latency::run(samples),
         Some(Command::Steps { count, way }) => steps::run(count, way.map(usize::from)),
-        Some(Command::MpiStart { samples }) => mpi_start::run(samples),
         Some(Command::Cluster(ClusterCommand::Up { nodes, cpus, env_file })) => {
             keep::up(nodes, cpus, &env_file)
         }

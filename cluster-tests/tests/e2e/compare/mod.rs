@@ -1,5 +1,6 @@
 //! The faces beside the real Slurm: the same submissions to both, the same commands, the same answers.
 
+mod mpi_start;
 mod slurm;
 mod speed;
 
