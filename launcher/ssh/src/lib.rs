@@ -10,6 +10,8 @@ mod exec;
 mod fan_out;
 mod host_keys;
 mod interactive;
+mod jump;
+mod known_hosts;
 mod pump;
 mod quote;
 mod session;

@@ -61,7 +61,7 @@ fn an_unknown_host_is_refused() {
     for part in [HOST, &file, &fingerprint(&sshd.host_key)] {
         assert!(message.contains(part), "{message} names {part}");
     }
-    let nowhere = HostKeys::KnownHostsFile("/nonexistent/known_hosts".into());
+    let nowhere = HostKeys::KnownHostsFiles(vec!["/nonexistent/known_hosts".into()]);
     assert!(matches!(connect(&sshd, &nowhere), Err(SshError::KnownHosts { .. })));
 }
 
@@ -103,7 +103,7 @@ fn a_wrong_user_key_is_refused() {
 fn a_refused_connection_says_so() {
     let target = SshTarget {
         host: HOST.to_owned(),
-        addr: [127, 0, 0, 1].into(),
+        addr: Some([127, 0, 0, 1].into()),
         port: free_port(),
         user: "someone".to_owned(),
     };
