@@ -98,7 +98,7 @@ impl Host {
             "port": self.port,
             "user": "root",
             "identity_file": self.folder.path().join("id"),
-            "known_hosts_file": self.folder.path().join("known_hosts"),
+            "known_hosts_files": [self.folder.path().join("known_hosts")],
             "binaries_dir": binaries,
             "remote_dir": self.remote(),
             "controller": ["127.0.0.1:9"],
@@ -213,7 +213,7 @@ fn failures_name_the_node_and_the_step() {
     let set = muster_bootstrap::Binaries::read(&binaries).unwrap();
     let error = |request: &Value| {
         let request = serde_json::from_value(request.clone()).unwrap();
-        muster_bootstrap::install(&request, &set).unwrap_err().sentence()
+        muster_bootstrap::carry_out(&request, &set).unwrap_err().sentence()
     };
     host.trust("id.pub");
     let text = error(&request);

@@ -223,12 +223,12 @@ impl SshError {
     }
 }
 
-fn list(files: &[PathBuf]) -> String {
+pub(crate) fn list(files: &[PathBuf]) -> String {
     files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and ")
 }
 
 /// What to look at first, by the kind of failure.
-fn connect_hint(kind: io::ErrorKind) -> &'static str {
+pub(crate) fn connect_hint(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::ConnectionRefused => "the host is up, but nothing listens on that port",
         io::ErrorKind::TimedOut => "the host did not answer in time; it may be down or cut off",

@@ -47,7 +47,7 @@ impl Session {
     /// Lets the host connect to another, and gives back this side's end of that connection. The session belongs to it
     /// from now on.
     fn tunnel_to(self, next: &SshTarget) -> Result<OwnedFd, SshError> {
-        let address = next.addr.map_or_else(|| next.host.clone(), |addr| addr.to_string());
+        let address = next.addr.to_string();
         let channel = self.ssh.channel_direct_tcpip(&address, next.port, None).map_err(|source| {
             SshError::JumpOnwards { jump: self.target.host.clone(), target: Box::new(next.clone()), source }
         })?;

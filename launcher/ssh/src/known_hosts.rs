@@ -114,7 +114,7 @@ mod tests {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJUPdCAeQRd0DQMgMEiOADjaF0QaWqzTXhQZHn8SXZ8i";
 
     fn target(host: &str, port: u16) -> SshTarget {
-        SshTarget { host: host.to_owned(), addr: None, port, user: "root".to_owned() }
+        SshTarget { host: host.to_owned(), addr: crate::HostAddr::of(host), port, user: "root".to_owned() }
     }
 
     fn counts(text: &str, host: &str, port: u16) -> (usize, usize, usize) {

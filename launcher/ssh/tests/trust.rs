@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use muster_ssh::{Credentials, Session, SshError, SshTarget};
+use muster_ssh::{Credentials, HostAddr, Session, SshError, SshTarget};
 use support::{HOST, Sshd, TIMEOUT, free_port, new_key};
 use tempfile::TempDir;
 
@@ -119,7 +119,7 @@ fn a_host_is_reached_through_others() {
     let sshd = Sshd::start("");
     let jump = |host: &str, port| SshTarget { host: host.to_owned(), port, ..sshd.target() };
     // Names that only the jump host can look up are left to it.
-    let target = SshTarget { addr: None, host: "localhost".to_owned(), ..sshd.target() };
+    let target = SshTarget { addr: HostAddr::of("localhost"), host: "localhost".to_owned(), ..sshd.target() };
     let all = format!("gate,gate2,localhost {}\n", sshd.host_key_line());
     let known = sshd.known_hosts(&all);
     let through = |jumps: &[SshTarget], target: &SshTarget| {

@@ -1,7 +1,7 @@
 //! A real sshd on a free port of the loopback, for the time of a test.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,7 +62,7 @@ impl Sshd {
     pub fn target(&self) -> SshTarget {
         SshTarget {
             host: HOST.to_owned(),
-            addr: Some(Ipv4Addr::LOCALHOST.into()),
+            addr: IpAddr::from(Ipv4Addr::LOCALHOST).into(),
             port: self.port,
             user: user(),
         }
