@@ -10,6 +10,7 @@ use muster_core::gres::BadGres;
 use muster_core::ids::{BadJobRef, JobRef};
 use muster_core::notation::NotationError;
 
+use crate::commands::node::NodeFault;
 use crate::exit::Exit;
 use crate::step::BadStep;
 use crate::submit::Origin;
@@ -23,6 +24,9 @@ pub enum CliError {
     /// There was no step.
     #[error(transparent)]
     Step(#[from] BadStep),
+    /// Nodes are not brought up or down.
+    #[error(transparent)]
+    Node(#[from] NodeFault),
     /// The standard output failed.
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
@@ -382,6 +386,7 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => Exit::of_client(error),
+            Self::Node(fault) => fault.exit(),
             Self::Output(_) | Self::System { .. } => Exit::Io,
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => Exit::NotFound,
