@@ -64,7 +64,7 @@ impl Node<'_> {
         let script = format!(
             "{head}{need}{write}{start}",
             head = scripts::head(self.request, &self.binaries.name),
-            need = scripts::need_programs(),
+            need = scripts::need(&self.binaries.programs),
             write = scripts::write(&files),
             start = scripts::START,
         );
@@ -83,20 +83,17 @@ impl Node<'_> {
         let files = self.files()?;
         let text = scripts::stream(&files);
         let mut stdin: Box<dyn Read> = Box::new(text.as_bytes());
-        let mut lengths = Vec::new();
-        for path in &self.binaries.files {
-            let failed = |source| BootstrapError::Binary { path: path.clone(), source };
-            let file = File::open(path).map_err(failed)?;
-            let length = file.metadata().map_err(failed)?.len();
-            lengths.push(length);
-            stdin = Box::new(stdin.chain(file.take(length)));
+        for program in &self.binaries.programs {
+            let failed = |source| BootstrapError::Binary { path: program.path.clone(), source };
+            stdin =
+                Box::new(stdin.chain(File::open(&program.path).map_err(failed)?.take(program.length_bytes)));
         }
         let script = format!(
             "{head}{make}{write}{store}{start}",
             head = scripts::head(self.request, &self.binaries.name),
             make = scripts::make(),
             write = scripts::write(&files),
-            store = scripts::store(&self.binaries.files, &lengths),
+            store = scripts::store(&self.binaries.programs),
             start = scripts::START,
         );
         let within = UPLOAD_WITHIN + self.request.command_within();
@@ -108,7 +105,8 @@ impl Node<'_> {
 
     /// What [`Node::up`] would do.
     fn check(&self, session: &mut Session) -> Result<Outcome> {
-        let script = scripts::head(self.request, &self.binaries.name) + &scripts::look();
+        let script =
+            scripts::head(self.request, &self.binaries.name) + &scripts::look(&self.binaries.programs);
         let output = self.run(session, &script, b"", "looked at the agent")?;
         if !output.status.success() {
             return Err(self.failed(&output, "look at the agent"));

@@ -13,7 +13,7 @@ mod request;
 mod scripts;
 mod serve;
 
-pub use binaries::{Binaries, PROGRAMS};
+pub use binaries::{Binaries, PROGRAMS, Program};
 pub use error::{BootstrapError, Result};
 pub use install::{Outcome, carry_out};
 pub use request::{Action, Answer, Done, Failure, Jump, Request, Tls};

@@ -1,9 +1,8 @@
 //! What a node's shell is told, in the language that POSIX knows.
 
-use std::path::PathBuf;
-
 use muster_ssh::{ExecOutput, ExitStatus, shell_quote};
 
+use crate::binaries::Program;
 use crate::request::Request;
 
 /// The exit code with which the node says that it lacks the programs.
@@ -51,9 +50,19 @@ pub(crate) fn head(request: &Request, programs: &str) -> String {
     format!("set -e\numask 077\ndir={dir}\nbin={bin}\n")
 }
 
+/// A function that tells whether a folder holds all programs at full length. A host that lost power while it stored
+/// them may have files without their contents; what has the right length was once compared by its digest.
+fn whole(programs: &[Program]) -> String {
+    let each: Vec<String> = programs
+        .iter()
+        .map(|program| format!("[ \"$(wc -c <\"$1/{}\")\" -eq {} ]", program.name, program.length_bytes))
+        .collect();
+    format!("whole() {{ {{ {}; }} 2>/dev/null; }}\n", each.join(" && "))
+}
+
 /// Ends the script if the programs are not there.
-pub(crate) fn need_programs() -> String {
-    format!("[ -x \"$bin/muster-node\" ] || exit {LACKS_PROGRAMS}\n")
+pub(crate) fn need(programs: &[Program]) -> String {
+    whole(programs) + &format!("whole \"$bin\" || exit {LACKS_PROGRAMS}\n")
 }
 
 /// Makes the agent's folder, which is private, and in it one for the programs; what is there keeps its rights.
@@ -98,32 +107,44 @@ pub(crate) fn stream(files: &[(&'static str, String)]) -> String {
 
 /// Takes the rest of the standard input and cuts the programs out of it.
 ///
-/// The lengths are compared because a broken connection looks like the end of the stream. The stream becomes a file
-/// first because `head` may read more of a pipe than it prints. Whoever else brought the same programs meanwhile
-/// was as good.
-pub(crate) fn store(files: &[PathBuf], lengths: &[u64]) -> String {
-    let total: u64 = lengths.iter().sum();
-    let names = files.iter().map(|file| file.file_name().unwrap_or_default().to_string_lossy());
+/// Lengths and digests are compared, because a broken connection looks like the end of the stream; digests only where
+/// there is a program for it, because what came over SSH whole came right. The stream becomes a file first because `head`
+/// may read more of a pipe than it prints. Whoever else brought the same programs meanwhile was as good.
+pub(crate) fn store(programs: &[Program]) -> String {
+    let total: u64 = programs.iter().map(|program| program.length_bytes).sum();
     let arguments: Vec<String> =
-        names.zip(lengths).map(|(name, length)| format!("{} {length}", shell_quote(&name))).collect();
+        programs.iter().map(|program| format!("{} {}", program.name, program.length_bytes)).collect();
+    let digests: Vec<String> =
+        programs.iter().map(|program| format!("{}  {}", program.sha256, program.name)).collect();
     format!(
-        "size() {{ [ \"$(wc -c <\"$1\")\" -eq \"$2\" ] || {{ echo 'the programs did not arrive whole' >&2; exit {STORE}; }}; }}
+        "{whole}lost() {{ echo \"the programs did not arrive $1\" >&2; exit {STORE}; }}
 cat >\"$fresh/all\" || exit {STORE}
-size \"$fresh/all\" {total}
+[ \"$(wc -c <\"$fresh/all\")\" -eq {total} ] || lost whole
 set -- {arguments}
 from=1
 while [ $# -gt 0 ]; do
   tail -c \"+$from\" \"$fresh/all\" 2>/dev/null | head -c \"$2\" >\"$fresh/$1\" || exit {STORE}
-  size \"$fresh/$1\" \"$2\"
   chmod 755 \"$fresh/$1\" || exit {STORE}
   from=$((from + $2))
   shift 2
 done
 rm -f \"$fresh/all\"
+whole \"$fresh\" || lost whole
+if command -v sha256sum >/dev/null; then
+  (cd \"$fresh\" && echo '{digests}' | sha256sum -c >/dev/null 2>&1) || lost unchanged
+fi
+sync \"$fresh\"/* 2>/dev/null || sync
 chmod 755 \"$fresh\" || exit {NAME_FOLDER}
-if [ -d \"$bin\" ]; then rm -rf \"$fresh\"; else mv \"$fresh\" \"$bin\" || exit {NAME_FOLDER}; fi
+if ! whole \"$bin\"; then
+  [ ! -d \"$bin\" ] || mv \"$bin\" \"$fresh/damaged\" || exit {NAME_FOLDER}
+  mv \"$fresh\" \"$bin\" || exit {NAME_FOLDER}
+  rm -rf \"$bin/damaged\"
+fi
+rm -rf \"$fresh\"
 ",
+        whole = whole(programs),
         arguments = arguments.join(" "),
+        digests = digests.join("\n"),
     )
 }
 
@@ -135,15 +156,16 @@ while [ $# -gt 0 ] && ! [ -x \"$1\" ]; do shift; done
 
 /// Says, a line each: the machine, whether the programs are there and where, and the status of the agent. It changes
 /// nothing, but finds out whether it could.
-pub(crate) fn look() -> String {
+pub(crate) fn look(programs: &[Program]) -> String {
     format!(
-        "uname -m
+        "{whole}uname -m
 if [ -d \"$dir\" ]; then at=$dir; else at=${{dir%/*}}; while [ -n \"$at\" ] && ! [ -d \"$at\" ]; do at=${{at%/*}}; done; fi
 [ -w \"${{at:-/}}\" ] && [ -x \"${{at:-/}}\" ] || {{ echo \"$(id -un) may not write to ${{at:-/}}\" >&2; exit {MAKE_FOLDER}; }}
-if [ -x \"$bin/muster-node\" ]; then (cd \"$bin\" && pwd -P); else echo; fi
+if whole \"$bin\"; then (cd \"$bin\" && pwd -P); else echo; fi
 {ANY_PROGRAMS}[ $# -gt 0 ] || {{ echo null; exit; }}
 \"$1\" status --json --dir \"$dir\" || [ $? -eq {NO_AGENT} ]
-"
+",
+        whole = whole(programs),
     )
 }
 

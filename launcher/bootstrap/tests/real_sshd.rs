@@ -195,6 +195,18 @@ fn a_bare_host_becomes_a_node() {
     assert_eq!(again["holder"], status["holder"]);
     println!("first {} ms, again {} ms", first.duration_ms, second.duration_ms);
 
+    // Programs that lost their contents, as by a power failure, are sent again; the agent that runs is another's then.
+    let bin = std::fs::read_dir(host.remote().join("bin")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(bin.join("muster-rsh")).unwrap();
+    std::fs::write(bin.join("muster-rsh"), "").unwrap();
+    let repaired = serve(std::slice::from_ref(&request)).remove(0);
+    assert!(repaired.ok && repaired.uploaded == Some(true), "{repaired:?}");
+    let names: Vec<_> =
+        std::fs::read_dir(host.remote().join("bin")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(names.len(), 1, "nothing is left behind: {names:?}");
+    assert!(std::fs::metadata(bin.join("muster-rsh")).unwrap().len() > 0);
+    let status: Value = serde_json::from_str(&host.node(&["status", "--json"])).unwrap();
+
     // New certificates need a new agent.
     let mut renewed = request.clone();
     renewed["tls"] = certificates();
