@@ -8,5 +8,6 @@ mod controller;
 mod exit_codes;
 mod matrix;
 mod migrate;
+mod node;
 mod reservations;
 mod sbatch;
