@@ -19,6 +19,7 @@ use crate::agent::status::{Status, ask};
 use crate::config::AgentDir;
 use crate::error::{NodeError, Result};
 use crate::process::ProcessId;
+use crate::programs;
 
 /// How long an agent may take to start, and how long to stop.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -87,6 +88,7 @@ pub fn start(dir: &AgentDir) -> Result<Started> {
     let log = open_log(dir)?;
     await_ready(dir, spawn_detached(dir, log)?)?;
     let status = ask(dir)?;
+    programs::remove_unused();
     Ok(Started { did, node: status.node, pid: status.holder.process.pid })
 }
 

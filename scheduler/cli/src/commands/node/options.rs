@@ -213,7 +213,7 @@ mod tests {
         assert!(text(applied("--agent", plan())).unwrap().contains("no key to log in with"));
         assert!(text(applied("--identity /nowhere", plan())).unwrap().contains("cannot find /nowhere"));
         assert!(text(applied("--jump a@", plan())).unwrap().contains("admin@gate:2222"));
-        let many = vec!["h"; 9].join(",");
+        let many = ["h"; 9].join(",");
         assert!(text(applied(&format!("--jump {many}"), plan())).unwrap().contains("more than 8"));
     }
 }
