@@ -65,11 +65,11 @@ struct UpArgs {
     /// Seconds in which each agent that was started must reach the controller
     #[arg(long, value_name = "SECONDS", default_value_t = 15)]
     wait: u64,
-    #[command(flatten)]
-    ssh: SshOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    ssh: SshOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,11 +79,11 @@ struct DownArgs {
     /// End what runs on them first
     #[arg(long)]
     force: bool,
-    #[command(flatten)]
-    ssh: SshOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    ssh: SshOptions,
 }
 
 pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, CliError> {

@@ -32,13 +32,13 @@ pub(super) struct SshOptions {
     /// The private key, without a passphrase
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
-    /// Use the keys of the SSH agent, even if [bootstrap] names a key
+    /// Use the keys of the SSH agent, even if the configuration names a key
     #[arg(long, conflicts_with = "identity")]
     agent: bool,
     /// A file of trusted host keys; may be said several times
     #[arg(long, value_name = "FILE")]
     known_hosts: Vec<PathBuf>,
-    /// Hosts on the way, one after the other: [USER@]HOST[:PORT]; 'none' for none
+    /// Hosts on the way, one after the other, such as admin@gate:2222,inner; 'none' for none
     #[arg(long, value_name = "HOST,...", value_delimiter = ',')]
     jump: Vec<String>,
     /// Seconds that each step of a connection may take [default: 10]
@@ -211,7 +211,7 @@ mod tests {
         let found = applied("--identity /etc/group", bare).unwrap();
         assert_eq!(found.requests[0].known_hosts_files, [Path::new("/etc/passwd")]);
         assert!(text(applied("--agent", plan())).unwrap().contains("no key to log in with"));
-        assert!(text(applied("--identity /nowhere", plan())).unwrap().contains("cannot find /nowhere"));
+        assert!(text(applied("--identity /dev/null/key", plan())).unwrap().contains("cannot find /dev/null/key"));
         assert!(text(applied("--jump a@", plan())).unwrap().contains("admin@gate:2222"));
         let many = ["h"; 9].join(",");
         assert!(text(applied(&format!("--jump {many}"), plan())).unwrap().contains("more than 8"));
