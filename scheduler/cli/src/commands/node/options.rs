@@ -211,7 +211,9 @@ mod tests {
         let found = applied("--identity /etc/group", bare).unwrap();
         assert_eq!(found.requests[0].known_hosts_files, [Path::new("/etc/passwd")]);
         assert!(text(applied("--agent", plan())).unwrap().contains("no key to log in with"));
-        assert!(text(applied("--identity /dev/null/key", plan())).unwrap().contains("cannot find /dev/null/key"));
+        assert!(
+            text(applied("--identity /dev/null/key", plan())).unwrap().contains("cannot find /dev/null/key")
+        );
         assert!(text(applied("--jump a@", plan())).unwrap().contains("admin@gate:2222"));
         let many = ["h"; 9].join(",");
         assert!(text(applied(&format!("--jump {many}"), plan())).unwrap().contains("more than 8"));
