@@ -82,6 +82,9 @@ pub(crate) fn write(state: &ClusterState) -> Result<()> {
         write_file(&etc.join("hosts"), 0o644, &hosts)?;
         write_file(&etc.join("hostname"), 0o644, &format!("{}\n", host.name))?;
         accounts.write(&etc)?;
+        if let Some(sudoers) = &state.sudoers {
+            write_file(&etc.join("sudoers"), 0o440, sudoers)?;
+        }
         let ssh = etc.join("ssh");
         make_dir(&ssh, 0o755)?;
         write_file(&ssh.join("ssh_host_ed25519_key"), 0o600, &key.private)?;

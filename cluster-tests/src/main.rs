@@ -140,7 +140,12 @@ struct Shape {
 
 impl Shape {
     fn named(self, name: &str) -> ClusterOptions {
-        ClusterOptions { name: name.to_owned(), hosts: self.hosts, subnet: self.subnet, users: self.users }
+        ClusterOptions {
+            hosts: self.hosts,
+            subnet: self.subnet,
+            users: self.users,
+            ..ClusterOptions::named(name)
+        }
     }
 }
 

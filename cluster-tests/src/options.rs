@@ -36,13 +36,15 @@ pub struct ClusterOptions {
     /// Users that the hosts must know. Those that the machine has are taken as they are; the others exist
     /// only inside the cluster, with a home directory that all its hosts share.
     pub users: Vec<String>,
+    /// What stands in the hosts' `/etc/sudoers`, if sudo is installed; a line may name a host.
+    pub sudoers: Option<String>,
 }
 
 impl ClusterOptions {
     /// Four nodes, a free subnet and no users of its own.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), hosts: 4, subnet: None, users: Vec::new() }
+        Self { name: name.to_owned(), hosts: 4, subnet: None, users: Vec::new(), sudoers: None }
     }
 
     /// Checks everything that can be checked without looking at the machine.

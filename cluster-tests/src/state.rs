@@ -46,6 +46,9 @@ pub struct ClusterState {
     pub subnet: Subnet,
     /// The users that its hosts were asked to know.
     pub users: Vec<String>,
+    /// What stands in their `/etc/sudoers`.
+    #[serde(default)]
+    pub sudoers: Option<String>,
     /// Its hosts, `head` first.
     pub hosts: Vec<HostState>,
 }
@@ -95,6 +98,7 @@ impl ClusterState {
             identity: format!("{:016x}", rand_core::RngCore::next_u64(&mut rand_core::OsRng)),
             subnet,
             users: options.users.clone(),
+            sudoers: options.sudoers.clone(),
             hosts: hosts.map(|(index, name)| HostState { name, address: subnet.address(index) }).collect(),
         };
         make_mount_points()?;

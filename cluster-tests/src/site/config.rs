@@ -18,7 +18,7 @@ pub(super) fn text(
         "[cluster]\nname = \"{name}\"\n\n[controller]\nlisten = \"{head}:6817\"\nsocket = {socket:?}\n\
          state_dir = {state_dir:?}\nnode_timeout_s = {timeout}\nheartbeat_ms = 500\n{controller}\n\
          [policy]\nhold_node_s = 10\n{policy}\n\
-         [bootstrap]\nidentity_file = {key:?}\nknown_hosts = \"/etc/ssh/ssh_known_hosts\"\n\
+         [bootstrap]\nenabled = {by_controller}\nidentity_file = {key:?}\nknown_hosts = \"/etc/ssh/ssh_known_hosts\"\n\
          binaries_dir = {binaries:?}\nremote_dir = \"/var/lib/muster\"\nprogram = {bootstrap:?}\n\n\
          [[pool]]\nname = \"main\"\nnodes = \"node[01-{count:02}]\"\ndefault = true\ndefault_time = \"10:00\"\n\n",
         name = cluster.name(),
@@ -27,6 +27,7 @@ pub(super) fn text(
         controller = options.controller,
         timeout = options.node_timeout_s,
         policy = options.policy,
+        by_controller = options.by_controller,
         key = cluster.bootstrap_key(),
         binaries = staged.bin,
         bootstrap = staged.bin.join("muster-bootstrap"),

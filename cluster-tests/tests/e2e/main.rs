@@ -13,6 +13,7 @@ mod failures;
 mod gangs;
 mod kills;
 mod mpis;
+mod node_up;
 mod programs;
 mod recovery;
 mod recurring;

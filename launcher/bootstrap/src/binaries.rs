@@ -19,10 +19,23 @@ const NAME_BYTES: usize = 8;
 /// A set of programs in a local folder, and the name that its contents give it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binaries {
-    /// The local files, in the order of [`PROGRAMS`].
-    pub files: Vec<PathBuf>,
+    /// The programs, in the order of [`PROGRAMS`].
+    pub programs: Vec<Program>,
     /// The first digits of the SHA-256 digest over all of them.
     pub name: String,
+}
+
+/// A program in a local folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its name, one of [`PROGRAMS`].
+    pub name: &'static str,
+    /// The local file.
+    pub path: PathBuf,
+    /// How long it is.
+    pub length_bytes: u64,
+    /// The SHA-256 digest of its contents, in hexadecimal digits.
+    pub sha256: String,
 }
 
 /// What tells that a file is the same as before: its size and the time of its last change.
@@ -39,25 +52,28 @@ impl Binaries {
     ///
     /// [`BootstrapError::Binary`] names the first program that cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
-        let mut digest = Sha256::new();
-        let mut files = Vec::new();
-        for program in PROGRAMS {
-            let path = folder.join(program);
+        let mut all = Sha256::new();
+        let mut programs = Vec::new();
+        for name in PROGRAMS {
+            let path = folder.join(name);
             let failed = |source| BootstrapError::Binary { path: path.clone(), source };
             let mut file = File::open(&path).map_err(failed)?;
-            let length = file.metadata().map_err(failed)?.len();
-            // The lengths keep a byte from moving unnoticed from one file to the next.
-            digest.update(length.to_be_bytes());
-            std::io::copy(&mut file, &mut digest).map_err(failed)?;
-            files.push(path);
+            let mut digest = Sha256::new();
+            let length_bytes = std::io::copy(&mut file, &mut digest).map_err(failed)?;
+            let digest = digest.finalize();
+            all.update(digest);
+            programs.push(Program { name, path, length_bytes, sha256: hexadecimal(&digest) });
         }
-        let name = digest.finalize().iter().take(NAME_BYTES).fold(String::new(), |mut name, byte| {
-            use std::fmt::Write;
-            let _ = write!(name, "{byte:02x}");
-            name
-        });
-        Ok(Self { files, name })
+        Ok(Self { programs, name: hexadecimal(&all.finalize()[..NAME_BYTES]) })
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 impl Cache {

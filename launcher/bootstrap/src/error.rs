@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use muster_ssh::SshError;
+use muster_ssh::{Cause, SshError};
 
 /// A failure to bring the agent to a node.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,19 @@ pub enum BootstrapError {
         /// The last line that it wrote.
         said: String,
     },
+    /// sudo did not do what was asked of it.
+    #[error(
+        "node {node}: sudo does not let {user} do this without a password: {said}; allow it in a file of \
+         /etc/sudoers.d, such as `{user} ALL=(root) NOPASSWD: ALL`, or log in as root"
+    )]
+    Sudo {
+        /// The node.
+        node: String,
+        /// The account.
+        user: String,
+        /// What sudo said.
+        said: String,
+    },
     /// The settings cannot be written down.
     #[error("the settings of node {node} cannot be written down")]
     Settings {
@@ -84,5 +97,28 @@ impl BootstrapError {
             cause = error.source();
         }
         text
+    }
+
+    /// The reason, to be told once for many nodes.
+    pub fn cause(&self) -> Cause {
+        let at = |step, what: String| Cause { step, what, detail: None };
+        match self {
+            Self::Login { source, .. } => source.cause(),
+            Self::Session { step, source, .. } => {
+                let cause = source.cause();
+                Cause { what: format!("{}, while the node {step}", cause.what), ..cause }
+            }
+            Self::Refused { step, said, .. } => at(step, said.clone()),
+            Self::Sudo { user, said, .. } => at(
+                "become root",
+                format!(
+                    "sudo does not let {user} do this without a password: {said}; allow it in a file of \
+                     /etc/sudoers.d, such as `{user} ALL=(root) NOPASSWD: ALL`, or log in as root"
+                ),
+            ),
+            Self::Request(_) | Self::Binary { .. } | Self::Settings { .. } | Self::Talk { .. } => {
+                at("prepare", self.sentence())
+            }
+        }
     }
 }

@@ -3,112 +3,74 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use muster_node::config::AgentConfig;
-use muster_ssh::{
-    Credentials, ExecOutput, ExitStatus, HostKeys, Session, SshError, SshTarget, shell_quote, with_retries,
-};
+use muster_node::agent::status::Status;
+use muster_node::config::{AgentConfig, digest_of};
+use muster_node::daemon::{Start, Started};
+use muster_ssh::{ExecOutput, ExitStatus, Session, SshError};
 
 use crate::binaries::Binaries;
 use crate::error::{BootstrapError, Result};
-use crate::request::Request;
+use crate::login::log_in;
+use crate::request::{Action, Done, Request};
+use crate::scripts;
 
-/// How long each step of the connection may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take to send the programs and to start the agent, on top of the time that a command may take:
+/// 12 MB arrive in time at 200 kbit/s.
+const UPLOAD_WITHIN: Duration = Duration::from_secs(555);
 
-/// How long the node may take for a command. The agent gives up its start after 10 s itself.
-const COMMAND_WITHIN: Duration = Duration::from_secs(45);
-
-/// How long it may take to send the programs and to start the agent: 12 MB arrive in time at 200 kbit/s.
-const UPLOAD_WITHIN: Duration = Duration::from_secs(600);
-
-/// The exit code with which the node says that it lacks the programs.
-const LACKS_PROGRAMS: i32 = 79;
-/// The exit codes of the steps that can fail before the agent starts, and what the node was to do.
-const STEPS: [(i32, &str); 3] = [
-    (MAKE_FOLDER, "make the programs' folder"),
-    (STORE, "store the programs"),
-    (NAME_FOLDER, "name the programs' folder"),
-];
-const MAKE_FOLDER: i32 = 80;
-const STORE: i32 = 81;
-const NAME_FOLDER: i32 = 82;
-
-/// The line that ends each file on the way. No PEM file and no JSON text on one line has such a line.
-const END_OF_FILE: &str = ".";
-
-/// What was done on a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Installed {
-    /// Whether the programs had to be sent.
+/// What was done on a node, or would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// What became of the agent.
+    pub did: Done,
+    /// Whether the programs had to be sent, or would have to be.
     pub uploaded: bool,
-    /// What the agent said.
-    pub said: String,
 }
 
-/// Makes the agent run on a node.
+/// Does on a node what is asked.
 ///
 /// # Errors
 ///
 /// [`BootstrapError`] names the node and the step.
-pub fn install(request: &Request, binaries: &Binaries) -> Result<Installed> {
+pub fn carry_out(request: &Request, binaries: &Binaries) -> Result<Outcome> {
     let (mut session, address) = log_in(request)?;
     let node = Node { request, binaries, address };
-    if let Some(said) = node.start(&mut session)? {
-        return Ok(Installed { uploaded: false, said });
+    match request.action {
+        Action::Up => node.up(&mut session),
+        Action::Check => node.check(&mut session),
+        Action::Down => node.down(&mut session),
     }
-    Ok(Installed { uploaded: true, said: node.upload_and_start(&mut session)? })
-}
-
-fn log_in(request: &Request) -> Result<(Session, IpAddr)> {
-    let failed = |source| BootstrapError::Login { node: request.node.clone(), source };
-    let addr = match request.address.parse() {
-        Ok(addr) => addr,
-        Err(_) => SshTarget::resolve(&request.address, request.port, &request.user).map_err(failed)?.addr,
-    };
-    // The key is looked up by the node's name, wherever the node is reached.
-    let target =
-        SshTarget { host: request.node.clone(), addr, port: request.port, user: request.user.clone() };
-    let credentials = Credentials::KeyFile { path: request.identity_file.clone() };
-    let host_keys = HostKeys::KnownHostsFile(request.known_hosts_file.clone());
-    let connect = |target: &SshTarget| Session::connect(target, &credentials, &host_keys, CONNECT_WITHIN);
-    Ok((with_retries(&target, &connect).map_err(failed)?, addr))
 }
 
 struct Node<'a> {
     request: &'a Request,
     binaries: &'a Binaries,
-    address: IpAddr,
+    address: Option<IpAddr>,
 }
 
 impl Node<'_> {
-    fn refused(&self, step: &'static str, said: &str) -> BootstrapError {
-        BootstrapError::Refused { node: self.request.node.clone(), step, said: said.to_owned() }
-    }
-
-    fn broke(&self, step: &'static str, source: SshError) -> BootstrapError {
-        BootstrapError::Session { node: self.request.node.clone(), step, source }
-    }
-
-    fn folder(&self) -> String {
-        format!("{}/bin/{}", self.request.remote_dir, self.binaries.name)
+    fn up(&self, session: &mut Session) -> Result<Outcome> {
+        if let Some(started) = self.start(session)? {
+            return Ok(Outcome { did: done(&started), uploaded: false });
+        }
+        Ok(Outcome { did: done(&self.upload_and_start(session)?), uploaded: true })
     }
 
     /// Writes settings and certificates and starts the agent. `None` if the node lacks the programs.
-    fn start(&self, session: &mut Session) -> Result<Option<String>> {
+    fn start(&self, session: &mut Session) -> Result<Option<Started>> {
         let files = self.files()?;
         let script = format!(
-            "{head}[ -x \"$bin/muster-node\" ] || exit {LACKS_PROGRAMS}\n{write}{START}",
-            head = self.script_head(),
-            write = script_write(&files),
+            "{head}{need}{write}{start}",
+            head = scripts::head(self.request, &self.binaries.name),
+            need = scripts::need(&self.binaries.programs),
+            write = scripts::write(&files),
+            start = scripts::START,
         );
-        let output = session
-            .exec_within(&command(&script), stream(&files).as_bytes(), COMMAND_WITHIN)
-            .map_err(|source| self.broke("started the agent", source))?;
+        let output = self.run(session, &script, scripts::stream(&files).as_bytes(), "started the agent")?;
         match output.status {
-            ExitStatus::Code(LACKS_PROGRAMS) => Ok(None),
+            ExitStatus::Code(scripts::LACKS_PROGRAMS) => Ok(None),
             _ => self.started(&output).map(Some),
         }
     }
@@ -117,50 +79,117 @@ impl Node<'_> {
     ///
     /// All is one command with one stream, because a login can cost the node more than the rest together: settings
     /// and certificates come first, then the programs, one after the other to the stream's end.
-    fn upload_and_start(&self, session: &mut Session) -> Result<String> {
+    fn upload_and_start(&self, session: &mut Session) -> Result<Started> {
         let files = self.files()?;
-        let text = stream(&files);
+        let text = scripts::stream(&files);
         let mut stdin: Box<dyn Read> = Box::new(text.as_bytes());
-        let mut lengths = Vec::new();
-        for path in &self.binaries.files {
-            let failed = |source| BootstrapError::Binary { path: path.clone(), source };
-            let file = File::open(path).map_err(failed)?;
-            let length = file.metadata().map_err(failed)?.len();
-            lengths.push(length);
-            stdin = Box::new(stdin.chain(file.take(length)));
+        for program in &self.binaries.programs {
+            let failed = |source| BootstrapError::Binary { path: program.path.clone(), source };
+            stdin =
+                Box::new(stdin.chain(File::open(&program.path).map_err(failed)?.take(program.length_bytes)));
         }
         let script = format!(
-            "{head}{make}{write}{store}{START}",
-            head = self.script_head(),
-            make = script_make(),
-            write = script_write(&files),
-            store = script_store(&self.binaries.files, &lengths),
+            "{head}{make}{write}{store}{start}",
+            head = scripts::head(self.request, &self.binaries.name),
+            make = scripts::make(),
+            write = scripts::write(&files),
+            store = scripts::store(&self.binaries.programs),
+            start = scripts::START,
         );
+        let within = UPLOAD_WITHIN + self.request.command_within();
         let output = session
-            .exec_reading(&command(&script), &mut stdin, Some(UPLOAD_WITHIN))
+            .exec_reading(&scripts::command(self.request, &script), &mut stdin, Some(within))
             .map_err(|source| self.broke("received the programs", source))?;
         self.started(&output)
     }
 
-    fn script_head(&self) -> String {
-        let dir = shell_quote(&self.request.remote_dir);
-        format!("set -e\numask 077\ndir={dir}\nbin={bin}\n", bin = shell_quote(&self.folder()))
+    /// What [`Node::up`] would do.
+    fn check(&self, session: &mut Session) -> Result<Outcome> {
+        let script =
+            scripts::head(self.request, &self.binaries.name) + &scripts::look(&self.binaries.programs);
+        let output = self.run(session, &script, b"", "looked at the agent")?;
+        if !output.status.success() {
+            return Err(self.failed(&output, "look at the agent"));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut lines = text.splitn(3, '\n');
+        let (machine, folder) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        if machine != std::env::consts::ARCH {
+            return Err(self.refused(
+                "run the programs",
+                &format!("the node is {machine}, and the programs are for {}", std::env::consts::ARCH),
+            ));
+        }
+        let status: Option<Status> = serde_json::from_str(lines.next().unwrap_or_default())
+            .map_err(|_| self.refused("look at the agent", &scripts::last_line(&output.stdout)))?;
+        let did = match status {
+            None => Done::Started,
+            Some(status) => {
+                let same_programs = !folder.is_empty()
+                    && status.holder.program.starts_with(&format!("{folder}/muster-node "));
+                let written = self.files()?.map(|(name, text)| (name, scripts::as_written(&text)));
+                let same_settings = status.holder.settings == digest(&written);
+                if same_programs && same_settings { Done::Unchanged } else { Done::Replaced }
+            }
+        };
+        Ok(Outcome { did, uploaded: folder.is_empty() })
+    }
+
+    fn down(&self, session: &mut Session) -> Result<Outcome> {
+        let script = scripts::head(self.request, &self.binaries.name) + &scripts::stop();
+        let output = self.run(session, &script, b"", "stopped the agent")?;
+        if !output.status.success() {
+            return Err(self.failed(&output, "stop the agent"));
+        }
+        let stopped = scripts::last_line(&output.stdout) == scripts::STOPPED;
+        Ok(Outcome { did: if stopped { Done::Stopped } else { Done::Absent }, uploaded: false })
+    }
+
+    fn run(
+        &self,
+        session: &mut Session,
+        script: &str,
+        stdin: &[u8],
+        doing: &'static str,
+    ) -> Result<ExecOutput> {
+        session
+            .exec_within(&scripts::command(self.request, script), stdin, self.request.command_within())
+            .map_err(|source| self.broke(doing, source))
     }
 
     /// What the agent said, or which step failed.
-    fn started(&self, output: &ExecOutput) -> Result<String> {
-        if output.status.success() {
-            return Ok(last_line(&output.stdout));
+    fn started(&self, output: &ExecOutput) -> Result<Started> {
+        if !output.status.success() {
+            return Err(self.failed(output, "start the agent"));
         }
-        let step = STEPS.iter().find(|(code, _)| output.status == ExitStatus::Code(*code));
-        Err(self.refused(step.map_or("start the agent", |(_, step)| step), &last_line(&output.stderr)))
+        let said = scripts::last_line(&output.stdout);
+        serde_json::from_str(&said).map_err(|_| self.refused("start the agent", &said))
     }
 
+    /// Which step failed, of a script whose last one is given.
+    fn failed(&self, output: &ExecOutput, last: &'static str) -> BootstrapError {
+        if let Some(said) = scripts::refused_by_sudo(self.request, output) {
+            let (node, user) = (self.request.node.clone(), self.request.user.clone());
+            return BootstrapError::Sudo { node, user, said };
+        }
+        let step = scripts::STEPS.iter().find(|(code, _)| output.status == ExitStatus::Code(*code));
+        self.refused(step.map_or(last, |(_, step)| step), &scripts::last_line(&output.stderr))
+    }
+
+    fn refused(&self, step: &'static str, said: &str) -> BootstrapError {
+        BootstrapError::Refused { node: self.request.node.clone(), step, said: said.to_owned() }
+    }
+
+    fn broke(&self, step: &'static str, source: SshError) -> BootstrapError {
+        BootstrapError::Session { node: self.request.node.clone(), step, source }
+    }
+
+    /// The small files of the agent's folder.
     fn files(&self) -> Result<[(&'static str, String); 4]> {
         let request = self.request;
         let mut config =
             AgentConfig::new(&request.node, request.controller.clone(), &request.controller_name);
-        config.address = Some(self.address.to_string());
+        config.address = self.address.map(|address| address.to_string());
         if let Some(run_dir) = &request.run_dir {
             config.run_dir.clone_from(run_dir);
         }
@@ -179,77 +208,16 @@ impl Node<'_> {
     }
 }
 
-/// The account's shell may be any; the script is for the one that POSIX knows.
-fn command(script: &str) -> String {
-    format!("sh -c {}", shell_quote(script))
+/// The digest that an agent with these files would have.
+fn digest(files: &[(&'static str, String); 4]) -> String {
+    let [ca, cert, key, settings] = files;
+    digest_of([settings, ca, cert, key].map(|(_, text)| text.as_bytes()))
 }
 
-/// Makes the agent's folder, which is private, and in it one for the programs; what is there keeps its rights.
-/// However the script ends, it leaves no half of a folder.
-fn script_make() -> String {
-    format!(
-        "{{ (umask 022 && mkdir -p \"${{dir%/*}}/\") && {{ [ -d \"$dir\" ] || mkdir -m 700 \"$dir\"; }} \\
-  && (umask 022 && mkdir -p \"${{bin%/*}}\") && fresh=$(mktemp -d \"${{bin%/*}}/.new.XXXXXX\"); }} || exit {MAKE_FOLDER}
-trap 'rm -rf \"$fresh\"' EXIT
-trap 'exit 1' HUP INT TERM
-"
-    )
-}
-
-/// Starts the agent in the place of the script.
-const START: &str = "exec \"$bin/muster-node\" start --dir \"$dir\"";
-
-/// Takes the small files from the standard input, not a byte more: `read` takes single bytes from a pipe.
-fn script_write(files: &[(&'static str, String)]) -> String {
-    let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
-    format!(
-        "cd \"$dir\"
-for file in {names}; do
-  while IFS= read -r line && [ \"$line\" != {END_OF_FILE} ]; do printf '%s\\n' \"$line\"; done >\"$file.new\"
-  mv -f \"$file.new\" \"$file\"
-done
-",
-        names = names.join(" "),
-    )
-}
-
-/// What [`script_write`] takes.
-fn stream(files: &[(&'static str, String)]) -> String {
-    files.iter().fold(String::new(), |stream, (_, text)| stream + text.trim_end() + "\n" + END_OF_FILE + "\n")
-}
-
-/// Takes the rest of the standard input and cuts the programs out of it.
-///
-/// The lengths are compared because a broken connection looks like the end of the stream. The stream becomes a file
-/// first because `head` may read more of a pipe than it prints. Whoever else brought the same programs meanwhile
-/// was as good.
-fn script_store(files: &[PathBuf], lengths: &[u64]) -> String {
-    let total: u64 = lengths.iter().sum();
-    let names = files.iter().map(|file| file.file_name().unwrap_or_default().to_string_lossy());
-    let arguments: Vec<String> =
-        names.zip(lengths).map(|(name, length)| format!("{} {length}", shell_quote(&name))).collect();
-    format!(
-        "size() {{ [ \"$(wc -c <\"$1\")\" -eq \"$2\" ] || {{ echo 'the programs did not arrive whole' >&2; exit {STORE}; }}; }}
-cat >\"$fresh/all\" || exit {STORE}
-size \"$fresh/all\" {total}
-set -- {arguments}
-from=1
-while [ $# -gt 0 ]; do
-  tail -c \"+$from\" \"$fresh/all\" 2>/dev/null | head -c \"$2\" >\"$fresh/$1\" || exit {STORE}
-  size \"$fresh/$1\" \"$2\"
-  chmod 755 \"$fresh/$1\" || exit {STORE}
-  from=$((from + $2))
-  shift 2
-done
-rm -f \"$fresh/all\"
-chmod 755 \"$fresh\" || exit {NAME_FOLDER}
-if [ -d \"$bin\" ]; then rm -rf \"$fresh\"; else mv \"$fresh\" \"$bin\" || exit {NAME_FOLDER}; fi
-",
-        arguments = arguments.join(" "),
-    )
-}
-
-fn last_line(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim().to_owned()
+fn done(started: &Started) -> Done {
+    match started.did {
+        Start::Started => Done::Started,
+        Start::Replaced => Done::Replaced,
+        Start::Unchanged => Done::Unchanged,
+    }
 }

@@ -8,11 +8,13 @@
 mod binaries;
 mod error;
 mod install;
+mod login;
 mod request;
+mod scripts;
 mod serve;
 
-pub use binaries::{Binaries, PROGRAMS};
+pub use binaries::{Binaries, PROGRAMS, Program};
 pub use error::{BootstrapError, Result};
-pub use install::{Installed, install};
-pub use request::{Answer, Request, Tls};
+pub use install::{Outcome, carry_out};
+pub use request::{Action, Answer, Done, Failure, Jump, Request, Tls};
 pub use serve::{THREADS_DEFAULT, serve};

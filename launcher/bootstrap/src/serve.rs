@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::binaries::Cache;
 use crate::error::{BootstrapError, Result};
-use crate::install::install;
-use crate::request::{Answer, Request};
+use crate::install::carry_out;
+use crate::request::{Answer, Failure, Request};
 
 /// How many nodes are brought up at the same time, unless said otherwise. A session costs a thread that mostly waits.
 pub const THREADS_DEFAULT: usize = 16;
@@ -22,13 +22,24 @@ const WAITING_MAX: usize = 256;
 ///
 /// [`BootstrapError::Talk`] if requests cannot be read or answers cannot be written.
 pub fn serve(requests: impl BufRead, answers: impl Write + Send, threads: usize) -> Result<()> {
+    let cache = Cache::default();
+    serve_by(requests, answers, threads, &|line| answer(line, &cache))
+}
+
+/// The same with any work on a request.
+fn serve_by(
+    requests: impl BufRead,
+    answers: impl Write + Send,
+    threads: usize,
+    carry_out: &(impl Fn(&str) -> Answer + Sync),
+) -> Result<()> {
     let (work_to, work) = sync_channel::<String>(WAITING_MAX);
     let (answers_to, done) = sync_channel::<Answer>(WAITING_MAX);
-    let (work, cache) = (Arc::new(Mutex::new(work)), Cache::default());
+    let work = Arc::new(Mutex::new(work));
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
-            let (work, answers_to, cache) = (work.clone(), answers_to.clone(), &cache);
-            scope.spawn(move || labour(&work, &answers_to, cache));
+            let (work, answers_to) = (work.clone(), answers_to.clone());
+            scope.spawn(move || labour(&work, &answers_to, carry_out));
         }
         drop((work, answers_to));
         let writer = scope.spawn(move || write(&done, answers));
@@ -50,11 +61,11 @@ fn read(requests: impl BufRead, work: &SyncSender<String>) -> Result<()> {
     Ok(())
 }
 
-fn labour(work: &Mutex<Receiver<String>>, answers: &SyncSender<Answer>, cache: &Cache) {
+fn labour(work: &Mutex<Receiver<String>>, answers: &SyncSender<Answer>, carry_out: &impl Fn(&str) -> Answer) {
     loop {
         let next = work.lock().expect("nobody panics with the lock").recv();
         let Ok(line) = next else { return };
-        if answers.send(answer(&line, cache)).is_err() {
+        if answers.send(carry_out(&line)).is_err() {
             return;
         }
     }
@@ -62,16 +73,18 @@ fn labour(work: &Mutex<Receiver<String>>, answers: &SyncSender<Answer>, cache: &
 
 fn answer(line: &str, cache: &Cache) -> Answer {
     let begun = Instant::now();
-    let mut answer = Answer { node: node_of(line), ok: false, duration_ms: 0, uploaded: None, error: None };
-    let installed = serde_json::from_str::<Request>(line)
+    let node = node_of(line);
+    let mut answer = Answer { node, ok: false, duration_ms: 0, did: None, uploaded: None, failure: None };
+    let outcome = serde_json::from_str::<Request>(line)
         .map_err(BootstrapError::Request)
-        .and_then(|request| install(&request, &*cache.get(&request.binaries_dir)?));
-    match installed {
-        Ok(installed) => {
+        .and_then(|request| carry_out(&request, &*cache.get(&request.binaries_dir)?));
+    match outcome {
+        Ok(outcome) => {
             answer.ok = true;
-            answer.uploaded = Some(installed.uploaded);
+            answer.did = Some(outcome.did);
+            answer.uploaded = Some(outcome.uploaded);
         }
-        Err(error) => answer.error = Some(error.sentence()),
+        Err(error) => answer.failure = Some(Failure::new(error.cause(), error.sentence())),
     }
     answer.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     answer
@@ -97,6 +110,8 @@ fn write(done: &Receiver<Answer>, mut answers: impl Write) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn answers_to(input: &str) -> Vec<Answer> {
@@ -111,7 +126,7 @@ mod tests {
         assert_eq!(answers.len(), 2);
         let named = answers.iter().find(|answer| answer.node == "node01").unwrap();
         assert!(!named.ok);
-        let error = named.error.as_deref().unwrap();
+        let error = &named.failure.as_ref().unwrap().error;
         assert!(error.contains("address"), "{error}");
     }
 
@@ -119,11 +134,32 @@ mod tests {
     fn missing_programs_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let request = serde_json::json!({
-            "node": "node01", "address": "127.0.0.1", "identity_file": "/x", "known_hosts_file": "/x",
+            "node": "node01", "address": "127.0.0.1", "known_hosts_files": ["/x"],
             "binaries_dir": folder.path(), "controller": ["127.0.0.1:1"], "controller_name": "controller",
             "tls": {"ca_pem": "", "cert_pem": "", "key_pem": ""}
         });
         let answers = answers_to(&format!("{request}\n"));
-        assert!(answers[0].error.as_deref().unwrap().contains("muster-node"), "{answers:?}");
+        assert!(answers[0].failure.as_ref().unwrap().cause.contains("muster-node"), "{answers:?}");
+    }
+
+    #[test]
+    fn no_more_are_served_at_a_time_than_was_said() {
+        const THREADS: usize = 3;
+        let input: String = (0..40).map(|n| format!("{{\"node\":\"n{n}\"}}\n")).collect();
+        let (at_once, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let all_here = std::sync::Barrier::new(THREADS);
+        let work = |line: &str| {
+            most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            // Passed only by as many at once as there are threads: the 39 first requests come in threes.
+            if node_of(line) != "n39" {
+                all_here.wait();
+            }
+            at_once.fetch_sub(1, Ordering::SeqCst);
+            Answer { node: node_of(line), ok: true, duration_ms: 0, did: None, uploaded: None, failure: None }
+        };
+        let mut output = Vec::new();
+        serve_by(input.as_bytes(), &mut output, THREADS, &work).unwrap();
+        assert_eq!(output.iter().filter(|byte| **byte == b'\n').count(), 40);
+        assert_eq!(most.into_inner(), THREADS);
     }
 }

@@ -98,7 +98,7 @@ impl Host {
             "port": self.port,
             "user": "root",
             "identity_file": self.folder.path().join("id"),
-            "known_hosts_file": self.folder.path().join("known_hosts"),
+            "known_hosts_files": [self.folder.path().join("known_hosts")],
             "binaries_dir": binaries,
             "remote_dir": self.remote(),
             "controller": ["127.0.0.1:9"],
@@ -195,6 +195,18 @@ fn a_bare_host_becomes_a_node() {
     assert_eq!(again["holder"], status["holder"]);
     println!("first {} ms, again {} ms", first.duration_ms, second.duration_ms);
 
+    // Programs that lost their contents, as by a power failure, are sent again; the agent that runs is another's then.
+    let bin = std::fs::read_dir(host.remote().join("bin")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(bin.join("muster-rsh")).unwrap();
+    std::fs::write(bin.join("muster-rsh"), "").unwrap();
+    let repaired = serve(std::slice::from_ref(&request)).remove(0);
+    assert!(repaired.ok && repaired.uploaded == Some(true), "{repaired:?}");
+    let names: Vec<_> =
+        std::fs::read_dir(host.remote().join("bin")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(names.len(), 1, "nothing is left behind: {names:?}");
+    assert!(std::fs::metadata(bin.join("muster-rsh")).unwrap().len() > 0);
+    let status: Value = serde_json::from_str(&host.node(&["status", "--json"])).unwrap();
+
     // New certificates need a new agent.
     let mut renewed = request.clone();
     renewed["tls"] = certificates();
@@ -213,7 +225,7 @@ fn failures_name_the_node_and_the_step() {
     let set = muster_bootstrap::Binaries::read(&binaries).unwrap();
     let error = |request: &Value| {
         let request = serde_json::from_value(request.clone()).unwrap();
-        muster_bootstrap::install(&request, &set).unwrap_err().sentence()
+        muster_bootstrap::carry_out(&request, &set).unwrap_err().sentence()
     };
     host.trust("id.pub");
     let text = error(&request);

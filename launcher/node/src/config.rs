@@ -127,18 +127,11 @@ impl AgentDir {
 
     /// A digest of all that an agent reads when it starts, as far as it can be read.
     pub fn digest(&self) -> String {
-        use sha2::{Digest, Sha256};
         let mut files = vec![PathBuf::from("agent.json")];
         if let Ok(config) = self.config() {
             files.extend([config.ca, config.cert, config.key]);
         }
-        let mut digest = Sha256::new();
-        for file in files {
-            let text = self.read(&file).unwrap_or_default();
-            digest.update(text.len().to_be_bytes());
-            digest.update(text);
-        }
-        format!("{:x}", digest.finalize())
+        digest_of(files.iter().map(|file| self.read(file).unwrap_or_default()))
     }
 
     /// The file that the running agent locks; it holds an `agent::lock::Holder`.
@@ -160,6 +153,17 @@ impl AgentDir {
     pub fn attempts(&self) -> PathBuf {
         self.0.join("attempts")
     }
+}
+
+/// The digest over the contents of `agent.json`, the authority's certificate, the node's and its key, in this order.
+pub fn digest_of(contents: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    use sha2::{Digest, Sha256};
+    let mut digest = Sha256::new();
+    for text in contents {
+        digest.update(text.as_ref().len().to_be_bytes());
+        digest.update(text);
+    }
+    format!("{:x}", digest.finalize())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Starting the agent in the background, stopping it, and asking for it.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,12 +12,14 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::agent::lock::{Holder, Lock};
 use crate::agent::status::{Status, ask};
 use crate::config::AgentDir;
 use crate::error::{NodeError, Result};
 use crate::process::ProcessId;
+use crate::programs;
 
 /// How long an agent may take to start, and how long to stop.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -30,30 +33,63 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
 /// The size from which a log is set aside when an agent starts, in bytes. One older log is kept.
 const LOG_BYTES_MAX: u64 = 10 << 20;
 
-/// Starts the agent of a folder and returns when it serves, with a sentence about what was done.
+/// What [`start`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// It started an agent where none ran.
+    Started,
+    /// It started one in the place of another with other programs or settings.
+    Replaced,
+    /// One ran already, with the same programs and settings.
+    Unchanged,
+}
+
+/// An agent that runs because of [`start`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// What was done.
+    pub did: Start,
+    /// The node's name.
+    pub node: String,
+    /// The agent's process.
+    pub pid: i32,
+}
+
+impl fmt::Display for Started {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let runs = match self.did {
+            Start::Started | Start::Replaced => "runs",
+            Start::Unchanged => "runs already",
+        };
+        write!(formatter, "the agent of {} {runs} as process {}", self.node, self.pid)
+    }
+}
+
+/// Starts the agent of a folder and returns when it serves.
 ///
 /// # Errors
 ///
 /// [`NodeError::Slow`] if it does not serve in time, with the log's last line in the agent's log, and other
 /// [`NodeError`]s if it cannot even be started.
-pub fn start(dir: &AgentDir) -> Result<String> {
+pub fn start(dir: &AgentDir) -> Result<Started> {
     // What would make the agent fail at once is said here and not only in its log.
     let config = dir.config()?;
+    let mut did = Start::Started;
     if let Some(holder) = Lock::holder(dir)? {
         if holder.process.pid == 0 || holder.is_like(&Holder::own(dir)) {
             let running = await_service(dir)?;
-            return Ok(format!(
-                "the agent of {} runs already as process {}",
-                config.node, running.holder.process.pid
-            ));
+            return Ok(Started { did: Start::Unchanged, node: config.node, pid: running.holder.process.pid });
         }
         end(dir, holder.process)?;
+        did = Start::Replaced;
     }
     set_aside(&dir.log());
     let log = open_log(dir)?;
     await_ready(dir, spawn_detached(dir, log)?)?;
     let status = ask(dir)?;
-    Ok(format!("the agent of {} runs as process {}", status.node, status.holder.process.pid))
+    programs::remove_unused();
+    Ok(Started { did, node: status.node, pid: status.holder.process.pid })
 }
 
 /// Starts the agent as a child of nobody: a middle process ends at once, so that the agent is not a child of

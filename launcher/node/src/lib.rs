@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod error;
 pub mod frame;
 pub mod process;
+pub mod programs;
 pub mod step_log;
 pub mod supervisor;
 pub mod user;

@@ -21,7 +21,13 @@ enum Command {
     /// Run the agent in the foreground, with its log on standard error
     Agent(Folder),
     /// Start the agent in the background; an agent of another version is replaced, and attempts go on
-    Start(Folder),
+    Start {
+        #[command(flatten)]
+        folder: Folder,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Stop the agent; attempts go on
     Stop(Folder),
     /// Tell what the agent does; exit code 3 if none runs
@@ -68,7 +74,13 @@ fn run(command: Command) -> muster_node::Result<ExitCode> {
             log();
             agent::run(AgentDir::open(&folder.dir)?)?;
         }
-        Command::Start(folder) => println!("{}", daemon::start(&AgentDir::open(&folder.dir)?)?),
+        Command::Start { folder, json } => {
+            let started = daemon::start(&AgentDir::open(&folder.dir)?)?;
+            match json {
+                true => println!("{}", serde_json::to_string(&started).expect("what was done is plain data")),
+                false => println!("{started}"),
+            }
+        }
         Command::Stop(folder) => println!("{}", daemon::stop(&AgentDir::open(&folder.dir)?)?),
         Command::Status { folder, json } => return status(&AgentDir::open(&folder.dir)?, json),
         Command::Supervise { shelter } => {

@@ -61,15 +61,15 @@ pub enum SshError {
     },
     /// The host is not in the file of known hosts.
     #[error(
-        "the key of host `{host}` is unknown: {} has no entry for it; the host presents {fingerprint}; \
-         verify that and add the key to the file",
-        file.display()
+        "the key of host `{host}` is unknown: there is no entry for it in {}; the host presents {fingerprint}; \
+         verify that and add the key",
+        list(files)
     )]
     HostKeyUnknown {
         /// The host's name.
         host: String,
-        /// The file of known hosts.
-        file: PathBuf,
+        /// The files of known hosts.
+        files: Vec<PathBuf>,
         /// `SHA256:...` of the key that the host presents.
         fingerprint: String,
     },
@@ -95,6 +95,50 @@ pub enum SshError {
         file: PathBuf,
         /// `SHA256:...` of the key that the host presents.
         fingerprint: String,
+    },
+    /// Only certificates of an authority are trusted for the host, and it presents none.
+    #[error(
+        "host `{host}` presents no certificate but the key {fingerprint}: {} knows it by @cert-authority alone; \
+         give the host a certificate (HostCertificate in its sshd_config), or add its key",
+        file.display()
+    )]
+    HostKeyUncertified {
+        /// The host's name.
+        host: String,
+        /// The file that names the authority.
+        file: PathBuf,
+        /// `SHA256:...` of the key that the host presents.
+        fingerprint: String,
+    },
+    /// The host's certificate does not count.
+    #[error("the certificate `{key_id}` of host `{host}` does not count: {reason}")]
+    HostCertificate {
+        /// The host's name.
+        host: String,
+        /// What the authority called the certificate.
+        key_id: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A jump host could not be reached.
+    #[error("the jump host `{jump}` cannot be used")]
+    Jump {
+        /// The jump host.
+        jump: String,
+        /// Why not.
+        #[source]
+        source: Box<SshError>,
+    },
+    /// A jump host could not reach the next host.
+    #[error("the jump host `{jump}` cannot connect to {target}")]
+    JumpOnwards {
+        /// The jump host.
+        jump: String,
+        /// Whom it was to connect to.
+        target: Box<SshTarget>,
+        /// What it said.
+        #[source]
+        source: ssh2::Error,
     },
     /// The host does not accept the key.
     #[error("{target} does not accept {credentials}")]
@@ -170,6 +214,7 @@ impl SshError {
                     | io::ErrorKind::ConnectionReset
                     | io::ErrorKind::ConnectionAborted
             ),
+            Self::Jump { source, .. } => source.is_transient(),
             Self::Handshake { source, .. } => {
                 matches!(source.code(), ssh2::ErrorCode::Session(code) if HUNG_UP_EARLY.contains(&code))
             }
@@ -178,8 +223,12 @@ impl SshError {
     }
 }
 
+pub(crate) fn list(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" and ")
+}
+
 /// What to look at first, by the kind of failure.
-fn connect_hint(kind: io::ErrorKind) -> &'static str {
+pub(crate) fn connect_hint(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::ConnectionRefused => "the host is up, but nothing listens on that port",
         io::ErrorKind::TimedOut => "the host did not answer in time; it may be down or cut off",

@@ -1,10 +1,13 @@
 //! Which host keys are trusted.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use ssh_key::PublicKey;
-use ssh2::{CheckResult, KnownHostFileKind, MethodType};
+use ssh_key::certificate::CertType;
+use ssh_key::{Certificate, Fingerprint, HashAlg, PublicKey};
+use ssh2::MethodType;
 
+use crate::known_hosts::Known;
 use crate::{SshError, SshTarget};
 
 /// Host key types in the order in which they are asked for when nothing is known beforehand.
@@ -17,12 +20,22 @@ const KEY_TYPES: [&str; 6] = [
     "rsa-sha2-256",
 ];
 
+/// The same for certificates of hosts.
+const CERTIFICATE_TYPES: [&str; 6] = [
+    "ssh-ed25519-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp256-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp384-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp521-cert-v01@openssh.com",
+    "rsa-sha2-512-cert-v01@openssh.com",
+    "rsa-sha2-256-cert-v01@openssh.com",
+];
+
 /// Which keys a host may present. There is no "any".
 #[derive(Debug, Clone)]
 pub enum HostKeys {
-    /// The keys that a file in the form of `ssh_known_hosts` (sshd(8)) holds for the host's name or for
-    /// `[name]:port`. Hashed names and `@revoked` are honoured; patterns and certificate authorities are not.
-    KnownHostsFile(PathBuf),
+    /// The keys that files in the form of `ssh_known_hosts` (sshd(8)) hold for the host's name or for
+    /// `[name]:port`. Hashed names, patterns, `@revoked` and `@cert-authority` are honoured.
+    KnownHostsFiles(Vec<PathBuf>),
     /// Exactly this key, as the bytes of its SSH wire form (what is base64 in `ssh-ed25519 AAAA...`).
     Exact(Vec<u8>),
 }
@@ -39,24 +52,20 @@ impl HostKeys {
         Ok(Self::Exact(key.to_bytes().map_err(wrong)?))
     }
 
-    /// Asks the host for the kind of key that is known of it; otherwise a host with several keys might present
-    /// another one than the known one.
+    /// Asks the host for the kind of key that is known of it; otherwise a host with several keys, or with a
+    /// certificate as well, might present another one than the known one.
     pub(crate) fn prefer(&self, session: &ssh2::Session, target: &SshTarget) -> Result<(), SshError> {
-        let mut types = match self {
-            Self::Exact(blob) => key_type(blob).into_iter().collect(),
-            Self::KnownHostsFile(file) => known_types(&read(file)?, target),
-        };
-        if types.is_empty() {
-            return Ok(());
-        }
-        types.extend(KEY_TYPES.iter().map(|name| (*name).to_owned()));
-        let mut seen = Vec::new();
-        types.retain(|name| {
-            !seen.contains(name) && {
-                seen.push(name.clone());
-                true
+        let types = match self {
+            Self::Exact(blob) => key_types(PublicKey::from_bytes(blob).ok().iter()),
+            Self::KnownHostsFiles(files) => {
+                let known = Known::read(files, target)?;
+                let mut types = key_types(known.keys.iter().map(|(_, key)| key));
+                if !known.authorities.is_empty() {
+                    types.splice(0..0, CERTIFICATE_TYPES.map(str::to_owned));
+                }
+                types
             }
-        });
+        };
         session
             .method_pref(MethodType::HostKey, &types.join(","))
             .map_err(|source| SshError::Handshake { target: Box::new(target.clone()), source })
@@ -69,96 +78,109 @@ impl HostKeys {
             doing: "asked for the host's key",
             source: std::io::Error::other("the host presented none"),
         })?;
-        let host = target.host.clone();
         match self {
             Self::Exact(expected) if expected == presented => Ok(()),
             Self::Exact(expected) => Err(SshError::HostKeyChanged {
-                host,
+                host: target.host.clone(),
                 expected: fingerprint(expected),
                 fingerprint: fingerprint(presented),
             }),
-            Self::KnownHostsFile(file) => verify_by_file(session, target, file, presented),
+            Self::KnownHostsFiles(files) => {
+                verify_known(&Known::read(files, target)?, files, target, presented)
+            }
         }
     }
 }
 
-fn verify_by_file(
-    session: &ssh2::Session,
+fn verify_known(
+    known: &Known,
+    files: &[PathBuf],
     target: &SshTarget,
-    file: &Path,
     presented: &[u8],
 ) -> Result<(), SshError> {
-    let text = read(file)?;
-    let (host, fingerprint) = (target.host.clone(), fingerprint(presented));
-    if revoked(&text).any(|blob| blob == presented) {
-        return Err(SshError::HostKeyRevoked { host, file: file.to_owned(), fingerprint });
+    let (host, print) = (target.host.clone(), fingerprint(presented));
+    let certificate = Certificate::from_bytes(presented).ok();
+    // A certificate is as good as the key in it and as the one that signed it.
+    let involved: Vec<Vec<u8>> = match &certificate {
+        Some(certificate) => [certificate.public_key(), certificate.signature_key()]
+            .into_iter()
+            .filter_map(|key| PublicKey::from(key.clone()).to_bytes().ok())
+            .collect(),
+        None => vec![presented.to_owned()],
+    };
+    let is_one_of = |key: &PublicKey| key.to_bytes().is_ok_and(|blob| involved.contains(&blob));
+    if let Some((file, _)) = known.revoked.iter().find(|(_, key)| is_one_of(key)) {
+        return Err(SshError::HostKeyRevoked { host, file: file.clone(), fingerprint: print });
     }
-    let mut known = session.known_hosts().map_err(|source| SshError::Session {
-        target: Box::new(target.clone()),
-        doing: "prepared the check of the host's key",
-        source: source.into(),
-    })?;
-    for line in text.lines().filter(|line| !line.starts_with(['#', '@']) && !line.trim().is_empty()) {
-        // A line that libssh2 cannot read makes no host known, so it can only lead to a refusal.
-        let _unreadable = known.read_str(line, KnownHostFileKind::OpenSSH);
+    if let Some(certificate) = certificate {
+        return verify_certificate(&certificate, known, &target.host).map_err(|reason| {
+            SshError::HostCertificate { host, key_id: certificate.key_id().to_owned(), reason }
+        });
     }
-    match known.check_port(&host, target.port, presented) {
-        CheckResult::Match => Ok(()),
-        CheckResult::Mismatch => Err(SshError::HostKeyChanged {
+    if known.keys.iter().any(|(_, key)| is_one_of(key)) {
+        return Ok(());
+    }
+    match (known.keys.first(), known.authorities.first()) {
+        (Some((file, _)), _) => Err(SshError::HostKeyChanged {
             host,
             expected: format!("another key, from {},", file.display()),
-            fingerprint,
+            fingerprint: print,
         }),
-        CheckResult::NotFound | CheckResult::Failure => {
-            Err(SshError::HostKeyUnknown { host, file: file.to_owned(), fingerprint })
+        (None, Some((file, _))) => {
+            Err(SshError::HostKeyUncertified { host, file: file.clone(), fingerprint: print })
+        }
+        (None, None) => Err(SshError::HostKeyUnknown { host, files: files.to_vec(), fingerprint: print }),
+    }
+}
+
+/// What is wrong with a host's certificate, if anything is.
+fn verify_certificate(certificate: &Certificate, known: &Known, host: &str) -> Result<(), String> {
+    let signer = certificate.signature_key().fingerprint(HashAlg::Sha256);
+    let trusted: Vec<Fingerprint> =
+        known.authorities.iter().map(|(_, key)| key.fingerprint(HashAlg::Sha256)).collect();
+    if !trusted.contains(&signer) {
+        return Err(format!("it is signed by {signer}, which no @cert-authority of this host is"));
+    }
+    if certificate.cert_type() != CertType::Host {
+        return Err("it is a user's and not a host's".to_owned());
+    }
+    if !certificate.valid_principals().iter().any(|name| name.eq_ignore_ascii_case(host)) {
+        let names = certificate.valid_principals().join(", ");
+        return Err(format!("it is for the hosts [{names}]"));
+    }
+    if let Some((option, _)) = certificate.critical_options().iter().next() {
+        return Err(format!("it has the critical option {option}, which means nothing here"));
+    }
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if !(certificate.valid_after()..certificate.valid_before()).contains(&now_s) {
+        return Err("it is not valid at this time".to_owned());
+    }
+    let checked = certificate.validate_at(now_s, &trusted);
+    checked.map_err(|_| format!("the signature of {signer} is wrong, or of a kind that is not known here"))
+}
+
+/// `SHA256:...`, as `ssh-keygen -l` prints it; of a certificate, that of the key in it.
+fn fingerprint(blob: &[u8]) -> String {
+    match (PublicKey::from_bytes(blob), Certificate::from_bytes(blob)) {
+        (Ok(key), _) => key.fingerprint(HashAlg::Sha256).to_string(),
+        (_, Ok(certificate)) => certificate.public_key().fingerprint(HashAlg::Sha256).to_string(),
+        _ => "a key of unknown form".to_owned(),
+    }
+}
+
+/// The signature algorithms to ask for: those of the known keys first, then all others of plain keys.
+fn key_types<'a>(known: impl Iterator<Item = &'a PublicKey>) -> Vec<String> {
+    let mut types: Vec<String> = Vec::new();
+    let known = known.map(|key| signature_name(key.algorithm().as_str()));
+    for name in known.chain(KEY_TYPES.map(str::to_owned)) {
+        if !types.contains(&name) {
+            types.push(name);
         }
     }
-}
-
-fn read(file: &Path) -> Result<String, SshError> {
-    std::fs::read_to_string(file).map_err(|source| SshError::KnownHosts { file: file.to_owned(), source })
-}
-
-/// `SHA256:...`, as `ssh-keygen -l` prints it.
-fn fingerprint(blob: &[u8]) -> String {
-    match PublicKey::from_bytes(blob) {
-        Ok(key) => key.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
-        Err(_) => "a key of unknown form".to_owned(),
-    }
-}
-
-/// The name at the start of a key's wire form, as the name of the signature algorithm to ask for.
-fn key_type(blob: &[u8]) -> Option<String> {
-    let key = PublicKey::from_bytes(blob).ok()?;
-    Some(signature_name(key.algorithm().as_str()))
+    types
 }
 
 /// RSA keys sign with SHA-2 only; the key's own name would ask for SHA-1.
 fn signature_name(key_type: &str) -> String {
     if key_type == "ssh-rsa" { "rsa-sha2-512".to_owned() } else { key_type.to_owned() }
-}
-
-/// The types of the keys that stand behind the host's plain name in the file.
-fn known_types(text: &str, target: &SshTarget) -> Vec<String> {
-    let with_port = format!("[{}]:{}", target.host, target.port);
-    text.lines()
-        .filter(|line| !line.starts_with(['#', '@']))
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let (names, key_type) = (words.next()?, words.next()?);
-            names
-                .split(',')
-                .any(|name| name == target.host || name == with_port)
-                .then(|| signature_name(key_type))
-        })
-        .collect()
-}
-
-/// The keys of the lines that begin with `@revoked`, for whichever host.
-fn revoked(text: &str) -> impl Iterator<Item = Vec<u8>> {
-    text.lines().filter_map(|line| {
-        let rest = line.strip_prefix("@revoked")?;
-        let (_hosts, key) = rest.trim_start().split_once(char::is_whitespace)?;
-        PublicKey::from_openssh(key.trim()).ok()?.to_bytes().ok()
-    })
 }

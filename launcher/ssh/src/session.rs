@@ -1,11 +1,11 @@
 //! Setting up a session: connect, verify the host, authenticate.
 
 use std::net::TcpStream;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{self, setsockopt, sockopt};
 
 use crate::{HostKeys, SshError, SshTarget};
 
@@ -17,6 +17,10 @@ const KEEPALIVE_INTERVAL_S: u32 = 5;
 const KEEPALIVE_PROBES: u32 = 4;
 /// Milliseconds that sent data may stay without acknowledgement; as long as the questions above take.
 const UNACKNOWLEDGED_MS: u32 = 30_000;
+
+/// libssh2's codes for a key that the host does not accept.
+const AUTHENTICATION_FAILED: i32 = -18;
+const PUBLIC_KEY_UNVERIFIED: i32 = -19;
 
 /// How to prove who we are.
 #[derive(Clone)]
@@ -46,7 +50,7 @@ impl Credentials {
 pub struct Session {
     pub(crate) ssh: ssh2::Session,
     /// A second handle on the session's socket, to wait on and to hang up with.
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: OwnedFd,
     pub(crate) target: SshTarget,
 }
 
@@ -66,8 +70,18 @@ impl Session {
         host_keys: &HostKeys,
         timeout: Duration,
     ) -> Result<Self, SshError> {
+        Self::over(tcp(target, timeout)?.into(), target, credentials, host_keys, timeout)
+    }
+
+    /// The same over a connection that is there.
+    pub(crate) fn over(
+        stream: OwnedFd,
+        target: &SshTarget,
+        credentials: &Credentials,
+        host_keys: &HostKeys,
+        timeout: Duration,
+    ) -> Result<Self, SshError> {
         let boxed = || Box::new(target.clone());
-        let stream = tcp(target, timeout)?;
         let for_ssh = stream.try_clone().map_err(|source| SshError::Connect { target: boxed(), source })?;
         let handshake = |source| SshError::Handshake { target: boxed(), source };
         let mut ssh = ssh2::Session::new().map_err(handshake)?;
@@ -88,7 +102,7 @@ impl Session {
     /// Ends the connection at once. libssh2 would otherwise wait for the host while it frees what is half done.
     pub(crate) fn hang_up(&self) {
         // The connection may be gone already, which is what is wanted.
-        let _gone = self.stream.shutdown(std::net::Shutdown::Both);
+        let _gone = socket::shutdown(self.stream.as_raw_fd(), socket::Shutdown::Both);
     }
 
     pub(crate) fn failed(&self, doing: &'static str, source: impl Into<std::io::Error>) -> SshError {
@@ -98,7 +112,7 @@ impl Session {
 
 fn tcp(target: &SshTarget, timeout: Duration) -> Result<TcpStream, SshError> {
     let failed = |source| SshError::Connect { target: Box::new(target.clone()), source };
-    let stream = TcpStream::connect_timeout(&target.socket_addr(), timeout).map_err(failed)?;
+    let stream = TcpStream::connect_timeout(&target.socket_addr()?, timeout).map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     let fd = stream.as_fd();
     setsockopt(&fd, sockopt::KeepAlive, &true)
@@ -114,11 +128,31 @@ fn authenticate(ssh: &ssh2::Session, target: &SshTarget, credentials: &Credentia
     let outcome = match credentials {
         Credentials::KeyFile { path } => ssh.userauth_pubkey_file(&target.user, None, path, None),
         Credentials::KeyMemory(text) => ssh.userauth_pubkey_memory(&target.user, None, text, None),
-        Credentials::Agent => ssh.userauth_agent(&target.user),
+        Credentials::Agent => with_agent(ssh, &target.user),
     };
     outcome.map_err(|source| SshError::Authentication {
         target: Box::new(target.clone()),
         credentials: credentials.describe(),
         source,
     })
+}
+
+/// Offers each key of the agent in turn until one is accepted.
+fn with_agent(ssh: &ssh2::Session, user: &str) -> Result<(), ssh2::Error> {
+    let mut agent = ssh.agent()?;
+    agent.connect()?;
+    agent.list_identities()?;
+    let code = ssh2::ErrorCode::Session(AUTHENTICATION_FAILED);
+    let mut outcome = Err(ssh2::Error::new(code, "the agent holds no key"));
+    for identity in agent.identities()? {
+        outcome = agent.userauth(user, &identity);
+        // Any other failure, such as a host that has heard enough, would be the same for the next key.
+        let refused = |error: &ssh2::Error| {
+            matches!(error.code(), ssh2::ErrorCode::Session(AUTHENTICATION_FAILED | PUBLIC_KEY_UNVERIFIED))
+        };
+        if !outcome.as_ref().is_err_and(refused) {
+            break;
+        }
+    }
+    outcome
 }

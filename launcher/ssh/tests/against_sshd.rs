@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use muster_ssh::{
-    Credentials, ExitStatus, HostKeys, Session, SshError, SshTarget, Upload, fan_out, shell_quote,
+    Credentials, ExitStatus, HostAddr, HostKeys, Session, SshError, SshTarget, Upload, fan_out, shell_quote,
 };
 use support::{HOST, Sshd, TIMEOUT, free_port, new_key};
 
@@ -61,7 +61,7 @@ fn an_unknown_host_is_refused() {
     for part in [HOST, &file, &fingerprint(&sshd.host_key)] {
         assert!(message.contains(part), "{message} names {part}");
     }
-    let nowhere = HostKeys::KnownHostsFile("/nonexistent/known_hosts".into());
+    let nowhere = HostKeys::KnownHostsFiles(vec!["/nonexistent/known_hosts".into()]);
     assert!(matches!(connect(&sshd, &nowhere), Err(SshError::KnownHosts { .. })));
 }
 
@@ -103,7 +103,7 @@ fn a_wrong_user_key_is_refused() {
 fn a_refused_connection_says_so() {
     let target = SshTarget {
         host: HOST.to_owned(),
-        addr: [127, 0, 0, 1].into(),
+        addr: HostAddr::of("127.0.0.1"),
         port: free_port(),
         user: "someone".to_owned(),
     };

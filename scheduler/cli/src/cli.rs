@@ -6,10 +6,10 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     attach::AttachArgs, cancel::CancelArgs, cron::CronArgs, hold::HoldArgs, hold::ReleaseArgs,
-    layout::LayoutArgs, licenses::LicensesArgs, logs::LogsArgs, migrate::MigrateArgs, nodes::NodesArgs,
-    pools::PoolsArgs, priority::PriorityArgs, queue::QueueArgs, reach::RequeueArgs, reach::SignalArgs,
-    reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs, steps::StepsArgs,
-    submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
+    layout::LayoutArgs, licenses::LicensesArgs, logs::LogsArgs, migrate::MigrateArgs, node::NodeArgs,
+    nodes::NodesArgs, pools::PoolsArgs, priority::PriorityArgs, queue::QueueArgs, reach::RequeueArgs,
+    reach::SignalArgs, reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs,
+    steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -64,6 +64,8 @@ pub enum Command {
     Attach(AttachArgs),
     /// List the nodes, hold them back from new work, or release them
     Nodes(NodesArgs),
+    /// Bring agents to nodes over SSH, replace them by other versions, or stop them
+    Node(NodeArgs),
     /// List, create or delete advance reservations of nodes
     Reservation(ReservationArgs),
     /// List the pools
@@ -107,6 +109,7 @@ impl Command {
             Self::Wait(_) => "wait",
             Self::Layout(_) => "layout",
             Self::Nodes(_) => "nodes",
+            Self::Node(_) => "node",
             Self::Reservation(_) => "reservation",
             Self::Pools(_) => "pools",
             Self::Licenses(_) => "licenses",

@@ -10,6 +10,7 @@ use muster_core::gres::BadGres;
 use muster_core::ids::{BadJobRef, JobRef};
 use muster_core::notation::NotationError;
 
+use crate::commands::node::NodeFault;
 use crate::exit::Exit;
 use crate::look::BadView;
 use crate::step::BadStep;
@@ -35,6 +36,9 @@ pub enum CliError {
         /// The job.
         job: JobRef,
     },
+    /// Nodes are not brought up or down.
+    #[error(transparent)]
+    Node(#[from] NodeFault),
     /// The standard output failed.
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
@@ -419,6 +423,7 @@ impl CliError {
                 BadView::Unknown { .. } | BadView::Ended { .. } => Exit::NotFound,
                 BadView::Unreached { .. } | BadView::Step(_) => Exit::Refused,
             },
+            Self::Node(fault) => fault.exit(),
             Self::Output(_) | Self::System { .. } => Exit::Io,
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => Exit::NotFound,

@@ -29,12 +29,14 @@ pub enum Exit {
     BadAnswer = 8,
     /// A file or the terminal failed on this host.
     Io = 9,
+    /// Some of several were done, and others failed.
+    SomeFailed = 10,
     /// `muster wait --timeout` ran out, as timeout(1) says it.
     TimeOut = 124,
 }
 
 /// Every exit code with what it means and what to do.
-pub const TABLE: [(Exit, &str, &str); 11] = [
+pub const TABLE: [(Exit, &str, &str); 12] = [
     (Exit::Ok, "done", ""),
     (
         Exit::Refused,
@@ -57,6 +59,11 @@ pub const TABLE: [(Exit, &str, &str); 11] = [
         "compare muster --version with muster ping",
     ),
     (Exit::Io, "a file, the terminal or a pipe failed on this host", "see the message"),
+    (
+        Exit::SomeFailed,
+        "some of the nodes are not up, or not down, as was asked; all others are",
+        "the table says why; say it again",
+    ),
     (Exit::TimeOut, "the time of muster wait --timeout is over", ""),
 ];
 

@@ -76,6 +76,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Wait(args) => commands::wait::run(&args),
         Command::Layout(args) => commands::layout::run(&args),
         Command::Nodes(args) => commands::nodes::run(&args),
+        Command::Node(args) => commands::node::run(&args),
         Command::Reservation(args) => commands::reservation::run(&args),
         Command::Pools(args) => commands::pools::run(&args),
         Command::Licenses(args) => commands::licenses::run(&args),

@@ -22,6 +22,7 @@
 //! | `POST /v1/nodes/drain`           | [`NodesRequest`] → `{}`; all of the nodes or none     |
 //! | `POST /v1/nodes/down`            | [`NodesRequest`] → `{}`; all of the nodes or none     |
 //! | `POST /v1/nodes/resume`          | [`ResumeRequest`] → `{}`; all of the nodes or none    |
+//! | `POST /v1/nodes/bootstrap`       | [`BootstrapPlanRequest`] → [`BootstrapPlan`]; for root |
 //! | `POST /v1/nodes/{name}/hold`     | [`HoldRequest`] → `{}`: drains one node               |
 //! | `POST /v1/nodes/{name}/release`  | → `{}`: resumes one node                              |
 //! | `GET  /v1/pools`                 | → [`PoolList`]                                        |
@@ -50,6 +51,10 @@ use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, IndexRange, MailWish, Request, SignalWish};
 use serde::{Deserialize, Serialize};
 
+pub use crate::bootstrap::{
+    BootstrapAction, BootstrapAnswer, BootstrapDone, BootstrapFailure, BootstrapJump, BootstrapPlan,
+    BootstrapPlanRequest, BootstrapRequest, BootstrapTls,
+};
 pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, ScriptAnswer, SignalRequest};
 pub use crate::crontabs::{CronEntryRequest, CronEntryView, CrontabRequest, CrontabView};
 pub use crate::diagnostics::{CallerFigures, Diagnostics, PassFigures, RequestFigures, TaskCounts};

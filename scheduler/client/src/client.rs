@@ -13,9 +13,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList, NOT_LEADING, NodeList, NodesRequest, Ping,
-    PoolList, PoolStateRequest, PriorityList, ReservationAnswer, ReservationList, ReservationRequest,
-    ResumeRequest, ShareList, SubmitAnswer, SubmitRequest, TaskList, TaskState, Why,
+    BootstrapPlan, BootstrapPlanRequest, CancelAnswer, ErrorBody, HoldRequest, JobDetail, JobList,
+    NOT_LEADING, NodeList, NodesRequest, Ping, PoolList, PoolStateRequest, PriorityList, ReservationAnswer,
+    ReservationList, ReservationRequest, ResumeRequest, ShareList, SubmitAnswer, SubmitRequest, TaskList,
+    TaskState, Why,
 };
 use crate::error::ClientError;
 use crate::query::{encode, with_query};
@@ -328,6 +329,14 @@ impl Client {
     pub fn resume_nodes(&mut self, nodes: &str) -> Result<(), ClientError> {
         let body = ResumeRequest { nodes: nodes.to_owned() };
         self.post("/v1/nodes/resume".to_owned(), &body).map(|_: serde_json::Value| ())
+    }
+
+    /// What these nodes need to be brought up, their private keys included.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 403 or 404; otherwise as every route.
+    pub fn bootstrap_plan(&mut self, nodes: &str) -> Result<BootstrapPlan, ClientError> {
+        self.post("/v1/nodes/bootstrap".to_owned(), &BootstrapPlanRequest { nodes: nodes.to_owned() })
     }
 
     /// Holds a node back from new work.

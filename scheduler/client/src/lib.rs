@@ -4,6 +4,7 @@
 //! time than its questions.
 
 pub mod api;
+mod bootstrap;
 mod changes;
 mod client;
 mod crontabs;

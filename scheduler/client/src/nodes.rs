@@ -93,6 +93,9 @@ pub struct NodeView {
     /// Since when its agent can be reached, in microseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up_since_us: Option<u64>,
+    /// Whether its agent has a session with the controller at this moment.
+    #[serde(default)]
+    pub connected: bool,
     /// Whether an admin, or the engine, keeps it from new work, whatever else its state is.
     #[serde(default)]
     pub drained: bool,

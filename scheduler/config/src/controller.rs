@@ -1,4 +1,4 @@
-//! `[cluster]`, `[controller]`, `[policy]`, `[health]` and `[bootstrap]`.
+//! `[cluster]`, `[controller]`, `[policy]` and `[health]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use muster_core::cores::CORES_PER_NODE_MAX;
 use crate::pools::check_name;
 use crate::problem::ProblemKind;
 use crate::section::{At, Reader, Section};
-use crate::{BootstrapConfig, ControllerConfig, HealthConfig, StoreConfig};
+use crate::{ControllerConfig, HealthConfig, StoreConfig};
 
 /// The port on which node agents connect unless the file says otherwise (slurmctld's own).
 const PORT_DEFAULT: u16 = 6817;
@@ -216,44 +216,5 @@ pub(crate) fn health(
         program: program?.value,
         interval_s: interval.map_or(SECONDS_DEFAULT.0, |at| at.value as u32),
         timeout_s: timeout.map_or(SECONDS_DEFAULT.1, |at| at.value as u32),
-    }))
-}
-
-pub(crate) fn bootstrap(
-    reader: &mut Reader<'_>,
-    section: Option<Section<'_, '_>>,
-) -> Option<Option<BootstrapConfig>> {
-    let Some(mut section) = section else { return Some(None) };
-    let enabled = section.flag(reader, "enabled").is_none_or(|at| at.value);
-    let user = section.text(reader, "user", "root");
-    let port = section.number(reader, "port", (1, 65_535));
-    let identity_file = section.path(reader, "identity_file", "/etc/muster/id_ed25519");
-    let known_hosts = section.path(reader, "known_hosts", "/etc/muster/known_hosts");
-    let binaries_dir = section.path(reader, "binaries_dir", "/usr/local/libexec/muster");
-    let remote_dir = section.path(reader, "remote_dir", "/var/lib/muster");
-    let run_dir = section.path(reader, "run_dir", "/run/muster");
-    let program = section.text(reader, "program", "muster-bootstrap");
-    for (key, example) in [
-        ("identity_file", "identity_file = \"/etc/muster/id_ed25519\""),
-        ("known_hosts", "known_hosts = \"/etc/muster/known_hosts\""),
-        ("binaries_dir", "binaries_dir = \"/usr/local/libexec/muster\""),
-    ] {
-        if enabled && !section.has(key) {
-            section.missing(reader, key, example);
-        }
-    }
-    section.finish(reader);
-    if !enabled {
-        return Some(None);
-    }
-    Some(Some(BootstrapConfig {
-        user: user.map_or_else(|| "root".to_owned(), |at| at.value),
-        port: port.map_or(22, |at| at.value as u16),
-        identity_file: identity_file?.value,
-        known_hosts: known_hosts?.value,
-        binaries_dir: binaries_dir?.value,
-        remote_dir: remote_dir.map_or_else(|| PathBuf::from("/var/lib/muster"), |at| at.value),
-        run_dir: run_dir.map(|at| at.value),
-        program: program.map_or_else(|| PathBuf::from("muster-bootstrap"), |at| PathBuf::from(at.value)),
     }))
 }

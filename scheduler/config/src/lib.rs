@@ -2,6 +2,7 @@
 //! that it holds, each with its place, what is wrong and what would be right.
 
 mod accounts;
+mod bootstrap;
 mod controller;
 mod licenses;
 mod nodes;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use bootstrap::{BadJumpHost, BootstrapConfig, FAN_OUT_MAX, JUMPS_MAX, JumpHost};
 use muster_core::cluster::ClusterConfig;
 pub use problem::{ConfigErrors, Place, Problem, ProblemKind};
 use section::Reader;
@@ -32,8 +34,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// How the controller runs.
     pub controller: ControllerConfig,
-    /// How agents are brought onto nodes, if the controller is to do that.
-    pub bootstrap: Option<BootstrapConfig>,
+    /// How agents are brought onto nodes, by the controller or by `muster node up`.
+    pub bootstrap: BootstrapConfig,
     /// The program that says whether a node is fit for work.
     pub health: Option<HealthConfig>,
     /// Addresses of nodes, where they are not reached by their names.
@@ -83,27 +85,6 @@ pub struct HealthConfig {
     pub interval_s: u32,
     /// Seconds after which a run has failed and is killed.
     pub timeout_s: u32,
-}
-
-/// How agents are brought onto nodes over SSH.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootstrapConfig {
-    /// The user who logs in.
-    pub user: String,
-    /// The port of sshd.
-    pub port: u16,
-    /// The private key to log in with.
-    pub identity_file: PathBuf,
-    /// The host keys that are trusted; none other is.
-    pub known_hosts: PathBuf,
-    /// Where the agent's binaries are on this host.
-    pub binaries_dir: PathBuf,
-    /// Where they go on a node.
-    pub remote_dir: PathBuf,
-    /// Where agents make the folders of attempts, if not in the usual place.
-    pub run_dir: Option<PathBuf>,
-    /// The program that does it: a path, or a name to be found beside musterd or in `PATH`.
-    pub program: PathBuf,
 }
 
 /// Reads and checks the file at `path`.
@@ -162,7 +143,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     }
     let accounts = accounts::accounts(reader, account_sections);
     let qos = qos::qos(reader, qos_sections, &accounts);
-    let bootstrap = controller::bootstrap(reader, bootstrap_section);
+    let bootstrap = bootstrap::bootstrap(reader, bootstrap_section);
     let health = controller::health(reader, health_section);
     let nodes = nodes::nodes(reader, node_sections);
     let licenses = licenses::licenses(reader, license_sections);

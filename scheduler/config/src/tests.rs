@@ -5,6 +5,7 @@ use std::path::Path;
 use muster_core::cluster::{Fill, Preempt};
 use proptest::prelude::*;
 
+use crate::BootstrapConfig;
 use crate::{Config, load, parse};
 
 pub(crate) const GOOD: &str = r#"
@@ -48,7 +49,7 @@ fn a_short_file_is_filled_with_defaults() {
     assert_eq!(config.controller.listen.port(), 6817);
     assert_eq!(config.controller.socket, Path::new("/run/muster/muster.sock"));
     assert_eq!((config.controller.node_timeout_s, config.controller.heartbeat_ms), (5, 1000));
-    assert_eq!(config.bootstrap, None);
+    assert_eq!(config.bootstrap, BootstrapConfig::default());
 }
 
 #[test]
@@ -105,6 +106,9 @@ switches = "left,right"
 enabled = true
 user = "muster"
 port = 2222
+jump = ["ann@gate:2222", "inner"]
+sudo = true
+fan_out = 64
 identity_file = "/k/id"
 known_hosts = "/k/known"
 binaries_dir = "/k/bin"
@@ -135,8 +139,13 @@ interval_s = 7
     assert_eq!(config.cluster.switches[2].switches, ["left", "right"]);
     assert_eq!(config.controller.admins, ["root", "ann"]);
     assert_eq!(config.controller.addresses, ["head:7000", "10.77.0.10:7000"]);
-    let bootstrap = config.bootstrap.unwrap();
-    assert_eq!((bootstrap.user.as_str(), bootstrap.port), ("muster", 2222));
+    let bootstrap = &config.bootstrap;
+    assert!(bootstrap.by_controller && bootstrap.sudo);
+    assert_eq!((bootstrap.user.as_str(), bootstrap.port, bootstrap.fan_out), ("muster", 2222, 64));
+    assert_eq!(
+        bootstrap.jump.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["ann@gate:2222", "inner"]
+    );
     assert_eq!(bootstrap.program, Path::new("/k/mb"));
     assert_eq!(bootstrap.run_dir.as_deref(), Some(Path::new("/r/run")));
     let health = config.health.unwrap();

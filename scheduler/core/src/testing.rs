@@ -340,16 +340,14 @@ impl Bench {
         applied
     }
 
-    /// A node says hello; four of its cores share a cache.
+    /// A node says hello; four of its cores share a cache. It has the memory that it declares, and at least 64 GiB.
     pub fn hello(&mut self, node: &str, cores: u32, held: Vec<InstanceReport>) {
         let declared = self.engine.state().config.nodes.iter().find(|declared| declared.name == node);
         let threads = declared.and_then(|declared| declared.threads_per_core).unwrap_or(1);
+        let memory_bytes = declared.map_or(0, |declared| declared.memory_bytes).max(64 * GIB);
         let place = |i: u32| HardwareCore { package: i / 8, numa: i / 8, l3: i / 4, threads };
-        let hardware = Hardware {
-            cores: (0..cores).map(place).collect(),
-            memory_bytes: 64 * GIB,
-            ..Hardware::default()
-        };
+        let hardware =
+            Hardware { cores: (0..cores).map(place).collect(), memory_bytes, ..Hardware::default() };
         let input = Input::NodeHello {
             node: node.to_owned(),
             boot_id: "boot".to_owned(),

@@ -12,7 +12,7 @@ use muster_core::state::{Job, Node, NodeStatus, State};
 
 use crate::reservation_view;
 
-/// All nodes that are declared, in the configuration's order.
+/// All nodes that are declared, in the configuration's order; which of them are connected is not known here.
 #[must_use]
 pub fn nodes(state: &State, now: Timestamp) -> Vec<NodeView> {
     let by_name: HashMap<&str, &Node> = state.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
@@ -68,6 +68,7 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
             NodeStatus::Up { since, .. } => Some(since.0),
             _ => None,
         },
+        connected: false,
         drained: node.is_drained(),
         reason_given: reason_given(node),
         tasks: tasks.collect(),

@@ -21,7 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::api::{self, Admins, App, Lead};
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{Bootstrap, Plans};
 use crate::diagnostics::Diagnostics;
 use crate::engine_loop::{self, EngineHandle, InputError, Outlets, chain};
 use crate::error::ServerError;
@@ -59,6 +59,7 @@ pub struct Running {
     admins: Admins,
     authority: Arc<Authority>,
     sessions: Arc<Sessions>,
+    plans: Arc<Plans>,
     bootstrap: Option<Bootstrap>,
     giving_up: AbortHandle,
     lease: Option<Lease>,
@@ -132,6 +133,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
 
     let (stop, stopping) = watch::channel(false);
     let admins: Admins = Arc::new(RwLock::new(config.controller.admins.clone()));
+    let plans = Arc::new(Plans::new(&config, Arc::clone(&authority)));
     let app = Arc::new(App {
         engine: engine.clone(),
         shared,
@@ -142,6 +144,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         sessions: Arc::clone(&sessions),
         places: Arc::new(Semaphore::new(api::CONNECTIONS_MAX)),
         admins: Arc::clone(&admins),
+        plans: Arc::clone(&plans),
         stopping: stopping.clone(),
         lead: lease.clone().map(|lease| {
             let view = LeaderView { holder: holder(), term: lease.term() };
@@ -155,10 +158,8 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         let sessions = Arc::clone(&sessions);
         tokio::spawn(async move { sessions.give_up_missing().await }).abort_handle()
     };
-    let bootstrap = config
-        .bootstrap
-        .clone()
-        .map(|settings| Bootstrap::start(settings, Arc::clone(&sessions), Arc::clone(&authority), &config));
+    let bootstrap =
+        config.bootstrap.by_controller.then(|| Bootstrap::start(Arc::clone(&plans), Arc::clone(&sessions)));
     let socket = config.controller.socket.clone();
     Ok(Running {
         node_address,
@@ -169,6 +170,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         admins,
         authority,
         sessions,
+        plans,
         bootstrap,
         giving_up,
         lease,
@@ -340,8 +342,9 @@ impl Running {
         blocking(move || authority.admit(nodes.iter().map(String::as_str))).await?;
         configure(&self.engine, &config).await;
         *self.admins.write().expect("no code panics under this lock") = config.controller.admins.clone();
+        self.plans.configure(&config);
         if let Some(bootstrap) = &mut self.bootstrap {
-            bootstrap.reconcile(&config);
+            bootstrap.reconcile();
         }
         self.config = config;
         Ok(())

@@ -128,6 +128,12 @@ impl Sessions {
         self.slot(node).present.subscribe()
     }
 
+    /// Whether the node has a session at this moment.
+    #[must_use]
+    pub fn is_present(&self, node: &str) -> bool {
+        *self.slot(node).present.borrow()
+    }
+
     /// Whether the node counts as up, be it that its agent is known to be there or that it was there when the
     /// controller stopped.
     #[must_use]

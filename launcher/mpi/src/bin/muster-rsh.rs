@@ -161,7 +161,8 @@ fn run(dir: &AttemptDir, request: &Request) -> Result<ExitStatus, MpiError> {
     let peers = parse_peers(&text, &path)?;
     let peer = find_peer(&peers, &request.host)?;
     let remote = |source| MpiError::Remote { host: peer.host.clone(), source };
-    let target = SshTarget { host: peer.host.clone(), addr: peer.addr, port: peer.port, user: user()? };
+    let target =
+        SshTarget { host: peer.host.clone(), addr: peer.addr.into(), port: peer.port, user: user()? };
     let host_key = HostKeys::from_openssh_line(&peer.host_key).map_err(remote)?;
     let key = Credentials::KeyFile { path: dir.private_key() };
     let variables = Forwarded::choose(std::env::vars_os().filter_map(|(name, value)| {

@@ -113,8 +113,12 @@ fn nobody_else_enters() {
     let attempt = two_nodes();
     let peer = &attempt.peers[0];
     let enter = |user: &str, key: String| {
-        let target =
-            SshTarget { host: peer.host.clone(), addr: peer.addr, port: peer.port, user: user.to_owned() };
+        let target = SshTarget {
+            host: peer.host.clone(),
+            addr: peer.addr.into(),
+            port: peer.port,
+            user: user.to_owned(),
+        };
         let host_key = HostKeys::from_openssh_line(&peer.host_key).unwrap();
         Session::connect(&target, &Credentials::KeyMemory(key), &host_key, Duration::from_secs(10))
             .map(|_| ())

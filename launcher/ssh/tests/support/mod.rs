@@ -1,7 +1,7 @@
 //! A real sshd on a free port of the loopback, for the time of a test.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -60,7 +60,12 @@ impl Sshd {
     }
 
     pub fn target(&self) -> SshTarget {
-        SshTarget { host: HOST.to_owned(), addr: Ipv4Addr::LOCALHOST.into(), port: self.port, user: user() }
+        SshTarget {
+            host: HOST.to_owned(),
+            addr: IpAddr::from(Ipv4Addr::LOCALHOST).into(),
+            port: self.port,
+            user: user(),
+        }
     }
 
     pub fn credentials(&self) -> Credentials {
@@ -71,7 +76,7 @@ impl Sshd {
     pub fn known_hosts(&self, lines: &str) -> HostKeys {
         let file = self.known_hosts_file();
         write(&file, lines);
-        HostKeys::KnownHostsFile(file)
+        HostKeys::KnownHostsFiles(vec![file])
     }
 
     pub fn known_hosts_file(&self) -> PathBuf {
@@ -82,6 +87,7 @@ impl Sshd {
         self.host_key.public_key().to_openssh().unwrap()
     }
 
+    #[allow(dead_code, reason = "each of the test programs uses a part of this")]
     pub fn session(&self) -> Session {
         let host_keys = HostKeys::from_openssh_line(&self.host_key_line()).unwrap();
         Session::connect(&self.target(), &self.credentials(), &host_keys, TIMEOUT).unwrap()

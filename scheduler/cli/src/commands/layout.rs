@@ -193,6 +193,7 @@ mod tests {
             gres: Vec::new(),
             gres_held: Vec::new(),
             up_since_us: None,
+            connected: true,
             drained: false,
             reason_given: String::new(),
             tasks: vec![],

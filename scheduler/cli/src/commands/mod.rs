@@ -11,6 +11,7 @@ pub mod layout;
 pub mod licenses;
 pub mod logs;
 pub mod migrate;
+pub mod node;
 pub mod nodes;
 pub(crate) mod ping;
 pub mod pools;

@@ -273,6 +273,7 @@ fn nodes_are_listed_drained_taken_down_and_resumed() {
         gres: Vec::new(),
         gres_held: Vec::new(),
         up_since_us: None,
+        connected: true,
         drained: false,
         reason_given: "new disks".into(),
         tasks: vec!["12".into()],

@@ -59,6 +59,8 @@ fn the_command_line_is_checked_before_anything_is_asked() {
         (&["cancel"], "--all-mine"),
         (&["nodes", "drain", "n[1", "--reason", "x"], "is not a host list"),
         (&["nodes", "down", "n1", "--reason", "x", "--for", "soon"], "--for"),
+        (&["node", "up", "n[1"], "is not a host list"),
+        (&["node", "up", "n1", "--fan-out", "0"], "--fan-out"),
         (&["help", "bogus"], "there is no help for 'bogus'"),
     ] {
         let ran = fake.run(arguments);

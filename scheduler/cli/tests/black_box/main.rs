@@ -8,6 +8,7 @@ mod controller;
 mod exit_codes;
 mod matrix;
 mod migrate;
+mod node;
 mod reservations;
 mod sbatch;
 mod scrontab;

@@ -92,10 +92,27 @@ pub(super) fn unfit(state: &State, id: NodeId, hardware: &Hardware) -> Option<Ev
             "the configuration declares {} cores, the node has {real}: correct `cores`, then resume the node",
             node.cores
         )
+    } else if let Some(reason) = too_little_memory(node, hardware) {
+        reason
     } else {
         node.gres_check.then(|| too_few_devices(node, hardware)).flatten()?
     };
     Some(Event::NodeHeld { node: id, reason, until: None, by_uid: None, down: false })
+}
+
+/// Why a node has not the memory that the configuration declares. Nodes that share a real host declare what they like, and
+/// an agent that could not find out says 0.
+fn too_little_memory(node: &Node, hardware: &Hardware) -> Option<String> {
+    let (declared, found) = (node.memory_bytes, hardware.memory_bytes);
+    (!node.wrap_cores && found > 0 && declared > found).then(|| {
+        const MIB: u64 = 1 << 20;
+        format!(
+            "the configuration declares {} MiB of memory, the node has {}: set `memory` to at most \"{}M\", then resume the node",
+            declared.div_ceil(MIB),
+            found / MIB,
+            found / MIB
+        )
+    })
 }
 
 /// Why a node that is to be checked has not the devices that the configuration declares.

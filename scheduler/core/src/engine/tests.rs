@@ -405,6 +405,32 @@ fn a_node_smaller_than_declared_is_held() {
 }
 
 #[test]
+fn a_node_with_less_memory_than_declared_is_held() {
+    let says = |declared: u64, wraps: bool| {
+        let mut config = config(&[2]);
+        config.nodes[0].memory_bytes = declared;
+        config.nodes[0].wrap_cores = wraps;
+        let mut bench = Bench::new(config);
+        let cores = vec![crate::event::HardwareCore::default(); 2];
+        let hardware = crate::event::Hardware { cores, memory_bytes: 64 * GIB, ..Default::default() };
+        bench.input(Input::NodeHello {
+            node: "n1".to_owned(),
+            boot_id: "boot".to_owned(),
+            hardware: std::sync::Arc::new(hardware),
+            held: Vec::new(),
+        });
+        bench.engine.state().nodes[0].held.clone().map(|held| held.reason)
+    };
+    assert_eq!(says(64 * GIB, false), None);
+    let reason = says(64 * GIB + 1, false).expect("held");
+    assert!(
+        reason.contains("declares 65537 MiB of memory, the node has 65536") && reason.contains("\"65536M\""),
+        "{reason}"
+    );
+    assert_eq!(says(65 * GIB, true), None, "virtual nodes share a host");
+}
+
+#[test]
 fn reports_of_attempts_that_ended_are_answered_with_a_stop() {
     let mut bench = Bench::new(config(&[1]));
     let id = bench.submit(ANN, job(ANN)).unwrap();

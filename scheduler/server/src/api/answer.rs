@@ -14,6 +14,7 @@ use muster_store::{Leader, StoreError};
 use serde::de::DeserializeOwned;
 
 use crate::engine_loop::{InputError, chain};
+use crate::error::ServerError;
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,15 @@ pub enum ApiError {
         /// Who does, if that is known.
         leader: Option<Leader>,
     },
+    /// The caller may not have the keys of nodes.
+    #[error(
+        "bringing nodes up takes their private keys, which only root on the controller's host may have: run it as root, \
+         and to use your SSH agent by sudo --preserve-env=SSH_AUTH_SOCK"
+    )]
+    NotRoot,
+    /// A node's certificate could not be made or read.
+    #[error("the nodes' certificates cannot be had: {}", chain(.0))]
+    Certificates(#[source] ServerError),
     /// The server's own fault.
     #[error("the controller failed over this request; its log says why")]
     Panicked,
@@ -182,6 +192,8 @@ impl ApiError {
             Self::BadStep { .. } => (StatusCode::BAD_REQUEST, "bad_step"),
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
             Self::History(_) => (StatusCode::SERVICE_UNAVAILABLE, "history"),
+            Self::NotRoot => (StatusCode::FORBIDDEN, "not_root"),
+            Self::Certificates(_) => (StatusCode::INTERNAL_SERVER_ERROR, "certificates"),
             Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
             Self::TooLong => (StatusCode::SERVICE_UNAVAILABLE, "too_long"),
         }

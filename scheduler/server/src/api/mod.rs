@@ -35,6 +35,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::answer::ApiError;
 pub use self::peer::{Admins, Peer};
+use crate::bootstrap::Plans;
 use crate::diagnostics::Diagnostics;
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
@@ -72,6 +73,8 @@ pub struct App {
     pub places: Arc<Semaphore>,
     /// Who administers the cluster.
     pub admins: Admins,
+    /// What nodes need to be brought up.
+    pub plans: Arc<Plans>,
     /// Becomes true when the controller stops: waits are answered then.
     pub stopping: watch::Receiver<bool>,
     /// The lead, where other controllers stand by.
@@ -123,6 +126,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/nodes/drain", post(nodes::drain))
         .route("/v1/nodes/down", post(nodes::down))
         .route("/v1/nodes/resume", post(nodes::resume))
+        .route("/v1/nodes/bootstrap", post(nodes::bootstrap))
         .route("/v1/nodes/{name}/hold", post(nodes::hold))
         .route("/v1/nodes/{name}/release", post(nodes::release))
         .route("/v1/pools", get(nodes::pools))

@@ -7,16 +7,18 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, State as Shell};
 use muster_client::api::{
-    HoldRequest, LicenseList, LicenseView, NodeList, NodesRequest, Ping, PoolList, PoolStateRequest,
-    ResumeRequest, SCHEMA,
+    BootstrapPlan, BootstrapPlanRequest, HoldRequest, LicenseList, LicenseView, NodeList, NodesRequest, Ping,
+    PoolList, PoolStateRequest, ResumeRequest, SCHEMA,
 };
 use muster_core::input::{Input, NodeChange};
 use muster_core::notation::parse_hosts;
+use nix::unistd::Uid;
 use serde_json::{Value, json};
 
-use super::answer::{Answered, read_json};
+use super::answer::{Answered, ApiError, read_json};
 use super::peer::Peer;
 use super::{App, blocking};
+use crate::bootstrap::NoPlan;
 use crate::node_view;
 
 /// `GET /v1/ping`
@@ -36,8 +38,11 @@ pub async fn ping(Shell(app): Shell<Arc<App>>) -> Json<Ping> {
 
 /// `GET /v1/nodes`
 pub async fn nodes(Shell(app): Shell<Arc<App>>) -> Answered<NodeList> {
-    let nodes =
+    let mut nodes =
         blocking(&app, |app| Ok(node_view::nodes(app.shared.read().state(), app.shared.now()))).await?;
+    for node in &mut nodes {
+        node.connected = app.sessions.is_present(&node.name);
+    }
     Ok(Json(NodeList { schema: SCHEMA, nodes }))
 }
 
@@ -99,6 +104,29 @@ pub async fn resume(
 ) -> Answered<Value> {
     let ResumeRequest { nodes } = read_json(body)?;
     change(&app, &peer, parse_hosts(&nodes)?, NodeChange::Resume).await
+}
+
+/// `POST /v1/nodes/bootstrap`
+///
+/// The answer holds private keys of nodes, with which one could stand in for them and be sent what users submit. Who may
+/// read the files that hold them here may have it, and no other admin.
+pub async fn bootstrap(
+    Shell(app): Shell<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answered<BootstrapPlan> {
+    let BootstrapPlanRequest { nodes } = read_json(body)?;
+    let nodes = parse_hosts(&nodes)?;
+    if peer.uid != 0 && peer.uid != Uid::effective().as_raw() {
+        return Err(ApiError::NotRoot);
+    }
+    let plan = blocking(&app, move |app| {
+        app.plans.plan(&nodes).map_err(|error| match error {
+            NoPlan::Refused(refusal) => refusal.into(),
+            NoPlan::Failed(source) => ApiError::Certificates(source),
+        })
+    });
+    Ok(Json(plan.await?))
 }
 
 /// `POST /v1/nodes/{name}/hold`: drains one node.

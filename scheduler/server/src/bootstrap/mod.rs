@@ -4,23 +4,24 @@
 //! The program is a child with pipes: a request is one line of JSON, and so is its answer, in any order. It does
 //! many nodes at a time; a node is asked for again with growing pauses for as long as it has no session.
 
+mod plans;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_config::{BootstrapConfig, Config};
-use serde::{Deserialize, Serialize};
+use muster_client::api::{BootstrapAnswer, BootstrapRequest};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+pub use self::plans::{NoPlan, Plans};
 use crate::engine_loop::chain;
 use crate::sessions::Sessions;
-use crate::tls::{Authority, CONTROLLER_NAME};
 
 /// The pause before the second try; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -35,47 +36,12 @@ const SESSION_WITHIN: Duration = Duration::from_secs(10);
 /// Requests that may wait for the program to read them.
 const REQUESTS_MAX: usize = 256;
 
-/// What the program is asked to do.
-#[derive(Debug, Clone, Serialize)]
-struct Request {
-    node: String,
-    address: String,
-    port: u16,
-    user: String,
-    identity_file: PathBuf,
-    known_hosts_file: PathBuf,
-    binaries_dir: PathBuf,
-    remote_dir: PathBuf,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_dir: Option<PathBuf>,
-    controller: Vec<String>,
-    controller_name: &'static str,
-    tls: Tls,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Tls {
-    ca_pem: String,
-    cert_pem: String,
-    key_pem: String,
-}
-
-/// What it answers.
-#[derive(Debug, Clone, Deserialize)]
-struct Answer {
-    node: String,
-    ok: bool,
-    #[serde(default)]
-    error: Option<String>,
-}
-
-type Asked = (Request, oneshot::Sender<Answer>);
+type Asked = (BootstrapRequest, oneshot::Sender<BootstrapAnswer>);
 
 /// The watch over nodes without a session.
 pub struct Bootstrap {
     sessions: Arc<Sessions>,
-    authority: Arc<Authority>,
-    settings: BootstrapConfig,
+    plans: Arc<Plans>,
     requests: mpsc::Sender<Asked>,
     watches: HashMap<String, AbortHandle>,
     program: AbortHandle,
@@ -84,63 +50,40 @@ pub struct Bootstrap {
 impl Bootstrap {
     /// Starts the program, and the watch over every node of the configuration.
     #[must_use]
-    pub fn start(
-        settings: BootstrapConfig,
-        sessions: Arc<Sessions>,
-        authority: Arc<Authority>,
-        config: &Config,
-    ) -> Self {
+    pub fn start(plans: Arc<Plans>, sessions: Arc<Sessions>) -> Self {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
-        let program = tokio::spawn(run_program(find_program(&settings.program), inbox)).abort_handle();
-        let mut bootstrap =
-            Self { sessions, authority, settings, requests, watches: HashMap::new(), program };
-        bootstrap.reconcile(config);
+        let settings = plans.settings();
+        let program = run_program(find_program(&settings.program), settings.fan_out, inbox);
+        let program = tokio::spawn(program).abort_handle();
+        let mut bootstrap = Self { sessions, plans, requests, watches: HashMap::new(), program };
+        bootstrap.reconcile();
         bootstrap
     }
 
     /// Watches exactly the nodes of this configuration.
-    pub fn reconcile(&mut self, config: &Config) {
-        let declared: Vec<&str> = config.cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+    pub fn reconcile(&mut self) {
+        let declared = self.plans.nodes();
         self.watches.retain(|node, watch| {
-            let keep = declared.contains(&node.as_str());
+            let keep = declared.contains(node);
             if !keep {
                 watch.abort();
             }
             keep
         });
         for node in declared {
-            if self.watches.contains_key(node) {
+            if self.watches.contains_key(&node) {
                 continue;
             }
-            let Some(request) = self.request(node, config) else { continue };
+            let request = match self.plans.request(&node) {
+                Ok(request) => request,
+                Err(error) => {
+                    tracing::error!(node, error = %chain(&error), "no certificate: the node is not brought up");
+                    continue;
+                }
+            };
             let watch = watch(request, Arc::clone(&self.sessions), self.requests.clone());
-            self.watches.insert(node.to_owned(), tokio::spawn(watch).abort_handle());
+            self.watches.insert(node, tokio::spawn(watch).abort_handle());
         }
-    }
-
-    fn request(&self, node: &str, config: &Config) -> Option<Request> {
-        let keyed = match self.authority.node(node) {
-            Ok(keyed) => keyed,
-            Err(error) => {
-                tracing::error!(node, error = %chain(&error), "no certificate: the node is not brought up");
-                return None;
-            }
-        };
-        let ca_pem = self.authority.ca_pem().to_owned();
-        Some(Request {
-            node: node.to_owned(),
-            address: config.addresses.get(node).cloned().unwrap_or_else(|| node.to_owned()),
-            port: self.settings.port,
-            user: self.settings.user.clone(),
-            identity_file: self.settings.identity_file.clone(),
-            known_hosts_file: self.settings.known_hosts.clone(),
-            binaries_dir: self.settings.binaries_dir.clone(),
-            remote_dir: self.settings.remote_dir.clone(),
-            run_dir: self.settings.run_dir.clone(),
-            controller: config.controller.addresses.clone(),
-            controller_name: CONTROLLER_NAME,
-            tls: Tls { ca_pem, cert_pem: keyed.cert_pem, key_pem: keyed.key_pem },
-        })
     }
 }
 
@@ -162,7 +105,7 @@ fn find_program(program: &Path) -> PathBuf {
 }
 
 /// Asks for the node's agent for as long as the node has no session.
-async fn watch(request: Request, sessions: Arc<Sessions>, requests: mpsc::Sender<Asked>) {
+async fn watch(request: BootstrapRequest, sessions: Arc<Sessions>, requests: mpsc::Sender<Asked>) {
     let mut presence = sessions.presence(&request.node);
     let mut pause = PAUSE_MIN;
     // A node that was never there, or was given up, has no agent that could come back by itself.
@@ -184,7 +127,7 @@ async fn watch(request: Request, sessions: Arc<Sessions>, requests: mpsc::Sender
             return;
         }
         match answer.await {
-            Ok(Answer { ok: true, .. }) => {
+            Ok(BootstrapAnswer { ok: true, .. }) => {
                 tracing::info!(node = %request.node, "the agent was brought up");
                 if timeout(SESSION_WITHIN, presence.wait_for(|present| *present)).await.is_ok() {
                     pause = PAUSE_MIN;
@@ -192,8 +135,8 @@ async fn watch(request: Request, sessions: Arc<Sessions>, requests: mpsc::Sender
                 }
                 tracing::warn!(node = %request.node, "the agent was brought up, but it opens no session");
             }
-            Ok(Answer { error, .. }) => {
-                let error = error.unwrap_or_else(|| "no reason was given".to_owned());
+            Ok(BootstrapAnswer { failure, .. }) => {
+                let error = failure.map_or_else(|| "no reason was given".to_owned(), |failure| failure.error);
                 tracing::warn!(node = %request.node, %error, "the node could not be brought up");
             }
             Err(_) => tracing::warn!(node = %request.node, "muster-bootstrap ended before it answered"),
@@ -204,11 +147,11 @@ async fn watch(request: Request, sessions: Arc<Sessions>, requests: mpsc::Sender
 }
 
 /// Runs the program, again and again if it ends.
-async fn run_program(program: PathBuf, mut requests: mpsc::Receiver<Asked>) {
+async fn run_program(program: PathBuf, fan_out: u16, mut requests: mpsc::Receiver<Asked>) {
     let mut pause = PAUSE_MIN;
     loop {
         let spawned = Command::new(&program)
-            .arg("serve")
+            .args(["serve", "--concurrency", &fan_out.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -239,7 +182,7 @@ async fn run_program(program: PathBuf, mut requests: mpsc::Receiver<Asked>) {
 async fn converse(child: &mut Child, requests: &mut mpsc::Receiver<Asked>) -> u64 {
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return 0 };
     let mut lines = BufReader::new(stdout).lines();
-    let mut waiting: HashMap<String, oneshot::Sender<Answer>> = HashMap::new();
+    let mut waiting: HashMap<String, oneshot::Sender<BootstrapAnswer>> = HashMap::new();
     let mut answered = 0;
     loop {
         tokio::select! {
@@ -253,7 +196,7 @@ async fn converse(child: &mut Child, requests: &mut mpsc::Receiver<Asked>) -> u6
             }
             line = lines.next_line() => {
                 let Ok(Some(line)) = line else { return answered };
-                match serde_json::from_str::<Answer>(&line) {
+                match serde_json::from_str::<BootstrapAnswer>(&line) {
                     Ok(answer) => {
                         answered += 1;
                         if let Some(reply) = waiting.remove(&answer.node) {
@@ -267,7 +210,7 @@ async fn converse(child: &mut Child, requests: &mut mpsc::Receiver<Asked>) -> u6
     }
 }
 
-async fn write_line(stdin: &mut ChildStdin, request: &Request) -> std::io::Result<()> {
+async fn write_line(stdin: &mut ChildStdin, request: &BootstrapRequest) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stdin.write_all(&line).await?;
