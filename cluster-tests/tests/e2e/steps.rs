@@ -108,6 +108,10 @@ try srun -K -N2 -n2 bash -c '[ $SLURM_PROCID = 1 ] && exit 7; sleep 1000'
 try srun --mpi=pmix -n2 "$MUSTER_MPI_TASKS/mpich/rank-report"
 try srun --jobid=999999 true
 try srun --version
+for mpi in ompi mpich; do
+srun -n4 -N2 bash -c "[ \$SLURM_PROCID != 3 ] || exit 5; exec $MUSTER_MPI_TASKS/$mpi/rank-report"; echo "$mpi without one: $?"
+done
+srun -n4 -N2 bash -c '[ $SLURM_PROCID = 3 ] && exit 5; sleep 0.3; echo alone'; echo "no mpi: $?"
 "#;
     let (_, output) = script(&bench, &["-N2", "--ntasks-per-node=4"], body);
     for said in [
@@ -124,6 +128,11 @@ try srun --version
         "srun: error: node02: task 1: Exited with exit code 7\n",
         "rc 7",
         "is linked with MPICH or a library of its kind, which --mpi=pmix cannot start",
+        "task 3: ended before MPI_Init, for which the others wait",
+        "ompi without one: 5",
+        "mpich without one: 5",
+        "alone\nalone\nalone\n",
+        "no mpi: 5",
         "Unable to confirm allocation for job 999999: Invalid job id specified",
         "slurm 23.11.0 (Muster ",
     ] {

@@ -71,6 +71,11 @@ pub enum ToDaemon {
         /// Columns.
         columns: u16,
     },
+    /// A rank has ended that never said a word to PMI or PMIx: others that wait for all wait for ever.
+    Absent {
+        /// The rank.
+        rank: u32,
+    },
     /// Kill what is left.
     Kill,
 }
@@ -296,6 +301,9 @@ pub enum FromDaemon {
         status: i32,
         /// What it has used.
         usage: RankUsage,
+        /// It was offered PMI or PMIx, and has never said a word of it.
+        #[serde(default)]
+        silent: bool,
     },
     /// All ranks have ended, and nothing of the step is left on the nodes of the branch.
     Done,

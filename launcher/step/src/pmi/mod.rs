@@ -144,11 +144,23 @@ impl Server {
         }
     }
 
+    /// Whether a rank has said nothing.
+    pub fn is_silent(&self, place: usize) -> bool {
+        self.ranks[place].phase == Phase::Silent
+    }
+
+    /// Whether a rank waits for all others.
+    pub fn has_waiting(&self) -> bool {
+        self.ranks.iter().any(|rank| rank.in_barrier.is_some())
+    }
+
     /// A rank's connection has closed. One that had begun and not ended is lost, and the others would wait for it.
     pub fn closed(&mut self, place: usize) -> Option<Effect> {
         let rank = &mut self.ranks[place];
         let lost = matches!(rank.phase, Phase::One | Phase::Two);
-        rank.phase = Phase::Finalized;
+        if lost {
+            rank.phase = Phase::Finalized;
+        }
         lost.then(|| self.abort(place, 1, "ended without MPI_Finalize".to_owned()))
     }
 
@@ -261,6 +273,7 @@ mod tests {
         );
         assert_eq!(ask(&mut server, 1, "cmd=finalize\n"), "cmd=finalize_ack rc=0\n");
         assert_eq!(server.closed(1), None);
+        assert!(!server.is_silent(0) && !server.has_waiting());
         let message = "ended without MPI_Finalize".to_owned();
         assert_eq!(server.closed(0), Some(Effect::Abort { rank: 0, code: 1, message }));
     }
@@ -312,6 +325,7 @@ mod tests {
         ask(&mut server, 0, "cmd=init pmi_version=1 pmi_subversion=1\ncmd=put kvsname=k key=a value=1\n");
         let pairs = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
         assert_eq!(server.receive(0, b"cmd=barrier_in\n"), [Effect::Fence(pairs)]);
+        assert!(server.has_waiting());
         let others = BTreeMap::from([("b".to_owned(), "2".to_owned())]);
         assert_eq!(said(&server.fence_done(others)), [(0, "cmd=barrier_out rc=0\n".into())]);
         assert!(ask(&mut server, 0, "cmd=get kvsname=k key=b\n").ends_with("value=2\n"));

@@ -70,6 +70,8 @@ pub(super) struct Conduct<'p> {
     /// What the branches bring to the ranks' barriers.
     barrier: Barrier,
     start_by: Instant,
+    /// Whether the daemons know that a rank has ended without a word.
+    absence_told: bool,
     ending: Ending,
     _terminal: Option<terminal::Raw>,
 }
@@ -101,6 +103,7 @@ impl<'p> Conduct<'p> {
             input_held: Vec::new(),
             // A job may take long to begin; who watches it says when it has ended without that.
             start_by: Instant::now() + if plan.relayed { RELAYED_START_WITHIN } else { START_WITHIN },
+            absence_told: false,
             step: granted.step,
             key: granted.key,
             plan,
@@ -278,11 +281,14 @@ impl<'p> Conduct<'p> {
             FromDaemon::Abort { rank, code, message } => {
                 self.ending.aborted(self.node_of(rank), rank, code, &message)
             }
-            FromDaemon::Exited { rank, status, usage } => {
+            FromDaemon::Exited { rank, status, usage, silent } => {
+                if silent && !std::mem::replace(&mut self.absence_told, true) {
+                    self.heads.tell(&ToDaemon::Absent { rank });
+                }
                 if self.outputs.end(rank).is_err() {
                     self.ending.output_failed();
                 }
-                self.viewers.tell(&FromDaemon::Exited { rank, status, usage });
+                self.viewers.tell(&FromDaemon::Exited { rank, status, usage, silent });
                 self.ending.exited(self.node_of(rank), rank, status, &usage)
             }
             FromDaemon::Done => {

@@ -72,6 +72,10 @@ pub(super) struct Serving {
     pmix_fence: Option<pmix::FenceAnswer>,
     /// Ranks that have begun with PMIx and not ended.
     in_pmix: BTreeSet<u32>,
+    /// Ranks that have ever begun with PMIx.
+    begun_pmix: BTreeSet<u32>,
+    /// A rank that has ended without a word, if the others have not been told.
+    absent: Option<u32>,
     /// Everything that is left shall go.
     killing: bool,
     /// Nothing of the step is left on this node.
@@ -96,6 +100,8 @@ impl Serving {
             pmix: None,
             pmix_fence: None,
             in_pmix: BTreeSet::new(),
+            begun_pmix: BTreeSet::new(),
+            absent: None,
             killing: false,
             gone: false,
         }
@@ -264,10 +270,20 @@ impl Serving {
     }
 
     fn obey(&mut self, message: ToDaemon) {
-        if matches!(message, ToDaemon::Fence { .. } | ToDaemon::Signal { .. } | ToDaemon::Window { .. }) {
+        if matches!(
+            message,
+            ToDaemon::Fence { .. }
+                | ToDaemon::Signal { .. }
+                | ToDaemon::Window { .. }
+                | ToDaemon::Absent { .. }
+        ) {
             self.below.tell(&message);
         }
         match message {
+            ToDaemon::Absent { rank } => {
+                self.absent = Some(rank);
+                self.end_if_one_is_awaited_for_ever();
+            }
             ToDaemon::Fence { pairs } => {
                 let effects = self.pmi.as_mut().map(|server| server.fence_done(pairs)).unwrap_or_default();
                 self.carry_out(effects);
@@ -287,6 +303,15 @@ impl Serving {
             }
             ToDaemon::Kill => self.kill(),
             ToDaemon::Challenge { .. } | ToDaemon::Proof { .. } | ToDaemon::Launch { .. } => {}
+        }
+    }
+
+    /// Ends the step if ranks of this node wait for all, and one has ended that can never come.
+    fn end_if_one_is_awaited_for_ever(&mut self) {
+        let waits = !self.in_pmix.is_empty() || self.pmi.as_ref().is_some_and(pmi::Server::has_waiting);
+        if let Some(rank) = self.absent.take_if(|_| waits) {
+            let message = "ended before MPI_Init, for which the others wait".to_owned();
+            self.link.send(&FromDaemon::Abort { rank, code: 1, message });
         }
     }
 
@@ -339,7 +364,10 @@ impl Serving {
                 let message = "ended without MPI_Finalize".to_owned();
                 self.link.send(&FromDaemon::Abort { rank, code: 1, message });
             }
-            self.link.send(&FromDaemon::Exited { rank, status, usage: self.ranks[place].usage });
+            let silent = (self.pmi.is_some() || self.pmix.is_some())
+                && self.pmi.as_ref().is_none_or(|server| server.is_silent(place))
+                && !self.begun_pmix.contains(&rank);
+            self.link.send(&FromDaemon::Exited { rank, status, usage: self.ranks[place].usage, silent });
         }
         self.link.flush();
     }
@@ -400,7 +428,10 @@ impl Serving {
         let Some(server) = &self.pmix else { return };
         for call in server.take() {
             match call {
-                pmix::Call::Connected(rank) => drop(self.in_pmix.insert(rank)),
+                pmix::Call::Connected(rank) => {
+                    self.in_pmix.insert(rank);
+                    self.begun_pmix.insert(rank);
+                }
                 pmix::Call::Finalized(rank) => drop(self.in_pmix.remove(&rank)),
                 pmix::Call::Abort { rank, code, message } => {
                     self.in_pmix.remove(&rank);
@@ -414,6 +445,7 @@ impl Serving {
                 }
             }
         }
+        self.end_if_one_is_awaited_for_ever();
         self.link.flush();
     }
 
@@ -434,6 +466,7 @@ impl Serving {
                 }
             }
         }
+        self.end_if_one_is_awaited_for_ever();
         self.link.flush();
     }
 
