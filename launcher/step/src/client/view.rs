@@ -22,6 +22,9 @@ use crate::status::exit_status;
 /// How much input is read at once.
 const INPUT_BYTES: usize = 64 << 10;
 
+/// How many may be connected at once that have not proved themselves.
+const STRANGERS_MAX: usize = 16;
+
 /// What of a step is shown, and what it is given.
 #[derive(Debug, Clone, Default)]
 pub struct ViewOptions {
@@ -104,6 +107,9 @@ impl View {
             }
             drop(fds);
             while let Ok((stream, _)) = self.listener.accept() {
+                if self.strangers.len() >= STRANGERS_MAX {
+                    continue;
+                }
                 self.strangers.push(Greeting::begin(stream).map_err(StepError::system("greet a starter"))?);
             }
             for place in (0..self.strangers.len()).rev() {
