@@ -5,7 +5,8 @@
 //! function; on each node of the step its supervisor starts a *step daemon* (the program `muster-step`), as the user
 //! and inside the attempt's containment. The daemons connect back to the starter, or are connected to by other daemons
 //! where there are many ([`tree`]); they start and bind their ranks, and serve PMI to them; all output, input, signals
-//! and exchanges of the ranks go between starter and daemons. The controller hears nothing of steps.
+//! and exchanges of the ranks go between starter and daemons. The controller has no part in it:
+//! it is told of each step once, by the supervisor.
 //!
 //! | module | what |
 //! | --- | --- |

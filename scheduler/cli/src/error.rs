@@ -36,6 +36,9 @@ pub enum CliError {
         /// The job.
         job: JobRef,
     },
+    /// No step was named.
+    #[error("which step? Write one such as 12.0; `muster steps 12` lists those of job 12")]
+    AttachToNothing,
     /// Nodes are not brought up or down.
     #[error(transparent)]
     Node(#[from] NodeFault),
@@ -438,6 +441,7 @@ impl CliError {
             | Self::WholeJob { .. }
             | Self::NothingToUpdate
             | Self::NoStep { .. }
+            | Self::AttachToNothing
             | Self::NothingToCancel => Exit::Usage,
             Self::WhichTask { .. } | Self::NoHelp { .. } => Exit::Usage,
             Self::Step(BadStep::Step(_) | BadStep::File { .. } | BadStep::Directory(_)) => Exit::Refused,

@@ -88,8 +88,8 @@ fn plain(bench: &Bench, mpi: &str, launcher: &str) -> u64 {
     last_initialised(&said(&command.stdin(Stdio::null()).output().unwrap()), before)
 }
 
-/// Slurm's nodes share this machine's network; it has no part in the virtual hosts. `None` where it cannot start them:
-/// that of Debian 12 starts no step with PMIx where several of its nodes are one host.
+/// Slurm's nodes share this machine's network; it has no part in the virtual hosts. `None` where it does not
+/// start them, and then it is printed what it said.
 fn by_slurm(bench: &Bench, slurm: &Slurm, mpi: &str, wireup: &str) -> Option<u64> {
     let program = bench.site.staged.mpi_tasks.join(mpi).join("rank-report");
     let folder = tempfile::tempdir().unwrap();

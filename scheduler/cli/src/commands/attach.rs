@@ -38,8 +38,13 @@ pub struct AttachArgs {
 }
 
 pub(crate) fn run(args: &AttachArgs) -> Result<ExitCode, CliError> {
-    // The script of a job that srun or salloc waits for says nothing more.
-    let Some(text) = &args.step else { return Ok(daemon::attach()) };
+    let Some(text) = &args.step else {
+        // The script of a job that srun or salloc waits for names no step; what it serves is in its environment.
+        return match std::env::var_os(daemon::ATTACH_VARIABLE) {
+            Some(_) => Ok(daemon::attach()),
+            None => Err(CliError::AttachToNothing),
+        };
+    };
     let target = targets(std::slice::from_ref(text))?.remove(0);
     let step = target.step.ok_or_else(|| CliError::NoStep { job: target.job })?;
     let viewed = look::open(&mut connect()?, target.job, step)?;

@@ -61,6 +61,8 @@ fn the_command_line_is_checked_before_anything_is_asked() {
         (&["nodes", "down", "n1", "--reason", "x", "--for", "soon"], "--for"),
         (&["node", "up", "n[1"], "is not a host list"),
         (&["node", "up", "n1", "--fan-out", "0"], "--fan-out"),
+        (&["attach"], "muster attach: which step? Write one such as 12.0"),
+        (&["attach", "12"], "muster attach: which step of job 12? Write one such as 12.0"),
         (&["help", "bogus"], "there is no help for 'bogus'"),
     ] {
         let ran = fake.run(arguments);
