@@ -178,6 +178,10 @@ fn open_mpi_4(layout: &GangLayout, variables: &mut Variables) {
     variables.set("OMPI_MCA_plm_rsh_agent", layout.remote_shell.display());
     // Only the primary holds the key to the other instances, so they must all be reached from there.
     variables.set("OMPI_MCA_plm_rsh_no_tree_spawn", 1);
+    // A daemon that went into the background and is killed before it has called its mpirun would be missed by nobody:
+    // mpirun would wait for ever. So daemons stay the children of their remote shells, all of which run at once then.
+    variables.set("OMPI_MCA_orte_leave_session_attached", 1);
+    variables.set("OMPI_MCA_plm_rsh_num_concurrent", remote_shells_at_once(layout));
     // Hosts come from the file: unlike the Slurm variables it gives way to a --hostfile or --host of the user's.
     variables.set("OMPI_MCA_ras", "^slurm");
     variables.set("OMPI_MCA_orte_default_hostfile", layout.attempt_dir.hostfile().display());
@@ -197,11 +201,19 @@ fn open_mpi_4(layout: &GangLayout, variables: &mut Variables) {
     }
 }
 
+/// As many as there are nodes, and no fewer than Open MPI's own default.
+fn remote_shells_at_once(layout: &GangLayout) -> usize {
+    const OPEN_MPIS_DEFAULT: usize = 128;
+    layout.instances.len().max(OPEN_MPIS_DEFAULT)
+}
+
 /// Open MPI 5 (prrte): the same, under other names.
 fn open_mpi_5(layout: &GangLayout, variables: &mut Variables) {
     variables.set("PRTE_MCA_plm", "ssh");
     variables.set("PRTE_MCA_plm_ssh_agent", layout.remote_shell.display());
     variables.set("PRTE_MCA_plm_ssh_no_tree_spawn", 1);
+    // That its daemons stay the children of their remote shells is the remote shell's doing: no setting says so.
+    variables.set("PRTE_MCA_plm_ssh_num_concurrent", remote_shells_at_once(layout));
     variables.set("PRTE_MCA_ras", "^slurm");
     variables.set("PRTE_MCA_prte_default_hostfile", layout.attempt_dir.hostfile().display());
     variables.set("PRTE_MCA_odls_base_exec_agent", layout.rank_starter.display());

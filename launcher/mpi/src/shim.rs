@@ -52,7 +52,7 @@ impl Request {
             return Err(wrong(format!("no command for host `{host}`")));
         }
         let host = host.rsplit('@').next().unwrap_or_default().to_owned();
-        Ok(Self { host, command: words.join(" ") })
+        Ok(Self { host, command: in_foreground(words.join(" ")) })
     }
 
     /// Whether Hydra calls, MPICH's or Intel's, to start its proxy.
@@ -69,6 +69,13 @@ impl Request {
         }
         format!("export {}; {}", assignments.join(" "), self.command)
     }
+}
+
+/// Open MPI 5 sends its daemon into the background. One that is killed there before it has called its mpirun is missed
+/// by nobody, and mpirun waits for ever; so it stays the child of its remote shell, which tells of its end.
+fn in_foreground(command: String) -> String {
+    let is_prted = command.split_whitespace().any(|word| word.trim_matches(['"', '\'']).ends_with("/prted"));
+    if is_prted { command.replacen(" --daemonize", "", 1) } else { command }
 }
 
 /// The variables that travel with a command.
@@ -143,6 +150,14 @@ mod tests {
         assert_eq!(hydra.command, "\"/usr/bin/hydra_pmi_proxy\" --control-port node01:4000");
         let open_mpi = parse(&["user@node02", "orted", "-mca", "ess", "\"env\""]).unwrap();
         assert_eq!((open_mpi.host.as_str(), open_mpi.command.as_str()), ("node02", "orted -mca ess \"env\""));
+    }
+
+    #[test]
+    fn a_daemon_stays_in_the_foreground() {
+        let open_mpi_5 =
+            parse(&["node02", "/opt/bin/prted", "--prtemca", "ess", "\"env\"", "--daemonize"]).unwrap();
+        assert_eq!(open_mpi_5.command, "/opt/bin/prted --prtemca ess \"env\"");
+        assert_eq!(parse(&["node02", "tool", "--daemonize"]).unwrap().command, "tool --daemonize");
     }
 
     #[test]

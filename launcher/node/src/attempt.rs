@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use muster_wire::v1::{AttemptKey, InstanceReport};
 use serde::{Deserialize, Serialize};
 
-use crate::containment::{Containment, Group};
+use crate::containment::{Containment, DeviceNumber, Group};
 use crate::error::{NodeError, Result};
 use crate::process::ProcessId;
 
@@ -33,6 +33,9 @@ pub struct Assignment {
     pub cores: Vec<Vec<u32>>,
     /// Whether several cores of the node share a CPU, so that ranks must yield while they wait.
     pub cores_wrap: bool,
+    /// Devices of the node that the attempt does not hold, and must not open.
+    #[serde(default)]
+    pub withheld: Vec<DeviceNumber>,
 }
 
 impl Assignment {

@@ -66,6 +66,14 @@ pub enum NodeError {
         /// The group that the controller sent.
         gid: u32,
     },
+    /// A device file that the configuration names is not there, or is no device.
+    #[error("{} cannot be given to tasks: {problem}; see `gres_files` in the controller's configuration", path.display())]
+    NoDevice {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An agent without root's rights was asked to run another user's task.
     #[error(
         "this agent runs as uid {own} and can run tasks of that user only, not of uid {wanted}; \

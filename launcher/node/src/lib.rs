@@ -6,6 +6,7 @@ pub mod attempt;
 pub mod config;
 pub mod containment;
 pub mod daemon;
+pub mod devices;
 pub mod error;
 pub mod frame;
 pub mod process;

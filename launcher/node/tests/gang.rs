@@ -12,7 +12,7 @@ use common::node::Node;
 use common::work::{Task, user};
 use common::{eventually, is_root};
 use muster_wire::v1::gone::How;
-use muster_wire::v1::{Endpoint, Go, Gone, Prepare, User};
+use muster_wire::v1::{Endpoint, Go, Gone, Prepare, User, Welcome};
 
 const NODES: [&str; 2] = ["node01", "node02"];
 
@@ -60,7 +60,8 @@ fn build_shims() {
 impl Gang {
     async fn start(known_names: &str) -> Self {
         build_shims();
-        let mut controller = Controller::start_with(Some(4)).await;
+        let wrapped = Welcome { declared_cores: 4, wrap_cores: true, ..Welcome::default() };
+        let mut controller = Controller::start_with(wrapped).await;
         let nodes: Vec<Node> =
             NODES.iter().map(|name| Node::start_private(&controller, name, known_names)).collect();
         for name in NODES {

@@ -11,7 +11,7 @@ use common::node::Node;
 use common::work::{Task, user};
 use common::{eventually, is_root};
 use muster_wire::v1::gone::How;
-use muster_wire::v1::{Exited, Gone, ResourceLimit};
+use muster_wire::v1::{DeclaredDevices, Devices, Exited, Gone, ResourceLimit, Welcome};
 
 fn exited(gone: &Gone) -> Exited {
     match &gone.how {
@@ -53,6 +53,35 @@ async fn a_script_runs_to_its_exit_and_is_forgotten() {
         if code == 0 && signal == 0 {
             assert_eq!(task.output(), "hello\n");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_task_opens_the_devices_that_it_holds_and_no_others() {
+    if !is_root() {
+        return;
+    }
+    let files = ["/dev/zero", "/dev/full"].map(str::to_owned).to_vec();
+    let declared = DeclaredDevices { name: "gpu".into(), count: 2, files };
+    let welcome = Welcome { declared_devices: vec![declared], ..Welcome::default() };
+    let mut controller = Controller::start_with(welcome).await;
+    let _node = Node::start(&controller, "node01");
+    controller.hello("node01").await;
+    let script = r#"#!/bin/sh
+for device in zero full null; do
+    head -c1 /dev/$device > copy 2> said && echo $device: open || sed "s/.*: /$device: /" said
+done
+"#;
+    for (numbers, opened) in [
+        (vec![], "zero: Operation not permitted\nfull: Operation not permitted\nnull: open\n"),
+        (vec![1], "zero: Operation not permitted\nfull: open\nnull: open\n"),
+        (vec![0, 1], "zero: open\nfull: open\nnull: open\n"),
+    ] {
+        let mut task = Task::new("node01", script);
+        task.prepare.members[0].devices = vec![Devices { name: "gpu".into(), kind: String::new(), numbers }];
+        let gone = controller.run("node01", &task.prepare).await;
+        assert_eq!(exited(&gone).code, 0);
+        assert_eq!(task.output(), opened);
     }
 }
 

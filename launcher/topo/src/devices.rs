@@ -37,9 +37,12 @@ impl PciId {
     ///
     /// Classes are those of the PCI Code and ID Assignment Specification.
     pub fn name(self, computes: bool) -> Option<&'static str> {
+        // A virtual machine has what it was given on its first bus as well; only VGA of these two is a processor's own there.
+        let is_processors =
+            self.is_on_first_bus && self.class == 0x0300 && matches!(self.vendor, AMD | INTEL);
         let is_graphics = matches!(self.vendor, NVIDIA | AMD | INTEL)
             && !CONSOLES.contains(&(self.vendor, self.device))
-            && !self.is_on_first_bus;
+            && !is_processors;
         match self.class {
             // VGA, 3D, other display controllers, and processing accelerators.
             0x0300 | 0x0302 | 0x0380 | 0x1200 if computes || is_graphics => Some("gpu"),
@@ -64,6 +67,7 @@ mod tests {
         assert_eq!(id(0x0300, 0x1a03, 0x2000, false).name(false), None, "a board's management controller");
         assert_eq!(id(0x0300, INTEL, 0x9a49, true).name(false), None);
         assert_eq!(id(0x0300, INTEL, 0x9a49, true).name(true), Some("gpu"), "a driver says that it computes");
+        assert_eq!(id(0x0302, NVIDIA, 0x2335, true).name(false), Some("gpu"), "given to a virtual machine");
         assert_eq!(id(0x0b40, INTEL, 0x225c, false).name(true), Some("gpu"), "a coprocessor");
         assert_eq!(id(0x0207, 0x15b3, 0x1017, false).name(false), Some("nic"));
         assert_eq!(id(0x0680, NVIDIA, 0x1ac2, false).name(false), None, "a switch between GPUs");

@@ -54,6 +54,7 @@ fn group(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &mut Node
     let gres = gres(reader, &mut section);
     let threads_per_core = section.number(reader, "threads_per_core", (1, u64::from(THREADS_PER_CORE_MAX)));
     let gres_numa = gres_numa(reader, &mut section, &gres);
+    let gres_files = gres_files(reader, &mut section, &gres);
     let gres_check = section.flag(reader, "gres_check").is_some_and(|flag| flag.value);
     let span = section.span.clone();
     section.finish(reader);
@@ -82,6 +83,7 @@ fn group(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &mut Node
             gres: gres.clone(),
             threads_per_core: threads_per_core.as_ref().map(|at| at.value as u32),
             gres_numa: gres_numa.clone(),
+            gres_files: gres_files.clone(),
             gres_check,
         });
     }
@@ -136,6 +138,24 @@ fn gres_numa(
         }
     }
     places
+}
+
+/// The files of devices: as many as there are devices of the name.
+fn gres_files(
+    reader: &mut Reader<'_>,
+    section: &mut Section<'_, '_>,
+    gres: &[Gres],
+) -> BTreeMap<String, Vec<String>> {
+    let mut all = BTreeMap::new();
+    for (At { value: name, span }, files) in section.path_lists(reader, "gres_files", "gpu") {
+        let declared = gres.iter().filter(|gres| gres.name == name).map(|gres| gres.count).sum();
+        if files.len() as u64 == u64::from(declared) && declared > 0 {
+            all.insert(name, files);
+        } else {
+            reader.problem(span, ProblemKind::GresFiles { name, named: files.len(), declared });
+        }
+    }
+    all
 }
 
 fn set_addresses(reader: &mut Reader<'_>, names: &[String], addresses: At<Vec<String>>, nodes: &mut Nodes) {

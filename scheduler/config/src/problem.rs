@@ -140,6 +140,19 @@ pub enum ProblemKind {
         /// How many are declared.
         declared: u32,
     },
+    /// Not as many files as there are devices of the name.
+    #[error(
+        "'gres_files' names {named} files for {name}, but 'gres' declares {declared}: name the file of each device, in the \
+         order of their numbers"
+    )]
+    GresFiles {
+        /// The name of the devices.
+        name: String,
+        /// How many files are named.
+        named: usize,
+        /// How many are declared.
+        declared: u32,
+    },
     /// A text in the wrong notation.
     #[error("'{key}': {problem}")]
     Notation {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use muster_core::notation::{NotationError, parse_hosts, parse_size_bytes, parse_time_s};
+use muster_core::notation::{NotationError, parse_hosts, parse_paths, parse_size_bytes, parse_time_s};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -294,6 +294,36 @@ impl<'d, 't> Section<'d, 't> {
             match numbers {
                 Some(numbers) => {
                     lists.push((At { value: name.get_ref().to_string(), span: name.span() }, numbers));
+                }
+                None => self.wrong_type(reader, key, &expected, value),
+            }
+        }
+        lists
+    }
+
+    /// A table of absolute paths, each name with a text in which brackets stand for several, such as `/dev/nvidia[0-3]`.
+    pub fn path_lists(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        example: &str,
+    ) -> Vec<(At<String>, Vec<String>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let expected =
+            format!("a table of absolute paths, such as {{ {example} = \"/dev/nvidia[0-3],/dev/nvidia8\" }}");
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type(reader, key, &expected, value);
+            return Vec::new();
+        };
+        let mut lists = Vec::new();
+        for (name, value) in table.iter() {
+            let paths = match value.get_ref() {
+                DeValue::String(text) => parse_paths(text).ok(),
+                _ => None,
+            };
+            match paths {
+                Some(paths) => {
+                    lists.push((At { value: name.get_ref().to_string(), span: name.span() }, paths));
                 }
                 None => self.wrong_type(reader, key, &expected, value),
             }

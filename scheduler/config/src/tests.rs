@@ -217,6 +217,10 @@ fn places_of_devices_and_threads_of_cores_are_read() {
         read(&more(&format!("{gres}\ngres_numa = {{ gpu = [0, 1, 0x1] }}\nthreads_per_core = 2"))).unwrap();
     let node = &config.cluster.nodes[3];
     assert_eq!((node.gres_numa["gpu"].as_slice(), node.threads_per_core), (&[0, 1, 1][..], Some(2)));
+    assert!(node.gres_files.is_empty());
+    let files =
+        read(&more(&format!("{gres}\ngres_files = {{ gpu = \"/dev/nvidia[0-1],/dev/x\" }}"))).unwrap();
+    assert_eq!(files.cluster.nodes[3].gres_files["gpu"], ["/dev/nvidia0", "/dev/nvidia1", "/dev/x"]);
     assert!(!node.gres_check && read(&more("gres_check = true")).unwrap().cluster.nodes[3].gres_check);
     for (lines, message) in [
         (
@@ -230,6 +234,11 @@ fn places_of_devices_and_threads_of_cores_are_read() {
         ),
         ("gres_numa = { gpu = [0, 1, 4096] }", "'gres_numa' must be a table of lists"),
         ("gres_numa = [0]", "{ gpu = [0, 0, 1, 1] }, but is a list"),
+        (
+            "gres_files = { gpu = \"/dev/nvidia[0-1]\" }",
+            "'gres_files' names 2 files for gpu, but 'gres' declares 3: name the file of each",
+        ),
+        ("gres_files = { gpu = \"nvidia[0-2]\" }", "'gres_files' must be a table of absolute paths, such as"),
         ("threads_per_core = 17", "'threads_per_core' must be a whole number from 1 to 16, but is 17"),
         ("gres_check = 1", "'gres_check' must be true or false"),
     ] {

@@ -127,6 +127,10 @@ pub struct NodeConfig {
     /// agent cannot see it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gres_numa: BTreeMap<String, Vec<u32>>,
+    /// The file of each device on the node, by the name of the devices and in the order of their numbers: tasks cannot open
+    /// those of devices that they do not hold. The node's agent looks for those of GPUs without.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gres_files: BTreeMap<String, Vec<String>>,
     /// Whether the node is held back if its agent finds fewer devices than are declared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gres_check: bool,

@@ -13,6 +13,12 @@ pub const HOSTS_PER_LIST_MAX: usize = 100_000;
 /// A text that is not in the notation that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotationError {
+    /// Not a list of absolute paths.
+    #[error("'{text}' is not a list of absolute paths such as /dev/nvidia[0-3]")]
+    Paths {
+        /// The text.
+        text: String,
+    },
     /// Not a list of ranges.
     #[error("'{text}' is not a list of numbers: write numbers and ranges up to {max}, such as 0-3,8")]
     Ranges {
@@ -156,13 +162,32 @@ pub fn is_host_name(name: &str) -> bool {
 /// [`NotationError::Hosts`] for any other text, [`NotationError::TooManyHosts`] above [`HOSTS_PER_LIST_MAX`].
 pub fn parse_hosts(text: &str) -> Result<Vec<String>, NotationError> {
     let bad = || NotationError::Hosts { text: text.to_owned() };
-    let mut hosts = Vec::new();
+    let hosts = expand_list(text)?;
+    if hosts.iter().all(|host| is_host_name(host)) { Ok(hosts) } else { Err(bad()) }
+}
+
+/// Reads a list of absolute paths with the same brackets, such as `/dev/nvidia[0-3]`.
+///
+/// # Errors
+///
+/// [`NotationError`] if it is no such list.
+pub fn parse_paths(text: &str) -> Result<Vec<String>, NotationError> {
+    let paths = expand_list(text)?;
+    let is_path =
+        |path: &String| path.starts_with('/') && !path.contains(|c: char| c.is_control() || c == ' ');
+    if paths.iter().all(is_path) { Ok(paths) } else { Err(NotationError::Paths { text: text.to_owned() }) }
+}
+
+/// The elements of a list, with the brackets replaced.
+fn expand_list(text: &str) -> Result<Vec<String>, NotationError> {
+    let bad = || NotationError::Hosts { text: text.to_owned() };
+    let mut elements = Vec::new();
     for part in split_outside_brackets(text).ok_or_else(bad)? {
-        expand_hosts(part, &mut hosts).map_err(|too_many| {
+        expand_hosts(part, &mut elements).map_err(|too_many| {
             if too_many { NotationError::TooManyHosts { text: text.to_owned() } } else { bad() }
         })?;
     }
-    if hosts.iter().all(|host| is_host_name(host)) { Ok(hosts) } else { Err(bad()) }
+    Ok(elements)
 }
 
 /// Expands the first bracket and recurses into the rest; the error says whether the limit was the cause.

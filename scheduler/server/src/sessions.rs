@@ -340,6 +340,7 @@ impl Sessions {
             declared_memory_bytes: declared.memory_bytes,
             health_check: self.health.clone(),
             term: self.term,
+            declared_devices: declared_devices(declared),
         };
         Ok(v1::ToNode { body: Some(v1::to_node::Body::Welcome(welcome)) })
     }
@@ -426,6 +427,22 @@ impl Sessions {
             sessions.give_up(&slot, generation, &reason).await;
         });
     }
+}
+
+/// All devices of a node, each name once.
+fn declared_devices(node: &muster_core::state::Node) -> Vec<v1::DeclaredDevices> {
+    let mut all: Vec<v1::DeclaredDevices> = Vec::new();
+    for gres in &node.gres {
+        match all.iter_mut().find(|known| known.name == gres.name) {
+            Some(known) => known.count += gres.count,
+            None => all.push(v1::DeclaredDevices {
+                name: gres.name.clone(),
+                count: gres.count,
+                files: node.gres_files.get(&gres.name).cloned().unwrap_or_default(),
+            }),
+        }
+    }
+    all
 }
 
 async fn read_hello(name: &str, stream: &mut Streaming<v1::FromNode>) -> Result<v1::Hello, Status> {

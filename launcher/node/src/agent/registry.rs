@@ -12,6 +12,7 @@ use super::link::{Link, LinkEvent};
 use super::status::{self, Question};
 use super::supervisors::{self, Event, Idle};
 use crate::attempt::{Assignment, AttemptDir, AttemptState, UNFINISHED, parse_key};
+use crate::devices;
 use crate::error::{NodeError, Result};
 use crate::process::{ProcessId, now_us};
 use crate::step_log::Reader;
@@ -220,6 +221,8 @@ impl Registry {
         let member = prepare.members.get(prepare.instance as usize);
         let member = member.ok_or(NodeError::Incomplete { part: "own member" })?;
         let cores = map.cpus_by_core(&member.cores, prepare.threads_per_core).map_err(NodeError::Cores)?;
+        let declared = self.welcome.as_ref().map_or(&[][..], |welcome| &welcome.declared_devices);
+        let withheld = devices::withheld(declared, &self.node.topology, &member.devices)?;
         let assignment = Assignment {
             node: self.node.config.node.clone(),
             address: self.address.clone(),
@@ -230,6 +233,7 @@ impl Registry {
             containment: self.node.containment.clone(),
             cores,
             cores_wrap: map.wraps(),
+            withheld,
         };
         // One that was killed while it waited shall not take an attempt with it.
         self.idle.retain(Idle::is_there);

@@ -65,7 +65,7 @@ pub struct Group {
 
 impl Group {
     pub(super) fn create(&self, limits: &Limits) -> Result<()> {
-        self.kill.create(&Limits::default())?;
+        self.kill.create(&Limits { withheld: limits.withheld.clone(), ..Limits::default() })?;
         for (controller, folder) in &self.limits {
             make(folder)?;
             match controller.as_str() {

@@ -5,6 +5,7 @@
 //! cgroup v2 with its controllers; *hybrid*, where the limits are set by v1 controllers and the killing is done in
 //! the controller-less cgroup2 mount; and a *subreaper* sweep through `/proc` where no cgroup may be made.
 
+mod devices;
 mod files;
 pub mod hybrid;
 mod mounts;
@@ -15,6 +16,7 @@ mod watch;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use devices::DeviceNumber;
 use muster_wire::v1;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,8 @@ pub struct Limits {
     pub cpus: Vec<u32>,
     /// Bytes of memory; 0: no limit.
     pub memory_bytes: u64,
+    /// Devices that it must not open.
+    pub withheld: Vec<DeviceNumber>,
 }
 
 /// The containment of one attempt.

@@ -6,8 +6,8 @@ use muster_wire::v1;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::Limits;
 use super::files::{below, get, make, number_of, remove, set};
+use super::{Limits, devices};
 use crate::error::Result;
 
 /// The controllers whose limits an attempt gets, where the kernel offers them.
@@ -98,6 +98,7 @@ pub struct Group {
 impl Group {
     pub(super) fn create(&self, limits: &Limits) -> Result<()> {
         make(&self.path)?;
+        devices::withhold(&self.path, &limits.withheld)?;
         let has = |name: &str| self.controllers.iter().any(|known| known == name);
         if has("cpuset") && !limits.cpus.is_empty() {
             set(&self.path, "cpuset.cpus", &muster_topo::format_list(&limits.cpus))?;
@@ -209,7 +210,7 @@ mod tests {
     fn limits_are_written_as_the_kernel_wants_them() {
         let files = ["cpuset.cpus", "memory.max", "memory.oom.group", "memory.swap.max", "pids.max"];
         let (folder, group) = pretended(&files);
-        group.create(&Limits { cpus: vec![0, 1, 2, 5], memory_bytes: 1 << 30 }).unwrap();
+        group.create(&Limits { cpus: vec![0, 1, 2, 5], memory_bytes: 1 << 30, ..Limits::default() }).unwrap();
         let read = |file| std::fs::read_to_string(folder.path().join(file)).unwrap();
         assert_eq!(files.map(read), ["0-2,5", "1073741824", "1", "0", &pids_max().to_string()]);
         // Without a limit the kernel's own, none, stays.

@@ -95,7 +95,11 @@ impl Supervisor {
             false => None,
         };
         folder.hand_over()?;
-        let limits = Limits { cpus: self.assignment.cpus(), memory_bytes: self.prepare.memory_bytes };
+        let limits = Limits {
+            cpus: self.assignment.cpus(),
+            memory_bytes: self.prepare.memory_bytes,
+            withheld: self.assignment.withheld.clone(),
+        };
         let name = self.prepare.key.unwrap_or_default().to_string();
         let group = self.assignment.containment.create(&name, self.assignment.run.clone(), &limits)?;
         Ok(Prepared { account, group, script, endpoint, ssh, membership, events: Some(events), steps })

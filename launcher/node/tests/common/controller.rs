@@ -52,7 +52,7 @@ type Outboxes = Arc<Mutex<HashMap<String, mpsc::Sender<Result<ToNode, Status>>>>
 struct Service {
     outboxes: Outboxes,
     inbox: mpsc::UnboundedSender<(String, FromNode)>,
-    wrap_cores: Option<u32>,
+    welcome: Welcome,
     term: Arc<AtomicU64>,
 }
 
@@ -66,7 +66,7 @@ impl NodeController for Service {
     ) -> Result<Response<Self::SessionStream>, Status> {
         assert!(request.peer_certs().is_some_and(|certificates| !certificates.is_empty()));
         let (outbox, messages) = mpsc::channel(64);
-        let (outboxes, inbox, wrap) = (self.outboxes.clone(), self.inbox.clone(), self.wrap_cores);
+        let (outboxes, inbox, welcome) = (self.outboxes.clone(), self.inbox.clone(), self.welcome.clone());
         let term = self.term.load(Ordering::SeqCst);
         tokio::spawn(async move {
             let mut stream = request.into_inner();
@@ -74,14 +74,7 @@ impl NodeController for Service {
             while let Some(Ok(message)) = stream.next().await {
                 if let Some(from_node::Body::Hello(hello)) = &message.body {
                     node.clone_from(&hello.node);
-                    let welcome = Welcome {
-                        heartbeat_interval_ms: 200,
-                        declared_cores: wrap.unwrap_or(0),
-                        wrap_cores: wrap.is_some(),
-                        declared_memory_bytes: 0,
-                        health_check: None,
-                        term,
-                    };
+                    let welcome = Welcome { term, ..welcome.clone() };
                     outbox.send(Ok(ToNode { body: Some(to_node::Body::Welcome(welcome)) })).await.unwrap();
                     outboxes.lock().unwrap().insert(node.clone(), outbox.clone());
                 }
@@ -103,26 +96,28 @@ pub struct Controller {
     /// Messages that were read while others were waited for.
     seen: VecDeque<(String, FromNode)>,
     server: tokio::task::JoinHandle<()>,
-    wrap_cores: Option<u32>,
+    /// What nodes are told when they come, but for the term.
+    welcome: Welcome,
     /// The term that is said to nodes that come.
     pub term: Arc<AtomicU64>,
 }
 
 impl Controller {
     pub async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with(Welcome::default()).await
     }
 
-    /// With nodes that declare so many cores, whatever they have.
-    pub async fn start_with(wrap_cores: Option<u32>) -> Self {
+    /// With nodes of which the configuration declares this.
+    pub async fn start_with(welcome: Welcome) -> Self {
+        let welcome = Welcome { heartbeat_interval_ms: 200, ..welcome };
         let authority = Authority::new();
         let outboxes = Outboxes::default();
         let (inbox_to, inbox) = mpsc::unbounded_channel();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let term = Arc::new(AtomicU64::new(0));
-        let server = serve(listener, &authority, outboxes.clone(), inbox_to, wrap_cores, &term);
-        Self { authority, address, outboxes, inbox, seen: VecDeque::new(), server, wrap_cores, term }
+        let server = serve(listener, &authority, outboxes.clone(), inbox_to, welcome.clone(), &term);
+        Self { authority, address, outboxes, inbox, seen: VecDeque::new(), server, welcome, term }
     }
 
     /// Ends all sessions and listens again at the same port after `down` has run.
@@ -141,7 +136,7 @@ impl Controller {
             }
         };
         let outboxes = self.outboxes.clone();
-        self.server = serve(listener, &self.authority, outboxes, inbox_to, self.wrap_cores, &self.term);
+        self.server = serve(listener, &self.authority, outboxes, inbox_to, self.welcome.clone(), &self.term);
     }
 
     pub async fn send(&self, node: &str, body: to_node::Body) {
@@ -260,14 +255,14 @@ fn serve(
     authority: &Authority,
     outboxes: Outboxes,
     inbox: mpsc::UnboundedSender<(String, FromNode)>,
-    wrap_cores: Option<u32>,
+    welcome: Welcome,
     term: &Arc<AtomicU64>,
 ) -> tokio::task::JoinHandle<()> {
     let (cert, key) = authority.sign("controller");
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(cert, key))
         .client_ca_root(Certificate::from_pem(&authority.pem));
-    let service = NodeControllerServer::new(Service { outboxes, inbox, wrap_cores, term: Arc::clone(term) })
+    let service = NodeControllerServer::new(Service { outboxes, inbox, welcome, term: Arc::clone(term) })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = Server::builder().tls_config(tls).unwrap().tcp_nodelay(true);

@@ -160,6 +160,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
                     gres: Vec::new(),
                     threads: CoreThreads::default(),
                     gres_numa: Default::default(),
+                    gres_files: Default::default(),
                     gres_check: false,
                     free: CoreSet::new(),
                     free_memory_bytes: 0,
@@ -182,6 +183,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
         node.features = declared.features.clone();
         node.gres = NodeGres::all(&declared.gres);
         node.gres_numa.clone_from(&declared.gres_numa);
+        node.gres_files.clone_from(&declared.gres_files);
         node.gres_check = declared.gres_check;
         match &node.status {
             NodeStatus::Unknown => {

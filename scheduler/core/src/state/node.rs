@@ -36,6 +36,9 @@ pub struct Node {
     /// The NUMA nodes of its devices that the configuration declares, by the name of the devices.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gres_numa: BTreeMap<String, Vec<u32>>,
+    /// The files of its devices that the configuration declares, by the name of the devices.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gres_files: BTreeMap<String, Vec<String>>,
     /// Whether it is held back if its agent finds fewer devices than are declared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gres_check: bool,

@@ -412,15 +412,20 @@ impl Serving {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(_) => 0,
             };
-            let Some(server) = &mut self.pmi else { return };
             if count == 0 {
-                let effects = server.closed(place).into_iter().collect();
-                self.ranks[place].pmi = None;
-                return self.carry_out(effects);
+                return self.hang_up_pmi(place);
             }
+            let Some(server) = &mut self.pmi else { return };
             let effects = server.receive(place, &part[..count]);
             self.carry_out(effects);
         }
+    }
+
+    /// A rank has closed its connection, or no longer takes answers because it was killed.
+    fn hang_up_pmi(&mut self, place: usize) {
+        self.ranks[place].pmi = None;
+        let effects = self.pmi.as_mut().and_then(|server| server.closed(place));
+        self.carry_out(effects.into_iter().collect());
     }
 
     /// Takes what PMIx has seen.
@@ -457,7 +462,7 @@ impl Serving {
                     if let Some(socket) = &mut self.ranks[place].pmi
                         && socket.write_all(&bytes).is_err()
                     {
-                        self.ranks[place].pmi = None;
+                        self.hang_up_pmi(place);
                     }
                 }
                 pmi::Effect::Fence(pairs) => self.bring(0, pairs),
