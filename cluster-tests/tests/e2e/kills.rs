@@ -115,7 +115,12 @@ impl Victim {
             Self::Agent => &[],
             Self::Supervisor => &["the supervisor"],
             Self::Starter => &["exit code 137"],
-            Self::StepDaemon => &["its step daemon was lost", "its step daemon did not", "cannot be reached"],
+            Self::StepDaemon => &[
+                "its step daemon was lost",
+                "its step daemon was killed by signal 9",
+                "its step daemon did not",
+                "cannot be reached",
+            ],
             Self::Rank => &[
                 "Killed",
                 "ended without MPI_Finalize",

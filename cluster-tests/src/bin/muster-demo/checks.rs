@@ -19,6 +19,18 @@ pub fn user_directory(site: &Site, user: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
+/// Linux has had 100 ticks a second in the files of `/proc` for all its life (`USER_HZ`).
+pub const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The CPU time of the controller, in seconds (proc(5), `/proc/PID/stat`).
+pub fn controller_cpu(site: &Site) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", site.controller_pid()?))?;
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<f64>().ok());
+    let (user, system) = ticks(11).zip(ticks(12)).context("the controller has no CPU time")?;
+    Ok((user + system) / TICKS_PER_SECOND)
+}
+
 pub fn all_completed(detail: &JobDetail) -> bool {
     detail.summary.tasks.keys().all(|state| *state == TaskState::Completed)
 }

@@ -7,6 +7,7 @@ mod latency;
 mod local;
 mod steps;
 mod story;
+mod swarm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +48,13 @@ enum Command {
         #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
         way: Option<u8>,
     },
+    /// Measure how many small tasks of one array a node runs in a second, beside xargs.
+    #[command(after_help = "Example:\n  muster-demo swarm --count 10000")]
+    Swarm {
+        /// Tasks of the array.
+        #[arg(long, default_value_t = 10_000)]
+        count: usize,
+    },
     /// Keep a cluster running.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -84,6 +92,7 @@ fn main() -> ExitCode {
         None => local::run(),
         Some(Command::Latency { samples }) => latency::run(samples),
         Some(Command::Steps { count, way }) => steps::run(count, way.map(usize::from)),
+        Some(Command::Swarm { count }) => swarm::run(count),
         Some(Command::Cluster(ClusterCommand::Up { nodes, cpus, env_file })) => {
             keep::up(nodes, cpus, &env_file)
         }

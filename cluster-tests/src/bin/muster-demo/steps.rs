@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use muster_cluster_tests::site::{Site, SiteOptions};
 
-use crate::checks;
+use crate::checks::{self, controller_cpu};
 
 const USER: &str = "ann";
 const NODES: usize = 4;
@@ -73,14 +73,4 @@ fn measure(site: &Site, work: &Path, what: &str, script: &str, count: usize) -> 
     let rate = count as f64 / seconds;
     println!("{what:36} {seconds:>9.1} {rate:>9.0} {:>9.2} {used:>16.2}", 1e3 / rate);
     Ok(())
-}
-
-/// The CPU time of the controller, in seconds (proc(5), `/proc/PID/stat`).
-fn controller_cpu(site: &Site) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", site.controller_pid()?))?;
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<f64>().ok());
-    let (user, system) = ticks(11).zip(ticks(12)).context("the controller has no CPU time")?;
-    // Linux has had 100 ticks a second in this file for all its life (`USER_HZ`).
-    Ok((user + system) / 100.0)
 }

@@ -67,7 +67,9 @@ impl Supervisor {
                     self.step_gone(prepared, gang, step, instance, failed);
                 }
                 Some(Event::Starter(news)) => self.take_starter(prepared, gang, news),
-                Some(Event::StepDaemonEnded { step }) => self.step_daemon_ended(prepared, gang, step),
+                Some(Event::StepDaemonEnded { step, status }) => {
+                    self.step_daemon_ended(prepared, gang, step, status);
+                }
                 Some(Event::Gang(News::LostContact { with })) => {
                     return Outcome::Broken(format!("lost contact with {with}"));
                 }

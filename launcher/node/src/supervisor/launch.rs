@@ -15,6 +15,18 @@ use crate::error::{NodeError, Result};
 use crate::process::now_us;
 use crate::user::Account;
 
+/// How UCX, by which MPICH and others communicate, notices that memory is given back, so that it forgets what it has registered
+/// with a device: it rewrites functions of the C library, and spins for 5 ms at each of eight in every rank
+/// (`ucm_bistro_apply_patch_atomic`), which is half of what `MPI_Init` costs.
+const UCX_HOOKS: &str = "UCX_MEM_MMAP_HOOK_MODE";
+
+/// Whether the node has anything with which memory is registered: an InfiniBand card, or a module for copies between
+/// processes. Without it nothing is to be noticed.
+fn keeps_memory_registered() -> bool {
+    let has_cards = std::fs::read_dir("/sys/class/infiniband").is_ok_and(|mut cards| cards.next().is_some());
+    has_cards || ["/dev/xpmem", "/dev/knem"].iter().any(|device| Path::new(device).exists())
+}
+
 impl Supervisor {
     /// The gang as launchers see it.
     fn layout(&self) -> GangLayout {
@@ -150,6 +162,9 @@ impl Supervisor {
         let instance = self.prepare.instance as usize;
         if instance < layout.instances.len() {
             all.extend(muster_mpi::node_environment(&layout, instance));
+        }
+        if !keeps_memory_registered() {
+            all.entry(UCX_HOOKS.to_owned()).or_insert_with(|| "none".to_owned());
         }
         if let Some(work) = &self.prepare.work {
             self.add_job_words(&mut all, work, account);

@@ -77,6 +77,8 @@ enum Event {
     StepDaemonEnded {
         /// The step.
         step: u32,
+        /// How.
+        status: ExitStatus,
     },
     /// It is time to tell what is new of the steps.
     StepsDue,
@@ -333,7 +335,7 @@ impl Supervisor {
                 self.script = None;
                 self.found.push_back(Event::ScriptEnded(status));
             } else if let Some(step) = self.steps.daemon_of(pid) {
-                self.found.push_back(Event::StepDaemonEnded { step });
+                self.found.push_back(Event::StepDaemonEnded { step, status });
             } else if self.daemons.remove(&pid)
                 && let Some(signal) = status.signal()
             {

@@ -11,6 +11,8 @@ mod starters;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::Write;
 use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use muster_step::place::{Ledger, NoPlace, Node, Placement};
@@ -363,11 +365,22 @@ impl Supervisor {
         self.steps.let_go(step);
     }
 
-    /// The daemon of a step has ended on this node.
-    pub(super) fn step_daemon_ended(&mut self, prepared: &Prepared, gang: &gang::Handle, step: u32) {
+    /// The daemon of a step has ended on this node. A starter that still waits for it hears why it will not come; any
+    /// other passes over it, for it knows better by the connection.
+    pub(super) fn step_daemon_ended(
+        &mut self,
+        prepared: &Prepared,
+        gang: &gang::Handle,
+        step: u32,
+        status: ExitStatus,
+    ) {
+        let failed = (!status.success()).then(|| match status.signal() {
+            Some(signal) => format!("its step daemon was killed by signal {signal}"),
+            None => format!("its step daemon ended with exit code {}", status.code().unwrap_or_default()),
+        });
         match self.is_primary() {
-            true => self.step_gone(prepared, gang, step, self.prepare.instance, None),
-            false => gang.step_gone(step, None),
+            true => self.step_gone(prepared, gang, step, self.prepare.instance, failed),
+            false => gang.step_gone(step, failed),
         }
     }
 
