@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ssh_key::certificate::CertType;
-use ssh_key::{Certificate, Fingerprint, HashAlg, PublicKey};
+use ssh_key::{Certificate, HashAlg, PublicKey};
 use ssh2::MethodType;
 
+use crate::certificate::{self, SignatureProblem};
 use crate::known_hosts::Known;
 use crate::{SshError, SshTarget};
 
@@ -113,7 +114,7 @@ fn verify_known(
         return Err(SshError::HostKeyRevoked { host, file: file.clone(), fingerprint: print });
     }
     if let Some(certificate) = certificate {
-        return verify_certificate(&certificate, known, &target.host).map_err(|reason| {
+        return verify_certificate(presented, &certificate, known, &target.host).map_err(|reason| {
             SshError::HostCertificate { host, key_id: certificate.key_id().to_owned(), reason }
         });
     }
@@ -134,11 +135,14 @@ fn verify_known(
 }
 
 /// What is wrong with a host's certificate, if anything is.
-fn verify_certificate(certificate: &Certificate, known: &Known, host: &str) -> Result<(), String> {
+fn verify_certificate(
+    presented: &[u8],
+    certificate: &Certificate,
+    known: &Known,
+    host: &str,
+) -> Result<(), String> {
     let signer = certificate.signature_key().fingerprint(HashAlg::Sha256);
-    let trusted: Vec<Fingerprint> =
-        known.authorities.iter().map(|(_, key)| key.fingerprint(HashAlg::Sha256)).collect();
-    if !trusted.contains(&signer) {
+    if !known.authorities.iter().any(|(_, key)| key.fingerprint(HashAlg::Sha256) == signer) {
         return Err(format!("it is signed by {signer}, which no @cert-authority of this host is"));
     }
     if certificate.cert_type() != CertType::Host {
@@ -155,8 +159,13 @@ fn verify_certificate(certificate: &Certificate, known: &Known, host: &str) -> R
     if !(certificate.valid_after()..certificate.valid_before()).contains(&now_s) {
         return Err("it is not valid at this time".to_owned());
     }
-    let checked = certificate.validate_at(now_s, &trusted);
-    checked.map_err(|_| format!("the signature of {signer} is wrong, or of a kind that is not known here"))
+    certificate::check(presented, certificate).map_err(|problem| match problem {
+        SignatureProblem::Wrong => format!("the signature of {signer} is wrong"),
+        SignatureProblem::Unsupported => format!(
+            "the signature of {signer} is of a kind that is not known here: authorities have keys of the kinds Ed25519, \
+             RSA (2,048 bits or more, signed with rsa-sha2-256 or rsa-sha2-512), and ECDSA on P-256 and P-384"
+        ),
+    })
 }
 
 /// `SHA256:...`, as `ssh-keygen -l` prints it; of a certificate, that of the key in it.

@@ -6,6 +6,7 @@
 //! libssh2 reads no `~/.ssh/config`: addresses, keys and users are said by the caller.
 
 mod cause;
+mod certificate;
 mod error;
 mod exec;
 mod fan_out;

@@ -19,9 +19,15 @@ fn keygen(arguments: &[&str]) {
 /// An sshd that presents a certificate beside its key, and the line of the authority that signed it.
 /// sshd reads its keys again for each connection, from the folder that comes last.
 fn certified(names: &str, valid: &str) -> (Sshd, String, TempDir) {
+    certified_by(&["-t", "ed25519"], names, valid)
+}
+
+/// The same, with an authority's key of this kind.
+fn certified_by(kind: &[&str], names: &str, valid: &str) -> (Sshd, String, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let authority = new_key(Path::new(&path("authority")));
+    keygen(&[&["-q", "-N", "", "-f", &path("authority")], kind].concat());
+    let authority = std::fs::read_to_string(path("authority.pub")).unwrap().trim().to_owned();
     new_key(Path::new(&path("host")));
     let public = Command::new("ssh-keygen").args(["-y", "-f", &path("host")]).output().unwrap().stdout;
     std::fs::write(path("host.pub"), public).unwrap();
@@ -39,7 +45,7 @@ fn certified(names: &str, valid: &str) -> (Sshd, String, TempDir) {
         &path("host.pub"),
     ]);
     let sshd = Sshd::start(&format!("HostKey {}\nHostCertificate {}", path("host"), path("host-cert.pub")));
-    (sshd, authority.public_key().to_openssh().unwrap(), folder)
+    (sshd, authority, folder)
 }
 
 fn refusal(sshd: &Sshd, known_hosts: &str) -> SshError {
@@ -66,6 +72,19 @@ fn a_certificate_of_a_trusted_authority_makes_a_host_known() {
     assert!(matches!(refusal(&sshd, &revoked), SshError::HostKeyRevoked { .. }));
     let text = refusal(&sshd, &format!("@cert-authority elsewhere {authority}\n"));
     assert!(matches!(text, SshError::HostKeyUnknown { .. }), "{text}");
+}
+
+#[test]
+fn authorities_have_keys_of_all_usual_kinds() {
+    for kind in [["-t", "rsa", "-b", "3072"], ["-t", "ecdsa", "-b", "256"], ["-t", "ecdsa", "-b", "384"]] {
+        let (sshd, authority, _keys) = certified_by(&kind, HOST, "-1h:+1h");
+        let host_keys = sshd.known_hosts(&format!("@cert-authority node* {authority}\n"));
+        let connected = Session::connect(&sshd.target(), &sshd.credentials(), &host_keys, TIMEOUT);
+        connected.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+    }
+    let (sshd, authority, _keys) = certified_by(&["-t", "ecdsa", "-b", "521"], HOST, "-1h:+1h");
+    let refused = refusal(&sshd, &format!("@cert-authority node* {authority}\n")).to_string();
+    assert!(refused.contains("of a kind that is not known here"), "{refused}");
 }
 
 #[test]
