@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 
 use super::image::Image;
 use crate::frames::{Common, Place, RankUsage, Task};
@@ -290,6 +292,18 @@ fn cpu_set(cpus: &[u32]) -> Option<libc::cpu_set_t> {
     Some(set)
 }
 
+/// The CPUs that the kernel lets a process run on, if they are others than were meant: it takes away what a cpuset forbids
+/// without a word (sched_setaffinity(2)).
+pub(super) fn bound_otherwise(pid: i32, meant: &[u32]) -> Option<Vec<u32>> {
+    let set = sched_getaffinity(Pid::from_raw(pid)).ok().filter(|_| !meant.is_empty())?;
+    let allowed = |cpu: &u32| set.is_set(*cpu as usize).unwrap_or(false);
+    let found: Vec<u32> = (0..CpuSet::count() as u32).filter(allowed).collect();
+    let mut meant = meant.to_vec();
+    meant.sort_unstable();
+    meant.dedup();
+    (found != meant).then_some(found)
+}
+
 /// What a process has used that was waited for.
 pub(super) fn usage(used: &libc::rusage) -> RankUsage {
     let micros =
@@ -355,5 +369,34 @@ impl Own {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_asked_where_a_process_may_run() {
+        let own = sched_getaffinity(Pid::this()).unwrap();
+        let allowed = |cpu: &u32| own.is_set(*cpu as usize).unwrap();
+        let all: Vec<u32> = (0..CpuSet::count() as u32).filter(allowed).collect();
+        let mut command = Command::new("taskset");
+        let mut child = command
+            .args(["-c", &all[0].to_string(), "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It has answered, so it is `cat` by now, and bound.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let pid = child.id().cast_signed();
+        assert_eq!(bound_otherwise(pid, &all[..1]), None);
+        assert_eq!(bound_otherwise(pid, &[]), None, "nothing was meant");
+        assert_eq!(bound_otherwise(pid, &[all[0], 1023]), Some(vec![all[0]]));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(bound_otherwise(pid, &all[..1]), None, "it is gone");
     }
 }

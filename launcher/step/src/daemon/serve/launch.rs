@@ -8,6 +8,7 @@ use crate::daemon::rank::{self, Failed, Rank, Surroundings};
 use crate::daemon::{pmix, wireup};
 use crate::error::errno_text;
 use crate::frames::{FromDaemon, RankUsage, Wireup};
+use crate::lists::format_list;
 use crate::pmi;
 
 impl Serving {
@@ -48,7 +49,18 @@ impl Serving {
                 pmi: chosen.has_pmi(),
             };
             match rank::start(task, around) {
-                Ok(rank) => self.ranks.push(rank),
+                Ok(rank) => {
+                    if let Some(found) = rank::bound_otherwise(rank.pid, &bound.cpus[local]) {
+                        let (number, host) = (task.rank, &self.start.host);
+                        let (found, meant) = (format_list(&found), format_list(&bound.cpus[local]));
+                        let text = format!(
+                            "{host}: task {number}: bound to CPUs {found}, not to {meant} as it was meant: something else \
+                             limits the CPUs of this allocation"
+                        );
+                        self.link.send(&FromDaemon::Notice { text });
+                    }
+                    self.ranks.push(rank);
+                }
                 Err(failed) => {
                     let text = match failed {
                         Failed::Exec(error) => format!("execve(): {}: {}", words[0], errno_text(&error)),
