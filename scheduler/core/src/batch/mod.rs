@@ -8,7 +8,6 @@ mod event;
 mod exit;
 mod ids;
 mod spec;
-mod words;
 
 pub use self::command::{
     Added, BatchCaller, BatchCommand, BatchInput, BatchRefusal, BatchReply, Condition, Deallocation, Disable,
@@ -20,7 +19,6 @@ pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_
 pub use self::spec::{
     BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, MultiInstance, NewTask, Retries, TaskShape,
 };
-pub use self::words::{BadWords, words};
 
 /// Pools of one account.
 pub const POOLS_PER_ACCOUNT_MAX: usize = 500;
@@ -50,5 +48,3 @@ pub const RESIZE_TIMEOUT_S: u64 = 900;
 pub const TASK_LIFE_MAX_S: u64 = 180 * 86_400;
 /// Largest text of settings that are only kept, in bytes.
 pub const SAID_BYTES_MAX: usize = 1 << 20;
-/// Longest command line, in bytes.
-pub const COMMAND_BYTES_MAX: usize = 128 << 10;

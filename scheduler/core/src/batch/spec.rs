@@ -8,6 +8,7 @@ use super::exit::ExitConditions;
 use super::ids::FoldedId;
 use crate::cluster::Fill;
 use crate::spec::User;
+use crate::staging::{Command, Staging};
 
 /// A pool as its user wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,8 +94,9 @@ pub struct TaskShape {
     /// How often they are tried again; as their job says without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<Retries>,
-    /// How long their files are kept after their end, in seconds.
-    pub retention_s: u64,
+    /// Their files: what is brought and taken away, and how long it is kept.
+    #[serde(default)]
+    pub staging: Staging,
     /// Variables of their commands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<(String, String)>,
@@ -111,7 +113,7 @@ pub struct MultiInstance {
     /// How many nodes.
     pub instances: u32,
     /// The command that runs on each before the task's own.
-    pub coordination: String,
+    pub coordination: Command,
 }
 
 impl TaskShape {

@@ -492,8 +492,9 @@ fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {
     depends::leave(state, id);
     let Some(job) = state.jobs.get_mut(&id) else { return };
     job.finished_at = Some(at);
-    state.crontabs.job_finished(id);
     batch::job_finished(state, id, at);
+    let Some(job) = state.jobs.get(&id) else { return };
+    state.crontabs.job_finished(id);
     state.reservations.job_finished(job.spec.reservation.as_ref(), id);
     let uid = job.spec.user.uid;
     if let Some(count) = state.jobs_of_user.get_mut(&uid) {

@@ -48,5 +48,10 @@ pub fn add_up(records: &[Record]) -> State {
 
 /// The word that an event has in the journal.
 pub fn event_name(event: &Event) -> String {
-    serde_json::to_value(event).unwrap()["type"].as_str().unwrap().to_owned()
+    let event = serde_json::to_value(event).unwrap();
+    let name = event["type"].as_str().unwrap().to_owned();
+    match event["batch"]["what"].as_str() {
+        Some(what) => format!("{name}/{what}"),
+        None => name,
+    }
 }

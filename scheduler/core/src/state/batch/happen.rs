@@ -7,7 +7,7 @@ use super::job::{BatchJob, JobPhase, JobWork};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
 use crate::batch::{
-    BatchEvent, BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, NewTask, NodeMove, Outcome, TaskShape,
+    BatchEvent, BatchJobKey, BatchPoolKey, FoldedId, NewTask, NodeMove, Outcome, TaskShape,
 };
 use crate::cluster::ClusterConfig;
 use crate::event::{Event, Verdict};
@@ -138,12 +138,8 @@ fn pool_moved(state: &mut State, key: &BatchPoolKey) {
     }
     state.derived = Default::default();
     refresh_pool(state, key);
-    let Some(account) = state.batch.accounts.get(&key.account) else { return };
-    let of_pool = |id: &&FoldedId| account.jobs.get(*id).is_some_and(|job| job.spec.pool == key.pool);
-    let jobs: Vec<FoldedId> = account.active_jobs.iter().filter(of_pool).cloned().collect();
-    for job in jobs {
-        refresh_job(state, &BatchJobKey { account: Arc::clone(&key.account), job });
-    }
+    let jobs: Vec<BatchJobKey> = state.batch_jobs_of(key).map(|(job, _)| job).collect();
+    jobs.iter().for_each(|job| refresh_job(state, job));
 }
 
 fn refresh_pool(state: &mut State, key: &BatchPoolKey) {
@@ -326,7 +322,7 @@ fn satisfied(job: &mut BatchJob, by: &FoldedId) {
                 done.push(id.clone());
             }
         }
-        done.iter().for_each(|id| drop(job.range_dependents.remove(id)));
+        job.range_dependents.retain(|id| !done.contains(id));
     }
     for (id, by) in fewer {
         job.change(&id, |task| {

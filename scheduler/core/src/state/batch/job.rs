@@ -226,13 +226,15 @@ impl BatchJob {
             .filter(|(slots, instances)| holds(*slots, *instances))
             .map(|(slots, instances)| {
                 let first = FoldedId::of("");
-                self.ready.range((slots, instances, 0, first.clone())..(slots, instances + 1, 0, first)).peekable()
+                let mut all = self.ready.range((slots, instances, 0, first.clone())..(slots, instances + 1, 0, first));
+                (all.next(), all)
             })
             .collect();
         std::iter::from_fn(move || {
-            let key = |entry: Option<&&(u32, u32, u64, FoldedId)>| entry.map_or(u64::MAX, |entry| entry.2);
-            let oldest = heads.iter_mut().min_by_key(|head| key(head.peek()))?;
-            oldest.next().map(|(.., id)| id)
+            let (head, rest) = heads.iter_mut().min_by_key(|(head, _)| head.map_or(u64::MAX, |entry| entry.2))?;
+            let oldest = (*head)?;
+            *head = rest.next();
+            Some(&oldest.3)
         })
     }
 

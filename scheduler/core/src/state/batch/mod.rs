@@ -189,10 +189,21 @@ impl State {
         job: &'a BatchJob,
     ) -> impl Iterator<Item = &'a FoldedId> {
         let pool_key = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
-        let pool = self.batch.pool(&pool_key);
+        let pool = self.batch.pool(&pool_key).filter(|pool| pool.deleting.is_none());
         let most = pool.map_or(0, |pool| job.may_make(pool.slots()));
         let ids = pool.map(|pool| job.feedable(|slots, instances| pool.holds(slots, instances)));
         ids.into_iter().flatten().take(usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
+    /// Jobs of a pool that have not completed.
+    pub fn batch_jobs_of<'a>(
+        &'a self,
+        pool: &'a BatchPoolKey,
+    ) -> impl Iterator<Item = (BatchJobKey, &'a BatchJob)> {
+        let account = self.batch.accounts.get(&pool.account);
+        let jobs = account.into_iter().flat_map(|all| all.active_jobs.iter().filter_map(|id| all.jobs.get_key_value(id)));
+        let key = |id: &FoldedId| BatchJobKey { account: Arc::clone(&pool.account), job: id.clone() };
+        jobs.filter(|(_, job)| job.spec.pool == pool.pool).map(move |(id, job)| (key(id), job))
     }
 
     /// Pools of the batch service that have something to do.

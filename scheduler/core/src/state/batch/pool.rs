@@ -202,7 +202,10 @@ fn towards(state: &State, pool: &BatchPool, remove: &BTreeSet<NodeId>) -> Vec<(N
         };
         moves.extend(others.into_iter().take(have - target).map(leave));
     } else if have < target {
-        let mut free: Vec<(u32, NodeId)> = candidates(state, pool).map(|node| (held(node), node)).collect();
+        let mut free: Vec<(u32, NodeId)> = candidates(state, pool)
+            .filter(|node| !remove.contains(node))
+            .map(|node| (held(node), node))
+            .collect();
         free.sort_unstable();
         let come = |(held, node): (u32, NodeId)| match held {
             0 if state.node(node).attempts.is_empty() => (node, NodeMove::Lent),
