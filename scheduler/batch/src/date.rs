@@ -18,7 +18,8 @@ pub fn iso8601(text: &str) -> Option<Timestamp> {
     }
     let local = text.parse::<jiff::civil::DateTime>().ok()?;
     // A civil time with an offset or a zone that the parser passes over would be off by it.
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b':' | b'.' | b'T' | b't' | b' '));
+    let plain =
+        text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b':' | b'.' | b'T' | b't' | b' '));
     if !plain {
         return None;
     }

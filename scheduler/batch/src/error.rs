@@ -233,10 +233,9 @@ impl BatchError {
     #[must_use]
     pub fn body(&self, base_url: &str) -> serde_json::Value {
         let mut body = self.element();
-        body["odata.metadata"] = format!(
-            "{base_url}/$metadata#Microsoft.Azure.Batch.Protocol.Entities.Container.errors/@Element"
-        )
-        .into();
+        body["odata.metadata"] =
+            format!("{base_url}/$metadata#Microsoft.Azure.Batch.Protocol.Entities.Container.errors/@Element")
+                .into();
         body
     }
 
@@ -260,7 +259,8 @@ mod tests {
 
     #[test]
     fn a_body_has_what_both_generations_of_the_sdk_read() {
-        let error = BatchError::invalid_property("vmSize", "huge", "the classes are small and large").retry_after(3);
+        let error =
+            BatchError::invalid_property("vmSize", "huge", "the classes are small and large").retry_after(3);
         assert_eq!(error.status(), 400);
         assert_eq!(
             error.body("http://h:1/batch/acme"),

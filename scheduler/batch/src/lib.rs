@@ -3,6 +3,7 @@
 
 pub mod date;
 pub mod error;
+pub mod odata;
 pub mod query;
 pub mod signature;
 

@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn parameters_are_found_in_any_case_and_decoded_once() {
-        let query = Query::parse("$filter=startswith%28id%2C%27a%2Bb%27%29+or&TimeOut=30&blank=&%2541=1").unwrap();
+        let query =
+            Query::parse("$filter=startswith%28id%2C%27a%2Bb%27%29+or&TimeOut=30&blank=&%2541=1").unwrap();
         assert_eq!(query.get("$FILTER"), Some("startswith(id,'a+b') or"));
         assert_eq!(query.get("timeout"), Some("30"));
         assert_eq!(query.get("blank"), None);

@@ -47,10 +47,14 @@ impl std::fmt::Debug for SharedKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
     /// It is not base64.
-    #[error("a key is base64, with padding; this one is not: make one with `head -c 64 /dev/urandom | base64 -w0`")]
+    #[error(
+        "a key is base64, with padding; this one is not: make one with `head -c 64 /dev/urandom | base64 -w0`"
+    )]
     NotBase64(#[source] base64::DecodeError),
     /// It could be guessed.
-    #[error("a key has at least {min} bytes; this one has {found}: make one with `head -c 64 /dev/urandom | base64 -w0`")]
+    #[error(
+        "a key has at least {min} bytes; this one has {found}: make one with `head -c 64 /dev/urandom | base64 -w0`"
+    )]
     TooShort {
         /// How many bytes it has.
         found: usize,
@@ -144,11 +148,15 @@ pub fn verify<'k, K>(
         }
     }
     let text = texts.first().map(String::as_str).unwrap_or_default();
-    Err(failed("the signature is not right for this account").with("AuthenticationErrorDetail", format!("The text to sign is {text:?}.")))
+    Err(failed("the signature is not right for this account")
+        .with("AuthenticationErrorDetail", format!("The text to sign is {text:?}.")))
 }
 
 fn failed(why: &str) -> BatchError {
-    BatchError::new(ErrorCode::AuthenticationFailed, format!("The request could not be authenticated: {why}."))
+    BatchError::new(
+        ErrorCode::AuthenticationFailed,
+        format!("The request could not be authenticated: {why}."),
+    )
 }
 
 /// The date of a request, which is `ocp-date` where it is given, must be near.
