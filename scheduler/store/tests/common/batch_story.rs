@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::batch::{
-    BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolSpec, Condition, Deallocation,
+    BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, Condition, Deallocation,
     DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, TaskShape,
 };
 use muster_core::cluster::Fill;
@@ -80,7 +80,9 @@ impl Story {
     /// A pool, and jobs whose tasks come to every kind of end.
     pub(super) fn batch(&mut self) {
         self.pool_lives();
-        let node = self.state().nodes.iter().find(|node| node.takes_work()).unwrap().name.clone();
+        let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
+        let node = *self.state().batch_pool(&key).unwrap().nodes.keys().next().unwrap();
+        let node = self.state().node(node).name.clone();
         self.ask(BatchCommand::CreateJob { spec: Box::new(job_spec("Job")) });
         let shape = Arc::new(TaskShape {
             user: caller().user,

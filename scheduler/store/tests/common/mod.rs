@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod batch_story;
 pub mod database;
 pub mod recorder;
 pub mod story;
