@@ -63,6 +63,7 @@ pub(crate) fn build(
         wckey: written(Opt::Wckey).map(|key| notes::remark(&key)),
         mail: notes::mail(layer, warn)?,
         licenses: layer.get(Opt::Licenses).map_or_else(|| Ok(BTreeMap::new()), licenses::read)?,
+        staging: None,
         request,
         request_key: None,
         test_only: layer.has(Opt::TestOnly),
