@@ -27,7 +27,8 @@ fn run() -> std::io::Result<()> {
     // The first and only TLS of this process; without it no connection could be made.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let texts = std::env::vars_os().map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let texts =
+        std::env::vars_os().map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment: BTreeMap<String, String> = texts.flatten().collect();
     let done = runtime.block_on(order::carry_out(orders, environment)).encode_to_vec();
     let length = u32::try_from(done.len()).map_err(|_| std::io::ErrorKind::InvalidData)?;
