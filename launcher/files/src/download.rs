@@ -260,11 +260,18 @@ pub fn of_store(what: &str, error: &object_store::Error) -> FilesError {
         }
         cause = inner.source();
     }
+    // Stores answer in XML of many lines.
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (what, said) = (what.to_owned(), without_secrets(&text));
     match error {
         Error::NotFound { .. } => FilesError::NotFound { what, said },
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => FilesError::Denied { what, said },
         Error::Precondition { .. } => FilesError::Store { what, said, transient: true },
+        // For listings the library keeps the status in its text alone.
+        _ if said.contains("status code: 404") => FilesError::NotFound { what, said },
+        _ if said.contains("status code: 403") || said.contains("status code: 401") => {
+            FilesError::Denied { what, said }
+        }
         _ => FilesError::Store { what, said, transient: false },
     }
 }

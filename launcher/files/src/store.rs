@@ -128,8 +128,8 @@ impl Container {
             .with_account(&account)
             .with_container_name(container)
             .with_endpoint(endpoint.as_str().trim_end_matches('/').to_owned())
-            .with_allow_http(endpoint.scheme() == "http")
-            .with_client_options(options());
+            .with_client_options(options())
+            .with_allow_http(endpoint.scheme() == "http");
         builder = match pairs.is_empty() {
             true => builder.with_skip_signature(true),
             false => builder.with_sas_authorization(pairs),
