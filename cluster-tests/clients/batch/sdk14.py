@@ -80,7 +80,7 @@ class Service:
         depends = models.TaskDependencies(task_ids=after) if after else None
         limits = models.TaskConstraints(max_task_retry_count=retries) if retries is not None else None
         multi = models.MultiInstanceSettings(
-            number_of_instances=instances, coordination_command_line="true") if instances else None
+            number_of_instances=instances, coordination_command_line="/bin/sh -c 'hostname > ../here'") if instances else None
         self.client.task.add(job, models.TaskAddParameter(
             id=id, command_line=command, environment_settings=settings, depends_on=depends, constraints=limits,
             multi_instance_settings=multi))

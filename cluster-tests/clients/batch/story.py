@@ -57,14 +57,14 @@ def jobs(service, work):
     service.job("Job", "Pool", dependencies=True)
     refused(service, "JobExists", lambda: service.job("JOB", "Pool"))
     refused(service, "JobNotFound", lambda: service.task("none", "a", "true"))
-    service.task("Job", "first", f"/bin/sh -c 'echo $AZ_BATCH_JOB_ID/$AZ_BATCH_TASK_ID $(id -un) $WORD > {work}/first'", environment={"WORD": "a b"})
+    service.task("Job", "first", f"/bin/sh -c 'echo $AZ_BATCH_JOB_ID/$AZ_BATCH_TASK_ID $(id -un) $WORD ${{AZ_BATCH_TASK_WORKING_DIR#$AZ_BATCH_NODE_ROOT_DIR/}} $(basename $(pwd)) > {work}/first'", environment={"WORD": "a b"})
     service.task("Job", "second", f"/bin/sh -c 'cat {work}/first > {work}/second'", after=["first"])
     service.task("Job", "bad", "/bin/sh -c 'exit 7'", retries=1)
     refused(service, "TaskExists", lambda: service.task("Job", "FIRST", "true"))
     refused(service, "InvalidPropertyValue", lambda: service.task("Job", "open", "echo 'a"))
     until("three tasks have completed", lambda: service.counts("Job") == (0, 0, 3, 2, 1))
     with open(f"{work}/second") as file:
-        assert file.read() == "Job/first ann a b\n"
+        assert file.read() == "Job/first ann a b workitems/job/job-1/first/wd wd\n"
     bad = service.get("job", "BAD")
     info = bad.execution_info
     assert (info.exit_code, info.retry_count, info.requeue_count) == (7, 1, 0), info
@@ -118,7 +118,9 @@ def gang(service, work):
     service.pool("Pool", "main", 2, 1, True)
     until("the pool is steady", lambda: service.allocation("pool")[:2] == ("steady", 2))
     service.job("gang", "Pool")
-    command = f"/bin/sh -c 'mpirun hostname > {work}/gang'"
+    # As users of the service start MPI programs: over the hosts that it names, and with what the coordination command left there.
+    listed = f"mpirun -np 2 --host $AZ_BATCH_HOST_LIST --map-by ppr:1:node cat $AZ_BATCH_TASK_SHARED_DIR/here > {work}/hosts"
+    command = f"/bin/sh -c 'mpirun hostname > {work}/gang && {listed}'"
     service.task("gang", "mpi", command, instances=2)
     until("it has ended", lambda: service.counts("gang")[2] == 1)
     mpi = service.get("gang", "mpi")
@@ -126,6 +128,8 @@ def gang(service, work):
     with open(f"{work}/gang") as file:
         hosts = file.read().split()
     assert len(set(hosts)) == 2 and len(hosts) == 8, hosts
+    with open(f"{work}/hosts") as file:
+        assert set(file.read().split()) == set(hosts)
     subtasks = service.subtasks("gang", "mpi")
     assert [(part.id, part.state.lower()) for part in subtasks] == [(1, "completed")], subtasks
     assert {subtasks[0].node_info.node_id, mpi.node_info.node_id} == set(hosts), subtasks

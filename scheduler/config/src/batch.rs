@@ -47,7 +47,8 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
         reader.problem(span, ProblemKind::TooMany { what, found, max: ACCOUNTS_MAX });
         return None;
     }
-    let keys: Vec<Option<BatchKeyConfig>> = accounts.into_iter().map(|account| key(reader, account)).collect();
+    let keys: Vec<Option<BatchKeyConfig>> =
+        accounts.into_iter().map(|account| key(reader, account)).collect();
     let keys: Vec<BatchKeyConfig> = keys.into_iter().collect::<Option<_>>()?;
     let mut seen = HashSet::new();
     if let Some(twice) = keys.iter().find(|key| !seen.insert((&key.account, &key.user))) {
@@ -61,7 +62,8 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
         Ok(listen) => Some(BatchConfig { listen, keys }),
         Err(_) => {
             let expected = "an address with a port, such as 127.0.0.1:8443";
-            reader.problem(listen.span, ProblemKind::BadText { key: "listen", expected, found: listen.value });
+            reader
+                .problem(listen.span, ProblemKind::BadText { key: "listen", expected, found: listen.value });
             None
         }
     }
@@ -71,8 +73,11 @@ fn key(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<BatchKey
     let name = section.text(reader, "name", "lab");
     let user = section.text(reader, "user", "ann");
     let key_file = section.path(reader, "key_file", "/etc/muster/lab.key");
-    let examples =
-        [("name", "name = \"lab\""), ("user", "user = \"ann\""), ("key_file", "key_file = \"/etc/muster/lab.key\"")];
+    let examples = [
+        ("name", "name = \"lab\""),
+        ("user", "user = \"ann\""),
+        ("key_file", "key_file = \"/etc/muster/lab.key\""),
+    ];
     for (key, example) in examples {
         if !section.has(key) {
             section.missing(reader, key, example);

@@ -136,7 +136,10 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let admins: Admins = Arc::new(RwLock::new(config.controller.admins.clone()));
     let plans = Arc::new(Plans::new(&config, Arc::clone(&authority)));
     let batch = match &config.batch {
-        Some(batch) => Some((batch::listen(batch.listen).await?, batch_service(batch, &engine, &shared, &stopping).await?)),
+        Some(batch) => Some((
+            batch::listen(batch.listen).await?,
+            batch_service(batch, &engine, &shared, &stopping).await?,
+        )),
         None => None,
     };
     let app = Arc::new(App {

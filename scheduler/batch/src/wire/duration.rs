@@ -15,7 +15,10 @@ pub fn parse_duration_s(text: &str) -> Result<Option<u64>, ()> {
         return Err(());
     }
     let mut seconds = 0.0_f64;
-    for (text, units) in [(date, &[('W', 604_800.0), ('D', 86_400.0)][..]), (time.unwrap_or(""), &[('H', 3600.0), ('M', 60.0), ('S', 1.0)][..])] {
+    for (text, units) in [
+        (date, &[('W', 604_800.0), ('D', 86_400.0)][..]),
+        (time.unwrap_or(""), &[('H', 3600.0), ('M', 60.0), ('S', 1.0)][..]),
+    ] {
         let mut rest = text;
         let mut units = units.iter();
         while !rest.is_empty() {
@@ -61,8 +64,13 @@ mod tests {
     #[test]
     fn durations_are_read_as_clients_write_them() {
         for (text, seconds) in [
-            ("PT15M", Some(900)), ("P7D", Some(604_800)), ("P1DT2H3M4S", Some(93_784)), ("PT0.5S", Some(1)),
-            ("P1W", Some(604_800)), ("PT0S", Some(0)), ("P10675199DT2H48M5.4775807S", None),
+            ("PT15M", Some(900)),
+            ("P7D", Some(604_800)),
+            ("P1DT2H3M4S", Some(93_784)),
+            ("PT0.5S", Some(1)),
+            ("P1W", Some(604_800)),
+            ("PT0S", Some(0)),
+            ("P10675199DT2H48M5.4775807S", None),
         ] {
             assert_eq!(parse_duration_s(text), Ok(seconds), "{text}");
         }

@@ -82,7 +82,9 @@ impl<'a> Fields<'a> {
     pub fn number(&self, name: &str, min: i64, max: i64) -> Result<Option<i64>, BatchError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let number = value.as_i64().filter(|number| (min..=max).contains(number));
-        number.map(Some).ok_or_else(|| self.wrong(name, &format!("it must be a whole number from {min} to {max}")))
+        number
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, &format!("it must be a whole number from {min} to {max}")))
     }
 
     /// True or false.
@@ -100,7 +102,9 @@ impl<'a> Fields<'a> {
     /// `InvalidPropertyValue` if it is something else.
     pub fn duration_s(&self, name: &str) -> Result<Option<Option<u64>>, BatchError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        parse_duration_s(text).map(Some).map_err(|()| self.wrong(name, "it must be a duration, such as PT1H30M"))
+        parse_duration_s(text)
+            .map(Some)
+            .map_err(|()| self.wrong(name, "it must be a duration, such as PT1H30M"))
     }
 
     /// One of several words, whatever the case of its letters.
@@ -181,7 +185,9 @@ pub fn without_secrets(value: &mut Value) {
         Value::Object(object) => {
             for (name, value) in object.iter_mut() {
                 match value {
-                    Value::String(text) if matches!(name.as_str(), "httpUrl" | "storageContainerUrl" | "containerUrl") => {
+                    Value::String(text)
+                        if matches!(name.as_str(), "httpUrl" | "storageContainerUrl" | "containerUrl") =>
+                    {
                         if let Some((before, _)) = text.split_once('?') {
                             *text = format!("{before}?...");
                         }
@@ -210,7 +216,9 @@ pub fn refused(refusal: &BatchRefusal) -> BatchError {
             Target::Job => Code::JobExists,
             Target::Task => Code::TaskExists,
         },
-        BatchRefusal::Invalid { property, reason } => return BatchError::invalid_property(property, "", reason),
+        BatchRefusal::Invalid { property, reason } => {
+            return BatchError::invalid_property(property, "", reason);
+        }
         BatchRefusal::Priority => Code::OutOfRangePriority,
         BatchRefusal::ConditionNotMet => Code::ConditionNotMet,
         BatchRefusal::PoolBeingDeleted => Code::PoolBeingDeleted,

@@ -30,10 +30,15 @@ fn input(fields: &Fields<'_>) -> Result<InputFile, BatchError> {
             url: url(fields, "storageContainerUrl", text)?,
             prefix: fields.text("blobPrefix")?.unwrap_or_default().to_owned(),
         },
-        _ => return Err(fields.wrong("httpUrl", "exactly one of httpUrl and storageContainerUrl must be set")),
+        _ => {
+            return Err(fields.wrong("httpUrl", "exactly one of httpUrl and storageContainerUrl must be set"));
+        }
     };
     let mode = fields.text("fileMode")?;
-    let mode = mode.map(|mode| u32::from_str_radix(mode, 8).map_err(|_| fields.wrong("fileMode", "it must be octal digits, such as 0770")));
+    let mode = mode.map(|mode| {
+        u32::from_str_radix(mode, 8)
+            .map_err(|_| fields.wrong("fileMode", "it must be octal digits, such as 0770"))
+    });
     Ok(InputFile { source, path, mode: mode.transpose()? })
 }
 
@@ -66,7 +71,9 @@ fn output(fields: &Fields<'_>) -> Result<OutputFile, BatchError> {
     };
     Ok(OutputFile {
         pattern,
-        destination: OutputDestination::Container { url: url(&container, "containerUrl", container.required("containerUrl")?)? },
+        destination: OutputDestination::Container {
+            url: url(&container, "containerUrl", container.required("containerUrl")?)?,
+        },
         path: container.text("path")?.unwrap_or_default().to_owned(),
         headers: container.pairs("uploadHeaders")?.into_iter().collect(),
         condition,

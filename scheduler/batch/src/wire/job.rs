@@ -20,8 +20,15 @@ pub enum JobChange {
 
 /// Properties that may change, and that a `PUT` resets.
 const CHANGEABLE: [&str; 9] = [
-    "priority", "maxParallelTasks", "allowTaskPreemption", "onAllTasksComplete", "constraints", "metadata",
-    "onTaskFailure", "networkConfiguration", "displayName",
+    "priority",
+    "maxParallelTasks",
+    "allowTaskPreemption",
+    "onAllTasksComplete",
+    "constraints",
+    "metadata",
+    "onTaskFailure",
+    "networkConfiguration",
+    "displayName",
 ];
 
 /// Reads what a new job is to be like.
@@ -52,7 +59,10 @@ pub fn read_job(body: &Value) -> Result<BatchJobSpec, BatchError> {
     Ok(BatchJobSpec {
         id: fields.required("id")?.to_owned(),
         pool: FoldedId::of(pool),
-        priority: i32::try_from(fields.number("priority", i64::from(i32::MIN), i64::from(i32::MAX))?.unwrap_or(0)).unwrap_or(0),
+        priority: i32::try_from(
+            fields.number("priority", i64::from(i32::MIN), i64::from(i32::MAX))?.unwrap_or(0),
+        )
+        .unwrap_or(0),
         running_max: u32::try_from(running_max).ok(),
         wall_clock_max_s,
         retries: retries.unwrap_or(Retries::AtMost(0)),
@@ -116,8 +126,10 @@ pub fn show_job(id: &FoldedId, job: &BatchJob, base: &str) -> Value {
     shown["maxParallelTasks"] = spec.running_max.map_or(-1, i64::from).into();
     shown["allowTaskPreemption"] = false.into();
     shown["usesTaskDependencies"] = spec.uses_dependencies.into();
-    shown["onAllTasksComplete"] = if spec.terminate_when_complete { "terminatejob" } else { "noaction" }.into();
-    shown["onTaskFailure"] = if spec.acts_on_failure { "performexitoptionsjobaction" } else { "noaction" }.into();
+    shown["onAllTasksComplete"] =
+        if spec.terminate_when_complete { "terminatejob" } else { "noaction" }.into();
+    shown["onTaskFailure"] =
+        if spec.acts_on_failure { "performexitoptionsjobaction" } else { "noaction" }.into();
     if !shown["constraints"].is_object() {
         shown["constraints"] = json!({});
     }

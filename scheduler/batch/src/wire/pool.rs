@@ -1,8 +1,6 @@
 //! Pools.
 
-use muster_core::batch::{
-    BatchPoolSpec, Deallocation, FoldedId, RESIZE_TIMEOUT_S, SAID_BYTES_MAX,
-};
+use muster_core::batch::{BatchPoolSpec, Deallocation, FoldedId, RESIZE_TIMEOUT_S, SAID_BYTES_MAX};
 use muster_core::cluster::Fill;
 use muster_core::state::{BatchPool, PoolAllocation};
 use serde_json::{Map, Value, json};
@@ -18,12 +16,18 @@ use crate::error::BatchError;
 pub fn read_pool(body: &Value) -> Result<(BatchPoolSpec, u32, u64), BatchError> {
     let fields = Fields::of(body)?;
     fields.without(&[
-        "enableAutoScale", "startTask", "applicationPackageReferences", "certificateReferences",
-        "mountConfiguration", "cloudServiceConfiguration", "applicationLicenses",
+        "enableAutoScale",
+        "startTask",
+        "applicationPackageReferences",
+        "certificateReferences",
+        "mountConfiguration",
+        "cloudServiceConfiguration",
+        "applicationLicenses",
     ])?;
     let target = fields.number("targetDedicatedNodes", 0, i64::from(u32::MAX))?.unwrap_or(0);
     if fields.number("targetLowPriorityNodes", 0, i64::MAX)?.unwrap_or(0) > 0 {
-        return Err(fields.wrong("targetLowPriorityNodes", "there are no low-priority nodes here; use dedicated ones"));
+        return Err(fields
+            .wrong("targetLowPriorityNodes", "there are no low-priority nodes here; use dedicated ones"));
     }
     let timeout_s = timeout_s(&fields)?;
     Ok((spec(&fields)?, u32::try_from(target).unwrap_or(u32::MAX), timeout_s))
@@ -42,7 +46,9 @@ fn spec(fields: &Fields<'_>) -> Result<BatchPoolSpec, BatchError> {
     };
     let slots = fields.number("taskSlotsPerNode", 1, 65_536)?.unwrap_or(1);
     let mut said = fields.object().clone();
-    for name in ["id", "vmSize", "targetDedicatedNodes", "targetLowPriorityNodes", "resizeTimeout", "startTask"] {
+    for name in
+        ["id", "vmSize", "targetDedicatedNodes", "targetLowPriorityNodes", "resizeTimeout", "startTask"]
+    {
         said.remove(name);
     }
     Ok(BatchPoolSpec {
@@ -79,12 +85,24 @@ pub(super) fn said(text: &str) -> Map<String, Value> {
 /// What is wrong with it.
 pub fn change_pool(pool: &BatchPool, body: &Value, replaces: bool) -> Result<BatchPoolSpec, BatchError> {
     let fields = Fields::of(body)?;
-    fields.without(&["startTask", "applicationPackageReferences", "certificateReferences", "mountConfiguration"])?;
+    fields.without(&[
+        "startTask",
+        "applicationPackageReferences",
+        "certificateReferences",
+        "mountConfiguration",
+    ])?;
     let mut object = said(&pool.spec.said);
     if replaces {
         object.remove("metadata");
     }
-    for name in ["metadata", "displayName", "taskSchedulingPolicy", "networkConfiguration", "userAccounts", "virtualMachineConfiguration"] {
+    for name in [
+        "metadata",
+        "displayName",
+        "taskSchedulingPolicy",
+        "networkConfiguration",
+        "userAccounts",
+        "virtualMachineConfiguration",
+    ] {
         if let Some(value) = fields.get(name) {
             object.insert(name.to_owned(), value.clone());
         }
@@ -142,7 +160,8 @@ pub fn show_pool(id: &FoldedId, pool: &BatchPool, base: &str) -> Value {
     shown["taskSlotsPerNode"] = pool.spec.slots_per_node.into();
     shown["taskSchedulingPolicy"] = json!({ "nodeFillType": fill });
     if !pool.errors.is_empty() {
-        let error = |error: &muster_core::batch::ResizeError| json!({ "code": error.code, "message": error.message });
+        let error =
+            |error: &muster_core::batch::ResizeError| json!({ "code": error.code, "message": error.message });
         shown["resizeErrors"] = pool.errors.iter().map(error).collect();
     }
     shown

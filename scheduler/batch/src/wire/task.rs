@@ -70,7 +70,11 @@ fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
         retries,
         staging,
         environment: fields.pairs("environmentSettings")?,
-        exits: fields.inner("exitConditions")?.map(|exits| exit_conditions(&exits)).transpose()?.unwrap_or_default(),
+        exits: fields
+            .inner("exitConditions")?
+            .map(|exits| exit_conditions(&exits))
+            .transpose()?
+            .unwrap_or_default(),
         said: text(kept, fields)?.into(),
     })
 }
@@ -88,7 +92,11 @@ fn depends(fields: &Fields<'_>) -> Result<DependsOn, BatchError> {
         None => Vec::new(),
         Some(Value::Array(ids)) => ids
             .iter()
-            .map(|id| id.as_str().map(str::to_owned).ok_or_else(|| fields.wrong("taskIds", "it must be a list of texts")))
+            .map(|id| {
+                id.as_str()
+                    .map(str::to_owned)
+                    .ok_or_else(|| fields.wrong("taskIds", "it must be a list of texts"))
+            })
             .collect::<Result<_, _>>()?,
         Some(_) => return Err(fields.wrong("taskIds", "it must be a list of texts")),
     };
@@ -128,8 +136,12 @@ fn action(fields: &Fields<'_>) -> Result<ExitAction, BatchError> {
 
 fn options(fields: &Fields<'_>) -> Result<ExitAction, BatchError> {
     let dependency = [("satisfy", DependencyAction::Satisfy), ("block", DependencyAction::Block)];
-    let job = [("none", JobAction::None), ("disable", JobAction::Disable), ("terminate", JobAction::Terminate)];
-    Ok(ExitAction { dependency: fields.word("dependencyAction", &dependency)?, job: fields.word("jobAction", &job)? })
+    let job =
+        [("none", JobAction::None), ("disable", JobAction::Disable), ("terminate", JobAction::Terminate)];
+    Ok(ExitAction {
+        dependency: fields.word("dependencyAction", &dependency)?,
+        job: fields.word("jobAction", &job)?,
+    })
 }
 
 /// Applies a change of a task: its constraints may change.
@@ -167,7 +179,8 @@ pub fn show_task(state: &State, key: &BatchTaskKey, job: &BatchJob, task: &Batch
     shown["commandLine"] = (*task.command).into();
     shown["requiredSlots"] = shape.slots.into();
     if let Some(depends) = &task.depends {
-        let ranges: Vec<Value> = depends.ranges.iter().map(|r| json!({ "start": r.start, "end": r.end })).collect();
+        let ranges: Vec<Value> =
+            depends.ranges.iter().map(|r| json!({ "start": r.start, "end": r.end })).collect();
         shown["dependsOn"] = json!({ "taskIds": depends.ids, "taskIdRanges": ranges });
     }
     if !shown["constraints"].is_object() {
@@ -254,7 +267,13 @@ fn node_info(state: &State, key: &BatchTaskKey, job: &BatchJob, node: NodeId, ba
 
 /// The parts of a task of several nodes but for the primary's.
 #[must_use]
-pub fn show_subtasks(state: &State, key: &BatchTaskKey, job: &BatchJob, task: &BatchTask, base: &str) -> Vec<Value> {
+pub fn show_subtasks(
+    state: &State,
+    key: &BatchTaskKey,
+    job: &BatchJob,
+    task: &BatchTask,
+    base: &str,
+) -> Vec<Value> {
     let word = match task.state.word() {
         TaskWord::Completed => "completed",
         TaskWord::Active | TaskWord::Preparing => "preparing",
@@ -263,7 +282,9 @@ pub fn show_subtasks(state: &State, key: &BatchTaskKey, job: &BatchJob, task: &B
     let part = |(i, node): (usize, &NodeId)| {
         let mut part = execution(task);
         if let Value::Object(part) = &mut part {
-            part.retain(|name, _| !matches!(name.as_str(), "retryCount" | "requeueCount" | "lastRetryTime" | "lastRequeueTime"));
+            part.retain(|name, _| {
+                !matches!(name.as_str(), "retryCount" | "requeueCount" | "lastRetryTime" | "lastRequeueTime")
+            });
         }
         part["id"] = i.into();
         part["nodeInfo"] = node_info(state, key, job, *node, base);

@@ -164,9 +164,15 @@ mod tests {
         assert_eq!(rules.action(Some(3), Some(&command)), (Satisfy, JobAction::Terminate));
         assert_eq!(rules.action(Some(10), Some(&command)), (Block, JobAction::Disable));
         assert_eq!(rules.action(Some(11), Some(&command)), (Block, JobAction::None));
-        assert_eq!(rules.action(None, Some(&failed(FailedIn::PreProcessing))), (Satisfy, JobAction::Terminate));
+        assert_eq!(
+            rules.action(None, Some(&failed(FailedIn::PreProcessing))),
+            (Satisfy, JobAction::Terminate)
+        );
         // The exit code's rule wins over the upload's.
-        assert_eq!(rules.action(Some(3), Some(&failed(FailedIn::FileUpload))), (Satisfy, JobAction::Terminate));
+        assert_eq!(
+            rules.action(Some(3), Some(&failed(FailedIn::FileUpload))),
+            (Satisfy, JobAction::Terminate)
+        );
         assert_eq!(rules.action(Some(0), Some(&failed(FailedIn::FileUpload))), (Block, JobAction::Disable));
         assert_eq!(rules.action(Some(0), None), (Satisfy, JobAction::None));
     }

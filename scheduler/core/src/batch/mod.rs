@@ -14,7 +14,9 @@ pub use self::command::{
     Target,
 };
 pub use self::event::{BatchEvent, EndWish, NodeMove, Outcome, ResizeError};
-pub use self::exit::{DependencyAction, ExitAction, ExitConditions, FailedIn, Failure, FailureCategory, JobAction};
+pub use self::exit::{
+    DependencyAction, ExitAction, ExitConditions, FailedIn, Failure, FailureCategory, JobAction,
+};
 pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_MAX, is_id};
 pub use self::spec::{
     BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, MultiInstance, NewTask, Retries, TaskShape,

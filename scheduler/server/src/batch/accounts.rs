@@ -45,9 +45,13 @@ impl Accounts {
     }
 
     /// The keys of an account.
-    pub(super) fn keys(&self, account: &str) -> (Option<Arc<str>>, impl Iterator<Item = (Arc<User>, &SharedKey)>) {
+    pub(super) fn keys(
+        &self,
+        account: &str,
+    ) -> (Option<Arc<str>>, impl Iterator<Item = (Arc<User>, &SharedKey)>) {
         let found = self.0.get_key_value(account);
-        let keys = found.into_iter().flat_map(|(_, keys)| keys.iter().map(|(user, key)| (Arc::clone(user), key)));
+        let keys =
+            found.into_iter().flat_map(|(_, keys)| keys.iter().map(|(user, key)| (Arc::clone(user), key)));
         (found.map(|(name, _)| Arc::clone(name)), keys)
     }
 }

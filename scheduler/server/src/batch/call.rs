@@ -64,7 +64,8 @@ pub struct Call {
 
 /// Lets a request in whose signature is right.
 pub async fn admit(Shell(service): Shell<Arc<Service>>, request: Request, next: Next) -> Response {
-    let ids = [header::HeaderName::from_static("client-request-id")].map(|name| request.headers().get(name).cloned());
+    let ids = [header::HeaderName::from_static("client-request-id")]
+        .map(|name| request.headers().get(name).cloned());
     let mut response = match call(&service, request).await {
         Ok(request) => next.run(request).await,
         Err(error) => Refused(error).into_response(),
@@ -84,7 +85,8 @@ async fn call(service: &Service, request: Request) -> Result<Request, BatchError
     let (account, keys) = service.accounts.keys(claim.account);
     let now = jiff::Timestamp::now();
     let user = signature::verify(&claim, &parts.method, &parts.uri, &parts.headers, keys, now)?;
-    let unknown = || BatchError::new(ErrorCode::AuthenticationFailed, "The request could not be authenticated.");
+    let unknown =
+        || BatchError::new(ErrorCode::AuthenticationFailed, "The request could not be authenticated.");
     let caller = accounts::caller(account.ok_or_else(unknown)?, &user);
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     check_version(query.get("api-version"))?;
@@ -107,7 +109,8 @@ async fn call(service: &Service, request: Request) -> Result<Request, BatchError
 fn check_version(version: Option<&str>) -> Result<(), BatchError> {
     let Some(version) = version else {
         let why = "The query has no api-version.";
-        return Err(BatchError::new(ErrorCode::MissingRequiredQueryParameter, why).with("QueryParameterName", "api-version"));
+        return Err(BatchError::new(ErrorCode::MissingRequiredQueryParameter, why)
+            .with("QueryParameterName", "api-version"));
     };
     let day = version.get(..VERSION_MIN.len()).unwrap_or_default();
     let is_day = day.len() == VERSION_MIN.len() && day.bytes().all(|c| c.is_ascii_digit() || c == b'-');
@@ -140,7 +143,8 @@ impl Call {
         let instant = |name: HeaderName| -> Result<Option<Timestamp>, BatchError> {
             let Some(text) = text(name.clone()) else { return Ok(None) };
             let wrong = || {
-                let why = format!("The header {name} is wrong: write a date as Sun, 08 May 2011 08:49:37 GMT.");
+                let why =
+                    format!("The header {name} is wrong: write a date as Sun, 08 May 2011 08:49:37 GMT.");
                 BatchError::new(ErrorCode::InvalidHeaderValue, why)
             };
             let instant = date::rfc1123(text).ok_or_else(wrong)?;
@@ -186,8 +190,12 @@ impl Call {
             Ok(Reply::Batch(reply)) => Ok(reply),
             Ok(_) => Ok(BatchReply::Done),
             Err(InputError::Refused(Refusal::Batch(refusal))) => Err(wire::refused(&refusal)),
-            Err(error @ InputError::Refused(_)) => Err(BatchError::new(ErrorCode::InvalidInput, error.to_string())),
-            Err(error) => Err(BatchError::new(ErrorCode::ServerBusy, error.to_string()).retry_after(RETRY_AFTER_S)),
+            Err(error @ InputError::Refused(_)) => {
+                Err(BatchError::new(ErrorCode::InvalidInput, error.to_string()))
+            }
+            Err(error) => {
+                Err(BatchError::new(ErrorCode::ServerBusy, error.to_string()).retry_after(RETRY_AFTER_S))
+            }
         }
     }
 
@@ -259,9 +267,6 @@ pub fn empty(status: StatusCode) -> Response {
 /// What a new thing is answered with.
 pub fn created(base: &str, path: &str, version: u64, modified: Timestamp) -> Response {
     let location = format!("{base}{path}");
-    let more = [
-        (header::LOCATION, location.clone()),
-        (HeaderName::from_static("dataserviceid"), location),
-    ];
+    let more = [(header::LOCATION, location.clone()), (HeaderName::from_static("dataserviceid"), location)];
     (StatusCode::CREATED, tags(version, modified), more).into_response()
 }

@@ -56,7 +56,8 @@ pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extensio
         let reading = service.shared.read();
         let account = reading.state().batch_account(&call.caller.account);
         let mut last: Option<&FoldedId> = None;
-        for (id, job) in account.into_iter().flat_map(|all| all.jobs.range((from.clone(), Bound::Unbounded))) {
+        for (id, job) in account.into_iter().flat_map(|all| all.jobs.range((from.clone(), Bound::Unbounded)))
+        {
             let show = || wire::show_job(id, job, &call.base);
             if page.offer(&Row { job }, last.map(FoldedId::as_str), show) {
                 break;

@@ -125,8 +125,22 @@ impl Properties for PoolRow<'_> {
 
 /// States of nodes that are counted, in the protocol's words.
 const COUNTED: [&str; 16] = [
-    "creating", "idle", "leavingPool", "offline", "preempted", "rebooting", "reimaging", "running", "starting",
-    "startTaskFailed", "unknown", "unusable", "waitingForStartTask", "upgradingOS", "deallocated", "deallocating",
+    "creating",
+    "idle",
+    "leavingPool",
+    "offline",
+    "preempted",
+    "rebooting",
+    "reimaging",
+    "running",
+    "starting",
+    "startTaskFailed",
+    "unknown",
+    "unusable",
+    "waitingForStartTask",
+    "upgradingOS",
+    "deallocated",
+    "deallocating",
 ];
 
 fn counted(words: &BTreeMap<String, u32>) -> Value {
@@ -179,8 +193,18 @@ struct Image {
 /// Nodes are as they are: these are the names under which clients look for one.
 const IMAGES: [Image; 3] = [
     Image { publisher: "muster", offer: "as-is", sku: "linux", agent: "batch.node.ubuntu 22.04" },
-    Image { publisher: "canonical", offer: "0001-com-ubuntu-server-jammy", sku: "22_04-lts", agent: "batch.node.ubuntu 22.04" },
-    Image { publisher: "canonical", offer: "ubuntuserver", sku: "18.04-lts", agent: "batch.node.ubuntu 18.04" },
+    Image {
+        publisher: "canonical",
+        offer: "0001-com-ubuntu-server-jammy",
+        sku: "22_04-lts",
+        agent: "batch.node.ubuntu 22.04",
+    },
+    Image {
+        publisher: "canonical",
+        offer: "ubuntuserver",
+        sku: "18.04-lts",
+        agent: "batch.node.ubuntu 18.04",
+    },
 ];
 
 impl Properties for Image {

@@ -9,7 +9,9 @@ use axum::response::IntoResponse as _;
 use muster_batch::BatchError;
 use muster_batch::odata::{List, Properties, Property, Value as Of};
 use muster_batch::wire::{self, Fields};
-use muster_core::batch::{BatchCommand, BatchPoolKey, BatchRefusal, Condition, FoldedId, RESIZE_TIMEOUT_S, Target};
+use muster_core::batch::{
+    BatchCommand, BatchPoolKey, BatchRefusal, Condition, FoldedId, RESIZE_TIMEOUT_S, Target,
+};
 use muster_core::state::{BatchPool, PoolAllocation, State};
 use serde_json::Value;
 
@@ -22,7 +24,8 @@ pub(super) fn key(call: &Call, pool: &str) -> BatchPoolKey {
 
 /// A pool of the caller's account.
 pub(super) fn find<'a>(state: &'a State, key: &BatchPoolKey) -> Result<&'a BatchPool, BatchError> {
-    let not_found = || wire::refused(&BatchRefusal::NotFound { what: Target::Pool, id: key.pool.to_string() });
+    let not_found =
+        || wire::refused(&BatchRefusal::NotFound { what: Target::Pool, id: key.pool.to_string() });
     state.batch_pool(key).ok_or_else(not_found)
 }
 
@@ -58,7 +61,9 @@ pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extensio
         let reading = service.shared.read();
         let account = reading.state().batch_account(&call.caller.account);
         let mut last: Option<&FoldedId> = None;
-        for (id, pool) in account.into_iter().flat_map(|all| all.pools.range((from.clone(), Bound::Unbounded))) {
+        for (id, pool) in
+            account.into_iter().flat_map(|all| all.pools.range((from.clone(), Bound::Unbounded)))
+        {
             let show = || wire::show_pool(id, pool, &call.base);
             if page.offer(&Row { pool }, last.map(FoldedId::as_str), show) {
                 break;
@@ -109,7 +114,11 @@ pub async fn patch(service: Shell<Arc<Service>>, call: Extension<Call>, pool: Pa
 }
 
 /// `POST /pools/{pool}/updateproperties`
-pub async fn update_properties(service: Shell<Arc<Service>>, call: Extension<Call>, pool: Path<String>) -> Answer {
+pub async fn update_properties(
+    service: Shell<Arc<Service>>,
+    call: Extension<Call>,
+    pool: Path<String>,
+) -> Answer {
     change(&service.0, &call.0, &pool.0, true).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
@@ -155,7 +164,9 @@ pub async fn resize(
     }
     let target = fields.number("targetDedicatedNodes", 0, i64::from(u32::MAX))?;
     let Some(target) = target.and_then(|target| u32::try_from(target).ok()) else {
-        return Err(fields.wrong("targetDedicatedNodes", "it must say how many nodes the pool is to have").into());
+        return Err(fields
+            .wrong("targetDedicatedNodes", "it must say how many nodes the pool is to have")
+            .into());
     };
     let (timeout_s, how) = (timeout_s(&fields)?, wire::read_deallocation(&fields, "nodeDeallocationOption")?);
     let command = BatchCommand::ResizePool { pool: FoldedId::of(&pool), target, timeout_s, how };

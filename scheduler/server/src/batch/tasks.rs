@@ -105,7 +105,8 @@ pub async fn add(
     let key = job_key(&call, &job);
     let (task, shape) = wire::read_task(&call.json()?, &call.caller.user)?;
     let id = FoldedId::of(&task.id);
-    let command = BatchCommand::AddTasks { job: key.job.clone(), shapes: vec![Arc::new(shape)], tasks: vec![task] };
+    let command =
+        BatchCommand::AddTasks { job: key.job.clone(), shapes: vec![Arc::new(shape)], tasks: vec![task] };
     if let BatchReply::Added(added) = call.ask(&service, command).await?
         && let Some(Err(refusal)) = added.first()
     {
@@ -193,7 +194,8 @@ fn result(call: &Call, state: &State, key: &BatchJobKey, id: &str, added: Added)
 /// A task of the caller's account.
 fn find<'a>(state: &'a State, key: &BatchTaskKey) -> Result<(&'a BatchJob, &'a BatchTask), BatchError> {
     let job = find_job(state, &key.job_key())?;
-    let not_found = || wire::refused(&BatchRefusal::NotFound { what: Target::Task, id: key.task.to_string() });
+    let not_found =
+        || wire::refused(&BatchRefusal::NotFound { what: Target::Task, id: key.task.to_string() });
     Ok((job, job.tasks.get(&key.task).ok_or_else(not_found)?))
 }
 

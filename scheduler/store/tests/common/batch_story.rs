@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use muster_core::batch::{
-    BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, Condition, Deallocation,
-    DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, TaskShape,
+    BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, Condition,
+    Deallocation, DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, TaskShape,
 };
 use muster_core::cluster::Fill;
 use muster_core::ids::JobId;
@@ -74,7 +74,10 @@ impl Story {
         self.after_s(301);
         self.due();
         let said = r#"{"metadata":[]}"#.into();
-        self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(BatchPoolSpec { said, ..spec }) });
+        self.ask(BatchCommand::UpdatePool {
+            pool: id("pool"),
+            spec: Box::new(BatchPoolSpec { said, ..spec }),
+        });
     }
 
     /// A pool, and jobs whose tasks come to every kind of end.
@@ -95,7 +98,8 @@ impl Story {
             exits: Default::default(),
             said: "{}".into(),
         });
-        let task = |name: &str| NewTask { id: name.to_owned(), command: "true".into(), shape: 0, depends: None };
+        let task =
+            |name: &str| NewTask { id: name.to_owned(), command: "true".into(), shape: 0, depends: None };
         let depends = DependsOn { ids: vec!["never".to_owned()], ranges: vec![IdRange { start: 1, end: 3 }] };
         let tasks = vec![
             task("Good"),

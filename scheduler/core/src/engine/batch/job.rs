@@ -2,8 +2,9 @@
 
 use super::{Decided, check_goes_on, end, event, invalid};
 use crate::batch::{
-    ACTIVE_JOBS_PER_ACCOUNT_MAX, BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchJobSpec, BatchRefusal,
-    Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX, PRIORITY_MAX, SAID_BYTES_MAX, Target, is_id,
+    ACTIVE_JOBS_PER_ACCOUNT_MAX, BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchJobSpec,
+    BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX, PRIORITY_MAX, SAID_BYTES_MAX, Target,
+    is_id,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -41,7 +42,10 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             let (key, job) = input.job(state, job)?;
             check_goes_on(job)?;
             if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
-                return Err(invalid("terminateReason", format!("must have at most {REASON_BYTES_MAX} bytes")));
+                return Err(invalid(
+                    "terminateReason",
+                    format!("must have at most {REASON_BYTES_MAX} bytes"),
+                ));
             }
             let reason = reason.as_deref().unwrap_or(USER_TERMINATE);
             Ok(terminate(state, &key, job, reason, now))
@@ -100,7 +104,9 @@ fn check_change(job: &BatchJob, spec: &BatchJobSpec) -> Result<(), BatchRefusal>
         return Err(invalid("onAllTasksComplete", reason));
     }
     if spec.pool != before.pool && job.phase != JobPhase::Disabled {
-        return Err(BatchRefusal::InvalidState { why: "the pool of a job can be changed only while it is disabled" });
+        return Err(BatchRefusal::InvalidState {
+            why: "the pool of a job can be changed only while it is disabled",
+        });
     }
     let fixed = spec.id == before.id
         && spec.uses_dependencies == before.uses_dependencies
@@ -154,13 +160,7 @@ pub(super) fn terminate(
     events
 }
 
-fn end_all(
-    state: &State,
-    key: &BatchJobKey,
-    job: &BatchJob,
-    queued: EndWish,
-    now: Timestamp,
-) -> Vec<Event> {
+fn end_all(state: &State, key: &BatchJobKey, job: &BatchJob, queued: EndWish, now: Timestamp) -> Vec<Event> {
     let end = |(id, task): (&FoldedId, _)| {
         end::end(state, &key.task(id.clone()), task, EndWish::Terminate, queued, now)
     };

@@ -8,7 +8,7 @@ use crate::engine::validate::{self, Parts};
 use crate::ids::Timestamp;
 use crate::input::{Caller, Refusal};
 use crate::spec::{JobSpec, Memory, NAME_BYTES_MAX, Request};
-use crate::staging::Command;
+use crate::staging::{Command, RelativePath, Staging};
 use crate::state::{BatchJob, BatchPool, BatchTask, State};
 
 /// Cores and memory that every declared node of a configured pool has.
@@ -47,7 +47,8 @@ pub(super) fn spec(
     let pool_key = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
     let pool = state.batch_pool(&pool_key);
     let request = pool.map(|pool| request(state, pool, shape)).unwrap_or_default();
-    let command = Command::parse(&task.command).map_err(|error| validate::bad("commandLine", error.to_string()))?;
+    let command =
+        Command::parse(&task.command).map_err(|error| validate::bad("commandLine", error.to_string()))?;
     let (job_id, task_id) = (&job.spec.id, task.id(&key.task));
     let mut name = format!("{}/{job_id}/{task_id}", key.account);
     name.truncate(NAME_BYTES_MAX);
@@ -69,12 +70,12 @@ pub(super) fn spec(
         name,
         pool: Some(pool_key.pool_name()),
         user: shape.user.clone(),
-        script: script(&command),
+        script: "#!/bin/false\n".to_owned(),
         arguments: Vec::new(),
         environment,
-        working_directory: "/tmp".to_owned(),
+        working_directory: "/".to_owned(),
         stdin: None,
-        stdout: Some("/dev/null".to_owned()),
+        stdout: None,
         stderr: None,
         append: false,
         umask: 0o022,
@@ -97,6 +98,7 @@ pub(super) fn spec(
         wckey: None,
         mail: None,
         licenses: BTreeMap::new(),
+        staging: Some(Arc::new(staging(key, shape, command)?)),
     };
     // Its pool may be small at this instant and larger later, and its priority counts within the pool alone.
     let parts = Parts { room: false, priority: false, conditions: false, lent: true, ..Parts::ALL };
@@ -104,9 +106,15 @@ pub(super) fn spec(
     validate::check(state, caller, spec, parts, now)
 }
 
-/// A script that is replaced by the command: no shell reads its words.
-fn script(command: &Command) -> String {
-    let quoted: Vec<String> =
-        command.words().iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
-    format!("#!/bin/sh\nexec {}\n", quoted.join(" "))
+/// The folder of a task on its node, below the node's root for work.
+fn folder(key: &BatchTaskKey) -> String {
+    format!("workitems/{}/job-1/{}", key.job, key.task)
+}
+
+/// The task's files, its folder and its commands. Its command runs in the place of a script, without a shell.
+fn staging(key: &BatchTaskKey, shape: &TaskShape, command: Command) -> Result<Staging, Refusal> {
+    let folder =
+        RelativePath::try_from(folder(key)).map_err(|error| validate::bad("id", error.to_string()))?;
+    let coordination = shape.multi_instance.as_ref().map(|multi| multi.coordination.clone());
+    Ok(Staging { folder: Some(folder), command: Some(command), coordination, ..shape.staging.clone() })
 }

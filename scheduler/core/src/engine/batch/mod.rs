@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 pub(super) use self::tick::due;
 use crate::batch::{
-    BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchPoolKey, BatchRefusal, BatchReply, FoldedId, Target,
+    BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchPoolKey, BatchRefusal, BatchReply, FoldedId,
+    Target,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -82,7 +83,11 @@ impl BatchInput {
     }
 
     /// A pool of the caller's account, of which the request's condition holds.
-    fn pool<'a>(&self, state: &'a State, id: &FoldedId) -> Result<(BatchPoolKey, &'a BatchPool), BatchRefusal> {
+    fn pool<'a>(
+        &self,
+        state: &'a State,
+        id: &FoldedId,
+    ) -> Result<(BatchPoolKey, &'a BatchPool), BatchRefusal> {
         let key = self.pool_key(id);
         let pool = state.batch_pool(&key).ok_or_else(|| not_found(Target::Pool, id))?;
         self.check(pool.version, pool.modified)?;

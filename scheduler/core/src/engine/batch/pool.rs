@@ -178,7 +178,14 @@ fn unqueue(state: &State, pool: &BatchPoolKey, now: Timestamp) -> Vec<Event> {
     for (key, job) in state.batch_jobs_of(pool) {
         let queued = |task: &BatchTask| task.state.made().is_some_and(|made| made.started.is_none());
         for (id, task) in job.made().filter(|(_, task)| queued(task)) {
-            events.extend(end::end(state, &key.task(id.clone()), task, EndWish::Unqueue, EndWish::Unqueue, now));
+            events.extend(end::end(
+                state,
+                &key.task(id.clone()),
+                task,
+                EndWish::Unqueue,
+                EndWish::Unqueue,
+                now,
+            ));
         }
     }
     events
@@ -191,8 +198,7 @@ pub(super) fn stop(key: &BatchPoolKey, pool: &BatchPool, errors: Vec<ResizeError
         NodeMove::Leaving => Some(NodeMove::Lent),
         NodeMove::Lent | NodeMove::Back => None,
     };
-    let moves: Vec<_> =
-        pool.nodes.iter().filter_map(|(node, seat)| Some((*node, back(&seat.at)?))).collect();
+    let moves: Vec<_> = pool.nodes.iter().filter_map(|(node, seat)| Some((*node, back(&seat.at)?))).collect();
     let mut events = Vec::new();
     if !moves.is_empty() {
         events.push(event(BatchEvent::NodesMoved { pool: key.clone(), moves }));

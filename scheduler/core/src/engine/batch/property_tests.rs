@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::tests::{batch_job, caller, id, pool, shape, task};
 use crate::batch::{
-    BatchCommand, BatchInput, BatchJobSpec, Condition, Deallocation, DependsOn, Disable, IdRange, MultiInstance,
-    NewTask, Retries, TaskShape,
+    BatchCommand, BatchInput, BatchJobSpec, Condition, Deallocation, DependsOn, Disable, IdRange,
+    MultiInstance, NewTask, Retries, TaskShape,
 };
 use crate::ids::AttemptKey;
 use crate::input::{GoneHow, Input};
@@ -142,7 +142,9 @@ fn go_on(bench: &mut Bench, key: AttemptKey, code: u32) {
     match live.phase {
         LivePhase::Preparing => bench.start(key),
         LivePhase::Running { .. } => bench.exit(key, code),
-        LivePhase::Ending { .. } => there.into_iter().for_each(|instance| bench.gone(key, instance, GoneHow::Stopped)),
+        LivePhase::Ending { .. } => {
+            there.into_iter().for_each(|instance| bench.gone(key, instance, GoneHow::Stopped))
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::{Decided, check_goes_on, end, event, invalid, not_found};
 use crate::batch::{
     Added, BatchCommand, BatchEvent, BatchInput, BatchRefusal, BatchTaskKey, DEPENDENCY_CHARS_MAX,
-    DEPENDENCY_RANGES_MAX, DependsOn, EndWish, Failure, FailureCategory, FailedIn, FoldedId, NewTask, Outcome,
-    SAID_BYTES_MAX, SLOTS_PER_NODE_MAX, TASKS_PER_COLLECTION_MAX, TASKS_PER_JOB_MAX, Target, TaskShape, is_id,
+    DEPENDENCY_RANGES_MAX, DependsOn, EndWish, FailedIn, Failure, FailureCategory, FoldedId, NewTask,
+    Outcome, SAID_BYTES_MAX, SLOTS_PER_NODE_MAX, TASKS_PER_COLLECTION_MAX, TASKS_PER_JOB_MAX, Target,
+    TaskShape, is_id,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -93,7 +94,10 @@ fn check_dependencies(job: &BatchJob, depends: &DependsOn) -> Result<(), BatchRe
     }
     let chars: usize = depends.ids.iter().map(String::len).sum();
     if chars > DEPENDENCY_CHARS_MAX {
-        return Err(BatchRefusal::DependencyTooLong { what: "characters of ids", limit: DEPENDENCY_CHARS_MAX });
+        return Err(BatchRefusal::DependencyTooLong {
+            what: "characters of ids",
+            limit: DEPENDENCY_CHARS_MAX,
+        });
     }
     if depends.ranges.len() > DEPENDENCY_RANGES_MAX {
         return Err(BatchRefusal::DependencyTooLong { what: "ranges", limit: DEPENDENCY_RANGES_MAX });

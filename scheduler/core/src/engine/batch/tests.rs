@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::batch::{
     Added, BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec,
-    BatchRefusal, BatchReply, Condition, Deallocation, DependencyAction, DependsOn, Disable, ExitAction, FoldedId,
-    IdRange, JobAction, MultiInstance, NewTask, Retries, TaskShape,
+    BatchRefusal, BatchReply, Condition, Deallocation, DependencyAction, DependsOn, Disable, ExitAction,
+    FoldedId, IdRange, JobAction, MultiInstance, NewTask, Retries, TaskShape,
 };
 use crate::cluster::Fill;
 use crate::ids::JobId;
 use crate::input::{GoneHow, Input, InstancePhase, InstanceReport, Refusal, Reply};
 use crate::spec::User;
-use crate::staging::{Command, Staging};
+use crate::staging::{Command, FailureCode, Staging, StagingFailure};
 use crate::state::{BatchJob, BatchPool, BatchTask, BatchTaskState, PoolAllocation, TaskWord};
 use crate::testing::{ANN, Bench, ROOT, config, job};
 
@@ -175,12 +175,18 @@ fn nodes_that_are_lent_take_work_of_their_borrower_only() {
     let mut bench = bench_with(4, 2);
     let lent: Vec<String> =
         bench.the_pool("p").nodes.keys().map(|node| bench.engine.state().node(*node).name.clone()).collect();
-    assert_eq!((lent.as_slice(), &bench.the_pool("P").allocation), (&["n1".to_owned(), "n2".to_owned()][..], &PoolAllocation::Steady));
+    assert_eq!(
+        (lent.as_slice(), &bench.the_pool("P").allocation),
+        (&["n1".to_owned(), "n2".to_owned()][..], &PoolAllocation::Steady)
+    );
     // Jobs of the pool that lent them have one node left; that may change, so that larger ones are not refused.
     let wide = bench.submit(ANN, job(ANN).gang(3, 4)).unwrap();
     let small: Vec<JobId> = (0..5).map(|_| bench.submit(ANN, job(ANN).limit_s(10)).unwrap()).collect();
-    let nodes: Vec<String> =
-        small.iter().filter(|job| bench.is_live(**job)).flat_map(|job| bench.nodes_of(bench.key(*job))).collect();
+    let nodes: Vec<String> = small
+        .iter()
+        .filter(|job| bench.is_live(**job))
+        .flat_map(|job| bench.nodes_of(bench.key(*job)))
+        .collect();
     assert!(nodes.len() == 4 && nodes.iter().all(|node| node == "n3"), "{nodes:?}");
     let refusal = bench.submit(ANN, job(ANN).pool("lab/p")).unwrap_err();
     assert!(matches!(refusal, Refusal::UnknownPool { known, .. } if known == "main"));
@@ -193,7 +199,8 @@ fn nodes_that_are_lent_take_work_of_their_borrower_only() {
         bench.batch(BatchCommand::DeletePool { pool: id("p") }),
         Err(BatchRefusal::PoolBeingDeleted)
     ));
-    let running: Vec<JobId> = bench.the_job("j").unwrap().made().filter_map(|(_, task)| Some(task.state.made()?.job)).collect();
+    let running: Vec<JobId> =
+        bench.the_job("j").unwrap().made().filter_map(|(_, task)| Some(task.state.made()?.job)).collect();
     running.into_iter().for_each(|job| bench.task_stopped(job));
     assert!(bench.engine.state().batch_account(ACCOUNT).unwrap().pools.is_empty());
     let counts = bench.the_job("j").unwrap().counts;
@@ -218,15 +225,28 @@ fn a_resize_takes_what_becomes_free_and_gives_up_with_numbers() {
     bench.create_pool(pool("p", 1), 3);
     assert_eq!((bench.the_pool("p").lent(), bench.the_pool("p").nodes.len()), (1, 3));
     assert!(matches!(
-        bench.batch(BatchCommand::ResizePool { pool: id("p"), target: 1, timeout_s: 900, how: Deallocation::Requeue }),
+        bench.batch(BatchCommand::ResizePool {
+            pool: id("p"),
+            target: 1,
+            timeout_s: 900,
+            how: Deallocation::Requeue
+        }),
         Err(BatchRefusal::PoolBeingResized)
     ));
     bench.after_s(901);
     bench.settle();
     let errors = &bench.the_pool("p").errors;
-    assert!(errors[0].code == "AllocationTimedout" && errors[0].message.starts_with("3 nodes of class 'main'"), "{errors:?}");
+    assert!(
+        errors[0].code == "AllocationTimedout" && errors[0].message.starts_with("3 nodes of class 'main'"),
+        "{errors:?}"
+    );
     assert_eq!((bench.the_pool("p").lent(), bench.the_pool("p").nodes.len()), (1, 1));
-    let resize = |target| BatchCommand::ResizePool { pool: id("p"), target, timeout_s: 900, how: Deallocation::Requeue };
+    let resize = |target| BatchCommand::ResizePool {
+        pool: id("p"),
+        target,
+        timeout_s: 900,
+        how: Deallocation::Requeue,
+    };
     bench.batch(resize(2)).unwrap();
     // Nothing new starts on what is on its way, even if it fits there.
     let other = bench.submit(ANN, job(ANN).gang(2, 4)).unwrap();
@@ -234,12 +254,22 @@ fn a_resize_takes_what_becomes_free_and_gives_up_with_numbers() {
     bench.settle();
     assert_eq!((bench.the_pool("p").lent(), &bench.the_pool("p").allocation), (2, &PoolAllocation::Steady));
     assert!(!bench.is_live(other));
-    bench.batch(BatchCommand::ResizePool { pool: id("p"), target: 3, timeout_s: 299, how: Deallocation::Requeue }).unwrap_err();
+    bench
+        .batch(BatchCommand::ResizePool {
+            pool: id("p"),
+            target: 3,
+            timeout_s: 299,
+            how: Deallocation::Requeue,
+        })
+        .unwrap_err();
     bench.batch(resize(0)).unwrap();
     assert!(bench.is_live(other));
     bench.batch(resize(3)).unwrap();
     bench.batch(BatchCommand::StopResize { pool: id("p") }).unwrap();
-    assert_eq!((bench.the_pool("p").lent(), bench.the_pool("p").errors[0].code.as_str()), (1, "ResizeStopped"));
+    assert_eq!(
+        (bench.the_pool("p").lent(), bench.the_pool("p").errors[0].code.as_str()),
+        (1, "ResizeStopped")
+    );
 }
 
 #[test]
@@ -250,13 +280,21 @@ fn a_task_goes_its_way_and_failed_ones_are_tried_again() {
     let started = bench.the_task("j", "good");
     assert_eq!((started.id(&id("good")), started.previous), ("Good", Some((TaskWord::Active, bench.now))));
     let spec = &bench.engine.state().jobs[&bench.made("j", "good")].spec;
-    assert_eq!(spec.script, "#!/bin/sh\nexec '/bin/sh' '-c' 'true'\n");
-    assert_eq!((spec.environment["A"].as_str(), spec.environment["AZ_BATCH_TASK_ID"].as_str()), ("task", "Good"));
+    let staging = spec.staging.as_ref().unwrap();
+    assert_eq!(staging.folder.as_ref().unwrap().as_str(), "workitems/j/job-1/good");
+    assert_eq!(staging.command.as_ref().unwrap().words(), ["/bin/sh", "-c", "true"]);
+    assert_eq!(
+        (spec.environment["A"].as_str(), spec.environment["AZ_BATCH_TASK_ID"].as_str()),
+        ("task", "Good")
+    );
     assert_eq!((spec.request.ranks, spec.request.nodes), (2, Some(1)));
     bench.end_task("j", "good", 0);
     bench.end_task("j", "bad", 3);
     let retried = bench.the_task("j", "bad");
-    assert_eq!((retried.retries.count, retried.requeues.count, retried.state.word()), (1, 0, TaskWord::Running));
+    assert_eq!(
+        (retried.retries.count, retried.requeues.count, retried.state.word()),
+        (1, 0, TaskWord::Running)
+    );
     bench.end_task("j", "bad", 3);
     let bad = bench.the_task("j", "bad").completed().unwrap();
     assert_eq!((bad.exit_code, bad.failure.as_ref().unwrap().code.as_str()), (Some(3), "FailureExitCode"));
@@ -294,7 +332,12 @@ fn the_three_counters_are_kept_apart() {
     assert_eq!((again.state.word(), again.retries.count, again.requeues.count), (TaskWord::Running, 0, 0));
     // The pool gives the node back: that counts as a user's wish.
     let node = bench.nodes_of(bench.key(bench.made("j", "a")))[0].clone();
-    let remove = BatchCommand::RemoveNodes { pool: id("p"), nodes: vec![node], timeout_s: 900, how: Deallocation::Requeue };
+    let remove = BatchCommand::RemoveNodes {
+        pool: id("p"),
+        nodes: vec![node],
+        timeout_s: 900,
+        how: Deallocation::Requeue,
+    };
     bench.batch(remove).unwrap();
     bench.task_stopped(bench.made("j", "a"));
     let again = bench.the_task("j", "a");
@@ -310,7 +353,8 @@ fn tasks_wait_for_those_that_they_depend_on() {
     let mut lenient = shape();
     lenient.exits.codes.push((5, satisfy));
     bench.add("J", lenient, vec![task("1"), task("02"), task("3"), task("x")]);
-    let dependents = vec![after("all", &["X"], &[(1, 3)]), after("two", &["1", "02"], &[]), after("late", &["none"], &[])];
+    let dependents =
+        vec![after("all", &["X"], &[(1, 3)]), after("two", &["1", "02"], &[]), after("late", &["none"], &[])];
     bench.add("J", shape(), dependents);
     for name in ["all", "two", "late"] {
         assert_eq!(bench.word("j", name), TaskWord::Active);
@@ -347,7 +391,10 @@ fn a_job_follows_what_becomes_of_its_tasks() {
     bench.end_task("done", "a", 1);
     assert!(bench.the_job("done").unwrap().is_completed());
     assert!(format!("{:?}", bench.the_job("done").unwrap().phase).contains("AllTasksComplete"));
-    assert_eq!(bench.batch(BatchCommand::UpdateJob { job: id("done"), spec: Box::new(done) }), Err(BatchRefusal::JobCompleted));
+    assert_eq!(
+        bench.batch(BatchCommand::UpdateJob { job: id("done"), spec: Box::new(done) }),
+        Err(BatchRefusal::JobCompleted)
+    );
     bench.create_job(BatchJobSpec { acts_on_failure: true, ..batch_job("J", "P") });
     let mut disables = shape();
     disables.exits.codes.push((7, ExitAction { dependency: None, job: Some(JobAction::Disable) }));
@@ -372,7 +419,10 @@ fn a_job_follows_what_becomes_of_its_tasks() {
     bench.create_job(batch_job("silent", "P"));
     let mut acts = shape();
     acts.exits.codes.push((7, ExitAction { dependency: None, job: Some(JobAction::Disable) }));
-    assert!(matches!(bench.add("silent", acts, vec![task("a")])[0], Err(BatchRefusal::Invalid { property: "jobAction", .. })));
+    assert!(matches!(
+        bench.add("silent", acts, vec![task("a")])[0],
+        Err(BatchRefusal::Invalid { property: "jobAction", .. })
+    ));
 }
 
 #[test]
@@ -389,7 +439,10 @@ fn priorities_and_limits_decide_which_task_is_next() {
     let outside = BatchJobSpec { priority: 1001, ..batch_job("x", "P") };
     assert_eq!(bench.batch(BatchCommand::CreateJob { spec: Box::new(outside) }), Err(BatchRefusal::Priority));
     let same = batch_job("HIGH", "P");
-    assert!(matches!(bench.batch(BatchCommand::CreateJob { spec: Box::new(same) }), Err(BatchRefusal::Exists { .. })));
+    assert!(matches!(
+        bench.batch(BatchCommand::CreateJob { spec: Box::new(same) }),
+        Err(BatchRefusal::Exists { .. })
+    ));
 }
 
 #[test]
@@ -491,10 +544,15 @@ fn another_configuration_takes_nodes_out_of_pools() {
     bench.settle();
     assert_eq!(bench.the_pool("p").lent(), 2);
     assert_eq!(**bench.engine.state().declared_config(), config(&[4, 4]));
-    let refusal = bench.batch(BatchCommand::CreatePool { spec: Box::new(pool("q", 5)), target: 0, timeout_s: 900 });
-    assert!(matches!(refusal, Err(BatchRefusal::Invalid { property: "taskSlotsPerNode", .. })), "{refusal:?}");
+    let refusal =
+        bench.batch(BatchCommand::CreatePool { spec: Box::new(pool("q", 5)), target: 0, timeout_s: 900 });
+    assert!(
+        matches!(refusal, Err(BatchRefusal::Invalid { property: "taskSlotsPerNode", .. })),
+        "{refusal:?}"
+    );
     let nowhere = BatchPoolSpec { home: "huge".to_owned(), ..pool("q", 1) };
-    let refusal = bench.batch(BatchCommand::CreatePool { spec: Box::new(nowhere), target: 0, timeout_s: 900 });
+    let refusal =
+        bench.batch(BatchCommand::CreatePool { spec: Box::new(nowhere), target: 0, timeout_s: 900 });
     assert!(refusal.unwrap_err().to_string().contains("there are: main"));
 }
 
@@ -511,4 +569,45 @@ fn a_job_of_the_cluster_that_somebody_cancels_ends_its_task() {
         let failure = bench.the_task("j", name).completed().unwrap().failure.clone().unwrap();
         assert!(failure.code == "TaskEnded" && failure.message.contains("cancelled"), "{failure:?}");
     }
+}
+
+#[test]
+fn files_that_cannot_be_brought_or_taken_away_fail_the_task() {
+    let mut bench = bench_with(4, 2);
+    bench.create_job(BatchJobSpec { retries: Retries::AtMost(1), ..batch_job("J", "P") });
+    let satisfy = Some(ExitAction { dependency: Some(DependencyAction::Satisfy), job: None });
+    let mut lenient = shape();
+    lenient.exits.pre_processing = satisfy;
+    bench.add("J", lenient, vec![task("in"), task("out"), task("coordination")]);
+    bench.add("J", shape(), vec![after("next", &["in"], &[]), after("never", &["out"], &[])]);
+    let end = |bench: &mut Bench, name: &str, code: FailureCode, is_in: bool| {
+        let key = bench.key(bench.made("j", name));
+        let failure = StagingFailure { code, message: "it is not there".to_owned() };
+        if !is_in {
+            bench.start(key);
+        }
+        bench.gone(
+            key,
+            0,
+            if is_in { GoneHow::StageInFailed(failure) } else { GoneHow::StageOutFailed(failure) },
+        );
+        bench.settle();
+    };
+    let completed = |bench: &Bench, name: &str| {
+        let completed = bench.the_task("j", name).completed().unwrap();
+        (completed.exit_code, completed.failure.as_ref().unwrap().code.clone(), completed.satisfies)
+    };
+    end(&mut bench, "in", FailureCode::BlobNotFound, true);
+    assert_eq!(completed(&bench, "in"), (None, "BlobNotFound".to_owned(), true));
+    assert_eq!(bench.word("j", "next"), TaskWord::Running);
+    end(&mut bench, "out", FailureCode::FileUploadContainerNotFound, false);
+    assert_eq!(completed(&bench, "out"), (Some(0), "FileUploadContainerNotFound".to_owned(), false));
+    assert_eq!(bench.word("j", "never"), TaskWord::Active);
+    // A coordination command is tried again with the whole task, as its own command is.
+    for _ in 0..2 {
+        assert_eq!(bench.word("j", "coordination"), TaskWord::Running);
+        end(&mut bench, "coordination", FailureCode::CoordinationCommandFailed, true);
+    }
+    assert_eq!(completed(&bench, "coordination").1, "CoordinationCommandFailed");
+    assert_eq!(bench.the_task("j", "coordination").retries.count, 1);
 }

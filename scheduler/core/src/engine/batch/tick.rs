@@ -10,6 +10,7 @@ use crate::batch::{
 };
 use crate::event::{Event, Verdict};
 use crate::ids::{JobId, NodeId, Timestamp};
+use crate::staging::{FailureCode, StagingFailure};
 use crate::state::{
     BatchJob, BatchPool, BatchTask, BatchTaskState, FinishedHow, JobPhase, JobWork, PoolAllocation, PoolWork,
     Settling, State,
@@ -115,7 +116,8 @@ fn feed(
                 events.push(event(BatchEvent::TaskMade { task: task_key, made }));
             }
             Err(refusal) => {
-                let failure = failure(FailureCategory::User, "TaskSchedulingConstraintFailed", refusal.to_string());
+                let failure =
+                    failure(FailureCategory::User, "TaskSchedulingConstraintFailed", refusal.to_string());
                 let outcome = completed(job, task, None, Some(failure)).0;
                 events.push(event(BatchEvent::TaskSettled { task: task_key, outcome }));
             }
@@ -167,7 +169,9 @@ fn completed(
 
 /// What becomes of a task whose job of the cluster has ended, and of its job then.
 fn outcome(job: &BatchJob, task: &BatchTask, settling: &Settling) -> (Outcome, JobAction) {
-    let ended = |message: &str| completed(job, task, None, Some(failure(FailureCategory::User, "TaskEnded", message)));
+    let ended = |message: &str| {
+        completed(job, task, None, Some(failure(FailureCategory::User, "TaskEnded", message)))
+    };
     match settling.made.wish {
         Some(EndWish::Requeue) => return (Outcome::Requeued, JobAction::None),
         Some(EndWish::Unqueue) => return (Outcome::Waits, JobAction::None),
@@ -182,9 +186,12 @@ fn outcome(job: &BatchJob, task: &BatchTask, settling: &Settling) -> (Outcome, J
     match verdict {
         Verdict::Exited { code } => exited(job, task, i32::try_from(*code).unwrap_or(i32::MAX), None),
         // As a shell says it.
-        Verdict::Signalled { signal } => {
-            exited(job, task, 128 + i32::try_from(*signal).unwrap_or(0), Some(format!("signal {signal} killed it")))
-        }
+        Verdict::Signalled { signal } => exited(
+            job,
+            task,
+            128 + i32::try_from(*signal).unwrap_or(0),
+            Some(format!("signal {signal} killed it")),
+        ),
         Verdict::OutOfMemory { code, signal } => {
             let code = if *signal == 0 { *code } else { 128 + *signal };
             let message = "it ran out of the memory of its slots".to_owned();
@@ -194,30 +201,45 @@ fn outcome(job: &BatchJob, task: &BatchTask, settling: &Settling) -> (Outcome, J
         Verdict::Cancelled { by_uid } => ended(&format!("user id {by_uid} cancelled its job of the cluster")),
         Verdict::Preempted { .. } | Verdict::Requeued { .. } => (Outcome::Waits, JobAction::None),
         Verdict::LaunchFailed { reason } => {
-            let (code, category) = launch_failure(reason);
-            let failure = Failure {
-                failed_in: FailedIn::PreProcessing,
-                ..failure(category, code, reason.clone())
-            };
-            completed(job, task, None, Some(failure))
+            let launch = failure(FailureCategory::User, "CommandLaunchFailed", reason.clone());
+            completed(job, task, None, Some(Failure { failed_in: FailedIn::PreProcessing, ..launch }))
+        }
+        // All nodes of a gang are tried again together, as after any other end of a command.
+        Verdict::StageInFailed { failure, .. } if failure.code == FailureCode::CoordinationCommandFailed => {
+            retried(job, task)
+                .unwrap_or_else(|| completed(job, task, None, Some(staged(failure, FailedIn::Command))))
+        }
+        Verdict::StageInFailed { failure, .. } => {
+            completed(job, task, None, Some(staged(failure, FailedIn::PreProcessing)))
+        }
+        Verdict::StageOutFailed { failure } => {
+            completed(job, task, Some(0), Some(staged(failure, FailedIn::FileUpload)))
         }
         Verdict::PrepareFailed { reason, .. }
         | Verdict::NodeFailed { reason, .. }
         | Verdict::Broken { reason, .. } => {
             let message = format!("nodes failed under it again and again; the last time: {reason}");
-            completed(job, task, None, Some(failure(FailureCategory::Server, "MaxInternalRetryCountReached", message)))
+            completed(
+                job,
+                task,
+                None,
+                Some(failure(FailureCategory::Server, "MaxInternalRetryCountReached", message)),
+            )
         }
     }
 }
 
-/// The code of a failure before the command, which its message begins with where it has one.
-fn launch_failure(reason: &str) -> (&'static str, FailureCategory) {
-    let known = reason.split_once(':').and_then(|(name, _)| crate::staging::FailureCode::from_name(name));
-    match known {
-        Some(code) if code.is_users() => (code.name(), FailureCategory::User),
-        Some(code) => (code.name(), FailureCategory::Server),
-        None => ("CommandLaunchFailed", FailureCategory::User),
-    }
+/// What went wrong with files, or before the command.
+fn staged(failure: &StagingFailure, failed_in: FailedIn) -> Failure {
+    let category = if failure.code.is_users() { FailureCategory::User } else { FailureCategory::Server };
+    Failure { category, code: failure.code.name().to_owned(), message: failure.message.clone(), failed_in }
+}
+
+/// Another try, if one is left.
+fn retried(job: &BatchJob, task: &BatchTask) -> Option<(Outcome, JobAction)> {
+    let retries = job.shape(task).retries.unwrap_or(job.spec.retries);
+    let goes_on = retries.allow(task.retries.count) && job.phase == JobPhase::Active;
+    goes_on.then_some((Outcome::Retried, JobAction::None))
 }
 
 /// The command came to an end: one that failed is tried again as often as was said.
@@ -225,10 +247,10 @@ fn exited(job: &BatchJob, task: &BatchTask, code: i32, why: Option<String>) -> (
     if code == 0 {
         return completed(job, task, Some(0), None);
     }
-    let retries = job.shape(task).retries.unwrap_or(job.spec.retries);
-    if retries.allow(task.retries.count) && job.phase == JobPhase::Active {
-        return (Outcome::Retried, JobAction::None);
+    if let Some(again) = retried(job, task) {
+        return again;
     }
-    let message = why.unwrap_or_else(|| format!("the task exited with an exit code representing a failure: {code}"));
+    let message =
+        why.unwrap_or_else(|| format!("the task exited with an exit code representing a failure: {code}"));
     completed(job, task, Some(code), Some(failure(FailureCategory::User, "FailureExitCode", message)))
 }

@@ -56,7 +56,8 @@ impl State {
             for share in &live.allocation.shares {
                 let Some(holder) = holders.get(&share.node) else { continue };
                 let seat = batch.pool(holder).and_then(|pool| pool.nodes.get(&share.node));
-                let is_lent = seat.is_some_and(|seat| seat.at == NodeMove::Lent && seat.since < live.placed_at);
+                let is_lent =
+                    seat.is_some_and(|seat| seat.at == NodeMove::Lent && seat.since < live.placed_at);
                 let is_of_pool = job.spec.pool.as_deref() == Some(&holder.pool_name());
                 if is_lent && (!is_of_pool || of.is_some_and(|account| *account != holder.account)) {
                     return Some("work of others on a node that is lent");
@@ -140,4 +141,3 @@ fn blank(job: &BatchJob) -> BatchJob {
     blank.counts = Counts::default();
     blank
 }
-

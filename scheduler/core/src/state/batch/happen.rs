@@ -6,9 +6,7 @@ use std::sync::Arc;
 use super::job::{BatchJob, JobPhase, JobWork};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
-use crate::batch::{
-    BatchEvent, BatchJobKey, BatchPoolKey, FoldedId, NewTask, NodeMove, Outcome, TaskShape,
-};
+use crate::batch::{BatchEvent, BatchJobKey, BatchPoolKey, FoldedId, NewTask, NodeMove, Outcome, TaskShape};
 use crate::cluster::ClusterConfig;
 use crate::event::{Event, Verdict};
 use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
@@ -34,7 +32,13 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 nodes: Default::default(),
                 errors: Vec::new(),
             };
-            state.batch.accounts.entry(Arc::clone(&key.account)).or_default().pools.insert(key.pool.clone(), pool);
+            state
+                .batch
+                .accounts
+                .entry(Arc::clone(&key.account))
+                .or_default()
+                .pools
+                .insert(key.pool.clone(), pool);
             pool_moved(state, key);
         }
         BatchEvent::PoolUpdated { pool, spec } => with_pool(state, pool, |pool| {
@@ -155,7 +159,11 @@ fn refresh_pool(state: &mut State, key: &BatchPoolKey) {
 }
 
 fn set<T: Ord + Clone>(all: &mut BTreeSet<T>, key: &T, is_in: bool) {
-    if is_in { all.insert(key.clone()) } else { all.remove(key) };
+    if is_in {
+        all.insert(key.clone())
+    } else {
+        all.remove(key)
+    };
 }
 
 /// What a job has to do next, unless it waits for time to pass or for something else to happen.
@@ -249,7 +257,9 @@ fn added(
     let Some(job) = state.batch.job_mut(key) else { return };
     for new in tasks {
         let id = FoldedId::of(&new.id);
-        let Some(shape) = shapes.get(new.shape as usize).filter(|_| !job.tasks.contains_key(&id)) else { continue };
+        let Some(shape) = shapes.get(new.shape as usize).filter(|_| !job.tasks.contains_key(&id)) else {
+            continue;
+        };
         let task = BatchTask {
             typed: (id.as_str() != new.id).then(|| new.id.as_str().into()),
             seq: job.next_seq,
@@ -288,7 +298,9 @@ fn satisfies(job: &BatchJob, id: &FoldedId) -> bool {
 
 /// Notes what a waiting task waits for.
 fn enter_dependencies(job: &mut BatchJob, id: &FoldedId, task: &BatchTask) {
-    let (Some(depends), TaskState::Waiting { unmet: 1.. }) = (task.depends.as_deref(), &task.state) else { return };
+    let (Some(depends), TaskState::Waiting { unmet: 1.. }) = (task.depends.as_deref(), &task.state) else {
+        return;
+    };
     for on in depends.ids.iter().map(|id| FoldedId::of(id)) {
         if !satisfies(job, &on) {
             job.dependents.entry(on).or_default().insert(id.clone());
@@ -398,7 +410,14 @@ fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, a
                     _ => (None, Vec::new(), None),
                 };
                 let (exit_code, failure, satisfies) = (*exit_code, failure.clone(), *satisfies);
-                TaskState::Completed(Box::new(Completed { job: made, started, nodes, exit_code, failure, satisfies }))
+                TaskState::Completed(Box::new(Completed {
+                    job: made,
+                    started,
+                    nodes,
+                    exit_code,
+                    failure,
+                    satisfies,
+                }))
             }
             Outcome::Retried | Outcome::Requeued | Outcome::Waits => TaskState::Waiting { unmet: 0 },
         };

@@ -226,12 +226,14 @@ impl BatchJob {
             .filter(|(slots, instances)| holds(*slots, *instances))
             .map(|(slots, instances)| {
                 let first = FoldedId::of("");
-                let mut all = self.ready.range((slots, instances, 0, first.clone())..(slots, instances + 1, 0, first));
+                let mut all =
+                    self.ready.range((slots, instances, 0, first.clone())..(slots, instances + 1, 0, first));
                 (all.next(), all)
             })
             .collect();
         std::iter::from_fn(move || {
-            let (head, rest) = heads.iter_mut().min_by_key(|(head, _)| head.map_or(u64::MAX, |entry| entry.2))?;
+            let (head, rest) =
+                heads.iter_mut().min_by_key(|(head, _)| head.map_or(u64::MAX, |entry| entry.2))?;
             let oldest = (*head)?;
             *head = rest.next();
             Some(&oldest.3)
@@ -267,12 +269,20 @@ impl BatchJob {
         let shape = self.shapes.get(task.shape);
         self.counts.count(&task.state, shape, is_in);
         let enter = |set: &mut BTreeSet<FoldedId>| {
-            if is_in { set.insert(id.clone()) } else { set.remove(id) };
+            if is_in {
+                set.insert(id.clone())
+            } else {
+                set.remove(id)
+            };
         };
         match &task.state {
             TaskState::Waiting { unmet: 0 } => {
                 let entry = (shape.slots, shape.instances(), task.seq, id.clone());
-                if is_in { self.ready.insert(entry) } else { self.ready.remove(&entry) };
+                if is_in {
+                    self.ready.insert(entry)
+                } else {
+                    self.ready.remove(&entry)
+                };
             }
             TaskState::Waiting { .. } | TaskState::Completed(_) => {}
             TaskState::Made(made) => {

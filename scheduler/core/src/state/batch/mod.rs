@@ -201,7 +201,9 @@ impl State {
         pool: &'a BatchPoolKey,
     ) -> impl Iterator<Item = (BatchJobKey, &'a BatchJob)> {
         let account = self.batch.accounts.get(&pool.account);
-        let jobs = account.into_iter().flat_map(|all| all.active_jobs.iter().filter_map(|id| all.jobs.get_key_value(id)));
+        let jobs = account
+            .into_iter()
+            .flat_map(|all| all.active_jobs.iter().filter_map(|id| all.jobs.get_key_value(id)));
         let key = |id: &FoldedId| BatchJobKey { account: Arc::clone(&pool.account), job: id.clone() };
         jobs.filter(|(_, job)| job.spec.pool == pool.pool).map(move |(id, job)| (key(id), job))
     }

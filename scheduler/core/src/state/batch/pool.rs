@@ -109,7 +109,8 @@ impl BatchPool {
     pub fn holds(&self, slots: u32, instances: u32) -> bool {
         let is_gang = instances > 1;
         slots <= self.spec.slots_per_node
-            && (!is_gang || (self.spec.inter_node && self.spec.slots_per_node == 1 && instances <= self.lent()))
+            && (!is_gang
+                || (self.spec.inter_node && self.spec.slots_per_node == 1 && instances <= self.lent()))
     }
 
     /// The same pool as the planner knows it.
@@ -183,7 +184,9 @@ fn towards(state: &State, pool: &BatchPool, remove: &BTreeSet<NodeId>) -> Vec<(N
     };
     let mut moves: Vec<(NodeId, NodeMove)> = Vec::new();
     let at = |node: &NodeId| pool.nodes.get(node).map(|seat| seat.at);
-    moves.extend(remove.iter().filter(|node| at(node) == Some(NodeMove::Lent)).map(|n| (*n, NodeMove::Leaving)));
+    moves.extend(
+        remove.iter().filter(|node| at(node) == Some(NodeMove::Lent)).map(|n| (*n, NodeMove::Leaving)),
+    );
     let stays = |seat: &Seat| matches!(seat.at, NodeMove::Lent | NodeMove::Claimed);
     let have = pool.nodes.values().filter(|seat| stays(seat)).count() - moves.len();
     let target = pool.target as usize;
