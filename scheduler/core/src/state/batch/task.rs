@@ -52,7 +52,6 @@ pub struct Tries {
 }
 
 impl Tries {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_none(&self) -> bool {
         *self == Self::default()
     }
