@@ -95,7 +95,7 @@ fn shows_files(bench: &Bench) {
     );
     bench.await_file("shown");
     let files = |user: &str, words: &[&str]| {
-        bench.site.run(user, &bench.work, &[&["files"], words].concat()).unwrap()
+        bench.site.run(user, Path::new("/"), &[&["files"], words].concat()).unwrap()
     };
     let text = |words: &[&str]| {
         let output = files(ANN, words);

@@ -13,7 +13,7 @@ mod registry;
 pub mod status;
 mod supervisors;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_topo::{CoreMap, Topology};
@@ -59,6 +59,7 @@ impl Node {
     fn find(dir: AgentDir) -> Result<Self> {
         let config = dir.config()?;
         let topology = Topology::discover().map_err(NodeError::Cores)?;
+        open_way(&dir, &dir.work(&config));
         let containment = Containment::detect(&config.cgroup);
         let program = std::env::current_exe().map_err(NodeError::system("find the agent's own program"))?;
         let bin_dir = config.bin_dir.clone().or_else(|| program.parent().map(Into::into)).unwrap_or_default();
@@ -95,6 +96,25 @@ impl Node {
             memory_bytes: self.topology.memory_bytes,
             devices: devices.collect(),
         }
+    }
+}
+
+/// Lets users pass through the agent's folder where the folders of their tasks are in it. They cannot list it, and what
+/// else is in it is closed itself.
+fn open_way(dir: &AgentDir, work: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !work.starts_with(dir.path()) {
+        return;
+    }
+    let opened = std::fs::metadata(dir.path()).and_then(|about| {
+        let mode = about.permissions().mode() & 0o7777;
+        if mode & 0o011 == 0o011 {
+            return Ok(());
+        }
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode | 0o011))
+    });
+    if let Err(error) = opened {
+        tracing::warn!(%error, "tasks may not reach their folders below the agent's own");
     }
 }
 
