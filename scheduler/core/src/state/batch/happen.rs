@@ -342,20 +342,25 @@ fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, a
     job.change(id, |task| {
         let next = match outcome {
             Outcome::Completed { exit_code, failure, satisfies } => {
-                let (started, nodes, made) = match &task.state {
-                    TaskState::Settling(settling) => {
-                        (settling.made.started, nodes_of(settling), Some(settling.made.job))
-                    }
-                    _ => (None, Vec::new(), None),
-                };
                 let (exit_code, failure, satisfies) = (*exit_code, failure.clone(), *satisfies);
-                TaskState::Completed(Box::new(Completed {
-                    job: made,
-                    started,
-                    nodes,
+                let never_made = Completed {
+                    job: None,
+                    attempt: 0,
+                    started: None,
+                    nodes: Vec::new(),
                     exit_code,
                     failure,
                     satisfies,
+                };
+                TaskState::Completed(Box::new(match &task.state {
+                    TaskState::Settling(settling) => Completed {
+                        job: Some(settling.made.job),
+                        attempt: settling.finished.how.attempts().0,
+                        started: settling.made.started,
+                        nodes: nodes_of(settling),
+                        ..never_made
+                    },
+                    _ => never_made,
                 }))
             }
             Outcome::Retried | Outcome::Requeued | Outcome::Waits => TaskState::Waiting { unmet: 0 },
