@@ -5,11 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 mod bad_input;
+mod batch;
 mod changes;
 mod claims;
 mod clients;
 mod compare;
 mod failures;
+mod files;
 mod gangs;
 mod kills;
 mod mpis;

@@ -8,6 +8,7 @@ pub mod containment;
 pub mod daemon;
 pub mod devices;
 pub mod error;
+pub mod folders;
 pub mod frame;
 pub mod process;
 pub mod programs;

@@ -18,6 +18,9 @@
 //! | `POST /v1/jobs/{ref}/update`     | [`JobUpdate`] → `{}`; `ref` is a whole job            |
 //! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is `JOB` or `JOB_INDEX`                 |
 //! | `POST /v1/jobs/{ref}/release`    | → `{}`; `ref` is `JOB` or `JOB_INDEX`                 |
+//! | `GET  /v1/tasks/{ref}/files?path=&recursive=&after=&instance=` | → [`FileList`]; for the owner and admins |
+//! | `GET  /v1/tasks/{ref}/files/data?path=&offset=&length=&instance=` | → bytes; none after the file's end |
+//! | `DELETE /v1/tasks/{ref}/files?path=&recursive=&instance=` | → `{}`                           |
 //! | `GET  /v1/nodes`                 | → [`NodeList`]                                        |
 //! | `POST /v1/nodes/drain`           | [`NodesRequest`] → `{}`; all of the nodes or none     |
 //! | `POST /v1/nodes/down`            | [`NodesRequest`] → `{}`; all of the nodes or none     |
@@ -44,11 +47,13 @@
 //! 409 (has ended), 429 (a limit is reached), 503 (cannot be stored at present).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use muster_core::eligibility::Eligibility;
 use muster_core::event::Verdict;
 use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, IndexRange, MailWish, Request, SignalWish};
+use muster_core::staging::Staging;
 use serde::{Deserialize, Serialize};
 
 pub use crate::bootstrap::{
@@ -58,6 +63,7 @@ pub use crate::bootstrap::{
 pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, ScriptAnswer, SignalRequest};
 pub use crate::crontabs::{CronEntryRequest, CronEntryView, CrontabRequest, CrontabView};
 pub use crate::diagnostics::{CallerFigures, Diagnostics, PassFigures, RequestFigures, TaskCounts};
+pub use crate::files::{FileList, FileView};
 pub use crate::licenses::{LicenseList, LicenseView};
 pub use crate::nodes::{
     HoldRequest, NodeList, NodeView, NodesRequest, PoolList, PoolStateRequest, PoolView, ResumeRequest,
@@ -196,6 +202,9 @@ pub struct SubmitRequest {
     /// Licences that each task holds while it runs, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub licenses: BTreeMap<String, u32>,
+    /// Files that are brought to the tasks and taken away from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<Arc<Staging>>,
     /// A key that makes a repeated request harmless.
     #[serde(default)]
     pub request_key: Option<String>,
@@ -293,7 +302,11 @@ impl From<&Verdict> for TaskState {
     fn from(verdict: &Verdict) -> Self {
         match verdict {
             Verdict::Exited { code: 0 } => Self::Completed,
-            Verdict::Exited { .. } | Verdict::Signalled { .. } | Verdict::LaunchFailed { .. } => Self::Failed,
+            Verdict::Exited { .. }
+            | Verdict::Signalled { .. }
+            | Verdict::LaunchFailed { .. }
+            | Verdict::StageInFailed { .. }
+            | Verdict::StageOutFailed { .. } => Self::Failed,
             Verdict::OutOfMemory { .. } => Self::OutOfMemory,
             Verdict::TimedOut => Self::TimedOut,
             Verdict::Deadline => Self::Deadline,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::batch::{BatchInput, BatchReply};
 use crate::cluster::ClusterConfig;
 use crate::cron::Crontab;
 use crate::eligibility::Dependency;
@@ -12,6 +13,7 @@ use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
 pub use crate::refusal::Refusal;
 use crate::reservation::ReservationSpec;
 use crate::spec::{JobSpec, Request, SignalTo};
+use crate::staging::StagingFailure;
 use crate::state::PoolState;
 
 /// Who gives a command, as the kernel knows them.
@@ -207,6 +209,8 @@ pub enum Input {
         /// Which job.
         target: JobRef,
     },
+    /// A user of the batch service asks for something.
+    Batch(Box<BatchInput>),
     /// Time passed: limits and holds are looked at.
     Tick,
 }
@@ -318,6 +322,10 @@ pub enum GoneHow {
         /// Whether the kernel killed for lack of memory.
         out_of_memory: bool,
     },
+    /// What it needs could not be brought to the node, or its coordination command failed; its script has not run.
+    StageInFailed(StagingFailure),
+    /// The script exited with success, but its files could not be taken away.
+    StageOutFailed(StagingFailure),
     /// A stop was carried out.
     Stopped,
     /// The node ended it by itself.
@@ -452,6 +460,8 @@ pub enum Reply {
     Reached(u64),
     /// The advance reservation that was made.
     Reserved(MadeReservation),
+    /// What the batch service answers.
+    Batch(BatchReply),
 }
 
 /// What was chosen for an advance reservation.

@@ -4,6 +4,7 @@
 //! the inputs, and what is to be done goes out as [`input::Effect`]s. `ARCHITECTURE.md` shows the way of a job
 //! through it.
 
+pub mod batch;
 pub mod cluster;
 pub mod cores;
 pub mod cron;
@@ -26,6 +27,7 @@ pub mod priority;
 mod refusal;
 pub mod reservation;
 pub mod spec;
+pub mod staging;
 pub mod state;
 #[cfg(test)]
 mod testing;

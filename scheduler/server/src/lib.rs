@@ -10,11 +10,13 @@
 
 pub mod accounting;
 pub mod api;
+pub mod batch;
 pub mod bootstrap;
 pub mod clock;
 pub mod diagnostics;
 pub mod engine_loop;
 pub mod error;
+pub mod files;
 pub mod forecasts;
 pub mod mail;
 pub mod node_view;

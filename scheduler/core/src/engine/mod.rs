@@ -3,6 +3,7 @@
 //! [`decide`] looks at the state and answers with events; [`State::evolve`] lets them happen; `effects` says
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
+mod batch;
 mod change;
 mod charge;
 mod command;
@@ -132,7 +133,8 @@ impl Engine {
         let unfulfillable = self.state.unfulfillable().next().map(|_| Timestamp(0));
         let recurring = self.state.cron_due().next().map(|_| Timestamp(0));
         let reservation = self.state.next_reservation_end();
-        [deadline, signal, mark, delayed, held, expiring, unfulfillable, recurring, reservation]
+        let batch = self.state.batch_wake();
+        [batch, deadline, signal, mark, delayed, held, expiring, unfulfillable, recurring, reservation]
             .into_iter()
             .flatten()
             .min()
@@ -155,7 +157,7 @@ impl Engine {
 pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
     match input {
         Input::Configure(config) => {
-            let same = *state.config == **config;
+            let same = **state.declared_config() == **config;
             let events = if same { vec![] } else { vec![Event::Configured { config: Arc::clone(config) }] };
             done(events)
         }
@@ -188,6 +190,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::NodeHealth { node, problem } => node::health(state, node, problem.as_ref()),
         Input::NodeReport { node, report } => node::report(state, node, report, now),
         Input::NodeSilent { node, reason } => node::silent(state, node, reason, now),
+        Input::Batch(input) => batch::decide(state, input, now),
         Input::Tick => done(tick::tick(state, now)),
     }
 }
@@ -280,6 +283,10 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
         Verdict::Preempted { by, requeue: true, .. } => format!("preempted by job {}", by.job),
         Verdict::Preempted { by, requeue: false, .. } => format!("preempted by job {}, for good", by.job),
         Verdict::LaunchFailed { reason } => format!("could not be started: {reason}"),
+        Verdict::StageInFailed { node, failure } => {
+            format!("could not be prepared on node {}: {failure}", name(node))
+        }
+        Verdict::StageOutFailed { failure } => format!("its files could not be taken away: {failure}"),
         Verdict::PrepareFailed { node, reason } => {
             format!("node {} could not prepare it: {reason}", name(node))
         }
@@ -302,6 +309,8 @@ mod hold_tests;
 mod nodes_tests;
 #[cfg(test)]
 mod reservation_tests;
+#[cfg(test)]
+mod staging_tests;
 #[cfg(test)]
 mod tasks_tests;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What becomes due as time passes.
 
 use super::report::{self, Failure};
-use super::{conditions, cron, nodes, reservations};
+use super::{batch, conditions, cron, nodes, reservations};
 use crate::event::{Event, Verdict};
 use crate::ids::{NodeId, Timestamp};
 use crate::state::{InstanceState, LivePhase, State};
@@ -28,7 +28,9 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
                 let late = live.instances.iter().position(|i| i.state == InstanceState::Preparing);
                 let Some(late) = late else { continue };
                 let node = live.allocation.shares[late].node;
-                let reason = format!("it was not ready within {} s", state.config.policy.prepare_timeout_s);
+                let more_s = state.jobs.get(&key.task.job).map_or(0, |job| job.spec.prepares_for_s());
+                let within_s = state.config.policy.prepare_timeout_s + more_s;
+                let reason = format!("it was not ready within {within_s} s");
                 events.extend(report::hold(state, node, Failure::Prepare(&reason), now));
                 events.push(Event::AttemptEnding { key, verdict: Verdict::PrepareFailed { node, reason } });
             }
@@ -41,6 +43,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
     events.extend(conditions::due(state, now));
     events.extend(reservations::due(state, now));
     events.extend(cron::due(state, now));
+    batch::due(state, now, &mut events);
     for (i, node) in state.nodes.iter().enumerate() {
         if node.held.as_ref().and_then(|held| held.until).is_some_and(|until| until <= now) {
             events.extend(nodes::released(state, NodeId(i as u32)));
