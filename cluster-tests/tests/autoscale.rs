@@ -1,5 +1,7 @@
 //! Autoscale formulas that a second evaluator makes and answers (`autoscale_oracle.py`), in their thousands.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 #[path = "../../scheduler/core/tests/autoscale/compare.rs"]
 mod compare;
 

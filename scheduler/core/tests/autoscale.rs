@@ -8,6 +8,8 @@
 //! python3 ../../../../cluster-tests/autoscale_oracle.py answer inputs.json < corpus.jsonl > new && mv new corpus.jsonl
 //! ```
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 #[path = "autoscale/compare.rs"]
 mod compare;
 
