@@ -27,8 +27,16 @@ pub fn binaries_dir() -> Result<PathBuf, SiteError> {
     if dir.ends_with("deps") {
         dir.pop();
     }
-    let programs =
-        ["musterd", "muster", "muster-node", "muster-rank", "muster-rsh", "muster-step", "muster-bootstrap"];
+    let programs = [
+        "musterd",
+        "muster",
+        "muster-node",
+        "muster-rank",
+        "muster-rsh",
+        "muster-stage",
+        "muster-step",
+        "muster-bootstrap",
+    ];
     for name in programs {
         if !dir.join(name).exists() {
             return Err(SiteError::NotBuilt { path: dir.join(name) });

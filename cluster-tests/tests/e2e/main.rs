@@ -10,6 +10,7 @@ mod claims;
 mod clients;
 mod compare;
 mod failures;
+mod files;
 mod gangs;
 mod kills;
 mod mpis;

@@ -196,7 +196,7 @@ fn replaces_and_stops_under_running_work(bench: &Bench, admin: &Admin<'_>) {
     // Another version: the same programs, and bytes after their end that nobody reads.
     let newer = bench.site.cluster.shared_dir().join("newer");
     std::fs::create_dir(&newer).unwrap();
-    for program in ["muster-node", "muster-rank", "muster-rsh", "muster-step"] {
+    for program in ["muster-node", "muster-rank", "muster-rsh", "muster-stage", "muster-step"] {
         std::fs::copy(bench.site.staged.bin.join(program), newer.join(program)).unwrap();
     }
     let mut text = std::fs::read(newer.join("muster-node")).unwrap();

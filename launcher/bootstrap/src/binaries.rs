@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{BootstrapError, Result};
 
 /// The programs, by their file names.
-pub const PROGRAMS: [&str; 4] = ["muster-node", "muster-rank", "muster-rsh", "muster-step"];
+pub const PROGRAMS: [&str; 5] = ["muster-node", "muster-rank", "muster-rsh", "muster-stage", "muster-step"];
 
 /// How many bytes of the digest name a set. 64 bits tell all builds apart that a node will ever see.
 const NAME_BYTES: usize = 8;

@@ -69,7 +69,7 @@ pub(crate) fn need(programs: &[Program]) -> String {
 /// However the script ends, it leaves no half of a folder.
 pub(crate) fn make() -> String {
     format!(
-        "{{ (umask 022 && mkdir -p \"${{dir%/*}}/\") && {{ [ -d \"$dir\" ] || mkdir -m 700 \"$dir\"; }} \\
+        "{{ (umask 022 && mkdir -p \"${{dir%/*}}/\") && {{ [ -d \"$dir\" ] || mkdir -m 711 \"$dir\"; }} \\
   && (umask 022 && mkdir -p \"${{bin%/*}}\") && fresh=$(mktemp -d \"${{bin%/*}}/.new.XXXXXX\"); }} || exit {MAKE_FOLDER}
 trap 'rm -rf \"$fresh\"' EXIT
 trap 'exit 1' HUP INT TERM

@@ -33,6 +33,16 @@ pub struct Assignment {
     pub cores: Vec<Vec<u32>>,
     /// Whether several cores of the node share a CPU, so that ranks must yield while they wait.
     pub cores_wrap: bool,
+    /// The root of the folders of tasks.
+    pub work: PathBuf,
+    /// The folder with the records of those folders.
+    pub records: PathBuf,
+    /// Below which folders tasks may have files brought from and taken to.
+    pub shared_roots: Vec<PathBuf>,
+    /// How many files a task may have moved at once.
+    pub stage_files_max: u64,
+    /// How many bytes a task may have moved at once.
+    pub stage_bytes_max: u64,
 }
 
 impl Assignment {

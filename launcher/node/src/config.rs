@@ -34,6 +34,18 @@ pub struct AgentConfig {
     /// need one each.
     #[serde(default = "default_run_dir")]
     pub run_dir: PathBuf,
+    /// The root of the folders of tasks, with what they share on this node.
+    #[serde(default = "default_work_dir")]
+    pub work_dir: PathBuf,
+    /// Below which folders tasks may have files brought from and taken to; they need the rights of their users besides.
+    #[serde(default = "default_shared_roots")]
+    pub shared_roots: Vec<PathBuf>,
+    /// How many files a task may have moved at once.
+    #[serde(default = "default_stage_files_max")]
+    pub stage_files_max: u64,
+    /// How many bytes a task may have moved at once.
+    #[serde(default = "default_stage_bytes_max")]
+    pub stage_bytes_max: u64,
     /// The folder with `muster-rsh` and `muster-rank`; without it, the one that holds the agent's program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bin_dir: Option<PathBuf>,
@@ -57,6 +69,18 @@ fn default_key() -> PathBuf {
 fn default_run_dir() -> PathBuf {
     "/run/muster".into()
 }
+fn default_work_dir() -> PathBuf {
+    "work".into()
+}
+fn default_shared_roots() -> Vec<PathBuf> {
+    vec!["/".into()]
+}
+fn default_stage_files_max() -> u64 {
+    1_000_000
+}
+fn default_stage_bytes_max() -> u64 {
+    16 << 40
+}
 fn default_cgroup() -> String {
     "muster".into()
 }
@@ -73,6 +97,10 @@ impl AgentConfig {
             cert: default_cert(),
             key: default_key(),
             run_dir: default_run_dir(),
+            work_dir: default_work_dir(),
+            shared_roots: default_shared_roots(),
+            stage_files_max: default_stage_files_max(),
+            stage_bytes_max: default_stage_bytes_max(),
             bin_dir: None,
             sshd: None,
             cgroup: default_cgroup(),
@@ -147,6 +175,16 @@ impl AgentDir {
     /// The agent's log.
     pub fn log(&self) -> PathBuf {
         self.0.join("agent.log")
+    }
+
+    /// The folder that holds one record for each folder of a task.
+    pub fn folders(&self) -> PathBuf {
+        self.0.join("folders")
+    }
+
+    /// The root of the folders of tasks.
+    pub fn work(&self, config: &AgentConfig) -> PathBuf {
+        self.0.join(&config.work_dir)
     }
 
     /// The folder that holds one folder for each held attempt.

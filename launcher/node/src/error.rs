@@ -128,6 +128,32 @@ pub enum NodeError {
     /// A message between agent and supervisor is longer than allowed or no message at all.
     #[error("the message between agent and supervisor cannot be read")]
     Frame(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The task's folder is another task's, or holds one.
+    #[error(
+        "the folder {} on this node is another task's: tasks that run, or are kept, need folders of their own",
+        folder.display()
+    )]
+    FolderInUse {
+        /// Below the root for work.
+        folder: PathBuf,
+    },
+    /// A folder that should be the node's own is a link, or somebody else's.
+    #[error("{} is not a folder of the agent's own user; remove it, or set another work_dir", path.display())]
+    NotOwnFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The program that moves files says why it could not.
+    #[error("{}: {}", .0.code, .0.message)]
+    Staged(muster_wire::v1::StagingFailed),
+    /// Files could not be brought, or a command of the task could not be started.
+    #[error("{code}: {message}")]
+    Staging {
+        /// As the batch service names it.
+        code: &'static str,
+        /// A sentence.
+        message: String,
+    },
     /// The node holds as many attempts as it may.
     #[error("this node already holds {limit} attempts, which is the most it takes")]
     TooManyAttempts {
@@ -205,7 +231,8 @@ impl NodeError {
     pub fn node_at_fault(&self) -> bool {
         use crate::supervisor::spawn::Step;
         match self {
-            Self::UserPath { .. } | Self::ZeroByte { .. } => false,
+            Self::UserPath { .. } | Self::ZeroByte { .. } | Self::FolderInUse { .. } => false,
+            Self::Staging { .. } | Self::Staged(_) => false,
             Self::Spawn { step, .. } => {
                 !matches!(step, Step::Directory | Step::Stdin | Step::Stdout | Step::Stderr | Step::Exec)
             }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod containment;
 pub mod daemon;
 pub mod error;
+pub mod folders;
 pub mod frame;
 pub mod process;
 pub mod programs;

@@ -192,6 +192,27 @@ pub enum CliError {
         /// What would be right.
         right: &'static str,
     },
+    /// An entry of `--stage-in` or `--stage-out` cannot be read.
+    #[error("{origin}: '{entry}' cannot be moved: {why}")]
+    Staging {
+        /// Where it was said.
+        origin: Origin,
+        /// The entry, without what may be secret in it.
+        entry: String,
+        /// What would be right.
+        why: String,
+    },
+    /// A file with entries cannot be read.
+    #[error("{origin}: cannot read {}", path.display())]
+    ListFile {
+        /// Where it was said.
+        origin: Origin,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Two options that do not go together.
     #[error("{origin} does not fit {other}: {right}")]
     Together {
@@ -410,6 +431,8 @@ impl CliError {
             | Self::NodeFile { origin, .. }
             | Self::Number { origin, .. }
             | Self::Value { origin, .. }
+            | Self::Staging { origin, .. }
+            | Self::ListFile { origin, .. }
             | Self::Together { origin, .. }
             | Self::WorkingDirectory { origin, .. } => Some(origin),
             _ => None,
@@ -457,6 +480,8 @@ impl CliError {
             | Self::NodeFile { origin, .. }
             | Self::Number { origin, .. }
             | Self::Value { origin, .. }
+            | Self::Staging { origin, .. }
+            | Self::ListFile { origin, .. }
             | Self::Together { origin, .. } => {
                 if matches!(origin, Origin::CommandLine { .. }) {
                     Exit::Usage

@@ -44,11 +44,13 @@
 //! 409 (has ended), 429 (a limit is reached), 503 (cannot be stored at present).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use muster_core::eligibility::Eligibility;
 use muster_core::event::Verdict;
 use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, IndexRange, MailWish, Request, SignalWish};
+use muster_core::staging::Staging;
 use serde::{Deserialize, Serialize};
 
 pub use crate::bootstrap::{
@@ -196,6 +198,9 @@ pub struct SubmitRequest {
     /// Licences that each task holds while it runs, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub licenses: BTreeMap<String, u32>,
+    /// Files that are brought to the tasks and taken away from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<Arc<Staging>>,
     /// A key that makes a repeated request harmless.
     #[serde(default)]
     pub request_key: Option<String>,
@@ -293,7 +298,11 @@ impl From<&Verdict> for TaskState {
     fn from(verdict: &Verdict) -> Self {
         match verdict {
             Verdict::Exited { code: 0 } => Self::Completed,
-            Verdict::Exited { .. } | Verdict::Signalled { .. } | Verdict::LaunchFailed { .. } => Self::Failed,
+            Verdict::Exited { .. }
+            | Verdict::Signalled { .. }
+            | Verdict::LaunchFailed { .. }
+            | Verdict::StageInFailed { .. }
+            | Verdict::StageOutFailed { .. } => Self::Failed,
             Verdict::OutOfMemory { .. } => Self::OutOfMemory,
             Verdict::TimedOut => Self::TimedOut,
             Verdict::Deadline => Self::Deadline,

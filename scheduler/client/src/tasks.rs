@@ -115,7 +115,9 @@ impl From<&Verdict> for EndView {
             Verdict::Requeued { .. } => Self::Requeued,
             Verdict::Cancelled { by_uid } => Self::Cancelled { by_uid: *by_uid },
             Verdict::Preempted { .. } => Self::Preempted,
-            Verdict::LaunchFailed { .. } => Self::LaunchFailed,
+            Verdict::LaunchFailed { .. } | Verdict::StageInFailed { .. } | Verdict::StageOutFailed { .. } => {
+                Self::LaunchFailed
+            }
             Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
                 Self::NodeFailed
             }

@@ -112,6 +112,7 @@ fn job() -> SubmitRequest {
         wckey: None,
         mail: None,
         licenses: Default::default(),
+        staging: None,
         request_key: None,
         test_only: false,
     }

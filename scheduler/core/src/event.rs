@@ -12,6 +12,7 @@ use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::reservation::AdvanceReservation;
 use crate::spec::{IndexRange, JobSpec};
+use crate::staging::StagingFailure;
 use crate::state::{CronId, PoolState};
 
 /// An event with its instant, as the journal keeps it.
@@ -416,6 +417,18 @@ pub enum Verdict {
         /// A sentence.
         reason: String,
     },
+    /// The files that it needs could not be brought to a node, or its coordination command failed: it would fail again.
+    StageInFailed {
+        /// The node.
+        node: NodeId,
+        /// What went wrong.
+        failure: StagingFailure,
+    },
+    /// Its script succeeded, but its files could not be taken away.
+    StageOutFailed {
+        /// What went wrong.
+        failure: StagingFailure,
+    },
     /// A node could not prepare it; the task goes back to the queue.
     PrepareFailed {
         /// The node.
@@ -462,7 +475,11 @@ impl Verdict {
     pub fn came_by_itself(&self) -> bool {
         matches!(
             self,
-            Self::Exited { .. } | Self::Signalled { .. } | Self::OutOfMemory { .. } | Self::TimedOut
+            Self::Exited { .. }
+                | Self::Signalled { .. }
+                | Self::OutOfMemory { .. }
+                | Self::TimedOut
+                | Self::StageOutFailed { .. }
         )
     }
 }

@@ -12,6 +12,7 @@ use crate::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
 pub use crate::refusal::Refusal;
 use crate::reservation::ReservationSpec;
 use crate::spec::{JobSpec, Request, SignalTo};
+use crate::staging::StagingFailure;
 use crate::state::PoolState;
 
 /// Who gives a command, as the kernel knows them.
@@ -318,6 +319,10 @@ pub enum GoneHow {
         /// Whether the kernel killed for lack of memory.
         out_of_memory: bool,
     },
+    /// What it needs could not be brought to the node, or its coordination command failed; its script has not run.
+    StageInFailed(StagingFailure),
+    /// The script exited with success, but its files could not be taken away.
+    StageOutFailed(StagingFailure),
     /// A stop was carried out.
     Stopped,
     /// The node ended it by itself.

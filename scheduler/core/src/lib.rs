@@ -27,6 +27,7 @@ pub mod priority;
 mod refusal;
 pub mod reservation;
 pub mod spec;
+pub mod staging;
 pub mod state;
 #[cfg(test)]
 mod testing;

@@ -1,6 +1,7 @@
 //! What a user submits, and its limits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,7 @@ use crate::eligibility::Eligibility;
 use crate::features::Constraint;
 use crate::gres::Gres;
 use crate::notation::Range;
+use crate::staging::Staging;
 
 /// Largest script, in bytes.
 pub const SCRIPT_BYTES_MAX: usize = 4 << 20;
@@ -119,6 +121,17 @@ pub struct JobSpec {
     /// Licences that each of its tasks holds while it lives, by name; at least 1 of each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub licenses: BTreeMap<String, u32>,
+    /// Files that are brought to its tasks and taken away from them, and the folder of each on its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<Arc<Staging>>,
+}
+
+impl JobSpec {
+    /// How long a node may take to prepare a task beyond the cluster's own limit, because of its files, in seconds.
+    #[must_use]
+    pub fn prepares_for_s(&self) -> u64 {
+        self.staging.as_ref().map_or(0, |staging| staging.prepares_for_s())
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

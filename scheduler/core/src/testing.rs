@@ -117,6 +117,7 @@ pub fn job(caller: Caller) -> JobSpec {
         wckey: None,
         mail: None,
         licenses: Default::default(),
+        staging: None,
     }
 }
 

@@ -86,9 +86,11 @@ impl Counts {
                 | Verdict::Signalled { .. }
                 | Verdict::OutOfMemory { .. }
                 | Verdict::TimedOut
+                | Verdict::StageOutFailed { .. }
                 | Verdict::Deadline => self.tasks.completed += 1,
                 Verdict::Requeued { .. }
                 | Verdict::LaunchFailed { .. }
+                | Verdict::StageInFailed { .. }
                 | Verdict::PrepareFailed { .. }
                 | Verdict::NodeFailed { .. }
                 | Verdict::Broken { .. } => self.tasks.failed += 1,

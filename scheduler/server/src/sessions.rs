@@ -355,6 +355,7 @@ impl Sessions {
                 return Ok(());
             }
             Some(Body::Steps(steps)) => return self.heard_steps(slot, generation, steps).await,
+            Some(Body::File(_)) => return Ok(()),
             Some(Body::Report(report)) => report,
             Some(Body::Hello(_)) => return Err(Status::invalid_argument("hello was said twice")),
             None => return Err(Status::invalid_argument("the message is empty, or of a later version")),

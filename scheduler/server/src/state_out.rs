@@ -21,6 +21,7 @@ pub fn read_state(config: &Config) -> Result<State, ServerError> {
         spec.script.clear();
         spec.arguments.clear();
         spec.environment.clear();
+        spec.staging = None;
     }
     Ok(state)
 }

@@ -1,5 +1,7 @@
 //! Between the engine's words and the wire's.
 
+mod staging;
+
 use std::sync::Arc;
 
 use muster_config::HealthConfig;
@@ -9,6 +11,7 @@ use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport, StopCause};
 use muster_core::patterns;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, SignalTo};
+use muster_core::staging::FailureCode;
 use muster_core::state::State;
 use muster_wire::v1;
 
@@ -116,6 +119,12 @@ fn gone_how(how: v1::gone::How) -> GoneHow {
         }
         How::Exited(exited) => {
             GoneHow::Exited { code: exited.code, signal: exited.signal, out_of_memory: exited.out_of_memory }
+        }
+        How::StageInFailed(failed) => {
+            GoneHow::StageInFailed(staging::failure(failed, FailureCode::BlobDownloadMiscError))
+        }
+        How::StageOutFailed(failed) => {
+            GoneHow::StageOutFailed(staging::failure(failed, FailureCode::FileUploadMiscError))
         }
         How::Stopped(_) => GoneHow::Stopped,
         How::Broken(broken) => GoneHow::Broken { reason: broken.reason },
@@ -255,6 +264,7 @@ fn prepare(
         cores: share.cores.iter().collect(),
         ranks: share.ranks,
         devices: share.gres.iter().map(devices).collect(),
+        address: state.node(share.node).hardware().map_or_else(String::new, |found| found.address.clone()),
     });
     let members: Vec<v1::Member> = members.collect();
     let primary = members.first().map_or(String::new(), |member| member.host.clone());
@@ -280,6 +290,7 @@ fn prepare(
         bounds: spec.array.as_ref().and_then(bounds),
         cluster: state.config.name.clone(),
         number: if spec.array.is_some() { key.task.number() } else { key.task.job.0 },
+        staging: staging::staging(key, spec, is_primary),
     }
 }
 

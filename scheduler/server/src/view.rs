@@ -487,6 +487,10 @@ pub(crate) fn output_paths(
 ) -> (String, String) {
     let names = names(job, spec, index, attempt, primary);
     let expand = |pattern: &str| patterns::expand(pattern, names, &spec.working_directory);
+    if spec.staging.is_some() && spec.stdout.is_none() {
+        // The node knows where the task's own folder is.
+        return (String::new(), spec.stderr.as_deref().map(expand).unwrap_or_default());
+    }
     let stdout = spec.stdout.as_deref().unwrap_or(patterns::default_output(spec.array.is_some()));
     (expand(stdout), spec.stderr.as_deref().map(expand).unwrap_or_default())
 }

@@ -242,6 +242,7 @@ impl Agent {
                 self.registry.forget(&forget.key.unwrap_or_default());
                 None
             }
+            Some(to_node::Body::File(_)) => None,
             None => {
                 tracing::warn!("the controller sent a message that this version does not know");
                 None

@@ -230,6 +230,11 @@ impl Registry {
             containment: self.node.containment.clone(),
             cores,
             cores_wrap: map.wraps(),
+            work: self.node.dir.work(&self.node.config),
+            records: self.node.dir.folders(),
+            shared_roots: self.node.config.shared_roots.clone(),
+            stage_files_max: self.node.config.stage_files_max,
+            stage_bytes_max: self.node.config.stage_bytes_max,
         };
         // One that was killed while it waited shall not take an attempt with it.
         self.idle.retain(Idle::is_there);

@@ -76,7 +76,7 @@ impl Supervisor {
                     Some(step) => self.signal_step(step, &signal),
                     None => self.signal(prepared, &signal),
                 },
-                Some(Event::Go(_)) => {}
+                Some(Event::Go(_) | Event::Moved(_)) => {}
             }
         }
     }
@@ -140,7 +140,7 @@ impl Supervisor {
         }
         self.reap_the_rest().await;
         self.end_steps().await;
-        let (usage, mut out_of_memory) = (group.usage(), group.out_of_memory());
+        let mut out_of_memory = group.out_of_memory();
         if let Ok(Outcome::Exited(status)) = &outcome
             && !status.success()
             && !out_of_memory
@@ -150,14 +150,28 @@ impl Supervisor {
         if out_of_memory && matches!(outcome, Ok(Outcome::Exited(_))) {
             self.say_out_of_memory(&prepared.account);
         }
-        group.remove().await;
+        let not_taken = self.stage_out(prepared, &outcome, out_of_memory).await;
+        if let Err(error) = self.end_group(prepared).await {
+            tracing::error!(error = error.sentence(), "the end of the attempt cannot be awaited");
+        }
+        self.reap_the_rest().await;
+        let usage = prepared.group.usage();
+        self.note_end_of_folder();
+        prepared.group.remove().await;
         if let Err(error) = std::fs::remove_dir_all(&self.assignment.run) {
             tracing::warn!(%error, "the attempt's folder cannot be removed");
         }
         let how = match outcome {
-            Ok(Outcome::Exited(status)) => How::Exited(exited(status, out_of_memory)),
+            Ok(Outcome::Exited(status)) => match not_taken.filter(|_| status.success() && !out_of_memory) {
+                Some(failed) => How::StageOutFailed(failed),
+                None => How::Exited(exited(status, out_of_memory)),
+            },
             Ok(Outcome::Stopped { .. }) => How::Stopped(v1::Stopped {}),
             Ok(Outcome::Broken(reason)) => How::Broken(v1::Broken { reason }),
+            Err(NodeError::Staged(failed)) => How::StageInFailed(failed),
+            Err(NodeError::Staging { code, message }) => {
+                How::StageInFailed(v1::StagingFailed { code: code.to_owned(), message })
+            }
             Err(error) if self.started_at_us == 0 => How::PrepareFailed(v1::PrepareFailed {
                 reason: error.sentence(),
                 node_at_fault: error.node_at_fault(),

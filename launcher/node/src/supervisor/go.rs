@@ -4,9 +4,10 @@ use std::ffi::CString;
 use std::path::Path;
 
 use muster_wire::v1;
+use nix::errno::Errno;
 
 use super::prepare::{Prepared, Script};
-use super::spawn::{Child, Stdio, c_path, c_text, resource};
+use super::spawn::{Child, Stdio, Step, c_path, c_text, resource};
 use super::{Supervisor, gang, local_daemons};
 use crate::error::{NodeError, Result};
 use crate::process::now_us;
@@ -34,7 +35,7 @@ impl Supervisor {
         };
         if let Some(script) = &prepared.script {
             self.write_peers(&prepared.account, &go.peers)?;
-            let pid = self.start_script(prepared, script)?;
+            let pid = self.start_command(prepared, script)?;
             self.script = Some(pid);
             tokio::spawn(local_daemons::watch(
                 prepared.group.clone(),
@@ -46,7 +47,12 @@ impl Supervisor {
         Ok(membership)
     }
 
-    fn start_script(&self, prepared: &Prepared, script: &Script) -> Result<i32> {
+    /// Starts the script, or another command of the task, as its user and in its containment.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`] if it cannot be started.
+    pub(super) fn start_command(&self, prepared: &Prepared, script: &Script) -> Result<i32> {
         let work = self.prepare.work.as_ref().ok_or(NodeError::Incomplete { part: "work" })?;
         let directory = Path::new(&work.working_directory);
         let or_null = |path: &str| match path {
@@ -55,8 +61,12 @@ impl Supervisor {
         };
         let same = work.stderr_path.is_empty() || work.stderr_path == work.stdout_path;
         let cpus = self.assignment.cpus();
+        let program = match script.is_direct {
+            true => self.find_program(&prepared.account, &script.program)?,
+            false => script.program.clone(),
+        };
         let child = Child {
-            program: script.program.clone(),
+            program,
             arguments: script.arguments.clone(),
             environment: self.environment_texts(&prepared.account)?,
             account: &prepared.account,
@@ -73,12 +83,52 @@ impl Supervisor {
                 append: work.append,
             },
         };
-        child.start()
+        child.start().map_err(|error| match error {
+            NodeError::Spawn { step: Step::Exec, source, .. } if script.is_direct => {
+                not_started(script, source)
+            }
+            other => other,
+        })
     }
 
-    fn environment_texts(&self, account: &Account) -> Result<Vec<CString>> {
+    /// The file of a program that is named without a path, as the task's own environment finds it.
+    fn find_program(&self, account: &Account, name: &CString) -> Result<CString> {
+        if name.as_bytes().contains(&b'/') {
+            return Ok(name.clone());
+        }
+        let environment = self.environment(account);
+        let name = name.to_string_lossy();
+        let places = environment.get("PATH").map(String::as_str).unwrap_or_default().split(':');
+        let found = places
+            .map(|place| Path::new(place).join(&*name))
+            .find(|path| path.is_absolute() && path.is_file() && account.may_run(path).is_ok());
+        match found {
+            Some(path) => c_path(&path),
+            None => Err(NodeError::Staging {
+                code: "CommandProgramNotFound",
+                message: format!("the program '{name}' is in none of the folders of PATH"),
+            }),
+        }
+    }
+
+    pub(super) fn environment_texts(&self, account: &Account) -> Result<Vec<CString>> {
         let all = self.environment(account);
         all.iter().map(|(name, value)| c_text(&format!("{name}={value}"), "environment")).collect()
+    }
+}
+
+/// Why a command of the task was not started.
+fn not_started(command: &Script, errno: Errno) -> NodeError {
+    let (program, why) = (command.program.to_string_lossy(), errno.desc());
+    match errno {
+        Errno::ENOENT | Errno::ENOTDIR => NodeError::Staging {
+            code: "CommandProgramNotFound",
+            message: format!("the program '{program}' is not there: {why}"),
+        },
+        _ => NodeError::Staging {
+            code: "CommandLaunchFailed",
+            message: format!("the program '{program}' cannot be started: {why}"),
+        },
     }
 }
 

@@ -154,6 +154,7 @@ impl Supervisor {
         if let Some(work) = &self.prepare.work {
             self.add_job_words(&mut all, work, account);
         }
+        self.add_folder_words(&mut all);
         all
     }
 

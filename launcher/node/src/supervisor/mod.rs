@@ -5,7 +5,7 @@
 //!
 //! | phase | what happens | leaves by |
 //! | --- | --- | --- |
-//! | preparing | user, folders, files, containment, ports (`prepare`) | ready, or gone: prepare failed |
+//! | preparing | user, folders, files, containment, ports (`prepare`), inputs, coordination command (`stage`) | ready, or gone: prepare failed |
 //! | ready | nothing of the user's runs | go: running; stop: gone |
 //! | running | script (`go`), ranks of other nodes' launchers (`ssh_endpoint`), steps (`steps`), membership (`gang`) | the script's end, stop, a break |
 //! | gone | everything was killed and removed (`end`); the process ends | |
@@ -13,6 +13,7 @@
 mod control;
 mod end;
 mod events;
+mod folder;
 mod gang;
 mod go;
 mod job_words;
@@ -23,6 +24,7 @@ mod prepare;
 mod signal;
 pub mod spawn;
 mod ssh_endpoint;
+mod stage;
 mod steps;
 
 use std::collections::{HashSet, VecDeque};
@@ -80,6 +82,8 @@ enum Event {
     },
     /// It is time to tell what is new of the steps.
     StepsDue,
+    /// The program that moves files has answered, or ended without an answer.
+    Moved(Option<v1::StageDone>),
 }
 
 /// How an attempt ends, apart from failures to prepare it.
@@ -123,6 +127,8 @@ struct Supervisor {
     /// The steps of the attempt, and their daemons on this node.
     steps: steps::Steps,
     started_at_us: u64,
+    /// The task's own folder, if it has one.
+    folder: Option<folder::Folder>,
 }
 
 /// Runs a supervisor that takes its assignment from the socket on standard input.
@@ -226,6 +232,7 @@ impl Supervisor {
             daemons: HashSet::new(),
             steps: steps::Steps::of(&prepare, &AttemptDir::at(assignment.private.clone())),
             started_at_us: 0,
+            folder: None,
             assignment,
             prepare,
         })
@@ -250,7 +257,8 @@ impl Supervisor {
 
     /// The whole life of the attempt on this node.
     async fn live(&mut self) -> Gone {
-        let mut prepared = match self.prepare() {
+        let prepared = self.make_folder().and_then(|()| self.prepare());
+        let mut prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.refused(&error),
         };
@@ -275,6 +283,9 @@ impl Supervisor {
         prepared: &mut prepare::Prepared,
         gang: &mut gang::Handle,
     ) -> Result<Outcome> {
+        if let Some(stopped) = self.stage_in(prepared).await? {
+            return Ok(stopped);
+        }
         self.publish(Phase::Ready(v1::Ready { endpoint: Some(prepared.endpoint.clone()) }))?;
         let go = loop {
             match self.next_event().await {
@@ -291,6 +302,7 @@ impl Supervisor {
     /// A preparation that failed: what was made is removed, and nothing of the user's has run.
     fn refused(&self, error: &NodeError) -> Gone {
         tracing::warn!(error = error.sentence(), "the preparation failed");
+        self.drop_folder();
         let failed = v1::PrepareFailed { reason: error.sentence(), node_at_fault: error.node_at_fault() };
         Gone {
             how: Some(v1::gone::How::PrepareFailed(failed)),

@@ -37,9 +37,11 @@ pub(super) struct Prepared {
     pub steps: Option<steps::Socket>,
 }
 
-/// What is run on the primary.
+/// What is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Script {
+    /// A path, or the name of a command that is looked for when it starts: what is brought to the task may have it.
+    pub is_direct: bool,
     pub program: CString,
     pub arguments: Vec<CString>,
 }
@@ -124,6 +126,9 @@ impl Supervisor {
                 .with_rights(|| try_output_soon(&path, work.umask))
                 .map_err(refuse("write the output file", &path))?;
         }
+        if let Some(staging) = self.prepare.staging.as_ref().filter(|staging| !staging.command.is_empty()) {
+            return Script::direct(&staging.command);
+        }
         let script = Script::of(work, &self.assignment.run)?;
         if let Some(interpreter) = interpreter(&work.script) {
             let path = Path::new(&interpreter.0);
@@ -195,7 +200,18 @@ impl Script {
         for argument in &work.arguments {
             arguments.push(c_text(argument, "script's argument")?);
         }
-        Ok(Self { program, arguments })
+        Ok(Self { is_direct: false, program, arguments })
+    }
+
+    /// A program with its arguments, without a script.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::ZeroByte`] or [`NodeError::Incomplete`] if no program can be given these words.
+    pub fn direct(words: &[String]) -> Result<Self> {
+        let texts: Vec<CString> = words.iter().map(|word| c_text(word, "command")).collect::<Result<_>>()?;
+        let program = texts.first().cloned().ok_or(NodeError::Incomplete { part: "command" })?;
+        Ok(Self { is_direct: true, program, arguments: texts })
     }
 }
 

@@ -164,6 +164,15 @@ pub struct SubmitArgs {
     /// Licences that each task holds while it runs: matlab:2,ansys
     #[arg(short = 'L', long, value_name = "NAME[:N],...")]
     licenses: Option<String>,
+    /// Bring a file, folder or container to the task before it starts; @FILE lists several
+    #[arg(long, value_name = "SOURCE[=NAME]")]
+    stage_in: Vec<String>,
+    /// Take files away after its end; @FILE lists several
+    #[arg(long, value_name = "PATTERN=DESTINATION[,if=success|failure|always]")]
+    stage_out: Vec<String>,
+    /// How long the task's folder is kept on its node; 7 days without
+    #[arg(long, value_name = "TIME")]
+    stage_keep: Option<String>,
     /// Submit it held: muster release lets it start
     #[arg(short = 'H', long)]
     hold: bool,
@@ -271,6 +280,7 @@ impl SubmitArgs {
             ("--cpus-per-gpu", Opt::CpusPerGpu, self.cpus_per_gpu.take()),
             ("--mem-per-gpu", Opt::MemPerGpu, self.mem_per_gpu.take()),
             ("--licenses", Opt::Licenses, self.licenses.take()),
+            ("--stage-keep", Opt::StageKeep, self.stage_keep.take()),
             ("--hold", Opt::Hold, yes(self.hold)),
             ("--begin", Opt::Begin, self.begin.take()),
             ("--deadline", Opt::Deadline, self.deadline.take()),
@@ -294,6 +304,13 @@ impl SubmitArgs {
         let mut layer = Layer::default();
         for (name, option, value) in said {
             if let Some(value) = value {
+                layer.say(option, value, Origin::CommandLine { option: name.to_owned() });
+            }
+        }
+        let lists =
+            [("--stage-in", Opt::StageIn, &self.stage_in), ("--stage-out", Opt::StageOut, &self.stage_out)];
+        for (name, option, values) in lists {
+            for value in values {
                 layer.say(option, value, Origin::CommandLine { option: name.to_owned() });
             }
         }

@@ -17,7 +17,7 @@ use super::caller::Caller;
 use super::layer::{Layer, Origin, Said};
 use super::options::Opt;
 use super::script::Script;
-use super::{array, asked, environment, gres, inherited, licenses, lists, notes, per_gpu, when};
+use super::{array, asked, environment, gres, inherited, licenses, lists, notes, per_gpu, staging, when};
 use crate::error::CliError;
 
 /// Makes the request that `layer` describes.
@@ -58,11 +58,13 @@ pub(crate) fn build(
         signal: layer.get(Opt::Signal).map(notes::signal).transpose()?,
         comment: written(Opt::Comment).map(|comment| notes::remark(&comment)),
         command: script.command,
-        submit_line: (!caller.words.is_empty()).then(|| notes::remark(&caller.words.join(" "))),
+        submit_line: (!caller.words.is_empty())
+            .then(|| notes::remark(&notes::without_signatures(&caller.words).join(" "))),
         nice,
         wckey: written(Opt::Wckey).map(|key| notes::remark(&key)),
         mail: notes::mail(layer, warn)?,
         licenses: layer.get(Opt::Licenses).map_or_else(|| Ok(BTreeMap::new()), licenses::read)?,
+        staging: staging::read(layer, &caller.directory)?,
         request,
         request_key: None,
         test_only: layer.has(Opt::TestOnly),
@@ -259,7 +261,7 @@ fn memory(layer: &Layer) -> Result<Memory, CliError> {
     }
 }
 
-fn time_limit_s(said: &Said) -> Result<u64, CliError> {
+pub(super) fn time_limit_s(said: &Said) -> Result<u64, CliError> {
     if said.value == "0"
         || ["UNLIMITED", "INFINITE"].iter().any(|word| word.eq_ignore_ascii_case(&said.value))
     {

@@ -37,6 +37,9 @@ impl fmt::Display for Origin {
     }
 }
 
+/// What stands between the values of an option that adds up.
+pub(super) const LIST_BREAK: char = '\n';
+
 /// A value with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Said {
@@ -50,12 +53,17 @@ pub(crate) struct Said {
 pub(crate) struct Layer(BTreeMap<Opt, Said>);
 
 impl Layer {
-    /// Says `option`. What it replaces is forgotten: an earlier value, and an option of which it is the opposite.
+    /// Says `option`. What it replaces is forgotten: an earlier value, unless it adds up, and an option of which it is the
+    /// opposite.
     pub(crate) fn say(&mut self, option: Opt, value: impl Into<String>, origin: Origin) {
         for other in option.replaces() {
             self.0.remove(other);
         }
-        self.0.insert(option, Said { value: value.into(), origin });
+        let mut value = value.into();
+        if let Some(earlier) = self.0.get(&option).filter(|_| option.adds_up()) {
+            value = format!("{}{LIST_BREAK}{value}", earlier.value);
+        }
+        self.0.insert(option, Said { value, origin });
     }
 
     pub(crate) fn get(&self, option: Opt) -> Option<&Said> {

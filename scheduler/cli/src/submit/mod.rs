@@ -21,6 +21,7 @@ mod notes;
 mod options;
 mod per_gpu;
 mod script;
+mod staging;
 mod when;
 mod words;
 

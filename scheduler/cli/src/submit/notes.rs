@@ -116,6 +116,15 @@ pub(super) fn remark(text: &str) -> String {
     kept
 }
 
+/// The words of a command line without the queries of addresses, where signatures are.
+pub(super) fn without_signatures(words: &[String]) -> Vec<String> {
+    let strip = |word: &String| match word.split_once("://").zip(word.split_once('?')) {
+        Some((_, (shown, _))) => format!("{shown}?..."),
+        None => word.clone(),
+    };
+    words.iter().map(strip).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::layer::Origin;

@@ -55,6 +55,9 @@ pub(crate) enum Opt {
     CpusPerGpu,
     MemPerGpu,
     Licenses,
+    StageIn,
+    StageOut,
+    StageKeep,
     Hold,
     Begin,
     Deadline,
@@ -78,6 +81,11 @@ pub(crate) enum Opt {
 }
 
 impl Opt {
+    /// Whether it may be said several times, and all of it holds.
+    pub(crate) fn adds_up(self) -> bool {
+        matches!(self, Self::StageIn | Self::StageOut)
+    }
+
     /// The options that are forgotten when this one is said after them.
     pub(crate) fn replaces(self) -> &'static [Self] {
         match self {

@@ -280,6 +280,10 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
         Verdict::Preempted { by, requeue: true, .. } => format!("preempted by job {}", by.job),
         Verdict::Preempted { by, requeue: false, .. } => format!("preempted by job {}, for good", by.job),
         Verdict::LaunchFailed { reason } => format!("could not be started: {reason}"),
+        Verdict::StageInFailed { node, failure } => {
+            format!("could not be prepared on node {}: {failure}", name(node))
+        }
+        Verdict::StageOutFailed { failure } => format!("its files could not be taken away: {failure}"),
         Verdict::PrepareFailed { node, reason } => {
             format!("node {} could not prepare it: {reason}", name(node))
         }

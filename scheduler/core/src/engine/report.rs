@@ -107,6 +107,8 @@ fn verdict(job: &Job, live: &Live, node: NodeId, instance: u32, how: &GoneHow) -
         GoneHow::PrepareFailed { reason, node_at_fault: false } => {
             Verdict::LaunchFailed { reason: reason.clone() }
         }
+        GoneHow::StageInFailed(failure) => Verdict::StageInFailed { node, failure: failure.clone() },
+        GoneHow::StageOutFailed(failure) => Verdict::StageOutFailed { failure: failure.clone() },
         GoneHow::Exited { code, signal, out_of_memory: true } if *code != 0 || *signal != 0 => {
             Verdict::OutOfMemory { code: *code, signal: *signal }
         }

@@ -258,7 +258,9 @@ fn chosen(
 /// The latest end of an attempt whose end is not decided yet.
 fn latest_end(state: &State, job: &Job, live: &Live) -> Option<Timestamp> {
     let go_at = match live.phase {
-        LivePhase::Preparing => live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s),
+        LivePhase::Preparing => {
+            live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s + job.spec.prepares_for_s())
+        }
         LivePhase::Running { go_at, .. } => go_at,
         LivePhase::Ending { .. } => return None,
     };

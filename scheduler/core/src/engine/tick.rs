@@ -28,7 +28,9 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
                 let late = live.instances.iter().position(|i| i.state == InstanceState::Preparing);
                 let Some(late) = late else { continue };
                 let node = live.allocation.shares[late].node;
-                let reason = format!("it was not ready within {} s", state.config.policy.prepare_timeout_s);
+                let more_s = state.jobs.get(&key.task.job).map_or(0, |job| job.spec.prepares_for_s());
+                let within_s = state.config.policy.prepare_timeout_s + more_s;
+                let reason = format!("it was not ready within {within_s} s");
                 events.extend(report::hold(state, node, Failure::Prepare(&reason), now));
                 events.push(Event::AttemptEnding { key, verdict: Verdict::PrepareFailed { node, reason } });
             }

@@ -91,6 +91,9 @@ pub(super) fn check(
         check_priority(caller, &spec)?;
     }
     check_array(&spec)?;
+    if let Some(staging) = &spec.staging {
+        staging.check().map_err(|problem| bad("staging", problem.to_string()))?;
+    }
     if parts.charge {
         charge::check(state, &mut spec)?;
     }

@@ -19,7 +19,9 @@ fn instants(state: &State, key: AttemptKey) -> Option<Instants> {
     let live = job.live.get(&key.task.index)?;
     match live.phase {
         LivePhase::Preparing => {
-            let deadline = live.placed_at.plus_seconds(state.config.policy.prepare_timeout_s);
+            let deadline = live
+                .placed_at
+                .plus_seconds(state.config.policy.prepare_timeout_s + job.spec.prepares_for_s());
             Some(Instants { deadline: Some(deadline), ..Instants::default() })
         }
         LivePhase::Running { go_at, .. } => Some(Instants {

@@ -128,6 +128,7 @@ pub(super) fn spec(request: SubmitRequest, user: User) -> JobSpec {
         wckey: request.wckey,
         mail: request.mail,
         licenses: request.licenses,
+        staging: request.staging,
     }
 }
 

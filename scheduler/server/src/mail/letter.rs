@@ -115,7 +115,9 @@ fn state_word(verdict: &Verdict) -> String {
         Verdict::Exited { code: 0 } => "COMPLETED, ExitCode 0".to_owned(),
         Verdict::Exited { code } => format!("FAILED, ExitCode {code}"),
         Verdict::Signalled { signal } => format!("FAILED, ExitCode 0:{signal}"),
-        Verdict::LaunchFailed { .. } => "FAILED".to_owned(),
+        Verdict::LaunchFailed { .. } | Verdict::StageInFailed { .. } | Verdict::StageOutFailed { .. } => {
+            "FAILED".to_owned()
+        }
         Verdict::OutOfMemory { .. } => "OUT_OF_MEMORY".to_owned(),
         Verdict::TimedOut => "TIMEOUT".to_owned(),
         Verdict::Deadline => "DEADLINE".to_owned(),

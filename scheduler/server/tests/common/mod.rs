@@ -373,6 +373,7 @@ pub fn job(name: &str) -> SubmitRequest {
         wckey: None,
         mail: None,
         licenses: Default::default(),
+        staging: None,
         request_key: None,
         test_only: false,
     }

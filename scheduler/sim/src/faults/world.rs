@@ -419,6 +419,7 @@ impl World {
             wckey: None,
             mail: None,
             licenses: Default::default(),
+            staging: None,
         }
     }
 
