@@ -388,7 +388,9 @@ fn error_response(error: &BlobsError, head: bool) -> Response<Body> {
     if code == Code::InternalError {
         tracing::error!(error = error as &dyn std::error::Error, "the store failed");
     }
-    let mut builder = Response::builder().status(code.status()).header("x-ms-error-code", code.name());
+    // Of reading and of writing the protocol says the same word.
+    let name = if code == Code::NotModified { Code::ConditionNotMet.name() } else { code.name() };
+    let mut builder = Response::builder().status(code.status()).header("x-ms-error-code", name);
     if code == Code::ServerBusy {
         builder = builder.header("retry-after", "1");
     }

@@ -87,7 +87,7 @@ fn texts(account: &str, method: &Method, path: &str, query: &Query<'_>, headers:
     }
     let mut tail = format!("/{account}{path}");
     let mut parameters: Vec<(String, &str)> =
-        query.iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        query.iter_all().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
     parameters.sort_unstable();
     for (name, value) in parameters {
         let _ = write!(tail, "\n{name}:{value}");

@@ -61,7 +61,7 @@ impl Index {
             }
         }
         transaction.execute(
-            "INSERT INTO block (file, container, at.blob, block, length, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO block (file, container, name, block, length, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![number(part.file), container, at.blob.as_bytes(), block, length(part.length), now],
         )?;
         add_used(&transaction, at.account, length(part.length) - freed)?;
