@@ -37,7 +37,7 @@ cluster-down: ## Remove the cluster of `make cluster` without a trace.
 
 # Tests run in the release profile: the end-to-end tests need release binaries, and one profile is built once.
 test: ## Run the whole suite, from unit tests to end-to-end tests on real sshd and real MPI.
-	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; .ci/clients.sh; .ci/mpis.sh; .ci/stores.sh; fi
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; .ci/clients.sh; .ci/batch-clients.sh; .ci/mpis.sh; .ci/stores.sh; fi
 	@$(MAKE) --no-print-directory build mpi-tasks
 	@MUSTER_TEST_BUILT=1 .ci/test.sh
 

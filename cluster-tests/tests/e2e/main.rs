@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 mod bad_input;
+mod batch;
 mod changes;
 mod claims;
 mod clients;

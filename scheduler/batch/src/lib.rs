@@ -6,5 +6,6 @@ pub mod error;
 pub mod odata;
 pub mod query;
 pub mod signature;
+pub mod wire;
 
 pub use error::{BatchError, ErrorCode};

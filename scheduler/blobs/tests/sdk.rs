@@ -1,7 +1,5 @@
 //! Azure's own Python client drives the store.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 mod common;
 
 use std::process::Command;

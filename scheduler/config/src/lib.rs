@@ -2,6 +2,7 @@
 //! that it holds, each with its place, what is wrong and what would be right.
 
 mod accounts;
+mod batch;
 mod bootstrap;
 mod controller;
 mod licenses;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use batch::{BatchConfig, BatchKeyConfig};
 pub use bootstrap::{BadJumpHost, BootstrapConfig, FAN_OUT_MAX, JUMPS_MAX, JumpHost};
 use muster_core::cluster::ClusterConfig;
 pub use problem::{ConfigErrors, Place, Problem, ProblemKind};
@@ -36,6 +38,8 @@ pub struct Config {
     pub controller: ControllerConfig,
     /// How agents are brought onto nodes, by the controller or by `muster node up`.
     pub bootstrap: BootstrapConfig,
+    /// The batch service, if it is offered.
+    pub batch: Option<BatchConfig>,
     /// The program that says whether a node is fit for work.
     pub health: Option<HealthConfig>,
     /// Addresses of nodes, where they are not reached by their names.
@@ -128,6 +132,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     let qos_sections = top.tables(reader, "qos");
     let bootstrap_section = top.table(reader, "bootstrap");
     let health_section = top.table(reader, "health");
+    let batch_section = top.table(reader, "batch");
     let node_sections = top.tables(reader, "node");
     let pool_sections = top.tables(reader, "pool");
     let switch_sections = top.tables(reader, "switch");
@@ -145,6 +150,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     let qos = qos::qos(reader, qos_sections, &accounts);
     let bootstrap = bootstrap::bootstrap(reader, bootstrap_section);
     let health = controller::health(reader, health_section);
+    let batch = batch::batch(reader, batch_section);
     let nodes = nodes::nodes(reader, node_sections);
     let licenses = licenses::licenses(reader, license_sections);
     let pools = pools::pools(reader, pool_sections, &nodes);
@@ -172,7 +178,8 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
             licenses,
             time_zone: String::new(),
         };
-        Some(Config { cluster, controller: controller?, bootstrap: bootstrap?, health: health?, addresses })
+        let (controller, bootstrap, health) = (controller?, bootstrap?, health?);
+        Some(Config { cluster, controller, bootstrap, batch, health, addresses })
     };
     (config(), elsewhere)
 }

@@ -96,6 +96,7 @@ fn header(key: &str) -> &'static str {
         "qos" => "[[qos]]",
         "bootstrap" => "[bootstrap]",
         "health" => "[health]",
+        "batch" => "[batch]",
         "node" => "[[node]]",
         "pool" => "[[pool]]",
         "switch" => "[[switch]]",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::batch::BatchEvent;
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
 use crate::cron::Crontab;
@@ -286,6 +287,11 @@ pub enum Event {
         id: CronId,
         /// Why, for people.
         reason: String,
+    },
+    /// Something happened in the batch service.
+    Batch {
+        /// What.
+        batch: Arc<BatchEvent>,
     },
 }
 

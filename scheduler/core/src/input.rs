@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::batch::{BatchInput, BatchReply};
 use crate::cluster::ClusterConfig;
 use crate::cron::Crontab;
 use crate::eligibility::Dependency;
@@ -208,6 +209,8 @@ pub enum Input {
         /// Which job.
         target: JobRef,
     },
+    /// A user of the batch service asks for something.
+    Batch(Box<BatchInput>),
     /// Time passed: limits and holds are looked at.
     Tick,
 }
@@ -457,6 +460,8 @@ pub enum Reply {
     Reached(u64),
     /// The advance reservation that was made.
     Reserved(MadeReservation),
+    /// What the batch service answers.
+    Batch(BatchReply),
 }
 
 /// What was chosen for an advance reservation.

@@ -5,6 +5,7 @@
 //! through it.
 
 pub mod autoscale;
+pub mod batch;
 pub mod cluster;
 pub mod cores;
 pub mod cron;

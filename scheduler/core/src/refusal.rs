@@ -1,5 +1,6 @@
 //! Why commands are refused.
 
+use crate::batch::BatchRefusal;
 use crate::ids::{JobId, JobRef};
 use crate::notation::counted;
 use crate::on::On;
@@ -270,6 +271,9 @@ pub enum Refusal {
         /// The pool's limit, as text.
         limit: String,
     },
+    /// What was asked of the batch service.
+    #[error(transparent)]
+    Batch(#[from] BatchRefusal),
     /// A field of the spec is not in order.
     #[error("{field}: {problem}")]
     BadField {

@@ -37,6 +37,25 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    /// The address for clients of the batch service cannot be listened on.
+    #[error(
+        "cannot listen on {address} for the batch service: correct `listen` under [batch], or stop what uses it"
+    )]
+    ListenBatch {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A key of the batch service cannot be used.
+    #[error("the key of account {account} of the batch service cannot be used: {why}")]
+    BatchKey {
+        /// The account.
+        account: String,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
     /// A key or certificate cannot be made.
     #[error("cannot make a certificate for {subject}")]
     Certificate {

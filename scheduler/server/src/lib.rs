@@ -10,6 +10,7 @@
 
 pub mod accounting;
 pub mod api;
+pub mod batch;
 pub mod bootstrap;
 pub mod clock;
 pub mod diagnostics;

@@ -87,7 +87,10 @@ fn exit_code(error: &ServerError) -> u8 {
     match error {
         ServerError::Config(_) => 3,
         ServerError::Store(_) | ServerError::BadCertificate { .. } | ServerError::Certificate { .. } => 4,
-        ServerError::Listen { .. } | ServerError::File { .. } => 5,
+        ServerError::Listen { .. }
+        | ServerError::ListenBatch { .. }
+        | ServerError::BatchKey { .. }
+        | ServerError::File { .. } => 5,
         ServerError::Transport(_) | ServerError::System { .. } | ServerError::EngineEnded => 1,
     }
 }

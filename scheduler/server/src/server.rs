@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use muster_client::api::LeaderView;
-use muster_config::{Config, ControllerConfig};
+use muster_config::{BatchConfig, Config, ControllerConfig};
 use muster_core::cluster::ClusterConfig;
 use muster_core::input::Input;
 use muster_store::StoreError;
@@ -21,6 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::api::{self, Admins, App, Lead};
+use crate::batch;
 use crate::bootstrap::{Bootstrap, Plans};
 use crate::diagnostics::Diagnostics;
 use crate::engine_loop::{self, EngineHandle, InputError, Outlets, chain};
@@ -134,6 +135,13 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let (stop, stopping) = watch::channel(false);
     let admins: Admins = Arc::new(RwLock::new(config.controller.admins.clone()));
     let plans = Arc::new(Plans::new(&config, Arc::clone(&authority)));
+    let batch = match &config.batch {
+        Some(batch) => Some((
+            batch::listen(batch.listen).await?,
+            batch_service(batch, &engine, &shared, &stopping).await?,
+        )),
+        None => None,
+    };
     let app = Arc::new(App {
         engine: engine.clone(),
         shared,
@@ -153,7 +161,8 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     });
     let (node_address, nodes) = serve_nodes(&config, &authority, &sessions, stopping)?;
     let clients = api::listen(&config.controller.socket)?;
-    let serving = vec![nodes, tokio::spawn(api::serve(clients, app))];
+    let mut serving = vec![nodes, tokio::spawn(api::serve(clients, app))];
+    serving.extend(batch.map(|(listener, service)| tokio::spawn(batch::serve(listener, service))));
     let giving_up = {
         let sessions = Arc::clone(&sessions);
         tokio::spawn(async move { sessions.give_up_missing().await }).abort_handle()
@@ -177,6 +186,19 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         stop,
         serving,
     })
+}
+
+/// What the batch service works with.
+async fn batch_service(
+    config: &BatchConfig,
+    engine: &EngineHandle,
+    shared: &Arc<Shared>,
+    stopping: &watch::Receiver<bool>,
+) -> Result<batch::Service, ServerError> {
+    let config = config.clone();
+    let accounts = blocking(move || batch::Accounts::load(&config)).await?;
+    let (engine, shared) = (engine.clone(), Arc::clone(shared));
+    Ok(batch::Service { engine, shared, accounts, stopping: stopping.clone() })
 }
 
 /// Opens the journal and the accounting.
@@ -332,6 +354,7 @@ impl Running {
             ("heartbeat_ms", new.heartbeat_ms != old.heartbeat_ms),
             ("mail_program", new.mail_program != old.mail_program),
             ("[health]", config.health != self.config.health),
+            ("[batch]", config.batch != self.config.batch),
             ("[bootstrap]", config.bootstrap != self.config.bootstrap),
         ];
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use common::story::Story;
 use common::{add_up, event_name};
+use muster_core::batch::BatchEvent;
 use muster_core::event::{Event, Record};
 use muster_store::Store;
 use serde_json::Value;
@@ -80,8 +81,14 @@ fn every_journal_on_the_shelf_loads_to_the_state_beside_it() {
 
 /// Names of all events that this version knows: what serde offers in place of an unknown one.
 fn known_events() -> BTreeSet<String> {
-    let refusal = serde_json::from_str::<Event>(r#"{"type":"?"}"#).unwrap_err().to_string();
-    refusal.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+    let names = |refusal: serde_json::Error| -> Vec<String> {
+        refusal.to_string().split('`').skip(3).step_by(2).map(str::to_owned).collect()
+    };
+    let events = names(serde_json::from_str::<Event>(r#"{"type":"?"}"#).unwrap_err());
+    let batch = names(serde_json::from_str::<BatchEvent>(r#"{"what":"?"}"#).unwrap_err());
+    assert!(batch.len() > 20, "{batch:?}");
+    let of_batch = batch.into_iter().map(|what| format!("batch/{what}"));
+    events.into_iter().filter(|name| name != "batch").chain(of_batch).collect()
 }
 
 fn told(records: &[Record]) -> BTreeSet<String> {

@@ -54,6 +54,8 @@ fn updated(
         reservation: spec.reservation != before.reservation,
         // Who administers may let what runs go on for longer than its pool allows.
         time_limit: spec.time_limit_s != before.time_limit_s && (!caller.admin || job.live.is_empty()),
+        // One that was made of a task of the batch service stays in its pool, and nobody else gets there.
+        lent: spec.pool == before.pool,
     };
     validate::check(state, caller, spec, parts, now).map(Some)
 }

@@ -3,6 +3,7 @@
 //! [`decide`] looks at the state and answers with events; [`State::evolve`] lets them happen; `effects` says
 //! what the shell is to do because of each. [`Engine`] strings the three together.
 
+mod batch;
 mod change;
 mod charge;
 mod command;
@@ -132,7 +133,8 @@ impl Engine {
         let unfulfillable = self.state.unfulfillable().next().map(|_| Timestamp(0));
         let recurring = self.state.cron_due().next().map(|_| Timestamp(0));
         let reservation = self.state.next_reservation_end();
-        [deadline, signal, mark, delayed, held, expiring, unfulfillable, recurring, reservation]
+        let batch = self.state.batch_wake();
+        [batch, deadline, signal, mark, delayed, held, expiring, unfulfillable, recurring, reservation]
             .into_iter()
             .flatten()
             .min()
@@ -155,7 +157,7 @@ impl Engine {
 pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
     match input {
         Input::Configure(config) => {
-            let same = *state.config == **config;
+            let same = **state.declared_config() == **config;
             let events = if same { vec![] } else { vec![Event::Configured { config: Arc::clone(config) }] };
             done(events)
         }
@@ -188,6 +190,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::NodeHealth { node, problem } => node::health(state, node, problem.as_ref()),
         Input::NodeReport { node, report } => node::report(state, node, report, now),
         Input::NodeSilent { node, reason } => node::silent(state, node, reason, now),
+        Input::Batch(input) => batch::decide(state, input, now),
         Input::Tick => done(tick::tick(state, now)),
     }
 }

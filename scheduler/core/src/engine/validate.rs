@@ -1,7 +1,7 @@
 //! What a job must be like to be accepted.
 
 use super::{charge, conditions, pools, reservations, shape};
-use crate::cluster::PoolConfig;
+use crate::cluster::{ClusterConfig, PoolConfig};
 use crate::ids::Timestamp;
 use crate::input::{Caller, Refusal};
 use crate::notation::format_time_s;
@@ -29,6 +29,8 @@ pub(super) struct Parts {
     pub reservation: bool,
     /// The pool's longest time.
     pub time_limit: bool,
+    /// Whether a pool of the batch service will do.
+    pub lent: bool,
 }
 
 impl Parts {
@@ -39,6 +41,7 @@ impl Parts {
         conditions: true,
         reservation: true,
         time_limit: true,
+        lent: false,
     };
 }
 
@@ -97,7 +100,8 @@ pub(super) fn check(
     if parts.charge {
         charge::check(state, &mut spec)?;
     }
-    let pool = find_pool(state, spec.pool.as_deref())?;
+    let config = if parts.lent { &state.config } else { state.declared_config() };
+    let pool = find_pool(config, spec.pool.as_deref())?;
     spec.pool = Some(pool.name.clone());
     let limit = spec.time_limit_s.unwrap_or(pool.time_default_s.min(pool.time_max_s));
     if parts.time_limit && limit > pool.time_max_s {
@@ -138,8 +142,8 @@ pub(super) fn bad(field: &'static str, problem: impl Into<String>) -> Refusal {
     Refusal::BadField { field, problem: problem.into() }
 }
 
-fn find_pool<'a>(state: &'a State, name: Option<&str>) -> Result<&'a PoolConfig, Refusal> {
-    let pools = &state.config.pools;
+fn find_pool<'a>(config: &'a ClusterConfig, name: Option<&str>) -> Result<&'a PoolConfig, Refusal> {
+    let pools = &config.pools;
     let found = match name {
         Some(name) => pools.iter().find(|pool| pool.name == name),
         None => pools.iter().find(|pool| pool.default).or(pools.first()),

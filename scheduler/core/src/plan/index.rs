@@ -163,7 +163,8 @@ impl Planner {
         };
         self.nodes = vec![blank; state.nodes.len()];
         for (i, pool) in self.config.pools.iter().enumerate() {
-            let mut slots: Vec<NodeId> = fit::pool_nodes(state, pool).collect();
+            let seated = |node: &NodeId| state.seats(*node, &pool.name);
+            let mut slots: Vec<NodeId> = fit::pool_nodes(state, pool).filter(seated).collect();
             slots.sort_by_key(|node| self.tree.position(*node));
             for (slot, node) in slots.iter().enumerate() {
                 self.nodes[node.0 as usize].seats.push((i as u32, slot as u32));
@@ -386,6 +387,7 @@ impl Planner {
     fn happened(&mut self, state: &State, event: &Event) {
         match event {
             Event::Configured { .. } => *self = Self::new(state),
+            Event::Batch { batch } if batch.moves_nodes() => *self = Self::new(state),
             Event::JobSubmitted { job, .. }
             | Event::WaitingCancelled { job, .. }
             | Event::WaitingEnded { job, .. }
@@ -437,7 +439,8 @@ impl Planner {
             Event::ReservationMade { .. }
             | Event::ReservationRemoved { .. }
             | Event::ReservationEnded { .. } => self.reservation_changed(state, event),
-            Event::CrontabSet { .. }
+            Event::Batch { .. }
+            | Event::CrontabSet { .. }
             | Event::CronMade { .. }
             | Event::CronStopped { .. }
             | Event::InstanceReady { .. }

@@ -10,7 +10,7 @@ use super::depends::News;
 use super::instants::{drop_instants, enter_instants};
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    PoolState, QueueKey, State, Taken, Tried, Unhealthy, depends, holds, ledger,
+    PoolState, QueueKey, State, Taken, Tried, Unhealthy, batch, depends, holds, ledger,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -116,7 +116,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         Event::CrontabSet { uid, crontab, .. } => state.crontabs.set(*uid, crontab.as_ref(), at),
         Event::CronMade { id, job, begin } => state.crontabs.made(*id, *job, *begin),
         Event::CronStopped { id, reason } => state.crontabs.stopped(*id, reason),
+        Event::Batch { batch } => batch::happened(state, batch, at),
     }
+    batch::node_changed(state, event);
 }
 
 fn with_node(state: &mut State, id: NodeId, change: impl FnOnce(&mut Node)) {
@@ -194,6 +196,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
         recount(state, NodeId(id as u32));
     }
     state.derived = Default::default();
+    batch::configured(state, config);
     state.pool_states.retain(|name, _| config.pools.iter().any(|pool| pool.name == *name));
     ledger::charge_all(state, at);
     if !same_qos {
@@ -364,6 +367,7 @@ fn placed(
     job.live.insert(key.task.index, Box::new(live));
     state.waiting_count -= 1;
     state.live.insert(key);
+    batch::attempt_placed(state, key.task.job, at);
     enter_instants(state, key);
     requeue_index(state, key.task.job);
     ledger::placed(state, key.task.job, allocation.cores(), at);
@@ -445,6 +449,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
         state.waiting_count += 1;
         state.delayed.insert((not_before, key.task));
         requeue_index(state, key.task.job);
+        batch::attempt_ended(state, key.task.job, verdict, at);
         return;
     }
     job.tried.remove(&key.task.index);
@@ -487,6 +492,8 @@ fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {
     depends::leave(state, id);
     let Some(job) = state.jobs.get_mut(&id) else { return };
     job.finished_at = Some(at);
+    batch::job_finished(state, id, at);
+    let Some(job) = state.jobs.get(&id) else { return };
     state.crontabs.job_finished(id);
     state.reservations.job_finished(job.spec.reservation.as_ref(), id);
     let uid = job.spec.user.uid;

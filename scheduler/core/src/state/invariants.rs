@@ -345,7 +345,10 @@ impl State {
         ];
         match checks.iter().find(|(_, holds)| !holds) {
             Some((index, _)) => Err(Broken::Index { index }),
-            None => Ok(()),
+            None => match self.batch_broken() {
+                Some(index) => Err(Broken::Index { index }),
+                None => Ok(()),
+            },
         }
     }
 }

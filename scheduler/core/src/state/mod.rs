@@ -15,6 +15,7 @@
 //! In every live phase the attempt holds its allocation; each share is free again when its instance is gone or
 //! its node was given up.
 
+mod batch;
 mod crontabs;
 mod depends;
 mod evolve;
@@ -37,6 +38,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::batch::{
+    BatchAccount, BatchJob, BatchPool, BatchTask, BatchTaskState, Completed, Counted, Counts, JobPhase,
+    JobWord, JobWork, Made, PoolAllocation, PoolWork, Seat, Settling, TaskWord, Tries,
+};
 pub use self::crontabs::{CronId, CronRun, Standing as StandingCrontab};
 pub use self::depends::{Known, Standing, Unfulfillable};
 pub use self::holds::{JobHold, TaskHold};
@@ -102,6 +107,9 @@ pub struct State {
     /// Tables of recurring jobs.
     #[serde(default, skip_serializing_if = "crontabs::Crontabs::is_empty")]
     crontabs: crontabs::Crontabs,
+    /// The batch service.
+    #[serde(default, skip_serializing_if = "batch::Batch::is_empty")]
+    batch: batch::Batch,
     /// What accounts and users have used.
     #[serde(default)]
     ledger: ledger::Ledger,

@@ -166,6 +166,8 @@ fn refusal_code(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::TooManyNodes { .. } => (StatusCode::BAD_REQUEST, "too_many_nodes"),
         Refusal::NeverFits { .. } => (StatusCode::BAD_REQUEST, "never_fits"),
         Refusal::TimeLimit { .. } => (StatusCode::BAD_REQUEST, "time_limit"),
+        // Its routes say it in the words of its protocol.
+        Refusal::Batch(_) => (StatusCode::BAD_REQUEST, "batch"),
         Refusal::BadField { .. } => (StatusCode::BAD_REQUEST, "bad_field"),
         Refusal::LimitReached { .. } => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
     }

@@ -56,7 +56,7 @@ pub async fn submit(
     }
     let job = match app.engine.ask(input).await? {
         Reply::Submitted(job) => Some(job.0),
-        Reply::Done | Reply::Cancelled(_) | Reply::Reached(_) | Reply::Reserved(_) => None,
+        Reply::Done | Reply::Cancelled(_) | Reply::Reached(_) | Reply::Reserved(_) | Reply::Batch(_) => None,
     };
     Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job, test: None, warnings })))
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod batch_story;
 pub mod database;
 pub mod recorder;
 pub mod story;
@@ -48,5 +49,10 @@ pub fn add_up(records: &[Record]) -> State {
 
 /// The word that an event has in the journal.
 pub fn event_name(event: &Event) -> String {
-    serde_json::to_value(event).unwrap()["type"].as_str().unwrap().to_owned()
+    let event = serde_json::to_value(event).unwrap();
+    let name = event["type"].as_str().unwrap().to_owned();
+    match event["batch"]["what"].as_str() {
+        Some(what) => format!("{name}/{what}"),
+        None => name,
+    }
 }

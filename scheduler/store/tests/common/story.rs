@@ -96,7 +96,7 @@ impl Story {
         self.now
     }
 
-    fn input(&mut self, input: Input) -> Reply {
+    pub(super) fn input(&mut self, input: Input) -> Reply {
         self.now = Timestamp(self.now.0 + 1_234);
         let applied = self.engine.apply(&input, self.now);
         self.records.extend(applied.records);
@@ -104,7 +104,7 @@ impl Story {
         applied.reply.unwrap()
     }
 
-    fn after_s(&mut self, seconds: u64) {
+    pub(super) fn after_s(&mut self, seconds: u64) {
         self.now = self.now.plus_seconds(seconds);
         self.input(Input::Tick);
     }
@@ -153,7 +153,7 @@ impl Story {
         self.input(Input::NodeReport { node, report: InstanceReport { key, instance, phase } });
     }
 
-    fn start(&mut self, job: JobId, index: u32) -> AttemptKey {
+    pub(super) fn start(&mut self, job: JobId, index: u32) -> AttemptKey {
         let key = self.key(job, index);
         for (instance, node) in self.nodes(key).into_iter().enumerate() {
             let endpoint = Endpoint { host: node, ssh_port: 2200, ..Endpoint::default() };
@@ -163,12 +163,12 @@ impl Story {
         key
     }
 
-    fn gone(&mut self, key: AttemptKey, instance: u32, how: GoneHow) {
+    pub(super) fn gone(&mut self, key: AttemptKey, instance: u32, how: GoneHow) {
         let usage = Usage { cpu_time_us: 1_500_000, memory_peak_bytes: 1 << 20 };
         self.report(key, instance, InstancePhase::Gone { how, usage, started_at: None });
     }
 
-    fn exit(&mut self, key: AttemptKey, code: u32, signal: u32, out_of_memory: bool) {
+    pub(super) fn exit(&mut self, key: AttemptKey, code: u32, signal: u32, out_of_memory: bool) {
         self.gone(key, 0, GoneHow::Exited { code, signal, out_of_memory });
     }
 
@@ -274,7 +274,9 @@ impl Story {
         let begin = Timestamp(self.now.0 + 3_600_000_000);
         self.submit("tomorrow", json!({"eligibility": {"begin": begin}}));
         let wide = json!({"nodes": 4, "ranks": 16, "ranks_per_node": 4, "switches": {"switches_max": 2}});
-        self.submit("wide", json!({"request": wide}));
+        let wide = self.submit("wide", json!({"request": wide}));
+        self.cancel(wide, None);
+        self.batch();
     }
 
     /// Jobs change after they were accepted: by themselves, by their owner, and by an admin.

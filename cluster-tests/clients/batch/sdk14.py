@@ -1,0 +1,116 @@
+"""The story, told by azure-batch 14.2."""
+
+import datetime
+
+from azure.batch import BatchServiceClient, models
+from azure.batch.batch_auth import SharedKeyCredentials
+
+import story
+
+
+class Service:
+    Error = models.BatchErrorException
+
+    def __init__(self, url, account, key):
+        self.client = BatchServiceClient(SharedKeyCredentials(account, key), batch_url=url)
+        # Trying again would hide a refusal that should not be.
+        self.client.config.retry_policy.retries = 1
+
+    def code(self, error):
+        return error.error.code
+
+    def pool(self, id, size, nodes, slots, inter_node):
+        image = models.ImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
+        machine = models.VirtualMachineConfiguration(image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
+        self.client.pool.add(models.PoolAddParameter(
+            id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes,
+            task_slots_per_node=slots, enable_inter_node_communication=inter_node))
+
+    def pools(self):
+        return [pool.id for pool in self.client.pool.list()]
+
+    def pool_exists(self, id):
+        return self.client.pool.exists(id)
+
+    def allocation(self, id):
+        pool = self.client.pool.get(id)
+        return pool.allocation_state.value, pool.current_dedicated_nodes, pool.resize_errors
+
+    def delete_pool(self, id):
+        self.client.pool.delete(id)
+
+    def nodes(self, pool):
+        return {node.id: node.state.value for node in self.client.compute_node.list(pool)}
+
+    def node_counts(self):
+        counts = self.client.account.list_pool_node_counts()
+        return {pool.pool_id: (pool.dedicated.idle, pool.dedicated.total) for pool in counts}
+
+    def images(self):
+        return [image.node_agent_sku_id for image in self.client.account.list_supported_images()]
+
+    def job(self, id, pool, dependencies=False):
+        self.client.job.add(models.JobAddParameter(
+            id=id, pool_info=models.PoolInformation(pool_id=pool), uses_task_dependencies=dependencies))
+
+    def has_job(self, id):
+        return any(job.id == id for job in self.client.job.list())
+
+    def job_state(self, id):
+        job = self.client.job.get(id)
+        return job.state.value, job.execution_info.terminate_reason
+
+    def end_when_complete(self, id):
+        self.client.job.patch(id, models.JobPatchParameter(on_all_tasks_complete="terminateJob"))
+
+    def terminate(self, id, reason):
+        self.client.job.terminate(id, terminate_reason=reason)
+
+    def disable(self, id):
+        self.client.job.disable(id, "requeue")
+
+    def enable(self, id):
+        self.client.job.enable(id)
+
+    def delete_job(self, id):
+        self.client.job.delete(id)
+
+    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None):
+        settings = [models.EnvironmentSetting(name=name, value=value) for name, value in (environment or {}).items()]
+        depends = models.TaskDependencies(task_ids=after) if after else None
+        limits = models.TaskConstraints(max_task_retry_count=retries) if retries is not None else None
+        multi = models.MultiInstanceSettings(
+            number_of_instances=instances, coordination_command_line="/bin/sh -c 'hostname > ../here'") if instances else None
+        self.client.task.add(job, models.TaskAddParameter(
+            id=id, command_line=command, environment_settings=settings, depends_on=depends, constraints=limits,
+            multi_instance_settings=multi))
+
+    def tasks(self, job, tasks):
+        self.client.task.add_collection(job, [models.TaskAddParameter(id=id, command_line=line) for id, line in tasks])
+
+    def get(self, job, id):
+        return self.client.task.get(job, id)
+
+    def list(self, job, filter, select, page=None):
+        options = models.TaskListOptions(filter=filter, select=select, max_results=page)
+        return [task.id for task in self.client.task.list(job, options)]
+
+    def counts(self, job):
+        counts = self.client.job.get_task_counts(job).task_counts
+        return counts.active, counts.running, counts.completed, counts.succeeded, counts.failed
+
+    def end_task(self, job, id):
+        self.client.task.terminate(job, id)
+
+    def reactivate(self, job, id):
+        self.client.task.reactivate(job, id)
+
+    def delete_task(self, job, id):
+        self.client.task.delete(job, id)
+
+    def subtasks(self, job, id):
+        return self.client.task.list_subtasks(job, id).value
+
+
+url, account, key, work = story.address()
+story.tell(Service(url, account, key), work)

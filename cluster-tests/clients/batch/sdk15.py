@@ -1,0 +1,118 @@
+"""The story, told by azure-batch 15.1."""
+
+from azure.batch import BatchClient, models
+from azure.core.credentials import AzureNamedKeyCredential
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+
+import story
+
+
+class Service:
+    Error = HttpResponseError
+
+    def __init__(self, url, account, key):
+        self.client = BatchClient(url, AzureNamedKeyCredential(account, key), retry_total=1)
+
+    def code(self, error):
+        return error.model.code if error.model else error.error.code
+
+    def pool(self, id, size, nodes, slots, inter_node):
+        image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
+        machine = models.VirtualMachineConfiguration(image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
+        self.client.create_pool(models.BatchPoolCreateOptions(
+            id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes,
+            task_slots_per_node=slots, enable_inter_node_communication=inter_node))
+
+    def pools(self):
+        return [pool.id for pool in self.client.list_pools()]
+
+    def pool_exists(self, id):
+        try:
+            return self.client.pool_exists(id)
+        except ResourceNotFoundError:
+            return False
+
+    def allocation(self, id):
+        pool = self.client.get_pool(id)
+        return pool.allocation_state.value, pool.current_dedicated_nodes, pool.resize_errors
+
+    def delete_pool(self, id):
+        self.client.begin_delete_pool(id, polling_interval=1).result()
+
+    def nodes(self, pool):
+        return {node.id: node.state.value for node in self.client.list_nodes(pool)}
+
+    def node_counts(self):
+        counts = self.client.list_pool_node_counts()
+        return {pool.pool_id: (pool.dedicated.idle, pool.dedicated.total) for pool in counts}
+
+    def images(self):
+        return [image.node_agent_sku_id for image in self.client.list_supported_images()]
+
+    def job(self, id, pool, dependencies=False):
+        self.client.create_job(models.BatchJobCreateOptions(
+            id=id, pool_info=models.BatchPoolInfo(pool_id=pool), uses_task_dependencies=dependencies))
+
+    def has_job(self, id):
+        return any(job.id == id for job in self.client.list_jobs())
+
+    def job_state(self, id):
+        job = self.client.get_job(id)
+        return job.state.value, job.execution_info.termination_reason
+
+    def end_when_complete(self, id):
+        self.client.update_job(id, models.BatchJobUpdateOptions(all_tasks_complete_mode="terminatejob"))
+
+    def terminate(self, id, reason):
+        # 15.1 fails without options before it sends anything.
+        self.client.begin_terminate_job(id, options={"terminateReason": reason}, polling_interval=1).result()
+
+    def disable(self, id):
+        options = models.BatchJobDisableOptions(disable_tasks="requeue")
+        self.client.begin_disable_job(id, options, polling_interval=1).result()
+
+    def enable(self, id):
+        self.client.begin_enable_job(id, polling_interval=1).result()
+
+    def delete_job(self, id):
+        self.client.begin_delete_job(id, polling_interval=1).result()
+
+    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None):
+        settings = [models.EnvironmentSetting(name=name, value=value) for name, value in (environment or {}).items()]
+        depends = models.BatchTaskDependencies(task_ids=after) if after else None
+        limits = models.BatchTaskConstraints(max_task_retry_count=retries) if retries is not None else None
+        multi = models.MultiInstanceSettings(
+            number_of_instances=instances, coordination_command_line="/bin/sh -c 'hostname > ../here'") if instances else None
+        self.client.create_task(job, models.BatchTaskCreateOptions(
+            id=id, command_line=command, environment_settings=settings, depends_on=depends, constraints=limits,
+            multi_instance_settings=multi))
+
+    def tasks(self, job, tasks):
+        self.client.create_tasks(job, [models.BatchTaskCreateOptions(id=id, command_line=line) for id, line in tasks])
+
+    def get(self, job, id):
+        return self.client.get_task(job, id)
+
+    def list(self, job, filter, select, page=None):
+        select = select.split(",") if select else None
+        return [task.id for task in self.client.list_tasks(job, filter=filter, select=select, max_results=page)]
+
+    def counts(self, job):
+        counts = self.client.get_job_task_counts(job).task_counts
+        return counts.active, counts.running, counts.completed, counts.succeeded, counts.failed
+
+    def end_task(self, job, id):
+        self.client.terminate_task(job, id)
+
+    def reactivate(self, job, id):
+        self.client.reactivate_task(job, id)
+
+    def delete_task(self, job, id):
+        self.client.delete_task(job, id)
+
+    def subtasks(self, job, id):
+        return list(self.client.list_subtasks(job, id))
+
+
+url, account, key, work = story.address()
+story.tell(Service(url, account, key), work)

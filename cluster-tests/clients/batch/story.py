@@ -1,0 +1,140 @@
+"""What both generations of the SDK do with the service, told once. Each calls tell() with a thin Service of its own.
+
+A Service has: pool(id, size, nodes, slots, inter_node), pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
+delete_pool(id), pool_exists(id), job(id, pool, **more), job_state(id) -> (state, reason), end_when_complete(id),
+terminate(id, reason), disable(id), enable(id), delete_job(id), task(job, id, command, **more), tasks(job, list of
+(id, command)), get(job, id), list(job, filter, select), counts(job) -> (active, running, completed, succeeded, failed),
+end_task(job, id), reactivate(job, id), delete_task(job, id), subtasks(job, id), nodes(pool), node_counts(), images(),
+code(error) -> the protocol's code, and Error, its exception.
+"""
+
+import sys
+import time
+
+WITHIN_S = 90
+
+
+def until(what, holds):
+    end = time.monotonic() + WITHIN_S
+    while True:
+        value = holds()
+        if value:
+            return value
+        assert time.monotonic() < end, f"after {WITHIN_S} s still not: {what}"
+        time.sleep(0.05)
+
+
+def refused(service, code, call):
+    try:
+        call()
+    except service.Error as error:
+        found = service.code(error)
+        assert found == code, f"{found} rather than {code}: {error}"
+        return
+    raise AssertionError(f"{code} was expected, and nothing was refused")
+
+
+def tell(service, work):
+    images = service.images()
+    assert any(agent.startswith("batch.node") for agent in images), images
+    refused(service, "InvalidPropertyValue", lambda: service.pool("Wrong", "huge", 1, 1, False))
+    service.pool("Pool", "main", 2, 4, False)
+    refused(service, "PoolExists", lambda: service.pool("pOOL", "main", 2, 4, False))
+    until("the pool is steady", lambda: service.allocation("pool")[:2] == ("steady", 2))
+    assert service.pools() == ["Pool"] and service.pool_exists("POOL")
+    assert sorted(service.nodes("pool").values()) == ["idle", "idle"], service.nodes("pool")
+    assert service.node_counts() == {"Pool": (2, 2)}, service.node_counts()
+    jobs(service, work)
+    many(service)
+    ends(service)
+    gang(service, work)
+    service.delete_pool("Pool")
+    until("the pool is gone", lambda: service.pools() == [])
+    print("told")
+
+
+def jobs(service, work):
+    service.job("Job", "Pool", dependencies=True)
+    refused(service, "JobExists", lambda: service.job("JOB", "Pool"))
+    refused(service, "JobNotFound", lambda: service.task("none", "a", "true"))
+    service.task("Job", "first", f"/bin/sh -c 'echo $AZ_BATCH_JOB_ID/$AZ_BATCH_TASK_ID $(id -un) $WORD ${{AZ_BATCH_TASK_WORKING_DIR#$AZ_BATCH_NODE_ROOT_DIR/}} $(basename $(pwd)) > {work}/first'", environment={"WORD": "a b"})
+    service.task("Job", "second", f"/bin/sh -c 'cat {work}/first > {work}/second'", after=["first"])
+    service.task("Job", "bad", "/bin/sh -c 'exit 7'", retries=1)
+    refused(service, "TaskExists", lambda: service.task("Job", "FIRST", "true"))
+    refused(service, "InvalidPropertyValue", lambda: service.task("Job", "open", "echo 'a"))
+    until("three tasks have completed", lambda: service.counts("Job") == (0, 0, 3, 2, 1))
+    with open(f"{work}/second") as file:
+        assert file.read() == "Job/first ann a b workitems/job/job-1/first/wd wd\n"
+    bad = service.get("job", "BAD")
+    info = bad.execution_info
+    assert (info.exit_code, info.retry_count, info.requeue_count) == (7, 1, 0), info
+    assert info.failure_info.code == "FailureExitCode" and info.start_time <= info.end_time, info
+    assert bad.previous_state.lower() == "running" and bad.node_info.pool_id == "Pool", bad
+    assert service.list("Job", "executionInfo/result eq 'Failure'", "id") == ["bad"]
+    assert service.list("Job", "state eq 'completed' and startswith(id, 'se')", "id,state") == ["second"]
+    refused(service, "InvalidQueryParameterValue", lambda: service.list("Job", "nonsense eq 1", None))
+    service.reactivate("Job", "bad")
+    until("it has failed again", lambda: service.counts("Job") == (0, 0, 3, 2, 1))
+    refused(service, "TaskSucceeded", lambda: service.reactivate("Job", "first"))
+    service.delete_task("Job", "first")
+    refused(service, "TaskNotFound", lambda: service.get("Job", "first"))
+    service.delete_job("Job")
+    until("the job is gone", lambda: not service.has_job("Job"))
+
+
+def many(service):
+    service.job("many", "Pool")
+    service.tasks("many", [(f"t{i:03}", "true") for i in range(250)])
+    # Those that are there already do no harm.
+    service.tasks("many", [("t000", "true"), ("more", "true")])
+    until("all have succeeded", lambda: service.counts("many") == (0, 0, 251, 251, 0))
+    assert len(service.list("many", None, None, page=100)) == 251
+    service.end_when_complete("many")
+    until("the job has completed", lambda: service.job_state("many") == ("completed", "AllTasksComplete"))
+    refused(service, "JobCompleted", lambda: service.task("many", "late", "true"))
+
+
+def ends(service):
+    service.job("ends", "Pool")
+    service.task("ends", "long", "sleep 1000")
+    until("it runs", lambda: service.counts("ends")[1] == 1)
+    assert "running" in service.nodes("pool").values(), service.nodes("pool")
+    service.disable("ends")
+    until("the job is disabled", lambda: service.job_state("ends")[0] == "disabled")
+    task = service.get("ends", "long")
+    assert (task.state.lower(), task.execution_info.requeue_count) == ("active", 1), task
+    service.enable("ends")
+    until("it runs again", lambda: service.counts("ends")[1] == 1)
+    service.end_task("ends", "long")
+    until("it has ended", lambda: service.counts("ends") == (0, 0, 1, 0, 1))
+    assert service.get("ends", "long").execution_info.failure_info.code == "TaskEnded"
+    service.terminate("ends", "enough")
+    until("the job has completed", lambda: service.job_state("ends") == ("completed", "enough"))
+
+
+def gang(service, work):
+    service.delete_pool("Pool")
+    until("the pool is gone", lambda: service.pools() == [])
+    service.pool("Pool", "main", 2, 1, True)
+    until("the pool is steady", lambda: service.allocation("pool")[:2] == ("steady", 2))
+    service.job("gang", "Pool")
+    # As users of the service start MPI programs: over the hosts that it names, and with what the coordination command left there.
+    listed = f"mpirun -np 2 --host $AZ_BATCH_HOST_LIST --map-by ppr:1:node cat $AZ_BATCH_TASK_SHARED_DIR/here > {work}/hosts"
+    command = f"/bin/sh -c 'mpirun hostname > {work}/gang && {listed}'"
+    service.task("gang", "mpi", command, instances=2)
+    until("it has ended", lambda: service.counts("gang")[2] == 1)
+    mpi = service.get("gang", "mpi")
+    assert mpi.execution_info.exit_code == 0, mpi.execution_info
+    with open(f"{work}/gang") as file:
+        hosts = file.read().split()
+    assert len(set(hosts)) == 2 and len(hosts) == 8, hosts
+    with open(f"{work}/hosts") as file:
+        assert set(file.read().split()) == set(hosts)
+    subtasks = service.subtasks("gang", "mpi")
+    assert [(part.id, part.state.lower()) for part in subtasks] == [(1, "completed")], subtasks
+    assert {subtasks[0].node_info.node_id, mpi.node_info.node_id} == set(hosts), subtasks
+    service.delete_job("gang")
+
+
+def address():
+    return sys.argv[1], sys.argv[2], open(sys.argv[3]).read().strip(), sys.argv[4]

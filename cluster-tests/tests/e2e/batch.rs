@@ -1,0 +1,66 @@
+//! The batch service, driven by both generations of its real SDK (`cluster-tests/clients/batch/`): pools, jobs, tasks and their
+//! ends, lists and errors, and an MPI program on a gang of nodes.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use muster_cluster_tests::site::repository;
+
+use crate::support::Bench;
+
+/// A key, in base64: of this test alone.
+const KEY: &str = "bXVzdGVyIHRlc3RzIGl0cyBiYXRjaCBzZXJ2aWNl";
+const ADDRESS: &str = "127.0.0.1:8443";
+
+/// Where `.ci/batch-clients.sh` has put the SDKs.
+fn programs() -> PathBuf {
+    let found = Command::new(repository().join(".ci/batch-clients.sh")).arg("--where").output().unwrap();
+    assert!(found.status.success(), "the batch service's SDKs are missing: run .ci/batch-clients.sh as root");
+    PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
+}
+
+fn up(tag: &str, keys: &Path) -> Option<Bench> {
+    let key = keys.join("lab.key");
+    std::fs::write(&key, KEY).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let section = format!(
+        "[batch]\nlisten = \"{ADDRESS}\"\n[[batch.account]]\nname = \"lab\"\nuser = \"ann\"\nkey_file = \"{}\"\n",
+        key.display()
+    );
+    Bench::up_with(tag, 2, 4, &section)
+}
+
+fn run(sdk: &str) {
+    let keys = tempfile::tempdir().unwrap();
+    let Some(bench) = up(sdk.replace("sdk", "bs").as_str(), keys.path()) else { return };
+    let from = repository().join("cluster-tests/clients/batch");
+    let clients = bench.work.join("clients");
+    std::fs::create_dir(&clients).unwrap();
+    for file in ["story.py".to_owned(), format!("{sdk}.py")] {
+        std::fs::copy(from.join(&file), clients.join(&file)).unwrap();
+    }
+    bench.write("key", KEY);
+    let faces = bench.make_faces();
+    let line = format!(
+        "timeout 240 {}/{sdk}/bin/python -B clients/{sdk}.py http://{ADDRESS} lab key {}",
+        programs().display(),
+        bench.work.display()
+    );
+    let output = bench.shell(&faces, &bench.work, &line).output().unwrap();
+    let log = std::fs::read_to_string(bench.site.controller_log()).unwrap_or_default();
+    let end: Vec<&str> = log.lines().rev().take(20).collect();
+    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&said), end.join("\n"));
+    assert!(!log.contains(KEY), "no log has a key");
+}
+
+#[test]
+fn the_sdk_of_the_older_generation_finds_what_it_expects() {
+    run("sdk14");
+}
+
+#[test]
+fn the_sdk_of_the_newer_generation_finds_what_it_expects() {
+    run("sdk15");
+}

@@ -1,0 +1,147 @@
+//! Jobs.
+
+use muster_core::batch::{BatchJobSpec, FoldedId, Retries};
+use muster_core::state::{BatchJob, JobPhase};
+use serde_json::{Map, Value, json};
+
+use super::fields::Fields;
+use super::pool::{said, text};
+use super::{etag, iso, without_secrets};
+use crate::error::BatchError;
+
+/// How a request changes a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobChange {
+    /// What it names is set.
+    Patch,
+    /// What it may change and does not name is as it is by default.
+    Put,
+}
+
+/// Properties that may change, and that a `PUT` resets.
+const CHANGEABLE: [&str; 9] = [
+    "priority",
+    "maxParallelTasks",
+    "allowTaskPreemption",
+    "onAllTasksComplete",
+    "constraints",
+    "metadata",
+    "onTaskFailure",
+    "networkConfiguration",
+    "displayName",
+];
+
+/// Reads what a new job is to be like.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_job(body: &Value) -> Result<BatchJobSpec, BatchError> {
+    let fields = Fields::of(body)?;
+    fields.without(&["jobManagerTask", "jobPreparationTask", "jobReleaseTask", "allowTaskPreemption"])?;
+    let Some(pool_info) = fields.inner("poolInfo")? else {
+        return Err(fields.wrong("poolInfo", "it must name a pool: poolInfo.poolId"));
+    };
+    pool_info.without(&["autoPoolSpecification"])?;
+    let pool = pool_info.required("poolId")?;
+    let constraints = fields.inner("constraints")?;
+    let (wall_clock_max_s, retries) = match &constraints {
+        Some(constraints) => (constraints.duration_s("maxWallClockTime")?.flatten(), retries(constraints)?),
+        None => (None, None),
+    };
+    let all = [("noaction", false), ("terminatejob", true)];
+    let failure = [("noaction", false), ("performexitoptionsjobaction", true)];
+    let running_max = fields.number("maxParallelTasks", -1, i64::from(i32::MAX))?.unwrap_or(-1);
+    if running_max == 0 {
+        return Err(fields.wrong("maxParallelTasks", "it must be -1 for no limit, or at least 1"));
+    }
+    let mut kept = fields.object().clone();
+    kept.remove("id");
+    Ok(BatchJobSpec {
+        id: fields.required("id")?.to_owned(),
+        pool: FoldedId::of(pool),
+        priority: i32::try_from(
+            fields.number("priority", i64::from(i32::MIN), i64::from(i32::MAX))?.unwrap_or(0),
+        )
+        .unwrap_or(0),
+        running_max: u32::try_from(running_max).ok(),
+        wall_clock_max_s,
+        retries: retries.unwrap_or(Retries::AtMost(0)),
+        uses_dependencies: fields.flag("usesTaskDependencies")?.unwrap_or(false),
+        terminate_when_complete: fields.word("onAllTasksComplete", &all)?.unwrap_or(false),
+        acts_on_failure: fields.word("onTaskFailure", &failure)?.unwrap_or(false),
+        environment: fields.pairs("commonEnvironmentSettings")?,
+        said: text(kept, &fields)?.into(),
+    })
+}
+
+/// How often something is tried again, if it is said.
+pub(super) fn retries(constraints: &Fields<'_>) -> Result<Option<Retries>, BatchError> {
+    let count = constraints.number("maxTaskRetryCount", -1, i64::from(i32::MAX))?;
+    Ok(count.map(|count| u32::try_from(count).map_or(Retries::Unlimited, Retries::AtMost)))
+}
+
+/// Applies a change of a job.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn change_job(job: &BatchJob, body: &Value, change: JobChange) -> Result<BatchJobSpec, BatchError> {
+    let fields = Fields::of(body)?;
+    let mut object: Map<String, Value> = said(&job.spec.said);
+    if change == JobChange::Put {
+        // What tasks rest on stays, or a request that says nothing of it would be refused.
+        let kept = ["onAllTasksComplete", "onTaskFailure", "displayName", "networkConfiguration"];
+        object.retain(|name, _| !CHANGEABLE.contains(&name.as_str()) || kept.contains(&name.as_str()));
+    }
+    for (name, value) in fields.object().iter().filter(|(_, value)| !value.is_null()) {
+        if CHANGEABLE.contains(&name.as_str()) || name == "poolInfo" {
+            object.insert(name.clone(), value.clone());
+        }
+    }
+    object.insert("id".to_owned(), job.spec.id.clone().into());
+    read_job(&Value::Object(object))
+}
+
+/// A job, as clients see it.
+#[must_use]
+pub fn show_job(id: &FoldedId, job: &BatchJob, base: &str) -> Value {
+    let mut shown = Value::Object(said(&job.spec.said));
+    without_secrets(&mut shown);
+    let spec = &job.spec;
+    let retries = match spec.retries {
+        Retries::AtMost(most) => i64::from(most),
+        Retries::Unlimited => -1,
+    };
+    shown["id"] = spec.id.clone().into();
+    shown["url"] = format!("{base}/jobs/{id}").into();
+    shown["eTag"] = etag(job.version).into();
+    shown["lastModified"] = iso(job.modified).into();
+    shown["creationTime"] = iso(job.created).into();
+    shown["state"] = job.phase.word().as_str().into();
+    shown["stateTransitionTime"] = iso(job.since).into();
+    if let Some((word, since)) = job.previous {
+        shown["previousState"] = word.as_str().into();
+        shown["previousStateTransitionTime"] = iso(since).into();
+    }
+    shown["priority"] = spec.priority.into();
+    shown["maxParallelTasks"] = spec.running_max.map_or(-1, i64::from).into();
+    shown["allowTaskPreemption"] = false.into();
+    shown["usesTaskDependencies"] = spec.uses_dependencies.into();
+    shown["onAllTasksComplete"] =
+        if spec.terminate_when_complete { "terminatejob" } else { "noaction" }.into();
+    shown["onTaskFailure"] =
+        if spec.acts_on_failure { "performexitoptionsjobaction" } else { "noaction" }.into();
+    if !shown["constraints"].is_object() {
+        shown["constraints"] = json!({});
+    }
+    if shown["constraints"]["maxWallClockTime"].is_null() {
+        shown["constraints"]["maxWallClockTime"] = "P10675199DT2H48M5.4775807S".into();
+    }
+    shown["constraints"]["maxTaskRetryCount"] = retries.into();
+    let mut info = json!({ "startTime": iso(job.created), "poolId": shown["poolInfo"]["poolId"] });
+    if let JobPhase::Completed { reason } = &job.phase {
+        info["endTime"] = iso(job.since).into();
+        info["terminateReason"] = reason.clone().into();
+    }
+    shown["executionInfo"] = info;
+    shown
+}

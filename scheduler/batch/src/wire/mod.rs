@@ -1,0 +1,37 @@
+//! The values of the protocol: what bodies of requests say, and what is answered.
+
+mod duration;
+mod fields;
+mod files;
+mod job;
+mod node;
+mod pool;
+mod task;
+
+pub use duration::{format_duration, parse_duration_s};
+pub use fields::{Fields, refused, without_secrets};
+pub use job::{JobChange, change_job, read_job, show_job};
+pub use node::{NodeWord, node_word, show_node};
+pub use pool::{change_pool, read_deallocation, read_pool, show_pool};
+pub use task::{change_task, read_task, show_subtasks, show_task, task_counts};
+
+use jiff::Timestamp as Instant;
+use muster_core::ids::Timestamp;
+
+/// An instant as bodies have it.
+#[must_use]
+pub fn iso(at: Timestamp) -> String {
+    Instant::from_microsecond(i64::try_from(at.0).unwrap_or(i64::MAX)).unwrap_or(Instant::MAX).to_string()
+}
+
+/// The tag of a version, as headers and bodies have it.
+#[must_use]
+pub fn etag(version: u64) -> String {
+    format!("0x{version:016X}")
+}
+
+/// The version of a tag; none if it is not one of ours.
+#[must_use]
+pub fn version_of(tag: &str) -> Option<u64> {
+    u64::from_str_radix(tag.trim().trim_matches('"').strip_prefix("0x")?, 16).ok()
+}

@@ -1,0 +1,92 @@
+//! Nodes of pools.
+
+use muster_core::batch::{FoldedId, NodeMove};
+use muster_core::state::{Node, NodeStatus, Seat, State};
+use serde_json::{Value, json};
+
+use super::iso;
+
+/// The state of a node as the protocol calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "`as_str` has the protocol's own words")]
+pub enum NodeWord {
+    Idle,
+    Running,
+    Starting,
+    LeavingPool,
+    Offline,
+    Unknown,
+    Unusable,
+}
+
+impl NodeWord {
+    /// As the protocol writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Running => "running",
+            Self::Starting => "starting",
+            Self::LeavingPool => "leavingpool",
+            Self::Offline => "offline",
+            Self::Unknown => "unknown",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
+/// The state of a node of a pool.
+#[must_use]
+pub fn node_word(node: &Node, seat: &Seat) -> NodeWord {
+    match seat.at {
+        NodeMove::Leaving | NodeMove::Back => NodeWord::LeavingPool,
+        NodeMove::Claimed => NodeWord::Starting,
+        NodeMove::Lent if !node.is_up() => NodeWord::Unknown,
+        NodeMove::Lent if node.is_drained() => NodeWord::Unusable,
+        NodeMove::Lent if !node.attempts.is_empty() => NodeWord::Running,
+        NodeMove::Lent if !seat.enabled => NodeWord::Offline,
+        NodeMove::Lent => NodeWord::Idle,
+    }
+}
+
+/// A node of a pool, as clients see it.
+#[must_use]
+pub fn show_node(state: &State, pool: &FoldedId, home: &str, node: &Node, seat: &Seat, base: &str) -> Value {
+    let id = &node.name;
+    let (since, address) = match &node.status {
+        NodeStatus::Up { since, hardware, .. } => (Some(*since), hardware.address.clone()),
+        NodeStatus::Down { since, .. } => (Some(*since), String::new()),
+        NodeStatus::Unknown => (None, String::new()),
+    };
+    let slots: u32 = node
+        .attempts
+        .iter()
+        .filter_map(|key| state.batch_task(state.batch_task_of(key.task.job)?))
+        .map(|(job, task)| job.shape(task).slots)
+        .sum();
+    let mut shown = json!({
+        "id": id,
+        "url": format!("{base}/pools/{pool}/nodes/{id}"),
+        "state": node_word(node, seat).as_str(),
+        "schedulingState": if seat.enabled { "enabled" } else { "disabled" },
+        "stateTransitionTime": iso(seat.since),
+        "allocationTime": iso(seat.since),
+        "ipAddress": address,
+        "affinityId": id,
+        "vmSize": home,
+        "isDedicated": true,
+        "totalTasksRun": 0,
+        "totalTasksSucceeded": 0,
+        "runningTasksCount": node.attempts.len(),
+        "runningTaskSlotsCount": slots,
+        "recentTasks": [],
+        "endpointConfiguration": { "inboundEndpoints": [] },
+    });
+    if let Some(since) = since {
+        shown["lastBootTime"] = iso(since).into();
+    }
+    if let Some(why) = node.why_no_work() {
+        shown["errors"] = json!([{ "code": "NodeNotReady", "message": why }]);
+    }
+    shown
+}

@@ -1,0 +1,168 @@
+//! Pools.
+
+use muster_core::batch::{BatchPoolSpec, Deallocation, FoldedId, RESIZE_TIMEOUT_S, SAID_BYTES_MAX};
+use muster_core::cluster::Fill;
+use muster_core::state::{BatchPool, PoolAllocation};
+use serde_json::{Map, Value, json};
+
+use super::fields::Fields;
+use super::{etag, format_duration, iso, without_secrets};
+use crate::error::BatchError;
+
+/// Reads what a new pool is to be like: what is said of it, how many nodes it is to have, and how long it may take to get them.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_pool(body: &Value) -> Result<(BatchPoolSpec, u32, u64), BatchError> {
+    let fields = Fields::of(body)?;
+    fields.without(&[
+        "enableAutoScale",
+        "startTask",
+        "applicationPackageReferences",
+        "certificateReferences",
+        "mountConfiguration",
+        "cloudServiceConfiguration",
+        "applicationLicenses",
+    ])?;
+    let target = fields.number("targetDedicatedNodes", 0, i64::from(u32::MAX))?.unwrap_or(0);
+    if fields.number("targetLowPriorityNodes", 0, i64::MAX)?.unwrap_or(0) > 0 {
+        return Err(fields
+            .wrong("targetLowPriorityNodes", "there are no low-priority nodes here; use dedicated ones"));
+    }
+    let timeout_s = timeout_s(&fields)?;
+    Ok((spec(&fields)?, u32::try_from(target).unwrap_or(u32::MAX), timeout_s))
+}
+
+/// How long a resize may take.
+pub(super) fn timeout_s(fields: &Fields<'_>) -> Result<u64, BatchError> {
+    Ok(fields.duration_s("resizeTimeout")?.unwrap_or(Some(RESIZE_TIMEOUT_S)).unwrap_or(RESIZE_TIMEOUT_S))
+}
+
+fn spec(fields: &Fields<'_>) -> Result<BatchPoolSpec, BatchError> {
+    let fills = [("spread", Fill::Spread), ("pack", Fill::Pack)];
+    let fill = match fields.inner("taskSchedulingPolicy")? {
+        Some(policy) => policy.word("nodeFillType", &fills)?,
+        None => None,
+    };
+    let slots = fields.number("taskSlotsPerNode", 1, 65_536)?.unwrap_or(1);
+    let mut said = fields.object().clone();
+    for name in
+        ["id", "vmSize", "targetDedicatedNodes", "targetLowPriorityNodes", "resizeTimeout", "startTask"]
+    {
+        said.remove(name);
+    }
+    Ok(BatchPoolSpec {
+        id: fields.required("id")?.to_owned(),
+        home: fields.required("vmSize")?.to_owned(),
+        slots_per_node: u32::try_from(slots).unwrap_or(u32::MAX),
+        fill: fill.unwrap_or(Fill::Spread),
+        inter_node: fields.flag("enableInterNodeCommunication")?.unwrap_or(false),
+        said: text(said, fields)?.into(),
+    })
+}
+
+/// What is only kept, as text.
+pub(super) fn text(mut said: Map<String, Value>, fields: &Fields<'_>) -> Result<String, BatchError> {
+    said.retain(|_, value| !value.is_null());
+    let text = Value::Object(said).to_string();
+    if text.len() > SAID_BYTES_MAX {
+        return Err(fields.wrong("id", &format!("what is said has more than {SAID_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// What is said of something, as an object.
+pub(super) fn said(text: &str) -> Map<String, Value> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => object,
+        _ => Map::new(),
+    }
+}
+
+/// Applies a change of a pool. A `PUT` removes what it does not name of what it may change.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn change_pool(pool: &BatchPool, body: &Value, replaces: bool) -> Result<BatchPoolSpec, BatchError> {
+    let fields = Fields::of(body)?;
+    fields.without(&[
+        "startTask",
+        "applicationPackageReferences",
+        "certificateReferences",
+        "mountConfiguration",
+    ])?;
+    let mut object = said(&pool.spec.said);
+    if replaces {
+        object.remove("metadata");
+    }
+    for name in [
+        "metadata",
+        "displayName",
+        "taskSchedulingPolicy",
+        "networkConfiguration",
+        "userAccounts",
+        "virtualMachineConfiguration",
+    ] {
+        if let Some(value) = fields.get(name) {
+            object.insert(name.to_owned(), value.clone());
+        }
+    }
+    object.insert("id".to_owned(), pool.spec.id.clone().into());
+    object.insert("vmSize".to_owned(), pool.spec.home.clone().into());
+    spec(&Fields::of(&Value::Object(object))?)
+}
+
+/// Reads what becomes of what runs on nodes that leave.
+///
+/// # Errors
+/// `InvalidPropertyValue` for another word.
+pub fn read_deallocation(fields: &Fields<'_>, name: &str) -> Result<Deallocation, BatchError> {
+    let words = [
+        ("requeue", Deallocation::Requeue),
+        ("terminate", Deallocation::Terminate),
+        ("taskcompletion", Deallocation::TaskCompletion),
+        ("retaineddata", Deallocation::TaskCompletion),
+    ];
+    Ok(fields.word(name, &words)?.unwrap_or_default())
+}
+
+/// A pool, as clients see it.
+#[must_use]
+pub fn show_pool(id: &FoldedId, pool: &BatchPool, base: &str) -> Value {
+    let mut shown = Value::Object(said(&pool.spec.said));
+    without_secrets(&mut shown);
+    let allocation = match pool.allocation {
+        _ if pool.deleting.is_some() => "resizing",
+        PoolAllocation::Steady => "steady",
+        PoolAllocation::Resizing { .. } => "resizing",
+    };
+    let fill = match pool.spec.fill {
+        Fill::Pack => "pack",
+        Fill::Spread => "spread",
+    };
+    shown["id"] = pool.spec.id.clone().into();
+    shown["url"] = format!("{base}/pools/{id}").into();
+    shown["eTag"] = etag(pool.version).into();
+    shown["lastModified"] = iso(pool.modified).into();
+    shown["creationTime"] = iso(pool.created).into();
+    shown["state"] = if pool.deleting.is_some() { "deleting" } else { "active" }.into();
+    shown["stateTransitionTime"] = iso(pool.deleting.unwrap_or(pool.created)).into();
+    shown["allocationState"] = allocation.into();
+    shown["allocationStateTransitionTime"] = iso(pool.allocation_since).into();
+    shown["vmSize"] = pool.spec.home.clone().into();
+    shown["resizeTimeout"] = format_duration(pool.timeout_s).into();
+    shown["currentDedicatedNodes"] = pool.lent().into();
+    shown["currentLowPriorityNodes"] = 0.into();
+    shown["targetDedicatedNodes"] = pool.target.into();
+    shown["targetLowPriorityNodes"] = 0.into();
+    shown["enableAutoScale"] = false.into();
+    shown["enableInterNodeCommunication"] = pool.spec.inter_node.into();
+    shown["taskSlotsPerNode"] = pool.spec.slots_per_node.into();
+    shown["taskSchedulingPolicy"] = json!({ "nodeFillType": fill });
+    if !pool.errors.is_empty() {
+        let error =
+            |error: &muster_core::batch::ResizeError| json!({ "code": error.code, "message": error.message });
+        shown["resizeErrors"] = pool.errors.iter().map(error).collect();
+    }
+    shown
+}

@@ -1,0 +1,95 @@
+//! `[batch]` and `[[batch.account]]`: the batch service, and who may use it.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::problem::ProblemKind;
+use crate::section::{Reader, Section};
+
+/// Most accounts.
+const ACCOUNTS_MAX: usize = 1_000;
+/// Longest name of an account, in characters.
+const NAME_CHARS_MAX: usize = 64;
+
+/// The batch service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchConfig {
+    /// Where its clients connect.
+    pub listen: SocketAddr,
+    /// The keys of its accounts.
+    pub keys: Vec<BatchKeyConfig>,
+}
+
+/// A key of an account. An account may have several, each of a user of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchKeyConfig {
+    /// The account's name, as clients write it.
+    pub account: String,
+    /// Login name of the user whom tasks run as that come with this key.
+    pub user: String,
+    /// The file with the key, in base64; nobody but its owner may read it.
+    pub key_file: PathBuf,
+}
+
+/// Reads the section; none where it is wrong, or not there.
+pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -> Option<BatchConfig> {
+    let mut section = section?;
+    let listen = section.text(reader, "listen", "127.0.0.1:8443");
+    if !section.has("listen") {
+        section.missing(reader, "listen", "listen = \"127.0.0.1:8443\"");
+    }
+    let accounts = section.tables(reader, "account");
+    let span = section.span.clone();
+    section.finish(reader);
+    if accounts.len() > ACCOUNTS_MAX {
+        let (what, found) = ("accounts of the batch service", accounts.len());
+        reader.problem(span, ProblemKind::TooMany { what, found, max: ACCOUNTS_MAX });
+        return None;
+    }
+    let keys: Vec<Option<BatchKeyConfig>> =
+        accounts.into_iter().map(|account| key(reader, account)).collect();
+    let keys: Vec<BatchKeyConfig> = keys.into_iter().collect::<Option<_>>()?;
+    let mut seen = HashSet::new();
+    if let Some(twice) = keys.iter().find(|key| !seen.insert((&key.account, &key.user))) {
+        let name = format!("{} for user {}", twice.account, twice.user);
+        let first_line = reader.line(&span);
+        reader.problem(span, ProblemKind::Duplicate { what: "key of account", name, first_line });
+        return None;
+    }
+    let listen = listen?;
+    match listen.value.parse() {
+        Ok(listen) => Some(BatchConfig { listen, keys }),
+        Err(_) => {
+            let expected = "an address with a port, such as 127.0.0.1:8443";
+            reader
+                .problem(listen.span, ProblemKind::BadText { key: "listen", expected, found: listen.value });
+            None
+        }
+    }
+}
+
+fn key(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<BatchKeyConfig> {
+    let name = section.text(reader, "name", "lab");
+    let user = section.text(reader, "user", "ann");
+    let key_file = section.path(reader, "key_file", "/etc/muster/lab.key");
+    let examples = [
+        ("name", "name = \"lab\""),
+        ("user", "user = \"ann\""),
+        ("key_file", "key_file = \"/etc/muster/lab.key\""),
+    ];
+    for (key, example) in examples {
+        if !section.has(key) {
+            section.missing(reader, key, example);
+        }
+    }
+    section.finish(reader);
+    let (name, user, key_file) = (name?, user?, key_file?);
+    let is_fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if name.value.is_empty() || name.value.len() > NAME_CHARS_MAX || !name.value.chars().all(is_fine) {
+        let expected = "1 to 64 lower-case letters, digits, hyphens and underscores";
+        reader.problem(name.span, ProblemKind::BadText { key: "name", expected, found: name.value });
+        return None;
+    }
+    Some(BatchKeyConfig { account: name.value, user: user.value, key_file: key_file.value })
+}

@@ -1,0 +1,257 @@
+//! Facts of the batch service.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Deallocation, Disable};
+use super::exit::Failure;
+use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey};
+use super::spec::{BatchJobSpec, BatchPoolSpec, NewTask, TaskShape};
+use crate::ids::{JobId, NodeId, Timestamp};
+use crate::spec::User;
+
+/// What happened. Variants and fields are only ever added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum BatchEvent {
+    /// A pool was made; it has no nodes yet.
+    PoolCreated {
+        /// Its name.
+        pool: BatchPoolKey,
+        /// What was asked for.
+        spec: Arc<BatchPoolSpec>,
+        /// Who asked.
+        by: User,
+    },
+    /// What is said of a pool changed.
+    PoolUpdated {
+        /// Its name.
+        pool: BatchPoolKey,
+        /// All of it from now on.
+        spec: Arc<BatchPoolSpec>,
+    },
+    /// A pool is to have another number of nodes.
+    PoolResizing {
+        /// Its name.
+        pool: BatchPoolKey,
+        /// How many.
+        target: u32,
+        /// Nodes that are among those that leave.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        remove: Vec<NodeId>,
+        /// What becomes of what runs on nodes that leave.
+        how: Deallocation,
+        /// When it gives up.
+        until: Timestamp,
+    },
+    /// Nodes came nearer to a pool, or left it.
+    NodesMoved {
+        /// Its name.
+        pool: BatchPoolKey,
+        /// Which nodes, and where each is now.
+        moves: Vec<(NodeId, NodeMove)>,
+    },
+    /// A pool has what it will get for now.
+    PoolSteady {
+        /// Its name.
+        pool: BatchPoolKey,
+        /// Why that is not what was asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        errors: Vec<ResizeError>,
+    },
+    /// A pool gives its nodes back and is gone then.
+    PoolDeleting {
+        /// Its name.
+        pool: BatchPoolKey,
+    },
+    /// A pool is gone.
+    PoolDeleted {
+        /// Its name.
+        pool: BatchPoolKey,
+    },
+    /// Tasks may, or may not, be placed on a node of a pool.
+    NodeScheduling {
+        /// The pool.
+        pool: BatchPoolKey,
+        /// The node.
+        node: NodeId,
+        /// Whether they may.
+        enabled: bool,
+    },
+    /// A job was made; it has no tasks yet.
+    JobCreated {
+        /// Its name.
+        job: BatchJobKey,
+        /// What was asked for.
+        spec: Arc<BatchJobSpec>,
+        /// Who asked.
+        by: User,
+    },
+    /// What is said of a job changed.
+    JobUpdated {
+        /// Its name.
+        job: BatchJobKey,
+        /// All of it from now on.
+        spec: Arc<BatchJobSpec>,
+    },
+    /// A job lets its running tasks go, and starts no others.
+    JobDisabling {
+        /// Its name.
+        job: BatchJobKey,
+        /// What becomes of those that run.
+        how: Disable,
+    },
+    /// Nothing of a disabled job runs any more.
+    JobDisabled {
+        /// Its name.
+        job: BatchJobKey,
+    },
+    /// A job starts tasks again.
+    JobEnabled {
+        /// Its name.
+        job: BatchJobKey,
+    },
+    /// A job comes to its end.
+    JobTerminating {
+        /// Its name.
+        job: BatchJobKey,
+        /// Why, in the protocol's words or the user's.
+        reason: String,
+    },
+    /// Nothing of a terminated job runs any more.
+    JobCompleted {
+        /// Its name.
+        job: BatchJobKey,
+    },
+    /// A job is gone once nothing of it runs.
+    JobDeleting {
+        /// Its name.
+        job: BatchJobKey,
+    },
+    /// A job is gone with its tasks.
+    JobDeleted {
+        /// Its name.
+        job: BatchJobKey,
+    },
+    /// Tasks were added to a job.
+    TasksAdded {
+        /// The job.
+        job: BatchJobKey,
+        /// What they have in common.
+        shapes: Vec<Arc<TaskShape>>,
+        /// The tasks.
+        tasks: Vec<NewTask>,
+    },
+    /// What is said of a task changed.
+    TaskUpdated {
+        /// The task.
+        task: BatchTaskKey,
+        /// All of it but its id, its command and what it depends on.
+        shape: Arc<TaskShape>,
+    },
+    /// A task was made into a job of the cluster, which was submitted just before.
+    TaskMade {
+        /// The task.
+        task: BatchTaskKey,
+        /// The job of the cluster.
+        made: JobId,
+    },
+    /// The job that a task was made into is to end, because of this.
+    TaskEnding {
+        /// The task.
+        task: BatchTaskKey,
+        /// What becomes of the task then.
+        wish: EndWish,
+    },
+    /// The job that a task was made into has ended, and this becomes of the task; or the task completed without one.
+    TaskSettled {
+        /// The task.
+        task: BatchTaskKey,
+        /// What becomes of it.
+        outcome: Outcome,
+    },
+    /// A completed task is to run again.
+    TaskReactivated {
+        /// The task.
+        task: BatchTaskKey,
+    },
+    /// A task is gone.
+    TaskDeleted {
+        /// The task.
+        task: BatchTaskKey,
+    },
+}
+
+impl BatchEvent {
+    /// Whether the planner must look anew at which nodes the pools have.
+    #[must_use]
+    pub(crate) fn moves_nodes(&self) -> bool {
+        matches!(
+            self,
+            Self::PoolCreated { .. }
+                | Self::PoolUpdated { .. }
+                | Self::PoolDeleted { .. }
+                | Self::NodesMoved { .. }
+                | Self::NodeScheduling { .. }
+        )
+    }
+}
+
+/// Where a node is on its way into a pool and out of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeMove {
+    /// It gets no new work of its own pool, and is lent once what runs there has ended.
+    Claimed,
+    /// It takes work of the pool.
+    Lent,
+    /// It gets no new work, and goes back once what runs there has ended.
+    Leaving,
+    /// It takes work of its own pool again.
+    Back,
+}
+
+/// Why a pool has not the nodes that were asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResizeError {
+    /// A code of the protocol.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// What becomes of a task whose job of the cluster is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndWish {
+    /// It completes, as a failure.
+    Terminate,
+    /// It is queued again, which counts.
+    Requeue,
+    /// It had not started, and waits again.
+    Unqueue,
+}
+
+/// What becomes of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It has completed.
+    Completed {
+        /// The exit code of its command, if that came to an end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit_code: Option<i32>,
+        /// Why it failed, if it did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+        /// Whether those that depend on it may run.
+        satisfies: bool,
+    },
+    /// Its command failed, and is tried again.
+    Retried,
+    /// Its user wanted it to be queued again.
+    Requeued,
+    /// It waits as before.
+    Waits,
+}

@@ -1,0 +1,168 @@
+//! What users ask of jobs.
+
+use super::{Decided, check_goes_on, end, event, invalid};
+use crate::batch::{
+    ACTIVE_JOBS_PER_ACCOUNT_MAX, BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchJobSpec,
+    BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX, PRIORITY_MAX, SAID_BYTES_MAX, Target,
+    is_id,
+};
+use crate::event::Event;
+use crate::ids::Timestamp;
+use crate::state::{BatchJob, JobPhase, State};
+
+/// Longest reason for the end of a job, in bytes.
+const REASON_BYTES_MAX: usize = 1024;
+/// Why a job ends that somebody terminates without a word.
+const USER_TERMINATE: &str = "UserTerminate";
+
+pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decided {
+    match &input.command {
+        BatchCommand::CreateJob { spec } => create(state, input, spec),
+        BatchCommand::UpdateJob { job, spec } => {
+            let (key, job) = input.job(state, job)?;
+            check_goes_on(job)?;
+            check_spec(spec)?;
+            check_change(job, spec)?;
+            Ok(vec![event(BatchEvent::JobUpdated { job: key, spec: spec.clone().into() })])
+        }
+        BatchCommand::DisableJob { job, how } => {
+            let (key, job) = input.job(state, job)?;
+            check_goes_on(job)?;
+            disable(state, &key, job, *how, now)
+        }
+        BatchCommand::EnableJob { job } => {
+            let (key, job) = input.job(state, job)?;
+            check_goes_on(job)?;
+            match job.phase {
+                JobPhase::Active => Err(BatchRefusal::InvalidState { why: "the job is active already" }),
+                _ => Ok(vec![event(BatchEvent::JobEnabled { job: key })]),
+            }
+        }
+        BatchCommand::TerminateJob { job, reason } => {
+            let (key, job) = input.job(state, job)?;
+            check_goes_on(job)?;
+            if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
+                return Err(invalid(
+                    "terminateReason",
+                    format!("must have at most {REASON_BYTES_MAX} bytes"),
+                ));
+            }
+            let reason = reason.as_deref().unwrap_or(USER_TERMINATE);
+            Ok(terminate(state, &key, job, reason, now))
+        }
+        BatchCommand::DeleteJob { job } => {
+            let (key, job) = input.job(state, job)?;
+            if job.phase == JobPhase::Deleting {
+                return Err(BatchRefusal::JobBeingDeleted);
+            }
+            let mut events = vec![event(BatchEvent::JobDeleting { job: key.clone() })];
+            events.extend(end_all(state, &key, job, EndWish::Terminate, now));
+            Ok(events)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn create(state: &State, input: &BatchInput, spec: &BatchJobSpec) -> Decided {
+    if !is_id(&spec.id) {
+        return Err(invalid("id", "must have 1 to 64 letters, digits, hyphens or underscores"));
+    }
+    let key = input.job_key(&FoldedId::of(&spec.id));
+    if state.batch_job(&key).is_some() {
+        return Err(BatchRefusal::Exists { what: Target::Job, id: spec.id.clone() });
+    }
+    check_spec(spec)?;
+    let account = state.batch_account(&key.account);
+    if account.is_some_and(|account| account.active_jobs() >= ACTIVE_JOBS_PER_ACCOUNT_MAX) {
+        return Err(BatchRefusal::Quota { what: "active jobs", limit: ACTIVE_JOBS_PER_ACCOUNT_MAX });
+    }
+    if account.is_some_and(|account| account.jobs.len() >= JOBS_PER_ACCOUNT_MAX) {
+        return Err(BatchRefusal::Quota { what: "jobs", limit: JOBS_PER_ACCOUNT_MAX });
+    }
+    let by = input.caller.user.clone();
+    Ok(vec![event(BatchEvent::JobCreated { job: key, spec: spec.clone().into(), by })])
+}
+
+fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
+    if !(-PRIORITY_MAX..=PRIORITY_MAX).contains(&spec.priority) {
+        return Err(BatchRefusal::Priority);
+    }
+    if spec.running_max == Some(0) {
+        return Err(invalid("maxParallelTasks", "must be -1 for no limit, or at least 1"));
+    }
+    if spec.said.len() > SAID_BYTES_MAX {
+        return Err(invalid("id", format!("what is said of the job has more than {SAID_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// What of a job may change once it is there.
+fn check_change(job: &BatchJob, spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
+    let before = &job.spec;
+    if before.terminate_when_complete && !spec.terminate_when_complete {
+        let reason = "a job that is terminated once its tasks have completed cannot be made one that is not";
+        return Err(invalid("onAllTasksComplete", reason));
+    }
+    if spec.pool != before.pool && job.phase != JobPhase::Disabled {
+        return Err(BatchRefusal::InvalidState {
+            why: "the pool of a job can be changed only while it is disabled",
+        });
+    }
+    let fixed = spec.id == before.id
+        && spec.uses_dependencies == before.uses_dependencies
+        && spec.environment == before.environment;
+    if fixed {
+        Ok(())
+    } else {
+        Err(invalid("id", "id, usesTaskDependencies and environment settings of a job stay as they are"))
+    }
+}
+
+/// Lets a job start no others, and ends what runs as far as was asked for.
+pub(super) fn disable(
+    state: &State,
+    key: &BatchJobKey,
+    job: &BatchJob,
+    how: Disable,
+    now: Timestamp,
+) -> Decided {
+    if job.phase != JobPhase::Active {
+        return Err(BatchRefusal::JobDisabled);
+    }
+    let mut events = vec![event(BatchEvent::JobDisabling { job: key.clone(), how })];
+    for (id, task) in job.made() {
+        let wish = match how {
+            Disable::Requeue => EndWish::Requeue,
+            Disable::Terminate => EndWish::Terminate,
+            Disable::Wait if is_queued(task) => EndWish::Unqueue,
+            Disable::Wait => continue,
+        };
+        events.extend(end::end(state, &key.task(id.clone()), task, wish, EndWish::Unqueue, now));
+    }
+    Ok(events)
+}
+
+fn is_queued(task: &crate::state::BatchTask) -> bool {
+    task.state.made().is_some_and(|made| made.started.is_none())
+}
+
+/// Brings a job to its end. Tasks that wait go on waiting, and never run.
+pub(super) fn terminate(
+    state: &State,
+    key: &BatchJobKey,
+    job: &BatchJob,
+    reason: &str,
+    now: Timestamp,
+) -> Vec<Event> {
+    let terminating = BatchEvent::JobTerminating { job: key.clone(), reason: reason.to_owned() };
+    let mut events = vec![event(terminating)];
+    events.extend(end_all(state, key, job, EndWish::Unqueue, now));
+    events
+}
+
+fn end_all(state: &State, key: &BatchJobKey, job: &BatchJob, queued: EndWish, now: Timestamp) -> Vec<Event> {
+    let end = |(id, task): (&FoldedId, _)| {
+        end::end(state, &key.task(id.clone()), task, EndWish::Terminate, queued, now)
+    };
+    job.made().flat_map(end).collect()
+}

@@ -1,0 +1,244 @@
+//! What users ask of pools.
+
+use std::collections::BTreeSet;
+
+use super::{Decided, end, event, invalid, not_found};
+use crate::batch::{
+    BatchCommand, BatchEvent, BatchInput, BatchPoolKey, BatchPoolSpec, BatchRefusal, Deallocation, EndWish,
+    FoldedId, NODES_PER_REMOVAL_MAX, NodeMove, POOLS_PER_ACCOUNT_MAX, RESIZE_TIMEOUT_MIN_S, ResizeError,
+    SAID_BYTES_MAX, SLOTS_PER_NODE_MAX, Target, is_id,
+};
+use crate::event::Event;
+use crate::ids::{NodeId, Timestamp};
+use crate::state::{BatchPool, BatchTask, PoolAllocation, State};
+
+pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decided {
+    match &input.command {
+        BatchCommand::CreatePool { spec, target, timeout_s } => {
+            create(state, input, spec, *target, *timeout_s, now)
+        }
+        BatchCommand::UpdatePool { pool, spec } => {
+            let (pool, before) = active(state, input, pool)?;
+            check_spec(state, spec)?;
+            let is_same = spec.id == before.spec.id && spec.home == before.spec.home;
+            if !is_same || spec.slots_per_node != before.spec.slots_per_node {
+                return Err(invalid("taskSlotsPerNode", "vmSize, id and slots of a pool stay as they are"));
+            }
+            Ok(vec![event(BatchEvent::PoolUpdated { pool, spec: spec.clone().into() })])
+        }
+        BatchCommand::ResizePool { pool, target, timeout_s, how } => {
+            let (key, _) = steady(state, input, pool)?;
+            resize(state, &key, *target, Vec::new(), *timeout_s, *how, now)
+        }
+        BatchCommand::RemoveNodes { pool, nodes, timeout_s, how } => {
+            let (key, pool) = steady(state, input, pool)?;
+            let remove = named(state, pool, nodes)?;
+            let target = pool.lent().saturating_sub(remove.len() as u32);
+            resize(state, &key, target, remove, *timeout_s, *how, now)
+        }
+        BatchCommand::StopResize { pool } => {
+            let (key, pool) = active(state, input, pool)?;
+            if pool.allocation == PoolAllocation::Steady {
+                return Err(BatchRefusal::InvalidState { why: "the pool is not being resized" });
+            }
+            let error = ResizeError {
+                code: "ResizeStopped".to_owned(),
+                message: "the resize was stopped by a user".to_owned(),
+            };
+            Ok(stop(&key, pool, vec![error]))
+        }
+        BatchCommand::DeletePool { pool } => {
+            let (key, _) = active(state, input, pool)?;
+            let mut events = unqueue(state, &key, now);
+            events.insert(0, event(BatchEvent::PoolDeleting { pool: key }));
+            Ok(events)
+        }
+        BatchCommand::ScheduleNode { pool, node, disable } => {
+            let (key, pool) = active(state, input, pool)?;
+            schedule(state, key, pool, node, *disable, now)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// A pool that is not going.
+fn active<'a>(
+    state: &'a State,
+    input: &BatchInput,
+    id: &FoldedId,
+) -> Result<(BatchPoolKey, &'a BatchPool), BatchRefusal> {
+    let (key, pool) = input.pool(state, id)?;
+    if pool.deleting.is_some() { Err(BatchRefusal::PoolBeingDeleted) } else { Ok((key, pool)) }
+}
+
+/// A pool that is not going, and not being resized.
+fn steady<'a>(
+    state: &'a State,
+    input: &BatchInput,
+    id: &FoldedId,
+) -> Result<(BatchPoolKey, &'a BatchPool), BatchRefusal> {
+    let (key, pool) = active(state, input, id)?;
+    match pool.allocation {
+        PoolAllocation::Steady => Ok((key, pool)),
+        PoolAllocation::Resizing { .. } => Err(BatchRefusal::PoolBeingResized),
+    }
+}
+
+fn create(
+    state: &State,
+    input: &BatchInput,
+    spec: &BatchPoolSpec,
+    target: u32,
+    timeout_s: u64,
+    now: Timestamp,
+) -> Decided {
+    if !is_id(&spec.id) {
+        return Err(invalid("id", "must have 1 to 64 letters, digits, hyphens or underscores"));
+    }
+    let key = input.pool_key(&FoldedId::of(&spec.id));
+    if let Some(pool) = state.batch_pool(&key) {
+        return Err(match pool.deleting {
+            Some(_) => BatchRefusal::PoolBeingDeleted,
+            None => BatchRefusal::Exists { what: Target::Pool, id: spec.id.clone() },
+        });
+    }
+    let pools = state.batch_account(&key.account).map_or(0, |account| account.pools.len());
+    if pools >= POOLS_PER_ACCOUNT_MAX {
+        return Err(BatchRefusal::Quota { what: "pools", limit: POOLS_PER_ACCOUNT_MAX });
+    }
+    check_spec(state, spec)?;
+    let created = event(BatchEvent::PoolCreated {
+        pool: key.clone(),
+        spec: spec.clone().into(),
+        by: input.caller.user.clone(),
+    });
+    let mut events = vec![created];
+    if target > 0 {
+        events.extend(resize(state, &key, target, Vec::new(), timeout_s, Deallocation::Requeue, now)?);
+    }
+    Ok(events)
+}
+
+fn check_spec(state: &State, spec: &BatchPoolSpec) -> Result<(), BatchRefusal> {
+    let pools = &state.declared_config().pools;
+    let Some(home) = pools.iter().find(|pool| pool.name == spec.home) else {
+        let known: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+        let reason = format!("there is no class of nodes '{}'; there are: {}", spec.home, known.join(", "));
+        return Err(invalid("vmSize", reason));
+    };
+    if spec.said.len() > SAID_BYTES_MAX {
+        return Err(invalid("id", format!("what is said of the pool has more than {SAID_BYTES_MAX} bytes")));
+    }
+    let cores = super::make::node_of(state, &home.name).map_or(0, |(cores, _)| cores);
+    let most = SLOTS_PER_NODE_MAX.min(cores);
+    if spec.slots_per_node == 0 || spec.slots_per_node > most {
+        let reason = format!("must be 1 to {most}: nodes of '{}' have {cores} cores", home.name);
+        return Err(invalid("taskSlotsPerNode", reason));
+    }
+    Ok(())
+}
+
+fn resize(
+    state: &State,
+    key: &BatchPoolKey,
+    target: u32,
+    remove: Vec<NodeId>,
+    timeout_s: u64,
+    how: Deallocation,
+    now: Timestamp,
+) -> Decided {
+    if timeout_s < RESIZE_TIMEOUT_MIN_S {
+        return Err(invalid("resizeTimeout", format!("must be at least {RESIZE_TIMEOUT_MIN_S} seconds")));
+    }
+    let declared = state.nodes.iter().filter(|node| node.declared).count();
+    if target as usize > declared {
+        return Err(invalid("targetDedicatedNodes", format!("the cluster has {declared} nodes")));
+    }
+    let until = now.plus_seconds(timeout_s);
+    Ok(vec![event(BatchEvent::PoolResizing { pool: key.clone(), target, remove, how, until })])
+}
+
+/// The nodes of these names in a pool.
+fn named(state: &State, pool: &BatchPool, names: &[String]) -> Result<Vec<NodeId>, BatchRefusal> {
+    if names.is_empty() || names.len() > NODES_PER_REMOVAL_MAX {
+        return Err(invalid("nodeList", format!("must name 1 to {NODES_PER_REMOVAL_MAX} nodes")));
+    }
+    let all: BTreeSet<NodeId> = names.iter().map(|name| node(state, pool, name)).collect::<Result<_, _>>()?;
+    Ok(all.into_iter().collect())
+}
+
+fn node(state: &State, pool: &BatchPool, name: &str) -> Result<NodeId, BatchRefusal> {
+    let found = state.node_by_name(name).filter(|node| pool.nodes.contains_key(node));
+    found.ok_or_else(|| not_found(Target::Node, &FoldedId::of(name)))
+}
+
+/// Lets all tasks of a pool wait again that have not started.
+fn unqueue(state: &State, pool: &BatchPoolKey, now: Timestamp) -> Vec<Event> {
+    let mut events = Vec::new();
+    for (key, job) in state.batch_jobs_of(pool) {
+        let queued = |task: &BatchTask| task.state.made().is_some_and(|made| made.started.is_none());
+        for (id, task) in job.made().filter(|(_, task)| queued(task)) {
+            events.extend(end::end(
+                state,
+                &key.task(id.clone()),
+                task,
+                EndWish::Unqueue,
+                EndWish::Unqueue,
+                now,
+            ));
+        }
+    }
+    events
+}
+
+/// The end of a resize that has not come to its end: nodes that have not come go back, those that have not left stay.
+pub(super) fn stop(key: &BatchPoolKey, pool: &BatchPool, errors: Vec<ResizeError>) -> Vec<Event> {
+    let back = |at: &NodeMove| match at {
+        NodeMove::Claimed => Some(NodeMove::Back),
+        NodeMove::Leaving => Some(NodeMove::Lent),
+        NodeMove::Lent | NodeMove::Back => None,
+    };
+    let moves: Vec<_> = pool.nodes.iter().filter_map(|(node, seat)| Some((*node, back(&seat.at)?))).collect();
+    let mut events = Vec::new();
+    if !moves.is_empty() {
+        events.push(event(BatchEvent::NodesMoved { pool: key.clone(), moves }));
+    }
+    events.push(event(BatchEvent::PoolSteady { pool: key.clone(), errors }));
+    events
+}
+
+fn schedule(
+    state: &State,
+    key: BatchPoolKey,
+    pool: &BatchPool,
+    name: &str,
+    disable: Option<Deallocation>,
+    now: Timestamp,
+) -> Decided {
+    let node = node(state, pool, name)?;
+    let is_enabled = pool.nodes.get(&node).is_some_and(|seat| seat.enabled);
+    if is_enabled == disable.is_none() {
+        return Err(BatchRefusal::NodeAlreadyInTargetState);
+    }
+    let mut events = vec![event(BatchEvent::NodeScheduling { pool: key, node, enabled: disable.is_none() })];
+    if let Some(how) = disable {
+        events.extend(clear(state, node, how, now));
+    }
+    Ok(events)
+}
+
+/// Ends what tasks of the batch service do on a node, as far as was asked for.
+pub(super) fn clear(state: &State, node: NodeId, how: Deallocation, now: Timestamp) -> Vec<Event> {
+    let wish = match how {
+        Deallocation::Requeue => EndWish::Requeue,
+        Deallocation::Terminate => EndWish::Terminate,
+        Deallocation::TaskCompletion => return Vec::new(),
+    };
+    let mut events = Vec::new();
+    for attempt in &state.node(node).attempts {
+        let Some(key) = state.batch_task_of(attempt.task.job) else { continue };
+        let Some((_, task)) = state.batch_task(key) else { continue };
+        events.extend(end::end(state, key, task, wish, wish, now));
+    }
+    events
+}

@@ -1,0 +1,193 @@
+//! Whatever users of the batch service ask for, and whatever becomes of nodes: the invariants hold, and a replay adds up to the same.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::tests::{batch_job, caller, id, pool, shape, task};
+use crate::batch::{
+    BatchCommand, BatchInput, BatchJobSpec, Condition, Deallocation, DependsOn, Disable, IdRange,
+    MultiInstance, NewTask, Retries, TaskShape,
+};
+use crate::ids::AttemptKey;
+use crate::input::{GoneHow, Input};
+use crate::staging::Command;
+use crate::state::{InstanceState, LivePhase, State};
+use crate::testing::{ANN, Bench, config, job};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Ask(BatchCommand),
+    /// One of the live attempts goes on by one step.
+    GoOn(prop::sample::Index, u32),
+    Submit(u32),
+    Pass(u64),
+    Lose(u8),
+    Hello(u8),
+    Shrink(bool),
+}
+
+fn name(of: &'static str) -> impl Strategy<Value = String> + Clone {
+    (0..3u8).prop_map(move |i| format!("{of}{i}"))
+}
+
+fn deallocation() -> impl Strategy<Value = Deallocation> {
+    prop::sample::select(vec![Deallocation::Requeue, Deallocation::Terminate, Deallocation::TaskCompletion])
+}
+
+fn on_pools() -> impl Strategy<Value = BatchCommand> {
+    prop_oneof![
+        (name("p"), 1..3u32, 0..4u32).prop_map(|(name, slots, target)| BatchCommand::CreatePool {
+            spec: Box::new(pool(&name, slots)),
+            target,
+            timeout_s: 300
+        }),
+        (name("p"), 0..4u32, deallocation()).prop_map(|(name, target, how)| BatchCommand::ResizePool {
+            pool: id(&name),
+            target,
+            timeout_s: 300,
+            how
+        }),
+        (name("p"), 1..4u8, deallocation()).prop_map(|(name, node, how)| BatchCommand::RemoveNodes {
+            pool: id(&name),
+            nodes: vec![format!("n{node}")],
+            timeout_s: 300,
+            how
+        }),
+        (name("p"), 1..4u8, prop::option::of(deallocation())).prop_map(|(name, node, disable)| {
+            BatchCommand::ScheduleNode { pool: id(&name), node: format!("n{node}"), disable }
+        }),
+        name("p").prop_map(|name| BatchCommand::StopResize { pool: id(&name) }),
+        name("p").prop_map(|name| BatchCommand::DeletePool { pool: id(&name) }),
+    ]
+}
+
+fn on_jobs() -> impl Strategy<Value = BatchCommand> {
+    let how = prop::sample::select(vec![Disable::Requeue, Disable::Terminate, Disable::Wait]);
+    let spec = (name("j"), name("p"), any::<(bool, bool)>(), prop::option::of(1..3u32), 0..3u32).prop_map(
+        |(name, pool, (ends, acts), running_max, retries)| BatchJobSpec {
+            terminate_when_complete: ends,
+            acts_on_failure: acts,
+            running_max,
+            wall_clock_max_s: Some(5_000),
+            retries: Retries::AtMost(retries),
+            ..batch_job(&name, &pool)
+        },
+    );
+    prop_oneof![
+        3 => spec.clone().prop_map(|spec| BatchCommand::CreateJob { spec: Box::new(spec) }),
+        1 => spec.prop_map(|spec| BatchCommand::UpdateJob { job: id(&spec.id), spec: Box::new(spec) }),
+        1 => (name("j"), how).prop_map(|(name, how)| BatchCommand::DisableJob { job: id(&name), how }),
+        1 => name("j").prop_map(|name| BatchCommand::EnableJob { job: id(&name) }),
+        1 => name("j").prop_map(|name| BatchCommand::TerminateJob { job: id(&name), reason: None }),
+        1 => name("j").prop_map(|name| BatchCommand::DeleteJob { job: id(&name) }),
+    ]
+}
+
+fn new_task() -> impl Strategy<Value = NewTask> {
+    let depends = prop::option::weighted(0.4, (0..8u8, 0..4u32, 0..4u32)).prop_map(|depends| {
+        let (on, start, more) = depends?;
+        let (ids, ranges) = (vec![on.to_string()], vec![IdRange { start, end: start + more }]);
+        Some(Box::new(match on % 3 {
+            0 => DependsOn { ids, ranges: Vec::new() },
+            1 => DependsOn { ids: Vec::new(), ranges },
+            _ => DependsOn { ids, ranges },
+        }))
+    });
+    (0..8u8, depends).prop_map(|(number, depends)| NewTask { depends, ..task(&number.to_string()) })
+}
+
+fn on_tasks() -> impl Strategy<Value = BatchCommand> {
+    let gang = MultiInstance { instances: 2, coordination: Command::parse("true").unwrap() };
+    let shapes = (1..3u32, any::<bool>()).prop_map(move |(slots, is_gang)| {
+        let multi_instance = is_gang.then(|| gang.clone());
+        TaskShape { slots: if is_gang { 1 } else { slots }, multi_instance, ..shape() }
+    });
+    let both = || (name("j"), (0..8u8).prop_map(|number| number.to_string()));
+    prop_oneof![
+        4 => (name("j"), shapes.clone(), prop::collection::vec(new_task(), 1..4)).prop_map(|(job, shape, tasks)| {
+            BatchCommand::AddTasks { job: id(&job), shapes: vec![Arc::new(shape)], tasks }
+        }),
+        1 => (both(), shapes).prop_map(|((job, task), shape)| BatchCommand::UpdateTask {
+            job: id(&job), task: id(&task), shape: Arc::new(shape)
+        }),
+        1 => both().prop_map(|(job, task)| BatchCommand::TerminateTask { job: id(&job), task: id(&task) }),
+        1 => both().prop_map(|(job, task)| BatchCommand::ReactivateTask { job: id(&job), task: id(&task) }),
+        1 => both().prop_map(|(job, task)| BatchCommand::DeleteTask { job: id(&job), task: id(&task) }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => on_pools().prop_map(Step::Ask),
+        3 => on_jobs().prop_map(Step::Ask),
+        6 => on_tasks().prop_map(Step::Ask),
+        8 => (any::<prop::sample::Index>(), prop::sample::select(vec![0, 0, 1])).prop_map(|(which, code)| Step::GoOn(which, code)),
+        1 => (1..3u32).prop_map(Step::Submit),
+        1 => prop::sample::select(vec![1, 400, 4_000]).prop_map(Step::Pass),
+        1 => (1..4u8).prop_map(Step::Lose),
+        2 => (1..4u8).prop_map(Step::Hello),
+        1 => any::<bool>().prop_map(Step::Shrink),
+    ]
+}
+
+fn go_on(bench: &mut Bench, key: AttemptKey, code: u32) {
+    let state = bench.engine.state();
+    let live = state.live_attempt(key.task).expect("it is live");
+    let there: Vec<u32> = (0..)
+        .zip(&live.instances)
+        .filter(|(_, instance)| matches!(instance.state, InstanceState::Preparing | InstanceState::Ready(_)))
+        .map(|(number, _)| number)
+        .collect();
+    match live.phase {
+        LivePhase::Preparing => bench.start(key),
+        LivePhase::Running { .. } => bench.exit(key, code),
+        LivePhase::Ending { .. } => {
+            there.into_iter().for_each(|instance| bench.gone(key, instance, GoneHow::Stopped))
+        }
+    }
+}
+
+fn take(bench: &mut Bench, step: Step) {
+    match step {
+        Step::Ask(command) => {
+            let input = BatchInput { caller: caller(), command, condition: Condition::default() };
+            bench.input(Input::Batch(Box::new(input)));
+        }
+        Step::GoOn(which, code) => {
+            let live: Vec<AttemptKey> = bench.engine.state().live().map(|(key, ..)| key).collect();
+            if !live.is_empty() {
+                go_on(bench, live[which.index(live.len())], code);
+            }
+        }
+        Step::Submit(nodes) => drop(bench.submit(ANN, job(ANN).gang(nodes, 1))),
+        Step::Pass(seconds) => bench.after_s(seconds),
+        Step::Lose(node) => {
+            let reason = "it was silent".to_owned();
+            bench.input(Input::NodeSilent { node: format!("n{node}"), reason });
+        }
+        Step::Hello(node) => bench.hello(&format!("n{node}"), 4, Vec::new()),
+        Step::Shrink(small) => {
+            let cores: &[u32] = if small { &[4, 4] } else { &[4, 4, 4] };
+            bench.input(Input::Configure(Arc::new(config(cores))));
+        }
+    }
+    bench.settle();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_asked_the_invariants_hold_and_a_replay_adds_up_to_the_same(
+        steps in prop::collection::vec(step(), 1..60)
+    ) {
+        let mut bench = Bench::new(config(&[4, 4, 4]));
+        steps.into_iter().for_each(|step| take(&mut bench, step));
+        let mut replayed = State::new();
+        bench.records.iter().for_each(|record| replayed.evolve(&record.event, record.at));
+        prop_assert_eq!(&replayed, bench.engine.state());
+        let text = serde_json::to_string(&replayed).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<State>(&text).unwrap(), bench.engine.state());
+    }
+}

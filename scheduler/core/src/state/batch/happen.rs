@@ -1,0 +1,566 @@
+//! Lets the events of the batch service happen, and follows those of the jobs and nodes that it has to do with.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::job::{BatchJob, JobPhase, JobWork};
+use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
+use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
+use crate::batch::{BatchEvent, BatchJobKey, BatchPoolKey, FoldedId, NewTask, NodeMove, Outcome, TaskShape};
+use crate::cluster::ClusterConfig;
+use crate::event::{Event, Verdict};
+use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
+use crate::state::{FinishedHow, State};
+
+/// One event of the batch service.
+pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Timestamp) {
+    state.batch.changes += 1;
+    let version = state.batch.changes;
+    match event {
+        BatchEvent::PoolCreated { pool: key, spec, by } => {
+            let pool = BatchPool {
+                spec: Arc::clone(spec),
+                by: by.clone(),
+                created: at,
+                modified: at,
+                version,
+                deleting: None,
+                target: 0,
+                allocation: PoolAllocation::Steady,
+                allocation_since: at,
+                timeout_s: crate::batch::RESIZE_TIMEOUT_S,
+                nodes: Default::default(),
+                errors: Vec::new(),
+            };
+            state
+                .batch
+                .accounts
+                .entry(Arc::clone(&key.account))
+                .or_default()
+                .pools
+                .insert(key.pool.clone(), pool);
+            pool_moved(state, key);
+        }
+        BatchEvent::PoolUpdated { pool, spec } => with_pool(state, pool, |pool| {
+            pool.spec = Arc::clone(spec);
+            (pool.modified, pool.version) = (at, version);
+        }),
+        BatchEvent::PoolResizing { pool, target, remove, how, until } => with_pool(state, pool, |pool| {
+            pool.target = *target;
+            let remove = remove.iter().copied().collect();
+            pool.allocation = PoolAllocation::Resizing { until: *until, how: *how, remove };
+            pool.timeout_s = until.micros_since(at) / 1_000_000;
+            pool.allocation_since = at;
+            pool.errors.clear();
+            (pool.modified, pool.version) = (at, version);
+        }),
+        BatchEvent::NodesMoved { pool, moves } => nodes_moved(state, pool, moves, at),
+        BatchEvent::PoolSteady { pool, errors } => with_pool(state, pool, |pool| {
+            pool.allocation = PoolAllocation::Steady;
+            pool.allocation_since = at;
+            pool.errors.clone_from(errors);
+            (pool.modified, pool.version) = (at, version);
+        }),
+        BatchEvent::PoolDeleting { pool } => with_pool(state, pool, |pool| {
+            pool.deleting = Some(at);
+            (pool.modified, pool.version) = (at, version);
+        }),
+        BatchEvent::PoolDeleted { pool } => {
+            if let Some(account) = state.batch.accounts.get_mut(&pool.account) {
+                account.pools.remove(&pool.pool);
+            }
+            pool_moved(state, pool);
+        }
+        BatchEvent::NodeScheduling { pool, node, enabled } => with_pool(state, pool, |pool| {
+            if let Some(seat) = pool.nodes.get_mut(node) {
+                seat.enabled = *enabled;
+            }
+        }),
+        BatchEvent::JobCreated { .. }
+        | BatchEvent::JobUpdated { .. }
+        | BatchEvent::JobDisabling { .. }
+        | BatchEvent::JobDisabled { .. }
+        | BatchEvent::JobEnabled { .. }
+        | BatchEvent::JobTerminating { .. }
+        | BatchEvent::JobCompleted { .. }
+        | BatchEvent::JobDeleting { .. }
+        | BatchEvent::JobDeleted { .. } => job_happened(state, event, version, at),
+        BatchEvent::TasksAdded { job, shapes, tasks } => added(state, job, shapes, tasks, version, at),
+        BatchEvent::TaskUpdated { .. }
+        | BatchEvent::TaskMade { .. }
+        | BatchEvent::TaskEnding { .. }
+        | BatchEvent::TaskSettled { .. }
+        | BatchEvent::TaskReactivated { .. }
+        | BatchEvent::TaskDeleted { .. } => task_happened(state, event, version, at),
+    }
+}
+
+fn with_pool(state: &mut State, key: &BatchPoolKey, change: impl FnOnce(&mut BatchPool)) {
+    if let Some(PoolAllocation::Resizing { until, .. }) = state.batch.pool(key).map(|pool| &pool.allocation) {
+        let until = *until;
+        state.batch.give_up.remove(&(until, key.clone()));
+    }
+    let Some(pool) = state.batch.pool_mut(key) else { return };
+    change(pool);
+    if let PoolAllocation::Resizing { until, .. } = pool.allocation
+        && pool.deleting.is_none()
+    {
+        state.batch.give_up.insert((until, key.clone()));
+    }
+    pool_moved(state, key);
+}
+
+fn nodes_moved(state: &mut State, key: &BatchPoolKey, moves: &[(NodeId, NodeMove)], at: Timestamp) {
+    let Some(pool) = state.batch.pool_mut(key) else { return };
+    for (node, to) in moves {
+        match to {
+            NodeMove::Back => drop(pool.nodes.remove(node)),
+            to => drop(pool.nodes.insert(*node, Seat { at: *to, since: at, enabled: true })),
+        }
+    }
+    for (node, to) in moves {
+        match to {
+            NodeMove::Back => drop(state.batch.holders.remove(node)),
+            _ => drop(state.batch.holders.insert(*node, key.clone())),
+        }
+    }
+    pool_moved(state, key);
+    // Others may have waited for what has come back.
+    let others: Vec<BatchPoolKey> = state.batch.resizing.iter().cloned().collect();
+    others.iter().for_each(|key| refresh_pool(state, key));
+}
+
+/// A pool, or what it has, changed: so does what the planner knows of it, and what its jobs may do.
+fn pool_moved(state: &mut State, key: &BatchPoolKey) {
+    let declared = Arc::clone(state.declared_config());
+    if state.batch.pools().next().is_none() {
+        state.config = declared;
+        state.batch.declared = None;
+    } else {
+        state.config = Arc::new(with_pools(&declared, state.batch.pools(), state));
+        state.batch.declared = Some(declared);
+    }
+    state.derived = Default::default();
+    refresh_pool(state, key);
+    let jobs: Vec<BatchJobKey> = state.batch_jobs_of(key).map(|(job, _)| job).collect();
+    jobs.iter().for_each(|job| refresh_job(state, job));
+}
+
+fn refresh_pool(state: &mut State, key: &BatchPoolKey) {
+    let pool = state.batch.pool(key);
+    let is_due = pool.is_some_and(|pool| work(state, pool).is_some());
+    let is_moving = pool.is_some_and(|pool| {
+        pool.deleting.is_some()
+            || pool.allocation != PoolAllocation::Steady
+            || pool.nodes.values().any(|seat| seat.at != NodeMove::Lent)
+    });
+    set(&mut state.batch.pools_due, key, is_due);
+    set(&mut state.batch.resizing, key, is_moving);
+}
+
+fn set<T: Ord + Clone>(all: &mut BTreeSet<T>, key: &T, is_in: bool) {
+    if is_in {
+        all.insert(key.clone())
+    } else {
+        all.remove(key)
+    };
+}
+
+/// What a job has to do next, unless it waits for time to pass or for something else to happen.
+pub(super) fn job_work(state: &State, key: &BatchJobKey, job: &BatchJob) -> Option<JobWork> {
+    if !job.settling.is_empty() {
+        return Some(JobWork::Settle);
+    }
+    let rests = job.made.is_empty();
+    match job.phase {
+        JobPhase::Active if job.spec.terminate_when_complete && rests && job.all_complete() => {
+            Some(JobWork::AllComplete)
+        }
+        JobPhase::Active => state.batch_feedable(key, job).next().map(|_| JobWork::Feed),
+        JobPhase::Disabling { .. } | JobPhase::Terminating { .. } | JobPhase::Deleting if rests => {
+            Some(JobWork::Rest)
+        }
+        _ => None,
+    }
+}
+
+fn refresh_job(state: &mut State, key: &BatchJobKey) {
+    let is_due = state.batch.job(key).is_some_and(|job| job_work(state, key, job).is_some());
+    set(&mut state.batch.jobs_due, key, is_due);
+}
+
+fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timestamp) {
+    let (BatchEvent::JobCreated { job: key, .. }
+    | BatchEvent::JobUpdated { job: key, .. }
+    | BatchEvent::JobDisabling { job: key, .. }
+    | BatchEvent::JobDisabled { job: key }
+    | BatchEvent::JobEnabled { job: key }
+    | BatchEvent::JobTerminating { job: key, .. }
+    | BatchEvent::JobCompleted { job: key }
+    | BatchEvent::JobDeleting { job: key }
+    | BatchEvent::JobDeleted { job: key }) = event
+    else {
+        return;
+    };
+    if let Some(end) = state.batch.job(key).and_then(BatchJob::must_end_at) {
+        state.batch.job_ends.remove(&(end, key.clone()));
+    }
+    let account = state.batch.accounts.entry(Arc::clone(&key.account)).or_default();
+    if let BatchEvent::JobCreated { spec, by, .. } = event {
+        account.jobs.insert(key.job.clone(), BatchJob::new(spec, by, version, at));
+        account.active_jobs.insert(key.job.clone());
+    }
+    let Some(job) = account.jobs.get_mut(&key.job) else { return };
+    match event {
+        BatchEvent::JobUpdated { spec, .. } => {
+            job.spec = Arc::clone(spec);
+            (job.modified, job.version) = (at, version);
+        }
+        BatchEvent::JobDisabling { how, .. } => job.enter(JobPhase::Disabling { how: *how }, version, at),
+        BatchEvent::JobDisabled { .. } => job.enter(JobPhase::Disabled, version, at),
+        BatchEvent::JobEnabled { .. } => job.enter(JobPhase::Active, version, at),
+        BatchEvent::JobTerminating { reason, .. } => {
+            job.enter(JobPhase::Terminating { reason: reason.clone() }, version, at);
+        }
+        BatchEvent::JobCompleted { .. } => {
+            let reason = match &job.phase {
+                JobPhase::Terminating { reason } => reason.clone(),
+                _ => String::new(),
+            };
+            job.enter(JobPhase::Completed { reason }, version, at);
+            account.active_jobs.remove(&key.job);
+        }
+        BatchEvent::JobDeleting { .. } => {
+            job.enter(JobPhase::Deleting, version, at);
+            account.active_jobs.insert(key.job.clone());
+        }
+        BatchEvent::JobDeleted { .. } => {
+            account.jobs.remove(&key.job);
+            account.active_jobs.remove(&key.job);
+        }
+        _ => {}
+    }
+    if let Some(end) = state.batch.job(key).and_then(BatchJob::must_end_at) {
+        state.batch.job_ends.insert((end, key.clone()));
+    }
+    refresh_job(state, key);
+}
+
+fn added(
+    state: &mut State,
+    key: &BatchJobKey,
+    shapes: &[Arc<TaskShape>],
+    tasks: &[NewTask],
+    version: u64,
+    at: Timestamp,
+) {
+    let Some(job) = state.batch.job_mut(key) else { return };
+    for new in tasks {
+        let id = FoldedId::of(&new.id);
+        let Some(shape) = shapes.get(new.shape as usize).filter(|_| !job.tasks.contains_key(&id)) else {
+            continue;
+        };
+        let task = BatchTask {
+            typed: (id.as_str() != new.id).then(|| new.id.as_str().into()),
+            seq: job.next_seq,
+            command: new.command.clone(),
+            shape: job.shapes.take(shape),
+            depends: new.depends.clone(),
+            created: at,
+            modified: at,
+            version,
+            state: TaskState::Waiting { unmet: unmet(job, new) },
+            since: at,
+            previous: None,
+            retries: Tries::default(),
+            requeues: Tries::default(),
+        };
+        job.next_seq += 1;
+        enter_dependencies(job, &id, &task);
+        job.tasks.insert(id.clone(), task);
+        job.enter_task(&id, true);
+    }
+    refresh_job(state, key);
+}
+
+/// How many of the things that a new task depends on are still to come.
+fn unmet(job: &BatchJob, new: &NewTask) -> u32 {
+    let Some(depends) = new.depends.as_deref() else { return 0 };
+    let ids: BTreeSet<FoldedId> = depends.ids.iter().map(|id| FoldedId::of(id)).collect();
+    let ids = ids.iter().filter(|id| !satisfies(job, id)).count();
+    let ranges = depends.ranges.iter().filter(|range| !job.satisfied.holds(range.start, range.end)).count();
+    (ids + ranges) as u32
+}
+
+fn satisfies(job: &BatchJob, id: &FoldedId) -> bool {
+    job.tasks.get(id).and_then(BatchTask::completed).is_some_and(|completed| completed.satisfies)
+}
+
+/// Notes what a waiting task waits for.
+fn enter_dependencies(job: &mut BatchJob, id: &FoldedId, task: &BatchTask) {
+    let (Some(depends), TaskState::Waiting { unmet: 1.. }) = (task.depends.as_deref(), &task.state) else {
+        return;
+    };
+    for on in depends.ids.iter().map(|id| FoldedId::of(id)) {
+        if !satisfies(job, &on) {
+            job.dependents.entry(on).or_default().insert(id.clone());
+        }
+    }
+    if depends.ranges.iter().any(|range| !job.satisfied.holds(range.start, range.end)) {
+        job.range_dependents.insert(id.clone());
+    }
+}
+
+/// A task has satisfied those that depend on it.
+fn satisfied(job: &mut BatchJob, by: &FoldedId) {
+    let mut fewer: Vec<(FoldedId, u32)> =
+        job.dependents.remove(by).into_iter().flatten().map(|id| (id, 1)).collect();
+    if let Some(number) = by.number() {
+        let before = job.satisfied.clone();
+        job.satisfied.insert(number);
+        let mut done = Vec::new();
+        for id in &job.range_dependents {
+            let ranges = job.tasks.get(id).and_then(|task| task.depends.as_deref());
+            let (mut now, mut left) = (0, false);
+            for range in ranges.into_iter().flat_map(|depends| &depends.ranges) {
+                let holds = job.satisfied.holds(range.start, range.end);
+                now += u32::from(holds && !before.holds(range.start, range.end));
+                left |= !holds;
+            }
+            if now > 0 {
+                fewer.push((id.clone(), now));
+            }
+            if !left {
+                done.push(id.clone());
+            }
+        }
+        job.range_dependents.retain(|id| !done.contains(id));
+    }
+    for (id, by) in fewer {
+        job.change(&id, |task| {
+            if let TaskState::Waiting { unmet } = &mut task.state {
+                *unmet = unmet.saturating_sub(by);
+            }
+        });
+    }
+}
+
+fn task_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timestamp) {
+    let (BatchEvent::TaskUpdated { task: key, .. }
+    | BatchEvent::TaskMade { task: key, .. }
+    | BatchEvent::TaskEnding { task: key, .. }
+    | BatchEvent::TaskSettled { task: key, .. }
+    | BatchEvent::TaskReactivated { task: key }
+    | BatchEvent::TaskDeleted { task: key }) = event
+    else {
+        return;
+    };
+    let job_key = key.job_key();
+    let Some(job) = state.batch.job_mut(&job_key) else { return };
+    if !job.tasks.contains_key(&key.task) {
+        return;
+    }
+    match event {
+        BatchEvent::TaskUpdated { shape, .. } => reshaped(job, &key.task, shape, version, at),
+        BatchEvent::TaskMade { made, .. } => {
+            job.change(&key.task, |task| {
+                task.enter(TaskState::Made(Made { job: *made, started: None, wish: None }), version, at);
+            });
+            state.batch.made.insert(*made, key.clone());
+        }
+        BatchEvent::TaskEnding { wish, .. } => job.change(&key.task, |task| {
+            if let TaskState::Made(made) = &mut task.state {
+                made.wish = Some(*wish);
+            }
+        }),
+        BatchEvent::TaskSettled { outcome, .. } => settled(job, &key.task, outcome, version, at),
+        BatchEvent::TaskReactivated { .. } => job.change(&key.task, |task| {
+            task.retries = Tries::default();
+            task.enter(TaskState::Waiting { unmet: 0 }, version, at);
+        }),
+        BatchEvent::TaskDeleted { .. } => {
+            if let Some(made) = deleted(job, &key.task) {
+                state.batch.made.remove(&made);
+            }
+        }
+        _ => {}
+    }
+    refresh_job(state, &job_key);
+}
+
+fn reshaped(job: &mut BatchJob, id: &FoldedId, shape: &Arc<TaskShape>, version: u64, at: Timestamp) {
+    job.enter_task(id, false);
+    let number = job.shapes.take(shape);
+    if let Some(task) = job.tasks.get_mut(id) {
+        let before = std::mem::replace(&mut task.shape, number);
+        (task.modified, task.version) = (at, version);
+        job.shapes.drop(before);
+    }
+    job.enter_task(id, true);
+}
+
+fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, at: Timestamp) {
+    job.change(id, |task| {
+        let next = match outcome {
+            Outcome::Completed { exit_code, failure, satisfies } => {
+                let (started, nodes, made) = match &task.state {
+                    TaskState::Settling(settling) => {
+                        (settling.made.started, nodes_of(settling), Some(settling.made.job))
+                    }
+                    _ => (None, Vec::new(), None),
+                };
+                let (exit_code, failure, satisfies) = (*exit_code, failure.clone(), *satisfies);
+                TaskState::Completed(Box::new(Completed {
+                    job: made,
+                    started,
+                    nodes,
+                    exit_code,
+                    failure,
+                    satisfies,
+                }))
+            }
+            Outcome::Retried | Outcome::Requeued | Outcome::Waits => TaskState::Waiting { unmet: 0 },
+        };
+        match outcome {
+            Outcome::Retried => task.retries.again(at),
+            Outcome::Requeued => task.requeues.again(at),
+            Outcome::Completed { .. } | Outcome::Waits => {}
+        }
+        task.enter(next, version, at);
+    });
+    forget_dependencies(job, id);
+    if matches!(outcome, Outcome::Completed { satisfies: true, .. }) {
+        satisfied(job, id);
+    }
+}
+
+fn nodes_of(settling: &Settling) -> Vec<NodeId> {
+    match &settling.finished.how {
+        FinishedHow::Ran { allocation, .. } => allocation.shares.iter().map(|share| share.node).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A task that waits no more waits for nothing.
+fn forget_dependencies(job: &mut BatchJob, id: &FoldedId) {
+    let Some(depends) = job.tasks.get(id).and_then(|task| task.depends.clone()) else { return };
+    for on in depends.ids.iter().map(|id| FoldedId::of(id)) {
+        if let Some(all) = job.dependents.get_mut(&on) {
+            all.remove(id);
+            if all.is_empty() {
+                job.dependents.remove(&on);
+            }
+        }
+    }
+    job.range_dependents.remove(id);
+}
+
+/// Takes a task out; gives the job of the cluster that it was made into, which has not ended.
+fn deleted(job: &mut BatchJob, id: &FoldedId) -> Option<JobId> {
+    job.enter_task(id, false);
+    forget_dependencies(job, id);
+    let task = job.tasks.remove(id)?;
+    job.shapes.drop(task.shape);
+    match task.state {
+        TaskState::Made(made) => Some(made.job),
+        _ => None,
+    }
+}
+
+fn with_made(state: &mut State, job: JobId, change: impl FnOnce(&mut BatchTask, u64)) {
+    let Some(key) = state.batch.made.get(&job).cloned() else { return };
+    state.batch.changes += 1;
+    let version = state.batch.changes;
+    let job_key = key.job_key();
+    if let Some(job) = state.batch.job_mut(&job_key) {
+        job.change(&key.task, |task| change(task, version));
+    }
+    refresh_job(state, &job_key);
+}
+
+/// An attempt of a job of the cluster, of whatever kind, was given its nodes.
+pub(in crate::state) fn attempt_placed(state: &mut State, job: JobId, at: Timestamp) {
+    with_made(state, job, |task, version| {
+        if let TaskState::Made(made) = &task.state {
+            let started = Made { started: Some(at), ..made.clone() };
+            task.enter(TaskState::Made(started), version, at);
+        }
+    });
+}
+
+/// An attempt has ended, and its task waits for another one.
+pub(in crate::state) fn attempt_ended(state: &mut State, job: JobId, verdict: &Verdict, at: Timestamp) {
+    with_made(state, job, |task, version| {
+        if let TaskState::Made(made) = &task.state {
+            let waits = Made { started: None, ..made.clone() };
+            task.enter(TaskState::Made(waits), version, at);
+            if matches!(verdict, Verdict::Requeued { .. }) {
+                task.requeues.again(at);
+            }
+        }
+    });
+}
+
+/// A job of the cluster has finished.
+pub(in crate::state) fn job_finished(state: &mut State, job: JobId, at: Timestamp) {
+    let finished = state.jobs.get(&job).and_then(|job| job.finished.get(&TaskIndex(0))).cloned();
+    let Some(finished) = finished else { return };
+    with_made(state, job, |task, version| {
+        if let TaskState::Made(made) = &task.state {
+            let settling = Settling { made: made.clone(), finished };
+            task.enter(TaskState::Settling(Box::new(settling)), version, at);
+        }
+    });
+    state.batch.made.remove(&job);
+}
+
+/// Something happened to nodes that pools may wait for.
+pub(in crate::state) fn node_changed(state: &mut State, event: &Event) {
+    if state.batch.resizing.is_empty() {
+        return;
+    }
+    let is_of_interest = matches!(
+        event,
+        Event::InstanceGone { .. }
+            | Event::InstanceLost { .. }
+            | Event::NodeUp { .. }
+            | Event::StaleGone { .. }
+            | Event::NodeLost { .. }
+            | Event::NodeHeld { .. }
+            | Event::NodeReleased { .. }
+            | Event::NodeHealth { .. }
+            | Event::ReservationMade { .. }
+            | Event::ReservationRemoved { .. }
+            | Event::ReservationEnded { .. }
+            | Event::AttemptPlaced { .. }
+    );
+    if is_of_interest {
+        let keys: Vec<BatchPoolKey> = state.batch.resizing.iter().cloned().collect();
+        keys.iter().for_each(|key| refresh_pool(state, key));
+    }
+}
+
+/// Another configuration is in force. Nodes that it no longer lends are gone from their pools.
+pub(in crate::state) fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
+    if state.batch.is_empty() {
+        return;
+    }
+    state.batch.declared = Some(Arc::clone(config));
+    let keys: Vec<BatchPoolKey> = state.batch.pools().map(|(key, _)| key).collect();
+    for key in &keys {
+        let Some(pool) = state.batch.pool(key) else { continue };
+        let home = config.pools.iter().find(|home| home.name == pool.spec.home);
+        let has = |node: &NodeId| {
+            let name = &state.node(*node).name;
+            state.node(*node).declared && home.is_some_and(|home| home.nodes.contains(name))
+        };
+        let gone: Vec<NodeId> = pool.nodes.keys().filter(|node| !has(node)).copied().collect();
+        if let Some(pool) = state.batch.pool_mut(key) {
+            pool.nodes.retain(|node, _| !gone.contains(node));
+        }
+        gone.iter().for_each(|node| drop(state.batch.holders.remove(node)));
+    }
+    for key in &keys {
+        pool_moved(state, key);
+    }
+}

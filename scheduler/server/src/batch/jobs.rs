@@ -1,0 +1,197 @@
+//! `/jobs`.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use axum::extract::{Extension, Path, State as Shell};
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use muster_batch::odata::{List, Properties, Property, Value as Of};
+use muster_batch::wire::{self, Fields, JobChange};
+use muster_batch::{BatchError, ErrorCode};
+use muster_core::batch::{BatchCommand, BatchJobKey, BatchRefusal, Disable, FoldedId, Target};
+use muster_core::state::{BatchJob, State};
+
+use super::call::{Call, Page, created, empty};
+use super::{Answer, Service};
+
+/// How often a change is tried again that another one came before.
+const TRIES: u32 = 5;
+
+pub(super) fn key(call: &Call, job: &str) -> BatchJobKey {
+    BatchJobKey { account: Arc::clone(&call.caller.account), job: FoldedId::of(job) }
+}
+
+/// A job of the caller's account.
+pub(super) fn find<'a>(state: &'a State, key: &BatchJobKey) -> Result<&'a BatchJob, BatchError> {
+    let not_found = || wire::refused(&BatchRefusal::NotFound { what: Target::Job, id: key.job.to_string() });
+    state.batch_job(key).ok_or_else(not_found)
+}
+
+struct Row<'a> {
+    job: &'a BatchJob,
+}
+
+impl Properties for Row<'_> {
+    fn value(&self, property: Property) -> Of<'_> {
+        let job = self.job;
+        match property {
+            Property::Id => Of::Text(&job.spec.id),
+            Property::State => Of::Text(job.phase.word().as_str()),
+            Property::StateTransitionTime => Of::Instant(job.since),
+            Property::CreationTime | Property::ExecutionStartTime => Of::Instant(job.created),
+            Property::LastModified => Of::Instant(job.modified),
+            Property::ExecutionEndTime if job.is_completed() => Of::Instant(job.since),
+            Property::ExecutionPoolId => Of::Text(job.spec.pool.as_str()),
+            _ => Of::None,
+        }
+    }
+}
+
+/// `GET /jobs`
+pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
+    let mut page = Page::new(call.list_query(List::Jobs)?);
+    let from = page.after().map_or(Bound::Unbounded, |after| Bound::Excluded(FoldedId::of(after)));
+    {
+        let reading = service.shared.read();
+        let account = reading.state().batch_account(&call.caller.account);
+        let mut last: Option<&FoldedId> = None;
+        for (id, job) in account.into_iter().flat_map(|all| all.jobs.range((from.clone(), Bound::Unbounded)))
+        {
+            let show = || wire::show_job(id, job, &call.base);
+            if page.offer(&Row { job }, last.map(FoldedId::as_str), show) {
+                break;
+            }
+            last = Some(id);
+        }
+    }
+    call.page("jobs", page)
+}
+
+/// `POST /jobs`
+pub async fn create(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
+    let spec = Box::new(wire::read_job(&call.json()?)?);
+    let key = key(&call, &spec.id);
+    call.ask(&service, BatchCommand::CreateJob { spec }).await?;
+    let reading = service.shared.read();
+    let job = find(reading.state(), &key)?;
+    Ok(created(&call.base, &format!("/jobs/{}", key.job), job.version, job.modified))
+}
+
+/// `GET /jobs/{job}`
+pub async fn show(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(job): Path<String>,
+) -> Answer {
+    let key = key(&call, &job);
+    let reading = service.shared.read();
+    let job = find(reading.state(), &key)?;
+    call.shown(job.version, job.modified, || wire::show_job(&key.job, job, &call.base))
+}
+
+/// `PATCH /jobs/{job}`
+pub async fn patch(service: Shell<Arc<Service>>, call: Extension<Call>, job: Path<String>) -> Answer {
+    change(&service.0, &call.0, &job.0, JobChange::Patch).await
+}
+
+/// `PUT /jobs/{job}`
+pub async fn put(service: Shell<Arc<Service>>, call: Extension<Call>, job: Path<String>) -> Answer {
+    change(&service.0, &call.0, &job.0, JobChange::Put).await
+}
+
+async fn change(service: &Service, call: &Call, job: &str, how: JobChange) -> Answer {
+    let (key, body, wished) = (key(call, job), call.json()?, call.condition()?);
+    let mut tries = TRIES;
+    loop {
+        let (spec, version) = {
+            let reading = service.shared.read();
+            let job = find(reading.state(), &key)?;
+            if !wished.holds(job.version, job.modified) {
+                return Err(wire::refused(&BatchRefusal::ConditionNotMet).into());
+            }
+            (Box::new(wire::change_job(job, &body, how)?), job.version)
+        };
+        // What was read must still be there when the change is made of it.
+        let condition = muster_core::batch::Condition { matches: Some(Some(version)), ..wished.clone() };
+        let command = BatchCommand::UpdateJob { job: key.job.clone(), spec };
+        match call.ask_if(service, command, condition).await {
+            Err(error) if error.code == ErrorCode::ConditionNotMet && tries > 1 => tries -= 1,
+            Err(error) => return Err(error.into()),
+            Ok(_) => break,
+        }
+    }
+    let reading = service.shared.read();
+    let job = find(reading.state(), &key)?;
+    Ok((StatusCode::OK, super::call::tags(job.version, job.modified)).into_response())
+}
+
+/// `DELETE /jobs/{job}`
+pub async fn delete(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(job): Path<String>,
+) -> Answer {
+    call.ask(&service, BatchCommand::DeleteJob { job: FoldedId::of(&job) }).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// `POST /jobs/{job}/terminate`
+pub async fn terminate(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(job): Path<String>,
+) -> Answer {
+    let body = call.json()?;
+    let reason = Fields::of(&body)?.text("terminateReason")?.map(str::to_owned);
+    call.ask(&service, BatchCommand::TerminateJob { job: FoldedId::of(&job), reason }).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// `POST /jobs/{job}/disable`
+pub async fn disable(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(job): Path<String>,
+) -> Answer {
+    let body = call.json()?;
+    let fields = Fields::of(&body)?;
+    fields.required("disableTasks")?;
+    let words = [("requeue", Disable::Requeue), ("terminate", Disable::Terminate), ("wait", Disable::Wait)];
+    let how = fields.word("disableTasks", &words)?.unwrap_or(Disable::Requeue);
+    call.ask(&service, BatchCommand::DisableJob { job: FoldedId::of(&job), how }).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// `POST /jobs/{job}/enable`
+pub async fn enable(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(job): Path<String>,
+) -> Answer {
+    call.ask(&service, BatchCommand::EnableJob { job: FoldedId::of(&job) }).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// `GET /jobs/{job}/taskcounts`
+pub async fn counts(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(job): Path<String>,
+) -> Answer {
+    let reading = service.shared.read();
+    let job = find(reading.state(), &key(&call, &job))?;
+    Ok(axum::Json(wire::task_counts(&job.counts)).into_response())
+}
+
+/// `GET /jobs/{job}/jobpreparationandreleasetaskstatus`
+pub async fn preparation(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(job): Path<String>,
+) -> Answer {
+    let reading = service.shared.read();
+    find(reading.state(), &key(&call, &job))?;
+    let why = "The job has no preparation task.";
+    Err(BatchError::new(ErrorCode::JobPreparationTaskNotSpecified, why).into())
+}

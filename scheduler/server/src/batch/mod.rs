@@ -1,0 +1,141 @@
+//! The batch service's REST API: thin handlers between the protocol (`muster-batch`) and the engine.
+
+mod accounts;
+mod call;
+mod jobs;
+mod nodes;
+mod pools;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::{get, post};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use muster_batch::{BatchError, ErrorCode};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+pub use self::accounts::Accounts;
+use self::call::Refused;
+use crate::engine_loop::EngineHandle;
+use crate::error::ServerError;
+use crate::shared::Shared;
+
+/// Open connections; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
+/// How long a client may take over the head of a request.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+
+/// What the routes work with.
+pub struct Service {
+    /// The engine, for what changes something.
+    pub engine: EngineHandle,
+    /// The durable state, for what only looks.
+    pub shared: Arc<Shared>,
+    /// Who may ask.
+    pub accounts: Accounts,
+    /// Becomes true when the controller stops.
+    pub stopping: watch::Receiver<bool>,
+}
+
+type Answer = Result<Response, Refused>;
+
+fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/pools", get(pools::list).post(pools::create))
+        .route(
+            "/pools/{pool}",
+            get(pools::show).head(pools::exists).patch(pools::patch).delete(pools::delete),
+        )
+        .route("/pools/{pool}/resize", post(pools::resize))
+        .route("/pools/{pool}/stopresize", post(pools::stop_resize))
+        .route("/pools/{pool}/removenodes", post(pools::remove_nodes))
+        .route("/pools/{pool}/updateproperties", post(pools::update_properties))
+        .route("/pools/{pool}/nodes", get(nodes::list))
+        .route("/pools/{pool}/nodes/{node}", get(nodes::show))
+        .route("/pools/{pool}/nodes/{node}/disablescheduling", post(nodes::disable))
+        .route("/pools/{pool}/nodes/{node}/enablescheduling", post(nodes::enable))
+        .route("/nodecounts", get(nodes::counts))
+        .route("/supportedimages", get(nodes::images))
+        .route("/jobs", get(jobs::list).post(jobs::create))
+        .route("/jobs/{job}", get(jobs::show).patch(jobs::patch).put(jobs::put).delete(jobs::delete))
+        .route("/jobs/{job}/terminate", post(jobs::terminate))
+        .route("/jobs/{job}/disable", post(jobs::disable))
+        .route("/jobs/{job}/enable", post(jobs::enable))
+        .route("/jobs/{job}/taskcounts", get(jobs::counts))
+        .route("/jobs/{job}/jobpreparationandreleasetaskstatus", get(jobs::preparation))
+        .route("/jobs/{job}/tasks", get(tasks::list).post(tasks::add))
+        .route("/jobs/{job}/addtaskcollection", post(tasks::add_collection))
+        .route("/jobs/{job}/tasks/{task}", get(tasks::show).put(tasks::put).delete(tasks::delete))
+        .route("/jobs/{job}/tasks/{task}/terminate", post(tasks::terminate))
+        .route("/jobs/{job}/tasks/{task}/reactivate", post(tasks::reactivate))
+        .route("/jobs/{job}/tasks/{task}/subtasksinfo", get(tasks::subtasks))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), call::admit))
+        .with_state(service)
+}
+
+async fn no_route(request: axum::extract::Request) -> Refused {
+    let why = format!("There is nothing at {} in this service.", request.uri().path());
+    Refused(BatchError::new(ErrorCode::ResourceNotFound, why))
+}
+
+async fn no_method(request: axum::extract::Request) -> Refused {
+    let why = format!("{} is not possible at {}.", request.method(), request.uri().path());
+    Refused(BatchError::new(ErrorCode::UnsupportedHttpVerb, why))
+}
+
+/// Listens for clients of the batch service.
+///
+/// # Errors
+/// [`ServerError::ListenBatch`] if the address cannot be had.
+pub async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|source| ServerError::ListenBatch { address, source })
+}
+
+/// Serves until the controller stops.
+pub async fn serve(listener: TcpListener, service: Service) {
+    let mut stopping = service.stopping.clone();
+    let routes = router(Arc::new(service));
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (routes, stopping) = (routes.clone(), stopping.clone());
+                tokio::spawn(async move {
+                    serve_connection(stream, routes, stopping).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: those that are open must end first.
+                tracing::warn!(%error, "cannot accept a client of the batch service");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, routes: Router, mut stopping: watch::Receiver<bool>) {
+    let _ = stream.set_nodelay(true);
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    tokio::pin!(connection);
+    tokio::select! {
+        _ = &mut connection => return,
+        _ = stopping.wait_for(|stop| *stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}

@@ -1,0 +1,204 @@
+//! `/pools`.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use axum::extract::{Extension, Path, State as Shell};
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use muster_batch::BatchError;
+use muster_batch::odata::{List, Properties, Property, Value as Of};
+use muster_batch::wire::{self, Fields};
+use muster_core::batch::{
+    BatchCommand, BatchPoolKey, BatchRefusal, Condition, FoldedId, RESIZE_TIMEOUT_S, Target,
+};
+use muster_core::state::{BatchPool, PoolAllocation, State};
+use serde_json::Value;
+
+use super::call::{Call, Page, created, empty, tags};
+use super::{Answer, Service};
+
+pub(super) fn key(call: &Call, pool: &str) -> BatchPoolKey {
+    BatchPoolKey { account: Arc::clone(&call.caller.account), pool: FoldedId::of(pool) }
+}
+
+/// A pool of the caller's account.
+pub(super) fn find<'a>(state: &'a State, key: &BatchPoolKey) -> Result<&'a BatchPool, BatchError> {
+    let not_found =
+        || wire::refused(&BatchRefusal::NotFound { what: Target::Pool, id: key.pool.to_string() });
+    state.batch_pool(key).ok_or_else(not_found)
+}
+
+struct Row<'a> {
+    pool: &'a BatchPool,
+}
+
+impl Properties for Row<'_> {
+    fn value(&self, property: Property) -> Of<'_> {
+        let pool = self.pool;
+        let is_resizing = pool.deleting.is_some() || pool.allocation != PoolAllocation::Steady;
+        match property {
+            Property::Id => Of::Text(&pool.spec.id),
+            Property::State => Of::Text(if pool.deleting.is_some() { "deleting" } else { "active" }),
+            Property::StateTransitionTime => Of::Instant(pool.deleting.unwrap_or(pool.created)),
+            Property::CreationTime => Of::Instant(pool.created),
+            Property::LastModified => Of::Instant(pool.modified),
+            Property::AllocationState => Of::Text(if is_resizing { "resizing" } else { "steady" }),
+            Property::AllocationStateTransitionTime => Of::Instant(pool.allocation_since),
+            Property::EnableAutoScale => Of::Boolean(false),
+            Property::EnableInterNodeCommunication => Of::Boolean(pool.spec.inter_node),
+            Property::VmSize => Of::Text(&pool.spec.home),
+            _ => Of::None,
+        }
+    }
+}
+
+/// `GET /pools`
+pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
+    let mut page = Page::new(call.list_query(List::Pools)?);
+    let from = page.after().map_or(Bound::Unbounded, |after| Bound::Excluded(FoldedId::of(after)));
+    {
+        let reading = service.shared.read();
+        let account = reading.state().batch_account(&call.caller.account);
+        let mut last: Option<&FoldedId> = None;
+        for (id, pool) in
+            account.into_iter().flat_map(|all| all.pools.range((from.clone(), Bound::Unbounded)))
+        {
+            let show = || wire::show_pool(id, pool, &call.base);
+            if page.offer(&Row { pool }, last.map(FoldedId::as_str), show) {
+                break;
+            }
+            last = Some(id);
+        }
+    }
+    call.page("pools", page)
+}
+
+/// `POST /pools`
+pub async fn create(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
+    let (spec, target, timeout_s) = wire::read_pool(&call.json()?)?;
+    let key = key(&call, &spec.id);
+    call.ask(&service, BatchCommand::CreatePool { spec: Box::new(spec), target, timeout_s }).await?;
+    let reading = service.shared.read();
+    let pool = find(reading.state(), &key)?;
+    Ok(created(&call.base, &format!("/pools/{}", key.pool), pool.version, pool.modified))
+}
+
+/// `GET /pools/{pool}`
+pub async fn show(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(pool): Path<String>,
+) -> Answer {
+    let key = key(&call, &pool);
+    let reading = service.shared.read();
+    let pool = find(reading.state(), &key)?;
+    call.shown(pool.version, pool.modified, || wire::show_pool(&key.pool, pool, &call.base))
+}
+
+/// `HEAD /pools/{pool}`
+pub async fn exists(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(pool): Path<String>,
+) -> Answer {
+    let reading = service.shared.read();
+    let pool = find(reading.state(), &key(&call, &pool))?;
+    Ok((StatusCode::OK, tags(pool.version, pool.modified)).into_response())
+}
+
+/// `PATCH /pools/{pool}`
+pub async fn patch(service: Shell<Arc<Service>>, call: Extension<Call>, pool: Path<String>) -> Answer {
+    change(&service.0, &call.0, &pool.0, false).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// `POST /pools/{pool}/updateproperties`
+pub async fn update_properties(
+    service: Shell<Arc<Service>>,
+    call: Extension<Call>,
+    pool: Path<String>,
+) -> Answer {
+    change(&service.0, &call.0, &pool.0, true).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+async fn change(service: &Service, call: &Call, pool: &str, replaces: bool) -> Result<(), BatchError> {
+    let (key, body, wished) = (key(call, pool), call.json()?, call.condition()?);
+    let (spec, version) = {
+        let reading = service.shared.read();
+        let pool = find(reading.state(), &key)?;
+        (Box::new(wire::change_pool(pool, &body, replaces)?), pool.version)
+    };
+    // What was read must still be there when the change is made of it.
+    let condition = Condition { matches: wished.matches.or(Some(Some(version))), ..wished };
+    call.ask_if(service, BatchCommand::UpdatePool { pool: key.pool, spec }, condition).await?;
+    Ok(())
+}
+
+/// `DELETE /pools/{pool}`
+pub async fn delete(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(pool): Path<String>,
+) -> Answer {
+    call.ask(&service, BatchCommand::DeletePool { pool: FoldedId::of(&pool) }).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+fn timeout_s(fields: &Fields<'_>) -> Result<u64, BatchError> {
+    Ok(fields.duration_s("resizeTimeout")?.flatten().unwrap_or(RESIZE_TIMEOUT_S))
+}
+
+/// `POST /pools/{pool}/resize`
+pub async fn resize(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(pool): Path<String>,
+) -> Answer {
+    let body = call.json()?;
+    let fields = Fields::of(&body)?;
+    if fields.number("targetLowPriorityNodes", 0, i64::MAX)?.unwrap_or(0) > 0 {
+        let why = "there are no low-priority nodes here; use dedicated ones";
+        return Err(fields.wrong("targetLowPriorityNodes", why).into());
+    }
+    let target = fields.number("targetDedicatedNodes", 0, i64::from(u32::MAX))?;
+    let Some(target) = target.and_then(|target| u32::try_from(target).ok()) else {
+        return Err(fields
+            .wrong("targetDedicatedNodes", "it must say how many nodes the pool is to have")
+            .into());
+    };
+    let (timeout_s, how) = (timeout_s(&fields)?, wire::read_deallocation(&fields, "nodeDeallocationOption")?);
+    let command = BatchCommand::ResizePool { pool: FoldedId::of(&pool), target, timeout_s, how };
+    call.ask(&service, command).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// `POST /pools/{pool}/stopresize`
+pub async fn stop_resize(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(pool): Path<String>,
+) -> Answer {
+    call.ask(&service, BatchCommand::StopResize { pool: FoldedId::of(&pool) }).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// `POST /pools/{pool}/removenodes`
+pub async fn remove_nodes(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(pool): Path<String>,
+) -> Answer {
+    let body = call.json()?;
+    let fields = Fields::of(&body)?;
+    let names = fields.get("nodeList").and_then(Value::as_array).cloned().unwrap_or_default();
+    let names: Option<Vec<String>> = names.iter().map(|name| name.as_str().map(str::to_owned)).collect();
+    let Some(nodes) = names else {
+        return Err(fields.wrong("nodeList", "it must be a list of the ids of nodes").into());
+    };
+    let (timeout_s, how) = (timeout_s(&fields)?, wire::read_deallocation(&fields, "nodeDeallocationOption")?);
+    let command = BatchCommand::RemoveNodes { pool: FoldedId::of(&pool), nodes, timeout_s, how };
+    call.ask(&service, command).await?;
+    Ok(empty(StatusCode::ACCEPTED))
+}

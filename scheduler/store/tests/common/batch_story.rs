@@ -1,0 +1,156 @@
+//! The part of the story that the batch service tells.
+
+use std::sync::Arc;
+
+use muster_core::batch::{
+    BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, Condition,
+    Deallocation, DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, TaskShape,
+};
+use muster_core::cluster::Fill;
+use muster_core::ids::JobId;
+use muster_core::input::{GoneHow, Input};
+use muster_core::spec::User;
+use muster_core::staging::Staging;
+
+use super::story::Story;
+
+fn caller() -> BatchCaller {
+    let user = User { name: "ann".to_owned(), uid: 1000, gid: 1000 };
+    BatchCaller { account: "lab".into(), user }
+}
+
+fn id(text: &str) -> FoldedId {
+    FoldedId::of(text)
+}
+
+fn job_spec(name: &str) -> BatchJobSpec {
+    BatchJobSpec {
+        id: name.to_owned(),
+        pool: id("Pool"),
+        priority: 10,
+        running_max: None,
+        wall_clock_max_s: Some(86_400),
+        retries: Retries::AtMost(1),
+        uses_dependencies: true,
+        terminate_when_complete: false,
+        acts_on_failure: false,
+        environment: vec![("A".to_owned(), "b".to_owned())],
+        said: r#"{"displayName":"é"}"#.into(),
+    }
+}
+
+impl Story {
+    fn ask(&mut self, command: BatchCommand) {
+        self.input(Input::Batch(Box::new(BatchInput {
+            caller: caller(),
+            command,
+            condition: Condition::default(),
+        })));
+        self.due();
+    }
+
+    /// What follows at once, as the shell lets it.
+    fn due(&mut self) {
+        while self.state().batch_wake().is_some_and(|at| at <= self.now()) {
+            self.input(Input::Tick);
+        }
+    }
+
+    fn made(&self, job: &str, task: &str) -> JobId {
+        let key = BatchJobKey { account: "lab".into(), job: id(job) };
+        self.state().batch_job(&key).unwrap().tasks[&id(task)].state.made().unwrap().job
+    }
+
+    fn pool_lives(&mut self) {
+        let spec = BatchPoolSpec {
+            id: "Pool".to_owned(),
+            home: "other".to_owned(),
+            slots_per_node: 2,
+            fill: Fill::Spread,
+            inter_node: false,
+            said: "{}".into(),
+        };
+        self.ask(BatchCommand::CreatePool { spec: Box::new(spec.clone()), target: 2, timeout_s: 300 });
+        self.after_s(301);
+        self.due();
+        let said = r#"{"metadata":[]}"#.into();
+        self.ask(BatchCommand::UpdatePool {
+            pool: id("pool"),
+            spec: Box::new(BatchPoolSpec { said, ..spec }),
+        });
+    }
+
+    /// A pool, and jobs whose tasks come to every kind of end.
+    pub(super) fn batch(&mut self) {
+        self.pool_lives();
+        let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
+        let node = *self.state().batch_pool(&key).unwrap().nodes.keys().next().unwrap();
+        let node = self.state().node(node).name.clone();
+        self.ask(BatchCommand::CreateJob { spec: Box::new(job_spec("Job")) });
+        let shape = Arc::new(TaskShape {
+            user: caller().user,
+            slots: 1,
+            multi_instance: None,
+            wall_clock_max_s: Some(600),
+            retries: None,
+            staging: Staging::default(),
+            environment: Vec::new(),
+            exits: Default::default(),
+            said: "{}".into(),
+        });
+        let task =
+            |name: &str| NewTask { id: name.to_owned(), command: "true".into(), shape: 0, depends: None };
+        let depends = DependsOn { ids: vec!["never".to_owned()], ranges: vec![IdRange { start: 1, end: 3 }] };
+        let tasks = vec![
+            task("Good"),
+            task("bad"),
+            task("gone"),
+            NewTask { depends: Some(Box::new(depends)), ..task("waits") },
+        ];
+        self.ask(BatchCommand::AddTasks { job: id("job"), shapes: vec![Arc::clone(&shape)], tasks });
+        let key = self.start(self.made("job", "good"), 0);
+        self.exit(key, 0, 0, false);
+        self.due();
+        for _ in 0..2 {
+            let key = self.start(self.made("job", "bad"), 0);
+            self.exit(key, 3, 0, false);
+            self.due();
+        }
+        self.ask(BatchCommand::ReactivateTask { job: id("job"), task: id("bad") });
+        let waits = |shape| BatchCommand::UpdateTask { job: id("job"), task: id("waits"), shape };
+        self.ask(waits(Arc::new(TaskShape { wall_clock_max_s: None, ..(*shape).clone() })));
+        let key = self.start(self.made("job", "gone"), 0);
+        self.ask(BatchCommand::TerminateTask { job: id("job"), task: id("gone") });
+        self.gone(key, 0, GoneHow::Stopped);
+        self.due();
+        self.ask(BatchCommand::DeleteTask { job: id("job"), task: id("gone") });
+        self.ask(BatchCommand::UpdateJob {
+            job: id("job"),
+            spec: Box::new(BatchJobSpec { priority: 11, ..job_spec("Job") }),
+        });
+        let key = self.start(self.made("job", "bad"), 0);
+        self.ask(BatchCommand::DisableJob { job: id("job"), how: Disable::Requeue });
+        self.gone(key, 0, GoneHow::Stopped);
+        self.due();
+        self.ask(BatchCommand::EnableJob { job: id("job") });
+        for name in ["Short", "Done"] {
+            self.ask(BatchCommand::CreateJob { spec: Box::new(job_spec(name)) });
+            self.ask(BatchCommand::TerminateJob { job: id(name), reason: None });
+        }
+        self.ask(BatchCommand::DeleteJob { job: id("short") });
+        let how = Some(Deallocation::TaskCompletion);
+        for disable in [how, None] {
+            self.ask(BatchCommand::ScheduleNode { pool: id("pool"), node: node.clone(), disable });
+        }
+        let spec = BatchPoolSpec {
+            id: "brief".to_owned(),
+            home: "main".to_owned(),
+            slots_per_node: 1,
+            fill: Fill::Pack,
+            inter_node: true,
+            said: "{}".into(),
+        };
+        self.ask(BatchCommand::CreatePool { spec: Box::new(spec), target: 0, timeout_s: 300 });
+        self.ask(BatchCommand::DeletePool { pool: id("brief") });
+    }
+}
