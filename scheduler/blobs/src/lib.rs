@@ -9,7 +9,6 @@ mod blob;
 mod block;
 mod conditions;
 mod container;
-mod credentials;
 mod data;
 mod error;
 mod headers;
@@ -20,7 +19,6 @@ mod service;
 mod shared_key;
 mod xml;
 
-pub use credentials::{AccountKey, Accounts, BadKey};
 pub use error::{BlobsError, Code};
 pub use sas::{Permissions, Resource, sign as sign_url};
-pub use service::{Limits, Store};
+pub use service::{Accounts, Limits, Store};

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use muster_batch::query::Query;
+use muster_batch::signature::SharedKey;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::credentials::AccountKey;
 use crate::error::{BlobsError, Code, refuse};
 use crate::names::Target;
-use crate::shared_key::failed;
+use crate::shared_key::{failed, made};
 
 /// The version that signed URLs of ours have.
 const VERSION: &str = "2021-12-02";
@@ -72,7 +72,7 @@ pub enum Resource<'a> {
 #[must_use]
 pub fn sign(
     account: &str,
-    key: &AccountKey,
+    key: &SharedKey,
     resource: Resource<'_>,
     permissions: Permissions,
     expiry: Timestamp,
@@ -120,7 +120,7 @@ pub(crate) struct Arrival {
 pub(crate) fn verify(
     target: &Target,
     raw_path: &str,
-    keys: &[AccountKey],
+    keys: &[SharedKey],
     query: &Query<'_>,
     arrival: Arrival,
 ) -> Result<Permissions, BlobsError> {
@@ -140,7 +140,7 @@ pub(crate) fn verify(
     let texts: Vec<String> = names.iter().map(|name| text_to_sign(&value, name, version)).collect();
     // A plus sign that was not encoded has become a space.
     let signature = value("sig").replace(' ', "+");
-    if !keys.iter().any(|key| key.made(&signature, &texts)) {
+    if !keys.iter().any(|key| made(key, &signature, &texts)) {
         return Err(failed("the signature of the URL is not right"));
     }
     check_when(value("st"), value("se"), arrival.now)?;

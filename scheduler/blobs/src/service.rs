@@ -10,10 +10,10 @@ use axum::body::Body;
 use http::{HeaderMap, Method, Request, Response};
 use jiff::Timestamp;
 use muster_batch::query::Query;
+use muster_batch::signature::SharedKey;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::conditions::Conditions;
-use crate::credentials::{AccountKey, Accounts};
 use crate::data::{Data, FileId};
 use crate::error::{BlobsError, Code, file, refuse};
 use crate::index::{At, Index};
@@ -27,6 +27,9 @@ const CLIENT_ID_BYTES_MAX: usize = 1024;
 const VERSION: &str = "2021-12-02";
 /// How long blocks wait for a list that names them, in microseconds: a week.
 const BLOCKS_WAIT_US: i64 = 7 * 86_400 * 1_000_000;
+
+/// The accounts that the store serves, with the keys of each.
+pub type Accounts = HashMap<String, Vec<SharedKey>>;
 
 /// What the store takes.
 #[derive(Debug, Clone, Copy)]
@@ -145,6 +148,13 @@ impl Store {
             uploads: Semaphore::new(limits.uploads),
             requests: AtomicU64::new(0),
         }))
+    }
+
+    /// Whether this path of a request is one of the store's: whether it begins with an account.
+    #[must_use]
+    pub fn serves(&self, path: &str) -> bool {
+        let own = path.strip_prefix(self.prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        own.is_some_and(|own| self.accounts.contains_key(own.split('/').next().unwrap_or_default()))
     }
 
     /// Answers a request that came from `peer`, by TLS or not. What goes wrong is part of the answer.
@@ -287,7 +297,7 @@ enum Allowed {
 }
 
 fn allowed(
-    keys: &[AccountKey],
+    keys: &[SharedKey],
     target: &Target,
     method: &Method,
     (path, own): (&str, &str),

@@ -10,19 +10,20 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use muster_blobs::{AccountKey, Accounts, Limits, Permissions, Resource, Store, sign_url};
+use muster_batch::signature::SharedKey;
+use muster_blobs::{Accounts, Limits, Permissions, Resource, Store, sign_url};
 
 pub const ACCOUNT: &str = "acme";
 /// Base64 of `a key for tests of the store`.
 pub const KEY: &str = "YSBrZXkgZm9yIHRlc3RzIG9mIHRoZSBzdG9yZQ==";
 
-pub fn key() -> AccountKey {
-    AccountKey::from_base64(KEY).unwrap()
+pub fn key() -> SharedKey {
+    SharedKey::from_base64(KEY).unwrap()
 }
 
 /// Opens the store in this folder.
 pub fn open(folder: &Path, limits: Limits) -> Arc<Store> {
-    let other = AccountKey::from_base64("YW5vdGhlciBhY2NvdW50J3Mga2V5").unwrap();
+    let other = SharedKey::from_base64("YW5vdGhlciBhY2NvdW50J3Mga2V5").unwrap();
     let accounts = Accounts::from([(ACCOUNT.to_owned(), vec![key()]), ("other".to_owned(), vec![other])]);
     Store::open(folder, "", accounts, limits).unwrap()
 }
@@ -119,7 +120,7 @@ pub async fn send(
         let value = percent_encoding::percent_decode_str(value).decode_utf8().unwrap();
         let _ = write!(text, "\n{name}:{value}");
     }
-    let authorization = format!("SharedKey {ACCOUNT}:{}", hmac_base64(&text));
+    let authorization = format!("SharedKey {ACCOUNT}:{}", key().sign(&text));
     let _ = rustls::crypto::ring::default_provider().install_default();
     let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
     let mut request = reqwest::Client::new().request(method, format!("{address}{target}"));
@@ -127,15 +128,6 @@ pub async fn send(
         request = request.header(name, value);
     }
     request.header("authorization", authorization).body(body).send().await.unwrap()
-}
-
-fn hmac_base64(text: &str) -> String {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    use hmac::Mac as _;
-    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&STANDARD.decode(KEY).unwrap()).unwrap();
-    mac.update(text.as_bytes());
-    STANDARD.encode(mac.finalize().into_bytes())
 }
 
 /// Makes a container.
