@@ -9,7 +9,7 @@ use muster_batch::signature::SharedKey;
 use muster_blobs::{Permissions, Resource, sign_url};
 use muster_cluster_tests::site::repository;
 
-use crate::support::{ANN, Bench};
+use crate::support::Bench;
 
 /// A key, in base64: of this test alone.
 const KEY: &str = "bXVzdGVyIHRlc3RzIGl0cyBlbWJlZGRlZCBzdG9yZQ==";
@@ -22,9 +22,9 @@ fn python() -> PathBuf {
     Path::new(String::from_utf8(found.stdout).unwrap().trim()).join("python/bin/python")
 }
 
-/// Runs Python on the head, as ann.
+/// Runs Python on the head.
 fn run(bench: &Bench, arguments: &[&str]) -> String {
-    let mut command = bench.site.cluster.exec("head", Some(ANN)).unwrap();
+    let mut command = bench.site.cluster.exec("head", None).unwrap();
     let output = command.arg(python()).arg("-B").args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

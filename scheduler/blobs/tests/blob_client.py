@@ -5,6 +5,7 @@
 import datetime
 import hashlib
 import os
+import socket
 import sys
 
 from azure.core import MatchConditions
@@ -141,7 +142,9 @@ raises(ClientAuthenticationError, "AuthenticationFailed", lambda: signed("r", ex
 raises(ClientAuthenticationError, "AuthenticationFailed", lambda: signed("r", start=now + hour / 2).download_blob("m"))
 raises(HttpResponseError, "AuthorizationProtocolMismatch", lambda: signed("r", protocol="https").download_blob("m"))
 raises(HttpResponseError, "AuthorizationSourceIPMismatch", lambda: signed("r", ip="10.0.0.1").download_blob("m"))
-assert signed("r", ip="127.0.0.1-127.0.0.9").download_blob("m").readall() == b"x"
+host, port = address.removeprefix("http://").split(":")
+mine = socket.create_connection((host, int(port))).getsockname()[0]
+assert signed("r", ip=f"{mine}-{mine}").download_blob("m").readall() == b"x"
 elsewhere = f"{address}/{account}/output?{reader.url.split('?')[1]}"
 raises(ClientAuthenticationError, "AuthenticationFailed",
        lambda: ContainerClient.from_container_url(elsewhere, retry_total=0).upload_blob("x", b"x"))
