@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests of file transfers run against, at pinned versions: Azurite, which speaks the
-# protocol of Azure's blobs, and moto's server, which speaks S3. A second run does nothing.
+# Installs what the tests of file transfers and of the embedded store run against, at pinned versions: Azurite, which speaks the
+# protocol of Azure's blobs, moto's server, which speaks S3, and Azure's own client for blobs. A second run does nothing.
 #
 #   .ci/stores.sh           install and print where
 #   .ci/stores.sh --where   only print where

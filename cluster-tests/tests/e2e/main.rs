@@ -22,6 +22,7 @@ mod recurring;
 mod scripts;
 mod step_accounting;
 mod steps;
+mod store;
 mod support;
 mod swarm;
 mod takeover;

@@ -53,7 +53,12 @@ impl<'a> Query<'a> {
 
     /// All parameters with a value, as they were sent, decoded.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.parameters.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (&**name, &**value))
+        self.iter_all().filter(|(_, value)| !value.is_empty())
+    }
+
+    /// All parameters, those without a value as well.
+    pub fn iter_all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parameters.iter().map(|(name, value)| (&**name, &**value))
     }
 }
 

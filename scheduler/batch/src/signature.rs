@@ -80,8 +80,15 @@ impl SharedKey {
         Hmac::new_from_slice(&bytes).map(Self).map_err(|_| BadKey::TooShort { found: 0, min: KEY_BYTES_MIN })
     }
 
+    /// The signature of a text, in base64.
+    #[must_use]
+    pub fn sign(&self, text: &str) -> String {
+        STANDARD.encode(self.0.clone().chain_update(text.as_bytes()).finalize().into_bytes())
+    }
+
     /// Whether this key made `signature` over `text`, in a time that does not depend on how much of it is right.
-    fn made(&self, signature: &[u8], text: &str) -> bool {
+    #[must_use]
+    pub fn made(&self, signature: &[u8], text: &str) -> bool {
         self.0.clone().chain_update(text.as_bytes()).verify_slice(signature).is_ok()
     }
 }

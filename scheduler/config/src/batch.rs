@@ -9,6 +9,19 @@ use crate::section::{Reader, Section};
 
 /// Most accounts.
 const ACCOUNTS_MAX: usize = 1_000;
+/// Most GiB of an account in the embedded store, unless the file says.
+const ACCOUNT_GIB_DEFAULT: u64 = 1024;
+/// What the paths of the batch service begin with: where there is a store, no account is called so.
+const TAKEN: [&str; 8] = [
+    "applications",
+    "certificates",
+    "jobs",
+    "jobschedules",
+    "nodecounts",
+    "poolusagemetrics",
+    "pools",
+    "supportedimages",
+];
 /// Longest name of an account, in characters.
 const NAME_CHARS_MAX: usize = 64;
 
@@ -19,6 +32,17 @@ pub struct BatchConfig {
     pub listen: SocketAddr,
     /// The keys of its accounts.
     pub keys: Vec<BatchKeyConfig>,
+    /// The embedded store, if there is one.
+    pub store: Option<BatchStoreConfig>,
+}
+
+/// The embedded store, which is served at the same address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchStoreConfig {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Most GiB of an account.
+    pub account_gib: u64,
 }
 
 /// A key of an account. An account may have several, each of a user of its own.
@@ -39,6 +63,7 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
     if !section.has("listen") {
         section.missing(reader, "listen", "listen = \"127.0.0.1:8443\"");
     }
+    let store = store(reader, &mut section);
     let accounts = section.tables(reader, "account");
     let span = section.span.clone();
     section.finish(reader);
@@ -57,9 +82,16 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
         reader.problem(span, ProblemKind::Duplicate { what: "key of account", name, first_line });
         return None;
     }
+    if let Some(taken) = keys.iter().find(|key| store.is_some() && TAKEN.contains(&key.account.as_str())) {
+        let expected =
+            "another name: paths of the service begin with this one, and those of the store with accounts";
+        let found = taken.account.clone();
+        reader.problem(span, ProblemKind::BadText { key: "name", expected, found });
+        return None;
+    }
     let listen = listen?;
     match listen.value.parse() {
-        Ok(listen) => Some(BatchConfig { listen, keys }),
+        Ok(listen) => Some(BatchConfig { listen, keys, store }),
         Err(_) => {
             let expected = "an address with a port, such as 127.0.0.1:8443";
             reader
@@ -67,6 +99,14 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
             None
         }
     }
+}
+
+/// The folder of the store, and how much an account may have in it.
+fn store(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Option<BatchStoreConfig> {
+    let folder = section.path(reader, "store", "/var/lib/muster/blobs");
+    let account_gib = section.number(reader, "store_account_gib", (1, 1 << 20));
+    let account_gib = account_gib.map_or(ACCOUNT_GIB_DEFAULT, |at| at.value);
+    folder.map(|folder| BatchStoreConfig { folder: folder.value, account_gib })
 }
 
 fn key(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<BatchKeyConfig> {

@@ -4,6 +4,7 @@
 //! the inputs, and what is to be done goes out as [`input::Effect`]s. `ARCHITECTURE.md` shows the way of a job
 //! through it.
 
+pub mod autoscale;
 pub mod batch;
 pub mod cluster;
 pub mod cores;

@@ -56,6 +56,15 @@ pub enum ServerError {
         /// What is wrong, and what would be right.
         why: String,
     },
+    /// The embedded store cannot be used.
+    #[error("the store of the batch service in {} cannot be used: correct `store` under [batch]", folder.display())]
+    Blobs {
+        /// Its folder.
+        folder: PathBuf,
+        /// The cause.
+        #[source]
+        source: muster_blobs::BlobsError,
+    },
     /// A key or certificate cannot be made.
     #[error("cannot make a certificate for {subject}")]
     Certificate {

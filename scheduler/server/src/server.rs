@@ -197,9 +197,14 @@ async fn batch_service(
     stopping: &watch::Receiver<bool>,
 ) -> Result<batch::Service, ServerError> {
     let config = config.clone();
-    let accounts = blocking(move || batch::Accounts::load(&config)).await?;
+    let (accounts, store) = blocking(move || {
+        let accounts = batch::Accounts::load(&config)?;
+        let store = config.store.as_ref().map(|store| batch::open_store(store, &accounts)).transpose()?;
+        Ok((accounts, store))
+    })
+    .await?;
     let (engine, shared, sessions) = (engine.clone(), Arc::clone(shared), Arc::clone(sessions));
-    Ok(batch::Service { engine, shared, sessions, accounts, stopping: stopping.clone() })
+    Ok(batch::Service { engine, shared, sessions, accounts, store, stopping: stopping.clone() })
 }
 
 /// Opens the journal and the accounting.

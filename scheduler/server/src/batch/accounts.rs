@@ -44,6 +44,13 @@ impl Accounts {
         Ok(Self(accounts))
     }
 
+    /// The keys alone, for the embedded store: all keys of an account reach all that the account has in it.
+    #[must_use]
+    pub fn shared_keys(&self) -> muster_blobs::Accounts {
+        let keys = |keys: &[Key]| keys.iter().map(|(_, key)| key.clone()).collect();
+        self.0.iter().map(|(account, all)| (account.to_string(), keys(all))).collect()
+    }
+
     /// The keys of an account.
     pub(super) fn keys(
         &self,

@@ -6,6 +6,7 @@ mod files;
 mod jobs;
 mod nodes;
 mod pools;
+mod store;
 mod tasks;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use self::accounts::Accounts;
 use self::call::Refused;
+pub use self::store::open as open_store;
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
 use crate::sessions::Sessions;
@@ -42,6 +44,8 @@ pub struct Service {
     pub sessions: Arc<Sessions>,
     /// Who may ask.
     pub accounts: Accounts,
+    /// The embedded store, if there is one.
+    pub store: Option<Arc<muster_blobs::Store>>,
     /// Becomes true when the controller stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -49,7 +53,8 @@ pub struct Service {
 type Answer = Result<Response, Refused>;
 
 fn router(service: Arc<Service>) -> Router {
-    Router::new()
+    let store = service.store.clone();
+    let routes = Router::new()
         .route("/pools", get(pools::list).post(pools::create))
         .route(
             "/pools/{pool}",
@@ -91,7 +96,11 @@ fn router(service: Arc<Service>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), call::admit))
-        .with_state(service)
+        .with_state(service);
+    match store {
+        Some(store) => routes.layer(axum::middleware::from_fn_with_state(store, store::divert)),
+        None => routes,
+    }
 }
 
 async fn no_route(request: axum::extract::Request) -> Refused {
@@ -124,8 +133,9 @@ pub async fn serve(listener: TcpListener, service: Service) {
             _ = stopping.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let (routes, stopping) = (routes.clone(), stopping.clone());
+            Ok((stream, peer)) => {
+                let routes = routes.clone().layer(axum::Extension(store::Peer(peer.ip())));
+                let stopping = stopping.clone();
                 tokio::spawn(async move {
                     serve_connection(stream, routes, stopping).await;
                     drop(place);
