@@ -53,6 +53,7 @@ impl Supervisor {
             let orders = StageOrders {
                 inputs: staging.inputs.clone(),
                 common_inputs: staging.common_inputs.clone(),
+                cache_directory: self.cache(prepared),
                 ..self.orders()
             };
             match self.move_files(prepared, orders, deadline).await? {
@@ -138,6 +139,17 @@ impl Supervisor {
             }
             Ok(Moved::Late) => failed("FileUploadMiscError", "its files were not taken away in time"),
             Err(error) => failed("FileUploadMiscError", &error.sentence()),
+        }
+    }
+
+    /// The cache of the task's user on this node; none if there can be none, which is no reason to fail.
+    fn cache(&self, prepared: &Prepared) -> String {
+        match crate::folders::make_cache(&self.assignment.work, &prepared.account) {
+            Ok(path) => path.display().to_string(),
+            Err(error) => {
+                tracing::warn!(error = error.sentence(), "common inputs are not kept for later tasks");
+                String::new()
+            }
         }
     }
 
