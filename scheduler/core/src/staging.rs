@@ -131,7 +131,7 @@ pub enum InputSource {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         prefix: String,
     },
-    /// A file or a folder below one of the node's shared roots, or of the user's own.
+    /// A file or a folder of the node, below one of the roots that its site allows.
     Path {
         /// Absolute.
         path: String,
@@ -167,7 +167,7 @@ pub enum OutputDestination {
         /// Its address.
         url: StoreUrl,
     },
-    /// A folder below one of the node's shared roots, or of the user's own.
+    /// A folder of the node, below one of the roots that its site allows.
     Path {
         /// Absolute.
         path: String,

@@ -39,16 +39,14 @@ pub(super) fn look(root: &Path, records: &Records, attempts: &Path, now_s: u64) 
         }
     }
     ended.sort_by_key(Record::expires_at_s);
-    let mut removed = 0;
-    for record in &ended {
+    for record in ended.iter().take(AT_ONCE_MAX) {
         let is_over = record.expires_at_s().is_some_and(|at| at <= now_s);
-        if removed >= AT_ONCE_MAX || !(is_over || is_nearly_full(root)) {
+        if !(is_over || is_nearly_full(root)) {
             break;
         }
         if let Err(error) = records.remove(root, record) {
             tracing::warn!(error = error.sentence(), "the folder of a task cannot be removed");
         }
-        removed += 1;
     }
     tidy_caches(&root.join(CACHE), SystemTime::now(), || is_nearly_full(root));
     let problem = is_nearly_full(root).then(|| {

@@ -156,17 +156,14 @@ impl Supervisor {
     /// What every order says.
     fn orders(&self) -> StageOrders {
         let folder = self.folder.as_ref();
+        let shared = self.assignment.work.join("shared");
+        let roots = self.assignment.shared_roots.iter().chain([&shared]);
         StageOrders {
             task_directory: folder.map(|folder| folder.path.display().to_string()).unwrap_or_default(),
             working_directory: folder
                 .map(|folder| folder.working_directory().display().to_string())
                 .unwrap_or_default(),
-            shared_roots: self
-                .assignment
-                .shared_roots
-                .iter()
-                .map(|root| root.display().to_string())
-                .collect(),
+            shared_roots: roots.map(|root| root.display().to_string()).collect(),
             files_max: self.assignment.stage_files_max,
             bytes_max: self.assignment.stage_bytes_max,
             ..StageOrders::default()
