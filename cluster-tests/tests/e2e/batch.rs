@@ -20,20 +20,52 @@ fn programs() -> PathBuf {
     PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
 }
 
-fn up(tag: &str, keys: &Path) -> Option<Bench> {
+/// A certificate for this address, and its key.
+fn make_certificate(keys: &Path) {
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-noenc",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=batch", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .arg("-keyout")
+        .arg(keys.join("tls.key"))
+        .arg("-out")
+        .arg(keys.join("tls.pem"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn up(tag: &str, keys: &Path, tls: bool) -> Option<Bench> {
     let key = keys.join("lab.key");
     std::fs::write(&key, KEY).unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let encrypted = match tls {
+        true => {
+            make_certificate(keys);
+            let keys = keys.display();
+            format!("tls_certificate_file = \"{keys}/tls.pem\"\ntls_key_file = \"{keys}/tls.key\"\n")
+        }
+        false => String::new(),
+    };
     let section = format!(
-        "[batch]\nlisten = \"{ADDRESS}\"\n[[batch.account]]\nname = \"lab\"\nuser = \"ann\"\nkey_file = \"{}\"\n",
+        "[batch]\nlisten = \"{ADDRESS}\"\n{encrypted}[[batch.account]]\nname = \"lab\"\nuser = \"ann\"\nkey_file = \"{}\"\n",
         key.display()
     );
     Bench::up_with(tag, 2, 4, &section)
 }
 
-fn run(sdk: &str) {
+fn run(sdk: &str, tls: bool) {
     let keys = tempfile::tempdir().unwrap();
-    let Some(bench) = up(sdk.replace("sdk", "bs").as_str(), keys.path()) else { return };
+    let Some(bench) = up(sdk.replace("sdk", "bs").as_str(), keys.path(), tls) else { return };
     let from = repository().join("cluster-tests/clients/batch");
     let clients = bench.work.join("clients");
     std::fs::create_dir(&clients).unwrap();
@@ -42,8 +74,13 @@ fn run(sdk: &str) {
     }
     bench.write("key", KEY);
     let faces = bench.make_faces();
+    // The clients trust nothing but the certificate itself.
+    let (scheme, trust) = if tls { ("https", "REQUESTS_CA_BUNDLE=$PWD/tls.pem ") } else { ("http", "") };
+    if tls {
+        std::fs::copy(keys.path().join("tls.pem"), bench.work.join("tls.pem")).unwrap();
+    }
     let line = format!(
-        "timeout 240 {}/{sdk}/bin/python -B clients/{sdk}.py http://{ADDRESS} lab key {}",
+        "{trust}timeout 240 {}/{sdk}/bin/python -B clients/{sdk}.py {scheme}://{ADDRESS} lab key {}",
         programs().display(),
         bench.work.display()
     );
@@ -57,10 +94,10 @@ fn run(sdk: &str) {
 
 #[test]
 fn the_sdk_of_the_older_generation_finds_what_it_expects() {
-    run("sdk14");
+    run("sdk14", false);
 }
 
 #[test]
 fn the_sdk_of_the_newer_generation_finds_what_it_expects() {
-    run("sdk15");
+    run("sdk15", true);
 }

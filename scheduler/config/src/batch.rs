@@ -34,6 +34,17 @@ pub struct BatchConfig {
     pub keys: Vec<BatchKeyConfig>,
     /// The embedded store, if there is one.
     pub store: Option<BatchStoreConfig>,
+    /// By what clients know that they speak with this service; without it they connect by plain HTTP.
+    pub tls: Option<BatchTlsConfig>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchTlsConfig {
+    /// The file with the certificate and those between it and its authority, in PEM.
+    pub certificate_file: PathBuf,
+    /// The file with its key, in PEM; nobody but its owner may read it.
+    pub key_file: PathBuf,
 }
 
 /// The embedded store, which is served at the same address.
@@ -64,6 +75,7 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
         section.missing(reader, "listen", "listen = \"127.0.0.1:8443\"");
     }
     let store = store(reader, &mut section);
+    let tls = tls(reader, &mut section);
     let accounts = section.tables(reader, "account");
     let span = section.span.clone();
     section.finish(reader);
@@ -91,7 +103,7 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
     }
     let listen = listen?;
     match listen.value.parse() {
-        Ok(listen) => Some(BatchConfig { listen, keys, store }),
+        Ok(listen) => Some(BatchConfig { listen, keys, store, tls }),
         Err(_) => {
             let expected = "an address with a port, such as 127.0.0.1:8443";
             reader
@@ -107,6 +119,22 @@ fn store(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Option<Batch
     let account_gib = section.number(reader, "store_account_gib", (1, 1 << 20));
     let account_gib = account_gib.map_or(ACCOUNT_GIB_DEFAULT, |at| at.value);
     folder.map(|folder| BatchStoreConfig { folder: folder.value, account_gib })
+}
+
+/// The certificate and its key: both or neither.
+fn tls(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Option<BatchTlsConfig> {
+    let certificate = section.path(reader, "tls_certificate_file", "/etc/muster/batch.pem");
+    let key = section.path(reader, "tls_key_file", "/etc/muster/batch.key");
+    let examples = [
+        ("tls_certificate_file", "tls_certificate_file = \"/etc/muster/batch.pem\""),
+        ("tls_key_file", "tls_key_file = \"/etc/muster/batch.key\""),
+    ];
+    if section.has(examples[0].0) || section.has(examples[1].0) {
+        for (key, example) in examples.into_iter().filter(|(key, _)| !section.has(key)) {
+            section.missing(reader, key, example);
+        }
+    }
+    Some(BatchTlsConfig { certificate_file: certificate?.value, key_file: key?.value })
 }
 
 fn key(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<BatchKeyConfig> {
@@ -158,6 +186,7 @@ mod tests {
         let config = read(&format!("[batch]\nlisten = \"127.0.0.1:8443\"\n{both}")).unwrap().unwrap();
         assert_eq!(config.listen.port(), 8443);
         let users: Vec<&str> = config.keys.iter().map(|key| key.user.as_str()).collect();
+        assert_eq!(config.tls, None);
         assert_eq!((users, config.keys[1].account.as_str()), (vec!["ann", "bob"], "lab"));
     }
 
@@ -171,6 +200,7 @@ mod tests {
             (format!("{listen}{}", account("lab", "ann").repeat(2)), "lab for user ann"),
             (format!("{listen}[[batch.account]]\nname = \"lab\"\n"), "key_file"),
             (format!("{listen}keys = 1\n"), "keys"),
+            (format!("{listen}tls_key_file = \"/etc/k\"\n"), "tls_certificate_file"),
         ] {
             let errors = read(&section).unwrap_err();
             assert!(errors.contains(told), "{section}: {errors}");

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use batch::{BatchConfig, BatchKeyConfig, BatchStoreConfig};
+pub use batch::{BatchConfig, BatchKeyConfig, BatchStoreConfig, BatchTlsConfig};
 pub use bootstrap::{BadJumpHost, BootstrapConfig, FAN_OUT_MAX, JUMPS_MAX, JumpHost};
 use muster_core::cluster::ClusterConfig;
 pub use problem::{ConfigErrors, Place, Problem, ProblemKind};

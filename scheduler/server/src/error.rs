@@ -56,6 +56,18 @@ pub enum ServerError {
         /// What is wrong, and what would be right.
         why: String,
     },
+    /// The certificate of the batch service cannot be used with its key.
+    #[error(
+        "the certificate {} cannot be used: correct `tls_certificate_file` and `tls_key_file` under [batch]",
+        certificate_file.display()
+    )]
+    BatchTls {
+        /// The certificate's file.
+        certificate_file: PathBuf,
+        /// The cause.
+        #[source]
+        source: tokio_rustls::rustls::Error,
+    },
     /// The embedded store cannot be used.
     #[error("the store of the batch service in {} cannot be used: correct `store` under [batch]", folder.display())]
     Blobs {

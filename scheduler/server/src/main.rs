@@ -90,6 +90,7 @@ fn exit_code(error: &ServerError) -> u8 {
         ServerError::Listen { .. }
         | ServerError::ListenBatch { .. }
         | ServerError::BatchKey { .. }
+        | ServerError::BatchTls { .. }
         | ServerError::Blobs { .. }
         | ServerError::File { .. } => 5,
         ServerError::Transport(_) | ServerError::System { .. } | ServerError::EngineEnded => 1,

@@ -197,14 +197,15 @@ async fn batch_service(
     stopping: &watch::Receiver<bool>,
 ) -> Result<batch::Service, ServerError> {
     let config = config.clone();
-    let (accounts, store) = blocking(move || {
+    let (accounts, store, tls) = blocking(move || {
         let accounts = batch::Accounts::load(&config)?;
         let store = config.store.as_ref().map(|store| batch::open_store(store, &accounts)).transpose()?;
-        Ok((accounts, store))
+        let tls = config.tls.as_ref().map(batch::acceptor).transpose()?;
+        Ok((accounts, store, tls))
     })
     .await?;
     let (engine, shared, sessions) = (engine.clone(), Arc::clone(shared), Arc::clone(sessions));
-    Ok(batch::Service { engine, shared, sessions, accounts, store, stopping: stopping.clone() })
+    Ok(batch::Service { engine, shared, sessions, accounts, store, tls, stopping: stopping.clone() })
 }
 
 /// Opens the journal and the accounting.

@@ -13,7 +13,7 @@ use muster_core::spec::User;
 use crate::error::ServerError;
 
 /// Longest file of a key, in bytes.
-const KEY_FILE_BYTES_MAX: u64 = 4096;
+const KEY_FILE_BYTES_MAX: u64 = 16 << 10;
 
 /// A key with the user whom it is bound to.
 type Key = (Arc<User>, SharedKey);
@@ -63,7 +63,11 @@ impl Accounts {
     }
 }
 
-fn read(path: &Path) -> Result<String, ServerError> {
+/// Reads a file with a secret.
+///
+/// # Errors
+/// [`ServerError::File`] if it cannot be read, is too long to be a key, or others may read it.
+pub(super) fn read(path: &Path) -> Result<String, ServerError> {
     let file = |doing| ServerError::file(doing, path);
     let data = std::fs::metadata(path).map_err(file("read the key"))?;
     if data.mode() & 0o077 != 0 {

@@ -97,7 +97,7 @@ async fn call(service: &Service, request: Request) -> Result<Request, BatchError
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let call = Call {
         caller,
-        base: format!("http://{host}"),
+        base: format!("{}://{host}", if service.tls.is_some() { "https" } else { "http" }),
         uri: parts.uri.clone(),
         headers: parts.headers.clone(),
         body,

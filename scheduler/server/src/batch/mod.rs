@@ -8,6 +8,7 @@ mod nodes;
 mod pools;
 mod store;
 mod tasks;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +19,16 @@ use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use muster_batch::{BatchError, ErrorCode};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 pub use self::accounts::Accounts;
 use self::call::Refused;
 pub use self::store::open as open_store;
+pub use self::tls::acceptor;
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
 use crate::sessions::Sessions;
@@ -46,6 +51,8 @@ pub struct Service {
     pub accounts: Accounts,
     /// The embedded store, if there is one.
     pub store: Option<Arc<muster_blobs::Store>>,
+    /// Encrypts connections, if there is a certificate.
+    pub tls: Option<TlsAcceptor>,
     /// Becomes true when the controller stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -124,6 +131,7 @@ pub async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, Server
 /// Serves until the controller stops.
 pub async fn serve(listener: TcpListener, service: Service) {
     let mut stopping = service.stopping.clone();
+    let tls = service.tls.clone();
     let routes = router(Arc::new(service));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -135,9 +143,17 @@ pub async fn serve(listener: TcpListener, service: Service) {
         match accepted {
             Ok((stream, peer)) => {
                 let routes = routes.clone().layer(axum::Extension(store::Peer(peer.ip())));
-                let stopping = stopping.clone();
+                let (stopping, tls) = (stopping.clone(), tls.clone());
                 tokio::spawn(async move {
-                    serve_connection(stream, routes, stopping).await;
+                    let _ = stream.set_nodelay(true);
+                    match tls {
+                        None => serve_connection(stream, routes, stopping).await,
+                        Some(tls) => match timeout(HEAD_WITHIN, tls.accept(stream)).await {
+                            Ok(Ok(stream)) => serve_connection(stream, routes, stopping).await,
+                            Ok(Err(error)) => tracing::debug!(%peer, %error, "a client does not speak TLS"),
+                            Err(_) => {}
+                        },
+                    }
                     drop(place);
                 });
             }
@@ -150,8 +166,11 @@ pub async fn serve(listener: TcpListener, service: Service) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, routes: Router, mut stopping: watch::Receiver<bool>) {
-    let _ = stream.set_nodelay(true);
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    routes: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
