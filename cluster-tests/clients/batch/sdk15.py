@@ -53,9 +53,21 @@ class Service:
     def images(self):
         return [image.node_agent_sku_id for image in self.client.list_supported_images()]
 
-    def job(self, id, pool, dependencies=False):
+    def job(self, id, pool, dependencies=False, auto=False):
+        info = models.BatchPoolInfo(pool_id=pool)
+        if auto:
+            image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
+            machine = models.VirtualMachineConfiguration(
+                image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
+            like = models.BatchPoolSpecification(
+                vm_size="main", virtual_machine_configuration=machine, target_dedicated_nodes=1)
+            info = models.BatchPoolInfo(auto_pool_specification=models.BatchAutoPoolSpecification(
+                auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
         self.client.create_job(models.BatchJobCreateOptions(
-            id=id, pool_info=models.BatchPoolInfo(pool_id=pool), uses_task_dependencies=dependencies))
+            id=id, pool_info=info, uses_task_dependencies=dependencies))
+
+    def pool_of(self, job):
+        return self.client.get_job(job).execution_info.pool_id
 
     def has_job(self, id):
         return any(job.id == id for job in self.client.list_jobs())

@@ -1,7 +1,7 @@
 """What both generations of the SDK do with the service, told once. Each calls tell() with a thin Service of its own.
 
 A Service has: pool(id, size, nodes, slots, inter_node), pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
-delete_pool(id), pool_exists(id), job(id, pool, **more), job_state(id) -> (state, reason), end_when_complete(id),
+delete_pool(id), pool_exists(id), job(id, pool, **more), pool_of(job), job_state(id) -> (state, reason), end_when_complete(id),
 terminate(id, reason), disable(id), enable(id), delete_job(id), task(job, id, command, **more), tasks(job, list of
 (id, command)), get(job, id), list(job, filter, select), counts(job) -> (active, running, completed, succeeded, failed),
 end_task(job, id), reactivate(job, id), delete_task(job, id), subtasks(job, id), nodes(pool), node_counts(), images(),
@@ -131,9 +131,20 @@ def ends(service):
     until("the job has completed", lambda: service.job_state("ends") == ("completed", "enough"))
 
 
+def own(service):
+    """A job that brings its pool: each node of the cluster can be had, since the other pool is gone."""
+    service.job("own", None, auto=True)
+    service.task("own", "only", "true")
+    service.end_when_complete("own")
+    until("the job has completed", lambda: service.job_state("own") == ("completed", "AllTasksComplete"))
+    assert service.pool_of("own").startswith("mine-"), service.pool_of("own")
+    until("its pool is gone", lambda: service.pools() == [])
+
+
 def gang(service, work):
     service.delete_pool("Pool")
     until("the pool is gone", lambda: service.pools() == [])
+    own(service)
     service.pool("Pool", "main", 2, 1, True)
     until("the pool is steady", lambda: service.allocation("pool")[:2] == ("steady", 2))
     service.job("gang", "Pool")

@@ -1,11 +1,11 @@
 //! Jobs.
 
-use muster_core::batch::{BatchJobSpec, FoldedId, Retries};
+use muster_core::batch::{AutoPool, BatchJobSpec, FoldedId, Retries};
 use muster_core::state::{BatchJob, JobPhase};
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::pool::{said, text};
+use super::pool::{read_pool, said, text};
 use super::{etag, iso, without_secrets};
 use crate::error::BatchError;
 
@@ -41,8 +41,17 @@ pub fn read_job(body: &Value) -> Result<BatchJobSpec, BatchError> {
     let Some(pool_info) = fields.inner("poolInfo")? else {
         return Err(fields.wrong("poolInfo", "it must name a pool: poolInfo.poolId"));
     };
-    pool_info.without(&["autoPoolSpecification"])?;
-    let pool = pool_info.required("poolId")?;
+    let auto_pool =
+        pool_info.inner("autoPoolSpecification")?.map(|auto_pool| read_auto_pool(&auto_pool)).transpose()?;
+    let pool = match (&auto_pool, pool_info.text("poolId")?) {
+        (Some(_), None) => FoldedId::of(""),
+        (None, Some(pool)) => FoldedId::of(pool),
+        _ => {
+            return Err(
+                fields.wrong("poolInfo", "exactly one of poolId and autoPoolSpecification must be set")
+            );
+        }
+    };
     let constraints = fields.inner("constraints")?;
     let (wall_clock_max_s, retries) = match &constraints {
         Some(constraints) => (constraints.duration_s("maxWallClockTime")?.flatten(), retries(constraints)?),
@@ -58,7 +67,8 @@ pub fn read_job(body: &Value) -> Result<BatchJobSpec, BatchError> {
     kept.remove("id");
     Ok(BatchJobSpec {
         id: fields.required("id")?.to_owned(),
-        pool: FoldedId::of(pool),
+        pool,
+        auto_pool: auto_pool.map(Box::new),
         priority: i32::try_from(
             fields.number("priority", i64::from(i32::MIN), i64::from(i32::MAX))?.unwrap_or(0),
         )
@@ -72,6 +82,20 @@ pub fn read_job(body: &Value) -> Result<BatchJobSpec, BatchError> {
         environment: fields.pairs("commonEnvironmentSettings")?,
         said: text(kept, &fields)?.into(),
     })
+}
+
+/// The pool that a job brings.
+fn read_auto_pool(fields: &Fields<'_>) -> Result<AutoPool, BatchError> {
+    let lifetime = fields.word("poolLifetimeOption", &[("job", ()), ("jobschedule", ())])?;
+    lifetime.ok_or_else(|| fields.wrong("poolLifetimeOption", "it must be job or jobschedule"))?;
+    let mut pool = match fields.get("pool") {
+        Some(Value::Object(pool)) => pool.clone(),
+        _ => return Err(fields.wrong("pool", "it must say what the pool is like")),
+    };
+    pool.insert("id".to_owned(), "auto".into());
+    let (pool, target, timeout_s) = read_pool(&Value::Object(pool))?;
+    let prefix = fields.text("autoPoolIdPrefix")?.unwrap_or_default().to_owned();
+    Ok(AutoPool { prefix, pool, target, timeout_s, keep_alive: fields.flag("keepAlive")?.unwrap_or(false) })
 }
 
 /// How often something is tried again, if it is said.
@@ -98,7 +122,19 @@ pub fn change_job(job: &BatchJob, body: &Value, change: JobChange) -> Result<Bat
         }
     }
     object.insert("id".to_owned(), job.spec.id.clone().into());
-    read_job(&Value::Object(object))
+    let mut spec = read_job(&Value::Object(object))?;
+    if spec.auto_pool.is_some() {
+        spec.pool = job.spec.pool.clone();
+    }
+    Ok(spec)
+}
+
+/// The id of a job's pool, as it was typed.
+pub(super) fn pool_id(job: &BatchJob) -> Value {
+    match said(&job.spec.said).get("poolInfo").map(|info| info["poolId"].clone()) {
+        Some(Value::String(id)) => id.into(),
+        _ => job.spec.pool.as_str().into(),
+    }
 }
 
 /// A job, as clients see it.
@@ -137,7 +173,7 @@ pub fn show_job(id: &FoldedId, job: &BatchJob, base: &str) -> Value {
         shown["constraints"]["maxWallClockTime"] = "P10675199DT2H48M5.4775807S".into();
     }
     shown["constraints"]["maxTaskRetryCount"] = retries.into();
-    let mut info = json!({ "startTime": iso(job.created), "poolId": shown["poolInfo"]["poolId"] });
+    let mut info = json!({ "startTime": iso(job.created), "poolId": pool_id(job) });
     if let JobPhase::Completed { reason } = &job.phase {
         info["endTime"] = iso(job.since).into();
         info["terminateReason"] = reason.clone().into();

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
 use super::files::{inputs, outputs};
-use super::job::retries;
+use super::job::{pool_id, retries};
 use super::pool::{said, text};
 use super::{etag, iso, without_secrets};
 use crate::error::BatchError;
@@ -254,12 +254,11 @@ fn nodes(state: &State, task: &BatchTask) -> Vec<NodeId> {
 
 fn node_info(state: &State, key: &BatchTaskKey, job: &BatchJob, node: NodeId, base: &str) -> Value {
     let name = &state.node(node).name;
-    let pool = said(&job.spec.said).get("poolInfo").map(|info| info["poolId"].clone()).unwrap_or_default();
     json!({
         "affinityId": name,
         "nodeId": name,
         "nodeUrl": format!("{base}/pools/{}/nodes/{name}", job.spec.pool),
-        "poolId": pool,
+        "poolId": pool_id(job),
         "taskRootDirectory": format!("workitems/{}/job-1/{}", key.job, key.task),
         "taskRootDirectoryUrl": format!("{base}/pools/{}/nodes/{name}/files/workitems/{}/job-1/{}", job.spec.pool, key.job, key.task),
     })

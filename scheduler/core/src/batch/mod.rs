@@ -19,7 +19,7 @@ pub use self::exit::{
 };
 pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_MAX, is_id};
 pub use self::spec::{
-    BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, MultiInstance, NewTask, Retries, TaskShape,
+    AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, MultiInstance, NewTask, Retries, TaskShape,
 };
 
 /// Pools of one account.
@@ -38,6 +38,8 @@ pub const DEPENDENCY_CHARS_MAX: usize = 64_000;
 pub const DEPENDENCY_RANGES_MAX: usize = 1_000;
 /// Nodes of one request to remove nodes.
 pub const NODES_PER_REMOVAL_MAX: usize = 100;
+/// Characters of the beginning of an automatic pool's id.
+pub const AUTO_POOL_PREFIX_CHARS_MAX: usize = 20;
 /// Slots of a node.
 pub const SLOTS_PER_NODE_MAX: u32 = 256;
 /// The lowest and highest priority are this far from 0.

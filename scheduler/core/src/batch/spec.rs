@@ -34,6 +34,9 @@ pub struct BatchJobSpec {
     pub id: String,
     /// Its pool, which need not be there yet.
     pub pool: FoldedId,
+    /// Set if the job brings a pool of its own, which `pool` names then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_pool: Option<Box<AutoPool>>,
     /// Higher goes first; at most [`super::PRIORITY_MAX`] from 0.
     pub priority: i32,
     /// How many of its tasks may run at once.
@@ -55,6 +58,21 @@ pub struct BatchJobSpec {
     pub environment: Vec<(String, String)>,
     /// All that was said of it, as JSON.
     pub said: Arc<str>,
+}
+
+/// A pool that is made with a job, and is gone with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoPool {
+    /// How its id begins.
+    pub prefix: String,
+    /// What it is like; its id is not looked at.
+    pub pool: BatchPoolSpec,
+    /// How many nodes it is to have.
+    pub target: u32,
+    /// How long it tries to get them, in seconds.
+    pub timeout_s: u64,
+    /// Whether it stays when the job has ended.
+    pub keep_alive: bool,
 }
 
 /// How often a task is tried again whose command failed.

@@ -28,6 +28,7 @@ fn job_spec(name: &str) -> BatchJobSpec {
         id: name.to_owned(),
         pool: id("Pool"),
         priority: 10,
+        auto_pool: None,
         running_max: None,
         wall_clock_max_s: Some(86_400),
         retries: Retries::AtMost(1),

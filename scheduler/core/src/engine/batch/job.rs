@@ -1,10 +1,10 @@
 //! What users ask of jobs.
 
-use super::{Decided, check_goes_on, end, event, invalid};
+use super::{Decided, check_goes_on, end, event, invalid, pool};
 use crate::batch::{
-    ACTIVE_JOBS_PER_ACCOUNT_MAX, BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchJobSpec,
-    BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX, PRIORITY_MAX, SAID_BYTES_MAX, Target,
-    is_id,
+    ACTIVE_JOBS_PER_ACCOUNT_MAX, AUTO_POOL_PREFIX_CHARS_MAX, AutoPool, BatchCommand, BatchEvent, BatchInput,
+    BatchJobKey, BatchJobSpec, BatchPoolSpec, BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX,
+    PRIORITY_MAX, SAID_BYTES_MAX, Target, is_id,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -17,7 +17,7 @@ const USER_TERMINATE: &str = "UserTerminate";
 
 pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decided {
     match &input.command {
-        BatchCommand::CreateJob { spec } => create(state, input, spec),
+        BatchCommand::CreateJob { spec } => create(state, input, spec, now),
         BatchCommand::UpdateJob { job, spec } => {
             let (key, job) = input.job(state, job)?;
             check_goes_on(job)?;
@@ -63,7 +63,7 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
     }
 }
 
-fn create(state: &State, input: &BatchInput, spec: &BatchJobSpec) -> Decided {
+fn create(state: &State, input: &BatchInput, spec: &BatchJobSpec, now: Timestamp) -> Decided {
     if !is_id(&spec.id) {
         return Err(invalid("id", "must have 1 to 64 letters, digits, hyphens or underscores"));
     }
@@ -79,8 +79,38 @@ fn create(state: &State, input: &BatchInput, spec: &BatchJobSpec) -> Decided {
     if account.is_some_and(|account| account.jobs.len() >= JOBS_PER_ACCOUNT_MAX) {
         return Err(BatchRefusal::Quota { what: "jobs", limit: JOBS_PER_ACCOUNT_MAX });
     }
-    let by = input.caller.user.clone();
-    Ok(vec![event(BatchEvent::JobCreated { job: key, spec: spec.clone().into(), by })])
+    let (by, mut spec) = (input.caller.user.clone(), spec.clone());
+    let mut events = match &spec.auto_pool {
+        Some(auto_pool) => {
+            let (id, events) = own_pool(state, input, auto_pool, now)?;
+            spec.pool = id;
+            events
+        }
+        None => Vec::new(),
+    };
+    events.push(event(BatchEvent::JobCreated { job: key, spec: spec.into(), by }));
+    Ok(events)
+}
+
+/// Makes the pool that a job brings, under an id that no other has had.
+fn own_pool(
+    state: &State,
+    input: &BatchInput,
+    auto_pool: &AutoPool,
+    now: Timestamp,
+) -> Result<(FoldedId, Vec<Event>), BatchRefusal> {
+    if auto_pool.prefix.len() > AUTO_POOL_PREFIX_CHARS_MAX {
+        let reason = format!("must have at most {AUTO_POOL_PREFIX_CHARS_MAX} characters");
+        return Err(invalid("autoPoolIdPrefix", reason));
+    }
+    let number = state.batch_changes();
+    let id = match auto_pool.prefix.as_str() {
+        "" => format!("auto-{number:x}"),
+        prefix => format!("{prefix}-{number:x}"),
+    };
+    let pool = BatchPoolSpec { id: id.clone(), ..auto_pool.pool.clone() };
+    let events = pool::create(state, input, &pool, auto_pool.target, auto_pool.timeout_s, now)?;
+    Ok((FoldedId::of(&id), events))
 }
 
 fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {

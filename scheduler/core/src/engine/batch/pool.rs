@@ -49,9 +49,7 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
         }
         BatchCommand::DeletePool { pool } => {
             let (key, _) = active(state, input, pool)?;
-            let mut events = unqueue(state, &key, now);
-            events.insert(0, event(BatchEvent::PoolDeleting { pool: key }));
-            Ok(events)
+            Ok(delete(state, key, now))
         }
         BatchCommand::ScheduleNode { pool, node, disable } => {
             let (key, pool) = active(state, input, pool)?;
@@ -84,7 +82,7 @@ fn steady<'a>(
     }
 }
 
-fn create(
+pub(super) fn create(
     state: &State,
     input: &BatchInput,
     spec: &BatchPoolSpec,
@@ -170,6 +168,13 @@ fn named(state: &State, pool: &BatchPool, names: &[String]) -> Result<Vec<NodeId
 fn node(state: &State, pool: &BatchPool, name: &str) -> Result<NodeId, BatchRefusal> {
     let found = state.node_by_name(name).filter(|node| pool.nodes.contains_key(node));
     found.ok_or_else(|| not_found(Target::Node, &FoldedId::of(name)))
+}
+
+/// Lets a pool give back its nodes and be gone.
+pub(super) fn delete(state: &State, key: BatchPoolKey, now: Timestamp) -> Vec<Event> {
+    let mut events = unqueue(state, &key, now);
+    events.insert(0, event(BatchEvent::PoolDeleting { pool: key }));
+    events
 }
 
 /// Lets all tasks of a pool wait again that have not started.

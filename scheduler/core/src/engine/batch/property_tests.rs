@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::stage::{batch_job, caller, id, pool, shape, task};
 use crate::batch::{
-    BatchCommand, BatchInput, BatchJobSpec, Condition, Deallocation, DependsOn, Disable, IdRange,
+    AutoPool, BatchCommand, BatchInput, BatchJobSpec, Condition, Deallocation, DependsOn, Disable, IdRange,
     MultiInstance, NewTask, Retries, TaskShape,
 };
 use crate::ids::AttemptKey;
@@ -64,16 +64,19 @@ fn on_pools() -> impl Strategy<Value = BatchCommand> {
 
 fn on_jobs() -> impl Strategy<Value = BatchCommand> {
     let how = prop::sample::select(vec![Disable::Requeue, Disable::Terminate, Disable::Wait]);
-    let spec = (name("j"), name("p"), any::<(bool, bool)>(), prop::option::of(1..3u32), 0..3u32).prop_map(
-        |(name, pool, (ends, acts), running_max, retries)| BatchJobSpec {
+    let spec = (name("j"), name("p"), any::<(bool, bool, bool)>(), prop::option::of(1..3u32), 0..3u32)
+        .prop_map(|(name, named, (ends, acts, brings), running_max, retries)| BatchJobSpec {
+            auto_pool: (brings && retries == 0).then(|| {
+                let (pool, prefix) = (pool("", 1), "own".to_owned());
+                Box::new(AutoPool { prefix, pool, target: 1, timeout_s: 300, keep_alive: ends })
+            }),
             terminate_when_complete: ends,
             acts_on_failure: acts,
             running_max,
             wall_clock_max_s: Some(5_000),
             retries: Retries::AtMost(retries),
-            ..batch_job(&name, &pool)
-        },
-    );
+            ..batch_job(&name, &named)
+        });
     prop_oneof![
         3 => spec.clone().prop_map(|spec| BatchCommand::CreateJob { spec: Box::new(spec) }),
         1 => spec.prop_map(|spec| BatchCommand::UpdateJob { job: id(&spec.id), spec: Box::new(spec) }),

@@ -12,7 +12,7 @@ use crate::input::{GoneHow, Input, Refusal, Reply};
 use crate::spec::User;
 use crate::staging::Staging;
 use crate::state::{BatchJob, BatchPool, BatchTask, TaskWord};
-use crate::testing::{ANN, Bench, job};
+use crate::testing::{ANN, Bench};
 
 pub(super) const ACCOUNT: &str = "lab";
 
@@ -41,6 +41,7 @@ pub(super) fn batch_job(name: &str, pool: &str) -> BatchJobSpec {
         id: name.to_owned(),
         pool: id(pool),
         priority: 0,
+        auto_pool: None,
         running_max: None,
         wall_clock_max_s: None,
         retries: Retries::AtMost(0),

@@ -35,7 +35,7 @@ pub(in crate::engine) fn due(state: &State, now: Timestamp, events: &mut Vec<Eve
         match work {
             JobWork::Settle => settle(state, key, job, now, events),
             JobWork::AllComplete => events.extend(job::terminate(state, key, job, "AllTasksComplete", now)),
-            JobWork::Rest => events.extend(rest(key, job)),
+            JobWork::Rest => rest(state, key, job, now, events),
             JobWork::Feed => feed(state, key, job, &mut next_job, now, events),
         }
     }
@@ -87,14 +87,20 @@ fn timed_out(state: &State, pool: &BatchPool) -> ResizeError {
     ResizeError { code: "AllocationTimedout".to_owned(), message }
 }
 
-fn rest(key: &BatchJobKey, job: &BatchJob) -> Option<Event> {
+fn rest(state: &State, key: &BatchJobKey, job: &BatchJob, now: Timestamp, events: &mut Vec<Event>) {
     let job_key = key.clone();
-    Some(event(match job.phase {
-        JobPhase::Disabling { .. } => BatchEvent::JobDisabled { job: job_key },
-        JobPhase::Terminating { .. } => BatchEvent::JobCompleted { job: job_key },
-        JobPhase::Deleting => BatchEvent::JobDeleted { job: job_key },
-        JobPhase::Active | JobPhase::Disabled | JobPhase::Completed { .. } => return None,
-    }))
+    let (ends, batch) = match job.phase {
+        JobPhase::Disabling { .. } => (false, BatchEvent::JobDisabled { job: job_key }),
+        JobPhase::Terminating { .. } => (true, BatchEvent::JobCompleted { job: job_key }),
+        JobPhase::Deleting => (true, BatchEvent::JobDeleted { job: job_key }),
+        JobPhase::Active | JobPhase::Disabled | JobPhase::Completed { .. } => return,
+    };
+    events.push(event(batch));
+    let goes = job.spec.auto_pool.as_ref().is_some_and(|auto_pool| !auto_pool.keep_alive);
+    let pool = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
+    if ends && goes && state.batch_pool(&pool).is_some_and(|pool| pool.deleting.is_none()) {
+        events.extend(pool::delete(state, pool, now));
+    }
 }
 
 /// Makes waiting tasks into jobs of the cluster.

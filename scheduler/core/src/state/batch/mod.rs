@@ -169,6 +169,12 @@ impl State {
         }
     }
 
+    /// How much of the batch service ever changed: grows with every change.
+    #[must_use]
+    pub fn batch_changes(&self) -> u64 {
+        self.batch.changes
+    }
+
     /// The configuration as it was read: without the pools of the batch service.
     #[must_use]
     pub fn declared_config(&self) -> &Arc<ClusterConfig> {
