@@ -324,7 +324,7 @@ mod tests {
         assert_eq!((mode(&made), mode(&made.join("wd"))), (0o700, 0o700));
         assert_eq!(mode(&bench.root.join("shared")), 0o1777);
         assert_eq!(mode(made.parent().unwrap()), 0o755);
-        assert_eq!(bench.records.all(), [record.clone()]);
+        assert_eq!(bench.records.all(), std::slice::from_ref(&record));
         assert_eq!(record.expires_at_s(), None);
         bench.records.note_end(record.key, 5);
         bench.records.note_end(record.key, 7);
