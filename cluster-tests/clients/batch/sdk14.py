@@ -108,6 +108,24 @@ class Service:
     def delete_task(self, job, id):
         self.client.task.delete(job, id)
 
+    def files(self, job, id, recursive=False, filter=None):
+        options = models.FileListFromTaskOptions(filter=filter)
+        return [file.name for file in self.client.file.list_from_task(job, id, recursive, options)]
+
+    def read(self, job, id, path, range=None):
+        options = models.FileGetFromTaskOptions(ocp_range=range)
+        return b"".join(self.client.file.get_from_task(job, id, path, options))
+
+    def read_of_node(self, pool, node, path):
+        return b"".join(self.client.file.get_from_compute_node(pool, node, path))
+
+    def size(self, job, id, path):
+        answer = self.client.file.get_properties_from_task(job, id, path, raw=True)
+        return int(answer.response.headers["Content-Length"])
+
+    def delete_file(self, job, id, path):
+        self.client.file.delete_from_task(job, id, path)
+
     def subtasks(self, job, id):
         return self.client.task.list_subtasks(job, id).value
 

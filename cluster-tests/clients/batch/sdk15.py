@@ -14,7 +14,11 @@ class Service:
         self.client = BatchClient(url, AzureNamedKeyCredential(account, key), retry_total=1)
 
     def code(self, error):
-        return error.model.code if error.model else error.error.code
+        if error.model:
+            return error.model.code
+        # Of what it streams the SDK does not read the error itself.
+        error.response.read()
+        return error.response.json()["code"]
 
     def pool(self, id, size, nodes, slots, inter_node):
         image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
@@ -109,6 +113,21 @@ class Service:
 
     def delete_task(self, job, id):
         self.client.delete_task(job, id)
+
+    def files(self, job, id, recursive=False, filter=None):
+        return [file.name for file in self.client.list_task_files(job, id, recursive=recursive, filter=filter)]
+
+    def read(self, job, id, path, range=None):
+        return b"".join(self.client.download_task_file(job, id, path, ocp_range=range))
+
+    def read_of_node(self, pool, node, path):
+        return b"".join(self.client.download_node_file(pool, node, path))
+
+    def size(self, job, id, path):
+        return self.client.get_task_file_properties(job, id, path).content_length
+
+    def delete_file(self, job, id, path):
+        self.client.delete_task_file(job, id, path)
 
     def subtasks(self, job, id):
         return list(self.client.list_subtasks(job, id))

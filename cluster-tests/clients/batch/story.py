@@ -5,7 +5,8 @@ delete_pool(id), pool_exists(id), job(id, pool, **more), job_state(id) -> (state
 terminate(id, reason), disable(id), enable(id), delete_job(id), task(job, id, command, **more), tasks(job, list of
 (id, command)), get(job, id), list(job, filter, select), counts(job) -> (active, running, completed, succeeded, failed),
 end_task(job, id), reactivate(job, id), delete_task(job, id), subtasks(job, id), nodes(pool), node_counts(), images(),
-code(error) -> the protocol's code, and Error, its exception.
+files(job, id, recursive, filter), read(job, id, path, range), read_of_node(pool, node, path), size(job, id, path),
+delete_file(job, id, path), code(error) -> the protocol's code, and Error, its exception.
 """
 
 import sys
@@ -58,7 +59,7 @@ def jobs(service, work):
     refused(service, "JobExists", lambda: service.job("JOB", "Pool"))
     refused(service, "JobNotFound", lambda: service.task("none", "a", "true"))
     service.task("Job", "first", f"/bin/sh -c 'echo $AZ_BATCH_JOB_ID/$AZ_BATCH_TASK_ID $(id -un) $WORD ${{AZ_BATCH_TASK_WORKING_DIR#$AZ_BATCH_NODE_ROOT_DIR/}} $(basename $(pwd)) > {work}/first'", environment={"WORD": "a b"})
-    service.task("Job", "second", f"/bin/sh -c 'cat {work}/first > {work}/second'", after=["first"])
+    service.task("Job", "second", f"/bin/sh -c 'cat {work}/first > {work}/second; echo said; mkdir \"out dir\"; echo 0123456789 > \"out dir/a.txt\"'", after=["first"])
     service.task("Job", "bad", "/bin/sh -c 'exit 7'", retries=1)
     refused(service, "TaskExists", lambda: service.task("Job", "FIRST", "true"))
     refused(service, "InvalidPropertyValue", lambda: service.task("Job", "open", "echo 'a"))
@@ -73,6 +74,7 @@ def jobs(service, work):
     assert service.list("Job", "executionInfo/result eq 'Failure'", "id") == ["bad"]
     assert service.list("Job", "state eq 'completed' and startswith(id, 'se')", "id,state") == ["second"]
     refused(service, "InvalidQueryParameterValue", lambda: service.list("Job", "nonsense eq 1", None))
+    files(service)
     service.reactivate("Job", "bad")
     until("it has failed again", lambda: service.counts("Job") == (0, 0, 3, 2, 1))
     refused(service, "TaskSucceeded", lambda: service.reactivate("Job", "first"))
@@ -80,6 +82,23 @@ def jobs(service, work):
     refused(service, "TaskNotFound", lambda: service.get("Job", "first"))
     service.delete_job("Job")
     until("the job is gone", lambda: not service.has_job("Job"))
+
+
+def files(service):
+    names = service.files("Job", "second", recursive=True)
+    assert {"stdout.txt", "stderr.txt", "wd", "wd/out dir/a.txt"} <= set(names), names
+    assert "wd/out dir/a.txt" not in service.files("Job", "second")
+    assert service.files("Job", "second", recursive=True, filter="startswith(name, 'wd/out')") == ["wd/out dir", "wd/out dir/a.txt"]
+    assert service.read("Job", "second", "stdout.txt") == b"said\n"
+    path = "wd/out dir/a.txt"
+    assert service.read("Job", "second", path) == b"0123456789\n"
+    assert service.read("Job", "second", path, "bytes=2-5") == b"2345"
+    assert service.size("Job", "second", path) == 11
+    info = service.get("Job", "second").node_info
+    assert service.read_of_node("Pool", info.node_id, info.task_root_directory + "/" + path) == b"0123456789\n"
+    service.delete_file("Job", "second", path)
+    refused(service, "FileNotFound", lambda: service.read("Job", "second", path))
+    refused(service, "InvalidRange", lambda: service.read("Job", "second", "stdout.txt", "bytes=100-"))
 
 
 def many(service):

@@ -35,7 +35,10 @@ impl Drop for WebServer {
 
 #[test]
 fn files_come_before_the_start_and_go_after_the_end() {
-    let Some(bench) = Bench::up("fst", 2, 2) else { return };
+    let Some(bench) = Bench::up_as("fst", 2, 2, |options| options.cluster.users.push("bob".to_owned()))
+    else {
+        return;
+    };
     bench.write("input.txt", "from a folder\n");
     std::fs::create_dir(bench.work.join("web")).unwrap();
     bench.write("web/data.txt", "from a server\n");
@@ -44,6 +47,8 @@ fn files_come_before_the_start_and_go_after_the_end() {
     bench.write("tree/inner.txt", "from a tree\n");
 
     brings_and_takes(&bench);
+    shows_files(&bench);
+    keeps_gangs_waiting(&bench);
     says_what_is_missing(&bench);
     keeps_conditions(&bench);
     is_stopped_while_it_brings(&bench);
@@ -79,6 +84,129 @@ fn brings_and_takes(bench: &Bench) {
     assert_eq!(read("logs/stdout.txt"), "770\nann\n0\n");
     assert_eq!(read("logs/stderr.txt"), "to stderr\n");
     assert_eq!(std::fs::metadata(bench.work.join("results/renamed.bin")).unwrap().len(), 3_000_000);
+}
+
+/// The files of a task while it runs and after, for its user and for nobody else.
+fn shows_files(bench: &Bench) {
+    let job = bench.submit(
+        &["-n1", "-t1", "--stage-keep=1", "--stage-in=tree"],
+        "echo first; mkdir -p d; echo inner > 'd/a b'; ln -s /etc/passwd link; head -c 700000 /dev/zero > big
+         touch $HOME/work/shown; while [ ! -e $HOME/work/go ]; do sleep 0.05; done; echo last",
+    );
+    bench.await_file("shown");
+    let files = |user: &str, words: &[&str]| {
+        bench.site.run(user, Path::new("/"), &[&["files"], words].concat()).unwrap()
+    };
+    let text = |words: &[&str]| {
+        let output = files(ANN, words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let place = |path: &str| format!("{}{path}", job.0);
+    let listed = text(&["ls", "-r", &place("")]);
+    let names: Vec<&str> =
+        listed.lines().map(|line| line.splitn(6, ' ').last().unwrap().trim_start()).collect();
+    assert!(
+        listed.contains("wd/d/a b") && listed.contains("700000") && listed.contains("wd/tree/inner.txt"),
+        "{listed}"
+    );
+    assert!(!names.iter().any(|name| name.contains("link")), "{listed}");
+    assert_eq!(text(&["cat", &place("/stdout.txt")]), "first\n");
+    assert_eq!(text(&["cat", &place("/wd/d/a b")]), "inner\n");
+    let got = bench.work.join("got");
+    text(&["get", &place("/wd"), got.to_str().unwrap()]);
+    assert_eq!(std::fs::metadata(got.join("big")).unwrap().len(), 700_000);
+    assert_eq!(std::fs::read_to_string(got.join("d/a b")).unwrap(), "inner\n");
+    text(&["rm", "-r", &place("/wd/d")]);
+    for (user, path, part) in [
+        ("bob", "/stdout.txt", "belongs to user ann"),
+        (ANN, "/wd/link", "wd/link"),
+        (ANN, "/wd/d/a b", "No such file"),
+        (ANN, "/../../../etc/passwd", "does not stay"),
+    ] {
+        let output = files(user, &["cat", &place(path)]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(part), "{path}: {said}");
+    }
+    bench.write("go", "");
+    bench.complete(job);
+    assert_eq!(text(&["cat", &place("/stdout.txt")]), "first\nlast\n", "it is kept after the end");
+    let logs = bench.site.run(ANN, &bench.work, &["logs", &place("")]).unwrap();
+    assert_eq!(String::from_utf8_lossy(&logs.stdout), "first\nlast\n", "{logs:?}");
+}
+
+/// The coordination command runs on all nodes of a gang, and the command once all have succeeded.
+fn keeps_gangs_waiting(bench: &Bench) {
+    let coordinate = |command: &str| {
+        let staging = serde_json::json!({
+            "folder": "workitems/render/job-1/frame7",
+            "common_inputs": [{ "source": { "http": { "url": "http://head:8099/data.txt" } } }],
+            "inputs": [{ "source": { "http": { "url": "http://head:8099/data.txt" } }, "path": "own.txt", "mode": 0o640 }],
+            "coordination": ["/bin/sh", "-c", command],
+            "command": ["sh", "-c", "cat $AZ_BATCH_TASK_SHARED_DIR/data.txt own.txt; env | grep -E '^(AZ_BATCH|CCP)' | sort; pwd"],
+            "retention_s": 60,
+        });
+        let request = serde_json::json!({
+            "name": "gang", "script": "#!/bin/sh\nfalse\n", "working_directory": "/tmp", "umask": 0o022,
+            "request": { "nodes": 2, "ranks": 2, "cores_per_rank": 1, "memory": "pool_default", "exclusive": false },
+            "time_limit_s": 60, "staging": staging,
+        });
+        bench.write("request.json", &request.to_string());
+        let post = "import http.client, socket, sys, os
+c = http.client.HTTPConnection('x'); c.sock = socket.socket(socket.AF_UNIX); c.sock.connect(os.environ['MUSTER_SOCKET'])
+c.request('POST', '/v1/jobs', open(sys.argv[1]).read()); print(c.getresponse().read().decode())";
+        let mut command = bench.site.cluster.exec("head", Some(ANN)).unwrap();
+        let file = bench.work.join("request.json");
+        let output = command
+            .args(["/usr/bin/python3", "-c", post])
+            .arg(file)
+            .env("MUSTER_SOCKET", bench.site.socket())
+            .output()
+            .unwrap();
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        let answer: serde_json::Value =
+            serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{answer}: {output:?}"));
+        muster_core::ids::JobId(answer["job"].as_u64().unwrap_or_else(|| panic!("{answer}")))
+    };
+    // Each node says that it is there, in the folder that both see, and counts as done when the other one is there too.
+    let meet = format!(
+        "test -e \"$AZ_BATCH_TASK_DIR/data.txt\" && cd {} && touch met-$(hostname) && echo coordinated && \
+         while [ $(ls met-* | wc -l) -lt 2 ]; do sleep 0.05; done",
+        bench.work.display()
+    );
+    let job = coordinate(&meet);
+    let detail = bench.complete(job);
+    let cat = |path: &str| {
+        let output =
+            bench.site.run(ANN, &bench.work, &["files", "cat", &format!("{}/{path}", job.0)]).unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = cat("stdout.txt");
+    let dir = "/var/lib/muster/work/workitems/render/job-1/frame7";
+    for part in [
+        "coordinated\nfrom a server\nfrom a server\n",
+        "AZ_BATCH_IS_CURRENT_NODE_MASTER=true\n",
+        &format!("AZ_BATCH_TASK_WORKING_DIR={dir}/wd\n"),
+        "AZ_BATCH_NODE_SHARED_DIR=/var/lib/muster/work/shared\n",
+        &format!("\n{dir}/wd\n"),
+    ] {
+        assert!(said.contains(part), "{part} in {said}\n{}", bench.describe(&detail));
+    }
+    let hosts = said.lines().find_map(|line| line.strip_prefix("AZ_BATCH_HOST_LIST=")).unwrap();
+    let addresses: Vec<std::net::IpAddr> = hosts.split(',').map(|text| text.parse().unwrap()).collect();
+    assert_eq!(addresses.len(), 2, "{hosts}");
+    assert!(said.contains(&format!("CCP_NODES=2 {} 1 {} 1\n", addresses[0], addresses[1])), "{said}");
+    // One that fails on one node alone ends the whole gang, whose command never runs.
+    let job = coordinate("test \"$AZ_BATCH_IS_CURRENT_NODE_MASTER\" = true");
+    let detail = bench.wait(job);
+    let task = &detail.task_list[0];
+    assert_eq!((task.state, task.attempt), (TaskState::Failed, 1), "{}", bench.describe(&detail));
+    assert!(
+        task.reason.contains("CoordinationCommandFailed") && task.reason.contains("exit code 1"),
+        "{}",
+        task.reason
+    );
+    bench.await_clean(&["node01", "node02"]);
 }
 
 fn says_what_is_missing(bench: &Bench) {

@@ -193,6 +193,12 @@ impl Node<'_> {
         if let Some(run_dir) = &request.run_dir {
             config.run_dir.clone_from(run_dir);
         }
+        if let Some(work_dir) = &request.work_dir {
+            config.work_dir.clone_from(work_dir);
+        }
+        if let Some(roots) = &request.shared_roots {
+            config.shared_roots.clone_from(roots);
+        }
         if let Some(cgroup) = &request.cgroup {
             config.cgroup.clone_from(cgroup);
         }

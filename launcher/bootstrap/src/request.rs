@@ -55,6 +55,12 @@ pub struct Request {
     /// Where the node makes the folders of attempts, if not in the usual place.
     #[serde(default)]
     pub run_dir: Option<PathBuf>,
+    /// The root of the folders of tasks, if not in the usual place.
+    #[serde(default)]
+    pub work_dir: Option<PathBuf>,
+    /// Below which folders tasks may have files brought from and taken to; anywhere without.
+    #[serde(default)]
+    pub shared_roots: Option<Vec<PathBuf>>,
     /// The name of the node's cgroup for attempts, if not the usual one.
     #[serde(default)]
     pub cgroup: Option<String>,

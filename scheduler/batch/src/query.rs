@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::error::{BatchError, ErrorCode};
 
@@ -60,6 +60,15 @@ impl<'a> Query<'a> {
     pub fn iter_all(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(name, value)| (&**name, &**value))
     }
+}
+
+/// What is not encoded in a part of a path.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A text as one part of a path: its slashes are encoded as well.
+#[must_use]
+pub fn encode(text: &str) -> String {
+    utf8_percent_encode(text, ENCODED).to_string()
 }
 
 fn decode(text: &str) -> Cow<'_, str> {

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attach::AttachArgs, cancel::CancelArgs, cron::CronArgs, hold::HoldArgs, hold::ReleaseArgs,
-    layout::LayoutArgs, licenses::LicensesArgs, logs::LogsArgs, migrate::MigrateArgs, node::NodeArgs,
-    nodes::NodesArgs, pools::PoolsArgs, priority::PriorityArgs, queue::QueueArgs, reach::RequeueArgs,
-    reach::SignalArgs, reservation::ReservationArgs, run::RunArgs, shares::SharesArgs, show::ShowArgs,
-    steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
+    attach::AttachArgs, cancel::CancelArgs, cron::CronArgs, files::FilesArgs, hold::HoldArgs,
+    hold::ReleaseArgs, layout::LayoutArgs, licenses::LicensesArgs, logs::LogsArgs, migrate::MigrateArgs,
+    node::NodeArgs, nodes::NodesArgs, pools::PoolsArgs, priority::PriorityArgs, queue::QueueArgs,
+    reach::RequeueArgs, reach::SignalArgs, reservation::ReservationArgs, run::RunArgs, shares::SharesArgs,
+    show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -56,6 +56,8 @@ pub enum Command {
     Release(ReleaseArgs),
     /// Print the output of a task; -f follows it to its end
     Logs(LogsArgs),
+    /// List, print, copy or remove the files of a task on its node
+    Files(FilesArgs),
     /// Wait until jobs have ended, and end as they did
     Wait(WaitArgs),
     /// Draw which rank runs on which node and core
@@ -106,6 +108,7 @@ impl Command {
             Self::Hold(_) => "hold",
             Self::Release(_) => "release",
             Self::Logs(_) => "logs",
+            Self::Files(_) => "files",
             Self::Wait(_) => "wait",
             Self::Layout(_) => "layout",
             Self::Nodes(_) => "nodes",

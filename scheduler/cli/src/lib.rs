@@ -72,6 +72,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Update(args) => commands::update::run(&args),
         Command::Hold(args) => commands::hold::hold(&args),
         Command::Release(args) => commands::hold::release(&args),
+        Command::Files(args) => commands::files::run(&args),
         Command::Logs(args) => commands::logs::run(&args),
         Command::Wait(args) => commands::wait::run(&args),
         Command::Layout(args) => commands::layout::run(&args),

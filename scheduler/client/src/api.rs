@@ -18,6 +18,9 @@
 //! | `POST /v1/jobs/{ref}/update`     | [`JobUpdate`] → `{}`; `ref` is a whole job            |
 //! | `POST /v1/jobs/{ref}/hold`       | → `{}`; `ref` is `JOB` or `JOB_INDEX`                 |
 //! | `POST /v1/jobs/{ref}/release`    | → `{}`; `ref` is `JOB` or `JOB_INDEX`                 |
+//! | `GET  /v1/tasks/{ref}/files?path=&recursive=&after=&instance=` | → [`FileList`]; for the owner and admins |
+//! | `GET  /v1/tasks/{ref}/files/data?path=&offset=&length=&instance=` | → bytes; none after the file's end |
+//! | `DELETE /v1/tasks/{ref}/files?path=&recursive=&instance=` | → `{}`                           |
 //! | `GET  /v1/nodes`                 | → [`NodeList`]                                        |
 //! | `POST /v1/nodes/drain`           | [`NodesRequest`] → `{}`; all of the nodes or none     |
 //! | `POST /v1/nodes/down`            | [`NodesRequest`] → `{}`; all of the nodes or none     |
@@ -60,6 +63,7 @@ pub use crate::bootstrap::{
 pub use crate::changes::{JobUpdate, ReachedAnswer, RequeueRequest, ScriptAnswer, SignalRequest};
 pub use crate::crontabs::{CronEntryRequest, CronEntryView, CrontabRequest, CrontabView};
 pub use crate::diagnostics::{CallerFigures, Diagnostics, PassFigures, RequestFigures, TaskCounts};
+pub use crate::files::{FileList, FileView};
 pub use crate::licenses::{LicenseList, LicenseView};
 pub use crate::nodes::{
     HoldRequest, NodeList, NodeView, NodesRequest, PoolList, PoolStateRequest, PoolView, ResumeRequest,

@@ -68,6 +68,12 @@ pub struct BootstrapRequest {
     /// Where the agent makes the folders of attempts, if not in the usual place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_dir: Option<PathBuf>,
+    /// The root of the folders of tasks, if not in the usual place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work_dir: Option<PathBuf>,
+    /// Below which folders tasks may have files brought from and taken to; anywhere without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_roots: Option<Vec<PathBuf>>,
     /// Where the controller listens.
     pub controller: Vec<String>,
     /// The name in its certificate.

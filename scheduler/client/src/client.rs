@@ -31,7 +31,7 @@ pub const RETRY_DEFAULT: Duration = Duration::from_secs(10);
 /// must not end it.
 pub const RETRY_WAITING_DEFAULT: Duration = Duration::from_secs(600);
 /// How long the controller may take over one answer.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long one request of a wait stays open; a longer wait is made of several.
 const WAIT_TIME_MAX: Duration = Duration::from_secs(60);
 /// The same where there are several controllers.
@@ -459,26 +459,44 @@ impl Client {
         self.request(self.retry, &question)
     }
 
+    /// An answer that is no JSON.
+    pub(crate) fn raw(&mut self, question: &Question) -> Result<Bytes, ClientError> {
+        let answer = self.until_reached(self.retry, |transport| transport.ask(question))?;
+        if (200..300).contains(&answer.status) {
+            Ok(answer.body)
+        } else {
+            Err(self.refusal(question, &answer))
+        }
+    }
+
+    /// What an answer says that is no success.
+    fn refusal(&self, question: &Question, answer: &Answer) -> ClientError {
+        match serde_json::from_slice::<ErrorBody>(&answer.body) {
+            Ok(body) => ClientError::Refused { status: answer.status, body },
+            Err(source) => ClientError::BadAnswer {
+                socket: self.transport.socket().clone(),
+                route: format!("{} {}", question.method, question.path),
+                what: format!("status {}", answer.status),
+                source: Some(Box::new(source)),
+            },
+        }
+    }
+
     fn request<A: DeserializeOwned>(
         &mut self,
         retry: Duration,
         question: &Question,
     ) -> Result<A, ClientError> {
         let answer = self.until_reached(retry, |transport| transport.ask(question))?;
-        let bad = |what: String, source| ClientError::BadAnswer {
-            socket: self.transport.socket().clone(),
-            route: format!("{} {}", question.method, question.path),
-            what,
-            source,
-        };
         if (200..300).contains(&answer.status) {
-            return serde_json::from_slice(&answer.body)
-                .map_err(|source| bad("something unexpected".to_owned(), Some(Box::new(source))));
+            return serde_json::from_slice(&answer.body).map_err(|source| ClientError::BadAnswer {
+                socket: self.transport.socket().clone(),
+                route: format!("{} {}", question.method, question.path),
+                what: "something unexpected".to_owned(),
+                source: Some(Box::new(source)),
+            });
         }
-        match serde_json::from_slice::<ErrorBody>(&answer.body) {
-            Ok(body) => Err(ClientError::Refused { status: answer.status, body }),
-            Err(source) => Err(bad(format!("status {}", answer.status), Some(Box::new(source)))),
-        }
+        Err(self.refusal(question, &answer))
     }
 
     /// Tries until a controller is reached and able (status 503 is neither), or the time for retries is over.

@@ -10,6 +10,7 @@ mod client;
 mod crontabs;
 mod diagnostics;
 mod error;
+mod files;
 mod licenses;
 mod nodes;
 mod notes;

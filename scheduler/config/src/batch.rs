@@ -133,3 +133,47 @@ fn key(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<BatchKey
     }
     Some(BatchKeyConfig { account: name.value, user: user.value, key_file: key_file.value })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::{BatchConfig, parse};
+
+    const CLUSTER: &str = "[cluster]\nname = \"c\"\n[[node]]\nname = \"n1\"\ncores = 1\nmemory = \"1G\"\n[[pool]]\nname = \"main\"\nnodes = \"n1\"\n";
+
+    fn read(section: &str) -> Result<Option<BatchConfig>, String> {
+        let config = parse(Path::new("muster.toml"), &format!("{CLUSTER}{section}"));
+        config.map(|config| config.batch).map_err(|errors| errors.to_string())
+    }
+
+    fn account(name: &str, user: &str) -> String {
+        format!("[[batch.account]]\nname = \"{name}\"\nuser = \"{user}\"\nkey_file = \"/etc/muster/k\"\n")
+    }
+
+    #[test]
+    fn the_section_names_an_address_and_the_keys_of_accounts() {
+        assert_eq!(read(""), Ok(None));
+        let both = [account("lab", "ann"), account("lab", "bob")].concat();
+        let config = read(&format!("[batch]\nlisten = \"127.0.0.1:8443\"\n{both}")).unwrap().unwrap();
+        assert_eq!(config.listen.port(), 8443);
+        let users: Vec<&str> = config.keys.iter().map(|key| key.user.as_str()).collect();
+        assert_eq!((users, config.keys[1].account.as_str()), (vec!["ann", "bob"], "lab"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_it_is_told() {
+        let listen = "[batch]\nlisten = \"127.0.0.1:8443\"\n";
+        for (section, told) in [
+            ("[batch]\n".to_owned(), "listen"),
+            ("[batch]\nlisten = \"8443\"\n".to_owned(), "an address with a port"),
+            (format!("{listen}{}", account("Lab", "ann")), "lower-case letters"),
+            (format!("{listen}{}", account("lab", "ann").repeat(2)), "lab for user ann"),
+            (format!("{listen}[[batch.account]]\nname = \"lab\"\n"), "key_file"),
+            (format!("{listen}keys = 1\n"), "keys"),
+        ] {
+            let errors = read(&section).unwrap_err();
+            assert!(errors.contains(told), "{section}: {errors}");
+        }
+    }
+}

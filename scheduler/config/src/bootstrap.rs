@@ -39,6 +39,10 @@ pub struct BootstrapConfig {
     pub remote_dir: PathBuf,
     /// Where agents make the folders of attempts, if not in the usual place.
     pub run_dir: Option<PathBuf>,
+    /// The root of the folders of tasks on a node, if not in the usual place.
+    pub work_dir: Option<PathBuf>,
+    /// Below which folders of a node tasks may have files brought from and taken to; anywhere without.
+    pub shared_roots: Option<Vec<PathBuf>>,
     /// The program that does it: a path, or a name to be found beside musterd or in `PATH`.
     pub program: PathBuf,
 }
@@ -57,6 +61,8 @@ impl Default for BootstrapConfig {
             binaries_dir: None,
             remote_dir: PathBuf::from("/var/lib/muster"),
             run_dir: None,
+            work_dir: None,
+            shared_roots: None,
             program: PathBuf::from("muster-bootstrap"),
         }
     }
@@ -151,6 +157,8 @@ pub(crate) fn bootstrap(
     let binaries_dir = section.path(reader, "binaries_dir", "/usr/local/libexec/muster");
     let remote_dir = section.path(reader, "remote_dir", "/var/lib/muster");
     let run_dir = section.path(reader, "run_dir", "/run/muster");
+    let work_dir = section.path(reader, "work_dir", "/var/lib/muster/work");
+    let shared_roots = section.texts(reader, "shared_roots", "/home");
     let program = section.text(reader, "program", "muster-bootstrap");
     // An admin who brings nodes up has keys and known hosts of their own; the controller has none.
     for (key, example) in [
@@ -175,6 +183,8 @@ pub(crate) fn bootstrap(
         binaries_dir: binaries_dir.map(|at| at.value),
         remote_dir: remote_dir.map_or(defaults.remote_dir, |at| at.value),
         run_dir: run_dir.map(|at| at.value),
+        work_dir: work_dir.map(|at| at.value),
+        shared_roots: shared_roots.map(|all| all.into_iter().map(|at| at.value.into()).collect()),
         program: program.map_or(defaults.program, |at| PathBuf::from(at.value)),
     })
 }

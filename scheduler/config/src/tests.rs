@@ -114,6 +114,8 @@ known_hosts = "/k/known"
 binaries_dir = "/k/bin"
 remote_dir = "/r"
 run_dir = "/r/run"
+work_dir = "/r/work"
+shared_roots = ["/home", "/scratch"]
 program = "/k/mb"
 [health]
 program = "/k/health"
@@ -148,6 +150,8 @@ interval_s = 7
     );
     assert_eq!(bootstrap.program, Path::new("/k/mb"));
     assert_eq!(bootstrap.run_dir.as_deref(), Some(Path::new("/r/run")));
+    assert_eq!(bootstrap.work_dir.as_deref(), Some(Path::new("/r/work")));
+    assert_eq!(bootstrap.shared_roots.as_ref().unwrap().len(), 2);
     let health = config.health.unwrap();
     assert_eq!(
         (health.program.as_path(), health.interval_s, health.timeout_s),

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod diagnostics;
 pub mod engine_loop;
 pub mod error;
+pub mod files;
 pub mod forecasts;
 pub mod mail;
 pub mod node_view;

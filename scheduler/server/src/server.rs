@@ -138,7 +138,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let batch = match &config.batch {
         Some(batch) => Some((
             batch::listen(batch.listen).await?,
-            batch_service(batch, &engine, &shared, &stopping).await?,
+            batch_service(batch, &engine, &shared, &sessions, &stopping).await?,
         )),
         None => None,
     };
@@ -193,6 +193,7 @@ async fn batch_service(
     config: &BatchConfig,
     engine: &EngineHandle,
     shared: &Arc<Shared>,
+    sessions: &Arc<Sessions>,
     stopping: &watch::Receiver<bool>,
 ) -> Result<batch::Service, ServerError> {
     let config = config.clone();
@@ -202,8 +203,8 @@ async fn batch_service(
         Ok((accounts, store))
     })
     .await?;
-    let (engine, shared) = (engine.clone(), Arc::clone(shared));
-    Ok(batch::Service { engine, shared, accounts, store, stopping: stopping.clone() })
+    let (engine, shared, sessions) = (engine.clone(), Arc::clone(shared), Arc::clone(sessions));
+    Ok(batch::Service { engine, shared, sessions, accounts, store, stopping: stopping.clone() })
 }
 
 /// Opens the journal and the accounting.

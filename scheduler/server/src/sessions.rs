@@ -21,6 +21,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine_loop::{EngineHandle, InputError};
+use crate::files::Files;
 use crate::secrets::Secrets;
 use crate::shared::Shared;
 use crate::tls::Authority;
@@ -52,6 +53,7 @@ pub struct Sessions {
     authority: Arc<Authority>,
     /// The term in which this controller leads; 0 where there are no others.
     term: u64,
+    files: Files,
 }
 
 /// One node's place.
@@ -98,7 +100,20 @@ impl Sessions {
     ) -> Self {
         let (slots, engine) = (Mutex::new(HashMap::new()), OnceLock::new());
         let stopping = AtomicBool::new(false);
-        Self { slots, secrets, heartbeat, silence_max, health, term, engine, stopping, shared, authority }
+        let files = Files::default();
+        Self {
+            slots,
+            secrets,
+            heartbeat,
+            silence_max,
+            health,
+            term,
+            engine,
+            stopping,
+            shared,
+            authority,
+            files,
+        }
     }
 
     /// Says where the engine is. Must be called before the first session.
@@ -163,6 +178,18 @@ impl Sessions {
         if outbox.try_send(Ok(message())).is_err() {
             slot.close("the node does not take what it is told");
         }
+    }
+
+    /// The files of tasks on nodes.
+    #[must_use]
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Tells a node something that is not the engine's. Says whether it has a session that takes it.
+    pub(crate) fn tell_node(&self, node: &str, message: v1::ToNode) -> bool {
+        let outbox = self.slot(node).lock_live().as_ref().map(|session| session.outbox.clone());
+        outbox.is_some_and(|outbox| outbox.try_send(Ok(message)).is_ok())
     }
 
     /// How many messages are yet to be sent to nodes, and to how many nodes.
@@ -355,7 +382,10 @@ impl Sessions {
                 return Ok(());
             }
             Some(Body::Steps(steps)) => return self.heard_steps(slot, generation, steps).await,
-            Some(Body::File(_)) => return Ok(()),
+            Some(Body::File(reply)) => {
+                self.files.heard(&slot.node, reply);
+                return Ok(());
+            }
             Some(Body::Report(report)) => report,
             Some(Body::Hello(_)) => return Err(Status::invalid_argument("hello was said twice")),
             None => return Err(Status::invalid_argument("the message is empty, or of a later version")),

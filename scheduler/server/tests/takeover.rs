@@ -240,7 +240,7 @@ impl Agent {
                 self.held.remove(&key(forget.key));
                 None
             }
-            Told::Welcome(_) | Told::Signal(_) => None,
+            Told::Welcome(_) | Told::Signal(_) | Told::File(_) => None,
         }
     }
 

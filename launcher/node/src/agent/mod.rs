@@ -4,14 +4,16 @@
 //! for its status (`status`), and keeps one record for each held attempt (`registry`). The agent holds nothing
 //! that is not on the disk or in a supervisor as well: it may be killed at any instant and start again.
 
+mod desk;
 mod health;
+mod janitor;
 pub mod link;
 pub mod lock;
 mod registry;
 pub mod status;
 mod supervisors;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_topo::{CoreMap, Topology};
@@ -22,6 +24,7 @@ use tokio::sync::mpsc;
 use crate::config::{AgentConfig, AgentDir};
 use crate::containment::Containment;
 use crate::error::{NodeError, Result};
+use crate::folders::Records;
 use health::Checks;
 use link::LinkEvent;
 use registry::Registry;
@@ -56,6 +59,7 @@ impl Node {
     fn find(dir: AgentDir) -> Result<Self> {
         let config = dir.config()?;
         let topology = Topology::discover().map_err(NodeError::Cores)?;
+        open_way(&dir, &dir.work(&config));
         let containment = Containment::detect(&config.cgroup);
         let program = std::env::current_exe().map_err(NodeError::system("find the agent's own program"))?;
         let bin_dir = config.bin_dir.clone().or_else(|| program.parent().map(Into::into)).unwrap_or_default();
@@ -92,6 +96,25 @@ impl Node {
             memory_bytes: self.topology.memory_bytes,
             devices: devices.collect(),
         }
+    }
+}
+
+/// Lets users pass through the agent's folder where the folders of their tasks are in it. They cannot list it, and what
+/// else is in it is closed itself.
+fn open_way(dir: &AgentDir, work: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !work.starts_with(dir.path()) {
+        return;
+    }
+    let opened = std::fs::metadata(dir.path()).and_then(|about| {
+        let mode = about.permissions().mode() & 0o7777;
+        if mode & 0o011 == 0o011 {
+            return Ok(());
+        }
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode | 0o011))
+    });
+    if let Err(error) = opened {
+        tracing::warn!(%error, "tasks may not reach their folders below the agent's own");
     }
 }
 
@@ -133,6 +156,17 @@ struct Agent {
     health: mpsc::Receiver<Option<String>>,
     /// What the health check found last.
     problem: Option<String>,
+    /// Answers to requests for files, as they become ready.
+    replies_to: mpsc::Sender<v1::FileReply>,
+    replies: mpsc::Receiver<v1::FileReply>,
+    /// How many requests for files are being worked on.
+    asked: usize,
+    /// What the last look at the folders of tasks found, while the next one is not under way.
+    looks_to: mpsc::Sender<janitor::Looked>,
+    looks: mpsc::Receiver<janitor::Looked>,
+    is_looking: bool,
+    /// Why the disk lets the node take no work.
+    disk_problem: Option<String>,
 }
 
 impl Agent {
@@ -142,6 +176,8 @@ impl Agent {
         let (links_to, link_events) = mpsc::channel(64);
         let (questions_to, status) = mpsc::channel(16);
         let (health_to, health) = mpsc::channel(1);
+        let (replies_to, replies) = mpsc::channel(desk::AT_ONCE_MAX);
+        let (looks_to, looks) = mpsc::channel(1);
         let holder = lock::Holder::own(&node.dir);
         let registry = Registry::new(node, events_to, links_to, questions_to)?;
         Ok(Self {
@@ -159,6 +195,13 @@ impl Agent {
             health_to,
             health,
             problem: None,
+            replies_to,
+            replies,
+            asked: 0,
+            looks_to,
+            looks,
+            is_looking: false,
+            disk_problem: None,
         })
     }
 
@@ -168,6 +211,8 @@ impl Agent {
         self.registry.begin().await?;
         crate::daemon::say_ready();
         tracing::info!(node = self.registry.node.config.node, version = VERSION, "the agent serves");
+        let mut look = tokio::time::interval(janitor::EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -183,6 +228,12 @@ impl Agent {
                 Some(event) = self.link_events.recv() => self.on_link(event),
                 Some(problem) = self.health.recv() => self.on_health(problem),
                 Some(question) = self.status.recv() => self.answer(question),
+                Some(reply) = self.replies.recv() => {
+                    self.asked -= 1;
+                    self.send(from_node::Body::File(reply));
+                }
+                _ = look.tick() => self.look_at_folders(),
+                Some(looked) = self.looks.recv() => self.on_looked(looked),
                 () = tick(&mut self.heartbeat) => {
                     self.sequence += 1;
                     crate::daemon::limit_log(&self.registry.node.dir);
@@ -242,7 +293,10 @@ impl Agent {
                 self.registry.forget(&forget.key.unwrap_or_default());
                 None
             }
-            Some(to_node::Body::File(_)) => None,
+            Some(to_node::Body::File(request)) => {
+                self.ask_desk(request);
+                None
+            }
             None => {
                 tracing::warn!("the controller sent a message that this version does not know");
                 None
@@ -262,6 +316,43 @@ impl Agent {
         }
     }
 
+    /// Has a request for files answered, away from this loop.
+    fn ask_desk(&mut self, request: v1::FileRequest) {
+        if self.asked >= desk::AT_ONCE_MAX {
+            self.send(from_node::Body::File(desk::busy(request.id)));
+            return;
+        }
+        self.asked += 1;
+        let node = &self.registry.node;
+        let desk = desk::Desk { root: node.dir.work(&node.config), records: Records::at(node.dir.folders()) };
+        let replies = self.replies_to.clone();
+        tokio::task::spawn_blocking(move || {
+            let _ = replies.blocking_send(desk.answer(&request));
+        });
+    }
+
+    /// Looks after the folders of tasks, away from this loop.
+    fn look_at_folders(&mut self) {
+        if std::mem::replace(&mut self.is_looking, true) {
+            return;
+        }
+        let node = &self.registry.node;
+        let (root, records) = (node.dir.work(&node.config), Records::at(node.dir.folders()));
+        let (attempts, looks) = (node.dir.attempts(), self.looks_to.clone());
+        tokio::task::spawn_blocking(move || {
+            let now_s = crate::process::now_us() / 1_000_000;
+            let _ = looks.blocking_send(janitor::look(&root, &records, &attempts, now_s));
+        });
+    }
+
+    fn on_looked(&mut self, looked: janitor::Looked) {
+        self.is_looking = false;
+        if self.disk_problem != looked.problem {
+            self.disk_problem = looked.problem;
+            self.on_health(self.problem.clone());
+        }
+    }
+
     fn on_health(&mut self, problem: Option<String>) {
         if self.problem != problem {
             match &problem {
@@ -269,7 +360,8 @@ impl Agent {
                 None => tracing::info!("the health check passes again"),
             }
         }
-        self.send(from_node::Body::Health(v1::Health { problem: problem.clone().unwrap_or_default() }));
+        let told = problem.clone().or_else(|| self.disk_problem.clone()).unwrap_or_default();
+        self.send(from_node::Body::Health(v1::Health { problem: told }));
         self.problem = problem;
     }
 

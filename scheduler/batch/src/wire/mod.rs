@@ -35,3 +35,6 @@ pub fn etag(version: u64) -> String {
 pub fn version_of(tag: &str) -> Option<u64> {
     u64::from_str_radix(tag.trim().trim_matches('"').strip_prefix("0x")?, 16).ok()
 }
+
+#[cfg(test)]
+mod tests;

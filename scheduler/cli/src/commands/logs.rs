@@ -58,8 +58,12 @@ pub(crate) fn run(args: &LogsArgs) -> Result<ExitCode, CliError> {
     }
     // A job without an array has one task, whose index is 0.
     let task = JobRef { task: job.task.or(Some(TaskIndex(0))), ..job };
-    while args.follow && output(&detail, args.stderr).is_none() && !is_finished(&detail) {
+    while args.follow && output(&detail, args.stderr).is_none() && !has_node(&detail) && !is_finished(&detail)
+    {
         detail = client.wait_change(job, Some(detail.version), WAIT_TIME)?;
+    }
+    if output(&detail, args.stderr).is_none() && has_node(&detail) {
+        return on_node(&mut client, job, task, args);
     }
     let Some(path) = output(&detail, args.stderr) else {
         let state = detail.task_list.first().map_or(detail.summary.state, |task| task.state);
@@ -80,6 +84,33 @@ pub(crate) fn run(args: &LogsArgs) -> Result<ExitCode, CliError> {
         });
     }
     Ok(Exit::Ok.into())
+}
+
+/// Whether the task has, or had, a node: without a path its output is in its own folder there.
+fn has_node(detail: &JobDetail) -> bool {
+    only_task(detail).is_some_and(|task| !task.shares.is_empty())
+}
+
+/// Prints the output that is in the task's folder on its node.
+fn on_node(client: &mut Client, job: JobRef, task: JobRef, args: &LogsArgs) -> Result<ExitCode, CliError> {
+    let path = if args.stderr { "stderr.txt" } else { "stdout.txt" };
+    let mut at = 0;
+    loop {
+        // Asked before the file is read, so that nothing is written after what is printed last.
+        let ended = !args.follow || is_finished(&client.job(job)?);
+        loop {
+            let part = client.file_part(task, path, at)?;
+            if part.is_empty() {
+                break;
+            }
+            print_bytes(&part)?;
+            at += part.len() as u64;
+        }
+        if ended {
+            return Ok(Exit::Ok.into());
+        }
+        thread::sleep(Duration::from_millis(LOOK_PERIOD_MS.into()));
+    }
 }
 
 /// `12` for a job without an array, `12_3` for a task of one.

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod cancel;
 pub(crate) mod config;
 pub mod cron;
+pub mod files;
 pub(crate) mod generate;
 pub(crate) mod help;
 pub mod hold;

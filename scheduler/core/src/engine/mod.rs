@@ -310,6 +310,8 @@ mod nodes_tests;
 #[cfg(test)]
 mod reservation_tests;
 #[cfg(test)]
+mod staging_tests;
+#[cfg(test)]
 mod tasks_tests;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::engine_loop::{InputError, chain};
 use crate::error::ServerError;
+use crate::files::FileError;
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,15 @@ pub enum ApiError {
         /// Why not.
         why: String,
     },
+    /// The task has no node, or no folder there.
+    #[error("{target} has no files yet: it has not been placed on a node")]
+    NoFiles {
+        /// What was asked for.
+        target: JobRef,
+    },
+    /// The node does not give the file.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The path names no step.
     #[error("'{text}' is not the number of a step: write a number, such as 0")]
     BadStep {
@@ -194,10 +204,27 @@ impl ApiError {
             Self::BadStep { .. } => (StatusCode::BAD_REQUEST, "bad_step"),
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
             Self::History(_) => (StatusCode::SERVICE_UNAVAILABLE, "history"),
+            Self::NoFiles { .. } => (StatusCode::NOT_FOUND, "no_files"),
+            Self::File(error) => file_code(error),
             Self::NotRoot => (StatusCode::FORBIDDEN, "not_root"),
             Self::Certificates(_) => (StatusCode::INTERNAL_SERVER_ERROR, "certificates"),
             Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
             Self::TooLong => (StatusCode::SERVICE_UNAVAILABLE, "too_long"),
+        }
+    }
+}
+
+fn file_code(error: &FileError) -> (StatusCode, &'static str) {
+    match error {
+        FileError::Away { .. } => (StatusCode::CONFLICT, "node_away"),
+        FileError::Late { .. } | FileError::Busy => (StatusCode::TOO_MANY_REQUESTS, "files_busy"),
+        FileError::NotFound { .. } => (StatusCode::NOT_FOUND, "no_such_file"),
+        FileError::CleanedUp { .. } => (StatusCode::NOT_FOUND, "files_cleaned_up"),
+        FileError::Denied { .. } => (StatusCode::FORBIDDEN, "file_denied"),
+        FileError::NotAFile { .. } => (StatusCode::BAD_REQUEST, "not_a_file"),
+        FileError::NotEmpty { .. } => (StatusCode::CONFLICT, "not_empty"),
+        FileError::Strange { .. } | FileError::Failed { .. } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "file_failed")
         }
     }
 }

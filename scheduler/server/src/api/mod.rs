@@ -4,6 +4,7 @@ mod answer;
 mod changes;
 mod crontabs;
 mod diagnostics;
+mod files;
 mod jobs;
 mod nodes;
 mod peer;
@@ -122,6 +123,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/jobs/{ref}/hold", post(jobs::hold))
         .route("/v1/jobs/{ref}/release", post(jobs::release))
         .route("/v1/tasks", get(tasks::list))
+        .route("/v1/tasks/{ref}/files", get(files::list).delete(files::remove))
+        .route("/v1/tasks/{ref}/files/data", get(files::data))
         .route("/v1/nodes", get(nodes::nodes))
         .route("/v1/nodes/drain", post(nodes::drain))
         .route("/v1/nodes/down", post(nodes::down))

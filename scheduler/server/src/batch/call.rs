@@ -24,7 +24,7 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 /// The first version of the protocol that is answered.
 const VERSION_MIN: &str = "2020-09-01";
 /// When a client should try again that came at a bad moment, in seconds.
-const RETRY_AFTER_S: u32 = 1;
+pub const RETRY_AFTER_S: u32 = 1;
 
 /// An error as an answer.
 #[derive(Debug)]
@@ -199,6 +199,21 @@ impl Call {
         }
     }
 
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// A parameter of the query that is true or false; false without.
+    pub fn flag(&self, name: &str) -> Result<bool, BatchError> {
+        let query = Query::parse(self.uri.query().unwrap_or_default())?;
+        match query.get(name).map(str::to_ascii_lowercase).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(BatchError::invalid_query(name, other, "it must be true or false")),
+        }
+    }
+
     /// What is asked of a list.
     pub fn list_query(&self, list: List) -> Result<ListQuery, BatchError> {
         ListQuery::parse(list, self.uri.path(), &Query::parse(self.uri.query().unwrap_or_default())?)
@@ -254,7 +269,7 @@ pub fn tags(version: u64, modified: Timestamp) -> [(HeaderName, String); 2] {
 }
 
 /// A date as headers have it.
-fn http_date(at: Timestamp) -> String {
+pub fn http_date(at: Timestamp) -> String {
     let instant = jiff::Timestamp::from_microsecond(i64::try_from(at.0).unwrap_or(0)).unwrap_or_default();
     instant.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod call;
+mod files;
 mod jobs;
 mod nodes;
 mod pools;
@@ -25,6 +26,7 @@ use self::call::Refused;
 pub use self::store::open as open_store;
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
+use crate::sessions::Sessions;
 use crate::shared::Shared;
 
 /// Open connections; more wait to be accepted.
@@ -38,6 +40,8 @@ pub struct Service {
     pub engine: EngineHandle,
     /// The durable state, for what only looks.
     pub shared: Arc<Shared>,
+    /// The nodes' sessions, for files.
+    pub sessions: Arc<Sessions>,
     /// Who may ask.
     pub accounts: Accounts,
     /// The embedded store, if there is one.
@@ -64,6 +68,11 @@ fn router(service: Arc<Service>) -> Router {
         .route("/pools/{pool}/nodes/{node}", get(nodes::show))
         .route("/pools/{pool}/nodes/{node}/disablescheduling", post(nodes::disable))
         .route("/pools/{pool}/nodes/{node}/enablescheduling", post(nodes::enable))
+        .route("/pools/{pool}/nodes/{node}/files", get(files::list_of_node))
+        .route(
+            "/pools/{pool}/nodes/{node}/files/{*path}",
+            get(files::get_of_node).head(files::head_of_node).delete(files::delete_of_node),
+        )
         .route("/nodecounts", get(nodes::counts))
         .route("/supportedimages", get(nodes::images))
         .route("/jobs", get(jobs::list).post(jobs::create))
@@ -79,6 +88,11 @@ fn router(service: Arc<Service>) -> Router {
         .route("/jobs/{job}/tasks/{task}/terminate", post(tasks::terminate))
         .route("/jobs/{job}/tasks/{task}/reactivate", post(tasks::reactivate))
         .route("/jobs/{job}/tasks/{task}/subtasksinfo", get(tasks::subtasks))
+        .route("/jobs/{job}/tasks/{task}/files", get(files::list_of_task))
+        .route(
+            "/jobs/{job}/tasks/{task}/files/{*path}",
+            get(files::get_of_task).head(files::head_of_task).delete(files::delete_of_task),
+        )
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), call::admit))

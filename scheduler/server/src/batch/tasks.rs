@@ -192,7 +192,10 @@ fn result(call: &Call, state: &State, key: &BatchJobKey, id: &str, added: Added)
 }
 
 /// A task of the caller's account.
-fn find<'a>(state: &'a State, key: &BatchTaskKey) -> Result<(&'a BatchJob, &'a BatchTask), BatchError> {
+pub(super) fn find<'a>(
+    state: &'a State,
+    key: &BatchTaskKey,
+) -> Result<(&'a BatchJob, &'a BatchTask), BatchError> {
     let job = find_job(state, &key.job_key())?;
     let not_found =
         || wire::refused(&BatchRefusal::NotFound { what: Target::Task, id: key.task.to_string() });

@@ -108,6 +108,8 @@ impl Plans {
             binaries_dir: settings.binaries_dir.clone().unwrap_or_else(own_folder),
             remote_dir: settings.remote_dir.clone(),
             run_dir: settings.run_dir.clone(),
+            work_dir: settings.work_dir.clone(),
+            shared_roots: settings.shared_roots.clone(),
             controller: config.controller.addresses.clone(),
             controller_name: CONTROLLER_NAME.to_owned(),
             tls: BootstrapTls {

@@ -160,6 +160,8 @@ mod tests {
             binaries_dir: "/b".into(),
             remote_dir: "/r".into(),
             run_dir: None,
+            work_dir: None,
+            shared_roots: None,
             controller: Vec::new(),
             controller_name: empty(),
             tls: BootstrapTls { ca_pem: empty(), cert_pem: empty(), key_pem: empty() },

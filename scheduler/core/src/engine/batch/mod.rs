@@ -130,4 +130,6 @@ fn check_goes_on(job: &BatchJob) -> Result<(), BatchRefusal> {
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
+mod stage;
+#[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::tests::{batch_job, caller, id, pool, shape, task};
+use super::stage::{batch_job, caller, id, pool, shape, task};
 use crate::batch::{
     BatchCommand, BatchInput, BatchJobSpec, Condition, Deallocation, DependsOn, Disable, IdRange,
     MultiInstance, NewTask, Retries, TaskShape,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::depends;
 use super::job::{BatchJob, JobPhase, JobWork};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
@@ -269,80 +270,18 @@ fn added(
             created: at,
             modified: at,
             version,
-            state: TaskState::Waiting { unmet: unmet(job, new) },
+            state: TaskState::Waiting { unmet: depends::unmet(job, new) },
             since: at,
             previous: None,
             retries: Tries::default(),
             requeues: Tries::default(),
         };
         job.next_seq += 1;
-        enter_dependencies(job, &id, &task);
+        depends::enter(job, &id, &task);
         job.tasks.insert(id.clone(), task);
         job.enter_task(&id, true);
     }
     refresh_job(state, key);
-}
-
-/// How many of the things that a new task depends on are still to come.
-fn unmet(job: &BatchJob, new: &NewTask) -> u32 {
-    let Some(depends) = new.depends.as_deref() else { return 0 };
-    let ids: BTreeSet<FoldedId> = depends.ids.iter().map(|id| FoldedId::of(id)).collect();
-    let ids = ids.iter().filter(|id| !satisfies(job, id)).count();
-    let ranges = depends.ranges.iter().filter(|range| !job.satisfied.holds(range.start, range.end)).count();
-    (ids + ranges) as u32
-}
-
-fn satisfies(job: &BatchJob, id: &FoldedId) -> bool {
-    job.tasks.get(id).and_then(BatchTask::completed).is_some_and(|completed| completed.satisfies)
-}
-
-/// Notes what a waiting task waits for.
-fn enter_dependencies(job: &mut BatchJob, id: &FoldedId, task: &BatchTask) {
-    let (Some(depends), TaskState::Waiting { unmet: 1.. }) = (task.depends.as_deref(), &task.state) else {
-        return;
-    };
-    for on in depends.ids.iter().map(|id| FoldedId::of(id)) {
-        if !satisfies(job, &on) {
-            job.dependents.entry(on).or_default().insert(id.clone());
-        }
-    }
-    if depends.ranges.iter().any(|range| !job.satisfied.holds(range.start, range.end)) {
-        job.range_dependents.insert(id.clone());
-    }
-}
-
-/// A task has satisfied those that depend on it.
-fn satisfied(job: &mut BatchJob, by: &FoldedId) {
-    let mut fewer: Vec<(FoldedId, u32)> =
-        job.dependents.remove(by).into_iter().flatten().map(|id| (id, 1)).collect();
-    if let Some(number) = by.number() {
-        let before = job.satisfied.clone();
-        job.satisfied.insert(number);
-        let mut done = Vec::new();
-        for id in &job.range_dependents {
-            let ranges = job.tasks.get(id).and_then(|task| task.depends.as_deref());
-            let (mut now, mut left) = (0, false);
-            for range in ranges.into_iter().flat_map(|depends| &depends.ranges) {
-                let holds = job.satisfied.holds(range.start, range.end);
-                now += u32::from(holds && !before.holds(range.start, range.end));
-                left |= !holds;
-            }
-            if now > 0 {
-                fewer.push((id.clone(), now));
-            }
-            if !left {
-                done.push(id.clone());
-            }
-        }
-        job.range_dependents.retain(|id| !done.contains(id));
-    }
-    for (id, by) in fewer {
-        job.change(&id, |task| {
-            if let TaskState::Waiting { unmet } = &mut task.state {
-                *unmet = unmet.saturating_sub(by);
-            }
-        });
-    }
 }
 
 fn task_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timestamp) {
@@ -403,20 +342,25 @@ fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, a
     job.change(id, |task| {
         let next = match outcome {
             Outcome::Completed { exit_code, failure, satisfies } => {
-                let (started, nodes, made) = match &task.state {
-                    TaskState::Settling(settling) => {
-                        (settling.made.started, nodes_of(settling), Some(settling.made.job))
-                    }
-                    _ => (None, Vec::new(), None),
-                };
                 let (exit_code, failure, satisfies) = (*exit_code, failure.clone(), *satisfies);
-                TaskState::Completed(Box::new(Completed {
-                    job: made,
-                    started,
-                    nodes,
+                let never_made = Completed {
+                    job: None,
+                    attempt: 0,
+                    started: None,
+                    nodes: Vec::new(),
                     exit_code,
                     failure,
                     satisfies,
+                };
+                TaskState::Completed(Box::new(match &task.state {
+                    TaskState::Settling(settling) => Completed {
+                        job: Some(settling.made.job),
+                        attempt: settling.finished.how.attempts().0,
+                        started: settling.made.started,
+                        nodes: nodes_of(settling),
+                        ..never_made
+                    },
+                    _ => never_made,
                 }))
             }
             Outcome::Retried | Outcome::Requeued | Outcome::Waits => TaskState::Waiting { unmet: 0 },
@@ -428,9 +372,9 @@ fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, a
         }
         task.enter(next, version, at);
     });
-    forget_dependencies(job, id);
+    depends::forget(job, id);
     if matches!(outcome, Outcome::Completed { satisfies: true, .. }) {
-        satisfied(job, id);
+        depends::satisfied(job, id);
     }
 }
 
@@ -441,24 +385,10 @@ fn nodes_of(settling: &Settling) -> Vec<NodeId> {
     }
 }
 
-/// A task that waits no more waits for nothing.
-fn forget_dependencies(job: &mut BatchJob, id: &FoldedId) {
-    let Some(depends) = job.tasks.get(id).and_then(|task| task.depends.clone()) else { return };
-    for on in depends.ids.iter().map(|id| FoldedId::of(id)) {
-        if let Some(all) = job.dependents.get_mut(&on) {
-            all.remove(id);
-            if all.is_empty() {
-                job.dependents.remove(&on);
-            }
-        }
-    }
-    job.range_dependents.remove(id);
-}
-
 /// Takes a task out; gives the job of the cluster that it was made into, which has not ended.
 fn deleted(job: &mut BatchJob, id: &FoldedId) -> Option<JobId> {
     job.enter_task(id, false);
-    forget_dependencies(job, id);
+    depends::forget(job, id);
     let task = job.tasks.remove(id)?;
     job.shapes.drop(task.shape);
     match task.state {

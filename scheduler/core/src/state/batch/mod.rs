@@ -1,6 +1,7 @@
 //! The batch service: accounts with their pools and jobs, and what is to be done about them.
 
 mod check;
+mod depends;
 mod happen;
 mod job;
 mod numbers;

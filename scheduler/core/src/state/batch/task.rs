@@ -52,7 +52,6 @@ pub struct Tries {
 }
 
 impl Tries {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -108,6 +107,9 @@ pub struct Completed {
     /// The job of the cluster that it was last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobId>,
+    /// Which attempt of that job was the last; 0 if there was none.
+    #[serde(default)]
+    pub attempt: u32,
     /// When its last attempt was given its nodes, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Timestamp>,

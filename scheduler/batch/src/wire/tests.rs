@@ -1,0 +1,111 @@
+//! What bodies say, and what is wrong with them.
+
+use muster_core::batch::{DependencyAction, JobAction, Retries};
+use muster_core::spec::User;
+use muster_core::staging::{InputSource, UploadCondition};
+use serde_json::{Value, json};
+
+use super::{read_job, read_pool, read_task, without_secrets};
+use crate::error::{BatchError, ErrorCode};
+
+fn user() -> User {
+    User { name: "ann".to_owned(), uid: 1000, gid: 1000 }
+}
+
+fn code<T: std::fmt::Debug>(read: Result<T, BatchError>) -> (ErrorCode, String) {
+    let error = read.unwrap_err();
+    let name = error.values.iter().find(|value| value.key == "PropertyName");
+    (error.code, name.map(|name| name.value.clone()).unwrap_or_default())
+}
+
+#[test]
+fn a_task_says_what_it_needs_and_what_follows_from_its_end() {
+    let body = json!({
+        "id": "Render", "commandLine": "render 7", "displayName": "x", "requiredSlots": 2,
+        "constraints": { "maxWallClockTime": "PT10M", "retentionTime": "PT1H", "maxTaskRetryCount": -1 },
+        "environmentSettings": [{ "name": "A", "value": "b" }],
+        "resourceFiles": [
+            { "httpUrl": "http://store/c/in.txt?sig=secret", "filePath": "data/in.txt", "fileMode": "0640" },
+            { "storageContainerUrl": "http://store/c?sig=secret", "blobPrefix": "scene/", "filePath": "." },
+        ],
+        "outputFiles": [{
+            "filePattern": "*.png",
+            "destination": { "container": { "containerUrl": "http://store/out?sig=secret", "path": "frames" } },
+            "uploadOptions": { "uploadCondition": "taskSuccess" },
+        }],
+        "dependsOn": { "taskIds": ["a"], "taskIdRanges": [{ "start": 1, "end": 9 }] },
+        "exitConditions": {
+            "exitCodes": [{ "code": 3, "exitOptions": { "dependencyAction": "Satisfy" } }],
+            "exitCodeRanges": [{ "start": 4, "end": 8, "exitOptions": { "jobAction": "disable" } }],
+            "default": { "jobAction": "terminate" },
+        },
+    });
+    let (task, shape) = read_task(&body, &user()).unwrap();
+    assert_eq!((task.id.as_str(), &*task.command, shape.slots), ("Render", "render 7", 2));
+    assert_eq!(task.depends.unwrap().ranges[0].end, 9);
+    assert_eq!((shape.wall_clock_max_s, shape.retries), (Some(600), Some(Retries::Unlimited)));
+    assert_eq!((shape.staging.retention_s, shape.staging.inputs[0].mode), (3600, Some(0o640)));
+    assert!(
+        matches!(&shape.staging.inputs[1].source, InputSource::Container { prefix, .. } if prefix == "scene/")
+    );
+    assert_eq!(shape.staging.inputs[1].path, None);
+    assert_eq!(shape.staging.outputs[0].condition, UploadCondition::Success);
+    assert_eq!(shape.exits.codes[0].1.dependency, Some(DependencyAction::Satisfy));
+    assert_eq!(shape.exits.ranges[0].2.job, Some(JobAction::Disable));
+    // What is only kept has neither what thousands of tasks differ in nor anything twice.
+    let mut said: Value = serde_json::from_str(&shape.said).unwrap();
+    assert!(said["id"].is_null() && said["commandLine"].is_null() && said["displayName"] == "x");
+    without_secrets(&mut said);
+    assert!(!said.to_string().contains("secret"), "{said}");
+    assert_eq!(said["resourceFiles"][0]["httpUrl"], "http://store/c/in.txt?...");
+}
+
+#[test]
+fn what_is_wrong_with_a_task_is_told_with_its_place() {
+    let with = |name: &str, value: Value| {
+        let mut body = json!({ "id": "a", "commandLine": "true" });
+        body[name] = value;
+        code(read_task(&body, &user()))
+    };
+    use ErrorCode::{InvalidPropertyValue as Wrong, MissingRequiredProperty as Missing, UnsupportedProperty};
+    assert_eq!(with("commandLine", Value::Null), (Missing, "commandLine".to_owned()));
+    assert_eq!(with("requiredSlots", json!("2")), (Wrong, "requiredSlots".to_owned()));
+    assert_eq!(
+        with("constraints", json!({ "maxWallClockTime": "10" })),
+        (Wrong, "constraints.maxWallClockTime".to_owned())
+    );
+    assert_eq!(
+        with("resourceFiles", json!([{ "filePath": "x" }])),
+        (Wrong, "resourceFiles[0].httpUrl".to_owned())
+    );
+    let out = json!([{ "httpUrl": "http://s/a", "filePath": "../x" }]);
+    assert_eq!(with("resourceFiles", out), (Wrong, "resourceFiles[0].filePath".to_owned()));
+    assert_eq!(
+        with("environmentSettings", json!([{ "name": "A=B" }])),
+        (Wrong, "environmentSettings[0].name".to_owned())
+    );
+    assert_eq!(with("containerSettings", json!({})), (UnsupportedProperty, "containerSettings".to_owned()));
+    assert_eq!(
+        with("multiInstanceSettings", json!({ "numberOfInstances": 2 })),
+        (Missing, "multiInstanceSettings.coordinationCommandLine".to_owned())
+    );
+    assert_eq!(with("dependsOn", json!({ "taskIds": [1] })), (Wrong, "dependsOn.taskIds".to_owned()));
+    let none = json!({ "id": "a", "commandLine": "true", "applicationPackageReferences": [] });
+    assert!(read_task(&none, &user()).is_ok(), "an empty list is as good as none");
+}
+
+#[test]
+fn pools_and_jobs_are_read_with_the_defaults_of_the_protocol() {
+    let (spec, target, timeout_s) =
+        read_pool(&json!({ "id": "P", "vmSize": "main", "resizeTimeout": "PT5M" })).unwrap();
+    assert_eq!((spec.slots_per_node, spec.inter_node, target, timeout_s), (1, false, 0, 300));
+    let scaled = json!({ "id": "P", "vmSize": "main", "enableAutoScale": true });
+    assert_eq!(code(read_pool(&scaled)), (ErrorCode::UnsupportedProperty, "enableAutoScale".to_owned()));
+    let lower = json!({ "id": "P", "vmSize": "main", "targetLowPriorityNodes": 1 });
+    assert_eq!(code(read_pool(&lower)).1, "targetLowPriorityNodes");
+    let job = read_job(&json!({ "id": "J", "poolInfo": { "poolId": "P" }, "maxParallelTasks": -1 })).unwrap();
+    assert_eq!((job.pool.as_str(), job.running_max, job.retries), ("p", None, Retries::AtMost(0)));
+    assert_eq!(code(read_job(&json!({ "id": "J" }))).1, "poolInfo");
+    let ends = json!({ "id": "J", "poolInfo": { "poolId": "P" }, "onAllTasksComplete": "TerminateJob" });
+    assert!(read_job(&ends).unwrap().terminate_when_complete);
+}
