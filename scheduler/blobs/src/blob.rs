@@ -30,8 +30,13 @@ struct Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        let files = self.store.index.unpin(self.blob);
-        self.store.data.remove(&files);
+        let (store, blob) = (Arc::clone(&self.store), self.blob);
+        let unpin = move || store.data.remove(&store.index.unpin(blob));
+        match tokio::runtime::Handle::try_current() {
+            // The index may be waiting for the disk.
+            Ok(runtime) => drop(runtime.spawn_blocking(unpin)),
+            Err(_) => unpin(),
+        }
     }
 }
 
@@ -53,14 +58,19 @@ impl Store {
         let length = headers::content_length(&asked.headers, self.limits.body_bytes)?;
         let md5 = headers::digest(&asked.headers, "content-md5")?;
         let mut properties = headers::properties(&asked.headers, true)?;
-        let reserved = self.reserve(&asked.account, length)?;
+        let reserved = self.reserve(&asked, length).await?;
         // What cannot be is said before the body comes, and asked again when it is there.
-        let before = self.index.blob(asked.at());
-        match before {
-            Ok(blob) => asked.conditions.check_write(Some(blob.version))?,
-            Err(error) if error.code() == Code::BlobNotFound => asked.conditions.check_write(None)?,
-            Err(error) => return Err(error),
-        }
+        let asked = self
+            .blocking(move |store| {
+                let before = match store.index.blob(asked.at()) {
+                    Ok(blob) => Some(blob.version),
+                    Err(error) if error.code() == Code::BlobNotFound => None,
+                    Err(error) => return Err(error),
+                };
+                asked.conditions.check_write(before)?;
+                Ok(asked)
+            })
+            .await?;
         let incoming = self.data.receive(body, length, md5).await?;
         let digest = STANDARD.encode(incoming.md5);
         properties.md5.get_or_insert_with(|| digest.clone());

@@ -37,8 +37,7 @@ impl Store {
         }
         let length = headers::content_length(&asked.headers, self.limits.body_bytes)?;
         let md5 = headers::digest(&asked.headers, "content-md5")?;
-        let reserved = self.reserve(&asked.account, length)?;
-        self.index.container(&asked.account, &asked.container)?;
+        let reserved = self.reserve(&asked, length).await?;
         let incoming = self.data.receive(body, length, md5).await?;
         let digest = STANDARD.encode(incoming.md5);
         self.blocking(move |store| {

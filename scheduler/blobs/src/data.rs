@@ -71,6 +71,13 @@ impl Data {
         Ok(Self { root, next: AtomicU64::new(last + 1) })
     }
 
+    /// How many bytes are free on the disk.
+    pub(crate) fn free_bytes(&self) -> Result<u64, BlobsError> {
+        let found = nix::sys::statvfs::statvfs(&self.root).map_err(std::io::Error::from);
+        let found = found.map_err(file("look at", &self.root))?;
+        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+    }
+
     pub(crate) fn path(&self, id: FileId) -> PathBuf {
         self.root.join(format!("{:02x}", id.0 % FOLDERS)).join(format!("{:016x}", id.0))
     }

@@ -38,7 +38,7 @@ codes! {
     409: ContainerAlreadyExists, BlobAlreadyExists, BlockCountExceedsLimit;
     411: MissingContentLengthHeader;
     412: ConditionNotMet;
-    413: RequestBodyTooLarge, AccountQuotaExceeded;
+    413: RequestBodyTooLarge, AccountQuotaExceeded, InsufficientStorage;
     416: InvalidRange;
     500: InternalError, OperationTimedOut;
     503: ServerBusy;

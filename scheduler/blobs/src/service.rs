@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request, Response};
 use jiff::Timestamp;
 use muster_batch::query::Query;
 use muster_batch::signature::SharedKey;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::conditions::Conditions;
 use crate::data::{Data, FileId};
@@ -40,12 +40,14 @@ pub struct Limits {
     pub body_bytes: u64,
     /// Most bodies that are taken at the same time.
     pub uploads: usize,
+    /// How many bytes stay free on the disk, on which the controller may have its journal.
+    pub free_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 1 TiB for an account, 5,000 MiB for a body, as the protocol has it, and 64 bodies at a time.
+    /// 1 TiB for an account, 5,000 MiB for a body, as the protocol has it, 64 bodies at a time, and 2 GiB free.
     fn default() -> Self {
-        Self { account_bytes: 1 << 40, body_bytes: 5000 << 20, uploads: 64 }
+        Self { account_bytes: 1 << 40, body_bytes: 5000 << 20, uploads: 64, free_bytes: 2 << 30 }
     }
 }
 
@@ -60,19 +62,19 @@ pub struct Store {
     prefix: String,
     /// How many bytes are on their way, by account.
     incoming: Mutex<HashMap<String, u64>>,
-    uploads: Semaphore,
+    uploads: Arc<Semaphore>,
     requests: AtomicU64,
 }
 
 /// Bytes of an account that are on their way: they count until this is gone.
-pub(crate) struct Reserved<'s> {
-    store: &'s Store,
+pub(crate) struct Reserved {
+    store: Arc<Store>,
     account: String,
     bytes: u64,
-    _permit: SemaphorePermit<'s>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Reserved {
     fn drop(&mut self) {
         let mut incoming = self.store.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(bytes) = incoming.get_mut(&self.account) {
@@ -145,7 +147,7 @@ impl Store {
             limits,
             prefix: prefix.trim_end_matches('/').to_owned(),
             incoming: Mutex::default(),
-            uploads: Semaphore::new(limits.uploads),
+            uploads: Arc::new(Semaphore::new(limits.uploads)),
             requests: AtomicU64::new(0),
         }))
     }
@@ -252,14 +254,26 @@ impl Store {
         }
     }
 
-    /// Sets bytes of an account aside for a body that is about to come.
-    pub(crate) fn reserve(&self, account: &str, bytes: u64) -> Result<Reserved<'_>, BlobsError> {
-        let permit = self.uploads.try_acquire().map_err(|_| {
+    /// Sets bytes aside for a body that is about to come into this container.
+    pub(crate) async fn reserve(self: &Arc<Self>, asked: &Asked, bytes: u64) -> Result<Reserved, BlobsError> {
+        let permit = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| {
             refuse(Code::ServerBusy, "Too many uploads at the same time: try again in a second.")
         })?;
-        let used = self.index.used(account)?;
+        let (account, container) = (asked.account.clone(), asked.container.clone());
+        let (used, free) = self
+            .blocking(move |store| {
+                store.index.container(&account, &container)?;
+                Ok((store.index.used(&account)?, store.data.free_bytes()?))
+            })
+            .await?;
         let mut incoming = self.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let coming = incoming.entry(account.to_owned()).or_default();
+        let coming: u64 = incoming.values().sum();
+        let left = free.saturating_sub(coming).saturating_sub(self.limits.free_bytes);
+        if bytes > left {
+            let what = format!("The body has {bytes} bytes, and the disk of the store has room for {left}.");
+            return Err(refuse(Code::InsufficientStorage, what));
+        }
+        let coming = incoming.entry(asked.account.clone()).or_default();
         let wanted = used.saturating_add(*coming).saturating_add(bytes);
         if wanted > self.limits.account_bytes {
             let most = self.limits.account_bytes;
@@ -271,7 +285,7 @@ impl Store {
             ));
         }
         *coming += bytes;
-        Ok(Reserved { store: self, account: account.to_owned(), bytes, _permit: permit })
+        Ok(Reserved { store: Arc::clone(self), account: asked.account.clone(), bytes, _permit: permit })
     }
 
     /// Does what may wait for a disk on a thread that may.

@@ -52,6 +52,15 @@ async fn an_account_has_no_more_bytes_than_it_may() {
     assert_eq!(put(&again, "data/d", vec![0; 400]).await.status(), 201);
 }
 
+/// The controller's journal may be on the same disk.
+#[tokio::test]
+async fn the_disk_is_never_filled() {
+    let limits = Limits { free_bytes: u64::MAX, ..Limits::default() };
+    let (folder, _store, address) = store(limits).await;
+    assert_eq!(code(&put(&address, "data/a", vec![0; 10]).await), (413, "InsufficientStorage".into()));
+    assert_eq!(data_files(folder.path()).len(), 0);
+}
+
 #[tokio::test]
 async fn bodies_have_a_length_a_limit_and_the_digest_that_is_said() {
     let limits = Limits { body_bytes: 1000, ..Limits::default() };

@@ -191,6 +191,19 @@ mod tests {
     }
 
     #[test]
+    fn a_store_has_a_folder_and_a_limit() {
+        let read = |more: &str| {
+            let section = format!("[batch]\nlisten = \"127.0.0.1:8443\"\n{more}{}", account("lab", "ann"));
+            read(&section).map(|batch| batch.and_then(|batch| batch.store))
+        };
+        assert_eq!(read(""), Ok(None));
+        let store = read("store = \"/srv/blobs\"\n").unwrap().unwrap();
+        assert_eq!((store.folder.as_path(), store.account_gib), (Path::new("/srv/blobs"), 1024));
+        let store = read("store = \"/srv/blobs\"\nstore_account_gib = 5\n").unwrap().unwrap();
+        assert_eq!(store.account_gib, 5);
+    }
+
+    #[test]
     fn what_is_wrong_with_it_is_told() {
         let listen = "[batch]\nlisten = \"127.0.0.1:8443\"\n";
         for (section, told) in [
@@ -201,6 +214,11 @@ mod tests {
             (format!("{listen}[[batch.account]]\nname = \"lab\"\n"), "key_file"),
             (format!("{listen}keys = 1\n"), "keys"),
             (format!("{listen}tls_key_file = \"/etc/k\"\n"), "tls_certificate_file"),
+            (
+                format!("{listen}store = \"/srv/blobs\"\n{}", account("jobs", "ann")),
+                "paths of the service begin",
+            ),
+            (format!("{listen}store_account_gib = 0\n"), "store_account_gib"),
         ] {
             let errors = read(&section).unwrap_err();
             assert!(errors.contains(told), "{section}: {errors}");
