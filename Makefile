@@ -65,10 +65,11 @@ fmt: ## Format everything.
 sim: ## Run a thousand simulated worlds full of faults.
 	@cargo run --release --locked -q -p muster-sim -- faults --seeds 1000
 
-bench: ## Measure submits, steps, the start of MPI, and commands beside Slurm's, on an idle cluster of 4 nodes.
+bench: ## Measure submits, steps, swarms, the start of MPI, and commands beside Slurm's, on idle clusters.
 	@$(MAKE) --no-print-directory build mpi-tasks
 	@target/release/muster-demo latency
 	@target/release/muster-demo steps
+	@target/release/muster-demo swarm
 	@cargo test --release --locked -q -p muster-cluster-tests --test e2e -- --ignored --nocapture --test-threads=1 compare::
 
 clean: ## Remove what was built.
