@@ -21,7 +21,7 @@ PACKAGES=(
     openssh-server openssh-client iproute2 openmpi-bin libopenmpi-dev mpich python3 python3-venv
     postgresql libfaketime strace slurm-wlm munge sudo
     lammps hpcc python3-mpi4py
-    unzip curl ca-certificates git
+    unzip curl ca-certificates git openssl
 )
 
 # MPICH comes from PyPI: the MPICH of Debian 12 (4.0.2 with UCX 1.13) hangs in MPI_Finalize when a job spans
@@ -49,6 +49,8 @@ missing_packages() {
     done
     # pip only fetches MPIs, and any that `python3` finds will do; it need not be Debian's.
     { mpich_there && .ci/mpis.sh --where >/dev/null; } || python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
+    # npm fetches Azurite, against which transfers of files are tested; any that is there will do.
+    .ci/stores.sh --where >/dev/null || command -v npm >/dev/null || echo npm
 }
 
 mpich_there() { [ "$(cat "$MPICH_STAMP" 2>/dev/null || true)" = "$MPICH_VERSION" ]; }
