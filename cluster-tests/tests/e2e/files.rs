@@ -52,6 +52,7 @@ fn files_come_before_the_start_and_go_after_the_end() {
     says_what_is_missing(&bench);
     keeps_conditions(&bench);
     is_stopped_while_it_brings(&bench);
+    begins_anew_after_its_supervisor(&bench);
 }
 
 fn brings_and_takes(bench: &Bench) {
@@ -273,4 +274,22 @@ fn is_stopped_while_it_brings(bench: &Bench) {
     let detail = bench.wait(job);
     assert_eq!(detail.task_list[0].state, TaskState::Cancelled, "{}", bench.describe(&detail));
     bench.await_clean(&["node01", "node02"]);
+}
+
+/// The next attempt on the same node finds the folder free, and empty.
+fn begins_anew_after_its_supervisor(bench: &Bench) {
+    let job = bench.submit(
+        &["-n1", "-t2", "-w", "node01", "--stage-keep=1"],
+        "ls; touch left; [ -n \"$SLURM_RESTART_COUNT\" ] && exit; touch $HOME/work/first; sleep 300",
+    );
+    bench.await_file("first");
+    let all = bench.site.cluster.processes("node01").unwrap();
+    for process in all.iter().filter(|process| process.cmdline.iter().any(|word| word == "supervise")) {
+        bench.kill(process);
+    }
+    let detail = bench.complete(job);
+    assert_eq!(detail.task_list[0].attempt, 2);
+    let shown =
+        bench.site.run(ANN, Path::new("/"), &["files", "cat", &format!("{}/stdout.txt", job.0)]).unwrap();
+    assert_eq!(String::from_utf8_lossy(&shown.stdout), "", "{shown:?}");
 }

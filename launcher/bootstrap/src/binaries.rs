@@ -110,7 +110,7 @@ mod tests {
     fn contents_give_the_name() {
         let folder = tempfile::tempdir().unwrap();
         let write = |node: &str, rank: &str| {
-            for (program, text) in PROGRAMS.iter().zip([node, rank, "rsh", "step"]) {
+            for (program, text) in PROGRAMS.iter().zip([node, rank, "rsh", "stage", "step"]) {
                 std::fs::write(folder.path().join(program), text).unwrap();
             }
             Cache::default().get(folder.path()).unwrap().name.clone()

@@ -12,7 +12,7 @@ pub enum BootstrapError {
     #[error("this is no request to bring up a node")]
     Request(#[source] serde_json::Error),
     /// A program that nodes need is not there.
-    #[error("cannot read the program {}; it must hold muster-node, muster-rank, muster-rsh and muster-step", path.display())]
+    #[error("cannot read the program {}; it must hold muster-node, muster-rank, muster-rsh, muster-stage and muster-step", path.display())]
     Binary {
         /// The file.
         path: PathBuf,

@@ -183,7 +183,7 @@ fn a_bare_host_becomes_a_node() {
     let status: Value = serde_json::from_str(&host.node(&["status", "--json"])).unwrap();
     assert_eq!(status["node"], "node01");
     let mode = |name: &str| std::fs::metadata(host.remote().join(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(""), mode("node.key"), mode("agent.json")), (0o700, 0o600, 0o600));
+    assert_eq!((mode(""), mode("node.key"), mode("agent.json")), (0o711, 0o600, 0o600));
     let config: Value =
         serde_json::from_slice(&std::fs::read(host.remote().join("agent.json")).unwrap()).unwrap();
     assert_eq!(config["address"], "127.0.0.1");

@@ -8,10 +8,12 @@
 //! | --- | --- |
 //! | `order` | carries out a whole order, and counts what it moves against the node's limits |
 //! | `download` | one file over HTTP or S3: tries again, goes on where a try broke off, checks, and renames into place |
+//! | `cache` | common inputs that a user's tasks on this node have brought before |
 //! | `store` | containers: what is in them, and how files go there |
 //! | `local` | files and folders of the node itself |
 //! | `pattern` | which files an output means |
 
+mod cache;
 mod download;
 mod error;
 mod local;

@@ -12,6 +12,7 @@ use muster_wire::v1::{StageDone, StageInput, StageOrders, StageOutput, StagingFa
 use reqwest::Url;
 use tokio::task::JoinSet;
 
+use crate::cache::Cache;
 use crate::download::{CONNECT_WITHIN, SILENT_MAX, Source};
 use crate::error::{FilesError, Result};
 use crate::local::{self, Roots};
@@ -75,6 +76,7 @@ struct Mover {
     environment: BTreeMap<String, String>,
     roots: Roots,
     tally: Arc<Tally>,
+    cache: Option<Cache>,
     task_directory: PathBuf,
     working_directory: PathBuf,
 }
@@ -108,12 +110,13 @@ async fn carry_out_with(
         environment,
         roots: Roots::new(&orders.shared_roots, &orders.task_directory),
         tally: Arc::clone(tally),
+        cache: Cache::at(&orders.cache_directory),
         task_directory: orders.task_directory.into(),
         working_directory: orders.working_directory.into(),
     };
-    let common = mover.bring_all(&orders.common_inputs, &mover.task_directory).await;
+    let common = mover.bring_all(&orders.common_inputs, &mover.task_directory, mover.cache.as_ref()).await;
     common.map_err(|error| error.while_bringing())?;
-    let own = mover.bring_all(&orders.inputs, &mover.working_directory).await;
+    let own = mover.bring_all(&orders.inputs, &mover.working_directory, None).await;
     own.map_err(|error| error.while_bringing())?;
     if orders.outputs.is_empty() {
         return Ok(());
@@ -132,7 +135,7 @@ enum Job {
 
 impl Mover {
     /// Brings everything; the first failure ends all of it.
-    async fn bring_all(&self, inputs: &[StageInput], folder: &Path) -> Result<()> {
+    async fn bring_all(&self, inputs: &[StageInput], folder: &Path, cache: Option<&Cache>) -> Result<()> {
         let mut running: JoinSet<Result<()>> = JoinSet::new();
         for input in inputs {
             for job in self.plan(input, folder).await? {
@@ -141,8 +144,8 @@ impl Mover {
                 {
                     settle(done)?;
                 }
-                let tally = Arc::clone(&self.tally);
-                running.spawn(async move { job.carry_out(&tally).await });
+                let (tally, cache) = (Arc::clone(&self.tally), cache.cloned());
+                running.spawn(async move { job.carry_out(&tally, cache.as_ref()).await });
             }
         }
         while let Some(done) = running.join_next().await {
@@ -277,9 +280,9 @@ enum To {
 }
 
 impl Job {
-    async fn carry_out(self, tally: &Tally) -> Result<()> {
+    async fn carry_out(self, tally: &Tally, cache: Option<&Cache>) -> Result<()> {
         match self {
-            Self::Fetch { source, place, mode } => source.bring(&place, mode, tally).await.map(drop),
+            Self::Fetch { source, place, mode } => source.bring(&place, mode, tally, cache).await.map(drop),
             Self::Copy { copied, mode } => blocking(move || local::copy(&copied, mode)).await,
         }
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{Task, assert_failed, assert_moved, base64, url};
 use md5::{Digest, Md5};
+use muster_wire::v1::StageOrders;
 
 /// What one request was answered with: its path and its range.
 type Log = Arc<Mutex<Vec<(String, Option<u64>)>>>;
@@ -130,4 +131,29 @@ fn what_fails_says_why_and_leaves_nothing() {
     assert_failed(&done, "BlobDownloadMiscError");
     assert!(done.failure.unwrap().message.contains("more than 1000 bytes"));
     assert!(task.names().is_empty(), "{:?}", task.names());
+}
+
+#[test]
+fn common_inputs_are_brought_once_for_each_version() {
+    let (address, log) = server();
+    let cache = tempfile::tempdir().unwrap();
+    let mut task = Task::new();
+    task.orders.cache_directory = cache.path().display().to_string();
+    let bring = |task: &Task, path: &str, name: &str| {
+        let common_inputs = vec![url(&format!("{address}{path}"), name)];
+        common::run(&StageOrders { common_inputs, ..task.orders.clone() }, &task.environment)
+    };
+    // The server sends a part of this file only, each time: twice to bring it, and once to hear that it is the same.
+    assert_moved(&bring(&task, "/tagged/150000", "first"), 1);
+    assert_moved(&bring(&task, "/tagged/150000", "second"), 1);
+    assert!(task.read("first") == contents() && task.read("second") == contents());
+    assert_eq!(requests(&log, "/tagged/150000"), [None, Some(150_000), None]);
+    // Without a version nothing is kept, and what was tampered with is not used.
+    assert_moved(&bring(&task, "/ok", "third"), 1);
+    let entries: Vec<_> =
+        std::fs::read_dir(cache.path()).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    std::fs::write(&entries[0], "short").unwrap();
+    assert_moved(&bring(&task, "/tagged/150000", "fourth"), 1);
+    assert!(task.read("fourth") == contents());
 }

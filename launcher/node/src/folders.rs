@@ -175,6 +175,31 @@ fn remove_empty_parents(root: &Path, folder: &Path) {
     }
 }
 
+/// The folder in the root that holds a cache of common inputs for each user.
+pub const CACHE: &str = "cache";
+
+/// Makes the cache of a user: tasks of others can neither read it nor put anything into it.
+///
+/// # Errors
+///
+/// [`NodeError::File`] if it cannot be made.
+pub fn make_cache(root: &Path, account: &Account) -> Result<PathBuf> {
+    let all = root.join(CACHE);
+    own_folder(&all, 0o755)?;
+    let own = all.join(account.uid.to_string());
+    match std::fs::DirBuilder::new().mode(0o700).create(&own) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(NodeError::file("create the folder", &own)(error));
+        }
+        _ => {}
+    }
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::lchown(&own, Some(account.uid), Some(account.gid))
+            .map_err(NodeError::file("give to the user", &own))?;
+    }
+    Ok(own)
+}
+
 /// Makes the root for work and what every task finds in it.
 ///
 /// # Errors
@@ -299,7 +324,7 @@ mod tests {
         assert_eq!((mode(&made), mode(&made.join("wd"))), (0o700, 0o700));
         assert_eq!(mode(&bench.root.join("shared")), 0o1777);
         assert_eq!(mode(made.parent().unwrap()), 0o755);
-        assert_eq!(bench.records.all(), [record.clone()]);
+        assert_eq!(bench.records.all(), std::slice::from_ref(&record));
         assert_eq!(record.expires_at_s(), None);
         bench.records.note_end(record.key, 5);
         bench.records.note_end(record.key, 7);

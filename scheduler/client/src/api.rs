@@ -457,6 +457,9 @@ pub struct JobDetail {
     /// The host on which it was submitted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub submit_host: String,
+    /// Whether its tasks have folders of their own on their nodes, where their output is unless it has another place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_folders: bool,
     /// What each task asks for.
     pub request: Request,
     /// The array's elements.

@@ -6,13 +6,16 @@
 //! has the same path.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 mod command;
+mod failure;
+mod names;
 
 pub use self::command::{Command, CommandError};
+pub use self::failure::{FailureCode, StagingFailure};
+pub use self::names::{BadPath, BadUrl, RelativePath, StoreUrl};
 
 /// Most inputs of a task, and most common inputs.
 pub const INPUTS_MAX: usize = 1000;
@@ -128,7 +131,7 @@ pub enum InputSource {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         prefix: String,
     },
-    /// A file or a folder below one of the node's shared roots, or of the user's own.
+    /// A file or a folder of the node, below one of the roots that its site allows.
     Path {
         /// Absolute.
         path: String,
@@ -164,7 +167,7 @@ pub enum OutputDestination {
         /// Its address.
         url: StoreUrl,
     },
-    /// A folder below one of the node's shared roots, or of the user's own.
+    /// A folder of the node, below one of the roots that its site allows.
     Path {
         /// Absolute.
         path: String,
@@ -194,172 +197,6 @@ impl UploadCondition {
             Self::Always => true,
         }
     }
-}
-
-/// A path below a folder, which it can never leave: parts with a `/` between them, none of them empty, `.` or `..`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RelativePath(String);
-
-impl RelativePath {
-    /// The path as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Its parts, from the outermost folder on.
-    pub fn parts(&self) -> impl Iterator<Item = &str> {
-        self.0.split('/')
-    }
-}
-
-impl TryFrom<String> for RelativePath {
-    type Error = BadPath;
-
-    fn try_from(text: String) -> Result<Self, BadPath> {
-        if text.len() > RELATIVE_BYTES_MAX {
-            return Err(BadPath::Long { bytes: text.len() });
-        }
-        let wrong =
-            |part: &str| part.is_empty() || part == "." || part == ".." || part.len() > PART_BYTES_MAX;
-        if text.split('/').any(wrong) || text.chars().any(char::is_control) {
-            return Err(BadPath::Leaves { path: text });
-        }
-        Ok(Self(text))
-    }
-}
-
-/// Longest name of a file (NAME_MAX of limits.h).
-const PART_BYTES_MAX: usize = 255;
-
-impl From<RelativePath> for String {
-    fn from(path: RelativePath) -> Self {
-        path.0
-    }
-}
-
-impl fmt::Display for RelativePath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A path that does not stay below its folder.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadPath {
-    /// It may lead elsewhere.
-    #[error(
-        "{path:?} must be a relative path that stays in the task's folder: names with / between them, without . and .., \
-         such as data/input.csv"
-    )]
-    Leaves {
-        /// The path.
-        path: String,
-    },
-    /// It is too long.
-    #[error("a path of {bytes} bytes is too long; at most {RELATIVE_BYTES_MAX} are allowed")]
-    Long {
-        /// Its length.
-        bytes: usize,
-    },
-}
-
-/// The address of a file or a container in a store.
-///
-/// It may hold a secret in its query, such as a shared access signature: it is shown without.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct StoreUrl(String);
-
-impl StoreUrl {
-    /// The whole address, with what is secret in it: for whoever reads or writes the store, and for nobody else.
-    #[must_use]
-    pub fn secret(&self) -> &str {
-        &self.0
-    }
-
-    /// The last part of its path, if there is one: the name that a file keeps.
-    #[must_use]
-    pub fn file_name(&self) -> Option<&str> {
-        let (_, rest) = self.shown().split_once("://")?;
-        let (_, name) = rest.rsplit_once('/')?;
-        (!name.is_empty()).then_some(name)
-    }
-
-    /// Everything before the query, which is the part that holds no secret.
-    fn shown(&self) -> &str {
-        self.0.split(['?', '#']).next().unwrap_or_default()
-    }
-}
-
-impl TryFrom<String> for StoreUrl {
-    type Error = BadUrl;
-
-    fn try_from(text: String) -> Result<Self, BadUrl> {
-        if text.len() > URL_BYTES_MAX {
-            return Err(BadUrl::Long { bytes: text.len() });
-        }
-        let scheme = text.split_once("://").map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
-        let Some((scheme, rest)) = scheme else { return Err(BadUrl::NoScheme) };
-        if !["http", "https", "s3"].contains(&scheme.as_str()) {
-            return Err(BadUrl::Scheme { scheme });
-        }
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if authority.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(BadUrl::NoHost);
-        }
-        // What stands before an @ is a user's name and password, which listings and logs would show.
-        if authority.contains('@') {
-            return Err(BadUrl::Password);
-        }
-        Ok(Self(text))
-    }
-}
-
-impl From<StoreUrl> for String {
-    fn from(url: StoreUrl) -> Self {
-        url.0
-    }
-}
-
-impl fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.shown())?;
-        if self.shown().len() < self.0.len() { f.write_str("?...") } else { Ok(()) }
-    }
-}
-
-impl fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StoreUrl({self})")
-    }
-}
-
-/// A text that is no address of a store. The text itself is not repeated: it may hold a secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadUrl {
-    /// It does not begin as a URL does.
-    #[error("the address must begin with http://, https:// or s3://")]
-    NoScheme,
-    /// It is of another kind.
-    #[error("addresses of the kind {scheme}:// are not known; http://, https:// and s3:// are")]
-    Scheme {
-        /// Which.
-        scheme: String,
-    },
-    /// It names no host.
-    #[error("the address must name a host or a bucket after ://, and have no spaces")]
-    NoHost,
-    /// It has a password.
-    #[error("the address may not have a user and password before its host: use a signature in its query")]
-    Password,
-    /// It is too long.
-    #[error("an address of {bytes} bytes is too long; at most {URL_BYTES_MAX} are allowed")]
-    Long {
-        /// Its length.
-        bytes: usize,
-    },
 }
 
 /// What is wrong with a staging.
@@ -478,11 +315,11 @@ impl InputFile {
 
     fn bytes(&self) -> usize {
         let source = match &self.source {
-            InputSource::Http { url } => url.0.len(),
-            InputSource::Container { url, prefix } => url.0.len() + prefix.len(),
+            InputSource::Http { url } => url.secret().len(),
+            InputSource::Container { url, prefix } => url.secret().len() + prefix.len(),
             InputSource::Path { path } => path.len(),
         };
-        source + self.path.as_ref().map_or(0, |path| path.0.len())
+        source + self.path.as_ref().map_or(0, |path| path.as_str().len())
     }
 }
 
@@ -516,7 +353,7 @@ impl OutputFile {
 
     fn bytes(&self) -> usize {
         let destination = match &self.destination {
-            OutputDestination::Container { url } => url.0.len(),
+            OutputDestination::Container { url } => url.secret().len(),
             OutputDestination::Path { path } => path.len(),
         };
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -530,123 +367,6 @@ fn absolute(path: &str) -> Result<(), BadStaging> {
         && !path.contains('\0')
         && !path.split('/').any(|part| part == "..");
     if fine { Ok(()) } else { Err(BadStaging::NotAbsolute { path: path.to_owned() }) }
-}
-
-/// Why files could not be brought or taken away, with a code that programs know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StagingFailure {
-    /// The code, such as `BlobNotFound`.
-    pub code: FailureCode,
-    /// A sentence; without secrets.
-    pub message: String,
-}
-
-/// What went wrong with files, or with the start of a command. The names are those of the batch service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum FailureCode {
-    /// An input is not there.
-    BlobNotFound,
-    /// An input may not be read.
-    BlobAccessDenied,
-    /// An input could not be read in time.
-    BlobDownloadTimedOut,
-    /// An input could not be read for another reason.
-    BlobDownloadMiscError,
-    /// A folder could not be made.
-    ResourceDirectoryCreateFailed,
-    /// A file could not be made.
-    ResourceFileCreateFailed,
-    /// A file could not be written.
-    ResourceFileWriteFailed,
-    /// The node's disk is full.
-    DiskFull,
-    /// An application package could not be unpacked.
-    ApplicationPackageError,
-    /// The program of a command is not there.
-    CommandProgramNotFound,
-    /// A command could not be started.
-    CommandLaunchFailed,
-    /// The coordination command failed.
-    CoordinationCommandFailed,
-    /// The container for an output is not there.
-    FileUploadContainerNotFound,
-    /// The container for an output may not be written.
-    FileUploadAccessDenied,
-    /// An output could not be taken away for another reason.
-    FileUploadMiscError,
-    /// The attempt was ended before it was done.
-    TaskEnded,
-}
-
-impl FailureCode {
-    /// Every code.
-    pub const ALL: [Self; 16] = [
-        Self::BlobNotFound,
-        Self::BlobAccessDenied,
-        Self::BlobDownloadTimedOut,
-        Self::BlobDownloadMiscError,
-        Self::ResourceDirectoryCreateFailed,
-        Self::ResourceFileCreateFailed,
-        Self::ResourceFileWriteFailed,
-        Self::DiskFull,
-        Self::ApplicationPackageError,
-        Self::CommandProgramNotFound,
-        Self::CommandLaunchFailed,
-        Self::CoordinationCommandFailed,
-        Self::FileUploadContainerNotFound,
-        Self::FileUploadAccessDenied,
-        Self::FileUploadMiscError,
-        Self::TaskEnded,
-    ];
-
-    /// The name that goes over wires.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::BlobNotFound => "BlobNotFound",
-            Self::BlobAccessDenied => "BlobAccessDenied",
-            Self::BlobDownloadTimedOut => "BlobDownloadTimedOut",
-            Self::BlobDownloadMiscError => "BlobDownloadMiscError",
-            Self::ResourceDirectoryCreateFailed => "ResourceDirectoryCreateFailed",
-            Self::ResourceFileCreateFailed => "ResourceFileCreateFailed",
-            Self::ResourceFileWriteFailed => "ResourceFileWriteFailed",
-            Self::DiskFull => "DiskFull",
-            Self::ApplicationPackageError => "ApplicationPackageError",
-            Self::CommandProgramNotFound => "CommandProgramNotFound",
-            Self::CommandLaunchFailed => "CommandLaunchFailed",
-            Self::CoordinationCommandFailed => "CoordinationCommandFailed",
-            Self::FileUploadContainerNotFound => "FileUploadContainerNotFound",
-            Self::FileUploadAccessDenied => "FileUploadAccessDenied",
-            Self::FileUploadMiscError => "FileUploadMiscError",
-            Self::TaskEnded => "TaskEnded",
-        }
-    }
-
-    /// The code of a name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|code| code.name() == name)
-    }
-
-    /// Whether the user can do something about it, rather than whoever runs the nodes and the stores.
-    #[must_use]
-    pub fn is_users(self) -> bool {
-        !matches!(
-            self,
-            Self::BlobDownloadTimedOut
-                | Self::BlobDownloadMiscError
-                | Self::ResourceDirectoryCreateFailed
-                | Self::ResourceFileCreateFailed
-                | Self::ResourceFileWriteFailed
-                | Self::DiskFull
-        )
-    }
-}
-
-impl fmt::Display for StagingFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code.name(), self.message)
-    }
 }
 
 #[cfg(test)]

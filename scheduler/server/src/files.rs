@@ -232,7 +232,7 @@ impl Files {
         }
     }
 
-    /// Removes a file or a folder.
+    /// Removes a file or a folder; with an empty path and `recursive` the whole folder of an attempt that has ended.
     ///
     /// # Errors
     /// [`FileError`] if it cannot be removed.

@@ -295,6 +295,7 @@ pub fn frame(state: &State, plan: &Plan, job: &Job, version: u64) -> JobDetail {
         uid: job.spec.user.uid,
         gid: job.spec.user.gid,
         submit_host: job.spec.submit_host.clone(),
+        has_folders: job.spec.staging.is_some(),
         stdout: job.spec.stdout.clone(),
         stderr: job.spec.stderr.clone(),
         request: job.spec.request.clone(),

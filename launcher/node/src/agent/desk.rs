@@ -13,15 +13,15 @@ use muster_wire::v1::file_problem::Kind;
 use muster_wire::v1::file_reply::Answer;
 use muster_wire::v1::file_request::What;
 use muster_wire::v1::{
-    FileData, FileDelete, FileDone, FileInfo, FileList, FilePage, FileProblem, FileRead, FileReply,
-    FileRequest,
+    AttemptKey, FileData, FileDelete, FileDone, FileInfo, FileList, FilePage, FileProblem, FileRead,
+    FileReply, FileRequest,
 };
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::fstatat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::folders::Records;
+use crate::folders::{Record, Records};
 
 /// How many requests are worked on at once; more are told to come again.
 pub(super) const AT_ONCE_MAX: usize = 8;
@@ -98,6 +98,11 @@ impl Desk {
         if path.split('/').any(|part| part == ".." || part == ".") || path.contains('\0') {
             return Err(problem(Kind::Denied, format!("{path:?} does not stay in the folder")));
         }
+        if let (Some(key), "", Some(What::Delete(FileDelete { recursive: true }))) =
+            (request.key, path, &request.what)
+        {
+            return self.clean_up(key).map(|()| Answer::Done(FileDone {}));
+        }
         let base = self.base(request)?;
         match request.what.as_ref() {
             Some(What::Stat(_)) => base.stat(path).map(Answer::Info),
@@ -106,6 +111,20 @@ impl Desk {
             Some(What::Delete(delete)) => base.delete(path, delete).map(|()| Answer::Done(FileDone {})),
             None => Err(problem(Kind::Failed, "the request asks for nothing that this version knows")),
         }
+    }
+
+    fn record(&self, key: AttemptKey) -> Answered<Record> {
+        let gone = || problem(Kind::CleanedUp, format!("the files of {key} are no longer kept on this node"));
+        self.records.find((key.job, key.task, key.attempt)).ok_or_else(gone)
+    }
+
+    /// Removes the whole folder of an attempt that has ended, before its time.
+    fn clean_up(&self, key: AttemptKey) -> Answered<()> {
+        let record = self.record(key)?;
+        if record.ended_at_s.is_none() {
+            return Err(problem(Kind::Denied, format!("{key} has not ended, and needs its folder")));
+        }
+        self.records.remove(&self.root, &record).map_err(|error| problem(Kind::Failed, error.sentence()))
     }
 
     fn base(&self, request: &FileRequest) -> Answered<Base> {
@@ -117,8 +136,8 @@ impl Desk {
         let Some(key) = request.key else {
             return Ok(Base { folder: root.into(), uid: request.uid, with_own: true });
         };
+        let record = self.record(key)?;
         let gone = || problem(Kind::CleanedUp, format!("the files of {key} are no longer kept on this node"));
-        let record = self.records.find((key.job, key.task, key.attempt)).ok_or_else(gone)?;
         let path = record.folder.to_string_lossy();
         let folder = open_below(&root, &path, OFlag::O_RDONLY | OFlag::O_DIRECTORY);
         let folder =
@@ -300,8 +319,7 @@ fn info(path: String, about: &std::fs::Metadata) -> FileInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folders::Record;
-    use muster_wire::v1::{AttemptKey, FileStat};
+    use muster_wire::v1::FileStat;
 
     struct Bench {
         _folder: tempfile::TempDir,
@@ -395,6 +413,11 @@ mod tests {
         assert!(matches!(bench.ask("wd/a", delete(false)), Answer::Done(_)));
         assert_eq!(bench.names("wd", true, 9), ["d.txt"]);
         assert_eq!(bench.kind("wd/a", What::Stat(FileStat {})), Kind::NotFound);
+        // The folder of an attempt that has ended can go as a whole.
+        bench.desk.records.note_end((7, 0, 1), 5);
+        assert!(matches!(bench.ask("", delete(true)), Answer::Done(_)));
+        assert!(!bench.task.exists());
+        assert_eq!(bench.kind("", What::Stat(FileStat {})), Kind::CleanedUp);
     }
 
     #[test]

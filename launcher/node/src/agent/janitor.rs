@@ -1,11 +1,11 @@
 //! Removing the folders of tasks whose time is over, and earlier ones where the disk is nearly full.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use muster_wire::v1::AttemptKey;
 
-use crate::folders::{Record, Records};
+use crate::folders::{CACHE, Record, Records};
 
 /// How often it looks.
 pub(super) const EVERY: Duration = Duration::from_secs(60);
@@ -14,6 +14,11 @@ const AT_ONCE_MAX: usize = 100;
 /// The disk is nearly full when less than this part of it is free, in percent; folders are then removed before their
 /// time, and while that does not help the node takes no work.
 const FREE_PERCENT_MIN: u64 = 3;
+
+/// How long an entry of a user's cache is kept without being used.
+const UNUSED_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How many entries of caches are looked at.
+const CACHED_MAX: usize = 100_000;
 
 /// What one look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,17 +39,16 @@ pub(super) fn look(root: &Path, records: &Records, attempts: &Path, now_s: u64) 
         }
     }
     ended.sort_by_key(Record::expires_at_s);
-    let mut removed = 0;
-    for record in &ended {
+    for record in ended.iter().take(AT_ONCE_MAX) {
         let is_over = record.expires_at_s().is_some_and(|at| at <= now_s);
-        if removed >= AT_ONCE_MAX || !(is_over || is_nearly_full(root)) {
+        if !(is_over || is_nearly_full(root)) {
             break;
         }
         if let Err(error) = records.remove(root, record) {
             tracing::warn!(error = error.sentence(), "the folder of a task cannot be removed");
         }
-        removed += 1;
     }
+    tidy_caches(&root.join(CACHE), SystemTime::now(), || is_nearly_full(root));
     let problem = is_nearly_full(root).then(|| {
         format!("DiskFull: less than {FREE_PERCENT_MIN} % of the disk of {} is free", root.display())
     });
@@ -53,6 +57,26 @@ pub(super) fn look(root: &Path, records: &Records, attempts: &Path, now_s: u64) 
 
 fn name((job, task, attempt): (u64, u32, u32)) -> String {
     AttemptKey { job, task, attempt }.to_string()
+}
+
+/// Removes from users' caches what was not used for long, and while the disk is nearly full what was not used for longest.
+/// Nothing there is needed: it would be brought again.
+fn tidy_caches(caches: &Path, now: SystemTime, is_full: impl Fn() -> bool) {
+    let entries_of = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let users = entries_of(caches).filter(|user| user.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut entries: Vec<(SystemTime, std::path::PathBuf)> = users
+        .flat_map(|user| entries_of(&user.path()).collect::<Vec<_>>())
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .take(CACHED_MAX)
+        .collect();
+    entries.sort_unstable();
+    for (used, path) in entries {
+        if now.duration_since(used).unwrap_or_default() < UNUSED_MAX && !is_full() {
+            return;
+        }
+        // What a user has made of it, a folder perhaps, is removed as well; no link is followed.
+        let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+    }
 }
 
 fn is_nearly_full(root: &Path) -> bool {
@@ -101,6 +125,23 @@ mod tests {
         assert_eq!(records.find((4, 0, 1)).unwrap().ended_at_s, Some(110));
         look(&root, &records, &live, 111);
         assert_eq!(there(), [3]);
+    }
+
+    #[test]
+    fn what_nobody_uses_leaves_the_caches_and_more_when_the_disk_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = folder.path().join("1000");
+        std::fs::create_dir(&user).unwrap();
+        let now = SystemTime::now();
+        for (name, age_s) in [("new", 10), ("old", 3600), ("unused", 25 * 3600)] {
+            let file = std::fs::File::create(user.join(name)).unwrap();
+            file.set_modified(now - Duration::from_secs(age_s)).unwrap();
+        }
+        let names = || std::fs::read_dir(&user).unwrap().count();
+        tidy_caches(folder.path(), now, || false);
+        assert!(names() == 2 && !user.join("unused").exists());
+        tidy_caches(folder.path(), now, || names() == 2);
+        assert!(names() == 1 && user.join("new").exists());
     }
 
     #[test]

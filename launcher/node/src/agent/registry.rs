@@ -13,6 +13,7 @@ use super::status::{self, Question};
 use super::supervisors::{self, Event, Idle};
 use crate::attempt::{Assignment, AttemptDir, AttemptState, UNFINISHED, parse_key};
 use crate::error::{NodeError, Result};
+use crate::folders::Records;
 use crate::process::{ProcessId, now_us};
 use crate::step_log::Reader;
 
@@ -360,7 +361,13 @@ impl Registry {
         match event {
             Event::Report(report) => {
                 let report = told(report);
-                let held = self.held.get_mut(&order(&report.key?))?;
+                let key = order(&report.key?);
+                if matches!(report.phase, Some(Phase::Gone(_))) {
+                    // A supervisor that was killed could not. The task's next attempt, which may come as soon as the
+                    // controller hears of this end, needs the folder.
+                    Records::at(self.node.dir.folders()).note_end(key, now_us() / 1_000_000);
+                }
+                let held = self.held.get_mut(&key)?;
                 // Nothing comes after gone, and a report that says nothing new needs no message.
                 if held.is_gone() || held.report == report {
                     return None;

@@ -53,6 +53,7 @@ impl Supervisor {
             let orders = StageOrders {
                 inputs: staging.inputs.clone(),
                 common_inputs: staging.common_inputs.clone(),
+                cache_directory: self.cache(prepared),
                 ..self.orders()
             };
             match self.move_files(prepared, orders, deadline).await? {
@@ -141,20 +142,28 @@ impl Supervisor {
         }
     }
 
+    /// The cache of the task's user on this node; none if there can be none, which is no reason to fail.
+    fn cache(&self, prepared: &Prepared) -> String {
+        match crate::folders::make_cache(&self.assignment.work, &prepared.account) {
+            Ok(path) => path.display().to_string(),
+            Err(error) => {
+                tracing::warn!(error = error.sentence(), "common inputs are not kept for later tasks");
+                String::new()
+            }
+        }
+    }
+
     /// What every order says.
     fn orders(&self) -> StageOrders {
         let folder = self.folder.as_ref();
+        let shared = self.assignment.work.join("shared");
+        let roots = self.assignment.shared_roots.iter().chain([&shared]);
         StageOrders {
             task_directory: folder.map(|folder| folder.path.display().to_string()).unwrap_or_default(),
             working_directory: folder
                 .map(|folder| folder.working_directory().display().to_string())
                 .unwrap_or_default(),
-            shared_roots: self
-                .assignment
-                .shared_roots
-                .iter()
-                .map(|root| root.display().to_string())
-                .collect(),
+            shared_roots: roots.map(|root| root.display().to_string()).collect(),
             files_max: self.assignment.stage_files_max,
             bytes_max: self.assignment.stage_bytes_max,
             ..StageOrders::default()

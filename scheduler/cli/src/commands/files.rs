@@ -107,7 +107,7 @@ pub(crate) fn run(args: &FilesArgs) -> Result<ExitCode, CliError> {
         }
         Command::Cat { place } => {
             let place = Place::read(place)?;
-            copy(&mut client, place.task, &place.path, |bytes| print_bytes(bytes))?;
+            copy(&mut client, place.task, &place.path, print_bytes)?;
         }
         Command::Get { place, to } => get(&mut client, &Place::read(place)?, to.as_deref())?,
         Command::Rm { place, recursive } => {

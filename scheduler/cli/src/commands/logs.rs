@@ -58,11 +58,14 @@ pub(crate) fn run(args: &LogsArgs) -> Result<ExitCode, CliError> {
     }
     // A job without an array has one task, whose index is 0.
     let task = JobRef { task: job.task.or(Some(TaskIndex(0))), ..job };
-    while args.follow && output(&detail, args.stderr).is_none() && !has_node(&detail) && !is_finished(&detail)
+    while args.follow
+        && output(&detail, args.stderr).is_none()
+        && !has_folder(&detail)
+        && !is_finished(&detail)
     {
         detail = client.wait_change(job, Some(detail.version), WAIT_TIME)?;
     }
-    if output(&detail, args.stderr).is_none() && has_node(&detail) {
+    if output(&detail, args.stderr).is_none() && has_folder(&detail) {
         return on_node(&mut client, job, task, args);
     }
     let Some(path) = output(&detail, args.stderr) else {
@@ -86,9 +89,9 @@ pub(crate) fn run(args: &LogsArgs) -> Result<ExitCode, CliError> {
     Ok(Exit::Ok.into())
 }
 
-/// Whether the task has, or had, a node: without a path its output is in its own folder there.
-fn has_node(detail: &JobDetail) -> bool {
-    only_task(detail).is_some_and(|task| !task.shares.is_empty())
+/// Whether the task has, or had, a folder of its own on a node: without a path its output is there.
+fn has_folder(detail: &JobDetail) -> bool {
+    detail.has_folders && only_task(detail).is_some_and(|task| !task.shares.is_empty())
 }
 
 /// Prints the output that is in the task's folder on its node.

@@ -223,6 +223,7 @@ pub fn job(tasks: Vec<TaskView>) -> JobDetail {
         uid: 1000,
         gid: 1000,
         submit_host: String::new(),
+        has_folders: false,
         stdout: None,
         stderr: None,
         request: Request { ranks: 2, ..Request::default() },

@@ -47,7 +47,7 @@ async fn holder(app: &Arc<App>, peer: &Peer, target: &str, instance: usize) -> R
     let index = target.task.unwrap_or(TaskIndex(0));
     let asked = JobRef { task: Some(index), ..target };
     let detail = blocking(app, move |app| jobs::detail(app, asked)).await?;
-    if !peer.admin && peer.name.as_deref() != Some(detail.summary.user.as_str()) {
+    if !peer.admin && peer.uid != detail.uid {
         return Err(Refusal::NotOwner { target, owner: detail.summary.user }.into());
     }
     let task = detail.task_list.into_iter().find(|task| task.index == index.0);

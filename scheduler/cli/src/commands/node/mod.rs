@@ -59,7 +59,7 @@ struct UpArgs {
     /// Log in, verify, and say what would be done; nothing is changed
     #[arg(long, visible_alias = "dry-run")]
     check: bool,
-    /// Folder with muster-node, muster-rank, muster-rsh and muster-step on this host
+    /// Folder with muster-node, muster-rank, muster-rsh, muster-stage and muster-step on this host
     #[arg(long, value_name = "DIR")]
     programs: Option<std::path::PathBuf>,
     /// Seconds in which each agent that was started must reach the controller
