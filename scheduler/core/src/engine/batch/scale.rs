@@ -39,7 +39,7 @@ pub fn try_formula(
     now: Timestamp,
 ) -> Result<ScaleRun, BatchRefusal> {
     let formula = Formula::parse(formula).map_err(|error| bad(&error))?;
-    let outcome = evaluate(state, pool, &formula, state.batch_sample(key, pool), now);
+    let outcome = evaluate(state, pool, &formula, state.batch_sample(key, pool), None, now);
     Ok(run(&outcome, now))
 }
 
@@ -48,9 +48,10 @@ fn evaluate(
     pool: &BatchPool,
     formula: &Formula,
     sample: PoolSample,
+    taken: Option<Timestamp>,
     now: Timestamp,
 ) -> Outcome {
-    let metrics = state.batch_metrics(pool, sample);
+    let metrics = state.batch_metrics(pool, sample, taken);
     let seed = now.0 ^ state.batch_changes().rotate_left(32);
     formula.evaluate(&Inputs { now, seed, dedicated: pool.target, low_priority: 0, metrics: &metrics })
 }
@@ -72,7 +73,8 @@ pub(super) fn step(
 ) {
     let Some(scale) = &pool.scale else { return };
     let sample = state.batch_sample(key, pool);
-    if scale.sample_at <= now {
+    let taken = (scale.sample_at <= now).then_some(now);
+    if taken.is_some() {
         events.push(event(BatchEvent::PoolSampled { pool: key.clone(), sample }));
     }
     if scale.run_at > now {
@@ -80,7 +82,7 @@ pub(super) fn step(
     }
     // It was read when it was given.
     let Ok(formula) = Formula::parse(&scale.spec.formula) else { return };
-    let outcome = evaluate(state, pool, &formula, sample, now);
+    let outcome = evaluate(state, pool, &formula, sample, taken, now);
     events.push(event(BatchEvent::PoolScaled { pool: key.clone(), run: run(&outcome, now) }));
     let Ok(targets) = outcome.targets else { return };
     // No pool gets more nodes than there are of its class, and none waits for them.

@@ -100,9 +100,10 @@ impl State {
         sample
     }
 
-    /// What a pool's formula looks at, if `now` is how the pool stands.
+    /// What a pool's formula looks at, if `now` is how the pool stands. `taken` is when that was taken as a sample, if it was
+    /// just now.
     #[must_use]
-    pub fn batch_metrics(&self, pool: &BatchPool, now: PoolSample) -> Metrics {
+    pub fn batch_metrics(&self, pool: &BatchPool, now: PoolSample, taken: Option<Timestamp>) -> Metrics {
         let of = |metric: Metric, sample: &PoolSample| -> Option<f64> {
             #[expect(clippy::cast_precision_loss, reason = "numbers of tasks are far below 2^52")]
             let count = |count: u64| count as f64;
@@ -122,8 +123,9 @@ impl State {
         };
         let samples = pool.scale.as_ref().map(|scale| &scale.samples);
         let history = |metric: Metric| {
-            let all = samples.into_iter().flatten();
-            let all = all.filter_map(|(at, sample)| Some(Sample { at: *at, value: of(metric, sample)? }));
+            let kept = samples.into_iter().flatten().copied();
+            let all = kept.chain(taken.map(|at| (at, now)));
+            let all = all.filter_map(|(at, sample)| Some(Sample { at, value: of(metric, &sample)? }));
             Some((metric, History { current: of(metric, &now)?, samples: all.collect() }))
         };
         Metric::ALL.iter().filter_map(|metric| history(*metric)).collect()
