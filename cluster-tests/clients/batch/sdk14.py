@@ -36,6 +36,21 @@ class Service:
         pool = self.client.pool.get(id)
         return pool.allocation_state.value, pool.current_dedicated_nodes, pool.resize_errors
 
+    def scale(self, id, formula):
+        self.client.pool.enable_auto_scale(id, auto_scale_formula=formula)
+
+    def evaluate(self, id, formula):
+        run = self.client.pool.evaluate_auto_scale(id, formula)
+        return run.results, run.error and run.error.code
+
+    def scaled(self, id):
+        pool = self.client.pool.get(id)
+        run = pool.auto_scale_run
+        return pool.enable_auto_scale, run and run.results, run and run.error
+
+    def stop_scaling(self, id):
+        self.client.pool.disable_auto_scale(id)
+
     def delete_pool(self, id):
         self.client.pool.delete(id)
 

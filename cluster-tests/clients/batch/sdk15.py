@@ -40,6 +40,22 @@ class Service:
         pool = self.client.get_pool(id)
         return pool.allocation_state.value, pool.current_dedicated_nodes, pool.resize_errors
 
+    def scale(self, id, formula):
+        self.client.enable_pool_auto_scale(id, models.BatchPoolEnableAutoScaleOptions(auto_scale_formula=formula))
+
+    def evaluate(self, id, formula):
+        run = self.client.evaluate_pool_auto_scale(
+            id, models.BatchPoolEvaluateAutoScaleOptions(auto_scale_formula=formula))
+        return run.results, run.error and run.error.code
+
+    def scaled(self, id):
+        pool = self.client.get_pool(id)
+        run = pool.auto_scale_run
+        return pool.enable_auto_scale, run and run.results, run and run.error
+
+    def stop_scaling(self, id):
+        self.client.disable_pool_auto_scale(id)
+
     def delete_pool(self, id):
         self.client.begin_delete_pool(id, polling_interval=1).result()
 

@@ -1,7 +1,8 @@
 """What both generations of the SDK do with the service, told once. Each calls tell() with a thin Service of its own.
 
 A Service has: pool(id, size, nodes, slots, inter_node), pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
-delete_pool(id), pool_exists(id), job(id, pool, **more), pool_of(job), job_state(id) -> (state, reason), end_when_complete(id),
+delete_pool(id), pool_exists(id), scale(id, formula), evaluate(id, formula) -> (results, code), scaled(id) -> (on, results,
+error), stop_scaling(id), job(id, pool, **more), pool_of(job), job_state(id) -> (state, reason), end_when_complete(id),
 terminate(id, reason), disable(id), enable(id), delete_job(id), task(job, id, command, **more), tasks(job, list of
 (id, command)), get(job, id), list(job, filter, select), counts(job) -> (active, running, completed, succeeded, failed),
 end_task(job, id), reactivate(job, id), delete_task(job, id), subtasks(job, id), nodes(pool), node_counts(), images(),
@@ -49,9 +50,26 @@ def tell(service, work):
     many(service)
     ends(service)
     gang(service, work)
+    scales(service)
     service.delete_pool("Pool")
     until("the pool is gone", lambda: service.pools() == [])
     print("told")
+
+
+def scales(service):
+    until("the pool is steady", lambda: service.allocation("Pool")[0] == "steady")
+    before = service.allocation("Pool")[1]
+    refused(service, "OperationInvalidForCurrentState", lambda: service.evaluate("Pool", "$TargetDedicatedNodes = 1"))
+    refused(service, "AutoScalingFormulaSyntaxError", lambda: service.scale("Pool", "$TargetDedicatedNodes ="))
+    # Tasks for one node wait: with the pool's two, no more than the first is needed.
+    service.scale("Pool", "$TargetDedicatedNodes = $CurrentDedicatedNodes - 1; $NodeDeallocationOption = taskcompletion")
+    until("the pool has one node less", lambda: service.allocation("Pool")[:2] == ("steady", before - 1))
+    on, results, error = service.scaled("Pool")
+    assert on and error is None and f"$TargetDedicatedNodes={before - 1}" in results, (on, results, error)
+    results, error = service.evaluate("Pool", "$a = $ActiveTasks.GetSample(TimeInterval_Week, 100)")
+    assert error == "InsufficientSampleData", (results, error)
+    service.stop_scaling("Pool")
+    assert not service.scaled("Pool")[0]
 
 
 def jobs(service, work):

@@ -30,7 +30,7 @@ use self::work::{NODES, USERS, Yard, client, count};
 use crate::support::chain;
 
 /// As many as take two to three minutes, with what is before and after them.
-const ROUNDS: u64 = 6;
+const ROUNDS: u64 = 4;
 /// For how long nothing at all may end once there is peace, before work counts as stuck: a gang that hangs is ended by its
 /// time limit, and another may wait for it.
 const STUCK_AFTER: Duration = Duration::from_secs(90);

@@ -5,7 +5,7 @@ use muster_core::state::{BatchJob, JobPhase};
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::pool::{read_pool, said, text};
+use super::pool::{NewPool, read_pool, said, text};
 use super::{etag, iso, without_secrets};
 use crate::error::BatchError;
 
@@ -93,7 +93,11 @@ fn read_auto_pool(fields: &Fields<'_>) -> Result<AutoPool, BatchError> {
         _ => return Err(fields.wrong("pool", "it must say what the pool is like")),
     };
     pool.insert("id".to_owned(), "auto".into());
-    let (pool, target, timeout_s) = read_pool(&Value::Object(pool))?;
+    if pool.contains_key("enableAutoScale") {
+        let pool = Value::Object(pool.clone());
+        Fields::of(&pool)?.without(&["enableAutoScale"])?;
+    }
+    let NewPool { spec: pool, target, timeout_s, scaling: _ } = read_pool(&Value::Object(pool))?;
     let prefix = fields.text("autoPoolIdPrefix")?.unwrap_or_default().to_owned();
     Ok(AutoPool { prefix, pool, target, timeout_s, keep_alive: fields.flag("keepAlive")?.unwrap_or(false) })
 }

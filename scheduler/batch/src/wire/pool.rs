@@ -1,6 +1,11 @@
 //! Pools.
 
-use muster_core::batch::{BatchPoolSpec, Deallocation, FoldedId, RESIZE_TIMEOUT_S, SAID_BYTES_MAX};
+use std::sync::Arc;
+
+use muster_core::batch::{
+    BatchPoolSpec, Deallocation, FoldedId, RESIZE_TIMEOUT_S, SAID_BYTES_MAX, SCALING_INTERVAL_S, ScaleRun,
+    Scaling,
+};
 use muster_core::cluster::Fill;
 use muster_core::state::{BatchPool, PoolAllocation};
 use serde_json::{Map, Value, json};
@@ -13,10 +18,9 @@ use crate::error::BatchError;
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read_pool(body: &Value) -> Result<(BatchPoolSpec, u32, u64), BatchError> {
+pub fn read_pool(body: &Value) -> Result<NewPool, BatchError> {
     let fields = Fields::of(body)?;
     fields.without(&[
-        "enableAutoScale",
         "startTask",
         "applicationPackageReferences",
         "certificateReferences",
@@ -29,8 +33,60 @@ pub fn read_pool(body: &Value) -> Result<(BatchPoolSpec, u32, u64), BatchError> 
         return Err(fields
             .wrong("targetLowPriorityNodes", "there are no low-priority nodes here; use dedicated ones"));
     }
-    let timeout_s = timeout_s(&fields)?;
-    Ok((spec(&fields)?, u32::try_from(target).unwrap_or(u32::MAX), timeout_s))
+    let scaling = match fields.flag("enableAutoScale")?.unwrap_or(false) {
+        true => {
+            for name in ["targetDedicatedNodes", "targetLowPriorityNodes", "resizeTimeout"] {
+                if fields.get(name).is_some() {
+                    return Err(fields.wrong(name, "a pool that scales itself finds this out; leave it out"));
+                }
+            }
+            let formula = fields.required("autoScaleFormula")?.into();
+            Some(Scaling { formula, interval_s: interval_s(&fields)?.unwrap_or(SCALING_INTERVAL_S) })
+        }
+        false if fields.get("autoScaleFormula").is_some() => {
+            return Err(fields.wrong("autoScaleFormula", "it needs enableAutoScale to be true"));
+        }
+        false => None,
+    };
+    let (timeout_s, target) = (timeout_s(&fields)?, u32::try_from(target).unwrap_or(u32::MAX));
+    Ok(NewPool { spec: spec(&fields)?, target, timeout_s, scaling })
+}
+
+/// A new pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPool {
+    /// What is said of it.
+    pub spec: BatchPoolSpec,
+    /// How many nodes it is to have.
+    pub target: u32,
+    /// How long it may take to get them, in seconds.
+    pub timeout_s: u64,
+    /// By what it finds that out itself, if it does.
+    pub scaling: Option<Scaling>,
+}
+
+/// How often a formula is evaluated, in seconds, if it is said.
+fn interval_s(fields: &Fields<'_>) -> Result<Option<u64>, BatchError> {
+    Ok(fields.duration_s("autoScaleEvaluationInterval")?.flatten())
+}
+
+/// Reads by what a pool is to find out itself how many nodes it is to have: a formula, and how often it is evaluated.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_scaling(body: &Value) -> Result<(Option<Arc<str>>, Option<u64>), BatchError> {
+    let fields = Fields::of(body)?;
+    Ok((fields.text("autoScaleFormula")?.map(Into::into), interval_s(&fields)?))
+}
+
+/// What an evaluation has found.
+#[must_use]
+pub fn show_run(run: &ScaleRun) -> Value {
+    let mut shown = json!({ "timestamp": iso(run.at), "results": run.results });
+    if let Some(error) = &run.error {
+        shown["error"] = json!({ "code": error.code, "message": error.message });
+    }
+    shown
 }
 
 /// How long a resize may take.
@@ -48,6 +104,8 @@ fn spec(fields: &Fields<'_>) -> Result<BatchPoolSpec, BatchError> {
     let mut said = fields.object().clone();
     for name in
         ["id", "vmSize", "targetDedicatedNodes", "targetLowPriorityNodes", "resizeTimeout", "startTask"]
+            .into_iter()
+            .chain(["enableAutoScale", "autoScaleFormula", "autoScaleEvaluationInterval"])
     {
         said.remove(name);
     }
@@ -155,7 +213,12 @@ pub fn show_pool(id: &FoldedId, pool: &BatchPool, base: &str) -> Value {
     shown["currentLowPriorityNodes"] = 0.into();
     shown["targetDedicatedNodes"] = pool.target.into();
     shown["targetLowPriorityNodes"] = 0.into();
-    shown["enableAutoScale"] = false.into();
+    shown["enableAutoScale"] = pool.scale.is_some().into();
+    if let Some(scale) = &pool.scale {
+        shown["autoScaleFormula"] = (*scale.spec.formula).into();
+        shown["autoScaleEvaluationInterval"] = format_duration(scale.spec.interval_s).into();
+        shown["autoScaleRun"] = scale.last.as_ref().map(show_run).into();
+    }
     shown["enableInterNodeCommunication"] = pool.spec.inter_node.into();
     shown["taskSlotsPerNode"] = pool.spec.slots_per_node.into();
     shown["taskSchedulingPolicy"] = json!({ "nodeFillType": fill });

@@ -96,11 +96,17 @@ fn what_is_wrong_with_a_task_is_told_with_its_place() {
 
 #[test]
 fn pools_and_jobs_are_read_with_the_defaults_of_the_protocol() {
-    let (spec, target, timeout_s) =
-        read_pool(&json!({ "id": "P", "vmSize": "main", "resizeTimeout": "PT5M" })).unwrap();
-    assert_eq!((spec.slots_per_node, spec.inter_node, target, timeout_s), (1, false, 0, 300));
-    let scaled = json!({ "id": "P", "vmSize": "main", "enableAutoScale": true });
-    assert_eq!(code(read_pool(&scaled)), (ErrorCode::UnsupportedProperty, "enableAutoScale".to_owned()));
+    let pool = read_pool(&json!({ "id": "P", "vmSize": "main", "resizeTimeout": "PT5M" })).unwrap();
+    assert_eq!((pool.spec.slots_per_node, pool.spec.inter_node), (1, false));
+    assert_eq!((pool.target, pool.timeout_s, pool.scaling), (0, 300, None));
+    let mut scaled = json!({ "id": "P", "vmSize": "main", "enableAutoScale": true });
+    assert_eq!(code(read_pool(&scaled)), (ErrorCode::MissingRequiredProperty, "autoScaleFormula".to_owned()));
+    scaled["autoScaleFormula"] = "$TargetDedicatedNodes = 1".into();
+    assert_eq!(read_pool(&scaled).unwrap().scaling.unwrap().interval_s, 900);
+    scaled["targetDedicatedNodes"] = 1.into();
+    assert_eq!(code(read_pool(&scaled)).1, "targetDedicatedNodes");
+    let idle = json!({ "id": "P", "vmSize": "main", "autoScaleFormula": "$TargetDedicatedNodes = 1" });
+    assert_eq!(code(read_pool(&idle)).1, "autoScaleFormula");
     let lower = json!({ "id": "P", "vmSize": "main", "targetLowPriorityNodes": 1 });
     assert_eq!(code(read_pool(&lower)).1, "targetLowPriorityNodes");
     let job = read_job(&json!({ "id": "J", "poolInfo": { "poolId": "P" }, "maxParallelTasks": -1 })).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::FoldedId;
+use super::scaling::Scaling;
 use super::spec::{BatchJobSpec, BatchPoolSpec, NewTask, TaskShape};
 use crate::ids::Timestamp;
 use crate::spec::User;
@@ -40,6 +41,22 @@ pub enum BatchCommand {
         target: u32,
         /// How long it tries to get them, in seconds.
         timeout_s: u64,
+        /// By what it finds out itself how many nodes it is to have, if it does; `target` is 0 then.
+        scaling: Option<Box<Scaling>>,
+    },
+    /// Lets a pool find out itself how many nodes it is to have. What is not said stays.
+    EnableScaling {
+        /// The pool.
+        pool: FoldedId,
+        /// The formula.
+        formula: Option<Arc<str>>,
+        /// How often it is evaluated, in seconds.
+        interval_s: Option<u64>,
+    },
+    /// Lets others say how many nodes a pool is to have.
+    DisableScaling {
+        /// The pool.
+        pool: FoldedId,
     },
     /// Changes what is said of a pool.
     UpdatePool {
@@ -332,6 +349,14 @@ pub enum BatchRefusal {
         what: &'static str,
         /// How much there may be.
         limit: usize,
+    },
+    /// A formula is wrong.
+    #[error("{why}")]
+    Formula {
+        /// Whether it is too long.
+        too_long: bool,
+        /// What is wrong, where, and what would be right.
+        why: String,
     },
     /// There is too much of something.
     #[error("there are too many {what}: at most {limit} are allowed")]

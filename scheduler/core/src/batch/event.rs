@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{Deallocation, Disable};
 use super::exit::Failure;
 use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey};
+use super::scaling::{PoolSample, ScaleRun, Scaling};
 use super::spec::{BatchJobSpec, BatchPoolSpec, NewTask, TaskShape};
 use crate::ids::{JobId, NodeId, Timestamp};
 use crate::spec::User;
@@ -69,6 +70,28 @@ pub enum BatchEvent {
     PoolDeleted {
         /// Its name.
         pool: BatchPoolKey,
+    },
+    /// A pool finds out itself from now on how many nodes it is to have, or no longer.
+    PoolScaling {
+        /// Its name.
+        pool: BatchPoolKey,
+        /// By what; none if others say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scaling: Option<Arc<Scaling>>,
+    },
+    /// A sample was taken of a pool that scales itself.
+    PoolSampled {
+        /// Its name.
+        pool: BatchPoolKey,
+        /// How it stood.
+        sample: PoolSample,
+    },
+    /// A pool's formula was evaluated. If it wants another number of nodes, the resize follows.
+    PoolScaled {
+        /// Its name.
+        pool: BatchPoolKey,
+        /// What was found.
+        run: ScaleRun,
     },
     /// Tasks may, or may not, be placed on a node of a pool.
     NodeScheduling {

@@ -7,6 +7,7 @@ mod command;
 mod event;
 mod exit;
 mod ids;
+mod scaling;
 mod spec;
 
 pub use self::command::{
@@ -18,6 +19,7 @@ pub use self::exit::{
     DependencyAction, ExitAction, ExitConditions, FailedIn, Failure, FailureCategory, JobAction,
 };
 pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_MAX, is_id};
+pub use self::scaling::{PoolSample, ScaleRun, Scaling};
 pub use self::spec::{
     AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, MultiInstance, NewTask, Retries, TaskShape,
 };
@@ -48,6 +50,12 @@ pub const PRIORITY_MAX: i32 = 1_000;
 pub const RESIZE_TIMEOUT_MIN_S: u64 = 300;
 /// The time for a resize of which nothing is said, in seconds.
 pub const RESIZE_TIMEOUT_S: u64 = 900;
+/// The shortest time between two evaluations of a pool's formula, in seconds.
+pub const SCALING_INTERVAL_MIN_S: u64 = 300;
+/// The longest one, in seconds.
+pub const SCALING_INTERVAL_MAX_S: u64 = 168 * 3600;
+/// The one of which nothing is said, in seconds.
+pub const SCALING_INTERVAL_S: u64 = 900;
 /// How long a task may live, in seconds.
 pub const TASK_LIFE_MAX_S: u64 = 180 * 86_400;
 /// Largest text of settings that are only kept, in bytes.

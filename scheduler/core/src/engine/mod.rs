@@ -21,6 +21,7 @@ mod signal;
 mod tick;
 mod validate;
 
+pub use self::batch::try_formula;
 use std::sync::Arc;
 
 use crate::event::{Event, Record, Verdict};

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::batch::{
     BatchAccount, BatchJob, BatchPool, BatchTask, BatchTaskState, Completed, Counted, Counts, JobPhase,
-    JobWord, JobWork, Made, PoolAllocation, PoolWork, Seat, Settling, TaskWord, Tries,
+    JobWord, JobWork, Made, PoolAllocation, PoolWork, Scale, Seat, Settling, TaskWord, Tries,
 };
 pub use self::crontabs::{CronId, CronRun, Standing as StandingCrontab};
 pub use self::depends::{Known, Standing, Unfulfillable};

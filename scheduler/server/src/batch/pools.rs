@@ -6,12 +6,13 @@ use std::sync::Arc;
 use axum::extract::{Extension, Path, State as Shell};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use muster_batch::BatchError;
 use muster_batch::odata::{List, Properties, Property, Value as Of};
 use muster_batch::wire::{self, Fields};
+use muster_batch::{BatchError, ErrorCode};
 use muster_core::batch::{
     BatchCommand, BatchPoolKey, BatchRefusal, Condition, FoldedId, RESIZE_TIMEOUT_S, Target,
 };
+use muster_core::engine::try_formula;
 use muster_core::state::{BatchPool, PoolAllocation, State};
 use serde_json::Value;
 
@@ -45,7 +46,7 @@ impl Properties for Row<'_> {
             Property::LastModified => Of::Instant(pool.modified),
             Property::AllocationState => Of::Text(if is_resizing { "resizing" } else { "steady" }),
             Property::AllocationStateTransitionTime => Of::Instant(pool.allocation_since),
-            Property::EnableAutoScale => Of::Boolean(false),
+            Property::EnableAutoScale => Of::Boolean(pool.scale.is_some()),
             Property::EnableInterNodeCommunication => Of::Boolean(pool.spec.inter_node),
             Property::VmSize => Of::Text(&pool.spec.home),
             _ => Of::None,
@@ -76,9 +77,10 @@ pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extensio
 
 /// `POST /pools`
 pub async fn create(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
-    let (spec, target, timeout_s) = wire::read_pool(&call.json()?)?;
+    let wire::NewPool { spec, target, timeout_s, scaling } = wire::read_pool(&call.json()?)?;
     let key = key(&call, &spec.id);
-    call.ask(&service, BatchCommand::CreatePool { spec: Box::new(spec), target, timeout_s }).await?;
+    let (spec, scaling) = (Box::new(spec), scaling.map(Box::new));
+    call.ask(&service, BatchCommand::CreatePool { spec, target, timeout_s, scaling }).await?;
     let reading = service.shared.read();
     let pool = find(reading.state(), &key)?;
     Ok(created(&call.base, &format!("/pools/{}", key.pool), pool.version, pool.modified))
@@ -201,4 +203,51 @@ pub async fn remove_nodes(
     let command = BatchCommand::RemoveNodes { pool: FoldedId::of(&pool), nodes, timeout_s, how };
     call.ask(&service, command).await?;
     Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// `POST /pools/{pool}/enableautoscale`
+pub async fn enable_scaling(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(pool): Path<String>,
+) -> Answer {
+    let (formula, interval_s) = wire::read_scaling(&call.json()?)?;
+    let command = BatchCommand::EnableScaling { pool: FoldedId::of(&pool), formula, interval_s };
+    call.ask(&service, command).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// `POST /pools/{pool}/disableautoscale`
+pub async fn disable_scaling(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(pool): Path<String>,
+) -> Answer {
+    call.ask(&service, BatchCommand::DisableScaling { pool: FoldedId::of(&pool) }).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// `POST /pools/{pool}/evaluateautoscale`
+pub async fn evaluate_scaling(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path(pool): Path<String>,
+) -> Answer {
+    let (formula, _) = wire::read_scaling(&call.json()?)?;
+    let key = key(&call, &pool);
+    let now = service.shared.now();
+    let run = {
+        let reading = service.shared.read();
+        let pool = find(reading.state(), &key)?;
+        if pool.scale.is_none() {
+            let why = "the pool does not scale itself: enable that first";
+            return Err(wire::refused(&BatchRefusal::InvalidState { why }).into());
+        }
+        let Some(formula) = formula else {
+            let why = "The property autoScaleFormula is missing.";
+            return Err(BatchError::new(ErrorCode::MissingRequiredProperty, why).into());
+        };
+        try_formula(reading.state(), &key, pool, &formula, now).map_err(|refusal| wire::refused(&refusal))?
+    };
+    Ok(axum::Json(wire::show_run(&run)).into_response())
 }

@@ -71,7 +71,12 @@ impl Story {
             inter_node: false,
             said: "{}".into(),
         };
-        self.ask(BatchCommand::CreatePool { spec: Box::new(spec.clone()), target: 2, timeout_s: 300 });
+        self.ask(BatchCommand::CreatePool {
+            spec: Box::new(spec.clone()),
+            target: 2,
+            timeout_s: 300,
+            scaling: None,
+        });
         self.after_s(301);
         self.due();
         let said = r#"{"metadata":[]}"#.into();
@@ -151,7 +156,11 @@ impl Story {
             inter_node: true,
             said: "{}".into(),
         };
-        self.ask(BatchCommand::CreatePool { spec: Box::new(spec), target: 0, timeout_s: 300 });
+        self.ask(BatchCommand::CreatePool { spec: Box::new(spec), target: 0, timeout_s: 300, scaling: None });
+        let formula = Some("$TargetDedicatedNodes = 0".into());
+        self.ask(BatchCommand::EnableScaling { pool: id("brief"), formula, interval_s: None });
+        self.due();
+        self.ask(BatchCommand::DisableScaling { pool: id("brief") });
         self.ask(BatchCommand::DeletePool { pool: id("brief") });
     }
 }

@@ -7,11 +7,13 @@ mod end;
 mod job;
 mod make;
 mod pool;
+mod scale;
 mod task;
 mod tick;
 
 use std::sync::Arc;
 
+pub use self::scale::try_formula;
 pub(super) use self::tick::due;
 use crate::batch::{
     BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchPoolKey, BatchRefusal, BatchReply, FoldedId,
@@ -39,6 +41,8 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decis
     }
     let decided = match &input.command {
         BatchCommand::CreatePool { .. }
+        | BatchCommand::EnableScaling { .. }
+        | BatchCommand::DisableScaling { .. }
         | BatchCommand::UpdatePool { .. }
         | BatchCommand::ResizePool { .. }
         | BatchCommand::StopResize { .. }
@@ -129,6 +133,8 @@ fn check_goes_on(job: &BatchJob) -> Result<(), BatchRefusal> {
 
 #[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod scale_tests;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! What users ask of pools.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::{Decided, end, event, invalid, not_found};
+use super::{Decided, end, event, invalid, not_found, scale};
 use crate::batch::{
     BatchCommand, BatchEvent, BatchInput, BatchPoolKey, BatchPoolSpec, BatchRefusal, Deallocation, EndWish,
     FoldedId, NODES_PER_REMOVAL_MAX, NodeMove, POOLS_PER_ACCOUNT_MAX, RESIZE_TIMEOUT_MIN_S, ResizeError,
-    SAID_BYTES_MAX, SLOTS_PER_NODE_MAX, Target, is_id,
+    SAID_BYTES_MAX, SCALING_INTERVAL_S, SLOTS_PER_NODE_MAX, Scaling, Target, is_id,
 };
 use crate::event::Event;
 use crate::ids::{NodeId, Timestamp};
@@ -14,8 +15,25 @@ use crate::state::{BatchPool, BatchTask, PoolAllocation, State};
 
 pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decided {
     match &input.command {
-        BatchCommand::CreatePool { spec, target, timeout_s } => {
-            create(state, input, spec, *target, *timeout_s, now)
+        BatchCommand::CreatePool { spec, target, timeout_s, scaling } => {
+            let mut events = create(state, input, spec, *target, *timeout_s, now)?;
+            if let Some(scaling) = scaling {
+                scale::check(scaling)?;
+                let pool = input.pool_key(&FoldedId::of(&spec.id));
+                let scaling = Some(Arc::new((**scaling).clone()));
+                events.push(event(BatchEvent::PoolScaling { pool, scaling }));
+            }
+            Ok(events)
+        }
+        BatchCommand::EnableScaling { pool, formula, interval_s } => {
+            enable_scaling(state, input, pool, formula.as_ref(), *interval_s)
+        }
+        BatchCommand::DisableScaling { pool } => {
+            let (key, pool) = active(state, input, pool)?;
+            if pool.scale.is_none() {
+                return Err(BatchRefusal::InvalidState { why: "the pool does not scale itself" });
+            }
+            Ok(vec![event(BatchEvent::PoolScaling { pool: key, scaling: None })])
         }
         BatchCommand::UpdatePool { pool, spec } => {
             let (pool, before) = active(state, input, pool)?;
@@ -27,7 +45,10 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             Ok(vec![event(BatchEvent::PoolUpdated { pool, spec: spec.clone().into() })])
         }
         BatchCommand::ResizePool { pool, target, timeout_s, how } => {
-            let (key, _) = steady(state, input, pool)?;
+            let (key, pool) = steady(state, input, pool)?;
+            if pool.scale.is_some() {
+                return Err(BatchRefusal::InvalidState { why: "the pool scales itself: disable that first" });
+            }
             resize(state, &key, *target, Vec::new(), *timeout_s, *how, now)
         }
         BatchCommand::RemoveNodes { pool, nodes, timeout_s, how } => {
@@ -57,6 +78,24 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
         }
         _ => Ok(Vec::new()),
     }
+}
+
+fn enable_scaling(
+    state: &State,
+    input: &BatchInput,
+    pool: &FoldedId,
+    formula: Option<&Arc<str>>,
+    interval_s: Option<u64>,
+) -> Decided {
+    let (key, pool) = active(state, input, pool)?;
+    let before = pool.scale.as_ref().map(|scale| &scale.spec);
+    let Some(formula) = formula.or(before.map(|spec| &spec.formula)) else {
+        return Err(invalid("autoScaleFormula", "a pool that does not scale itself yet needs a formula"));
+    };
+    let before_s = before.map_or(SCALING_INTERVAL_S, |spec| spec.interval_s);
+    let scaling = Scaling { formula: Arc::clone(formula), interval_s: interval_s.unwrap_or(before_s) };
+    scale::check(&scaling)?;
+    Ok(vec![event(BatchEvent::PoolScaling { pool: key, scaling: Some(Arc::new(scaling)) })])
 }
 
 /// A pool that is not going.

@@ -40,7 +40,16 @@ fn on_pools() -> impl Strategy<Value = BatchCommand> {
         (name("p"), 1..3u32, 0..4u32).prop_map(|(name, slots, target)| BatchCommand::CreatePool {
             spec: Box::new(pool(&name, slots)),
             target,
-            timeout_s: 300
+            timeout_s: 300,
+            scaling: None,
+        }),
+        (name("p"), prop::option::of(0..4u32)).prop_map(|(name, nodes)| match nodes {
+            Some(nodes) => BatchCommand::EnableScaling {
+                pool: id(&name),
+                formula: Some(format!("$TargetDedicatedNodes = {nodes} - $RunningTasks").into()),
+                interval_s: Some(300),
+            },
+            None => BatchCommand::DisableScaling { pool: id(&name) },
         }),
         (name("p"), 0..4u32, deallocation()).prop_map(|(name, target, how)| BatchCommand::ResizePool {
             pool: id(&name),

@@ -114,7 +114,8 @@ impl Bench {
     }
 
     pub(super) fn create_pool(&mut self, spec: BatchPoolSpec, target: u32) {
-        self.batch(BatchCommand::CreatePool { spec: Box::new(spec), target, timeout_s: 900 }).unwrap();
+        self.batch(BatchCommand::CreatePool { spec: Box::new(spec), target, timeout_s: 900, scaling: None })
+            .unwrap();
     }
 
     pub(super) fn create_job(&mut self, spec: BatchJobSpec) {

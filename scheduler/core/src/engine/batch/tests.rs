@@ -394,15 +394,23 @@ fn another_configuration_takes_nodes_out_of_pools() {
     bench.settle();
     assert_eq!(bench.the_pool("p").lent(), 2);
     assert_eq!(**bench.engine.state().declared_config(), config(&[4, 4]));
-    let refusal =
-        bench.batch(BatchCommand::CreatePool { spec: Box::new(pool("q", 5)), target: 0, timeout_s: 900 });
+    let refusal = bench.batch(BatchCommand::CreatePool {
+        spec: Box::new(pool("q", 5)),
+        target: 0,
+        timeout_s: 900,
+        scaling: None,
+    });
     assert!(
         matches!(refusal, Err(BatchRefusal::Invalid { property: "taskSlotsPerNode", .. })),
         "{refusal:?}"
     );
     let nowhere = BatchPoolSpec { home: "huge".to_owned(), ..pool("q", 1) };
-    let refusal =
-        bench.batch(BatchCommand::CreatePool { spec: Box::new(nowhere), target: 0, timeout_s: 900 });
+    let refusal = bench.batch(BatchCommand::CreatePool {
+        spec: Box::new(nowhere),
+        target: 0,
+        timeout_s: 900,
+        scaling: None,
+    });
     assert!(refusal.unwrap_err().to_string().contains("there are: main"));
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{event, job, make, pool};
+use super::{event, job, make, pool, scale};
 use crate::batch::{
     BatchEvent, BatchJobKey, BatchPoolKey, BatchTaskKey, Deallocation, EndWish, FailedIn, Failure,
     FailureCategory, JobAction, NodeMove, Outcome, ResizeError,
@@ -28,6 +28,10 @@ pub(in crate::engine) fn due(state: &State, now: Timestamp, events: &mut Vec<Eve
     let stuck = |key: &BatchPoolKey| state.batch_pools_due().any(|(due, ..)| due == key);
     for (key, pool) in state.batch_give_up(now).filter(|(key, _)| !stuck(key)) {
         events.extend(pool::stop(key, pool, vec![timed_out(state, pool)]));
+    }
+    // A pool that takes a step has its turn afterwards, so that neither overrules the other.
+    for (key, pool) in state.batch_scales_due(now).filter(|(key, _)| !stuck(key)) {
+        scale::step(state, key, pool, now, events);
     }
     let submitted = events.iter().filter(|event| matches!(event, Event::JobSubmitted { .. })).count();
     let mut next_job = state.next_job + submitted as u64;

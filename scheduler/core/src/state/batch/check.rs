@@ -33,7 +33,9 @@ impl State {
         let batch = &self.batch;
         let mut holders = BTreeMap::new();
         let (mut due, mut resizing, mut give_up) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut scales = BTreeSet::new();
         for (key, pool) in batch.pools() {
+            scales.extend(pool.scale.as_ref().map(|scale| (scale.due(), key.clone())));
             for (node, seat) in &pool.nodes {
                 if seat.at == NodeMove::Back || holders.insert(*node, key.clone()).is_some() {
                     return Some("a node is lent twice");
@@ -69,6 +71,7 @@ impl State {
             ("pools with something to do", due == batch.pools_due),
             ("pools that are being resized", resizing == batch.resizing),
             ("ends of resizes", give_up == batch.give_up),
+            ("pools that scale themselves", scales == batch.scales),
         ];
         checks.iter().find(|(_, holds)| !holds).map(|(index, _)| *index)
     }

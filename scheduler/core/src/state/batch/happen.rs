@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::depends;
 use super::job::{BatchJob, JobPhase, JobWork};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
+use super::scale::Scale;
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
 use crate::batch::{BatchEvent, BatchJobKey, BatchPoolKey, FoldedId, NewTask, NodeMove, Outcome, TaskShape};
 use crate::cluster::ClusterConfig;
@@ -32,6 +33,7 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 timeout_s: crate::batch::RESIZE_TIMEOUT_S,
                 nodes: Default::default(),
                 errors: Vec::new(),
+                scale: None,
             };
             state
                 .batch
@@ -62,16 +64,29 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
             pool.errors.clone_from(errors);
             (pool.modified, pool.version) = (at, version);
         }),
-        BatchEvent::PoolDeleting { pool } => with_pool(state, pool, |pool| {
-            pool.deleting = Some(at);
-            (pool.modified, pool.version) = (at, version);
-        }),
+        BatchEvent::PoolDeleting { pool } => {
+            with_scale(state, pool, |pool| pool.scale = None);
+            with_pool(state, pool, |pool| {
+                pool.deleting = Some(at);
+                (pool.modified, pool.version) = (at, version);
+            });
+        }
         BatchEvent::PoolDeleted { pool } => {
             if let Some(account) = state.batch.accounts.get_mut(&pool.account) {
                 account.pools.remove(&pool.pool);
             }
             pool_moved(state, pool);
         }
+        BatchEvent::PoolScaling { pool, scaling } => with_scale(state, pool, |pool| {
+            pool.scale = scaling.as_ref().map(|scaling| Scale::begin(scaling, at));
+            (pool.modified, pool.version) = (at, version);
+        }),
+        BatchEvent::PoolSampled { pool, sample } => with_scale(state, pool, |pool| {
+            pool.scale.iter_mut().for_each(|scale| scale.sampled(*sample, at));
+        }),
+        BatchEvent::PoolScaled { pool, run } => with_scale(state, pool, |pool| {
+            pool.scale.iter_mut().for_each(|scale| scale.ran(run.clone()));
+        }),
         BatchEvent::NodeScheduling { pool, node, enabled } => with_pool(state, pool, |pool| {
             if let Some(seat) = pool.nodes.get_mut(node) {
                 seat.enabled = *enabled;
@@ -109,6 +124,20 @@ fn with_pool(state: &mut State, key: &BatchPoolKey, change: impl FnOnce(&mut Bat
         state.batch.give_up.insert((until, key.clone()));
     }
     pool_moved(state, key);
+}
+
+/// Changes what is known of how a pool scales itself. The planner has nothing to do with it.
+fn with_scale(state: &mut State, key: &BatchPoolKey, change: impl FnOnce(&mut BatchPool)) {
+    let Some(pool) = state.batch.pool_mut(key) else { return };
+    let before = pool.scale.as_ref().map(Scale::due);
+    change(pool);
+    let after = pool.scale.as_ref().map(Scale::due);
+    if let Some(before) = before {
+        state.batch.scales.remove(&(before, key.clone()));
+    }
+    if let Some(after) = after {
+        state.batch.scales.insert((after, key.clone()));
+    }
 }
 
 fn nodes_moved(state: &mut State, key: &BatchPoolKey, moves: &[(NodeId, NodeMove)], at: Timestamp) {

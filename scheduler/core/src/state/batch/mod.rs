@@ -6,6 +6,7 @@ mod happen;
 mod job;
 mod numbers;
 mod pool;
+mod scale;
 mod shapes;
 mod task;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::job::{BatchJob, JobPhase, JobWord, JobWork};
 pub use self::pool::{BatchPool, PoolAllocation, PoolWork, Seat};
+pub use self::scale::Scale;
 pub use self::task::{
     BatchTask, Completed, Counted, Counts, Made, Settling, TaskState as BatchTaskState, TaskWord, Tries,
 };
@@ -51,6 +53,9 @@ pub(super) struct Batch {
     give_up: BTreeSet<(Timestamp, BatchPoolKey)>,
     /// When jobs are terminated that have not ended.
     job_ends: BTreeSet<(Timestamp, BatchJobKey)>,
+    /// When pools that scale themselves are sampled or evaluated next.
+    #[serde(default)]
+    scales: BTreeSet<(Timestamp, BatchPoolKey)>,
 }
 
 /// An account of the batch service.
@@ -249,6 +254,7 @@ impl State {
         }
         let give_up = self.batch.give_up.first().map(|(at, _)| *at);
         let end = self.batch.job_ends.first().map(|(at, _)| *at);
-        give_up.into_iter().chain(end).min()
+        let scale = self.batch.scales.first().map(|(at, _)| *at);
+        give_up.into_iter().chain(end).chain(scale).min()
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::scale::Scale;
 use crate::batch::{BatchPoolKey, BatchPoolSpec, Deallocation, NodeMove, ResizeError};
 use crate::cluster::{ClusterConfig, Order, PoolConfig, Preempt};
 use crate::ids::{NodeId, Timestamp};
@@ -40,6 +41,9 @@ pub struct BatchPool {
     /// Why it has not what was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ResizeError>,
+    /// By what it finds out itself how many nodes it is to have, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
 }
 
 /// Whether a pool is on its way to another number of nodes.

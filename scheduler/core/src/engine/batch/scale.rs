@@ -1,0 +1,103 @@
+//! Pools that scale themselves are sampled, and their formulas evaluated. What an evaluation found is an event: a replay does not
+//! work it out again.
+
+use super::event;
+use crate::autoscale::{self, BadFormula, Formula, FormulaErrorCode, Inputs, Outcome};
+use crate::batch::{
+    BatchEvent, BatchPoolKey, BatchRefusal, Deallocation, PoolSample, ResizeError, SCALING_INTERVAL_MAX_S,
+    SCALING_INTERVAL_MIN_S, ScaleRun, Scaling,
+};
+use crate::event::Event;
+use crate::ids::Timestamp;
+use crate::state::{BatchPool, State};
+
+/// Whether a pool may have this formula.
+pub(super) fn check(scaling: &Scaling) -> Result<(), BatchRefusal> {
+    if !(SCALING_INTERVAL_MIN_S..=SCALING_INTERVAL_MAX_S).contains(&scaling.interval_s) {
+        let reason = format!(
+            "must be {SCALING_INTERVAL_MIN_S} s to {SCALING_INTERVAL_MAX_S} s, which are 5 minutes and a week"
+        );
+        return Err(super::invalid("autoScaleEvaluationInterval", reason));
+    }
+    Formula::parse(&scaling.formula).map(drop).map_err(|error| bad(&error))
+}
+
+fn bad(error: &BadFormula) -> BatchRefusal {
+    let too_long = error.code == FormulaErrorCode::AutoScaleFormulaTooLong;
+    BatchRefusal::Formula { too_long, why: error.to_string() }
+}
+
+/// Evaluates a formula as if it were the pool's. Nothing changes.
+///
+/// # Errors
+/// [`BatchRefusal::Formula`] if something is wrong with it.
+pub fn try_formula(
+    state: &State,
+    key: &BatchPoolKey,
+    pool: &BatchPool,
+    formula: &str,
+    now: Timestamp,
+) -> Result<ScaleRun, BatchRefusal> {
+    let formula = Formula::parse(formula).map_err(|error| bad(&error))?;
+    let outcome = evaluate(state, pool, &formula, state.batch_sample(key, pool), None, now);
+    Ok(run(&outcome, now))
+}
+
+fn evaluate(
+    state: &State,
+    pool: &BatchPool,
+    formula: &Formula,
+    sample: PoolSample,
+    taken: Option<Timestamp>,
+    now: Timestamp,
+) -> Outcome {
+    let metrics = state.batch_metrics(pool, sample, taken);
+    let seed = now.0 ^ state.batch_changes().rotate_left(32);
+    formula.evaluate(&Inputs { now, seed, dedicated: pool.target, low_priority: 0, metrics: &metrics })
+}
+
+fn run(outcome: &Outcome, at: Timestamp) -> ScaleRun {
+    let error = outcome.targets.as_ref().err();
+    let error =
+        error.map(|error| ResizeError { code: error.code.name().to_owned(), message: error.to_string() });
+    ScaleRun { at, results: outcome.results(), error }
+}
+
+/// Takes a sample of a pool, and evaluates its formula, as far as they are due.
+pub(super) fn step(
+    state: &State,
+    key: &BatchPoolKey,
+    pool: &BatchPool,
+    now: Timestamp,
+    events: &mut Vec<Event>,
+) {
+    let Some(scale) = &pool.scale else { return };
+    let sample = state.batch_sample(key, pool);
+    let taken = (scale.sample_at <= now).then_some(now);
+    if taken.is_some() {
+        events.push(event(BatchEvent::PoolSampled { pool: key.clone(), sample }));
+    }
+    if scale.run_at > now {
+        return;
+    }
+    // It was read when it was given.
+    let Ok(formula) = Formula::parse(&scale.spec.formula) else { return };
+    let outcome = evaluate(state, pool, &formula, sample, taken, now);
+    events.push(event(BatchEvent::PoolScaled { pool: key.clone(), run: run(&outcome, now) }));
+    let Ok(targets) = outcome.targets else { return };
+    // No pool gets more nodes than there are of its class, and none waits for them.
+    let most = state.pool_nodes(&pool.spec.home).map_or(0, |nodes| nodes.ids.len() as u32);
+    let Some(target) = targets.dedicated.map(|target| target.min(most)) else { return };
+    if target != pool.target {
+        let how = match targets.deallocation {
+            autoscale::Deallocation::Requeue => Deallocation::Requeue,
+            autoscale::Deallocation::Terminate => Deallocation::Terminate,
+            autoscale::Deallocation::TaskCompletion | autoscale::Deallocation::RetainedData => {
+                Deallocation::TaskCompletion
+            }
+        };
+        let until = now.plus_seconds(pool.timeout_s);
+        let resizing = BatchEvent::PoolResizing { pool: key.clone(), target, remove: Vec::new(), how, until };
+        events.push(event(resizing));
+    }
+}
