@@ -19,7 +19,7 @@ use crate::query::Query;
 pub const CLOCK_SKEW_MAX_S: i64 = 15 * 60;
 
 /// The headers that are signed, in this order; one that is not there is an empty line.
-const SIGNED_HEADERS: [&str; 11] = [
+pub const SIGNED_HEADERS: [&str; 11] = [
     "content-encoding",
     "content-language",
     "content-length",

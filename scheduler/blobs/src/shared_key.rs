@@ -7,27 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use muster_batch::query::Query;
-use muster_batch::signature::SharedKey;
+use muster_batch::signature::{CLOCK_SKEW_MAX_S, SIGNED_HEADERS, SharedKey};
 
 use crate::error::{BlobsError, Code, refuse};
-
-/// How far a client's clock may be from ours, in seconds, either way.
-pub(crate) const CLOCK_SKEW_MAX_S: i64 = 15 * 60;
-
-/// The headers that are signed, in this order.
-const SIGNED_HEADERS: [&str; 11] = [
-    "content-encoding",
-    "content-language",
-    "content-length",
-    "content-md5",
-    "content-type",
-    "date",
-    "if-modified-since",
-    "if-match",
-    "if-none-match",
-    "if-unmodified-since",
-    "range",
-];
 
 /// Checks the header `Authorization` of a request for `account`.
 pub(crate) fn verify(

@@ -93,10 +93,7 @@ fn read_auto_pool(fields: &Fields<'_>) -> Result<AutoPool, BatchError> {
         _ => return Err(fields.wrong("pool", "it must say what the pool is like")),
     };
     pool.insert("id".to_owned(), "auto".into());
-    if pool.contains_key("enableAutoScale") {
-        let pool = Value::Object(pool.clone());
-        Fields::of(&pool)?.without(&["enableAutoScale"])?;
-    }
+    fields.inner("pool")?.map_or(Ok(()), |pool| pool.without(&["enableAutoScale"]))?;
     let NewPool { spec: pool, target, timeout_s, scaling: _ } = read_pool(&Value::Object(pool))?;
     let prefix = fields.text("autoPoolIdPrefix")?.unwrap_or_default().to_owned();
     Ok(AutoPool { prefix, pool, target, timeout_s, keep_alive: fields.flag("keepAlive")?.unwrap_or(false) })

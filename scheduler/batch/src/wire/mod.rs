@@ -12,7 +12,10 @@ pub use duration::{format_duration, parse_duration_s};
 pub use fields::{Fields, refused, without_secrets};
 pub use job::{JobChange, change_job, read_job, show_job};
 pub use node::{NodeWord, node_word, show_node};
-pub use pool::{NewPool, change_pool, read_deallocation, read_pool, read_scaling, show_pool, show_run};
+pub use pool::{
+    NewPool, change_pool, read_deallocation, read_pool, read_removal, read_resize, read_scaling, read_trial,
+    show_pool, show_run,
+};
 pub use task::{change_task, read_task, show_subtasks, show_task, task_counts};
 
 use jiff::Timestamp as Instant;

@@ -1,10 +1,8 @@
 //! Pools.
 
-use std::sync::Arc;
-
 use muster_core::batch::{
-    BatchPoolSpec, Deallocation, FoldedId, RESIZE_TIMEOUT_S, SAID_BYTES_MAX, SCALING_INTERVAL_S, ScaleRun,
-    Scaling,
+    BatchCommand, BatchPoolSpec, Deallocation, FoldedId, RESIZE_TIMEOUT_S, SAID_BYTES_MAX,
+    SCALING_INTERVAL_S, ScaleRun, Scaling,
 };
 use muster_core::cluster::Fill;
 use muster_core::state::{BatchPool, PoolAllocation};
@@ -28,11 +26,7 @@ pub fn read_pool(body: &Value) -> Result<NewPool, BatchError> {
         "cloudServiceConfiguration",
         "applicationLicenses",
     ])?;
-    let target = fields.number("targetDedicatedNodes", 0, i64::from(u32::MAX))?.unwrap_or(0);
-    if fields.number("targetLowPriorityNodes", 0, i64::MAX)?.unwrap_or(0) > 0 {
-        return Err(fields
-            .wrong("targetLowPriorityNodes", "there are no low-priority nodes here; use dedicated ones"));
-    }
+    let target = target(&fields)?.unwrap_or(0);
     let scaling = match fields.flag("enableAutoScale")?.unwrap_or(false) {
         true => {
             for name in ["targetDedicatedNodes", "targetLowPriorityNodes", "resizeTimeout"] {
@@ -48,8 +42,7 @@ pub fn read_pool(body: &Value) -> Result<NewPool, BatchError> {
         }
         false => None,
     };
-    let (timeout_s, target) = (timeout_s(&fields)?, u32::try_from(target).unwrap_or(u32::MAX));
-    Ok(NewPool { spec: spec(&fields)?, target, timeout_s, scaling })
+    Ok(NewPool { spec: spec(&fields)?, target, timeout_s: timeout_s(&fields)?, scaling })
 }
 
 /// A new pool.
@@ -70,13 +63,58 @@ fn interval_s(fields: &Fields<'_>) -> Result<Option<u64>, BatchError> {
     Ok(fields.duration_s("autoScaleEvaluationInterval")?.flatten())
 }
 
-/// Reads by what a pool is to find out itself how many nodes it is to have: a formula, and how often it is evaluated.
+/// How many nodes a pool is to have, if it is said.
+fn target(fields: &Fields<'_>) -> Result<Option<u32>, BatchError> {
+    if fields.number("targetLowPriorityNodes", 0, i64::MAX)?.unwrap_or(0) > 0 {
+        let why = "there are no low-priority nodes here; use dedicated ones";
+        return Err(fields.wrong("targetLowPriorityNodes", why));
+    }
+    let target = fields.number("targetDedicatedNodes", 0, i64::from(u32::MAX))?;
+    Ok(target.map(|target| u32::try_from(target).unwrap_or(u32::MAX)))
+}
+
+/// Reads a resize of a pool.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read_scaling(body: &Value) -> Result<(Option<Arc<str>>, Option<u64>), BatchError> {
+pub fn read_resize(pool: FoldedId, body: &Value) -> Result<BatchCommand, BatchError> {
     let fields = Fields::of(body)?;
-    Ok((fields.text("autoScaleFormula")?.map(Into::into), interval_s(&fields)?))
+    let Some(target) = target(&fields)? else {
+        return Err(fields.wrong("targetDedicatedNodes", "it must say how many nodes the pool is to have"));
+    };
+    let how = read_deallocation(&fields, "nodeDeallocationOption")?;
+    Ok(BatchCommand::ResizePool { pool, target, timeout_s: timeout_s(&fields)?, how })
+}
+
+/// Reads which nodes are to leave a pool.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_removal(pool: FoldedId, body: &Value) -> Result<BatchCommand, BatchError> {
+    let fields = Fields::of(body)?;
+    let names = fields.get("nodeList").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let nodes: Option<Vec<String>> = names.iter().map(|name| name.as_str().map(str::to_owned)).collect();
+    let nodes = nodes.ok_or_else(|| fields.wrong("nodeList", "it must be a list of the ids of nodes"))?;
+    let how = read_deallocation(&fields, "nodeDeallocationOption")?;
+    Ok(BatchCommand::RemoveNodes { pool, nodes, timeout_s: timeout_s(&fields)?, how })
+}
+
+/// Reads by what a pool is to find out itself how many nodes it is to have.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_scaling(pool: FoldedId, body: &Value) -> Result<BatchCommand, BatchError> {
+    let fields = Fields::of(body)?;
+    let formula = fields.text("autoScaleFormula")?.map(Into::into);
+    Ok(BatchCommand::EnableScaling { pool, formula, interval_s: interval_s(&fields)? })
+}
+
+/// Reads the formula that is to be tried.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_trial(body: &Value) -> Result<String, BatchError> {
+    Ok(Fields::of(body)?.required("autoScaleFormula")?.to_owned())
 }
 
 /// What an evaluation has found.
@@ -90,7 +128,7 @@ pub fn show_run(run: &ScaleRun) -> Value {
 }
 
 /// How long a resize may take.
-pub(super) fn timeout_s(fields: &Fields<'_>) -> Result<u64, BatchError> {
+fn timeout_s(fields: &Fields<'_>) -> Result<u64, BatchError> {
     Ok(fields.duration_s("resizeTimeout")?.unwrap_or(Some(RESIZE_TIMEOUT_S)).unwrap_or(RESIZE_TIMEOUT_S))
 }
 

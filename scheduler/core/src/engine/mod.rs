@@ -21,7 +21,7 @@ mod signal;
 mod tick;
 mod validate;
 
-pub use self::batch::try_formula;
+pub use self::batch::Trial;
 use std::sync::Arc;
 
 use crate::event::{Event, Record, Verdict};

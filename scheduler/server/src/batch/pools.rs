@@ -7,14 +7,11 @@ use axum::extract::{Extension, Path, State as Shell};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use muster_batch::odata::{List, Properties, Property, Value as Of};
-use muster_batch::wire::{self, Fields};
+use muster_batch::wire;
 use muster_batch::{BatchError, ErrorCode};
-use muster_core::batch::{
-    BatchCommand, BatchPoolKey, BatchRefusal, Condition, FoldedId, RESIZE_TIMEOUT_S, Target,
-};
-use muster_core::engine::try_formula;
+use muster_core::batch::{BatchCommand, BatchPoolKey, BatchRefusal, Condition, FoldedId, Target};
+use muster_core::engine::Trial;
 use muster_core::state::{BatchPool, PoolAllocation, State};
-use serde_json::Value;
 
 use super::call::{Call, Page, created, empty, tags};
 use super::{Answer, Service};
@@ -148,30 +145,13 @@ pub async fn delete(
     Ok(empty(StatusCode::ACCEPTED))
 }
 
-fn timeout_s(fields: &Fields<'_>) -> Result<u64, BatchError> {
-    Ok(fields.duration_s("resizeTimeout")?.flatten().unwrap_or(RESIZE_TIMEOUT_S))
-}
-
 /// `POST /pools/{pool}/resize`
 pub async fn resize(
     Shell(service): Shell<Arc<Service>>,
     Extension(call): Extension<Call>,
     Path(pool): Path<String>,
 ) -> Answer {
-    let body = call.json()?;
-    let fields = Fields::of(&body)?;
-    if fields.number("targetLowPriorityNodes", 0, i64::MAX)?.unwrap_or(0) > 0 {
-        let why = "there are no low-priority nodes here; use dedicated ones";
-        return Err(fields.wrong("targetLowPriorityNodes", why).into());
-    }
-    let target = fields.number("targetDedicatedNodes", 0, i64::from(u32::MAX))?;
-    let Some(target) = target.and_then(|target| u32::try_from(target).ok()) else {
-        return Err(fields
-            .wrong("targetDedicatedNodes", "it must say how many nodes the pool is to have")
-            .into());
-    };
-    let (timeout_s, how) = (timeout_s(&fields)?, wire::read_deallocation(&fields, "nodeDeallocationOption")?);
-    let command = BatchCommand::ResizePool { pool: FoldedId::of(&pool), target, timeout_s, how };
+    let command = wire::read_resize(FoldedId::of(&pool), &call.json()?)?;
     call.ask(&service, command).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
@@ -192,15 +172,7 @@ pub async fn remove_nodes(
     Extension(call): Extension<Call>,
     Path(pool): Path<String>,
 ) -> Answer {
-    let body = call.json()?;
-    let fields = Fields::of(&body)?;
-    let names = fields.get("nodeList").and_then(Value::as_array).cloned().unwrap_or_default();
-    let names: Option<Vec<String>> = names.iter().map(|name| name.as_str().map(str::to_owned)).collect();
-    let Some(nodes) = names else {
-        return Err(fields.wrong("nodeList", "it must be a list of the ids of nodes").into());
-    };
-    let (timeout_s, how) = (timeout_s(&fields)?, wire::read_deallocation(&fields, "nodeDeallocationOption")?);
-    let command = BatchCommand::RemoveNodes { pool: FoldedId::of(&pool), nodes, timeout_s, how };
+    let command = wire::read_removal(FoldedId::of(&pool), &call.json()?)?;
     call.ask(&service, command).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }
@@ -211,8 +183,7 @@ pub async fn enable_scaling(
     Extension(call): Extension<Call>,
     Path(pool): Path<String>,
 ) -> Answer {
-    let (formula, interval_s) = wire::read_scaling(&call.json()?)?;
-    let command = BatchCommand::EnableScaling { pool: FoldedId::of(&pool), formula, interval_s };
+    let command = wire::read_scaling(FoldedId::of(&pool), &call.json()?)?;
     call.ask(&service, command).await?;
     Ok(empty(StatusCode::OK))
 }
@@ -233,21 +204,21 @@ pub async fn evaluate_scaling(
     Extension(call): Extension<Call>,
     Path(pool): Path<String>,
 ) -> Answer {
-    let (formula, _) = wire::read_scaling(&call.json()?)?;
+    let formula = wire::read_trial(&call.json()?)?;
     let key = key(&call, &pool);
     let now = service.shared.now();
-    let run = {
+    let trial = {
         let reading = service.shared.read();
         let pool = find(reading.state(), &key)?;
         if pool.scale.is_none() {
             let why = "the pool does not scale itself: enable that first";
             return Err(wire::refused(&BatchRefusal::InvalidState { why }).into());
         }
-        let Some(formula) = formula else {
-            let why = "The property autoScaleFormula is missing.";
-            return Err(BatchError::new(ErrorCode::MissingRequiredProperty, why).into());
-        };
-        try_formula(reading.state(), &key, pool, &formula, now).map_err(|refusal| wire::refused(&refusal))?
+        Trial::of(reading.state(), &key, pool, now)
     };
+    // A formula may cost some milliseconds, in which neither readers nor this thread's other clients shall wait.
+    let run = tokio::task::spawn_blocking(move || trial.run(&formula)).await;
+    let run = run.map_err(|_| BatchError::new(ErrorCode::InternalError, "The evaluation was broken off."))?;
+    let run = run.map_err(|refusal| wire::refused(&refusal))?;
     Ok(axum::Json(wire::show_run(&run)).into_response())
 }

@@ -24,6 +24,11 @@ pub fn acceptor(config: &BatchTlsConfig) -> Result<TlsAcceptor, ServerError> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect)
         .map_err(|error| ServerError::file("read the certificate", file)(io::Error::other(error)))?;
+    if chain.is_empty() {
+        let none =
+            io::Error::other("it holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----");
+        return Err(ServerError::file("use the certificate", file)(none));
+    }
     let key = read_key(&config.key_file)?;
     let wrong = |source| ServerError::BatchTls { certificate_file: file.clone(), source };
     let mut server = ServerConfig::builder_with_provider(Arc::new(default_provider()))

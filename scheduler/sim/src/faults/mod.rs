@@ -11,8 +11,11 @@ mod crontabs;
 mod link;
 mod node;
 mod reservations;
+mod traffic;
+mod violation;
 mod wishes;
 mod world;
 
 pub use link::Mishaps;
-pub use world::{Outcome, Violation, WorldOptions, run};
+pub use violation::Violation;
+pub use world::{Outcome, WorldOptions, run};

@@ -4,20 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_core::cluster::{Backfill, ClusterConfig, NodeConfig, Order, Policy, PoolConfig};
-use muster_core::ids::{AttemptKey, JobId, JobRef, NodeId, TaskIndex, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, JobRef, TaskIndex, Timestamp};
 use muster_core::input::{Caller, Effect, Input, InstanceReport, Reply};
 use muster_core::plan::plan;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request};
-use muster_core::state::{Broken, PoolState};
+use muster_core::state::PoolState;
 
 use super::controller::Controller;
 use super::link::{Link, Mishaps};
-use super::node::{Happened, SimNode};
+use super::node::SimNode;
+use super::violation::Violation;
 use super::{changes, claims, crontabs, reservations, wishes};
 use crate::rng::Rng;
 
-/// How long the controller waits for a silent node, in virtual seconds.
-const NODE_TIMEOUT_S: u64 = 5;
 /// One step of virtual time, in microseconds.
 const STEP_US: u64 = 500_000;
 const GIB: u64 = 1 << 30;
@@ -56,119 +55,17 @@ pub struct Outcome {
     pub calm_steps: u64,
 }
 
-/// A promise that was broken.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Violation {
-    /// The state contradicts itself.
-    #[error("an invariant of the state does not hold")]
-    Invariant(#[source] Broken),
-    /// Replaying the journal gives another state.
-    #[error("replaying {records} records {from} gives another state")]
-    ReplayDiffers {
-        /// What they were replayed over.
-        from: &'static str,
-        /// How many.
-        records: usize,
-    },
-    /// What passes look at no longer follows from the state.
-    #[error("what the planner keeps no longer follows from the state")]
-    PlannerDiffers,
-    /// The state cannot be written or read.
-    #[error("the snapshot cannot be written and read again")]
-    Snapshot(#[source] Arc<serde_json::Error>),
-    /// Two attempts really held the same core.
-    #[error("node {node}: {first} and {second} held the same core")]
-    CoreTwice {
-        /// The node.
-        node: String,
-        /// One.
-        first: AttemptKey,
-        /// The other.
-        second: AttemptKey,
-    },
-    /// A script was started twice in one attempt.
-    #[error("{key} was started twice")]
-    StartedTwice {
-        /// The attempt.
-        key: AttemptKey,
-    },
-    /// A gang was started although an instance did not stand.
-    #[error("{key} was started although node {node} was not prepared")]
-    StartedAlone {
-        /// The attempt.
-        key: AttemptKey,
-        /// The node.
-        node: String,
-    },
-    /// An attempt was given a node that gets no new work.
-    #[error("{key} was placed on node {node}, which is held")]
-    PlacedOnHeld {
-        /// The node.
-        node: String,
-        /// The attempt.
-        key: AttemptKey,
-    },
-    /// A script was started although its job still had to wait for something.
-    #[error("{key} was started before its job was free to start")]
-    StartedEarly {
-        /// The attempt.
-        key: AttemptKey,
-    },
-    /// A script was started although as many of its user's tasks run in its quality of service as may.
-    #[error("{key} was started beyond the limit of its quality of service")]
-    TooManyRun {
-        /// The attempt.
-        key: AttemptKey,
-    },
-    /// A recurring job was started before its instant, or beside another one of its entry.
-    #[error("{key} recurs, and was started before its instant or beside another")]
-    RecursWrongly {
-        /// The attempt.
-        key: AttemptKey,
-    },
-    /// An attempt was ended for a job that had no right over it.
-    #[error("{key} gave way to a job that had no right over it")]
-    NoRight {
-        /// The attempt.
-        key: AttemptKey,
-    },
-    /// A script was started on other nodes or cores than its job wished.
-    #[error("{key} was started on nodes that do not follow each other, or on cores with too few threads")]
-    OutOfPlace {
-        /// The attempt.
-        key: AttemptKey,
-    },
-    /// Something accepted never came to its end.
-    #[error("{waiting} tasks still wait and {live} are still live after {steps} calm steps; {why}")]
-    NeverEnds {
-        /// What the first of those that wait waits for, or where the first of those that live stands.
-        why: String,
-        /// Waiting tasks.
-        waiting: u64,
-        /// Live attempts.
-        live: usize,
-        /// Steps.
-        steps: u64,
-    },
-    /// An accepted job is not known any more.
-    #[error("job {job} was accepted and is lost")]
-    JobLost {
-        /// The job.
-        job: JobId,
-    },
-}
-
-struct World {
-    rng: Rng,
-    now: Timestamp,
-    controller: Controller,
-    nodes: Vec<SimNode>,
+pub(super) struct World {
+    pub(super) rng: Rng,
+    pub(super) now: Timestamp,
+    pub(super) controller: Controller,
+    pub(super) nodes: Vec<SimNode>,
     /// Messages under way to each node, in order, and from each.
-    to_node: Vec<Link<Effect>>,
-    from_node: Vec<Link<InstanceReport>>,
+    pub(super) to_node: Vec<Link<Effect>>,
+    pub(super) from_node: Vec<Link<InstanceReport>>,
     started: BTreeSet<AttemptKey>,
     accepted: Vec<JobId>,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
 }
 
 /// Runs one world to its end.
@@ -258,7 +155,7 @@ impl World {
         config
     }
 
-    fn input(&mut self, input: &Input) -> Result<Option<Reply>, Violation> {
+    pub(super) fn input(&mut self, input: &Input) -> Result<Option<Reply>, Violation> {
         let (effects, reply) = self.controller.input(input, self.now)?;
         self.outcome.preempted = self.controller.preempted;
         for effect in effects {
@@ -461,13 +358,6 @@ impl World {
         Ok(())
     }
 
-    /// Messages under way are lost with the session.
-    fn drop_session(&mut self, i: usize) {
-        self.nodes[i].session = false;
-        self.to_node[i].cut(&mut self.outcome.messages);
-        self.from_node[i].cut(&mut self.outcome.messages);
-    }
-
     fn step(&mut self, calm: bool) -> Result<(), Violation> {
         self.now = Timestamp(self.now.0 + STEP_US);
         for i in 0..self.nodes.len() {
@@ -493,21 +383,9 @@ impl World {
         Ok(())
     }
 
-    fn happened(&mut self, i: usize, happened: Happened) -> Result<(), Violation> {
-        match happened {
-            Happened::Report(report) => {
-                if self.nodes[i].session {
-                    self.from_node[i].send(report, &mut self.rng, &mut self.outcome.messages);
-                }
-                Ok(())
-            }
-            Happened::Started(key) => self.check_start(key),
-        }
-    }
-
     /// The script of a gang may start only while every instance stands, unless a node was lost since the word was
     /// given: then the engine is on its way to end it.
-    fn check_start(&mut self, key: AttemptKey) -> Result<(), Violation> {
+    pub(super) fn check_start(&mut self, key: AttemptKey) -> Result<(), Violation> {
         self.outcome.started += 1;
         if !self.started.insert(key) {
             return Err(Violation::StartedTwice { key });
@@ -535,59 +413,6 @@ impl World {
             if was_ready && !node.stands(key) {
                 return Err(Violation::StartedAlone { key, node: node.name.clone() });
             }
-        }
-        Ok(())
-    }
-
-    /// Delivers some of what is under way.
-    fn messages(&mut self, i: usize, calm: bool) -> Result<(), Violation> {
-        if !self.nodes[i].linked {
-            return Ok(());
-        }
-        if !self.nodes[i].session {
-            if calm || self.rng.one_in(3) {
-                self.hello(i)?;
-            }
-            return Ok(());
-        }
-        self.nodes[i].heard = self.now;
-        if !calm {
-            self.to_node[i].weather(self.now, &mut self.rng, &mut self.outcome.messages);
-            self.from_node[i].weather(self.now, &mut self.rng, &mut self.outcome.messages);
-        }
-        while let Some(effect) = self.to_node[i].arrive(self.now, &mut self.rng) {
-            if let Some(happened) = self.nodes[i].obey(&effect) {
-                self.happened(i, happened)?;
-            }
-        }
-        while let Some(report) = self.from_node[i].arrive(self.now, &mut self.rng) {
-            let node = self.nodes[i].name.clone();
-            self.input(&Input::NodeReport { node, report })?;
-        }
-        Ok(())
-    }
-
-    fn hello(&mut self, i: usize) -> Result<(), Violation> {
-        let node = &mut self.nodes[i];
-        node.session = true;
-        node.heard = self.now;
-        let input = Input::NodeHello {
-            node: node.name.clone(),
-            boot_id: node.boots.to_string(),
-            hardware: node.hardware(),
-            held: node.held_reports(),
-        };
-        self.input(&input)?;
-        Ok(())
-    }
-
-    fn silence(&mut self, i: usize) -> Result<(), Violation> {
-        let id = NodeId(i as u32);
-        let up = self.controller.engine.state().nodes.get(id.0 as usize).is_some_and(|node| node.is_up());
-        if up && self.now > self.nodes[i].heard.plus_seconds(NODE_TIMEOUT_S) {
-            self.drop_session(i);
-            let input = Input::NodeSilent { node: self.nodes[i].name.clone(), reason: "silent".to_owned() };
-            self.input(&input)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ mod tick;
 
 use std::sync::Arc;
 
-pub use self::scale::try_formula;
+pub use self::scale::Trial;
 pub(super) use self::tick::due;
 use crate::batch::{
     BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchPoolKey, BatchRefusal, BatchReply, FoldedId,

@@ -2,7 +2,7 @@
 //! work it out again.
 
 use super::event;
-use crate::autoscale::{self, BadFormula, Formula, FormulaErrorCode, Inputs, Outcome};
+use crate::autoscale::{self, BadFormula, Formula, FormulaErrorCode, Inputs, Metrics, Outcome};
 use crate::batch::{
     BatchEvent, BatchPoolKey, BatchRefusal, Deallocation, PoolSample, ResizeError, SCALING_INTERVAL_MAX_S,
     SCALING_INTERVAL_MIN_S, ScaleRun, Scaling,
@@ -27,33 +27,46 @@ fn bad(error: &BadFormula) -> BatchRefusal {
     BatchRefusal::Formula { too_long, why: error.to_string() }
 }
 
-/// Evaluates a formula as if it were the pool's. Nothing changes.
-///
-/// # Errors
-/// [`BatchRefusal::Formula`] if something is wrong with it.
-pub fn try_formula(
-    state: &State,
-    key: &BatchPoolKey,
-    pool: &BatchPool,
-    formula: &str,
+/// What an evaluation of a pool's formula looks at, taken out of the state: to evaluate takes longer than to look.
+#[derive(Debug)]
+pub struct Trial {
+    metrics: Metrics,
     now: Timestamp,
-) -> Result<ScaleRun, BatchRefusal> {
-    let formula = Formula::parse(formula).map_err(|error| bad(&error))?;
-    let outcome = evaluate(state, pool, &formula, state.batch_sample(key, pool), None, now);
-    Ok(run(&outcome, now))
+    seed: u64,
+    dedicated: u32,
 }
 
-fn evaluate(
-    state: &State,
-    pool: &BatchPool,
-    formula: &Formula,
-    sample: PoolSample,
-    taken: Option<Timestamp>,
-    now: Timestamp,
-) -> Outcome {
-    let metrics = state.batch_metrics(pool, sample, taken);
-    let seed = now.0 ^ state.batch_changes().rotate_left(32);
-    formula.evaluate(&Inputs { now, seed, dedicated: pool.target, low_priority: 0, metrics: &metrics })
+impl Trial {
+    /// How a pool stands at an instant.
+    #[must_use]
+    pub fn of(state: &State, key: &BatchPoolKey, pool: &BatchPool, now: Timestamp) -> Self {
+        Self::with(state, pool, state.batch_sample(key, pool), None, now)
+    }
+
+    fn with(
+        state: &State,
+        pool: &BatchPool,
+        sample: PoolSample,
+        taken: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Self {
+        let seed = now.0 ^ state.batch_changes().rotate_left(32);
+        Self { metrics: state.batch_metrics(pool, sample, taken), now, seed, dedicated: pool.target }
+    }
+
+    /// Evaluates a formula as if it were the pool's. Nothing changes.
+    ///
+    /// # Errors
+    /// [`BatchRefusal::Formula`] if something is wrong with it.
+    pub fn run(&self, formula: &str) -> Result<ScaleRun, BatchRefusal> {
+        let formula = Formula::parse(formula).map_err(|error| bad(&error))?;
+        Ok(run(&self.evaluate(&formula), self.now))
+    }
+
+    fn evaluate(&self, formula: &Formula) -> Outcome {
+        let Self { metrics, now, seed, dedicated } = self;
+        formula.evaluate(&Inputs { now: *now, seed: *seed, dedicated: *dedicated, low_priority: 0, metrics })
+    }
 }
 
 fn run(outcome: &Outcome, at: Timestamp) -> ScaleRun {
@@ -82,7 +95,7 @@ pub(super) fn step(
     }
     // It was read when it was given.
     let Ok(formula) = Formula::parse(&scale.spec.formula) else { return };
-    let outcome = evaluate(state, pool, &formula, sample, taken, now);
+    let outcome = Trial::with(state, pool, sample, taken, now).evaluate(&formula);
     events.push(event(BatchEvent::PoolScaled { pool: key.clone(), run: run(&outcome, now) }));
     let Ok(targets) = outcome.targets else { return };
     // No pool gets more nodes than there are of its class, and none waits for them.
