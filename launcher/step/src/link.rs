@@ -2,7 +2,7 @@
 //! a message is JSON; that of bytes begins with a tag of four bytes and the number of a [`Stream`].
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use serde::Serialize;
@@ -55,6 +55,8 @@ pub struct Link {
     sent: usize,
     frame_bytes_max: usize,
     open: bool,
+    /// The other side was told that nothing more comes.
+    left: bool,
 }
 
 impl Link {
@@ -74,6 +76,7 @@ impl Link {
             sent: 0,
             frame_bytes_max: GREETING_BYTES_MAX,
             open: true,
+            left: false,
         })
     }
 
@@ -124,6 +127,20 @@ impl Link {
         }
         self.outbox.clear();
         self.sent = 0;
+    }
+
+    /// Says the last: sends what waits, and once that is done tells the other side that nothing more comes. What arrives
+    /// is thrown away. To be called whenever the connection is ready, until it is no longer open, which is when the
+    /// other side has closed it. Closed any earlier, with something unread, the system would reset the connection, and
+    /// what the other side has not taken would be lost (RFC 1122, 4.2.2.13).
+    pub fn take_leave(&mut self) {
+        self.flush();
+        if self.outbox.is_empty() && !std::mem::replace(&mut self.left, true) {
+            let _it_is_gone_already = self.stream.shutdown(Shutdown::Write);
+        }
+        self.fill();
+        self.inbox.clear();
+        self.taken = 0;
     }
 
     /// Takes what has arrived.
@@ -236,6 +253,26 @@ mod tests {
         let (mut here, mut there) = pair();
         here.send_bytes(0, Stream::Stdin, &vec![0; GREETING_BYTES_MAX]);
         assert!(receive(&mut here, &mut there).unwrap_err().contains("at most 4096"));
+    }
+
+    #[test]
+    fn nothing_is_lost_by_who_leaves_while_something_comes() {
+        let (mut here, mut there) = pair();
+        there.trust();
+        let long = vec![7u8; 3 << 20];
+        here.send_bytes(5, Stream::Stderr, &long);
+        there.send(&"wait");
+        there.flush();
+        let leaves = std::thread::spawn(move || {
+            while here.is_open() {
+                here.take_leave();
+            }
+        });
+        let mut nothing = Link::new(there.stream.try_clone().unwrap()).unwrap();
+        let all = Frame::Bytes { tag: 5, stream: Stream::Stderr, bytes: long };
+        assert_eq!(receive(&mut nothing, &mut there), Ok(all));
+        drop((nothing, there));
+        leaves.join().unwrap();
     }
 
     #[test]

@@ -166,15 +166,20 @@ impl Viewers {
         self.tell(&FromDaemon::Done);
         let until = Instant::now() + READ_WITHIN;
         loop {
-            self.links.retain(|link| link.waiting_bytes() > 0);
+            self.links.iter_mut().for_each(Link::take_leave);
+            self.links.retain(Link::is_open);
             let left = until.saturating_duration_since(Instant::now());
             if self.links.is_empty() || left.is_zero() {
                 return;
             }
+            let event = |link: &Link| {
+                let write = if link.waiting_bytes() > 0 { PollFlags::POLLOUT } else { PollFlags::empty() };
+                PollFlags::POLLIN | write
+            };
             let mut fds: Vec<PollFd> =
-                self.links.iter().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLOUT)).collect();
+                self.links.iter().map(|link| PollFd::new(link.as_fd(), event(link))).collect();
             match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-                Ok(_) | Err(Errno::EINTR) => self.links.iter_mut().for_each(Link::flush),
+                Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => return,
             }
         }

@@ -32,6 +32,9 @@ const LAST_OUTPUT_BYTES: usize = 1 << 20;
 /// own children at once; of grandchildren it tells when they have become children.
 const SWEEP_MS: u16 = 20;
 
+/// How long the side above may take to hang up once everything was sent: its host may be gone.
+const HANG_UP_WITHIN: Duration = Duration::from_secs(30);
+
 /// The wait status of an exit with this code.
 fn exit_status(code: i32) -> i32 {
     code << 8
@@ -145,7 +148,7 @@ impl Serving {
         }
         self.tell_ends();
         self.link.send(&FromDaemon::Done);
-        self.say_the_rest();
+        self.take_leave();
         let statuses = self.ranks.iter().filter_map(|rank| rank.status);
         Ok(statuses.map(crate::status::exit_status).max().unwrap_or(1))
     }
@@ -475,17 +478,24 @@ impl Serving {
         self.link.flush();
     }
 
-    /// Sends what waits, for as long as the starter takes it.
-    fn say_the_rest(&mut self) {
-        self.link.flush();
-        while self.link.is_open() && self.link.waiting_bytes() > 0 {
-            let _interrupted = poll(
-                &mut [PollFd::new(self.link.as_fd(), PollFlags::POLLOUT | PollFlags::POLLIN)],
-                PollTimeout::NONE,
-            );
-            self.link.flush();
-            self.link.fill();
-            while matches!(self.link.next_frame::<ToDaemon>(), Ok(Some(_))) {}
+    /// Sends what waits, for as long as the starter takes it, and stays until it has hung up.
+    fn take_leave(&mut self) {
+        let mut until = None;
+        self.link.take_leave();
+        while self.link.is_open() {
+            let (write, timeout) = if self.link.waiting_bytes() > 0 {
+                (PollFlags::POLLOUT, PollTimeout::NONE)
+            } else {
+                let until = *until.get_or_insert_with(|| Instant::now() + HANG_UP_WITHIN);
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return;
+                }
+                (PollFlags::empty(), PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))
+            };
+            let _interrupted =
+                poll(&mut [PollFd::new(self.link.as_fd(), PollFlags::POLLIN | write)], timeout);
+            self.link.take_leave();
         }
     }
 }
