@@ -21,12 +21,7 @@ pub async fn read_bytes(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Resul
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
     }
-    let length = u32::from_be_bytes(length) as usize;
-    if length > FRAME_BYTES_MAX {
-        let text = format!("a frame of {length} bytes is longer than the limit of {FRAME_BYTES_MAX}");
-        return Err(Error::new(ErrorKind::InvalidData, text));
-    }
-    let mut bytes = vec![0; length];
+    let mut bytes = vec![0; checked_length(length)?];
     stream.read_exact(&mut bytes).await?;
     Ok(Some(bytes))
 }
@@ -43,6 +38,46 @@ pub async fn write_bytes(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -
     frame.extend_from_slice(&length.to_be_bytes());
     frame.extend_from_slice(bytes);
     stream.write_all(&frame).await
+}
+
+/// Reads frames in such a way that a read may be given up and taken up again: what has arrived is kept.
+#[derive(Debug, Default)]
+pub struct FrameReader {
+    arrived: Vec<u8>,
+}
+
+impl FrameReader {
+    /// The next frame; `None` at a clean end of the stream. May be dropped before it is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_bytes`].
+    pub async fn next(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some((length, rest)) = self.arrived.split_first_chunk::<4>() {
+                let length = checked_length(*length)?;
+                if let Some(frame) = rest.get(..length).map(<[u8]>::to_vec) {
+                    self.arrived.drain(..4 + length);
+                    return Ok(Some(frame));
+                }
+            }
+            if stream.read_buf(&mut self.arrived).await? == 0 {
+                return match self.arrived.is_empty() {
+                    true => Ok(None),
+                    false => Err(ErrorKind::UnexpectedEof.into()),
+                };
+            }
+        }
+    }
+}
+
+fn checked_length(length: [u8; 4]) -> std::io::Result<usize> {
+    let length = u32::from_be_bytes(length) as usize;
+    if length > FRAME_BYTES_MAX {
+        let text = format!("a frame of {length} bytes is longer than the limit of {FRAME_BYTES_MAX}");
+        return Err(Error::new(ErrorKind::InvalidData, text));
+    }
+    Ok(length)
 }
 
 /// Reads one protobuf message; `None` at a clean end of the stream.
@@ -81,6 +116,25 @@ mod tests {
         drop(near);
         assert_eq!(read::<AttemptKey>(&mut far).await.unwrap(), Some(key));
         assert_eq!(read::<AttemptKey>(&mut far).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_given_up_loses_nothing() {
+        let (mut near, mut far) = tokio::io::duplex(64);
+        let mut reader = FrameReader::default();
+        let (first, second) = (vec![1; 9], Vec::new());
+        near.write_all(&[0, 0, 0, 9, 1, 1, 1]).await.unwrap();
+        tokio::select! {
+            biased;
+            frame = reader.next(&mut far) => panic!("{frame:?}"),
+            () = std::future::ready(()) => {}
+        }
+        near.write_all(&[1; 6]).await.unwrap();
+        near.write_all(&[0; 4]).await.unwrap();
+        drop(near);
+        assert_eq!(reader.next(&mut far).await.unwrap(), Some(first));
+        assert_eq!(reader.next(&mut far).await.unwrap(), Some(second));
+        assert_eq!(reader.next(&mut far).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -236,6 +236,7 @@ impl Agent {
                 Some(looked) = self.looks.recv() => self.on_looked(looked),
                 () = tick(&mut self.heartbeat) => {
                     self.sequence += 1;
+                    self.registry.let_idle_go();
                     crate::daemon::limit_log(&self.registry.node.dir);
                     let beat = v1::Heartbeat { sequence: self.sequence };
                     self.send(from_node::Body::Heartbeat(beat));

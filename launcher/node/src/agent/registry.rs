@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::DirBuilderExt;
+use std::time::Duration;
 
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{self, AttemptKey, InstanceReport, StepReport, ToNode, to_node};
@@ -21,8 +22,14 @@ use crate::step_log::Reader;
 /// The most attempts that a node holds, those that the controller has not yet told to forget included.
 const HELD_MAX: usize = 4096;
 
-/// How many supervisors wait for an attempt.
+/// How many supervisors wait for an attempt at least.
 const IDLE_SUPERVISORS: usize = 2;
+
+/// How many wait at most: those that have held an attempt stay for the next one.
+const IDLE_SUPERVISORS_MAX: usize = 256;
+
+/// How long those stay that are more than [`IDLE_SUPERVISORS`].
+const IDLE_FOR: Duration = Duration::from_secs(5);
 
 /// Job, task, attempt.
 type Key = (u64, u32, u32);
@@ -179,6 +186,13 @@ impl Registry {
         if let Err(error) = self.refill() {
             tracing::error!(error = error.sentence(), "no supervisor is ready for the next attempt");
         }
+    }
+
+    /// Lets those end that have waited for long and are more than needed.
+    pub fn let_idle_go(&mut self) {
+        while self.idle.len() > IDLE_SUPERVISORS
+            && self.idle.pop_back_if(|idle| idle.since.elapsed() > IDLE_FOR).is_some()
+        {}
     }
 
     /// Every attempt in its present phase.
@@ -382,6 +396,16 @@ impl Registry {
                     self.refill_or_complain();
                 }
                 Some(report)
+            }
+            Event::Free(key, idle) => {
+                if let Some(held) = self.held.get_mut(&order(&key)) {
+                    held.supervisor = None;
+                }
+                // The one that was busy last goes first, so that those that are not needed are found at the back.
+                if self.idle.len() < IDLE_SUPERVISORS_MAX {
+                    self.idle.push_front(idle);
+                }
+                None
             }
             Event::Closed(key) => {
                 let held = self.held.get_mut(&order(&key))?;

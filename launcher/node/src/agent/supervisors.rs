@@ -3,12 +3,14 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{self, InstanceReport, ToNode};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
+use prost::Message as _;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -18,6 +20,7 @@ use crate::attempt::{Assignment, AttemptDir, AttemptState};
 use crate::error::{NodeError, Result};
 use crate::frame;
 use crate::process::{ProcessId, now_us};
+use crate::supervisor::FREE;
 
 /// How many messages to one supervisor may wait.
 const OUTBOX_MAX: usize = 32;
@@ -38,12 +41,16 @@ pub(super) enum Event {
     Report(InstanceReport),
     /// The supervisor has closed its connection.
     Closed(v1::AttemptKey),
+    /// The supervisor has told the end of its attempt, and takes another one.
+    Free(v1::AttemptKey, Idle),
 }
 
 /// A supervisor without an attempt. That it already runs takes its start out of the way of a task.
 #[derive(Debug)]
 pub(super) struct Idle {
     pub process: ProcessId,
+    /// Since when it has had nothing to do.
+    pub since: Instant,
     socket: UnixStream,
 }
 
@@ -77,7 +84,8 @@ impl Idle {
         let pid = child.id().map_or(0, u32::cast_signed);
         let process = ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 });
         near.set_nonblocking(true).map_err(NodeError::system(action))?;
-        Ok(Self { process, socket: UnixStream::from_std(near).map_err(NodeError::system(action))? })
+        let socket = UnixStream::from_std(near).map_err(NodeError::system(action))?;
+        Ok(Self { process, since: Instant::now(), socket })
     }
 
     /// Whether it is there to take an attempt: its end of the socket closes with its process.
@@ -105,11 +113,15 @@ impl Idle {
                 frame::write_bytes(&mut self.socket, &assignment).await?;
                 frame::write(&mut self.socket, &prepare).await
             };
-            match handed.await {
-                Ok(()) => relay(self.socket, messages, &events).await,
-                Err(error) => tracing::warn!(attempt = %key, %error, "a supervisor did not take its attempt"),
-            }
-            let _ = events.send(Event::Closed(key)).await;
+            let is_free = match handed.await {
+                Ok(()) => relay(&mut self.socket, messages, &events).await,
+                Err(error) => {
+                    tracing::warn!(attempt = %key, %error, "a supervisor did not take its attempt");
+                    false
+                }
+            };
+            self.since = Instant::now();
+            let _ = events.send(if is_free { Event::Free(key, self) } else { Event::Closed(key) }).await;
         });
         Ok(outbox)
     }
@@ -138,37 +150,51 @@ pub(super) fn adopt(
                 }
             }
         };
-        if let Some(socket) = socket {
+        if let Some(mut socket) = socket {
             tracing::info!(attempt = %key, "adopted");
-            relay(socket, messages, &events).await;
+            relay(&mut socket, messages, &events).await;
         }
         let _ = events.send(Event::Closed(key)).await;
     });
     outbox
 }
 
-/// Carries messages to a supervisor and reports from it, until it closes.
-async fn relay(mut socket: UnixStream, mut messages: mpsc::Receiver<ToNode>, events: &mpsc::Sender<Event>) {
+/// Carries messages to a supervisor and reports from it, until it closes, or says that it is free.
+async fn relay(
+    socket: &mut UnixStream,
+    mut messages: mpsc::Receiver<ToNode>,
+    events: &mpsc::Sender<Event>,
+) -> bool {
     let (mut from, mut to) = socket.split();
     let hear = async {
-        while let Ok(Some(report)) = frame::read::<InstanceReport>(&mut from).await {
+        while let Ok(Some(bytes)) = frame::read_bytes(&mut from).await {
+            if bytes == FREE {
+                return true;
+            }
+            let Ok(report) = InstanceReport::decode(bytes.as_slice()) else { return false };
             if events.send(Event::Report(report)).await.is_err() {
-                return;
+                return false;
             }
         }
+        false
     };
+    // A message of which only a part was sent would be taken for the beginning of what comes next.
+    let is_writing = AtomicBool::new(false);
     let tell = async {
         while let Some(message) = messages.recv().await {
+            is_writing.store(true, Relaxed);
             if frame::write(&mut to, &message).await.is_err() {
                 break;
             }
+            is_writing.store(false, Relaxed);
         }
         std::future::pending::<()>().await;
     };
-    tokio::select! {
-        () = hear => {}
-        () = tell => {}
-    }
+    let is_free = tokio::select! {
+        is_free = hear => is_free,
+        () = tell => false,
+    };
+    is_free && !is_writing.load(Relaxed)
 }
 
 /// After a supervisor has closed: if it did not bring its attempt to the end, this does. The report that is sent is

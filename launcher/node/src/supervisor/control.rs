@@ -1,27 +1,110 @@
 //! The supervisor's connections to agents: each is told every report, and may say go, signal and stop.
 
+//!
+//! The line to the agent that started the supervisor outlives an attempt: the agent gives the next one on it. Its frames
+//! are an assignment (JSON) with a prepare, or a message to the attempt; the supervisor's are reports, and an empty one
+//! when it is free for the next attempt.
+
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::time::Duration;
 
-use muster_wire::v1::{InstanceReport, ToNode, to_node::Body};
+use muster_wire::v1::{InstanceReport, Prepare, ToNode, to_node::Body};
+use nix::errno::Errno;
+use prost::Message as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Event;
+use crate::attempt::Assignment;
 use crate::error::{NodeError, Result};
-use crate::frame;
+use crate::frame::{self, FrameReader};
+
+/// How an assignment begins, and no message does: it would be a field of a kind that protobuf gave up.
+const ASSIGNMENT_STARTS: &[u8] = b"{";
+
+/// The frame by which a supervisor says that it takes another attempt.
+pub(crate) const FREE: &[u8] = b"";
 
 /// How long the last report waits for an agent to take it. It lies on the disk as well.
 const LAST_REPORT_WITHIN: Duration = Duration::from_secs(2);
 
-/// The task that owns all connections.
-pub(super) struct Connections(tokio::task::JoinHandle<()>);
+/// The connection with the agent that started the supervisor, between two attempts and during one.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    stream: Option<StdStream>,
+    reader: FrameReader,
+}
+
+impl Line {
+    /// A line on which nothing was said.
+    pub fn new(stream: StdStream) -> Self {
+        Self { stream: Some(stream), reader: FrameReader::default() }
+    }
+
+    /// For use within the present runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::System`] if the runtime does not take the socket.
+    pub fn open(mut self) -> Result<OpenLine> {
+        let action = "use the agent's socket";
+        let stream = self.stream.take().ok_or(Errno::EBADF).map_err(NodeError::system(action))?;
+        let stream = UnixStream::from_std(stream).map_err(NodeError::system(action))?;
+        Ok(OpenLine { stream, reader: self.reader })
+    }
+}
+
+/// A [`Line`] that is in use.
+pub(super) struct OpenLine {
+    stream: UnixStream,
+    reader: FrameReader,
+}
+
+impl OpenLine {
+    /// The next attempt; `None` once the agent has gone or was replaced. What the agent still said to the attempt
+    /// before is passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Frame`] if it cannot be read.
+    pub async fn next_assignment(&mut self) -> Result<Option<(Assignment, Prepare)>> {
+        let broken = |error| NodeError::Frame(Box::new(error));
+        loop {
+            let Some(frame) = self.reader.next(&mut self.stream).await.map_err(broken)? else {
+                return Ok(None);
+            };
+            if !frame.starts_with(ASSIGNMENT_STARTS) {
+                continue;
+            }
+            let assignment =
+                serde_json::from_slice(&frame).map_err(|error| NodeError::Frame(Box::new(error)))?;
+            let Some(prepare) = self.reader.next(&mut self.stream).await.map_err(broken)? else {
+                return Ok(None);
+            };
+            let prepare =
+                Prepare::decode(prepare.as_slice()).map_err(|error| NodeError::Frame(Box::new(error)))?;
+            return Ok(Some((assignment, prepare)));
+        }
+    }
+
+    /// Tells the agent that the supervisor takes another attempt, and takes the line out of the runtime; `None` if the
+    /// agent is gone.
+    pub async fn offer(mut self) -> Option<Line> {
+        frame::write_bytes(&mut self.stream, FREE).await.ok()?;
+        let stream = self.stream.into_std().ok()?;
+        Some(Line { stream: Some(stream), reader: self.reader })
+    }
+}
+
+/// The task that owns all connections. It gives the first one back if all that was to say was said there.
+pub(super) struct Connections(tokio::task::JoinHandle<Option<OpenLine>>);
 
 impl Connections {
     /// Waits until all agents have the last report. The report's sender must be gone already.
-    pub(super) async fn finish(self) {
-        let _ = tokio::time::timeout(LAST_REPORT_WITHIN, self.0).await;
+    pub(super) async fn finish(self) -> Option<OpenLine> {
+        tokio::time::timeout(LAST_REPORT_WITHIN, self.0).await.ok()?.ok()?
     }
 }
 
@@ -32,20 +115,21 @@ impl Connections {
 /// [`NodeError::File`] if the socket cannot be made.
 pub(super) fn serve(
     path: &Path,
-    first: UnixStream,
+    first: OpenLine,
     report: watch::Receiver<InstanceReport>,
     events: mpsc::Sender<Event>,
 ) -> Result<Connections> {
     let listener = UnixListener::bind(path).map_err(NodeError::file("listen at", path))?;
     Ok(Connections(tokio::spawn(async move {
+        let first = tokio::spawn(talk(first, report.clone(), events.clone()));
         let mut agents = JoinSet::new();
-        agents.spawn(talk(first, report.clone(), events.clone()));
         let mut ended = report.clone();
         loop {
             tokio::select! {
                 accepted = listener.accept() => {
-                    if let Ok((agent, _)) = accepted {
-                        agents.spawn(talk(agent, report.clone(), events.clone()));
+                    if let Ok((stream, _)) = accepted {
+                        let line = OpenLine { stream, reader: FrameReader::default() };
+                        agents.spawn(talk(line, report.clone(), events.clone()));
                     }
                 }
                 // An error means that the sender is gone: the attempt has ended.
@@ -54,20 +138,21 @@ pub(super) fn serve(
             while agents.try_join_next().is_some() {}
         }
         while agents.join_next().await.is_some() {}
+        first.await.ok()?
     })))
 }
 
+/// Speaks with one agent until the last report, and gives the line back if it still stands then.
 async fn talk(
-    mut agent: UnixStream,
+    mut line: OpenLine,
     mut report: watch::Receiver<InstanceReport>,
     events: mpsc::Sender<Event>,
-) {
-    let (mut from, mut to) = agent.split();
-    // Reading a frame cannot be interrupted without losing bytes, so it has its own arm, which lives on across
-    // the reports.
+) -> Option<OpenLine> {
+    let (mut from, mut to) = line.stream.split();
+    // Whatever is read when the last report was told stays in the reader.
     let hear = async {
-        while let Ok(Some(message)) = frame::read::<ToNode>(&mut from).await {
-            let event = match message.body {
+        while let Ok(Some(frame)) = line.reader.next(&mut from).await {
+            let event = match ToNode::decode(frame.as_slice()).ok().and_then(|message| message.body) {
                 Some(Body::Go(go)) => Event::Go(go),
                 Some(Body::Stop(stop)) => Event::Stop(stop),
                 Some(Body::Signal(signal)) => Event::Signal(signal),
@@ -84,13 +169,17 @@ async fn talk(
     let tell = async {
         loop {
             let newest = report.borrow_and_update().clone();
-            if frame::write(&mut to, &newest).await.is_err() || report.changed().await.is_err() {
-                break;
+            if frame::write(&mut to, &newest).await.is_err() {
+                return false;
+            }
+            if report.changed().await.is_err() {
+                return true;
             }
         }
     };
-    tokio::select! {
-        () = async { hear.await; std::future::pending::<()>().await } => {}
-        () = tell => {}
-    }
+    let all_told = tokio::select! {
+        () = async { hear.await; std::future::pending::<()>().await } => false,
+        all_told = tell => all_told,
+    };
+    all_told.then_some(line)
 }

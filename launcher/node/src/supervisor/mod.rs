@@ -1,4 +1,4 @@
-//! The process that holds one attempt on one node, from its preparation until nothing of it is left.
+//! The process that holds one attempt on one node, from its preparation until nothing of it is left, and then the next.
 //!
 //! A supervisor has one thread and takes one event after the other. It works on without an agent and without a
 //! controller; what it has to say lies in `state.json` and is told to whichever agent connects.
@@ -8,7 +8,7 @@
 //! | preparing | user, folders, files, containment, ports (`prepare`), inputs, coordination command (`stage`) | ready, or gone: prepare failed |
 //! | ready | nothing of the user's runs | go: running; stop: gone |
 //! | running | script (`go`), ranks of other nodes' launchers (`ssh_endpoint`), steps (`steps`), membership (`gang`) | the script's end, stop, a break |
-//! | gone | everything was killed and removed (`end`); the process ends | |
+//! | gone | everything was killed and removed (`end`) | the agent gives the process another attempt, or it ends |
 
 mod control;
 mod end;
@@ -27,6 +27,8 @@ mod ssh_endpoint;
 mod stage;
 mod steps;
 
+pub(crate) use control::FREE;
+
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
@@ -35,17 +37,18 @@ use std::process::ExitStatus;
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{self, Gone, InstanceReport};
 use nix::sys::signal::{SigHandler, Signal};
-use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::attempt::{Assignment, AttemptDir, AttemptState};
 use crate::error::{NodeError, Result};
-use crate::frame;
 use crate::process::{ProcessId, boot_id, now_us};
 
 /// How many events may wait for the supervisor; who brings more waits.
 const EVENTS_MAX: usize = 256;
+
+/// How many attempts a supervisor holds one after another: whatever one may leave behind in it ends with its process.
+const ATTEMPTS_MAX: u32 = 1000;
 
 /// Something that happened to the attempt.
 #[derive(Debug)]
@@ -149,13 +152,20 @@ pub fn run() -> Result<()> {
             .map_err(NodeError::system("ignore signals"))?;
     }
     crate::process::go_ahead_of_work();
-    let socket = take_standard_input()?;
-    // One thread only: the script is started by a plain fork.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(NodeError::system("start the runtime"))?;
-    runtime.block_on(hold_one_attempt(socket))
+    let mut line = control::Line::new(take_standard_input()?);
+    for _ in 0..ATTEMPTS_MAX {
+        // One thread only: the script is started by a plain fork. A runtime for each attempt, because nothing that it
+        // has begun shall outlive it.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(NodeError::system("start the runtime"))?;
+        match runtime.block_on(hold_one_attempt(line))? {
+            Some(free) => line = free,
+            None => break,
+        }
+    }
+    Ok(())
 }
 
 /// Takes the socket away from descriptor 0, so that no child finds it there.
@@ -174,16 +184,11 @@ fn take_standard_input() -> Result<std::os::unix::net::UnixStream> {
     Ok(socket)
 }
 
-async fn hold_one_attempt(socket: std::os::unix::net::UnixStream) -> Result<()> {
-    let mut agent = UnixStream::from_std(socket).map_err(NodeError::system("use the agent's socket"))?;
-    let broken = |error| NodeError::Frame(Box::new(error));
+/// Holds the next attempt to its end. Gives the agent's line back if another one may follow.
+async fn hold_one_attempt(line: control::Line) -> Result<Option<control::Line>> {
+    let mut agent = line.open()?;
     // An agent that ends, or is replaced, leaves its idle supervisors without an attempt.
-    let Some(assignment) = frame::read_bytes(&mut agent).await.map_err(broken)? else { return Ok(()) };
-    let assignment: Assignment =
-        serde_json::from_slice(&assignment).map_err(|error| NodeError::Frame(Box::new(error)))?;
-    let Some(prepare) = frame::read::<v1::Prepare>(&mut agent).await.map_err(broken)? else {
-        return Ok(());
-    };
+    let Some((assignment, prepare)) = agent.next_assignment().await? else { return Ok(None) };
     let private = AttemptDir::at(assignment.private.clone());
     log_to(&private)?;
     let mut supervisor = Supervisor::new(assignment, prepare)?;
@@ -191,11 +196,15 @@ async fn hold_one_attempt(socket: std::os::unix::net::UnixStream) -> Result<()> 
     let connections =
         control::serve(&private.control(), agent, supervisor.report.subscribe(), supervisor.sender.clone())?;
     let gone = supervisor.live().await;
-    let told = supervisor.publish(Phase::Gone(gone));
+    supervisor.publish(Phase::Gone(gone))?;
+    // Whoever has left a process here that cannot be ended keeps its supervisor.
+    let is_alone = !supervisor.reap();
     // The connections end with the last report; an agent that does not listen reads it from the disk.
     drop(supervisor);
-    connections.finish().await;
-    told
+    match connections.finish().await.filter(|_| is_alone) {
+        Some(line) => Ok(line.offer().await),
+        None => Ok(None),
+    }
 }
 
 fn log_to(private: &AttemptDir) -> Result<()> {
