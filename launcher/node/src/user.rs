@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use muster_wire::v1;
 use nix::errno::Errno;
@@ -101,6 +102,35 @@ impl Account {
     /// What the system says if not.
     pub fn may_run(&self, program: &Path) -> std::io::Result<()> {
         self.with_rights(|| may_execute(program))
+    }
+}
+
+/// How long it is not asked again who a user is: as short as an administrator's change may take anyhow, and long enough
+/// for a swarm of small tasks, for each of which the databases would be the most work.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
+
+/// The user that was asked for last.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    last: Option<(Instant, v1::User, Account)>,
+}
+
+impl Accounts {
+    /// As [`Account::find`], which is not asked for a user who was found within the last 10 seconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Account::find`].
+    pub fn find(&mut self, user: &v1::User) -> Result<Account> {
+        if let Some((found_at, known, account)) = &self.last
+            && known == user
+            && found_at.elapsed() < KNOWN_FOR
+        {
+            return Ok(account.clone());
+        }
+        let account = Account::find(user)?;
+        self.last = Some((Instant::now(), user.clone(), account.clone()));
+        Ok(account)
     }
 }
 

@@ -200,7 +200,8 @@ impl Group {
                 return Ok(());
             }
         };
-        if !kill.exists() {
+        // Most often nothing is inside any more, and nobody must be waited for.
+        if kill.is_empty() {
             return Ok(());
         }
         let watch = Watch::of(&kill.events())?;
@@ -227,6 +228,9 @@ impl Group {
                 return;
             }
         };
+        if group.is_empty() {
+            return;
+        }
         let watch = Watch::of(&group.events());
         while !group.is_empty() {
             let changed = match &watch {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use muster_wire::v1;
 
 use super::Supervisor;
-use crate::error::{NodeError, Result};
+use crate::error::Result;
 use crate::folders::{self, Record, Records, WORKING_DIRECTORY};
 use crate::process::now_us;
 use crate::user::Account;
@@ -39,10 +39,8 @@ impl Supervisor {
     /// # Errors
     ///
     /// [`NodeError`] if it cannot be made.
-    pub(super) fn make_folder(&mut self) -> Result<()> {
+    pub(super) fn make_folder(&mut self, account: &Account) -> Result<()> {
         let Some(staging) = &self.prepare.staging else { return Ok(()) };
-        let user = self.prepare.user.as_ref().ok_or(NodeError::Incomplete { part: "user" })?;
-        let account = Account::find(user)?;
         let record = Record {
             key: self.order(),
             folder: staging.folder.clone().into(),
@@ -50,7 +48,7 @@ impl Supervisor {
             retention_s: staging.retention_s,
             ended_at_s: None,
         };
-        let path = folders::make(&self.assignment.work, &self.records(), &record, &account)?;
+        let path = folders::make(&self.assignment.work, &self.records(), &record, account)?;
         let folder = Folder { path };
         if let Some(work) = &mut self.prepare.work {
             lead_into(work, &folder, !staging.coordination.is_empty());

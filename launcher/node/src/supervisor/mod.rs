@@ -43,6 +43,7 @@ use tokio::sync::{mpsc, watch};
 use crate::attempt::{Assignment, AttemptDir, AttemptState};
 use crate::error::{NodeError, Result};
 use crate::process::{ProcessId, boot_id, now_us};
+use crate::user::{Account, Accounts};
 
 /// How many events may wait for the supervisor; who brings more waits.
 const EVENTS_MAX: usize = 256;
@@ -132,6 +133,7 @@ struct Supervisor {
     /// The steps of the attempt, and their daemons on this node.
     steps: steps::Steps,
     started_at_us: u64,
+    accounts: Accounts,
     /// The task's own folder, if it has one.
     folder: Option<folder::Folder>,
 }
@@ -152,7 +154,7 @@ pub fn run() -> Result<()> {
             .map_err(NodeError::system("ignore signals"))?;
     }
     crate::process::go_ahead_of_work();
-    let mut line = control::Line::new(take_standard_input()?);
+    let mut free = Free { line: control::Line::new(take_standard_input()?), accounts: Accounts::default() };
     for _ in 0..ATTEMPTS_MAX {
         // One thread only: the script is started by a plain fork. A runtime for each attempt, because nothing that it
         // has begun shall outlive it.
@@ -160,8 +162,8 @@ pub fn run() -> Result<()> {
             .enable_all()
             .build()
             .map_err(NodeError::system("start the runtime"))?;
-        match runtime.block_on(hold_one_attempt(line))? {
-            Some(free) => line = free,
+        match runtime.block_on(hold_one_attempt(free))? {
+            Some(again) => free = again,
             None => break,
         }
     }
@@ -184,14 +186,20 @@ fn take_standard_input() -> Result<std::os::unix::net::UnixStream> {
     Ok(socket)
 }
 
-/// Holds the next attempt to its end. Gives the agent's line back if another one may follow.
-async fn hold_one_attempt(line: control::Line) -> Result<Option<control::Line>> {
-    let mut agent = line.open()?;
+/// What a supervisor has between two attempts.
+struct Free {
+    line: control::Line,
+    accounts: Accounts,
+}
+
+/// Holds the next attempt to its end. Gives back what another one may go on with.
+async fn hold_one_attempt(free: Free) -> Result<Option<Free>> {
+    let mut agent = free.line.open()?;
     // An agent that ends, or is replaced, leaves its idle supervisors without an attempt.
     let Some((assignment, prepare)) = agent.next_assignment().await? else { return Ok(None) };
     let private = AttemptDir::at(assignment.private.clone());
     log_to(&private)?;
-    let mut supervisor = Supervisor::new(assignment, prepare)?;
+    let mut supervisor = Supervisor::new(assignment, prepare, free.accounts)?;
     supervisor.publish(Phase::Preparing(v1::Preparing {}))?;
     let connections =
         control::serve(&private.control(), agent, supervisor.report.subscribe(), supervisor.sender.clone())?;
@@ -199,12 +207,11 @@ async fn hold_one_attempt(line: control::Line) -> Result<Option<control::Line>> 
     supervisor.publish(Phase::Gone(gone))?;
     // Whoever has left a process here that cannot be ended keeps its supervisor.
     let is_alone = !supervisor.reap();
+    let accounts = std::mem::take(&mut supervisor.accounts);
     // The connections end with the last report; an agent that does not listen reads it from the disk.
     drop(supervisor);
-    match connections.finish().await.filter(|_| is_alone) {
-        Some(line) => Ok(line.offer().await),
-        None => Ok(None),
-    }
+    let Some(line) = connections.finish().await.filter(|_| is_alone) else { return Ok(None) };
+    Ok(line.offer().await.map(|line| Free { line, accounts }))
 }
 
 fn log_to(private: &AttemptDir) -> Result<()> {
@@ -222,7 +229,7 @@ fn log_to(private: &AttemptDir) -> Result<()> {
 }
 
 impl Supervisor {
-    fn new(assignment: Assignment, prepare: v1::Prepare) -> Result<Self> {
+    fn new(assignment: Assignment, prepare: v1::Prepare, accounts: Accounts) -> Result<Self> {
         let report =
             InstanceReport { key: prepare.key, instance: prepare.instance, ..InstanceReport::default() };
         let (sender, inbox) = mpsc::channel(EVENTS_MAX);
@@ -243,6 +250,7 @@ impl Supervisor {
             daemons: HashSet::new(),
             steps: steps::Steps::of(&prepare, &AttemptDir::at(assignment.private.clone())),
             started_at_us: 0,
+            accounts,
             folder: None,
             assignment,
             prepare,
@@ -268,7 +276,10 @@ impl Supervisor {
 
     /// The whole life of the attempt on this node.
     async fn live(&mut self) -> Gone {
-        let prepared = self.make_folder().and_then(|()| self.prepare());
+        let prepared = self.account().and_then(|account| {
+            self.make_folder(&account)?;
+            self.prepare(account)
+        });
         let mut prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.refused(&error),
@@ -308,6 +319,12 @@ impl Supervisor {
         *gang = self.go(prepared, &go)?;
         self.publish(Phase::Running(v1::Running { started_at_us: self.started_at_us }))?;
         Ok(self.watch_over(prepared, gang).await)
+    }
+
+    /// The user that the task runs as.
+    fn account(&mut self) -> Result<Account> {
+        let user = self.prepare.user.as_ref().ok_or(NodeError::Incomplete { part: "user" })?;
+        self.accounts.find(user)
     }
 
     /// A preparation that failed: what was made is removed, and nothing of the user's has run.

@@ -52,17 +52,15 @@ impl Supervisor {
     /// # Errors
     ///
     /// The first thing that fails; nothing of the preparation is left then.
-    pub(super) fn prepare(&self) -> Result<Prepared> {
-        let prepared = self.prepare_parts();
+    pub(super) fn prepare(&self, account: Account) -> Result<Prepared> {
+        let prepared = self.prepare_parts(account);
         if prepared.is_err() {
             let _ = std::fs::remove_dir_all(&self.assignment.run);
         }
         prepared
     }
 
-    fn prepare_parts(&self) -> Result<Prepared> {
-        let user = self.prepare.user.as_ref().ok_or(NodeError::Incomplete { part: "user" })?;
-        let account = Account::find(user)?;
+    fn prepare_parts(&self, account: Account) -> Result<Prepared> {
         let script = match self.is_primary() {
             true => Some(self.prepare_work(&account)?),
             false => None,
