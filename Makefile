@@ -35,10 +35,9 @@ cluster: ## Bring a virtual cluster up and leave it running (NODES=4 CPUS=8).
 cluster-down: ## Remove the cluster of `make cluster` without a trace.
 	@target/release/muster-demo cluster down --env-file target/cluster/env
 
-# Tests run in the release profile: the end-to-end tests need release binaries, and one profile is built once.
+# Tests run what is compiled in the profile `suite`, which is the release with less optimization.
 test: ## Run the whole suite, from unit tests to end-to-end tests on real sshd and real MPI.
-	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; .ci/clients.sh; .ci/batch-clients.sh; .ci/mpis.sh; .ci/stores.sh; fi
-	@$(MAKE) --no-print-directory build mpi-tasks
+	@.ci/prepare.sh
 	@MUSTER_TEST_BUILT=1 .ci/test.sh
 
 test-unit: ## Run the tests that need neither root nor MPI.

@@ -5,6 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 (cd mpi-tasks && cargo test --quiet --release --locked --lib --no-default-features --target-dir target/unit)
 if cargo nextest --version >/dev/null 2>&1; then
-    exec cargo nextest run --release --locked --workspace --no-fail-fast
+    exec cargo nextest run --cargo-profile suite --locked --workspace --no-fail-fast
 fi
-exec cargo test --release --locked --workspace --no-fail-fast -- --test-threads=1
+exec cargo test --profile suite --locked --workspace --no-fail-fast -- --test-threads=1
