@@ -62,6 +62,8 @@ impl Slurm {
         }
         let port = free_ports(u16::try_from(nodes.len()).unwrap() + 1);
         fs::write(path.join("slurm.conf"), configuration(path, nodes, cpus, port)).unwrap();
+        // Nothing here uses cgroups, and the part for version 2 does not begin where no systemd runs.
+        fs::write(path.join("cgroup.conf"), "CgroupPlugin=cgroup/v1\n").unwrap();
         let mut key = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
