@@ -22,6 +22,7 @@ mod recurring;
 mod scripts;
 mod step_accounting;
 mod steps;
+mod steps_elsewhere;
 mod store;
 mod support;
 mod swarm;

@@ -36,7 +36,7 @@ fn faces(bench: &Bench) -> String {
 }
 
 /// Runs a script on an allocation and gives back what it wrote.
-fn script(bench: &Bench, options: &[&str], body: &str) -> (JobDetail, String) {
+pub fn script(bench: &Bench, options: &[&str], body: &str) -> (JobDetail, String) {
     let job = bench.submit(&[options, &["-t2"]].concat(), &format!("{}{body}", faces(bench)));
     let detail = bench.complete(job);
     let output = bench.output(&detail);
@@ -44,7 +44,7 @@ fn script(bench: &Bench, options: &[&str], body: &str) -> (JobDetail, String) {
 }
 
 /// Each rank of a report is on a CPU of its own, among those that the kernel gave to its node.
-fn check_report(output: &str, world: u64, nodes: usize) {
+pub fn check_report(output: &str, world: u64, nodes: usize) {
     let report = json_in(output);
     assert_eq!(report["ranks"], world, "{report}");
     let mut used = Vec::new();
