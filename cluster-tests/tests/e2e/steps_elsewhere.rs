@@ -101,3 +101,74 @@ touch over
         ]
     );
 }
+
+/// A program that lies on the first node only: each host has a folder of its own over the same path.
+#[test]
+fn a_program_is_sent_to_all_nodes_and_goes_with_its_step() {
+    let Some(bench) = Bench::up("mbc", 4, 2) else { return };
+    let hosts: Vec<String> = (1..=4).map(|node| format!("node{node:02}")).collect();
+    for host in &hosts {
+        let mut mount = bench.site.cluster.exec(host, None).unwrap();
+        let mounted = mount.args(["/bin/mount", "-t", "tmpfs", "-o", "mode=1777", "own", "/mnt"]).output();
+        let mounted = mounted.unwrap();
+        assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+    }
+    let body = r#"
+each() { srun -N4 -n4 bash -c "$1"; }
+work=$PWD
+printf '#!/bin/bash\necho "ran $0 on $SLURMD_NODENAME $*, $(stat -c "%%a %%U" $0)"\n' > /mnt/prog; chmod 755 /mnt/prog
+each 'mkdir /mnt/to'
+cd /mnt
+echo "== not there"; srun -n4 -N4 ./prog 2>&1 | grep -c 'No such file'
+echo "== default"; srun -l --bcast ./prog a b | sort; each 'ls -A /mnt' | sort | uniq -c
+echo "== tree"; muster run --tree-width 1 -n8 --bcast=/mnt/to/ ./prog | sort -u; srun -l -N4 -n4 bash -c 'ls -A to' | sort
+echo "== named"; SLURM_BCAST=to/prog srun -N4 -n4 ./prog | sort; srun --compress -N4 -n4 --bcast=to/prog ./prog 2>&1 | sort
+echo "== one has no folder"; each '[ $SLURM_NODEID != 2 ] || rm -r to'
+srun -N4 -n4 --bcast=to/ ./prog; echo "rc $?"
+srun -N4 -n4 --bcast /mnt; echo "a folder $?"
+srun -N4 -n4 --bcast nosuch; echo "no file $?"
+srun --send-libs --bcast ./prog; echo "libs $?"
+echo "== mpi"; cp $MUSTER_MPI_TASKS/mpich/rank-report .
+srun --bcast -N4 -n8 ./rank-report --json --expect-ranks 8 > $work/report.json; echo "mpi $?"
+echo "== sbcast"; head -c 20000000 /dev/urandom > data; touch -d @1000000 data
+sbcast -p data /mnt/copy; echo "sbcast $?"
+each 'sha256sum copy' | sort -u | wc -l; each 'stat -c "%Y %s" copy' | sort | uniq -c
+sbcast data /mnt/copy 2>&1; sbcast -f data /mnt/copy; echo "forced $?"
+each 'ls -A /mnt' | sort | uniq -c
+"#;
+    let (_, output) = script(&bench, &["-N4", "--ntasks-per-node=2"], body);
+    let ran = |place: &str, words: &str| -> String {
+        hosts
+            .iter()
+            .map(|host| format!("ran {} on {host} {words}, 700 ann\n", place.replace("HOST", host)))
+            .collect()
+    };
+    let twice = |line: (usize, &String)| {
+        let (place, host) = line;
+        let line = |rank: usize| format!("{rank}: ran /mnt/slurm_bcast_1.2_{host} on {host} a b, 700 ann\n");
+        line(2 * place) + &line(2 * place + 1)
+    };
+    let listed: String = (0..4).map(|rank| format!("{rank}: slurm_bcast_1.4_{}\n", hosts[rank])).collect();
+    let named = ran("/mnt/to/prog", "");
+    for said in [
+        "== not there\n3\n".to_owned(),
+        format!(
+            "== default\n{}      1 prog\n      4 to\n",
+            hosts.iter().enumerate().map(twice).collect::<String>()
+        ),
+        format!("== tree\n{}{listed}", ran("/mnt/to/slurm_bcast_1.4_HOST", "")),
+        format!("== named\n{named}{named}srun: Warning: --compress: the program is sent as it is\n"),
+        "srun: error: /mnt/to/slurm_bcast_1.9_node03 cannot be created: No such file or directory\n".into(),
+        "rc 1\n".into(),
+        "rc 1\nsrun: error: --bcast cannot be '/mnt': a regular file is wanted\na folder 1\n".into(),
+        "cannot find nosuch: No such file or directory (os error 2)\nno file 1\n".into(),
+        "libraries are not sent to nodes; put them where all nodes see them\nlibs 255\n".into(),
+        "mpi 0\n== sbcast\nsbcast 0\n1\n      4 1000000 20000000\n".into(),
+        "sbcast: error: /mnt/copy cannot be put in its place: File exists\nforced 0\n".into(),
+        "      4 copy\n      1 data\n      1 prog\n      1 rank-report\n      3 to\n".into(),
+    ] {
+        assert!(output.contains(&said), "{said:?} is not in:\n{output}");
+    }
+    check_report(&std::fs::read_to_string(bench.work.join("report.json")).unwrap(), 8, 4);
+    bench.await_clean(&hosts.iter().map(String::as_str).collect::<Vec<_>>());
+}

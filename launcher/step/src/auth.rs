@@ -74,7 +74,8 @@ fn mac(key: &str, text: &str) -> Hmac<Sha256> {
     mac
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+/// Hexadecimal digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _infallible = write!(text, "{byte:02x}");

@@ -17,12 +17,14 @@ pub enum Stream {
     Stderr = 2,
     /// An exchange between PMIx servers: the part of a branch, or all parts.
     Fence = 3,
+    /// The next bytes of the file that is sent to all nodes.
+    File = 4,
 }
 
 impl Stream {
     /// The stream of a number.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Fence]
+        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Fence, Self::File]
             .into_iter()
             .find(|stream| *stream as u8 == number)
     }
@@ -75,6 +77,11 @@ pub enum ToDaemon {
     Absent {
         /// The rank.
         rank: u32,
+    },
+    /// The file that is sent to all nodes is complete, and has this digest.
+    FileSent {
+        /// SHA-256 (FIPS 180-4), in hexadecimal digits.
+        sha256: String,
     },
     /// Kill what is left.
     Kill,
@@ -131,6 +138,28 @@ pub struct Common {
     pub append: bool,
     /// Ranks have the daemon's own variables, and none of a step.
     pub relayed: bool,
+    /// A file comes before ranks are started.
+    #[serde(default)]
+    pub sent: Option<Sent>,
+}
+
+/// A file that is sent to all nodes of a step. Its bytes follow the launch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sent {
+    /// Its place on each node, from the folder in which the ranks start; a folder where it ends with a slash or is empty.
+    pub path: String,
+    /// How long it is.
+    pub bytes: u64,
+    /// Its rights.
+    pub mode: u32,
+    /// When it was last read and changed, in microseconds since 1970, if it shall say so.
+    pub times_us: Option<(u64, u64)>,
+    /// What is there already is replaced.
+    pub replace: bool,
+    /// It stays when the step has ended.
+    pub keep: bool,
+    /// It is the program of the ranks; otherwise none are started.
+    pub run: bool,
 }
 
 /// What one node is told.

@@ -5,6 +5,7 @@
 //! has one thread and waits in one place.
 
 mod addresses;
+mod bcast;
 mod conduct;
 mod multi_prog;
 mod output;
@@ -19,6 +20,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 pub use addresses::own_addresses;
+pub use bcast::{BYTES_MAX as BCAST_BYTES_MAX, Bcast};
 pub use multi_prog::{Assignment, MultiProg};
 pub use patterns::{Names, expand};
 pub use view::{Layout, View, ViewOptions, Viewed};
@@ -110,6 +112,8 @@ pub struct Plan {
     pub job: Option<u64>,
     /// With how many daemons the starter, or a daemon, speaks (see [`crate::tree`]).
     pub tree_width: u32,
+    /// What is sent to all nodes before.
+    pub bcast: Option<Bcast>,
     /// The status of every failure of the step itself.
     pub error_status: u8,
     /// Ranks run with the variables of their daemon instead of [`Self::environment`] and those of a step, and what is said
@@ -140,6 +144,7 @@ fn run_in(plan: &Plan, mut session: supervisor::Session) -> Result<u8, StepError
     if let Some(job) = plan.job.filter(|job| *job != session.job) {
         return Err(StepError::OtherJob { job, here: session.job });
     }
+    let sending = bcast::Sending::open(plan)?;
     let listener = std::net::TcpListener::bind((session.address.as_str(), 0))
         .map_err(StepError::system("listen at this node's address"))?;
     let port = listener.local_addr().map_err(StepError::system("ask for a port's number"))?.port();
@@ -148,7 +153,7 @@ fn run_in(plan: &Plan, mut session: supervisor::Session) -> Result<u8, StepError
         report::draw(&granted.placement);
         return Ok(0);
     }
-    conduct::Conduct::new(plan, session, granted, listener, signals)?.run_to_the_end()
+    conduct::Conduct::new(plan, session, granted, listener, signals, sending)?.run_to_the_end()
 }
 
 /// Whether this process is inside an allocation.

@@ -5,6 +5,7 @@
 //! what the starter does: it tells them what to start, and passes everything on, down and up. When the side above is
 //! lost, it kills what it has started.
 
+mod bcast;
 mod below;
 pub(crate) mod call;
 mod environment;
@@ -25,6 +26,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+pub(crate) use self::wireup::find_program;
 use crate::StepError;
 use crate::words::DaemonStart;
 

@@ -41,6 +41,23 @@ pub(super) struct Rank {
     pub pmi: Option<UnixStream>,
 }
 
+impl Rank {
+    /// One that was not started, and counts as ended.
+    pub fn over(number: u32, status: i32) -> Self {
+        Self {
+            number,
+            pid: 0,
+            status: Some(status),
+            usage: RankUsage::default(),
+            told: false,
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            pmi: None,
+        }
+    }
+}
+
 /// What goes into a rank.
 #[derive(Debug)]
 pub(super) struct Input {

@@ -9,7 +9,7 @@ use muster_step::options;
 
 use crate::error::CliError;
 use crate::out::tell;
-use crate::step::{BadStep, StepOptions};
+use crate::step::{BadStep, Place, StepOptions};
 
 /// Arguments of `muster run`.
 #[derive(Debug, clap::Args)]
@@ -17,6 +17,7 @@ use crate::step::{BadStep, StepOptions};
     muster run ./a.out                     the allocation's ranks, each on its own cores\n  \
     muster run -n 4 -c 2 ./a.out           4 ranks of 2 cores; other steps may use the rest at the same time\n  \
     muster run -N 1 -n 1 --overlap top -b  one process beside other steps\n  \
+    muster run --bcast=/tmp/ ./a.out       sends the program to each node first, so that no file system is read by all at once\n  \
     muster run --dry-run -n 6 ./a.out      where each rank would go\n\n\
     The exit status is the highest of the ranks; a signal counts as 128 plus its number.")]
 pub struct RunArgs {
@@ -101,6 +102,10 @@ pub struct RunArgs {
     /// Variables that the ranks see: ALL, NONE, or names and NAME=VALUE between commas
     #[arg(long, value_name = "VARIABLES")]
     pub export: Option<String>,
+    /// Send the program to all nodes first, into the folder in which the ranks start; or to this file, or into this folder
+    /// (with / at its end), where it stays
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub bcast: Option<String>,
     /// With how many others the starter, and each node, exchanges what the step says [default: 32]
     #[arg(long, value_name = "COUNT")]
     pub tree_width: Option<String>,
@@ -169,6 +174,8 @@ fn options_of(args: &RunArgs) -> Result<StepOptions, BadStep> {
         job: None,
         directory: args.chdir.clone(),
         export: args.export.clone(),
+        bcast: args.bcast.as_deref().map(Place::of),
+        compress: None,
         tree_width: args.tree_width.as_deref().map(options::tree_width).transpose()?,
     })
 }

@@ -139,6 +139,7 @@ impl Outside {
             job: None,
             tree_width: muster_step::tree::WIDTH,
             error_status: self.error_status,
+            bcast: None,
             relayed: true,
         }
     }

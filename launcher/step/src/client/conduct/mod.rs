@@ -17,13 +17,14 @@ use self::ending::Ending;
 use self::heads::{Head, Heads, State};
 use self::launch::Launch;
 use self::viewers::{Viewers, Wish};
+use super::bcast::{Part, Sending};
 use super::output::Outputs;
 use super::signals::Signals;
 use super::supervisor::{Granted, Session};
 use super::{Plan, START_WITHIN, terminal};
 use crate::StepError;
 use crate::barrier::Barrier;
-use crate::frames::{ALL_RANKS, FromDaemon, Stream, ToDaemon};
+use crate::frames::{ALL_RANKS, FromDaemon, Sent, Stream, ToDaemon};
 use crate::link::Frame;
 use crate::words::{Answer, Ask};
 
@@ -62,6 +63,8 @@ pub(super) struct Conduct<'p> {
     heads: Heads,
     outputs: Outputs,
     viewers: Viewers,
+    /// The file of which not all nodes have all.
+    sending: Option<Sending>,
     input: Input,
     /// To whom input goes.
     input_tag: u32,
@@ -84,9 +87,12 @@ impl<'p> Conduct<'p> {
         granted: Granted,
         listener: TcpListener,
         signals: Signals,
+        sending: Option<(Sending, Sent)>,
     ) -> Result<Self, StepError> {
         listener.set_nonblocking(true).map_err(StepError::system("use a port"))?;
-        let (launch, streams) = launch::prepare(plan, session.job, &granted)?;
+        let (mut launch, streams) = launch::prepare(plan, session.job, &granted)?;
+        let (sending, sent) = sending.unzip();
+        launch.common.sent = sent;
         let heads = Heads::new(listener, &granted.placement, plan.tree_width);
         let raw = if plan.pty { terminal::Raw::enter() } else { None };
         Ok(Self {
@@ -98,6 +104,7 @@ impl<'p> Conduct<'p> {
                 hosts: launch.common.hosts.clone(),
                 node_of_rank: launch.common.node_of_rank.clone(),
             }),
+            sending,
             input: streams.input,
             input_tag: streams.input_tag,
             input_held: Vec::new(),
@@ -184,7 +191,28 @@ impl<'p> Conduct<'p> {
         for place in self.heads.hear_strangers(&self.key) {
             self.launch(place);
         }
+        self.send_file();
         Ok(())
+    }
+
+    /// Sends what the nodes take now of the file that they all get.
+    fn send_file(&mut self) {
+        while self.sending.is_some() && self.heads.have_room() && !self.heads.iter().any(Head::is_awaited) {
+            match self.sending.as_mut().map(Sending::next) {
+                Some(Ok(Part::Bytes(bytes))) => self.heads.give(0, Stream::File, &bytes),
+                Some(Ok(Part::End(sha256))) => {
+                    self.heads.tell(&ToDaemon::FileSent { sha256 });
+                    self.sending = None;
+                }
+                Some(Err(error)) => {
+                    self.sending = None;
+                    if self.ending.refused(0, &error.to_string()) {
+                        self.kill();
+                    }
+                }
+                None => {}
+            }
+        }
     }
 
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
@@ -195,7 +223,8 @@ impl<'p> Conduct<'p> {
         all.extend(
             self.heads.sources().into_iter().map(|(source, fd, flags)| (Source::Heads(source), fd, flags)),
         );
-        let has_room = self.heads.have_room() && !self.heads.iter().any(Head::is_awaited);
+        let has_room =
+            self.heads.have_room() && self.sending.is_none() && !self.heads.iter().any(Head::is_awaited);
         all.extend(
             self.viewers.sources(has_room).map(|(source, fd, flags)| (Source::Viewers(source), fd, flags)),
         );

@@ -7,7 +7,7 @@ use crate::daemon::environment::{Variables, bind};
 use crate::daemon::rank::{self, Failed, Rank, Surroundings};
 use crate::daemon::{pmix, wireup};
 use crate::error::errno_text;
-use crate::frames::{FromDaemon, RankUsage, Wireup};
+use crate::frames::{FromDaemon, Wireup};
 use crate::lists::format_list;
 use crate::pmi;
 
@@ -18,6 +18,16 @@ impl Serving {
     ///
     /// A sentence for the user; nothing was started then that matters.
     pub(super) fn launch(&mut self) -> Result<(), String> {
+        if let Some((file, sent)) = self.incoming.as_ref().zip(self.common.sent.as_ref()) {
+            if !sent.run {
+                self.ranks =
+                    self.own.tasks.iter().map(|task| Rank::over(task.rank, exit_status(0))).collect();
+                return Ok(());
+            }
+            if let Some(name) = self.common.programs.first_mut().and_then(|words| words.first_mut()) {
+                *name = file.path().to_string_lossy().into_owned();
+            }
+        }
         let mut chosen = wireup::choose(&self.common)?;
         let bound = bind(&self.start, &self.common, &self.own).map_err(|error| error.to_string())?;
         if matches!(chosen, Wireup::Pmix | Wireup::Both) {
@@ -69,17 +79,7 @@ impl Serving {
                         }
                     };
                     self.link.send(&FromDaemon::Notice { text: format!("slurmstepd: error: {text}") });
-                    self.ranks.push(Rank {
-                        number: task.rank,
-                        pid: 0,
-                        status: Some(exit_status(NOT_STARTED)),
-                        usage: RankUsage::default(),
-                        told: false,
-                        stdin: None,
-                        stdout: None,
-                        stderr: None,
-                        pmi: None,
-                    });
+                    self.ranks.push(Rank::over(task.rank, exit_status(NOT_STARTED)));
                 }
             }
         }

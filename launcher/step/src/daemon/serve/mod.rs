@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
+use super::bcast::Incoming;
 use super::below::Below;
 use super::call::Launched;
 use super::rank::{self, Output, Rank, read_output};
@@ -68,6 +69,10 @@ pub(super) struct Serving {
     barrier: Barrier,
     /// Of how many of these parts the ranks have not been started.
     unstarted: usize,
+    /// The file that is sent to all nodes.
+    incoming: Option<Incoming>,
+    /// Not all of it has come.
+    file_awaited: bool,
     ranks: Vec<Rank>,
     pmi: Option<pmi::Server>,
     pmix: Option<pmix::Server>,
@@ -98,6 +103,8 @@ impl Serving {
             below,
             barrier: Barrier::new(parts),
             unstarted: parts,
+            incoming: None,
+            file_awaited: false,
             ranks: Vec::new(),
             pmi: None,
             pmix: None,
@@ -121,7 +128,12 @@ impl Serving {
         while !self.below.is_settled() {
             self.wait_and_serve(false)?;
         }
-        match self.launch() {
+        let begun = match self.receive_file()? {
+            Ok(()) if self.killing => Ok(()),
+            Ok(()) => self.launch(),
+            Err(problem) => Err(problem),
+        };
+        match begun {
             Ok(()) => self.count_started(),
             Err(problem) => {
                 self.link.send(&FromDaemon::Refused { node: self.own.position, problem });
@@ -147,10 +159,30 @@ impl Serving {
             self.wait_and_serve(sweeping && !self.gone)?;
         }
         self.tell_ends();
+        self.incoming = None;
         self.link.send(&FromDaemon::Done);
         self.take_leave();
         let statuses = self.ranks.iter().filter_map(|rank| rank.status);
         Ok(statuses.map(crate::status::exit_status).max().unwrap_or(1))
+    }
+
+    /// Waits for the file that is sent, if there is one. Why it is not there is a sentence for the user.
+    fn receive_file(&mut self) -> Result<Result<(), String>, StepError> {
+        let Some(sent) = &self.common.sent else { return Ok(Ok(())) };
+        self.incoming = Some(Incoming::begin(sent, &self.start, &self.common));
+        self.file_awaited = true;
+        // What has come together with the launch wakes the loop no more.
+        self.take_link();
+        loop {
+            if let Some(problem) = self.incoming.as_ref().and_then(Incoming::problem) {
+                return Ok(Err(problem.to_owned()));
+            }
+            if !self.file_awaited || self.killing {
+                return Ok(Ok(()));
+            }
+            self.link.flush();
+            self.wait_and_serve(false)?;
+        }
     }
 
     /// Waits until something happens, and takes it.
@@ -201,7 +233,8 @@ impl Serving {
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
         let mut all = Vec::with_capacity(2 + 4 * self.ranks.len());
         let waits = self.link.waiting_bytes();
-        let read = if self.below.is_settled() { PollFlags::POLLIN } else { PollFlags::empty() };
+        let takes = self.below.is_settled() && !(self.file_awaited && self.below.is_full());
+        let read = if takes { PollFlags::POLLIN } else { PollFlags::empty() };
         if self.link.is_open() {
             let write = if waits > 0 { PollFlags::POLLOUT } else { PollFlags::empty() };
             all.push((Source::Link, self.link.as_fd(), read | write));
@@ -235,7 +268,20 @@ impl Serving {
         self.link.fill();
         loop {
             match self.link.next_frame::<ToDaemon>() {
-                Ok(Some(Frame::Message(message))) => self.obey(message),
+                Ok(Some(Frame::Message(message))) => {
+                    let ends_the_file = matches!(message, ToDaemon::FileSent { .. });
+                    self.obey(message);
+                    if ends_the_file {
+                        // What follows may be for ranks that are yet to be started.
+                        break;
+                    }
+                }
+                Ok(Some(Frame::Bytes { stream: Stream::File, bytes, .. })) => {
+                    self.below.give_file(&bytes);
+                    if let Some(file) = &mut self.incoming {
+                        file.put(&bytes);
+                    }
+                }
                 Ok(Some(Frame::Bytes { tag, stream: Stream::Stdin, bytes })) => {
                     self.below.give_input(tag, &bytes, &self.common);
                     for place in 0..self.ranks.len() {
@@ -279,6 +325,7 @@ impl Serving {
                 | ToDaemon::Signal { .. }
                 | ToDaemon::Window { .. }
                 | ToDaemon::Absent { .. }
+                | ToDaemon::FileSent { .. }
         ) {
             self.below.tell(&message);
         }
@@ -302,6 +349,12 @@ impl Serving {
                     self.ranks.iter().find(|rank| rank.number == 0).and_then(|rank| rank.stdout.as_ref());
                 if let Some(terminal) = terminal {
                     rank::resize(terminal, rows, columns);
+                }
+            }
+            ToDaemon::FileSent { sha256 } => {
+                self.file_awaited = false;
+                if let Some(file) = &mut self.incoming {
+                    file.finish(&sha256);
                 }
             }
             ToDaemon::Kill => self.kill(),
