@@ -23,6 +23,7 @@ mod scripts;
 mod step_accounting;
 mod steps;
 mod steps_elsewhere;
+mod steps_live;
 mod store;
 mod support;
 mod swarm;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::live::{LiveUsage, RankNow};
+
 /// What a [`crate::link::Frame`] with bytes carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -83,6 +85,8 @@ pub enum ToDaemon {
         /// SHA-256 (FIPS 180-4), in hexadecimal digits.
         sha256: String,
     },
+    /// Say what the ranks use. From somebody who looks on: of the whole step.
+    Usage,
     /// Kill what is left.
     Kill,
 }
@@ -138,6 +142,12 @@ pub struct Common {
     pub append: bool,
     /// Ranks have the daemon's own variables, and none of a step.
     pub relayed: bool,
+    /// How it is told where ranks are bound, if it is.
+    #[serde(default)]
+    pub show_bindings: Option<ShowBindings>,
+    /// No ranks are started.
+    #[serde(default)]
+    pub dry_run: bool,
     /// A file comes before ranks are started.
     #[serde(default)]
     pub sent: Option<Sent>,
@@ -250,6 +260,16 @@ pub enum CpuBind {
     Masks(Vec<Vec<u32>>),
 }
 
+/// How it is told where ranks are bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShowBindings {
+    /// A drawing of the node.
+    Drawn,
+    /// Slurm's line with the mask.
+    Slurm,
+}
+
 /// What a rank has used, with those of its descendants that were waited for (getrusage(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RankUsage {
@@ -308,6 +328,13 @@ pub enum FromDaemon {
         /// The line.
         text: String,
     },
+    /// Where a rank is bound: a line for the user.
+    Binding {
+        /// The rank.
+        rank: u32,
+        /// The line.
+        text: String,
+    },
     /// All ranks of the branch have reached the barrier and have put these pairs since the last.
     Fence {
         /// Key and value.
@@ -333,6 +360,18 @@ pub enum FromDaemon {
         /// It was offered PMI or PMIx, and has never said a word of it.
         #[serde(default)]
         silent: bool,
+    },
+    /// What the ranks of a node use that run.
+    Usage {
+        /// The position of the node.
+        node: u32,
+        /// Each.
+        ranks: Vec<RankNow>,
+    },
+    /// To somebody who looks on: what the step uses.
+    StepUsage {
+        /// All ranks.
+        usage: Box<LiveUsage>,
     },
     /// All ranks have ended, and nothing of the step is left on the nodes of the branch.
     Done,

@@ -50,6 +50,7 @@ fn plan(folder: &Path, script: &str) -> Plan {
         tree_width: tree::WIDTH,
         error_status: 1,
         bcast: None,
+        show_bindings: None,
         relayed: false,
     }
 }

@@ -26,8 +26,8 @@ pub use patterns::{Names, expand};
 pub use view::{Layout, View, ViewOptions, Viewed};
 
 use crate::StepError;
-use crate::frames::{CpuBind, Wireup};
-use crate::words::StepRequest;
+use crate::frames::{CpuBind, ShowBindings, Wireup};
+use crate::words::{Ask, StepEnd, StepRequest};
 
 /// How long the daemons of a step may take to connect. Thousands of steps that begin at once on few cores take long; what
 /// cannot be started at all is told by the supervisors, and does not wait for this.
@@ -104,6 +104,8 @@ pub struct Plan {
     pub verbose: bool,
     /// Say where ranks go, and start nothing.
     pub dry_run: bool,
+    /// Tell where ranks are bound.
+    pub show_bindings: Option<ShowBindings>,
     /// For file names.
     pub job_name: String,
     /// What the step is called in its record.
@@ -144,14 +146,27 @@ fn run_in(plan: &Plan, mut session: supervisor::Session) -> Result<u8, StepError
     if let Some(job) = plan.job.filter(|job| *job != session.job) {
         return Err(StepError::OtherJob { job, here: session.job });
     }
-    let sending = bcast::Sending::open(plan)?;
+    let sending = if plan.dry_run { None } else { bcast::Sending::open(plan)? };
     let listener = std::net::TcpListener::bind((session.address.as_str(), 0))
         .map_err(StepError::system("listen at this node's address"))?;
     let port = listener.local_addr().map_err(StepError::system("ask for a port's number"))?.port();
     let Some(granted) = session.create(plan, port, &signals)? else { return Ok(plan.error_status) };
     if plan.dry_run {
         report::draw(&granted.placement);
-        return Ok(0);
+        if plan.show_bindings.is_none() {
+            let _unheard = session.say(&Ask::Ended(StepEnd::default()));
+            return Ok(0);
+        }
+        // The nodes themselves tell; what ranks would read and write is left alone.
+        let only_shown = Plan {
+            stdin: Redirect::Nothing,
+            stdout: Redirect::Own,
+            stderr: None,
+            pty: false,
+            ..plan.clone()
+        };
+        return conduct::Conduct::new(&only_shown, session, granted, listener, signals, None)?
+            .run_to_the_end();
     }
     conduct::Conduct::new(plan, session, granted, listener, signals, sending)?.run_to_the_end()
 }

@@ -7,6 +7,7 @@
 
 mod bcast;
 mod below;
+mod bindings;
 pub(crate) mod call;
 mod environment;
 mod image;
@@ -14,6 +15,7 @@ mod pmix;
 mod rank;
 mod serve;
 mod sweep;
+mod usage;
 mod wireup;
 
 use std::fs::File;

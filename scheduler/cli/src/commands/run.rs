@@ -63,6 +63,9 @@ pub struct RunArgs {
     /// Binding: cores, threads, none, rank, map_cpu:LIST or mask_cpu:LIST
     #[arg(long, value_name = "HOW")]
     pub cpu_bind: Option<String>,
+    /// Draw where each rank is bound, on standard error; with --dry-run, where it would be
+    #[arg(long)]
+    pub show_bindings: bool,
     /// Input: all, none, a rank, or a file (with %t and such: one for each rank)
     #[arg(short = 'i', long, value_name = "WHERE")]
     pub input: Option<String>,
@@ -170,6 +173,7 @@ fn options_of(args: &RunArgs) -> Result<StepOptions, BadStep> {
         quiet: args.quiet,
         verbose: args.verbose,
         dry_run: args.dry_run,
+        show_bindings: args.show_bindings,
         job_name: None,
         job: None,
         directory: args.chdir.clone(),

@@ -140,6 +140,7 @@ impl Outside {
             tree_width: muster_step::tree::WIDTH,
             error_status: self.error_status,
             bcast: None,
+            show_bindings: None,
             relayed: true,
         }
     }

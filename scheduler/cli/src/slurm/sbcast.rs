@@ -134,6 +134,7 @@ fn send(words: &[String]) -> Result<ExitCode, Fault> {
         quiet: false,
         verbose,
         dry_run: false,
+        show_bindings: None,
         job_name: String::new(),
         step_name: "sbcast".to_owned(),
         job,

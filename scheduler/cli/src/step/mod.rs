@@ -9,7 +9,7 @@ use std::time::Duration;
 use muster_core::notation::{NotationError, parse_hosts};
 use muster_step::StepError;
 use muster_step::client::{Bcast, MultiProg, Plan, Programs};
-use muster_step::frames::{CpuBind, Wireup};
+use muster_step::frames::{CpuBind, ShowBindings, Wireup};
 use muster_step::options;
 use muster_step::tree;
 use muster_step::words::{Distribution, StepRequest};
@@ -83,6 +83,7 @@ pub(crate) struct StepOptions {
     pub quiet: bool,
     pub verbose: bool,
     pub dry_run: bool,
+    pub show_bindings: bool,
     pub job_name: Option<String>,
     pub job: Option<u64>,
     pub directory: Option<PathBuf>,
@@ -208,6 +209,12 @@ impl StepOptions {
         let programs = self.programs(words)?;
         let request = self.request(&mut warnings)?;
         let mut bind = CpuBind::Cores;
+        let show = match name {
+            "srun" => ShowBindings::Slurm,
+            _ => ShowBindings::Drawn,
+        };
+        let wished = self.show_bindings || self.cpu_bind.as_deref().is_some_and(options::is_verbose);
+        let show_bindings = wished.then_some(show);
         if let Some(text) = &self.cpu_bind {
             let (read, warning) = options::cpu_bind(text)?;
             bind = read;
@@ -246,6 +253,7 @@ impl StepOptions {
             quiet: self.quiet,
             verbose: self.verbose,
             dry_run: self.dry_run,
+            show_bindings,
             job_name: self.job_name.clone().unwrap_or_default(),
             step_name,
             job: self.job,

@@ -1,10 +1,12 @@
 //! The starter's loop, from the place of a step to its end.
 
+mod asked;
 mod ending;
 mod heads;
 mod launch;
 mod viewers;
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -63,6 +65,8 @@ pub(super) struct Conduct<'p> {
     heads: Heads,
     outputs: Outputs,
     viewers: Viewers,
+    /// What somebody who looks on has asked.
+    asked: Option<asked::Asked>,
     /// The file of which not all nodes have all.
     sending: Option<Sending>,
     input: Input,
@@ -73,6 +77,8 @@ pub(super) struct Conduct<'p> {
     /// What the branches bring to the ranks' barriers.
     barrier: Barrier,
     start_by: Instant,
+    /// Where ranks would be bound.
+    bindings: BTreeMap<u32, String>,
     /// Whether the daemons know that a rank has ended without a word.
     absence_told: bool,
     ending: Ending,
@@ -104,12 +110,14 @@ impl<'p> Conduct<'p> {
                 hosts: launch.common.hosts.clone(),
                 node_of_rank: launch.common.node_of_rank.clone(),
             }),
+            asked: None,
             sending,
             input: streams.input,
             input_tag: streams.input_tag,
             input_held: Vec::new(),
             // A job may take long to begin; who watches it says when it has ended without that.
             start_by: Instant::now() + if plan.relayed { RELAYED_START_WITHIN } else { START_WITHIN },
+            bindings: BTreeMap::new(),
             absence_told: false,
             step: granted.step,
             key: granted.key,
@@ -142,6 +150,9 @@ impl<'p> Conduct<'p> {
             if self.outputs.end(rank).is_err() {
                 self.ending.output_failed();
             }
+        }
+        for line in self.bindings.values() {
+            println!("{line}");
         }
         self.viewers.finish();
         drop(self._terminal);
@@ -192,6 +203,7 @@ impl<'p> Conduct<'p> {
             self.launch(place);
         }
         self.send_file();
+        self.answer_for_usage();
         Ok(())
     }
 
@@ -301,6 +313,14 @@ impl<'p> Conduct<'p> {
                 self.ending.say(&text);
                 false
             }
+            FromDaemon::Binding { rank, text } => {
+                if self.plan.dry_run {
+                    self.bindings.insert(rank, text);
+                } else {
+                    self.ending.say(&text);
+                }
+                false
+            }
             FromDaemon::Fence { pairs } => {
                 if let Some(pairs) = self.barrier.bring(place, pairs) {
                     self.heads.tell(&ToDaemon::Fence { pairs });
@@ -324,7 +344,11 @@ impl<'p> Conduct<'p> {
                 self.heads.get_mut(place).state = State::Over;
                 false
             }
-            FromDaemon::Hello { .. } | FromDaemon::Layout { .. } => false,
+            FromDaemon::Usage { node, ranks } => {
+                self.take_usage(node, ranks);
+                false
+            }
+            FromDaemon::Hello { .. } | FromDaemon::Layout { .. } | FromDaemon::StepUsage { .. } => false,
         };
         if kill {
             self.kill();
@@ -389,6 +413,7 @@ impl<'p> Conduct<'p> {
         for wish in self.viewers.hear(place) {
             match wish {
                 Wish::Input { tag, bytes } => self.heads.give(tag, Stream::Stdin, &bytes),
+                Wish::Usage => self.ask_for_usage(),
                 Wish::Window { rows, columns } => {
                     if self.plan.pty {
                         self.heads.tell(&ToDaemon::Window { rows, columns });
@@ -458,7 +483,8 @@ impl<'p> Conduct<'p> {
     fn next_deadline(&self) -> Option<Instant> {
         let awaited = self.heads.iter().any(Head::is_awaited);
         let start = awaited.then_some(self.start_by);
-        [start, self.ending.deadline()].into_iter().flatten().min()
+        let answer = self.asked.as_ref().map(|asked| asked.until);
+        [start, answer, self.ending.deadline()].into_iter().flatten().min()
     }
 
     /// Does what is due.

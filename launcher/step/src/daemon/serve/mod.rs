@@ -1,10 +1,10 @@
 //! The daemon's loop, from the launch to the end of everything that came of it.
 
 mod launch;
+mod mpi;
 mod relay;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,10 @@ use nix::sys::signalfd::SignalFd;
 
 use super::bcast::Incoming;
 use super::below::Below;
+use super::bindings::Machine;
 use super::call::Launched;
 use super::rank::{self, Output, Rank, read_output};
-use super::{pmix, sweep};
+use super::{pmix, sweep, usage};
 use crate::StepError;
 use crate::barrier::Barrier;
 use crate::frames::{ALL_RANKS, Common, FromDaemon, Own, Stream, ToDaemon};
@@ -73,6 +74,8 @@ pub(super) struct Serving {
     incoming: Option<Incoming>,
     /// Not all of it has come.
     file_awaited: bool,
+    /// The cores of this node, once they are drawn.
+    machine: Option<Machine>,
     ranks: Vec<Rank>,
     pmi: Option<pmi::Server>,
     pmix: Option<pmix::Server>,
@@ -105,6 +108,7 @@ impl Serving {
             unstarted: parts,
             incoming: None,
             file_awaited: false,
+            machine: None,
             ranks: Vec::new(),
             pmi: None,
             pmix: None,
@@ -326,6 +330,7 @@ impl Serving {
                 | ToDaemon::Window { .. }
                 | ToDaemon::Absent { .. }
                 | ToDaemon::FileSent { .. }
+                | ToDaemon::Usage
         ) {
             self.below.tell(&message);
         }
@@ -357,17 +362,13 @@ impl Serving {
                     file.finish(&sha256);
                 }
             }
+            ToDaemon::Usage => {
+                let running = self.ranks.iter().filter(|rank| rank.status.is_none());
+                let ranks = running.map(|rank| usage::of(rank.number, rank.pid)).collect();
+                self.link.send(&FromDaemon::Usage { node: self.own.position, ranks });
+            }
             ToDaemon::Kill => self.kill(),
             ToDaemon::Challenge { .. } | ToDaemon::Proof { .. } | ToDaemon::Launch { .. } => {}
-        }
-    }
-
-    /// Ends the step if ranks of this node wait for all, and one has ended that can never come.
-    fn end_if_one_is_awaited_for_ever(&mut self) {
-        let waits = !self.in_pmix.is_empty() || self.pmi.as_ref().is_some_and(pmi::Server::has_waiting);
-        if let Some(rank) = self.absent.take_if(|_| waits) {
-            let message = "ended before MPI_Init, for which the others wait".to_owned();
-            self.link.send(&FromDaemon::Abort { rank, code: 1, message });
         }
     }
 
@@ -456,79 +457,6 @@ impl Serving {
     /// Whether all output has ended.
     fn drained(&self) -> bool {
         self.ranks.iter().all(|rank| rank.stdout.is_none() && rank.stderr.is_none())
-    }
-
-    fn take_pmi(&mut self, place: usize) {
-        let mut part = [0; 16 << 10];
-        loop {
-            let Some(socket) = self.ranks[place].pmi.as_mut() else { return };
-            let count = match socket.read(&mut part) {
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(_) => 0,
-            };
-            if count == 0 {
-                return self.hang_up_pmi(place);
-            }
-            let Some(server) = &mut self.pmi else { return };
-            let effects = server.receive(place, &part[..count]);
-            self.carry_out(effects);
-        }
-    }
-
-    /// A rank has closed its connection, or no longer takes answers because it was killed.
-    fn hang_up_pmi(&mut self, place: usize) {
-        self.ranks[place].pmi = None;
-        let effects = self.pmi.as_mut().and_then(|server| server.closed(place));
-        self.carry_out(effects.into_iter().collect());
-    }
-
-    /// Takes what PMIx has seen.
-    fn take_pmix(&mut self) {
-        let Some(server) = &self.pmix else { return };
-        for call in server.take() {
-            match call {
-                pmix::Call::Connected(rank) => {
-                    self.in_pmix.insert(rank);
-                    self.begun_pmix.insert(rank);
-                }
-                pmix::Call::Finalized(rank) => drop(self.in_pmix.remove(&rank)),
-                pmix::Call::Abort { rank, code, message } => {
-                    self.in_pmix.remove(&rank);
-                    self.link.send(&FromDaemon::Abort { rank, code, message });
-                }
-                // All ranks are here, so nobody else needs to hear.
-                pmix::Call::Fence { bytes, answer } if self.common.hosts.len() == 1 => answer.give(bytes),
-                pmix::Call::Fence { bytes, answer } => {
-                    self.pmix_fence = Some(answer);
-                    self.bring_bytes(0, bytes);
-                }
-            }
-        }
-        self.end_if_one_is_awaited_for_ever();
-        self.link.flush();
-    }
-
-    fn carry_out(&mut self, effects: Vec<pmi::Effect>) {
-        for effect in effects {
-            match effect {
-                pmi::Effect::Reply { place, bytes } => {
-                    // A rank asks one thing at a time, so there is always room for an answer.
-                    if let Some(socket) = &mut self.ranks[place].pmi
-                        && socket.write_all(&bytes).is_err()
-                    {
-                        self.hang_up_pmi(place);
-                    }
-                }
-                pmi::Effect::Fence(pairs) => self.bring(0, pairs),
-                pmi::Effect::Abort { rank, code, message } => {
-                    self.link.send(&FromDaemon::Abort { rank, code, message });
-                }
-            }
-        }
-        self.end_if_one_is_awaited_for_ever();
-        self.link.flush();
     }
 
     /// Sends what waits, for as long as the starter takes it, and stays until it has hung up.
