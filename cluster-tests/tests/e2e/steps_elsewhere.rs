@@ -158,9 +158,9 @@ each 'ls -A /mnt' | sort | uniq -c
         ),
         format!("== tree\n{}{listed}", ran("/mnt/to/slurm_bcast_1.4_HOST", "")),
         format!("== named\n{named}{named}srun: Warning: --compress: the program is sent as it is\n"),
-        "srun: error: /mnt/to/slurm_bcast_1.9_node03 cannot be created: No such file or directory\n".into(),
-        "rc 1\n".into(),
-        "rc 1\nsrun: error: --bcast cannot be '/mnt': a regular file is wanted\na folder 1\n".into(),
+        "srun: error: /mnt/to/slurm_bcast_1.9_node03 cannot be created: No such file or directory\nrc 1\n"
+            .into(),
+        "srun: error: --bcast cannot be '/mnt': a regular file is wanted\na folder 1\n".into(),
         "cannot find nosuch: No such file or directory (os error 2)\nno file 1\n".into(),
         "libraries are not sent to nodes; put them where all nodes see them\nlibs 255\n".into(),
         "mpi 0\n== sbcast\nsbcast 0\n1\n      4 1000000 20000000\n".into(),
@@ -169,6 +169,7 @@ each 'ls -A /mnt' | sort | uniq -c
     ] {
         assert!(output.contains(&said), "{said:?} is not in:\n{output}");
     }
+    assert_eq!(output.matches("slurm_bcast_1.9").count(), 1, "no rank has started anywhere:\n{output}");
     check_report(&std::fs::read_to_string(bench.work.join("report.json")).unwrap(), 8, 4);
     bench.await_clean(&hosts.iter().map(String::as_str).collect::<Vec<_>>());
 }

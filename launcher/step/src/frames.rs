@@ -85,6 +85,8 @@ pub enum ToDaemon {
         /// SHA-256 (FIPS 180-4), in hexadecimal digits.
         sha256: String,
     },
+    /// The file is on all nodes: start the ranks.
+    Go,
     /// Say what the ranks use. From somebody who looks on: of the whole step.
     Usage,
     /// Kill what is left.
@@ -305,6 +307,8 @@ pub enum FromDaemon {
         /// The position of each rank's node, by rank.
         node_of_rank: Vec<u32>,
     },
+    /// The file that is sent is on all nodes of the branch.
+    FileHere,
     /// The ranks have been started, on all nodes of the branch.
     Started,
     /// Nothing was started on a node, and nothing will be.

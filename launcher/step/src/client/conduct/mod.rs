@@ -4,6 +4,7 @@ mod asked;
 mod ending;
 mod heads;
 mod launch;
+mod send;
 mod viewers;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use self::ending::Ending;
 use self::heads::{Head, Heads, State};
 use self::launch::Launch;
 use self::viewers::{Viewers, Wish};
-use super::bcast::{Part, Sending};
+use super::bcast::Sending;
 use super::output::Outputs;
 use super::signals::Signals;
 use super::supervisor::{Granted, Session};
@@ -67,8 +68,10 @@ pub(super) struct Conduct<'p> {
     viewers: Viewers,
     /// What somebody who looks on has asked.
     asked: Option<asked::Asked>,
-    /// The file of which not all nodes have all.
+    /// The file of which not all was sent.
     sending: Option<Sending>,
+    /// On how many branches it is not on all nodes.
+    without_file: usize,
     input: Input,
     /// To whom input goes.
     input_tag: u32,
@@ -100,6 +103,7 @@ impl<'p> Conduct<'p> {
         let (sending, sent) = sending.unzip();
         launch.common.sent = sent;
         let heads = Heads::new(listener, &granted.placement, plan.tree_width);
+        let without_file = if sending.is_some() { heads.count() } else { 0 };
         let raw = if plan.pty { terminal::Raw::enter() } else { None };
         Ok(Self {
             ending: Ending::new(plan, session.job, granted.step, &launch.common),
@@ -111,6 +115,7 @@ impl<'p> Conduct<'p> {
                 node_of_rank: launch.common.node_of_rank.clone(),
             }),
             asked: None,
+            without_file,
             sending,
             input: streams.input,
             input_tag: streams.input_tag,
@@ -207,26 +212,6 @@ impl<'p> Conduct<'p> {
         Ok(())
     }
 
-    /// Sends what the nodes take now of the file that they all get.
-    fn send_file(&mut self) {
-        while self.sending.is_some() && self.heads.have_room() && !self.heads.iter().any(Head::is_awaited) {
-            match self.sending.as_mut().map(Sending::next) {
-                Some(Ok(Part::Bytes(bytes))) => self.heads.give(0, Stream::File, &bytes),
-                Some(Ok(Part::End(sha256))) => {
-                    self.heads.tell(&ToDaemon::FileSent { sha256 });
-                    self.sending = None;
-                }
-                Some(Err(error)) => {
-                    self.sending = None;
-                    if self.ending.refused(0, &error.to_string()) {
-                        self.kill();
-                    }
-                }
-                None => {}
-            }
-        }
-    }
-
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
         let mut all = vec![(Source::Signals, self.signals.as_fd(), PollFlags::POLLIN)];
         if self.session.is_open() {
@@ -236,7 +221,7 @@ impl<'p> Conduct<'p> {
             self.heads.sources().into_iter().map(|(source, fd, flags)| (Source::Heads(source), fd, flags)),
         );
         let has_room =
-            self.heads.have_room() && self.sending.is_none() && !self.heads.iter().any(Head::is_awaited);
+            self.heads.have_room() && self.without_file == 0 && !self.heads.iter().any(Head::is_awaited);
         all.extend(
             self.viewers.sources(has_room).map(|(source, fd, flags)| (Source::Viewers(source), fd, flags)),
         );
@@ -299,6 +284,13 @@ impl<'p> Conduct<'p> {
 
     fn take_message(&mut self, place: usize, message: FromDaemon) {
         let kill = match message {
+            FromDaemon::FileHere => {
+                self.without_file = self.without_file.saturating_sub(1);
+                if self.without_file == 0 {
+                    self.heads.tell(&ToDaemon::Go);
+                }
+                false
+            }
             FromDaemon::Started => {
                 if self.ending.started() && self.plan.verbose {
                     let node = self.heads.get(place).nodes.start;

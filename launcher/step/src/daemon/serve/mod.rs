@@ -72,8 +72,10 @@ pub(super) struct Serving {
     unstarted: usize,
     /// The file that is sent to all nodes.
     incoming: Option<Incoming>,
-    /// Not all of it has come.
+    /// Ranks are not started before it is on all nodes.
     file_awaited: bool,
+    /// Of how many parts of the branch the file is not there.
+    without_file: usize,
     /// The cores of this node, once they are drawn.
     machine: Option<Machine>,
     ranks: Vec<Rank>,
@@ -108,6 +110,7 @@ impl Serving {
             unstarted: parts,
             incoming: None,
             file_awaited: false,
+            without_file: parts,
             machine: None,
             ranks: Vec::new(),
             pmi: None,
@@ -170,7 +173,7 @@ impl Serving {
         Ok(statuses.map(crate::status::exit_status).max().unwrap_or(1))
     }
 
-    /// Waits for the file that is sent, if there is one. Why it is not there is a sentence for the user.
+    /// Waits for the file that is sent, if there is one, until all nodes have it. Why it is not there is a sentence for the user.
     fn receive_file(&mut self) -> Result<Result<(), String>, StepError> {
         let Some(sent) = &self.common.sent else { return Ok(Ok(())) };
         self.incoming = Some(Incoming::begin(sent, &self.start, &self.common));
@@ -273,10 +276,10 @@ impl Serving {
         loop {
             match self.link.next_frame::<ToDaemon>() {
                 Ok(Some(Frame::Message(message))) => {
-                    let ends_the_file = matches!(message, ToDaemon::FileSent { .. });
+                    let begins = message == ToDaemon::Go;
                     self.obey(message);
-                    if ends_the_file {
-                        // What follows may be for ranks that are yet to be started.
+                    if begins {
+                        // What follows may be for the ranks, which are yet to be started.
                         break;
                     }
                 }
@@ -330,6 +333,7 @@ impl Serving {
                 | ToDaemon::Window { .. }
                 | ToDaemon::Absent { .. }
                 | ToDaemon::FileSent { .. }
+                | ToDaemon::Go
                 | ToDaemon::Usage
         ) {
             self.below.tell(&message);
@@ -357,11 +361,14 @@ impl Serving {
                 }
             }
             ToDaemon::FileSent { sha256 } => {
-                self.file_awaited = false;
                 if let Some(file) = &mut self.incoming {
                     file.finish(&sha256);
+                    if file.problem().is_none() {
+                        self.count_file();
+                    }
                 }
             }
+            ToDaemon::Go => self.file_awaited = false,
             ToDaemon::Usage => {
                 let running = self.ranks.iter().filter(|rank| rank.status.is_none());
                 let ranks = running.map(|rank| usage::of(rank.number, rank.pid)).collect();
