@@ -22,6 +22,8 @@ mod recurring;
 mod scripts;
 mod step_accounting;
 mod steps;
+mod steps_elsewhere;
+mod steps_live;
 mod store;
 mod support;
 mod swarm;

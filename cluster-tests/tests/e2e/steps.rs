@@ -36,7 +36,7 @@ fn faces(bench: &Bench) -> String {
 }
 
 /// Runs a script on an allocation and gives back what it wrote.
-fn script(bench: &Bench, options: &[&str], body: &str) -> (JobDetail, String) {
+pub fn script(bench: &Bench, options: &[&str], body: &str) -> (JobDetail, String) {
     let job = bench.submit(&[options, &["-t2"]].concat(), &format!("{}{body}", faces(bench)));
     let detail = bench.complete(job);
     let output = bench.output(&detail);
@@ -44,7 +44,7 @@ fn script(bench: &Bench, options: &[&str], body: &str) -> (JobDetail, String) {
 }
 
 /// Each rank of a report is on a CPU of its own, among those that the kernel gave to its node.
-fn check_report(output: &str, world: u64, nodes: usize) {
+pub fn check_report(output: &str, world: u64, nodes: usize) {
     let report = json_in(output);
     assert_eq!(report["ranks"], world, "{report}");
     let mut used = Vec::new();
@@ -103,7 +103,7 @@ try srun -N1 -n1 bash -c 'kill -9 $$'
 try srun -n 99 true
 try srun -w elsewhere true
 try srun --bogus true
-try srun --bcast true
+try srun --bb=x true
 try srun -K -N2 -n2 bash -c '[ $SLURM_PROCID = 1 ] && exit 7; sleep 1000'
 try srun --mpi=pmix -n2 "$MUSTER_MPI_TASKS/mpich/rank-report"
 try srun --jobid=999999 true
@@ -124,7 +124,7 @@ srun -n4 -N2 bash -c '[ $SLURM_PROCID = 3 ] && exit 5; sleep 0.3; echo alone'; e
         "More processors requested than permitted: 99 ranks, and 8 fit on 2 nodes\nrc 1",
         "elsewhere is not in this allocation\nrc 1",
         "srun: unrecognized option '--bogus'\nTry \"srun --help\" for more information\nrc 255",
-        "programs are not copied to nodes",
+        "Muster has no burst buffers",
         "srun: error: node02: task 1: Exited with exit code 7\n",
         "rc 7",
         "is linked with MPICH or a library of its kind, which --mpi=pmix cannot start",

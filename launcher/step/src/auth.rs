@@ -42,6 +42,24 @@ pub fn holds(given: &str, key: &str, side: Side, starter: &str, daemon: &str) ->
     from_hex(given).is_some_and(|given| proof_mac(key, side, starter, daemon).verify_slice(&given).is_ok())
 }
 
+/// Hides a short secret on its way between two who share `key`: each byte is combined with one of a pad that HMAC-SHA256
+/// makes of the nonce, which must serve once only (HMAC as a pseudorandom function in counter mode, NIST SP 800-108).
+/// Gives hexadecimal digits.
+pub fn veil(key: &str, nonce: &str, secret: &str) -> String {
+    to_hex(&padded(key, nonce, secret.as_bytes()))
+}
+
+/// The secret again; `None` if that was none.
+pub fn unveil(key: &str, nonce: &str, veiled: &str) -> Option<String> {
+    String::from_utf8(padded(key, nonce, &from_hex(veiled)?)).ok()
+}
+
+fn padded(key: &str, nonce: &str, bytes: &[u8]) -> Vec<u8> {
+    let pad = (0u32..)
+        .flat_map(|block| mac(key, &format!("muster veil {nonce} {block}")).finalize().into_bytes().to_vec());
+    bytes.iter().zip(pad).map(|(byte, pad)| byte ^ pad).collect()
+}
+
 fn proof_mac(key: &str, side: Side, starter: &str, daemon: &str) -> Hmac<Sha256> {
     let side = match side {
         Side::Starter => "starter".to_owned(),
@@ -56,7 +74,8 @@ fn mac(key: &str, text: &str) -> Hmac<Sha256> {
     mac
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+/// Hexadecimal digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _infallible = write!(text, "{byte:02x}");
@@ -74,6 +93,19 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_veiled_secret_is_seen_by_who_knows_key_and_nonce() {
+        let secret = step_key("t", 1, "n").repeat(2);
+        let veiled = veil("k", "n", &secret);
+        assert_eq!(unveil("k", "n", &veiled), Some(secret.clone()));
+        assert_ne!(veiled, to_hex(secret.as_bytes()));
+        assert_ne!(veiled[..64], veiled[64..128], "no block of the pad is that of another");
+        for (key, nonce) in [("l", "n"), ("k", "m")] {
+            assert_ne!(unveil(key, nonce, &veiled), Some(secret.clone()));
+        }
+        assert_eq!(unveil("k", "n", "zz"), None);
+    }
 
     #[test]
     fn a_proof_depends_on_everything() {

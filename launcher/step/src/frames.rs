@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::live::{LiveUsage, RankNow};
+
 /// What a [`crate::link::Frame`] with bytes carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -17,12 +19,14 @@ pub enum Stream {
     Stderr = 2,
     /// An exchange between PMIx servers: the part of a branch, or all parts.
     Fence = 3,
+    /// The next bytes of the file that is sent to all nodes.
+    File = 4,
 }
 
 impl Stream {
     /// The stream of a number.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Fence]
+        [Self::Stdin, Self::Stdout, Self::Stderr, Self::Fence, Self::File]
             .into_iter()
             .find(|stream| *stream as u8 == number)
     }
@@ -76,6 +80,15 @@ pub enum ToDaemon {
         /// The rank.
         rank: u32,
     },
+    /// The file that is sent to all nodes is complete, and has this digest.
+    FileSent {
+        /// SHA-256 (FIPS 180-4), in hexadecimal digits.
+        sha256: String,
+    },
+    /// The file is on all nodes: start the ranks.
+    Go,
+    /// Say what the ranks use. From somebody who looks on: of the whole step.
+    Usage,
     /// Kill what is left.
     Kill,
 }
@@ -131,6 +144,34 @@ pub struct Common {
     pub append: bool,
     /// Ranks have the daemon's own variables, and none of a step.
     pub relayed: bool,
+    /// How it is told where ranks are bound, if it is.
+    #[serde(default)]
+    pub show_bindings: Option<ShowBindings>,
+    /// No ranks are started.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// A file comes before ranks are started.
+    #[serde(default)]
+    pub sent: Option<Sent>,
+}
+
+/// A file that is sent to all nodes of a step. Its bytes follow the launch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sent {
+    /// Its place on each node, from the folder in which the ranks start; a folder where it ends with a slash or is empty.
+    pub path: String,
+    /// How long it is.
+    pub bytes: u64,
+    /// Its rights.
+    pub mode: u32,
+    /// When it was last read and changed, in microseconds since 1970, if it shall say so.
+    pub times_us: Option<(u64, u64)>,
+    /// What is there already is replaced.
+    pub replace: bool,
+    /// It stays when the step has ended.
+    pub keep: bool,
+    /// It is the program of the ranks; otherwise none are started.
+    pub run: bool,
 }
 
 /// What one node is told.
@@ -221,6 +262,16 @@ pub enum CpuBind {
     Masks(Vec<Vec<u32>>),
 }
 
+/// How it is told where ranks are bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShowBindings {
+    /// A drawing of the node.
+    Drawn,
+    /// Slurm's line with the mask.
+    Slurm,
+}
+
 /// What a rank has used, with those of its descendants that were waited for (getrusage(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RankUsage {
@@ -256,6 +307,8 @@ pub enum FromDaemon {
         /// The position of each rank's node, by rank.
         node_of_rank: Vec<u32>,
     },
+    /// The file that is sent is on all nodes of the branch.
+    FileHere,
     /// The ranks have been started, on all nodes of the branch.
     Started,
     /// Nothing was started on a node, and nothing will be.
@@ -276,6 +329,13 @@ pub enum FromDaemon {
     },
     /// A line for the user, about this node.
     Notice {
+        /// The line.
+        text: String,
+    },
+    /// Where a rank is bound: a line for the user.
+    Binding {
+        /// The rank.
+        rank: u32,
         /// The line.
         text: String,
     },
@@ -304,6 +364,18 @@ pub enum FromDaemon {
         /// It was offered PMI or PMIx, and has never said a word of it.
         #[serde(default)]
         silent: bool,
+    },
+    /// What the ranks of a node use that run.
+    Usage {
+        /// The position of the node.
+        node: u32,
+        /// Each.
+        ranks: Vec<RankNow>,
+    },
+    /// To somebody who looks on: what the step uses.
+    StepUsage {
+        /// All ranks.
+        usage: Box<LiveUsage>,
     },
     /// All ranks have ended, and nothing of the step is left on the nodes of the branch.
     Done,

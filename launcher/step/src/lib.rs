@@ -15,6 +15,7 @@
 //! | [`link`], [`auth`], [`frames`] | the connection between starter and daemon |
 //! | [`tree`] | which daemon speaks with which |
 //! | [`model`] | what a start on thousands of nodes costs, worked out |
+//! | [`live`] | what ranks use while they run |
 //! | [`client`] | the starter |
 //! | [`daemon`] | the step daemon |
 //! | [`pmi`] | PMI-1 and PMI-2, as a server |
@@ -30,6 +31,7 @@ mod greeting;
 mod hostlist;
 pub mod link;
 mod lists;
+pub mod live;
 mod mapping;
 pub mod model;
 pub mod options;

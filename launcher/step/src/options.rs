@@ -112,6 +112,11 @@ pub fn cpu_bind(value: &str) -> Result<Read<CpuBind>, StepError> {
     Ok((bind, None))
 }
 
+/// Whether `--cpu-bind` asks that it is told where ranks are bound.
+pub fn is_verbose(value: &str) -> bool {
+    value.split(',').take_while(|word| !word.contains(':')).any(|word| matches!(word, "verbose" | "v"))
+}
+
 /// The kinds of `--mpi`, as `--mpi=list` shows them.
 pub const MPI_KINDS: [&str; 3] = ["none", "pmi2", "pmix"];
 
@@ -160,6 +165,10 @@ mod tests {
         assert_eq!(cpu_bind("mask_cpu:0x3,0xc").unwrap().0, CpuBind::Masks(vec![vec![0, 1], vec![2, 3]]));
         assert_eq!(cpu_bind("verbose,none").unwrap().0, CpuBind::None);
         assert_eq!(cpu_bind("verbose").unwrap().0, CpuBind::Cores);
+        assert_eq!(
+            ["verbose", "v,cores", "verbose,map_cpu:0", "cores", "map_cpu:0"].map(is_verbose),
+            [true, true, true, false, false]
+        );
         assert!(cpu_bind("sockets").unwrap().1.is_some());
         assert!(cpu_bind("map_cpu:x").is_err() && cpu_bind("tightly").is_err());
         assert_eq!(mpi("pmix_v4").unwrap(), Some(Wireup::Pmix));

@@ -49,6 +49,8 @@ fn plan(folder: &Path, script: &str) -> Plan {
         job: None,
         tree_width: tree::WIDTH,
         error_status: 1,
+        bcast: None,
+        show_bindings: None,
         relayed: false,
     }
 }

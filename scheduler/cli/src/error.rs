@@ -447,7 +447,7 @@ impl CliError {
             Self::View(error) => match error {
                 BadView::Client(error) => Exit::of_client(error),
                 BadView::Unknown { .. } | BadView::Ended { .. } => Exit::NotFound,
-                BadView::Unreached { .. } | BadView::Step(_) => Exit::Refused,
+                BadView::Unreached { .. } | BadView::Silent { .. } | BadView::Step(_) => Exit::Refused,
             },
             Self::Node(fault) => fault.exit(),
             Self::Output(_) | Self::System { .. } => Exit::Io,

@@ -18,6 +18,7 @@ use sha2::Sha256;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
+pub(super) use self::secondary::{Reader, ToPrimary, Writer};
 use super::events::RemoteLost;
 use super::steps::StepOrder;
 use super::{Event, Supervisor};
@@ -89,8 +90,12 @@ enum Line {
     Challenge { nonce: String },
     /// The other proves itself.
     Join { instance: u32, proof: String },
+    /// The supervisor of another instance brings a starter of its node, which listens at this address.
+    Starter { instance: u32, address: String, proof: String },
     /// The primary accepts.
     Welcome,
+    /// The primary hears as many starters as it can.
+    Busy,
     /// Either lives.
     Ping,
     /// The primary's part has ended.
@@ -170,20 +175,11 @@ impl Membership {
                 let (senders, receivers) = hosts.iter().map(|_| mpsc::channel(OUTBOX_MAX)).unzip();
                 orders = senders;
                 let ends = primary::Ends { ended: watch_ended, answers: answers_to, orders: receivers };
-                primary::begin(listener, token, hosts, events, ends)?;
+                primary::begin(listener, token, hosts, events, ends, supervisor.steps.desk())?;
             }
             None => {
-                let primary = go.peers.first().ok_or(NodeError::Incomplete { part: "primary's endpoint" })?;
-                let port = u16::try_from(primary.gang_port).ok().filter(|port| *port != 0);
-                let port = port.ok_or(NodeError::Incomplete { part: "primary's membership port" })?;
-                secondary::begin(secondary::Way {
-                    address: (primary.address.clone(), port),
-                    host: primary.host.clone(),
-                    instance: supervisor.prepare.instance,
-                    token,
-                    events,
-                    messages,
-                });
+                let to = ToPrimary::of(supervisor, go)?;
+                secondary::begin(secondary::Way { to, events, messages });
             }
         }
         Ok(Handle { ended, answers, outbox, orders })
@@ -256,6 +252,11 @@ fn proof(token: &str, nonce: &str, instance: u32) -> Hmac<Sha256> {
     mac
 }
 
+/// The same of an instance that brings a starter.
+fn starter_proof(token: &str, nonce: &str, instance: u32, address: &str) -> Hmac<Sha256> {
+    proof(token, &format!("starter {address} {nonce}"), instance)
+}
+
 fn to_hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -316,7 +317,9 @@ mod tests {
 
     /// Both sides over real connections on the loopback.
     mod both {
+        use super::super::super::steps::{Desk, News as StarterNews, Socket};
         use super::*;
+        use muster_step::words::{Answer, Ask, StepEnd, StepRequest};
         use std::net::Ipv4Addr;
 
         struct Gang {
@@ -335,22 +338,26 @@ mod tests {
             let (answers_to, answers) = watch::channel(Answers::default());
             let (orders, receivers) = hosts.iter().map(|_| mpsc::channel(8)).unzip();
             let ends = primary::Ends { ended: watch_ended, answers: answers_to, orders: receivers };
-            primary::begin(listener, "token".into(), hosts, events, ends).unwrap();
+            let desk = Desk::new(events.clone());
+            primary::begin(listener, "token".into(), hosts, events, ends, desk).unwrap();
             Gang { port, primary, handle: Handle { ended, answers, outbox: mpsc::channel(1).0, orders } }
         }
 
         fn join(port: u16, token: &str) -> (mpsc::Sender<Line>, mpsc::Receiver<Event>) {
             let (events, inbox) = mpsc::channel(8);
             let (outbox, messages) = mpsc::channel(8);
-            secondary::begin(secondary::Way {
+            secondary::begin(secondary::Way { to: way(port, token), events, messages });
+            (outbox, inbox)
+        }
+
+        fn way(port: u16, token: &str) -> ToPrimary {
+            ToPrimary {
                 address: ("127.0.0.1".into(), port),
                 host: "node01".into(),
                 instance: 1,
+                own_address: "127.0.0.1".into(),
                 token: token.into(),
-                events,
-                messages,
-            });
-            (outbox, inbox)
+            }
         }
 
         async fn next(inbox: &mut mpsc::Receiver<Event>) -> News {
@@ -403,6 +410,82 @@ mod tests {
             match next(&mut gang.primary).await {
                 News::StepGone { step: 3, instance: 1, failed } => assert_eq!(failed.as_deref(), Some("why")),
                 other => panic!("{other:?}"),
+            }
+        }
+
+        /// What starters say first.
+        fn ask() -> Ask {
+            let request = StepRequest::default();
+            Ask::Create { request, port: 4000, name: "a".into(), tree_width: 32 }
+        }
+
+        #[tokio::test]
+        async fn a_starter_of_another_node_speaks_with_the_primary() {
+            let mut gang = gang();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("steps.sock");
+            let socket = Socket::bind(&path).unwrap();
+            let allocation = Answer::Allocation {
+                job: 7,
+                address: "127.0.0.1".into(),
+                supervisor_pid: 1,
+                hosts: vec!["node01".into()],
+            };
+            let own = nix::unistd::getuid().as_raw();
+            let desk = Desk::new(mpsc::channel(1).0);
+            socket.listen(own, allocation.clone(), desk, Some(way(gang.port, "token"))).unwrap();
+            let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+            let (from, mut to) = stream.into_split();
+            let mut from = tokio::io::BufReader::new(from);
+            let mut hear = async || {
+                let mut line = String::new();
+                from.read_line(&mut line).await.unwrap();
+                serde_json::from_str::<Answer>(&line).unwrap()
+            };
+            assert_eq!(hear().await, allocation);
+            let mut say = async |ask: &Ask| {
+                let text = format!("{}\n", serde_json::to_string(ask).unwrap());
+                to.write_all(text.as_bytes()).await.unwrap();
+            };
+            say(&ask()).await;
+            let (starter, answers) = match gang.primary.recv().await.unwrap() {
+                Event::Starter(StarterNews::Asked { starter, address, ask: told, answers }) => {
+                    assert_eq!((address.as_deref(), told), (Some("127.0.0.1"), ask()));
+                    (starter, answers)
+                }
+                other => panic!("{other:?}"),
+            };
+            let attach = Answer::Attach { hosts: "n".into(), port: 1, key: "secret".into() };
+            for answer in [Answer::Waiting, attach] {
+                answers.send(answer.clone()).unwrap();
+                assert_eq!(hear().await, answer);
+            }
+            say(&Ask::Ended(StepEnd::default())).await;
+            assert!(matches!(
+                gang.primary.recv().await,
+                Some(Event::Starter(StarterNews::Ended { starter: ended, .. })) if ended == starter
+            ));
+            drop(to);
+            assert!(matches!(
+                gang.primary.recv().await,
+                Some(Event::Starter(StarterNews::Left { starter: left })) if left == starter
+            ));
+        }
+
+        #[tokio::test]
+        async fn starters_of_other_nodes_have_a_limit_and_must_know_the_token() {
+            let gang = gang();
+            assert!(way(gang.port, "guess").connect_for_starter().await.is_err());
+            let mut others = Vec::new();
+            while let Some(other) = way(gang.port, "token").connect_for_starter().await.unwrap() {
+                others.push(other);
+                assert!(others.len() < 1 << 20, "there is no limit");
+            }
+            assert!(others.len() >= 16);
+            // Who leaves makes room.
+            others.pop();
+            while way(gang.port, "token").connect_for_starter().await.unwrap().is_none() {
+                tokio::task::yield_now().await;
             }
         }
 

@@ -24,7 +24,8 @@ impl Supervisor {
             tokio::spawn(socket.listen(self.sender.clone()));
         }
         if let Some(socket) = prepared.steps.take() {
-            socket.listen(prepared.account.uid, self.allocation(), self.sender.clone())?;
+            let way = if self.is_primary() { None } else { Some(gang::ToPrimary::of(self, go)?) };
+            socket.listen(prepared.account.uid, self.allocation(), self.steps.desk(), way)?;
         }
         if let Some(ssh) = prepared.ssh.take() {
             ssh.listen(self.sender.clone())?;

@@ -33,7 +33,7 @@ pub(super) struct Prepared {
     pub membership: Option<Membership>,
     /// Until the go.
     pub events: Option<events::Socket>,
-    /// On the primary, until the go.
+    /// Until the go.
     pub steps: Option<steps::Socket>,
 }
 
@@ -85,15 +85,9 @@ impl Supervisor {
         let events_path = folder.path.join("events.sock");
         let events = events::Socket::bind(&events_path)?;
         folder.give(&events_path)?;
-        let steps = match self.is_primary() {
-            true => {
-                let path = folder.path.join(muster_step::SOCKET_NAME);
-                let socket = steps::Socket::bind(&path)?;
-                folder.give(&path)?;
-                Some(socket)
-            }
-            false => None,
-        };
+        let steps_path = folder.path.join(muster_step::SOCKET_NAME);
+        let steps = steps::Socket::bind(&steps_path)?;
+        folder.give(&steps_path)?;
         folder.hand_over()?;
         let limits = Limits {
             cpus: self.assignment.cpus(),
@@ -102,7 +96,16 @@ impl Supervisor {
         };
         let name = self.prepare.key.unwrap_or_default().to_string();
         let group = self.assignment.containment.create(&name, self.assignment.run.clone(), &limits)?;
-        Ok(Prepared { account, group, script, endpoint, ssh, membership, events: Some(events), steps })
+        Ok(Prepared {
+            account,
+            group,
+            script,
+            endpoint,
+            ssh,
+            membership,
+            events: Some(events),
+            steps: Some(steps),
+        })
     }
 
     /// Checks what the script needs, as its user, and says how it is run.

@@ -1,10 +1,12 @@
 //! Steps: parallel launches that the attempt's own processes ask for (`muster run`, `srun`).
 //!
-//! The primary's supervisor is asked at a socket in the attempt's folder. It places each step on cores of the
+//! The supervisor of the asking process's node is asked at a socket in the attempt's folder; those of other instances pass
+//! the session on to the primary's. That one places each step on cores of the
 //! allocation that no other step holds, has a step daemon started on each node of the step, by itself or by the other
 //! instances' supervisors, and frees a node's cores when the daemon there has ended. The daemons and the starter do all
 //! the rest among themselves.
 
+mod elsewhere;
 mod records;
 mod starters;
 
@@ -23,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use self::records::{Record, Records};
-pub(super) use self::starters::{News, Socket};
+pub(super) use self::starters::{Desk, News, Socket};
 use super::prepare::Prepared;
 use super::spawn::{Child, Stdio, c_path};
 use super::ssh_endpoint::listen_at;
@@ -56,7 +58,8 @@ pub(super) struct StepOrder {
 struct Waiting {
     starter: u64,
     request: StepRequest,
-    port: u16,
+    /// Where it listens.
+    at: (String, u16),
     name: String,
     tree_width: u32,
     answers: mpsc::UnboundedSender<Answer>,
@@ -99,6 +102,7 @@ pub(super) struct Steps {
     waiting: VecDeque<Waiting>,
     /// The daemons on this node.
     daemons: HashMap<i32, Daemon>,
+    desk: Desk,
 }
 
 /// A step daemon on this node.
@@ -111,7 +115,7 @@ struct Daemon {
 
 impl Steps {
     /// An attempt in which no step has begun.
-    pub fn of(prepare: &v1::Prepare, dir: &AttemptDir) -> Self {
+    pub fn of(prepare: &v1::Prepare, dir: &AttemptDir, events: mpsc::Sender<Event>) -> Self {
         let node = |member: &v1::Member| Node {
             host: member.host.clone(),
             cores: member.cores.len() as u32,
@@ -126,7 +130,13 @@ impl Steps {
             stopping: false,
             waiting: VecDeque::new(),
             daemons: HashMap::new(),
+            desk: Desk::new(events),
         }
+    }
+
+    /// Where starters are heard.
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     fn ended(&mut self, starter: u64, end: &StepEnd) {
@@ -178,8 +188,14 @@ impl Supervisor {
     pub(super) fn take_starter(&mut self, prepared: &Prepared, gang: &gang::Handle, news: News) {
         match news {
             News::Asked { ask: Ask::Ended(_), .. } => {}
-            News::Asked { starter, ask: Ask::Create { request, port, name, tree_width }, answers } => {
-                let waiting = Waiting { starter, request, port, name, tree_width, answers };
+            News::Asked {
+                starter,
+                address,
+                ask: Ask::Create { request, port, name, tree_width },
+                answers,
+            } => {
+                let at = (address.unwrap_or_else(|| self.assignment.address.clone()), port);
+                let waiting = Waiting { starter, request, at, name, tree_width, answers };
                 // Those that wait longer go first.
                 if let Some(waiting) = self.try_step(prepared, gang, waiting) {
                     if waiting.request.immediate {
@@ -235,8 +251,7 @@ impl Supervisor {
                 return;
             }
         };
-        let starter = (self.assignment.address.clone(), waiting.port);
-        let order = StepOrder { step, nonce, starter, listens: false };
+        let order = StepOrder { step, nonce, starter: waiting.at, listens: false };
         let instances: BTreeSet<u32> = placement.nodes.iter().map(|node| node.instance).collect();
         let listening: BTreeSet<u32> = tree::deeper(placement.nodes.len() as u32, waiting.tree_width)
             .map(|position| placement.nodes[position as usize].instance)

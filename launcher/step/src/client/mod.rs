@@ -5,6 +5,7 @@
 //! has one thread and waits in one place.
 
 mod addresses;
+mod bcast;
 mod conduct;
 mod multi_prog;
 mod output;
@@ -19,13 +20,14 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 pub use addresses::own_addresses;
+pub use bcast::{BYTES_MAX as BCAST_BYTES_MAX, Bcast};
 pub use multi_prog::{Assignment, MultiProg};
 pub use patterns::{Names, expand};
 pub use view::{Layout, View, ViewOptions, Viewed};
 
 use crate::StepError;
-use crate::frames::{CpuBind, Wireup};
-use crate::words::StepRequest;
+use crate::frames::{CpuBind, ShowBindings, Wireup};
+use crate::words::{Ask, StepEnd, StepRequest};
 
 /// How long the daemons of a step may take to connect. Thousands of steps that begin at once on few cores take long; what
 /// cannot be started at all is told by the supervisors, and does not wait for this.
@@ -102,6 +104,8 @@ pub struct Plan {
     pub verbose: bool,
     /// Say where ranks go, and start nothing.
     pub dry_run: bool,
+    /// Tell where ranks are bound.
+    pub show_bindings: Option<ShowBindings>,
     /// For file names.
     pub job_name: String,
     /// What the step is called in its record.
@@ -110,6 +114,8 @@ pub struct Plan {
     pub job: Option<u64>,
     /// With how many daemons the starter, or a daemon, speaks (see [`crate::tree`]).
     pub tree_width: u32,
+    /// What is sent to all nodes before.
+    pub bcast: Option<Bcast>,
     /// The status of every failure of the step itself.
     pub error_status: u8,
     /// Ranks run with the variables of their daemon instead of [`Self::environment`] and those of a step, and what is said
@@ -140,15 +146,29 @@ fn run_in(plan: &Plan, mut session: supervisor::Session) -> Result<u8, StepError
     if let Some(job) = plan.job.filter(|job| *job != session.job) {
         return Err(StepError::OtherJob { job, here: session.job });
     }
+    let sending = if plan.dry_run { None } else { bcast::Sending::open(plan)? };
     let listener = std::net::TcpListener::bind((session.address.as_str(), 0))
         .map_err(StepError::system("listen at this node's address"))?;
     let port = listener.local_addr().map_err(StepError::system("ask for a port's number"))?.port();
     let Some(granted) = session.create(plan, port, &signals)? else { return Ok(plan.error_status) };
     if plan.dry_run {
         report::draw(&granted.placement);
-        return Ok(0);
+        if plan.show_bindings.is_none() {
+            let _unheard = session.say(&Ask::Ended(StepEnd::default()));
+            return Ok(0);
+        }
+        // The nodes themselves tell; what ranks would read and write is left alone.
+        let only_shown = Plan {
+            stdin: Redirect::Nothing,
+            stdout: Redirect::Own,
+            stderr: None,
+            pty: false,
+            ..plan.clone()
+        };
+        return conduct::Conduct::new(&only_shown, session, granted, listener, signals, None)?
+            .run_to_the_end();
     }
-    conduct::Conduct::new(plan, session, granted, listener, signals)?.run_to_the_end()
+    conduct::Conduct::new(plan, session, granted, listener, signals, sending)?.run_to_the_end()
 }
 
 /// Whether this process is inside an allocation.

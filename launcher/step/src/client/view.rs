@@ -17,6 +17,7 @@ use crate::auth;
 use crate::frames::{ALL_RANKS, Common, FromDaemon, Own, Stream, ToDaemon};
 use crate::greeting::{Greeting, Heard};
 use crate::link::{Frame, Link, OUTBOX_BYTES_FULL};
+use crate::live::LiveUsage;
 use crate::status::exit_status;
 
 /// How much input is read at once.
@@ -201,6 +202,34 @@ impl Viewed {
                     None if self.link.is_open() => break,
                     None => return Err(StepError::protocol("the step's starter", "it has hung up")),
                 }
+            }
+        }
+    }
+
+    /// Asks what the ranks use; `None` if there is no answer in time, or the step ends before it.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] if the connection breaks.
+    pub fn usage(mut self, within: Duration) -> Result<Option<LiveUsage>, StepError> {
+        let until = Instant::now() + within;
+        self.link.send(&ToDaemon::Usage);
+        loop {
+            self.link.flush();
+            self.link.fill();
+            loop {
+                let frame = self.link.next_frame();
+                match frame.map_err(|problem| StepError::protocol("the starter", problem))? {
+                    Some(Frame::Message(FromDaemon::StepUsage { usage })) => return Ok(Some(*usage)),
+                    Some(Frame::Message(FromDaemon::Done)) => return Ok(None),
+                    Some(_) => {}
+                    None if self.link.is_open() => break,
+                    None => return Ok(None),
+                }
+            }
+            let write = if self.link.waiting_bytes() > 0 { PollFlags::POLLOUT } else { PollFlags::empty() };
+            if !wait(&mut [PollFd::new(self.link.as_fd(), PollFlags::POLLIN | write)], Some(until))? {
+                return Ok(None);
             }
         }
     }

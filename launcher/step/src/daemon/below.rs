@@ -9,7 +9,7 @@ use nix::poll::PollFlags;
 
 use crate::frames::{ALL_RANKS, Branch, Common, FromDaemon, Own, Stream, ToDaemon};
 use crate::greeting::{Greeting, Heard};
-use crate::link::{Frame, Link};
+use crate::link::{Frame, Link, OUTBOX_BYTES_FULL};
 
 /// How long the way to a daemon below, and its proof, may take. It listens already.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
@@ -191,6 +191,19 @@ impl Below {
     /// Gives all of them what all have brought to a barrier.
     pub fn give_fence(&mut self, bytes: &[u8]) {
         self.each_link(|_, link| link.send_bytes(0, Stream::Fence, bytes));
+    }
+
+    /// Gives all of them a part of the file that is sent.
+    pub fn give_file(&mut self, bytes: &[u8]) {
+        self.each_link(|_, link| link.send_bytes(0, Stream::File, bytes));
+    }
+
+    /// Whether somebody has so much to take that nothing more should be given to all of them.
+    pub fn is_full(&self) -> bool {
+        self.children.iter().any(|child| match &child.state {
+            State::Running(link) => link.waiting_bytes() > OUTBOX_BYTES_FULL,
+            _ => false,
+        })
     }
 
     /// Gives input to those whose ranks it is for.

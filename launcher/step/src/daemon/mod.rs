@@ -5,7 +5,9 @@
 //! what the starter does: it tells them what to start, and passes everything on, down and up. When the side above is
 //! lost, it kills what it has started.
 
+mod bcast;
 mod below;
+mod bindings;
 pub(crate) mod call;
 mod environment;
 mod image;
@@ -13,6 +15,7 @@ mod pmix;
 mod rank;
 mod serve;
 mod sweep;
+mod usage;
 mod wireup;
 
 use std::fs::File;
@@ -25,6 +28,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+pub(crate) use self::wireup::find_program;
 use crate::StepError;
 use crate::words::DaemonStart;
 

@@ -41,6 +41,23 @@ pub(super) struct Rank {
     pub pmi: Option<UnixStream>,
 }
 
+impl Rank {
+    /// One that was not started, and counts as ended.
+    pub fn over(number: u32, status: i32) -> Self {
+        Self {
+            number,
+            pid: 0,
+            status: Some(status),
+            usage: RankUsage::default(),
+            told: false,
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            pmi: None,
+        }
+    }
+}
+
 /// What goes into a rank.
 #[derive(Debug)]
 pub(super) struct Input {
@@ -292,12 +309,17 @@ fn cpu_set(cpus: &[u32]) -> Option<libc::cpu_set_t> {
     Some(set)
 }
 
-/// The CPUs that the kernel lets a process run on, if they are others than were meant: it takes away what a cpuset forbids
-/// without a word (sched_setaffinity(2)).
-pub(super) fn bound_otherwise(pid: i32, meant: &[u32]) -> Option<Vec<u32>> {
-    let set = sched_getaffinity(Pid::from_raw(pid)).ok().filter(|_| !meant.is_empty())?;
+/// The CPUs that the kernel lets a process run on; `None` if it is gone.
+pub(super) fn bound_to(pid: i32) -> Option<Vec<u32>> {
+    let set = sched_getaffinity(Pid::from_raw(pid)).ok()?;
     let allowed = |cpu: &u32| set.is_set(*cpu as usize).unwrap_or(false);
-    let found: Vec<u32> = (0..CpuSet::count() as u32).filter(allowed).collect();
+    Some((0..CpuSet::count() as u32).filter(allowed).collect())
+}
+
+/// The same, if they are others than were meant: the kernel takes away what a cpuset forbids without a word
+/// (sched_setaffinity(2)).
+pub(super) fn bound_otherwise(pid: i32, meant: &[u32]) -> Option<Vec<u32>> {
+    let found = bound_to(pid).filter(|_| !meant.is_empty())?;
     let mut meant = meant.to_vec();
     meant.sort_unstable();
     meant.dedup();

@@ -5,8 +5,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// All descendants of this process.
-pub(super) fn descendants() -> Vec<i32> {
-    let mut found: Vec<i32> = children(std::process::id().cast_signed());
+fn descendants() -> Vec<i32> {
+    below(std::process::id().cast_signed())
+}
+
+/// All descendants of a process.
+pub(super) fn below(pid: i32) -> Vec<i32> {
+    let mut found: Vec<i32> = children(pid);
     let mut next = 0;
     while next < found.len() {
         found.extend(children(found[next]));

@@ -6,7 +6,7 @@ use crate::frames::{Common, Wireup};
 use crate::{MpiKind, which_mpi};
 
 /// The file that a program's name means to execvp(3), with the ranks' own variables and folder.
-pub(super) fn find_program(name: &str, common: &Common) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str, common: &Common) -> Option<PathBuf> {
     let directory = Path::new(&common.directory);
     if name.contains('/') {
         return Some(directory.join(name));

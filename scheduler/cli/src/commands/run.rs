@@ -9,7 +9,7 @@ use muster_step::options;
 
 use crate::error::CliError;
 use crate::out::tell;
-use crate::step::{BadStep, StepOptions};
+use crate::step::{BadStep, Place, StepOptions};
 
 /// Arguments of `muster run`.
 #[derive(Debug, clap::Args)]
@@ -17,6 +17,7 @@ use crate::step::{BadStep, StepOptions};
     muster run ./a.out                     the allocation's ranks, each on its own cores\n  \
     muster run -n 4 -c 2 ./a.out           4 ranks of 2 cores; other steps may use the rest at the same time\n  \
     muster run -N 1 -n 1 --overlap top -b  one process beside other steps\n  \
+    muster run --bcast=/tmp/ ./a.out       sends the program to each node first, so that no file system is read by all at once\n  \
     muster run --dry-run -n 6 ./a.out      where each rank would go\n\n\
     The exit status is the highest of the ranks; a signal counts as 128 plus its number.")]
 pub struct RunArgs {
@@ -62,6 +63,9 @@ pub struct RunArgs {
     /// Binding: cores, threads, none, rank, map_cpu:LIST or mask_cpu:LIST
     #[arg(long, value_name = "HOW")]
     pub cpu_bind: Option<String>,
+    /// Draw where each rank is bound, on standard error; with --dry-run, where it would be
+    #[arg(long)]
+    pub show_bindings: bool,
     /// Input: all, none, a rank, or a file (with %t and such: one for each rank)
     #[arg(short = 'i', long, value_name = "WHERE")]
     pub input: Option<String>,
@@ -101,6 +105,10 @@ pub struct RunArgs {
     /// Variables that the ranks see: ALL, NONE, or names and NAME=VALUE between commas
     #[arg(long, value_name = "VARIABLES")]
     pub export: Option<String>,
+    /// Send the program to all nodes first, into the folder in which the ranks start; or to this file, or into this folder
+    /// (with / at its end), where it stays
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub bcast: Option<String>,
     /// With how many others the starter, and each node, exchanges what the step says [default: 32]
     #[arg(long, value_name = "COUNT")]
     pub tree_width: Option<String>,
@@ -165,10 +173,13 @@ fn options_of(args: &RunArgs) -> Result<StepOptions, BadStep> {
         quiet: args.quiet,
         verbose: args.verbose,
         dry_run: args.dry_run,
+        show_bindings: args.show_bindings,
         job_name: None,
         job: None,
         directory: args.chdir.clone(),
         export: args.export.clone(),
+        bcast: args.bcast.as_deref().map(Place::of),
+        compress: None,
         tree_width: args.tree_width.as_deref().map(options::tree_width).transpose()?,
     })
 }

@@ -12,12 +12,6 @@ fn run(name: &str, instead: &str, words: &[String]) -> ExitCode {
     fault::end(Err(Fault::Said(format!("{name}: error: this command is not supported: {instead}"))))
 }
 
-pub(super) fn sbcast(words: &[String]) -> ExitCode {
-    let instead =
-        "copy the file with a step of one rank a node, such as `srun --ntasks-per-node=1 cp FILE /tmp`";
-    run("sbcast", instead, words)
-}
-
 pub(super) fn strigger(words: &[String]) -> ExitCode {
     let instead =
         "`--mail-type` and the site's mail program tell of jobs, and the site's health check of nodes";

@@ -23,6 +23,7 @@ mod sacctmgr;
 mod salloc;
 mod sattach;
 mod sbatch;
+mod sbcast;
 mod scancel;
 mod scontrol;
 mod scrontab;
@@ -59,7 +60,7 @@ pub const FACES: [Face; 19] = [
     Face { name: "salloc", run: salloc::run },
     Face { name: "sattach", run: sattach::run },
     Face { name: "sbatch", run: sbatch::run },
-    Face { name: "sbcast", run: absent::sbcast },
+    Face { name: "sbcast", run: sbcast::run },
     Face { name: "scancel", run: scancel::run },
     Face { name: "scontrol", run: scontrol::run },
     Face { name: "scrontab", run: scrontab::run },

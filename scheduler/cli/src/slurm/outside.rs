@@ -139,6 +139,8 @@ impl Outside {
             job: None,
             tree_width: muster_step::tree::WIDTH,
             error_status: self.error_status,
+            bcast: None,
+            show_bindings: None,
             relayed: true,
         }
     }

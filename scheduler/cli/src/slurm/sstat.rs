@@ -1,9 +1,9 @@
-//! The face `sstat`: the steps of running jobs, and what those that have ended have used.
+//! The face `sstat`: the steps of running jobs, and what they use. Those that run are asked: each calls this host.
 
 use std::process::ExitCode;
 
 use muster_client::TaskFilter;
-use muster_client::api::StepView;
+use muster_client::api::{SCHEMA, StepView};
 use muster_core::ids::JobRef;
 
 use super::connect::{connect, version};
@@ -12,6 +12,7 @@ use super::getopt::{self, Opt, Order, Takes};
 use super::job;
 use super::listing::{self, Head, Style};
 use super::sacct::{Units, step};
+use crate::look::{self, Live, StepAndLive};
 
 /// What is said where the controller cannot be reached.
 const DOING: &str = "sstat: error: slurm_load_jobs error";
@@ -24,6 +25,7 @@ enum Key {
     HelpFormat,
     Ignored,
     Jobs,
+    Json,
     NoConvert,
     NoHeader,
     Parsable,
@@ -44,6 +46,7 @@ const TABLE: &[Opt<Key>] = &[
     opt(Key::Help, Some('h'), &["help", "usage"], Nothing),
     opt(Key::Pidformat, Some('i'), &["pidformat"], Nothing),
     opt(Key::Jobs, Some('j'), &["jobs"], Value),
+    opt(Key::Json, None, &["json"], Nothing),
     opt(Key::NoHeader, Some('n'), &["noheader"], Nothing),
     opt(Key::NoConvert, None, &["noconvert"], Nothing),
     opt(Key::Format, Some('o'), &["format", "fields"], Value),
@@ -57,14 +60,16 @@ const HELP: &str = "\
 Usage: sstat [OPTIONS] -j JOB[.STEP],...
   -a, --allsteps     all steps of the jobs
   -e, --helpformat   the fields
+  -i, --pidformat    the processes of each node
   -j, --jobs         these jobs or steps
+      --json         JSON
   -n, --noheader     no header
       --noconvert    sizes in K
   -o, --format       these fields
   -p, --parsable     fields with | after each
   -P, --parsable2    fields with | between them
   -V, --version      the version
-What ranks have used is known of steps that have ended.
+Steps that run are asked what their ranks use: each calls this host, which its node must reach.
 ";
 
 const fn head(header: &'static str, width: i32) -> Head {
@@ -72,7 +77,7 @@ const fn head(header: &'static str, width: i32) -> Head {
 }
 
 /// Every field, in the order of the default listing.
-const FIELDS: [Head; 48] = [
+const FIELDS: [Head; 49] = [
     head("JobID", -12),
     head("MaxVMSize", 10),
     head("MaxVMSizeNode", 14),
@@ -121,7 +126,14 @@ const FIELDS: [Head; 48] = [
     head("TRESUsageOutMinTask", 19),
     head("TRESUsageOutTot", 15),
     head("Nodelist", 20),
+    head("Pids", 20),
 ];
+
+/// Those that are known without asking a step that runs.
+const UNASKED: [&str; 3] = ["JobID", "NTasks", "Nodelist"];
+
+/// Of `--pidformat` (sstat(1)).
+const OF_PIDS: [&str; 3] = ["JobID", "Nodelist", "Pids"];
 
 /// How many of them are listed by default.
 const DEFAULT: usize = 47;
@@ -135,6 +147,9 @@ struct Options {
     heads: Vec<Head>,
     wanted: Vec<(JobRef, Option<String>)>,
     all_steps: bool,
+    /// A row for each node.
+    by_node: bool,
+    json: bool,
     header: bool,
     style: Style,
     units: Units,
@@ -151,6 +166,8 @@ fn start(words: &[String]) -> Result<ExitCode, Fault> {
         heads: FIELDS[..DEFAULT].to_vec(),
         wanted: Vec::new(),
         all_steps: false,
+        by_node: false,
+        json: false,
         header: true,
         style: Style::Columns,
         units: Units::Exact,
@@ -160,11 +177,6 @@ fn start(words: &[String]) -> Result<ExitCode, Fault> {
             Key::Help => return print(HELP).map(|()| ExitCode::SUCCESS),
             Key::Version => return print(&version()).map(|()| ExitCode::SUCCESS),
             Key::HelpFormat => return print(&listing::names(&FIELDS)).map(|()| ExitCode::SUCCESS),
-            Key::Pidformat => {
-                return Err(said(
-                    "sstat: error: --pidformat is not supported: processes are not listed".into(),
-                ));
-            }
             key => take(&mut options, key, &value.unwrap_or_default())?,
         }
     }
@@ -181,6 +193,11 @@ fn take(options: &mut Options, key: Key, value: &str) -> Result<(), Fault> {
     let words = || value.split(',').filter(|word| !word.is_empty());
     match key {
         Key::AllSteps => options.all_steps = true,
+        Key::Json => options.json = true,
+        Key::Pidformat => {
+            options.by_node = true;
+            options.heads = FIELDS.into_iter().filter(|head| OF_PIDS.contains(&head.header)).collect();
+        }
         Key::NoConvert => options.units = Units::Raw,
         Key::NoHeader => options.header = false,
         Key::Parsable => options.style = Style::Fields { delimiter: "|".to_owned(), ended: true },
@@ -201,7 +218,7 @@ fn take(options: &mut Options, key: Key, value: &str) -> Result<(), Fault> {
                 options.wanted.push((job, step.map(str::to_owned)));
             }
         }
-        Key::Help | Key::Version | Key::HelpFormat | Key::Pidformat | Key::Ignored => {}
+        Key::Help | Key::Version | Key::HelpFormat | Key::Ignored => {}
     }
     Ok(())
 }
@@ -214,12 +231,10 @@ fn show(options: &Options) -> Result<ExitCode, Fault> {
         steps: true,
         ..TaskFilter::default()
     };
-    let list = connect(DOING)?.tasks(&filter).map_err(Fault::client(DOING))?;
-    let mut out = String::new();
-    if options.header {
-        options.style.header(&mut out, &options.heads);
-    }
+    let mut client = connect(DOING)?;
+    let list = client.tasks(&filter).map_err(Fault::client(DOING))?;
     let mut missing = Vec::new();
+    let mut all: Vec<(String, StepView)> = Vec::new();
     for (job, wanted) in &options.wanted {
         let lines = list.lines.iter().filter(|line| line.job == job.job.0 && line.which.holds(job.task));
         let mut steps: Vec<(String, &StepView)> = Vec::new();
@@ -236,12 +251,21 @@ fn show(options: &Options) -> Result<ExitCode, Fault> {
         if steps.is_empty() {
             missing.push(format!("sstat: error: couldn't get steps for job {job}"));
         }
-        for (id, step) in steps {
-            let values = options.heads.iter().map(|head| value(head.header, &id, step, options.units));
-            options.style.row(&mut out, &options.heads, values);
-        }
+        all.extend(steps.into_iter().map(|(id, step)| (id, step.clone())));
     }
-    print(&out)?;
+    let mut live = Vec::new();
+    if options.json || options.heads.iter().any(|head| !UNASKED.contains(&head.header)) {
+        let mut steps: Vec<&mut StepView> = all.iter_mut().map(|(_, step)| step).collect();
+        let (answers, silent) = look::ask_all(&mut client, &mut steps);
+        live = answers;
+        missing.extend(silent.iter().map(|error| format!("sstat: error: {error}")));
+    }
+    let rows: Vec<Row> = all
+        .iter()
+        .enumerate()
+        .map(|(place, (id, step))| Row { id, step, live: live.get(place).and_then(Option::as_ref) })
+        .collect();
+    print(&if options.json { json(&rows) } else { text(options, &rows) })?;
     for line in missing {
         crate::out::tell(&line);
     }
@@ -249,12 +273,73 @@ fn show(options: &Options) -> Result<ExitCode, Fault> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn value(name: &str, id: &str, step: &StepView, units: Units) -> String {
-    match name {
-        "JobID" => id.to_owned(),
-        "NTasks" => step.ranks.to_string(),
-        "Nodelist" => step.node_list.clone(),
-        name => step::used(name, step, units),
+/// What is known of a step.
+struct Row<'a> {
+    id: &'a str,
+    step: &'a StepView,
+    /// If it runs, and has answered.
+    live: Option<&'a Live>,
+}
+
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    schema: u32,
+    steps: Vec<StepAndLive<'a>>,
+}
+
+impl<'a> Report<'a> {
+    fn of(rows: &[Row<'a>]) -> Self {
+        let step = |row: &Row<'a>| StepAndLive { step: row.step, live: row.live.map(Live::figures) };
+        Self { schema: SCHEMA, steps: rows.iter().map(step).collect() }
+    }
+}
+
+fn json(rows: &[Row<'_>]) -> String {
+    let text = serde_json::to_string_pretty(&Report::of(rows));
+    text.expect("the API's types have only string keys, and serialise") + "\n"
+}
+
+fn text(options: &Options, rows: &[Row<'_>]) -> String {
+    let mut out = String::new();
+    if options.header {
+        options.style.header(&mut out, &options.heads);
+    }
+    let mut put = |row: &Row<'_>, node: Option<(&str, &Vec<i32>)>| {
+        let values = options.heads.iter().map(|head| match (head.header, node) {
+            ("Nodelist", Some((host, _))) => host.to_owned(),
+            ("Pids", Some((_, pids))) => list(pids.iter()),
+            (name, _) => row.value(name, options.units),
+        });
+        options.style.row(&mut out, &options.heads, values);
+    };
+    for row in rows {
+        match row.live.filter(|_| options.by_node) {
+            Some(live) => live.pids().for_each(|node| put(row, Some(node))),
+            None => put(row, None),
+        }
+    }
+    out
+}
+
+fn list<'a>(pids: impl Iterator<Item = &'a i32>) -> String {
+    pids.map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+impl Row<'_> {
+    fn value(&self, name: &str, units: Units) -> String {
+        match (name, self.live) {
+            ("JobID", _) => self.id.to_owned(),
+            ("NTasks", _) => self.step.ranks.to_string(),
+            ("Nodelist", _) => self.step.node_list.clone(),
+            ("Pids", Some(live)) => list(live.pids().flat_map(|(_, pids)| pids)),
+            ("MaxVMSize", Some(live)) => units.size(live.usage.virtual_peak_bytes, 0),
+            ("MaxVMSizeNode", Some(live)) => live.host_of(live.usage.virtual_peak_rank),
+            ("MaxVMSizeTask", Some(live)) => live.usage.virtual_peak_rank.to_string(),
+            ("AveVMSize", Some(live)) => {
+                units.size(live.usage.virtual_sum_bytes / u64::from(live.usage.running.max(1)), 0)
+            }
+            (name, _) => step::used(name, self.step, units),
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use muster_core::notation::{NotationError, parse_hosts};
 use muster_step::StepError;
-use muster_step::client::{MultiProg, Plan, Programs};
-use muster_step::frames::{CpuBind, Wireup};
+use muster_step::client::{Bcast, MultiProg, Plan, Programs};
+use muster_step::frames::{CpuBind, ShowBindings, Wireup};
 use muster_step::options;
 use muster_step::tree;
 use muster_step::words::{Distribution, StepRequest};
@@ -83,11 +83,31 @@ pub(crate) struct StepOptions {
     pub quiet: bool,
     pub verbose: bool,
     pub dry_run: bool,
+    pub show_bindings: bool,
     pub job_name: Option<String>,
     pub job: Option<u64>,
     pub directory: Option<PathBuf>,
     pub export: Option<String>,
     pub tree_width: Option<u32>,
+    pub bcast: Option<Place>,
+    /// How the program is compressed that is sent.
+    pub compress: Option<String>,
+}
+
+/// To where the program is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The folder in which the ranks start, under a name of its own.
+    Default,
+    /// A file, or a folder that ends with a slash.
+    Path(String),
+}
+
+impl Place {
+    /// The value of `--bcast`.
+    pub fn of(text: &str) -> Self {
+        if text.is_empty() { Self::Default } else { Self::Path(text.to_owned()) }
+    }
 }
 
 /// What a step is called that was given no name.
@@ -152,6 +172,11 @@ impl StepOptions {
         or(&mut self.kill_on_bad_exit, "SLURM_KILL_BAD_EXIT");
         or(&mut self.label, "SLURM_LABELIO");
         or(&mut self.unbuffered, "SLURM_UNBUFFEREDIO");
+        if self.bcast.is_none()
+            && let Ok(place) = std::env::var("SLURM_BCAST")
+        {
+            self.bcast = Some(Place::of(&place));
+        }
         if self.tree_width.is_none()
             && let Some(width) = variable("MUSTER_TREE_WIDTH")
         {
@@ -167,6 +192,7 @@ impl StepOptions {
         text(&mut self.stdout, &["SRUN_OUTPUT", "SLURM_STDOUTMODE"]);
         text(&mut self.stderr, &["SRUN_ERROR", "SLURM_STDERRMODE"]);
         text(&mut self.export, &["SRUN_EXPORT_ENV", "SLURM_EXPORT_ENV"]);
+        text(&mut self.compress, &["SLURM_COMPRESS"]);
         text(&mut self.job_name, &["SLURM_JOB_NAME"]);
         Ok(())
     }
@@ -183,10 +209,23 @@ impl StepOptions {
         let programs = self.programs(words)?;
         let request = self.request(&mut warnings)?;
         let mut bind = CpuBind::Cores;
+        let show = match name {
+            "srun" => ShowBindings::Slurm,
+            _ => ShowBindings::Drawn,
+        };
+        let wished = self.show_bindings || self.cpu_bind.as_deref().is_some_and(options::is_verbose);
+        let show_bindings = wished.then_some(show);
         if let Some(text) = &self.cpu_bind {
             let (read, warning) = options::cpu_bind(text)?;
             bind = read;
             warnings.extend(warning);
+        }
+        let bcast = self.bcast.take().map(|place| match place {
+            Place::Default => Bcast::Program { to: None },
+            Place::Path(path) => Bcast::Program { to: Some(path) },
+        });
+        if bcast.is_some() && self.compress.as_ref().is_some_and(|kind| kind != "none") {
+            warnings.push("--compress: the program is sent as it is".to_owned());
         }
         let current = std::env::current_dir().map_err(BadStep::Directory)?;
         let directory = self.directory.as_ref().map_or(current.clone(), |directory| current.join(directory));
@@ -214,11 +253,13 @@ impl StepOptions {
             quiet: self.quiet,
             verbose: self.verbose,
             dry_run: self.dry_run,
+            show_bindings,
             job_name: self.job_name.clone().unwrap_or_default(),
             step_name,
             job: self.job,
             tree_width: self.tree_width.unwrap_or(tree::WIDTH),
             error_status: error_status(),
+            bcast,
             relayed: false,
         };
         Ok((plan, warnings))

@@ -197,19 +197,18 @@ fn scontrol_does_with_each_command_what_the_matrix_says() {
 
 #[test]
 fn the_faces_of_the_accounting_do_what_the_matrix_says() {
-    for command in
-        ["sacctmgr", "sprio", "sshare", "sdiag", "seff", "sbcast", "scrontab", "sreport", "strigger"]
-    {
+    for command in ["sacctmgr", "sprio", "sshare", "sdiag", "seff", "scrontab", "sreport", "strigger"] {
         try_section(command, words_or_field);
     }
 }
 
 #[test]
-fn sstat_and_sattach_do_with_each_option_what_the_matrix_says() {
+fn sstat_sattach_and_sbcast_do_with_each_option_what_the_matrix_says() {
     // What comes last is done, so that nothing is said of steps that are not there.
     let helped = |option: &str| option.split(' ').chain(["--help"]).map(str::to_owned).collect();
     try_section("sstat", helped);
     try_section("sattach", helped);
+    try_section("sbcast", helped);
 }
 
 #[test]

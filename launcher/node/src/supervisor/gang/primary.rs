@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use hmac::Mac;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::super::Event;
 use super::super::events::RemoteLost;
+use super::super::steps::Desk;
 use super::{Answers, GANG_TIMEOUT, HANDSHAKE_WITHIN, Line, News, PING_EVERY};
-use super::{from_hex, proof, read_line, tell, to_hex, write_line};
+use super::{Reader, Writer, from_hex, proof, read_line, starter_proof, tell, to_hex, write_line};
 use crate::error::{NodeError, Result};
 
 /// The primary's ends of what its handle holds.
@@ -39,6 +40,17 @@ struct Gang {
     ended: watch::Receiver<bool>,
     answers: Arc<watch::Sender<Answers>>,
     orders: Arc<[Orders]>,
+    desk: Desk,
+}
+
+/// Who has proved that it knows the token.
+enum Came {
+    /// An instance, by its number.
+    Instance(usize),
+    /// A starter of another node, which listens at this address.
+    Starter { address: String, room: OwnedSemaphorePermit },
+    /// One for which there is no room now.
+    StarterTooMany,
 }
 
 /// Starts the tasks of the primary. `hosts` are the instances' nodes, in order.
@@ -48,6 +60,7 @@ pub(super) fn begin(
     hosts: Vec<String>,
     events: mpsc::Sender<Event>,
     ends: Ends,
+    desk: Desk,
 ) -> Result<()> {
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(NodeError::system("use the membership port"))?;
@@ -60,6 +73,7 @@ pub(super) fn begin(
         ended: ends.ended,
         answers: ends.answers.into(),
         orders: ends.orders.into_iter().map(|orders| Arc::new(tokio::sync::Mutex::new(orders))).collect(),
+        desk,
     };
     tokio::spawn(miss(gang.clone(), hosts));
     tokio::spawn(async move {
@@ -96,11 +110,27 @@ async fn serve(gang: Gang, connection: TcpStream) {
     }
 }
 
-async fn converse(mut gang: Gang, connection: TcpStream) -> std::io::Result<()> {
+async fn converse(gang: Gang, connection: TcpStream) -> std::io::Result<()> {
     connection.set_nodelay(true)?;
     let (from, mut to) = connection.into_split();
     let mut from = BufReader::new(from);
-    let instance = timeout(HANDSHAKE_WITHIN, greet(&gang, &mut from, &mut to)).await??;
+    match timeout(HANDSHAKE_WITHIN, greet(&gang, &mut from, &mut to)).await?? {
+        Came::Instance(instance) => converse_with(gang, instance, from, to).await,
+        Came::Starter { address, room } => {
+            gang.desk.hear_another(address, &gang.token, from, to).await;
+            drop(room);
+            Ok(())
+        }
+        Came::StarterTooMany => Ok(()),
+    }
+}
+
+async fn converse_with(
+    mut gang: Gang,
+    instance: usize,
+    mut from: Reader,
+    mut to: Writer,
+) -> std::io::Result<()> {
     let orders = gang.orders[instance].clone();
     let write = async {
         loop {
@@ -153,24 +183,29 @@ async fn next_order(orders: &Orders) -> Option<Line> {
     orders.lock().await.recv().await
 }
 
-/// Learns which instance is at the other end, and that it knows the token.
+/// Learns who is at the other end, and that it knows the token.
 async fn greet(
     gang: &Gang,
     from: &mut (impl tokio::io::AsyncBufRead + Unpin),
     to: &mut (impl tokio::io::AsyncWrite + Unpin),
-) -> std::io::Result<usize> {
+) -> std::io::Result<Came> {
     use std::io::{Error, ErrorKind};
     let refused = |text| Error::new(ErrorKind::PermissionDenied, text);
     let mut random = [0u8; 16];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
     let nonce = to_hex(&random);
     write_line(to, &Line::Challenge { nonce: nonce.clone() }).await?;
-    let Line::Join { instance, proof: given } = read_line(from).await? else {
-        return Err(refused("the first line is no join"));
+    let line = read_line(from).await?;
+    let (given, wanted, instance) = match &line {
+        Line::Join { instance, proof: given } => (given, proof(&gang.token, &nonce, *instance), *instance),
+        Line::Starter { instance, address, proof: given } => {
+            (given, starter_proof(&gang.token, &nonce, *instance, address), *instance)
+        }
+        _ => return Err(refused("the first line is no join")),
     };
-    let given = from_hex(&given).unwrap_or_default();
+    let given = from_hex(given).unwrap_or_default();
     // Compared in constant time.
-    if proof(&gang.token, &nonce, instance).verify_slice(&given).is_err() {
+    if wanted.verify_slice(&given).is_err() {
         return Err(refused("the other side does not know the attempt's token"));
     }
     let index = instance as usize;
@@ -178,6 +213,14 @@ async fn greet(
     if index == 0 || index >= members {
         return Err(refused("there is no such instance"));
     }
-    write_line(to, &Line::Welcome).await?;
-    Ok(index)
+    let came = match line {
+        Line::Starter { address, .. } => match gang.desk.room_for_another() {
+            Some(room) => Came::Starter { address, room },
+            None => Came::StarterTooMany,
+        },
+        _ => Came::Instance(index),
+    };
+    let answer = if matches!(came, Came::StarterTooMany) { Line::Busy } else { Line::Welcome };
+    write_line(to, &answer).await?;
+    Ok(came)
 }

@@ -97,6 +97,11 @@ impl Ending {
         self.ended.get(rank as usize).copied().unwrap_or(true)
     }
 
+    /// What those ranks have used that have ended.
+    pub fn usage(&self) -> StepUsage {
+        self.usage
+    }
+
     /// A node has started its ranks. Says whether that is worth a word.
     pub fn started(&mut self) -> bool {
         !std::mem::replace(&mut self.started_told, true)

@@ -109,6 +109,9 @@ pub(super) fn prepare(plan: &Plan, job: u64, granted: &Granted) -> Result<(Launc
         terminal: plan.pty.then(terminal::size),
         append: plan.append,
         relayed: plan.relayed,
+        show_bindings: plan.show_bindings,
+        dry_run: plan.dry_run,
+        sent: None,
     };
     let streams = streams(plan, &names, placement.ntasks)?;
     Ok((Launch { common, own }, streams))

@@ -1,10 +1,13 @@
 //! The starter's loop, from the place of a step to its end.
 
+mod asked;
 mod ending;
 mod heads;
 mod launch;
+mod send;
 mod viewers;
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,13 +20,14 @@ use self::ending::Ending;
 use self::heads::{Head, Heads, State};
 use self::launch::Launch;
 use self::viewers::{Viewers, Wish};
+use super::bcast::Sending;
 use super::output::Outputs;
 use super::signals::Signals;
 use super::supervisor::{Granted, Session};
 use super::{Plan, START_WITHIN, terminal};
 use crate::StepError;
 use crate::barrier::Barrier;
-use crate::frames::{ALL_RANKS, FromDaemon, Stream, ToDaemon};
+use crate::frames::{ALL_RANKS, FromDaemon, Sent, Stream, ToDaemon};
 use crate::link::Frame;
 use crate::words::{Answer, Ask};
 
@@ -62,6 +66,12 @@ pub(super) struct Conduct<'p> {
     heads: Heads,
     outputs: Outputs,
     viewers: Viewers,
+    /// What somebody who looks on has asked.
+    asked: Option<asked::Asked>,
+    /// The file of which not all was sent.
+    sending: Option<Sending>,
+    /// On how many branches it is not on all nodes.
+    without_file: usize,
     input: Input,
     /// To whom input goes.
     input_tag: u32,
@@ -70,6 +80,8 @@ pub(super) struct Conduct<'p> {
     /// What the branches bring to the ranks' barriers.
     barrier: Barrier,
     start_by: Instant,
+    /// Where ranks would be bound.
+    bindings: BTreeMap<u32, String>,
     /// Whether the daemons know that a rank has ended without a word.
     absence_told: bool,
     ending: Ending,
@@ -84,10 +96,14 @@ impl<'p> Conduct<'p> {
         granted: Granted,
         listener: TcpListener,
         signals: Signals,
+        sending: Option<(Sending, Sent)>,
     ) -> Result<Self, StepError> {
         listener.set_nonblocking(true).map_err(StepError::system("use a port"))?;
-        let (launch, streams) = launch::prepare(plan, session.job, &granted)?;
+        let (mut launch, streams) = launch::prepare(plan, session.job, &granted)?;
+        let (sending, sent) = sending.unzip();
+        launch.common.sent = sent;
         let heads = Heads::new(listener, &granted.placement, plan.tree_width);
+        let without_file = if sending.is_some() { heads.count() } else { 0 };
         let raw = if plan.pty { terminal::Raw::enter() } else { None };
         Ok(Self {
             ending: Ending::new(plan, session.job, granted.step, &launch.common),
@@ -98,11 +114,15 @@ impl<'p> Conduct<'p> {
                 hosts: launch.common.hosts.clone(),
                 node_of_rank: launch.common.node_of_rank.clone(),
             }),
+            asked: None,
+            without_file,
+            sending,
             input: streams.input,
             input_tag: streams.input_tag,
             input_held: Vec::new(),
             // A job may take long to begin; who watches it says when it has ended without that.
             start_by: Instant::now() + if plan.relayed { RELAYED_START_WITHIN } else { START_WITHIN },
+            bindings: BTreeMap::new(),
             absence_told: false,
             step: granted.step,
             key: granted.key,
@@ -135,6 +155,9 @@ impl<'p> Conduct<'p> {
             if self.outputs.end(rank).is_err() {
                 self.ending.output_failed();
             }
+        }
+        for line in self.bindings.values() {
+            println!("{line}");
         }
         self.viewers.finish();
         drop(self._terminal);
@@ -184,6 +207,8 @@ impl<'p> Conduct<'p> {
         for place in self.heads.hear_strangers(&self.key) {
             self.launch(place);
         }
+        self.send_file();
+        self.answer_for_usage();
         Ok(())
     }
 
@@ -195,7 +220,8 @@ impl<'p> Conduct<'p> {
         all.extend(
             self.heads.sources().into_iter().map(|(source, fd, flags)| (Source::Heads(source), fd, flags)),
         );
-        let has_room = self.heads.have_room() && !self.heads.iter().any(Head::is_awaited);
+        let has_room =
+            self.heads.have_room() && self.without_file == 0 && !self.heads.iter().any(Head::is_awaited);
         all.extend(
             self.viewers.sources(has_room).map(|(source, fd, flags)| (Source::Viewers(source), fd, flags)),
         );
@@ -258,6 +284,13 @@ impl<'p> Conduct<'p> {
 
     fn take_message(&mut self, place: usize, message: FromDaemon) {
         let kill = match message {
+            FromDaemon::FileHere => {
+                self.without_file = self.without_file.saturating_sub(1);
+                if self.without_file == 0 {
+                    self.heads.tell(&ToDaemon::Go);
+                }
+                false
+            }
             FromDaemon::Started => {
                 if self.ending.started() && self.plan.verbose {
                     let node = self.heads.get(place).nodes.start;
@@ -270,6 +303,14 @@ impl<'p> Conduct<'p> {
             FromDaemon::Lost { node, below, problem } => self.ending.lost(node, below, &problem),
             FromDaemon::Notice { text } => {
                 self.ending.say(&text);
+                false
+            }
+            FromDaemon::Binding { rank, text } => {
+                if self.plan.dry_run {
+                    self.bindings.insert(rank, text);
+                } else {
+                    self.ending.say(&text);
+                }
                 false
             }
             FromDaemon::Fence { pairs } => {
@@ -295,7 +336,11 @@ impl<'p> Conduct<'p> {
                 self.heads.get_mut(place).state = State::Over;
                 false
             }
-            FromDaemon::Hello { .. } | FromDaemon::Layout { .. } => false,
+            FromDaemon::Usage { node, ranks } => {
+                self.take_usage(node, ranks);
+                false
+            }
+            FromDaemon::Hello { .. } | FromDaemon::Layout { .. } | FromDaemon::StepUsage { .. } => false,
         };
         if kill {
             self.kill();
@@ -360,6 +405,7 @@ impl<'p> Conduct<'p> {
         for wish in self.viewers.hear(place) {
             match wish {
                 Wish::Input { tag, bytes } => self.heads.give(tag, Stream::Stdin, &bytes),
+                Wish::Usage => self.ask_for_usage(),
                 Wish::Window { rows, columns } => {
                     if self.plan.pty {
                         self.heads.tell(&ToDaemon::Window { rows, columns });
@@ -429,7 +475,8 @@ impl<'p> Conduct<'p> {
     fn next_deadline(&self) -> Option<Instant> {
         let awaited = self.heads.iter().any(Head::is_awaited);
         let start = awaited.then_some(self.start_by);
-        [start, self.ending.deadline()].into_iter().flatten().min()
+        let answer = self.asked.as_ref().map(|asked| asked.until);
+        [start, answer, self.ending.deadline()].into_iter().flatten().min()
     }
 
     /// Does what is due.

@@ -39,6 +39,8 @@ pub(super) enum Source {
 pub(super) enum Wish {
     /// Input for a rank, or all.
     Input { tag: u32, bytes: Vec<u8> },
+    /// To be told what the ranks use.
+    Usage,
     /// A terminal's size.
     Window { rows: u16, columns: u16 },
 }
@@ -133,6 +135,7 @@ impl Viewers {
                 Ok(Some(Frame::Message(ToDaemon::Window { rows, columns }))) => {
                     wishes.push(Wish::Window { rows, columns });
                 }
+                Ok(Some(Frame::Message(ToDaemon::Usage))) => wishes.push(Wish::Usage),
                 Ok(Some(_)) => {}
                 Ok(None) if link.is_open() => return wishes,
                 Ok(None) | Err(_) => {

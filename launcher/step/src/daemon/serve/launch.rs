@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::{NOT_STARTED, Serving, exit_status};
+use crate::daemon::bindings::{Machine, slurm_line};
 use crate::daemon::environment::{Variables, bind};
 use crate::daemon::rank::{self, Failed, Rank, Surroundings};
 use crate::daemon::{pmix, wireup};
 use crate::error::errno_text;
-use crate::frames::{FromDaemon, RankUsage, Wireup};
+use crate::frames::{CpuBind, FromDaemon, ShowBindings, Wireup};
 use crate::lists::format_list;
 use crate::pmi;
 
@@ -18,6 +19,16 @@ impl Serving {
     ///
     /// A sentence for the user; nothing was started then that matters.
     pub(super) fn launch(&mut self) -> Result<(), String> {
+        if let Some((file, sent)) = self.incoming.as_ref().zip(self.common.sent.as_ref()) {
+            if !sent.run {
+                self.ranks =
+                    self.own.tasks.iter().map(|task| Rank::over(task.rank, exit_status(0))).collect();
+                return Ok(());
+            }
+            if let Some(name) = self.common.programs.first_mut().and_then(|words| words.first_mut()) {
+                *name = file.path().to_string_lossy().into_owned();
+            }
+        }
         let mut chosen = wireup::choose(&self.common)?;
         let bound = bind(&self.start, &self.common, &self.own).map_err(|error| error.to_string())?;
         if matches!(chosen, Wireup::Pmix | Wireup::Both) {
@@ -28,8 +39,16 @@ impl Serving {
                 Err(problem) => return Err(self.no_pmix(&problem)),
             }
         }
+        if self.common.dry_run {
+            for (local, cpus) in bound.cpus.iter().enumerate() {
+                self.show_binding(local, 0, cpus);
+            }
+            self.ranks = self.own.tasks.iter().map(|task| Rank::over(task.rank, exit_status(0))).collect();
+            return Ok(());
+        }
         let directory = self.directory();
         let variables = Variables::new(&self.start, &self.common, &self.own, &bound, chosen);
+        let mut shown = Vec::new();
         for (local, task) in self.own.tasks.iter().enumerate() {
             let words = task.words.as_ref().or_else(|| self.common.programs.get(task.program as usize));
             let words = words.filter(|words| !words.is_empty());
@@ -59,6 +78,11 @@ impl Serving {
                         );
                         self.link.send(&FromDaemon::Notice { text });
                     }
+                    if self.common.show_bindings.is_some()
+                        && let Some(found) = rank::bound_to(rank.pid)
+                    {
+                        shown.push((local, rank.pid, found));
+                    }
                     self.ranks.push(rank);
                 }
                 Err(failed) => {
@@ -69,19 +93,12 @@ impl Serving {
                         }
                     };
                     self.link.send(&FromDaemon::Notice { text: format!("slurmstepd: error: {text}") });
-                    self.ranks.push(Rank {
-                        number: task.rank,
-                        pid: 0,
-                        status: Some(exit_status(NOT_STARTED)),
-                        usage: RankUsage::default(),
-                        told: false,
-                        stdin: None,
-                        stdout: None,
-                        stderr: None,
-                        pmi: None,
-                    });
+                    self.ranks.push(Rank::over(task.rank, exit_status(NOT_STARTED)));
                 }
             }
+        }
+        for (local, pid, cpus) in shown {
+            self.show_binding(local, pid, &cpus);
         }
         if chosen.has_pmi() {
             self.pmi = Some(pmi::Server::new(pmi::World {
@@ -92,6 +109,23 @@ impl Serving {
             }));
         }
         Ok(())
+    }
+
+    /// Tells where a rank is bound, if that is wished.
+    fn show_binding(&mut self, local: usize, pid: i32, cpus: &[u32]) {
+        let (host, rank) = (&self.start.host, self.own.tasks[local].rank);
+        let text = match self.common.show_bindings {
+            None => return,
+            Some(ShowBindings::Slurm) => {
+                let bound = self.common.bind != CpuBind::None;
+                slurm_line(host, rank, local, pid, cpus, bound)
+            }
+            Some(ShowBindings::Drawn) => {
+                let machine = self.machine.get_or_insert_with(Machine::read);
+                format!("{host}: rank {rank}: {}", machine.draw(cpus))
+            }
+        };
+        self.link.send(&FromDaemon::Binding { rank, text });
     }
 
     /// Why a program that needs PMIx cannot be started here.

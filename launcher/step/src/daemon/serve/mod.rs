@@ -1,10 +1,10 @@
 //! The daemon's loop, from the launch to the end of everything that came of it.
 
 mod launch;
+mod mpi;
 mod relay;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
+use super::bcast::Incoming;
 use super::below::Below;
+use super::bindings::Machine;
 use super::call::Launched;
 use super::rank::{self, Output, Rank, read_output};
-use super::{pmix, sweep};
+use super::{pmix, sweep, usage};
 use crate::StepError;
 use crate::barrier::Barrier;
 use crate::frames::{ALL_RANKS, Common, FromDaemon, Own, Stream, ToDaemon};
@@ -68,6 +70,14 @@ pub(super) struct Serving {
     barrier: Barrier,
     /// Of how many of these parts the ranks have not been started.
     unstarted: usize,
+    /// The file that is sent to all nodes.
+    incoming: Option<Incoming>,
+    /// Ranks are not started before it is on all nodes.
+    file_awaited: bool,
+    /// Of how many parts of the branch the file is not there.
+    without_file: usize,
+    /// The cores of this node, once they are drawn.
+    machine: Option<Machine>,
     ranks: Vec<Rank>,
     pmi: Option<pmi::Server>,
     pmix: Option<pmix::Server>,
@@ -98,6 +108,10 @@ impl Serving {
             below,
             barrier: Barrier::new(parts),
             unstarted: parts,
+            incoming: None,
+            file_awaited: false,
+            without_file: parts,
+            machine: None,
             ranks: Vec::new(),
             pmi: None,
             pmix: None,
@@ -121,7 +135,12 @@ impl Serving {
         while !self.below.is_settled() {
             self.wait_and_serve(false)?;
         }
-        match self.launch() {
+        let begun = match self.receive_file()? {
+            Ok(()) if self.killing => Ok(()),
+            Ok(()) => self.launch(),
+            Err(problem) => Err(problem),
+        };
+        match begun {
             Ok(()) => self.count_started(),
             Err(problem) => {
                 self.link.send(&FromDaemon::Refused { node: self.own.position, problem });
@@ -147,10 +166,30 @@ impl Serving {
             self.wait_and_serve(sweeping && !self.gone)?;
         }
         self.tell_ends();
+        self.incoming = None;
         self.link.send(&FromDaemon::Done);
         self.take_leave();
         let statuses = self.ranks.iter().filter_map(|rank| rank.status);
         Ok(statuses.map(crate::status::exit_status).max().unwrap_or(1))
+    }
+
+    /// Waits for the file that is sent, if there is one, until all nodes have it. Why it is not there is a sentence for the user.
+    fn receive_file(&mut self) -> Result<Result<(), String>, StepError> {
+        let Some(sent) = &self.common.sent else { return Ok(Ok(())) };
+        self.incoming = Some(Incoming::begin(sent, &self.start, &self.common));
+        self.file_awaited = true;
+        // What has come together with the launch wakes the loop no more.
+        self.take_link();
+        loop {
+            if let Some(problem) = self.incoming.as_ref().and_then(Incoming::problem) {
+                return Ok(Err(problem.to_owned()));
+            }
+            if !self.file_awaited || self.killing {
+                return Ok(Ok(()));
+            }
+            self.link.flush();
+            self.wait_and_serve(false)?;
+        }
     }
 
     /// Waits until something happens, and takes it.
@@ -201,7 +240,8 @@ impl Serving {
     fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
         let mut all = Vec::with_capacity(2 + 4 * self.ranks.len());
         let waits = self.link.waiting_bytes();
-        let read = if self.below.is_settled() { PollFlags::POLLIN } else { PollFlags::empty() };
+        let takes = self.below.is_settled() && !(self.file_awaited && self.below.is_full());
+        let read = if takes { PollFlags::POLLIN } else { PollFlags::empty() };
         if self.link.is_open() {
             let write = if waits > 0 { PollFlags::POLLOUT } else { PollFlags::empty() };
             all.push((Source::Link, self.link.as_fd(), read | write));
@@ -235,7 +275,20 @@ impl Serving {
         self.link.fill();
         loop {
             match self.link.next_frame::<ToDaemon>() {
-                Ok(Some(Frame::Message(message))) => self.obey(message),
+                Ok(Some(Frame::Message(message))) => {
+                    let begins = message == ToDaemon::Go;
+                    self.obey(message);
+                    if begins {
+                        // What follows may be for the ranks, which are yet to be started.
+                        break;
+                    }
+                }
+                Ok(Some(Frame::Bytes { stream: Stream::File, bytes, .. })) => {
+                    self.below.give_file(&bytes);
+                    if let Some(file) = &mut self.incoming {
+                        file.put(&bytes);
+                    }
+                }
                 Ok(Some(Frame::Bytes { tag, stream: Stream::Stdin, bytes })) => {
                     self.below.give_input(tag, &bytes, &self.common);
                     for place in 0..self.ranks.len() {
@@ -279,6 +332,9 @@ impl Serving {
                 | ToDaemon::Signal { .. }
                 | ToDaemon::Window { .. }
                 | ToDaemon::Absent { .. }
+                | ToDaemon::FileSent { .. }
+                | ToDaemon::Go
+                | ToDaemon::Usage
         ) {
             self.below.tell(&message);
         }
@@ -304,17 +360,22 @@ impl Serving {
                     rank::resize(terminal, rows, columns);
                 }
             }
+            ToDaemon::FileSent { sha256 } => {
+                if let Some(file) = &mut self.incoming {
+                    file.finish(&sha256);
+                    if file.problem().is_none() {
+                        self.count_file();
+                    }
+                }
+            }
+            ToDaemon::Go => self.file_awaited = false,
+            ToDaemon::Usage => {
+                let running = self.ranks.iter().filter(|rank| rank.status.is_none());
+                let ranks = running.map(|rank| usage::of(rank.number, rank.pid)).collect();
+                self.link.send(&FromDaemon::Usage { node: self.own.position, ranks });
+            }
             ToDaemon::Kill => self.kill(),
             ToDaemon::Challenge { .. } | ToDaemon::Proof { .. } | ToDaemon::Launch { .. } => {}
-        }
-    }
-
-    /// Ends the step if ranks of this node wait for all, and one has ended that can never come.
-    fn end_if_one_is_awaited_for_ever(&mut self) {
-        let waits = !self.in_pmix.is_empty() || self.pmi.as_ref().is_some_and(pmi::Server::has_waiting);
-        if let Some(rank) = self.absent.take_if(|_| waits) {
-            let message = "ended before MPI_Init, for which the others wait".to_owned();
-            self.link.send(&FromDaemon::Abort { rank, code: 1, message });
         }
     }
 
@@ -403,79 +464,6 @@ impl Serving {
     /// Whether all output has ended.
     fn drained(&self) -> bool {
         self.ranks.iter().all(|rank| rank.stdout.is_none() && rank.stderr.is_none())
-    }
-
-    fn take_pmi(&mut self, place: usize) {
-        let mut part = [0; 16 << 10];
-        loop {
-            let Some(socket) = self.ranks[place].pmi.as_mut() else { return };
-            let count = match socket.read(&mut part) {
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(_) => 0,
-            };
-            if count == 0 {
-                return self.hang_up_pmi(place);
-            }
-            let Some(server) = &mut self.pmi else { return };
-            let effects = server.receive(place, &part[..count]);
-            self.carry_out(effects);
-        }
-    }
-
-    /// A rank has closed its connection, or no longer takes answers because it was killed.
-    fn hang_up_pmi(&mut self, place: usize) {
-        self.ranks[place].pmi = None;
-        let effects = self.pmi.as_mut().and_then(|server| server.closed(place));
-        self.carry_out(effects.into_iter().collect());
-    }
-
-    /// Takes what PMIx has seen.
-    fn take_pmix(&mut self) {
-        let Some(server) = &self.pmix else { return };
-        for call in server.take() {
-            match call {
-                pmix::Call::Connected(rank) => {
-                    self.in_pmix.insert(rank);
-                    self.begun_pmix.insert(rank);
-                }
-                pmix::Call::Finalized(rank) => drop(self.in_pmix.remove(&rank)),
-                pmix::Call::Abort { rank, code, message } => {
-                    self.in_pmix.remove(&rank);
-                    self.link.send(&FromDaemon::Abort { rank, code, message });
-                }
-                // All ranks are here, so nobody else needs to hear.
-                pmix::Call::Fence { bytes, answer } if self.common.hosts.len() == 1 => answer.give(bytes),
-                pmix::Call::Fence { bytes, answer } => {
-                    self.pmix_fence = Some(answer);
-                    self.bring_bytes(0, bytes);
-                }
-            }
-        }
-        self.end_if_one_is_awaited_for_ever();
-        self.link.flush();
-    }
-
-    fn carry_out(&mut self, effects: Vec<pmi::Effect>) {
-        for effect in effects {
-            match effect {
-                pmi::Effect::Reply { place, bytes } => {
-                    // A rank asks one thing at a time, so there is always room for an answer.
-                    if let Some(socket) = &mut self.ranks[place].pmi
-                        && socket.write_all(&bytes).is_err()
-                    {
-                        self.hang_up_pmi(place);
-                    }
-                }
-                pmi::Effect::Fence(pairs) => self.bring(0, pairs),
-                pmi::Effect::Abort { rank, code, message } => {
-                    self.link.send(&FromDaemon::Abort { rank, code, message });
-                }
-            }
-        }
-        self.end_if_one_is_awaited_for_ever();
-        self.link.flush();
     }
 
     /// Sends what waits, for as long as the starter takes it, and stays until it has hung up.

@@ -15,12 +15,21 @@ impl Serving {
         }
     }
 
+    /// The file that is sent is on the nodes of one part.
+    pub(super) fn count_file(&mut self) {
+        self.without_file = self.without_file.saturating_sub(1);
+        if self.without_file == 0 {
+            self.link.send(&FromDaemon::FileHere);
+        }
+    }
+
     /// Passes on what those below say, and counts what goes up as one.
     pub(super) fn take_below(&mut self, place: usize) {
         self.below.advance(place, &self.start.key, &self.common);
         while let Some(news) = self.below.next(place) {
             match news {
                 News::Message(FromDaemon::Started) => self.count_started(),
+                News::Message(FromDaemon::FileHere) => self.count_file(),
                 News::Message(FromDaemon::Fence { pairs }) => self.bring(1 + place, pairs),
                 News::Message(FromDaemon::Done | FromDaemon::Hello { .. }) => {}
                 News::Message(message) => self.link.send(&message),

@@ -249,7 +249,7 @@ const UNITS: [char; 5] = ['K', 'M', 'G', 'T', 'P'];
 
 impl Units {
     /// A size, whose own unit is K if 0, M if 1.
-    pub(super) fn size(self, bytes: u64, own: u32) -> String {
+    pub(in crate::slurm) fn size(self, bytes: u64, own: u32) -> String {
         let number = bytes >> (10 * (own + 1));
         if number == 0 {
             return "0".to_owned();

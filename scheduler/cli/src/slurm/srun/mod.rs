@@ -14,7 +14,7 @@ use super::outside::{self, Outside};
 use super::wrong::{self, FAILED, Wrong};
 use super::{job_options, salloc};
 use crate::out::tell;
-use crate::step::{BadStep, StepOptions, error_status};
+use crate::step::{BadStep, Place, StepOptions, error_status};
 use crate::submit::Opt;
 
 /// Slurm's exit code for a command line that cannot be read.
@@ -196,6 +196,16 @@ fn take(all: &mut StepOptions, key: Key, text: &str) -> Result<(), String> {
         }
         Key::Chdir => all.directory = Some(text.into()),
         Key::Export => all.export = owned(),
+        Key::Bcast => all.bcast = Some(Place::of(text)),
+        Key::Compress => match text {
+            "" | "lz4" | "none" => all.compress = Some(text.to_owned()),
+            _ => return Err(format!("--compress cannot be '{text}': lz4 or none is wanted")),
+        },
+        Key::SendLibs if text != "no" => {
+            return Err("not supported: --send-libs: libraries are not sent to nodes; put them where all nodes see them"
+                .to_owned());
+        }
+        Key::SendLibs | Key::BcastExclude => {}
         Key::OfTheJob(_) | Key::Help | Key::Usage | Key::Version => {}
         Key::Refused(instead) => return Err(format!("not supported: {instead}")),
     }
