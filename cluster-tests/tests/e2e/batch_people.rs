@@ -13,8 +13,8 @@ const KEY: &str = "bXVzdGVyIHRlc3RzIGl0cyBmYWNlIGZvciBwZW9wbGU=";
 const PORT: u16 = 8443;
 
 /// A site with the batch service and its store, and ann's settings for them.
-struct Service {
-    bench: Bench,
+pub struct Service {
+    pub bench: Bench,
     faces: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -45,7 +45,7 @@ impl Service {
     }
 
     /// Runs a line as ann, with `muster` on her path, and gives back its exit code and what it printed.
-    fn run(&self, line: &str) -> (i32, String, String) {
+    pub fn run(&self, line: &str) -> (i32, String, String) {
         let line =
             format!("export XDG_CONFIG_HOME=$PWD/.config; PATH={}:$PATH; {line}", self.programs().display());
         let output = self.bench.shell(&self.faces, &self.bench.work, &line).output().unwrap();
@@ -58,13 +58,13 @@ impl Service {
         link.parent().unwrap_or(Path::new("/")).to_owned()
     }
 
-    fn good(&self, line: &str) -> String {
+    pub fn good(&self, line: &str) -> String {
         let (code, out, err) = self.run(line);
         assert_eq!(code, 0, "{line}\n{out}{err}");
         out
     }
 
-    fn json(&self, line: &str) -> Value {
+    pub fn json(&self, line: &str) -> Value {
         serde_json::from_str(&self.good(line)).unwrap()
     }
 
@@ -146,6 +146,7 @@ fn people_run_sweeps_by_job_files_and_the_commands() {
     assert_eq!(failed["tasks"][0]["executionInfo"]["exitCode"], 1);
     service.good("muster batch job terminate bad --reason enough");
 
+    crate::batch_gangs::failures(&service);
     commands(&service);
     refusals(&service);
     let log = std::fs::read_to_string(bench.site.controller_log()).unwrap_or_default();
