@@ -76,7 +76,7 @@ fn film(site: &BatchSite, story: &mut Story) -> Result<()> {
         site,
         story,
         "the pool gives its nodes back, for nothing waits",
-        "sleep 30; muster batch pool autoscale farm --formula-file grow.autoscale && muster batch pool wait farm",
+        "muster batch pool autoscale farm --formula-file grow.autoscale && muster batch pool wait farm",
     )?;
     type_in(site, story, "the film fetched", "muster batch job download film film && ls film")?;
     type_in(site, story, "cleaned up", "muster batch job delete film && muster batch pool delete farm")?;

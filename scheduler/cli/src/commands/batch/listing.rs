@@ -102,7 +102,11 @@ pub(crate) fn lines(pairs: &[(&str, String)]) -> String {
     pairs
         .iter()
         .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| format!("{name:width$}{}\n", tame(value)))
+        .map(|(name, value)| {
+            // Of a text with several lines, such as a formula, each stands under the first.
+            let text: Vec<String> = value.lines().map(tame).collect();
+            format!("{name:width$}{}\n", text.join(&format!("\n{:width$}", "")))
+        })
         .collect()
 }
 
@@ -117,6 +121,7 @@ mod tests {
         let value = json!({ "a": { "b": 7, "c": null, "d": "x" } });
         assert_eq!(["a/b", "a/c", "a/d", "a/e"].map(|path| at(&value, path)), ["7", "", "x", ""]);
         assert_eq!(lines(&[("One", "1".to_owned()), ("Three", String::new())]), "One    1\n");
+        assert_eq!(lines(&[("One", "a\nb\u{1b}".to_owned())]), "One  a\n     b?\n");
     }
 
     #[test]

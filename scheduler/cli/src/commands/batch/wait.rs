@@ -173,7 +173,7 @@ fn blocked(service: &Service, id: &str) -> Result<u64, BatchClientError> {
     let failed = list(task::FAILED, "id,exitConditions")?;
     // Those whose failure satisfies dependents block nobody.
     let blocks = |task: &&Value| at(task, "exitConditions/default/dependencyAction") != "satisfy";
-    let mut dead: HashSet<String> = failed.iter().filter(blocks).map(|task| folded(task)).collect();
+    let mut dead: HashSet<String> = failed.iter().filter(blocks).map(folded).collect();
     let waiting = list("state eq 'active'", "id,dependsOn")?;
     loop {
         let before = dead.len();
