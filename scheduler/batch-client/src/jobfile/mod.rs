@@ -1,5 +1,7 @@
 //! Job files: what they say, and the tasks that they stand for. docs/batch-files.md describes them.
 
+mod addresses;
+mod bodies;
 mod files;
 mod node;
 mod plan;
@@ -10,8 +12,9 @@ mod template;
 
 use std::path::{Path, PathBuf};
 
+pub use self::addresses::{Addresses, Unsigned};
 use self::node::{Fault, Notation};
-pub use self::plan::{Addresses, Plan, Unsigned, Upload};
+pub use self::plan::{Plan, Upload};
 use crate::error::{BatchClientError, Result};
 
 /// Longest job file, in bytes.

@@ -4,19 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
-use muster_batch::storage::Permissions;
-use muster_batch::wire::format_duration;
-use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::files::{Placed, find, matches};
 use super::node::Fault;
-use super::read::{From, Input, Output, Pool, Run, Task, Text};
+use super::read::{From, Input, Pool, Task, Text, check_names};
 use super::sweep::{FileSource, Found, Grid, SweptFile, Values};
-use super::template::{Template, quoted};
-use super::{Lister, Options, RESULTS};
+use super::template::Template;
+use super::{Lister, Options};
 use crate::error::BatchClientError;
-use crate::store::Store;
 
 /// Longest id, in characters.
 const ID_CHARS_MAX: usize = 64;
@@ -58,61 +54,16 @@ pub struct Upload {
     pub bytes: u64,
 }
 
-/// How tasks reach the store.
-pub trait Addresses {
-    /// An address for reading a container.
-    fn readable(&self, container: &str) -> String;
-    /// An address for writing into a container.
-    fn writable(&self, container: &str) -> String;
-    /// An address for reading a blob.
-    fn blob(&self, container: &str, blob: &str) -> String;
-}
-
-/// Addresses that are signed for so long.
-impl Addresses for (Store<'_>, SignedDuration) {
-    fn readable(&self, container: &str) -> String {
-        let reads = Permissions { read: true, list: true, ..Permissions::default() };
-        self.0.container_url(container, reads, self.1)
-    }
-
-    fn writable(&self, container: &str) -> String {
-        let writes = Permissions { create: true, write: true, ..Permissions::default() };
-        self.0.container_url(container, writes, self.1)
-    }
-
-    fn blob(&self, container: &str, blob: &str) -> String {
-        self.0.blob_url(container, blob, self.1)
-    }
-}
-
-/// Addresses for people, which nobody can use.
-#[derive(Debug, Clone, Copy)]
-pub struct Unsigned;
-
-impl Addresses for Unsigned {
-    fn readable(&self, container: &str) -> String {
-        format!("store:{container}")
-    }
-
-    fn writable(&self, container: &str) -> String {
-        format!("store:{container}")
-    }
-
-    fn blob(&self, container: &str, blob: &str) -> String {
-        format!("store:{container}/{blob}")
-    }
-}
-
 /// A job with its tasks, which are made one by one: a million of them need no more memory than one.
 #[derive(Debug)]
 pub struct Plan {
-    text: Text,
-    grid: Grid,
-    id: String,
-    container: String,
-    uploads: Vec<Upload>,
+    pub(super) text: Text,
+    pub(super) grid: Grid,
+    pub(super) id: String,
+    pub(super) container: String,
+    pub(super) uploads: Vec<Upload>,
     /// Which blob a file here becomes, of those that belong to single tasks.
-    own: BTreeMap<PathBuf, String>,
+    pub(super) own: BTreeMap<PathBuf, String>,
     folder: PathBuf,
 }
 
@@ -251,7 +202,7 @@ impl Plan {
         SignedDuration::from_secs(i64::try_from(self.text.valid_s).unwrap_or(i64::MAX))
     }
 
-    fn common_container(&self) -> String {
+    pub(super) fn common_container(&self) -> String {
         format!("{}-in", self.container)
     }
 
@@ -261,21 +212,12 @@ impl Plan {
         let mut known = self.grid.names();
         known.extend(["job", "index"].map(str::to_owned));
         if let Some(id) = &task.id {
-            let id = Task {
-                id: None,
-                run: Run::Command(id.clone()),
-                gang: None,
-                inputs: vec![],
-                outputs: vec![],
-                environment: vec![],
-                ..task.clone()
-            };
-            id.check_names(&known)?;
+            check_names(std::iter::once(id), &known)?;
         }
         known.push("task".to_owned());
-        task.check_names(&known)?;
+        check_names(task.templates(), &known)?;
         if let Some(merge) = &self.text.merge {
-            merge.task.check_names(&["job".to_owned(), "task".to_owned()])?;
+            check_names(merge.task.templates(), &["job".to_owned(), "task".to_owned()])?;
         }
         self.check_ids()?;
         for output in &task.outputs {
@@ -393,7 +335,7 @@ impl Plan {
     }
 
     /// The files here that an input means; none if it is not here.
-    fn placed(
+    pub(super) fn placed(
         &self,
         input: &Input,
         value: &dyn Fn(&str) -> Option<String>,
@@ -407,15 +349,15 @@ impl Plan {
         find(&said, to.as_deref(), &self.folder, input.line).map(Some)
     }
 
-    fn of_job(&self, name: &str) -> Option<String> {
+    pub(super) fn of_job(&self, name: &str) -> Option<String> {
         (name == "job").then(|| self.id.clone())
     }
 
-    fn of_merge(&self, merge: &Task, name: &str) -> Option<String> {
+    pub(super) fn of_merge(&self, merge: &Task, name: &str) -> Option<String> {
         if name == "task" { Some(self.merge_id(merge)) } else { self.of_job(name) }
     }
 
-    fn value(&self, task: u64, name: &str) -> Option<String> {
+    pub(super) fn value(&self, task: u64, name: &str) -> Option<String> {
         match name {
             "job" => Some(self.id.clone()),
             "index" => Some((task + 1).to_string()),
@@ -424,246 +366,23 @@ impl Plan {
         }
     }
 
-    fn task_id(&self, task: u64) -> String {
+    pub(super) fn task_id(&self, task: u64) -> String {
         let Some(template) = &self.text.task.id else { return (task + 1).to_string() };
         // An id does not name itself, which was checked.
         template.fill(|name| if name == "task" { None } else { self.value(task, name) })
     }
 
-    fn merge_id(&self, merge: &Task) -> String {
+    pub(super) fn merge_id(&self, merge: &Task) -> String {
         merge.id.as_ref().map_or_else(|| MERGE.to_owned(), |id| id.fill(|name| self.of_job(name)))
     }
-
-    /// The job, as the protocol says it.
-    #[must_use]
-    pub fn job(&self) -> Value {
-        let text = &self.text;
-        let pool = match &text.pool {
-            Pool::Named(pool) => json!({ "poolId": pool }),
-            Pool::Own { class, nodes, slots, inter_node } => json!({ "autoPoolSpecification": {
-                "poolLifetimeOption": "job",
-                "pool": {
-                    "vmSize": class, "targetDedicatedNodes": nodes, "taskSlotsPerNode": slots,
-                    "enableInterNodeCommunication": inter_node,
-                },
-            }}),
-        };
-        let mut job = json!({ "id": self.id, "poolInfo": pool, "priority": text.priority });
-        let mut constraints = Map::new();
-        if let Some(retries) = text.retries {
-            constraints.insert("maxTaskRetryCount".to_owned(), retries.into());
-        }
-        if let Some(time_s) = text.time_s {
-            constraints.insert("maxWallClockTime".to_owned(), format_duration(time_s).into());
-        }
-        job["constraints"] = constraints.into();
-        if let Some(most) = text.parallel_max {
-            job["maxParallelTasks"] = most.into();
-        }
-        if text.stops_on_failure {
-            job["onTaskFailure"] = "performexitoptionsjobaction".into();
-        }
-        job["usesTaskDependencies"] = text.merge.is_some().into();
-        job["commonEnvironmentSettings"] = settings(&text.environment, &|name| self.of_job(name));
-        job
-    }
-
-    /// A task, from 0, as the protocol says it.
-    #[must_use]
-    pub fn task(&self, task: u64, addresses: &dyn Addresses) -> Value {
-        let value = |name: &str| self.value(task, name);
-        let mut body = self.body(&self.text.task, &self.task_id(task), &value, addresses);
-        let swept = self.grid.files(task).map(|file| {
-            let url = match &file.from {
-                FileSource::Here(path) => self.own_url(path, addresses),
-                FileSource::Blob { container, blob } => addresses.blob(container, blob),
-            };
-            json!({ "httpUrl": url, "filePath": file.name() })
-        });
-        let swept: Vec<Value> = swept.collect();
-        if let Some(files) = body["resourceFiles"].as_array_mut() {
-            files.extend(swept);
-        }
-        if self.text.merge.as_ref().is_some_and(|merge| merge.runs_after_failure) {
-            body["exitConditions"] = json!({ "default": { "dependencyAction": "satisfy" } });
-        }
-        body
-    }
-
-    /// The merge, if there is one.
-    #[must_use]
-    pub fn merge(&self, addresses: &dyn Addresses) -> Option<Value> {
-        let merge = &self.text.merge.as_ref()?.task;
-        let mut body = self.body(merge, &self.merge_id(merge), &|name| self.of_merge(merge, name), addresses);
-        if let Some(files) = body["resourceFiles"].as_array_mut() {
-            let url = addresses.readable(&self.container);
-            files.push(json!({ "storageContainerUrl": url, "blobPrefix": RESULTS }));
-        }
-        body["dependsOn"] = match &self.text.task.id {
-            None => json!({ "taskIdRanges": [{ "start": 1, "end": self.count() }] }),
-            Some(_) => {
-                json!({ "taskIds": (0..self.count()).map(|task| self.task_id(task)).collect::<Vec<_>>() })
-            }
-        };
-        Some(body)
-    }
-
-    fn own_url(&self, path: &Path, addresses: &dyn Addresses) -> String {
-        addresses.blob(&self.container, self.own.get(path).map_or("", String::as_str))
-    }
-
-    fn body(
-        &self,
-        task: &Task,
-        id: &str,
-        value: &dyn Fn(&str) -> Option<String>,
-        addresses: &dyn Addresses,
-    ) -> Value {
-        let command = match &task.run {
-            Run::Command(template) => template.fill_command(value),
-            Run::Script(template) => format!("/bin/bash -c {}", quoted(&template.fill_command(value))),
-        };
-        let mut constraints = Map::new();
-        if let Some(retries) = task.retries {
-            constraints.insert("maxTaskRetryCount".to_owned(), retries.into());
-        }
-        for (name, seconds) in [("maxWallClockTime", task.time_s), ("retentionTime", task.keep_s)] {
-            if let Some(seconds) = seconds {
-                constraints.insert(name.to_owned(), format_duration(seconds).into());
-            }
-        }
-        let mut body = json!({ "id": id, "commandLine": command, "constraints": constraints });
-        if let Some(slots) = task.slots {
-            body["requiredSlots"] = slots.into();
-        }
-        if !task.environment.is_empty() {
-            body["environmentSettings"] = settings(&task.environment, value);
-        }
-        let common = self.common(addresses);
-        let mut own = Vec::new();
-        for input in &task.inputs {
-            own.extend(self.resources(input, value, addresses));
-        }
-        match &task.gang {
-            Some(gang) => {
-                body["multiInstanceSettings"] = json!({
-                    "numberOfInstances": gang.instances,
-                    "coordinationCommandLine": gang.coordination.fill_command(value),
-                    "commonResourceFiles": common,
-                });
-            }
-            None => own.splice(0..0, common).for_each(drop),
-        }
-        body["resourceFiles"] = own.into();
-        let outputs = task.outputs.iter().map(|output| self.output(output, value, addresses));
-        body["outputFiles"] = outputs.collect();
-        body
-    }
-
-    /// The inputs of the job.
-    fn common(&self, addresses: &dyn Addresses) -> Vec<Value> {
-        let container = self.common_container();
-        let mut all = Vec::new();
-        if self.uploads.iter().any(|upload| upload.container == container) {
-            all.push(json!({ "storageContainerUrl": addresses.readable(&container) }));
-        }
-        for input in &self.text.inputs {
-            let value = |name: &str| self.of_job(name);
-            let is_here = matches!(&input.from, From::Place(place) if !is_address(&place.fill(value)));
-            if !is_here || input.mode.is_some() {
-                all.extend(self.resources(input, &value, addresses));
-            }
-        }
-        all
-    }
-
-    /// What an input is to the protocol.
-    fn resources(
-        &self,
-        input: &Input,
-        value: &dyn Fn(&str) -> Option<String>,
-        addresses: &dyn Addresses,
-    ) -> Vec<Value> {
-        let to = input.to.as_ref().map(|to| to.fill(value));
-        let mut all = match &input.from {
-            From::Blobs(template) => {
-                let place = template.fill(value);
-                let (container, prefix) = place.split_once('/').unwrap_or((&place, ""));
-                vec![
-                    json!({ "storageContainerUrl": addresses.readable(container), "blobPrefix": prefix, "filePath": to }),
-                ]
-            }
-            From::Place(template) => {
-                let place = template.fill(value);
-                if is_address(&place) {
-                    vec![by_address(&place, to)]
-                } else {
-                    // They were found before, or there would be no plan.
-                    let placed = self.placed(input, value).ok().flatten().unwrap_or_default();
-                    let each = |placed: &Placed| json!({ "httpUrl": self.own_url(&placed.from, addresses), "filePath": placed.at });
-                    placed.iter().map(each).collect()
-                }
-            }
-        };
-        if let Some(mode) = &input.mode {
-            all.iter_mut().for_each(|entry| entry["fileMode"] = mode.as_str().into());
-        }
-        all
-    }
-
-    fn output(
-        &self,
-        output: &Output,
-        value: &dyn Fn(&str) -> Option<String>,
-        addresses: &dyn Addresses,
-    ) -> Value {
-        let files = output.files.fill(value);
-        let to = output.to.as_ref().map(|to| to.fill(value)).unwrap_or_default();
-        let name = files.rsplit('/').next().unwrap_or_default();
-        let path = match is_wild(&output.files) {
-            true => to.trim_end_matches('/').to_owned(),
-            false if to.is_empty() || to.ends_with('/') => format!("{to}{name}"),
-            false => to,
-        };
-        let (url, path) = match &output.url {
-            Some(url) => (url.clone(), path),
-            None => (
-                addresses.writable(&self.container),
-                format!("{RESULTS}{path}").trim_end_matches('/').to_owned(),
-            ),
-        };
-        json!({
-            "filePattern": files,
-            "destination": { "container": { "containerUrl": url, "path": path } },
-            "uploadOptions": { "uploadCondition": output.when },
-        })
-    }
 }
 
-fn by_address(place: &str, to: Option<String>) -> Value {
-    let path = place.split(['?', '#']).next().unwrap_or_default();
-    if path.ends_with('/') {
-        return json!({ "storageContainerUrl": place, "filePath": to });
-    }
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let at = match to {
-        Some(to) if to.ends_with('/') => format!("{to}{name}"),
-        Some(to) => to,
-        None => name.to_owned(),
-    };
-    json!({ "httpUrl": place, "filePath": at })
-}
-
-fn is_address(place: &str) -> bool {
+pub(super) fn is_address(place: &str) -> bool {
     place.starts_with("http://") || place.starts_with("https://")
 }
 
-fn is_wild(template: &Template) -> bool {
+pub(super) fn is_wild(template: &Template) -> bool {
     template.fill(|_| None).contains(['*', '?', '['])
-}
-
-fn settings(environment: &[(String, Template)], value: &dyn Fn(&str) -> Option<String>) -> Value {
-    environment.iter().map(|(name, text)| json!({ "name": name, "value": text.fill(value) })).collect()
 }
 
 fn bytes(path: &Path, line: usize) -> Result<u64, Fault> {

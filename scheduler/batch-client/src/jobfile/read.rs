@@ -341,21 +341,24 @@ impl Task {
             .chain(self.inputs.iter().flat_map(Input::templates))
             .chain(outputs)
     }
+}
 
-    /// Refuses parameters that are none.
-    pub fn check_names(&self, known: &[String]) -> Result<(), Fault> {
-        for template in self.templates() {
-            for name in template.names() {
-                if known.iter().any(|known| known == name) {
-                    continue;
-                }
-                let hint = match nearest(name, known.iter().map(String::as_str)) {
-                    Some(nearest) => format!(", did you mean {nearest}?"),
-                    None => format!(": there are {}", known.join(", ")),
-                };
-                return Err(Fault::at(template.line, format!("there is no parameter '{name}'{hint}")));
+/// Refuses parameters that are none.
+pub(crate) fn check_names<'t>(
+    templates: impl Iterator<Item = &'t Template>,
+    known: &[String],
+) -> Result<(), Fault> {
+    for template in templates {
+        for name in template.names() {
+            if known.iter().any(|known| known == name) {
+                continue;
             }
+            let hint = match nearest(name, known.iter().map(String::as_str)) {
+                Some(nearest) => format!(", did you mean {nearest}?"),
+                None => format!(": there are {}", known.join(", ")),
+            };
+            return Err(Fault::at(template.line, format!("there is no parameter '{name}'{hint}")));
         }
-        Ok(())
     }
+    Ok(())
 }

@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use super::*;
-use crate::jobfile::load;
+use crate::jobfile::{Addresses, Unsigned, load};
 
 struct Folder(tempfile::TempDir);
 
