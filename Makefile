@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build mpi-tasks demo cluster cluster-down test test-unit violence lint fmt sim bench clean
+.PHONY: help deps build mpi-tasks demo batch-demo cluster cluster-down test test-unit violence lint fmt sim bench clean
 
 NODES ?= 4
 CPUS ?= 8
@@ -26,6 +26,11 @@ demo: ## Bring up 4 hosts over SSH and run MPI gangs next to independent tasks.
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; fi
 	@$(MAKE) --no-print-directory build mpi-tasks
 	@target/release/muster-demo
+
+batch-demo: ## Render a film and solve the heat equation by the batch service; pictures in target/batch-demo.
+	@if [ "$$(id -u)" = 0 ]; then .ci/deps.sh --demo; fi
+	@$(MAKE) --no-print-directory build mpi-tasks
+	@target/release/muster-demo batch-demo --out target/batch-demo
 
 cluster: ## Bring a virtual cluster up and leave it running (NODES=4 CPUS=8).
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; fi
@@ -64,11 +69,13 @@ fmt: ## Format everything.
 sim: ## Run a thousand simulated worlds full of faults.
 	@cargo run --release --locked -q -p muster-sim -- faults --seeds 1000
 
-bench: ## Measure submits, steps, swarms, the start of MPI, and commands beside Slurm's, on idle clusters.
+bench: ## Measure submits, steps, swarms, the batch service, the start of MPI, and commands beside Slurm's, on idle clusters.
 	@$(MAKE) --no-print-directory build mpi-tasks
 	@target/release/muster-demo latency
 	@target/release/muster-demo steps
 	@target/release/muster-demo swarm
+	@if [ "$$(id -u)" = 0 ]; then .ci/batch-clients.sh; fi
+	@target/release/muster-demo batch
 	@cargo test --release --locked -q -p muster-cluster-tests --test e2e -- --ignored --nocapture --test-threads=1 compare::
 
 clean: ## Remove what was built.

@@ -3,6 +3,7 @@
 #
 #   .ci/deps.sh           install (Debian packages need root; MPICH goes to target/mpich and does not)
 #   .ci/deps.sh --check   only say what is missing
+#   .ci/deps.sh --demo    what the demo of the batch service renders with as well
 #
 # Exit codes: 0 all is there, 1 something is missing or could not be installed, 2 wrong usage.
 set -euo pipefail
@@ -37,7 +38,7 @@ MPICH_STAMP=$MPICH_DIR/.installed
 say() { echo "deps: $*" >&2; }
 
 usage() {
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 
@@ -105,6 +106,7 @@ check_only=no
 case ${1-} in
     '') ;;
     --check) check_only=yes ;;
+    --demo) PACKAGES+=(povray) ;;
     *) usage ;;
 esac
 [ $# -le 1 ] || usage

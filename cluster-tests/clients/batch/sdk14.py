@@ -100,15 +100,22 @@ class Service:
     def delete_job(self, id):
         self.client.job.delete(id)
 
-    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None):
+    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None, inputs=(), outputs=()):
         settings = [models.EnvironmentSetting(name=name, value=value) for name, value in (environment or {}).items()]
         depends = models.TaskDependencies(task_ids=after) if after else None
         limits = models.TaskConstraints(max_task_retry_count=retries) if retries is not None else None
         multi = models.MultiInstanceSettings(
             number_of_instances=instances, coordination_command_line="/bin/sh -c 'hostname > ../here'") if instances else None
+        files = [models.ResourceFile(**file) for file in inputs]
+        results = [models.OutputFile(
+            file_pattern=pattern,
+            destination=models.OutputFileDestination(
+                container=models.OutputFileBlobContainerDestination(container_url=url, path=path)),
+            upload_options=models.OutputFileUploadOptions(upload_condition="taskCompletion"))
+            for pattern, url, path in outputs]
         self.client.task.add(job, models.TaskAddParameter(
             id=id, command_line=command, environment_settings=settings, depends_on=depends, constraints=limits,
-            multi_instance_settings=multi))
+            multi_instance_settings=multi, resource_files=files, output_files=results))
 
     def tasks(self, job, tasks):
         self.client.task.add_collection(job, [models.TaskAddParameter(id=id, command_line=line) for id, line in tasks])

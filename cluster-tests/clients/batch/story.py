@@ -10,8 +10,11 @@ files(job, id, recursive, filter), read(job, id, path, range), read_of_node(pool
 delete_file(job, id, path), code(error) -> the protocol's code, and Error, its exception.
 """
 
+import json
+import os
 import sys
 import time
+import urllib.request
 
 WITHIN_S = 90
 
@@ -47,6 +50,7 @@ def tell(service, work):
     assert sorted(service.nodes("pool").values()) == ["idle", "idle"], service.nodes("pool")
     assert service.node_counts() == {"Pool": (2, 2)}, service.node_counts()
     jobs(service, work)
+    scenario(service, work)
     many(service)
     ends(service)
     gang(service, work)
@@ -117,6 +121,39 @@ def files(service):
     service.delete_file("Job", "second", path)
     refused(service, "FileNotFound", lambda: service.read("Job", "second", path))
     refused(service, "InvalidRange", lambda: service.read("Job", "second", "stdout.txt", "bytes=100-"))
+
+
+def scenario(service, work):
+    """The seven steps over each store: its own client has brought the inputs there (stores.py), the pool is there; a job, its tasks,
+    which take their files from the store and bring results there; watch them, and fetch the results by their addresses.
+    """
+    with open(f"{work}/stores.json") as file:
+        stores = json.load(file)
+    trusted = f"{work}/tls.pem"
+    trust = {"SSL_CERT_FILE": trusted} if os.path.exists(trusted) else {}
+    for name, store in stores.items():
+        job = f"scene-{name}"
+        service.job(job, "Pool", dependencies=True)
+        environment = store["environment"] | trust
+        service.task(
+            job, "one", "/bin/sh -c 'echo said; tr a-z A-Z < got/one.txt > one.txt'", environment=environment,
+            inputs=[{"http_url": store["file"], "file_path": "got/one.txt"}],
+            outputs=[("one.txt", store["results"], "out/one.txt"), ("../std*.txt", store["results"], "out/logs")])
+        service.task(
+            job, "all", "/bin/sh -c 'cat all/in/one.txt all/in/deep/two.txt all/out/one.txt'", environment=environment, after=["one"],
+            inputs=[{"storage_container_url": store["container"], "file_path": "all"}])
+        gone = [{"http_url": store["file"].replace("one.txt", "none.txt"), "file_path": "x"}]
+        service.task(job, "missing", "true", environment=environment, inputs=gone)
+    for name, store in stores.items():
+        job = f"scene-{name}"
+        until(f"the tasks of {job} have completed", lambda: service.counts(job)[2] == 3)
+        info = {id: service.get(job, id).execution_info for id in ("one", "all", "missing")}
+        assert [info[id].exit_code for id in ("one", "all")] == [0, 0], (name, info["one"], info["all"])
+        assert info["missing"].failure_info.code in ("BlobNotFound", "BlobAccessDenied"), (name, info["missing"])
+        assert service.read(job, "all", "stdout.txt") == b"one\ntwo\nONE\n", name
+        results = [urllib.request.urlopen(url).read() for url in store["fetch"]]
+        assert results == [b"ONE\n", b"said\n"], (name, results)
+        service.delete_job(job)
 
 
 def many(service):

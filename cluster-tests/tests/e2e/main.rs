@@ -6,6 +6,8 @@
 
 mod bad_input;
 mod batch;
+mod batch_gangs;
+mod batch_people;
 mod changes;
 mod claims;
 mod clients;

@@ -6,6 +6,7 @@ pub mod error;
 pub mod odata;
 pub mod query;
 pub mod signature;
+pub mod storage;
 pub mod wire;
 
 pub use error::{BatchError, ErrorCode};

@@ -159,6 +159,24 @@ pub fn verify<'k, K>(
         .with("AuthenticationErrorDetail", format!("The text to sign is {text:?}.")))
 }
 
+/// The header `Authorization` of a request that is to be sent: its headers are complete but for this one, `ocp-date` and the length of
+/// the body among them.
+///
+/// # Errors
+/// What is wrong with the request's own query or headers.
+pub fn authorization(
+    account: &str,
+    key: &SharedKey,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<String, BatchError> {
+    let query = Query::parse(uri.query().unwrap_or_default())?;
+    let length = header(headers, "content-length")?;
+    let text = text_to_sign(account, method, uri.path(), &query, headers, length)?;
+    Ok(format!("SharedKey {account}:{}", key.sign(&text)))
+}
+
 fn failed(why: &str) -> BatchError {
     BatchError::new(
         ErrorCode::AuthenticationFailed,

@@ -20,5 +20,5 @@ mod shared_key;
 mod xml;
 
 pub use error::{BlobsError, Code};
-pub use sas::{Permissions, Resource, sign as sign_url};
+pub use muster_batch::storage::{Permissions, Resource, sign_url};
 pub use service::{Accounts, Limits, Store};

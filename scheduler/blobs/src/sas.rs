@@ -1,111 +1,18 @@
-//! Signed URLs: service SAS for containers and blobs, <https://learn.microsoft.com/rest/api/storageservices/create-service-sas>.
+//! What signed URLs allow.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use muster_batch::query::Query;
 use muster_batch::signature::SharedKey;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use muster_batch::storage::{Permissions, url_text};
 
 use crate::error::{BlobsError, Code, refuse};
 use crate::names::Target;
 use crate::shared_key::{failed, made};
 
-/// The version that signed URLs of ours have.
-const VERSION: &str = "2021-12-02";
 /// The oldest whose text to sign is known here.
 const VERSION_MIN: &str = "2018-11-09";
-/// Since this one the text has a line for an encryption scope.
-const VERSION_WITH_SCOPE: &str = "2020-12-06";
-/// What makes a signed URL's answer say other headers, and which.
-pub(crate) const OVERRIDES: [(&str, &str); 5] = [
-    ("rscc", "cache-control"),
-    ("rscd", "content-disposition"),
-    ("rsce", "content-encoding"),
-    ("rscl", "content-language"),
-    ("rsct", "content-type"),
-];
-
-/// What a signed URL allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
-pub struct Permissions {
-    /// To read blobs.
-    pub read: bool,
-    /// To make blobs that are not there.
-    pub create: bool,
-    /// To write blobs.
-    pub write: bool,
-    /// To delete blobs.
-    pub delete: bool,
-    /// To list a container.
-    pub list: bool,
-}
-
-impl Permissions {
-    /// Letters that mean nothing here allow nothing.
-    fn parse(text: &str) -> Self {
-        let has = |letter| text.contains(letter);
-        Self { read: has('r'), create: has('c'), write: has('w'), delete: has('d'), list: has('l') }
-    }
-
-    fn letters(self) -> String {
-        [('r', self.read), ('c', self.create), ('w', self.write), ('d', self.delete), ('l', self.list)]
-            .iter()
-            .filter(|(_, allowed)| *allowed)
-            .map(|(letter, _)| *letter)
-            .collect()
-    }
-}
-
-/// What a signed URL is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource<'a> {
-    /// All blobs of a container.
-    Container(&'a str),
-    /// One blob.
-    Blob(&'a str, &'a str),
-}
-
-/// The query of a signed URL that allows this until `expiry`.
-#[must_use]
-pub fn sign(
-    account: &str,
-    key: &SharedKey,
-    resource: Resource<'_>,
-    permissions: Permissions,
-    expiry: Timestamp,
-) -> String {
-    let (kind, name) = match resource {
-        Resource::Container(container) => ("c", format!("/blob/{account}/{container}")),
-        Resource::Blob(container, blob) => ("b", format!("/blob/{account}/{container}/{blob}")),
-    };
-    let (letters, expiry) = (permissions.letters(), expiry.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-    let pairs = [("sp", letters.as_str()), ("se", expiry.as_str()), ("sv", VERSION), ("sr", kind)];
-    let value = |name: &str| pairs.iter().find(|(each, _)| *each == name).map_or("", |(_, value)| *value);
-    let signature = key.sign(&text_to_sign(&value, &name, VERSION));
-    let mut query = String::new();
-    for (name, value) in pairs.iter().copied().chain([("sig", signature.as_str())]) {
-        let _ = write!(query, "{name}={}&", utf8_percent_encode(value, NON_ALPHANUMERIC));
-    }
-    query.pop();
-    query
-}
-
-fn text_to_sign<'q>(value: &dyn Fn(&str) -> &'q str, name: &str, version: &str) -> String {
-    let mut text = format!("{}\n{}\n{}\n{name}\n", value("sp"), value("st"), value("se"));
-    for parameter in ["si", "sip", "spr", "sv", "sr"] {
-        let _ = writeln!(text, "{}", value(parameter));
-    }
-    // The instant of a snapshot, of which there are none.
-    text.push('\n');
-    if version >= VERSION_WITH_SCOPE {
-        let _ = writeln!(text, "{}", value("ses"));
-    }
-    let overrides: Vec<&str> = OVERRIDES.iter().map(|(parameter, _)| value(parameter)).collect();
-    text + &overrides.join("\n")
-}
 
 /// How a request came here.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +44,7 @@ pub(crate) fn verify(
         return Err(failed("the sv of a signed URL is 2018-11-09 or later"));
     }
     let names = signed_names(target, raw_path, value("sr"))?;
-    let texts: Vec<String> = names.iter().map(|name| text_to_sign(&value, name, version)).collect();
+    let texts: Vec<String> = names.iter().map(|name| url_text(&value, name, version)).collect();
     // A plus sign that was not encoded has become a space.
     let signature = value("sig").replace(' ', "+");
     if !keys.iter().any(|key| made(key, &signature, &texts)) {

@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request, Response};
 use jiff::Timestamp;
 use muster_batch::query::Query;
 use muster_batch::signature::SharedKey;
+use muster_batch::storage::{OVERRIDES, Permissions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::conditions::Conditions;
@@ -18,7 +19,7 @@ use crate::data::{Data, FileId};
 use crate::error::{BlobsError, Code, file, refuse};
 use crate::index::{At, Index};
 use crate::names::Target;
-use crate::sas::{self, Arrival, Permissions};
+use crate::sas::{self, Arrival};
 use crate::shared_key::{self, failed, header};
 
 /// Longest id of a request that is told again, in bytes.
@@ -212,7 +213,7 @@ impl Store {
         check_allowed(operation, &allowed, &mut conditions)?;
         let overrides = match allowed {
             Allowed::All => Vec::new(),
-            Allowed::Signed(_) => sas::OVERRIDES
+            Allowed::Signed(_) => OVERRIDES
                 .iter()
                 .filter_map(|(parameter, name)| Some((*name, query.get(parameter)?.to_owned())))
                 .collect(),

@@ -1,13 +1,12 @@
 //! The scheme SharedKey of Azure's storage services: <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>.
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use muster_batch::query::Query;
-use muster_batch::signature::{CLOCK_SKEW_MAX_S, SIGNED_HEADERS, SharedKey};
+use muster_batch::signature::{CLOCK_SKEW_MAX_S, SharedKey};
+use muster_batch::storage::request_texts;
 
 use crate::error::{BlobsError, Code, refuse};
 
@@ -33,7 +32,7 @@ pub(crate) fn verify(
         return Err(failed("the account of the signature is not that of the path"));
     }
     check_date(headers, now)?;
-    let texts = texts(account, method, path, query, headers);
+    let texts = request_texts(account, method, path, query, headers);
     if keys.iter().any(|key| made(key, signature, &texts)) {
         return Ok(());
     }
@@ -64,42 +63,6 @@ fn check_date(headers: &HeaderMap, now: Timestamp) -> Result<(), BlobsError> {
     Err(failed(&format!(
         "its date is {away} s from the server's clock, and may be at most {CLOCK_SKEW_MAX_S} s away"
     )))
-}
-
-/// What may have been signed: clients sort headers with hyphens as letters, or as if there were none.
-fn texts(account: &str, method: &Method, path: &str, query: &Query<'_>, headers: &HeaderMap) -> Vec<String> {
-    let mut head = format!("{method}\n");
-    for name in SIGNED_HEADERS {
-        let value = header(headers, name);
-        // A length of zero is not signed since version 2015-02-21.
-        head.push_str(if name == "content-length" && value == "0" { "" } else { value });
-        head.push('\n');
-    }
-    let mut tail = format!("/{account}{path}");
-    let mut parameters: Vec<(String, &str)> =
-        query.iter_all().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-    parameters.sort_unstable();
-    for (name, value) in parameters {
-        let _ = write!(tail, "\n{name}:{value}");
-    }
-    let mut names: Vec<&str> =
-        headers.keys().map(http::HeaderName::as_str).filter(|name| name.starts_with("x-ms-")).collect();
-    names.sort_unstable();
-    let plain = middle(&names, headers);
-    names.sort_by_key(|name| name.replace('-', ""));
-    let collated = middle(&names, headers);
-    let mut texts = vec![format!("{head}{plain}{tail}")];
-    if collated != plain {
-        texts.push(format!("{head}{collated}{tail}"));
-    }
-    texts
-}
-
-fn middle(names: &[&str], headers: &HeaderMap) -> String {
-    names.iter().fold(String::new(), |mut text, name| {
-        let _ = writeln!(text, "{name}:{}", header(headers, name).trim());
-        text
-    })
 }
 
 /// The value of a header, or nothing.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attach::AttachArgs, cancel::CancelArgs, cron::CronArgs, files::FilesArgs, hold::HoldArgs,
-    hold::ReleaseArgs, layout::LayoutArgs, licenses::LicensesArgs, logs::LogsArgs, migrate::MigrateArgs,
-    node::NodeArgs, nodes::NodesArgs, pools::PoolsArgs, priority::PriorityArgs, queue::QueueArgs,
-    reach::RequeueArgs, reach::SignalArgs, reservation::ReservationArgs, run::RunArgs, shares::SharesArgs,
-    show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs, wait::WaitArgs,
+    attach::AttachArgs, batch::BatchArgs, cancel::CancelArgs, cron::CronArgs, files::FilesArgs,
+    hold::HoldArgs, hold::ReleaseArgs, layout::LayoutArgs, licenses::LicensesArgs, logs::LogsArgs,
+    migrate::MigrateArgs, node::NodeArgs, nodes::NodesArgs, pools::PoolsArgs, priority::PriorityArgs,
+    queue::QueueArgs, reach::RequeueArgs, reach::SignalArgs, reservation::ReservationArgs, run::RunArgs,
+    shares::SharesArgs, show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs,
+    wait::WaitArgs,
 };
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
@@ -74,6 +75,8 @@ pub enum Command {
     Pools(PoolsArgs),
     /// List the licences that tasks hold while they run
     Licenses(LicensesArgs),
+    /// Pools, jobs, tasks and files of the batch service, and job files with sweeps
+    Batch(Box<BatchArgs>),
     /// Ask whether the controller answers
     Ping(PingArgs),
     /// Check a configuration file
@@ -116,6 +119,7 @@ impl Command {
             Self::Reservation(_) => "reservation",
             Self::Pools(_) => "pools",
             Self::Licenses(_) => "licenses",
+            Self::Batch(_) => "batch",
             Self::Ping(_) => "ping",
             Self::Config(_) => "config",
             Self::Migrate(_) => "migrate",

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use muster_batch_client::BatchClientError;
 use muster_client::ClientError;
 use muster_core::eligibility::BadDependency;
 use muster_core::features::BadConstraint;
@@ -22,6 +23,20 @@ pub enum CliError {
     /// The controller refused, or was not reached.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The batch service refused, or was not reached, or a job file is wrong.
+    #[error(transparent)]
+    Batch(#[from] BatchClientError),
+    /// A place that is neither in a task's folder nor in the store.
+    #[error(
+        "'{place}' is no place: write JOB/TASK/PATH for files of a task, or store:CONTAINER/NAME for the store"
+    )]
+    BatchPlace {
+        /// What was written.
+        place: String,
+    },
+    /// Options that say too little or too much.
+    #[error("{0}")]
+    BatchUsage(&'static str),
     /// There was no step.
     #[error(transparent)]
     Step(#[from] BadStep),
@@ -444,6 +459,8 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => Exit::of_client(error),
+            Self::Batch(error) => Exit::of_batch(error),
+            Self::BatchPlace { .. } | Self::BatchUsage(_) => Exit::Usage,
             Self::View(error) => match error {
                 BadView::Client(error) => Exit::of_client(error),
                 BadView::Unknown { .. } | BadView::Ended { .. } => Exit::NotFound,

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use muster_batch_client::BatchClientError;
 use muster_client::ClientError;
 
 /// How a command ended.
@@ -61,10 +62,10 @@ pub const TABLE: [(Exit, &str, &str); 12] = [
     (Exit::Io, "a file, the terminal or a pipe failed on this host", "see the message"),
     (
         Exit::SomeFailed,
-        "some of the nodes are not up, or not down, as was asked; all others are",
-        "the table says why; say it again",
+        "some of several were not done: nodes are not up or down as was asked, tasks of a batch job failed",
+        "the table or the message says which",
     ),
-    (Exit::TimeOut, "the time of muster wait --timeout is over", ""),
+    (Exit::TimeOut, "the time of --timeout is over, and what is waited for has not ended", ""),
 ];
 
 impl Exit {
@@ -87,6 +88,33 @@ impl Exit {
         }
     }
 
+    /// The exit code for a failed question to the batch service.
+    #[must_use]
+    pub fn of_batch(error: &BatchClientError) -> Self {
+        match error {
+            BatchClientError::NotSaid { .. } | BatchClientError::Notation { .. } => Self::Usage,
+            BatchClientError::Unreachable { .. } => Self::Away,
+            BatchClientError::Readable { .. } => Self::NotAllowed,
+            BatchClientError::BadAnswer { .. } => Self::BadAnswer,
+            BatchClientError::Output(_) => Self::Io,
+            BatchClientError::File { source, .. } => match source.kind() {
+                std::io::ErrorKind::NotFound => Self::NotFound,
+                std::io::ErrorKind::PermissionDenied => Self::NotAllowed,
+                _ => Self::Io,
+            },
+            BatchClientError::Tasks { .. } => Self::SomeFailed,
+            BatchClientError::Refused { status, code, .. } => match (status, code.as_str()) {
+                (403, _) => Self::NotAllowed,
+                (404, _) => Self::NotFound,
+                (409, "TaskCompleted" | "JobCompleted" | "TaskSucceeded") => Self::Ended,
+                (413, _) | (409, "PoolQuotaReached" | "ActiveJobAndScheduleQuotaReached") => Self::Limit,
+                (500 | 503, _) => Self::Away,
+                _ => Self::Refused,
+            },
+            _ => Self::Refused,
+        }
+    }
+
     /// The table for `muster help exit-codes`.
     #[must_use]
     pub fn help() -> String {
@@ -98,7 +126,8 @@ impl Exit {
         out.push_str(
             "\nmuster wait and muster submit --wait end as the task did: with its exit code (1 to 255), with\n\
              128 + N if signal N ended it, with 1 if it ended in another way, such as by its time limit; of several\n\
-             tasks the highest counts. Their own failures have the codes above and a line on the standard error.\n\
+             tasks the highest counts. muster batch job wait and submit --wait end with 0 if all tasks succeeded, and else\n\
+             with 10. Their own failures have the codes above and a line on the standard error.\n\
              A reader that closes the pipe early ends any command by SIGPIPE (shells show 141), without a message.\n",
         );
         out

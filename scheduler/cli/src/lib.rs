@@ -81,6 +81,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Reservation(args) => commands::reservation::run(&args),
         Command::Pools(args) => commands::pools::run(&args),
         Command::Licenses(args) => commands::licenses::run(&args),
+        Command::Batch(args) => commands::batch::run(&args),
         Command::Ping(args) => commands::ping::run(&args),
         Command::Config(args) => commands::config::run(&args.action),
         Command::Migrate(args) => commands::migrate::run(&args),

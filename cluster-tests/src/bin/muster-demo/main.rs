@@ -1,5 +1,8 @@
 //! The main job, shown: a cluster over SSH, MPI gangs next to independent tasks, and what became of them.
 
+mod batch;
+mod batch_demo;
+mod batch_site;
 mod checks;
 mod demo;
 mod keep;
@@ -55,6 +58,23 @@ enum Command {
         #[arg(long, default_value_t = 10_000)]
         count: usize,
     },
+    /// Measure the batch service through its SDK: tasks added and finished, memory, and a filtered list.
+    #[command(after_help = "Example:\n  muster-demo batch --tasks 10000 --listed 100000")]
+    Batch {
+        /// Tasks that are added and finished.
+        #[arg(long, default_value_t = 10_000)]
+        tasks: usize,
+        /// Tasks of the job that is listed with a filter.
+        #[arg(long, default_value_t = 100_000)]
+        listed: usize,
+    },
+    /// Show the batch service: a film is rendered, frame by frame, and the heat equation is solved by MPI.
+    #[command(after_help = "Example:\n  muster-demo batch-demo --out target/batch-demo")]
+    BatchDemo {
+        /// Where the pictures go.
+        #[arg(long, default_value = "target/batch-demo")]
+        out: PathBuf,
+    },
     /// Keep a cluster running.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -93,6 +113,8 @@ fn main() -> ExitCode {
         Some(Command::Latency { samples }) => latency::run(samples),
         Some(Command::Steps { count, way }) => steps::run(count, way.map(usize::from)),
         Some(Command::Swarm { count }) => swarm::run(count),
+        Some(Command::Batch { tasks, listed }) => batch::run(tasks, listed),
+        Some(Command::BatchDemo { out }) => batch_demo::run(&out),
         Some(Command::Cluster(ClusterCommand::Up { nodes, cpus, env_file })) => {
             keep::up(nodes, cpus, &env_file)
         }

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub mod attach;
+pub mod batch;
 pub mod cancel;
 pub(crate) mod config;
 pub mod cron;

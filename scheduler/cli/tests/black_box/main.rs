@@ -1,6 +1,7 @@
 //! The command as its users meet it, against a stand-in for the controller.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod batch;
 mod changes;
 mod commands;
 mod common;

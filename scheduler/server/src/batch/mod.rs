@@ -60,7 +60,7 @@ pub struct Service {
 type Answer = Result<Response, Refused>;
 
 fn router(service: Arc<Service>) -> Router {
-    let store = service.store.clone();
+    let (store, tls) = (service.store.clone(), service.tls.is_some());
     let routes = Router::new()
         .route("/pools", get(pools::list).post(pools::create))
         .route(
@@ -108,7 +108,7 @@ fn router(service: Arc<Service>) -> Router {
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), call::admit))
         .with_state(service);
     match store {
-        Some(store) => routes.layer(axum::middleware::from_fn_with_state(store, store::divert)),
+        Some(store) => routes.layer(axum::middleware::from_fn_with_state((store, tls), store::divert)),
         None => routes,
     }
 }

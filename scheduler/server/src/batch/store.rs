@@ -27,10 +27,14 @@ pub fn open(config: &BatchStoreConfig, accounts: &Accounts) -> Result<Arc<Store>
 }
 
 /// Answers requests for the store, and passes others on.
-pub(super) async fn divert(Shell(store): Shell<Arc<Store>>, request: Request, next: Next) -> Response {
+pub(super) async fn divert(
+    Shell((store, tls)): Shell<(Arc<Store>, bool)>,
+    request: Request,
+    next: Next,
+) -> Response {
     if !store.serves(request.uri().path()) {
         return next.run(request).await;
     }
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    store.serve(request, peer, false).await
+    store.serve(request, peer, tls).await
 }
