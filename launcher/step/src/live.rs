@@ -77,7 +77,7 @@ mod tests {
             let pids = vec![10 + node as i32];
             live.add(node, RankNow { rank, used, resident_bytes: 3, virtual_peak_bytes: peak, pids });
         }
-        assert_eq!((live.usage.ranks, live.usage.user_us, live.usage.cpu_min_rank), (3, 7, 1));
+        assert_eq!((live.usage.ranks, live.usage.user_us, live.usage.cpu_min_rank), (3, 7, 2));
         assert_eq!((live.usage.memory_peak_rank, live.running, live.resident_bytes), (0, 2, 6));
         assert_eq!((live.virtual_peak_bytes, live.virtual_peak_rank, live.virtual_sum_bytes), (7, 2, 11));
         assert_eq!(live.pids, [(0, vec![10]), (1, vec![11])]);
