@@ -39,7 +39,8 @@ def blobs(endpoint, account, key):
 
     def signed(letters):
         permission = ContainerSasPermissions.from_string(letters)
-        return generate_container_sas(account, "scene", account_key=key, permission=permission, expiry=end)
+        protocol = "https" if endpoint.startswith("https:") else None
+        return generate_container_sas(account, "scene", account_key=key, permission=permission, expiry=end, protocol=protocol)
 
     base = f"{endpoint}/{account}/scene"
     return {

@@ -34,7 +34,7 @@ fn the_examples_stand_for_the_tasks_that_they_say() {
 
     // Its program is not here, which is said where it is named.
     let ran = batch(&examples(), &["job", "submit", "heat.yaml", "--dry-run"]);
-    assert!(ran.code == Some(1) && ran.err.contains("heat.yaml:5: there is no file"), "{ran:?}");
+    assert!(ran.code == Some(1) && ran.err.contains("heat.yaml:6: there is no file"), "{ran:?}");
 
     let ran = batch(&examples(), &["job", "submit", "film.toml", "--dry-run"]);
     assert!(ran.out.contains("... 4 tasks more; --all shows them"), "{ran:?}");

@@ -20,38 +20,7 @@ pub(crate) enum Command {
     /// Submit a job file: a job with its tasks, files and merge (docs/batch-files.md)
     Submit(SubmitArgs),
     /// Make a job, whose tasks are added afterwards
-    #[command(after_help = "Examples:\n  muster batch job create film --pool farm\n  \
-        muster batch job create film --pool farm --priority 100 --env QUALITY=9 --retries 2\n  \
-        muster batch job create film --json-file job.json   whatever the protocol has")]
-    Create {
-        /// The job
-        #[arg(value_name = "JOB")]
-        id: Option<String>,
-        /// The pool that its tasks run in
-        #[arg(long)]
-        pool: Option<String>,
-        /// From -1000 to 1000; higher goes first
-        #[arg(long, allow_negative_numbers = true)]
-        priority: Option<i32>,
-        /// At most so many tasks at once
-        #[arg(long, value_name = "COUNT")]
-        parallel: Option<u32>,
-        /// How often a failed task is tried again; -1 for ever
-        #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
-        retries: Option<i32>,
-        /// After which time the job is ended (minutes, or H:MM:SS)
-        #[arg(long, value_parser = duration)]
-        time: Option<String>,
-        /// A variable of all of its tasks
-        #[arg(long = "env", value_name = "NAME=VALUE", value_parser = setting)]
-        environment: Vec<(String, String)>,
-        /// Its tasks may depend on each other
-        #[arg(long)]
-        dependencies: bool,
-        /// The job as the protocol has it; options have the last word
-        #[arg(long, value_name = "FILE")]
-        json_file: Option<PathBuf>,
-    },
+    Create(CreateArgs),
     /// Show all about a job, and how many of its tasks are in which state
     Show {
         /// The job
@@ -109,6 +78,41 @@ pub(crate) enum Command {
     },
 }
 
+/// Arguments of `muster batch job create`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  muster batch job create film --pool farm\n  \
+        muster batch job create film --pool farm --priority 100 --env QUALITY=9 --retries 2\n  \
+        muster batch job create film --json-file job.json   whatever the protocol has")]
+pub(crate) struct CreateArgs {
+    /// The job
+    #[arg(value_name = "JOB")]
+    id: Option<String>,
+    /// The pool that its tasks run in
+    #[arg(long)]
+    pool: Option<String>,
+    /// From -1000 to 1000; higher goes first
+    #[arg(long, allow_negative_numbers = true)]
+    priority: Option<i32>,
+    /// At most so many tasks at once
+    #[arg(long, value_name = "COUNT")]
+    parallel: Option<u32>,
+    /// How often a failed task is tried again; -1 for ever
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    retries: Option<i32>,
+    /// After which time the job is ended (minutes, or H:MM:SS)
+    #[arg(long, value_parser = duration)]
+    time: Option<String>,
+    /// A variable of all of its tasks
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = setting)]
+    environment: Vec<(String, String)>,
+    /// Its tasks may depend on each other
+    #[arg(long)]
+    dependencies: bool,
+    /// The job as the protocol has it; options have the last word
+    #[arg(long, value_name = "FILE")]
+    json_file: Option<PathBuf>,
+}
+
 /// What becomes of tasks that run.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Running {
@@ -131,22 +135,18 @@ pub(super) fn path(id: &str) -> String {
 }
 
 pub(super) fn run(command: &Command, common: &Common) -> Result<ExitCode, CliError> {
-    if let Command::Submit(args) = command {
-        return submit(args, common);
-    }
-    let service = common.connect()?;
-    let now = |id: &str| service.get(&path(id));
     match command {
-        // It asks nobody if it only shows what it would do.
+        // A dry run asks nobody.
         Command::Submit(args) => submit(args, common),
-        Command::Create { .. } => {
-            let body = creation(command)?;
-            let id = at(&body, "id");
+        Command::Create(args) => {
+            let body = creation(args)?;
+            let (service, id) = (common.connect()?, at(&body, "id"));
             service.post("/jobs", &body)?;
-            common.done(&format!("job {id} is made"), || now(&id))
+            common.done(&format!("job {id} is made"), || service.get(&path(&id)))
         }
         Command::Show { id } => {
-            let mut job = now(id)?;
+            let service = common.connect()?;
+            let mut job = service.get(&path(id))?;
             let counts = service.get(&format!("{}/taskcounts", path(id)))?;
             job["taskCounts"] = counts["taskCounts"].clone();
             common.show(&job, describe)
@@ -154,43 +154,44 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<ExitCode, CliErr
         Command::List { state, list } => {
             let state = state.as_ref().map(|state| format!("state eq '{}'", state.replace('\'', "''")));
             let listing = list.listing(state.as_slice());
-            print_list(common, &service, "/jobs", "jobs", &listing, &JOBS)
+            print_list(common, &common.connect()?, "/jobs", "jobs", &listing, &JOBS)
         }
-        Command::Wait(args) => wait(args, common, service),
-        Command::Download(args) => download(args, common, &service),
+        Command::Wait(args) => wait(args, common, common.connect()?),
+        Command::Download(args) => download(args, common, &common.connect()?),
         Command::Terminate { id, when_complete: true, .. } => {
+            let service = common.connect()?;
             service.patch(&path(id), &json!({ "onAllTasksComplete": "terminatejob" }))?;
-            common.done(&format!("job {id} ends with its tasks"), || now(id))
+            common.done(&format!("job {id} ends with its tasks"), || service.get(&path(id)))
         }
         Command::Terminate { id, reason, .. } => {
             let mut body = json!({});
             set(&mut body, "terminateReason", reason.clone());
-            service.post(&format!("{}/terminate", path(id)), &body)?;
-            common.done(&format!("job {id} is ended"), || now(id))
+            act(common, id, "terminate", &body, "is ended")
         }
         Command::Delete { ids } => {
+            let service = common.connect()?;
             ids.iter().try_for_each(|id| service.delete(&path(id), false))?;
             common.done(&format!("deleted: {}", ids.join(" ")), || {
                 Ok(ids.iter().map(|id| gone("job", id)).collect())
             })
         }
-        Command::Enable { id } => {
-            service.post(&format!("{}/enable", path(id)), &json!({}))?;
-            common.done(&format!("job {id} goes on"), || now(id))
-        }
+        Command::Enable { id } => act(common, id, "enable", &json!({}), "goes on"),
         Command::Disable { id, tasks } => {
-            service.post(&format!("{}/disable", path(id)), &json!({ "disableTasks": word(*tasks) }))?;
-            common.done(&format!("job {id} is disabled"), || now(id))
+            act(common, id, "disable", &json!({ "disableTasks": word(*tasks) }), "is disabled")
         }
     }
 }
 
-fn creation(command: &Command) -> Result<Value, CliError> {
-    let Command::Create { id, pool, priority, parallel, retries, time, environment, dependencies, json_file } =
-        command
-    else {
-        return Ok(Value::Null);
-    };
+/// Does something with a job, and says so.
+fn act(common: &Common, id: &str, action: &str, body: &Value, done: &str) -> Result<ExitCode, CliError> {
+    let service = common.connect()?;
+    service.post(&format!("{}/{action}", path(id)), body)?;
+    common.done(&format!("job {id} {done}"), || service.get(&path(id)))
+}
+
+fn creation(args: &CreateArgs) -> Result<Value, CliError> {
+    let CreateArgs { id, pool, priority, parallel, retries, time, environment, dependencies, json_file } =
+        args;
     let mut body = body(json_file.as_ref())?;
     set(&mut body, "id", id.clone());
     if let Some(pool) = pool {

@@ -22,38 +22,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make a pool that borrows nodes from the cluster
-    #[command(after_help = "Examples:\n  muster batch pool create farm --class main --nodes 4 --slots 8\n  \
-        muster batch pool create mpi --class main --nodes 2 --mpi --wait\n  \
-        muster batch pool create farm --class main --formula-file grow.txt\n  \
-        muster batch pool create farm --json-file pool.json   whatever the protocol has")]
-    Create {
-        /// The pool
-        #[arg(value_name = "POOL")]
-        id: Option<String>,
-        /// The pool of the cluster that lends the nodes (the protocol's vmSize)
-        #[arg(long, value_name = "NAME")]
-        class: Option<String>,
-        /// How many nodes it is to have
-        #[arg(long, value_name = "COUNT", conflicts_with_all = ["formula", "formula_file"])]
-        nodes: Option<u32>,
-        /// Tasks that a node runs at once
-        #[arg(long, value_name = "COUNT")]
-        slots: Option<u32>,
-        /// Whether a node is filled before the next, or all evenly
-        #[arg(long, value_enum)]
-        fill: Option<Fill>,
-        /// Tasks may run on several nodes, with MPI
-        #[arg(long)]
-        mpi: bool,
-        #[command(flatten)]
-        scaling: Scaling,
-        /// The pool as the protocol has it; options have the last word
-        #[arg(long, value_name = "FILE")]
-        json_file: Option<PathBuf>,
-        /// Wait until it has its nodes
-        #[arg(long)]
-        wait: bool,
-    },
+    Create(CreateArgs),
     /// Show all about a pool
     Show {
         /// The pool
@@ -129,6 +98,41 @@ pub(crate) enum Command {
     },
 }
 
+/// Arguments of `muster batch pool create`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  muster batch pool create farm --class main --nodes 4 --slots 8\n  \
+        muster batch pool create mpi --class main --nodes 2 --mpi --wait\n  \
+        muster batch pool create farm --class main --formula-file grow.txt\n  \
+        muster batch pool create farm --json-file pool.json   whatever the protocol has")]
+pub(crate) struct CreateArgs {
+    /// The pool
+    #[arg(value_name = "POOL")]
+    id: Option<String>,
+    /// The pool of the cluster that lends the nodes (the protocol's vmSize)
+    #[arg(long, value_name = "NAME")]
+    class: Option<String>,
+    /// How many nodes it is to have
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["formula", "formula_file"])]
+    nodes: Option<u32>,
+    /// Tasks that a node runs at once
+    #[arg(long, value_name = "COUNT")]
+    slots: Option<u32>,
+    /// Whether a node is filled before the next, or all evenly
+    #[arg(long, value_enum)]
+    fill: Option<Fill>,
+    /// Tasks may run on several nodes, with MPI
+    #[arg(long)]
+    mpi: bool,
+    #[command(flatten)]
+    scaling: Scaling,
+    /// The pool as the protocol has it; options have the last word
+    #[arg(long, value_name = "FILE")]
+    json_file: Option<PathBuf>,
+    /// Wait until it has its nodes
+    #[arg(long)]
+    wait: bool,
+}
+
 /// By what a pool scales itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Scaling {
@@ -197,11 +201,11 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<ExitCode, CliErr
     let service = common.connect()?;
     let path = |id: &str| format!("/pools/{}", encode(id));
     match command {
-        Command::Create { wait, .. } => {
-            let body = creation(command)?;
+        Command::Create(args) => {
+            let body = creation(args)?;
             let id = at(&body, "id");
             service.post("/pools", &body)?;
-            if *wait {
+            if args.wait {
                 return await_steady(common, &service, &id, None);
             }
             common.done(&format!("pool {id} is made"), || service.get(&path(&id)))
@@ -255,10 +259,8 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<ExitCode, CliErr
     }
 }
 
-fn creation(command: &Command) -> Result<Value, CliError> {
-    let Command::Create { id, class, nodes, slots, fill, mpi, scaling, json_file, wait: _ } = command else {
-        return Ok(Value::Null);
-    };
+fn creation(args: &CreateArgs) -> Result<Value, CliError> {
+    let CreateArgs { id, class, nodes, slots, fill, mpi, scaling, json_file, wait: _ } = args;
     let mut body = body(json_file.as_ref())?;
     set(&mut body, "id", id.clone());
     set(&mut body, "vmSize", class.clone());

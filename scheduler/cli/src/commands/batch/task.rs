@@ -16,43 +16,7 @@ use crate::table::Side::{Left, Right};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Add a task to a job
-    #[command(after_help = "Examples:\n  muster batch task add film f1 -- blender -b scene.blend -f 1\n  \
-        muster batch task add film all --after f1 --after f2 -- /bin/sh -c 'cat *.png > all'\n  \
-        muster batch task add flow mpi --instances 2 -- mpirun ./flow\n  \
-        muster batch task add film --json-file task.json   whatever the protocol has")]
-    Add {
-        /// The job
-        job: String,
-        /// The task
-        task: Option<String>,
-        /// A program with its arguments; no shell reads them
-        #[arg(last = true, value_name = "COMMAND")]
-        command: Vec<String>,
-        /// A variable
-        #[arg(long = "env", value_name = "NAME=VALUE", value_parser = setting)]
-        environment: Vec<(String, String)>,
-        /// Slots of its node that it takes
-        #[arg(long, value_name = "COUNT")]
-        slots: Option<u32>,
-        /// How often it is tried again after a failure; -1 for ever
-        #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
-        retries: Option<i32>,
-        /// How long it may run (minutes, or H:MM:SS)
-        #[arg(long, value_parser = duration)]
-        time: Option<String>,
-        /// It starts when this task has succeeded
-        #[arg(long, value_name = "TASK")]
-        after: Vec<String>,
-        /// It runs on so many nodes at once
-        #[arg(long, value_name = "COUNT")]
-        instances: Option<u32>,
-        /// What runs on each of them before
-        #[arg(long, value_name = "COMMAND", requires = "instances", default_value = "/bin/true")]
-        coordination: String,
-        /// The task as the protocol has it; options have the last word
-        #[arg(long, value_name = "FILE")]
-        json_file: Option<PathBuf>,
-    },
+    Add(AddArgs),
     /// Show all about a task
     Show {
         /// The job
@@ -114,6 +78,46 @@ pub(crate) enum Command {
     },
 }
 
+/// Arguments of `muster batch task add`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  muster batch task add film f1 -- blender -b scene.blend -f 1\n  \
+        muster batch task add film all --after f1 --after f2 -- /bin/sh -c 'cat *.png > all'\n  \
+        muster batch task add flow mpi --instances 2 -- mpirun ./flow\n  \
+        muster batch task add film --json-file task.json   whatever the protocol has")]
+pub(crate) struct AddArgs {
+    /// The job
+    job: String,
+    /// The task
+    task: Option<String>,
+    /// A program with its arguments; no shell reads them
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+    /// A variable
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = setting)]
+    environment: Vec<(String, String)>,
+    /// Slots of its node that it takes
+    #[arg(long, value_name = "COUNT")]
+    slots: Option<u32>,
+    /// How often it is tried again after a failure; -1 for ever
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    retries: Option<i32>,
+    /// How long it may run (minutes, or H:MM:SS)
+    #[arg(long, value_parser = duration)]
+    time: Option<String>,
+    /// It starts when this task has succeeded
+    #[arg(long, value_name = "TASK")]
+    after: Vec<String>,
+    /// It runs on so many nodes at once
+    #[arg(long, value_name = "COUNT")]
+    instances: Option<u32>,
+    /// What runs on each of them before
+    #[arg(long, value_name = "COMMAND", requires = "instances", default_value = "/bin/true")]
+    coordination: String,
+    /// The task as the protocol has it; options have the last word
+    #[arg(long, value_name = "FILE")]
+    json_file: Option<PathBuf>,
+}
+
 /// The tasks that have failed.
 pub(super) const FAILED: &str = "executionInfo/result eq 'failure'";
 
@@ -141,9 +145,9 @@ pub(super) fn path(job: &str, task: &str) -> String {
 pub(super) fn run(command: &Command, common: &Common) -> Result<ExitCode, CliError> {
     let service = common.connect()?;
     match command {
-        Command::Add { job, .. } => {
-            let body = addition(command)?;
-            let id = at(&body, "id");
+        Command::Add(args) => {
+            let body = addition(args)?;
+            let (job, id) = (&args.job, at(&body, "id"));
             service.post(&format!("{}/tasks", job::path(job)), &body)?;
             common.done(&format!("task {id} is added to job {job}"), || service.get(&path(job, &id)))
         }
@@ -203,8 +207,8 @@ fn each(
     tasks.iter().map(|task| service.get(&path(job, task))).collect()
 }
 
-fn addition(command: &Command) -> Result<Value, CliError> {
-    let Command::Add {
+fn addition(args: &AddArgs) -> Result<Value, CliError> {
+    let AddArgs {
         job: _,
         task,
         command,
@@ -216,10 +220,7 @@ fn addition(command: &Command) -> Result<Value, CliError> {
         instances,
         coordination,
         json_file,
-    } = command
-    else {
-        return Ok(Value::Null);
-    };
+    } = args;
     let mut body = body(json_file.as_ref())?;
     set(&mut body, "id", task.clone());
     if !command.is_empty() {
