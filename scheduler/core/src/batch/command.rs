@@ -350,6 +350,12 @@ pub enum BatchRefusal {
         /// How much there may be.
         limit: usize,
     },
+    /// A task would have the id of a chore of its job.
+    #[error("the job's {what} task has this id")]
+    IdOfChore {
+        /// Which: preparation or release.
+        what: &'static str,
+    },
     /// A formula is wrong.
     #[error("{why}")]
     Formula {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::chore::{ChoreKey, ChoreOutcome};
 use super::command::{Deallocation, Disable};
 use super::exit::Failure;
-use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey};
+use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId};
 use super::scaling::{PoolSample, ScaleRun, Scaling};
 use super::spec::{BatchJobSpec, BatchPoolSpec, NewTask, TaskShape};
 use crate::ids::{JobId, NodeId, Timestamp};
@@ -204,6 +205,28 @@ pub enum BatchEvent {
         /// The task.
         task: BatchTaskKey,
     },
+    /// A chore of a job is to run on a node. Start tasks are to run without this, on each node that is lent to their pool.
+    ChoreDue {
+        /// Which, and where.
+        chore: ChoreKey,
+        /// The task that waits for it, if one does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<FoldedId>,
+    },
+    /// A chore was made into a job of the cluster, which was submitted just before.
+    ChoreMade {
+        /// Which, and where.
+        chore: ChoreKey,
+        /// The job of the cluster.
+        made: JobId,
+    },
+    /// The job that a chore was made into has ended, and this becomes of the chore.
+    ChoreSettled {
+        /// Which, and where.
+        chore: ChoreKey,
+        /// What becomes of it.
+        outcome: ChoreOutcome,
+    },
 }
 
 impl BatchEvent {
@@ -217,6 +240,8 @@ impl BatchEvent {
                 | Self::PoolDeleted { .. }
                 | Self::NodesMoved { .. }
                 | Self::NodeScheduling { .. }
+                | Self::ChoreDue { .. }
+                | Self::ChoreSettled { .. }
         )
     }
 }

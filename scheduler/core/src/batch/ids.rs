@@ -93,6 +93,12 @@ impl BatchTaskKey {
 }
 
 impl BatchJobKey {
+    /// By which nodes are known that were prepared for the job: no pool's name has two slashes.
+    #[must_use]
+    pub fn ready_name(&self) -> String {
+        format!("{}/job/{}", self.account, self.job)
+    }
+
     /// A task of the job.
     #[must_use]
     pub fn task(&self, task: FoldedId) -> BatchTaskKey {

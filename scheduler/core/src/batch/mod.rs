@@ -3,6 +3,7 @@
 //! These are the values of it; the state keeps them (`state/batch`), and the engine decides about them (`engine/batch`). A task that
 //! may run is made into an ordinary job of one task, which is queued and placed as any other.
 
+mod chore;
 mod command;
 mod event;
 mod exit;
@@ -10,6 +11,9 @@ mod ids;
 mod scaling;
 mod spec;
 
+pub use self::chore::{
+    ChoreKey, ChoreOf, ChoreOutcome, ChoreSpec, PREPARATION_ID, RELEASE_ID, RELEASE_MAX_S, STARTUP_FOLDER,
+};
 pub use self::command::{
     Added, BatchCaller, BatchCommand, BatchInput, BatchRefusal, BatchReply, Condition, Deallocation, Disable,
     Target,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::chore::ChoreSpec;
 use super::exit::ExitConditions;
 use super::ids::FoldedId;
 use crate::cluster::Fill;
@@ -23,6 +24,9 @@ pub struct BatchPoolSpec {
     pub fill: Fill,
     /// Whether tasks may have several nodes.
     pub inter_node: bool,
+    /// What runs on each node that is lent to it, before its tasks do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Arc<ChoreSpec>>,
     /// All that was said of it, as JSON.
     pub said: Arc<str>,
 }
@@ -56,6 +60,12 @@ pub struct BatchJobSpec {
     /// Variables of all its tasks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<(String, String)>,
+    /// What runs on each of its nodes before its first task there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparation: Option<Arc<ChoreSpec>>,
+    /// What runs at its end on each node where its preparation ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Arc<ChoreSpec>>,
     /// All that was said of it, as JSON.
     pub said: Arc<str>,
 }

@@ -1,10 +1,10 @@
 //! What users ask of jobs.
 
-use super::{Decided, check_goes_on, end, event, invalid, pool};
+use super::{Decided, check_goes_on, chore, end, event, invalid, pool};
 use crate::batch::{
     ACTIVE_JOBS_PER_ACCOUNT_MAX, AUTO_POOL_PREFIX_CHARS_MAX, AutoPool, BatchCommand, BatchEvent, BatchInput,
     BatchJobKey, BatchJobSpec, BatchPoolSpec, BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX,
-    PRIORITY_MAX, SAID_BYTES_MAX, Target, is_id,
+    PRIORITY_MAX, RELEASE_MAX_S, SAID_BYTES_MAX, Target, is_id,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -123,6 +123,34 @@ fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
     if spec.said.len() > SAID_BYTES_MAX {
         return Err(invalid("id", format!("what is said of the job has more than {SAID_BYTES_MAX} bytes")));
     }
+    check_chores(spec)
+}
+
+fn check_chores(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
+    let (preparation, release) = (spec.preparation.as_deref(), spec.release.as_deref());
+    for (chore, property) in [(preparation, "jobPreparationTask"), (release, "jobReleaseTask")] {
+        let Some(chore) = chore else { continue };
+        if !is_id(&chore.id) {
+            return Err(invalid(
+                property,
+                "its id must have 1 to 64 letters, digits, hyphens or underscores",
+            ));
+        }
+        chore::check(chore, property)?;
+    }
+    let Some(release) = release else { return Ok(()) };
+    let Some(preparation) = preparation else {
+        return Err(invalid("jobReleaseTask", "a job can have one only if it has a jobPreparationTask"));
+    };
+    if FoldedId::of(&preparation.id) == FoldedId::of(&release.id) {
+        return Err(invalid("jobReleaseTask", "its id must be another than that of the jobPreparationTask"));
+    }
+    if release.wall_clock_max_s.is_some_and(|limit| limit > RELEASE_MAX_S) {
+        return Err(invalid(
+            "maxWallClockTime",
+            format!("must be at most {RELEASE_MAX_S} seconds for a jobReleaseTask"),
+        ));
+    }
     Ok(())
 }
 
@@ -140,11 +168,16 @@ fn check_change(job: &BatchJob, spec: &BatchJobSpec) -> Result<(), BatchRefusal>
     }
     let fixed = spec.id == before.id
         && spec.uses_dependencies == before.uses_dependencies
-        && spec.environment == before.environment;
+        && spec.environment == before.environment
+        && spec.preparation == before.preparation
+        && spec.release == before.release;
     if fixed {
         Ok(())
     } else {
-        Err(invalid("id", "id, usesTaskDependencies and environment settings of a job stay as they are"))
+        Err(invalid(
+            "id",
+            "id, usesTaskDependencies, environment settings and preparation of a job stay as they are",
+        ))
     }
 }
 
@@ -194,5 +227,7 @@ fn end_all(state: &State, key: &BatchJobKey, job: &BatchJob, queued: EndWish, no
     let end = |(id, task): (&FoldedId, _)| {
         end::end(state, &key.task(id.clone()), task, EndWish::Terminate, queued, now)
     };
-    job.made().flat_map(end).collect()
+    let mut events: Vec<Event> = job.made().flat_map(end).collect();
+    events.extend(chore::end_preparations(state, job, now));
+    events
 }

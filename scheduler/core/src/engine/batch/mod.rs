@@ -3,6 +3,7 @@
 //! A task that may run is made into a job of the cluster, as an entry of a crontab is. No more of them wait there than could start
 //! at once, so that a task that waits costs little, and that what has the higher priority need not overtake.
 
+mod chore;
 mod end;
 mod job;
 mod make;
@@ -131,6 +132,8 @@ fn check_goes_on(job: &BatchJob) -> Result<(), BatchRefusal> {
     }
 }
 
+#[cfg(test)]
+mod chore_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::batch::{
     Added, BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec,
-    BatchRefusal, BatchReply, Condition, DependsOn, FoldedId, IdRange, NewTask, Retries, TaskShape,
+    BatchRefusal, BatchReply, ChoreSpec, Condition, DependsOn, FoldedId, IdRange, NewTask, Retries,
+    TaskShape,
 };
 use crate::cluster::Fill;
 use crate::ids::JobId;
@@ -32,6 +33,7 @@ pub(super) fn pool(name: &str, slots: u32) -> BatchPoolSpec {
         slots_per_node: slots,
         fill: Fill::Pack,
         inter_node: slots == 1,
+        start: None,
         said: "{}".into(),
     }
 }
@@ -49,6 +51,8 @@ pub(super) fn batch_job(name: &str, pool: &str) -> BatchJobSpec {
         terminate_when_complete: false,
         acts_on_failure: false,
         environment: vec![("A".to_owned(), "job".to_owned())],
+        preparation: None,
+        release: None,
         said: "{}".into(),
     }
 }
@@ -65,6 +69,24 @@ pub(super) fn shape() -> TaskShape {
         exits: Default::default(),
         said: "{}".into(),
     }
+}
+
+pub(super) fn the_chore(name: &str) -> ChoreSpec {
+    ChoreSpec {
+        user: caller().user,
+        id: name.to_owned(),
+        command: "/bin/sh -c 'true'".into(),
+        wall_clock_max_s: None,
+        retries: Retries::AtMost(0),
+        waits: true,
+        reruns: true,
+        staging: Staging::default(),
+        environment: Vec::new(),
+    }
+}
+
+pub(super) fn pool_key(name: &str) -> BatchPoolKey {
+    BatchPoolKey { account: ACCOUNT.into(), pool: id(name) }
 }
 
 pub(super) fn task(name: &str) -> NewTask {

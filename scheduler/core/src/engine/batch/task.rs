@@ -54,6 +54,12 @@ pub(super) fn add(
 }
 
 fn check_task(job: &BatchJob, task: &NewTask, shape: &TaskShape) -> Result<(), BatchRefusal> {
+    let chores = [(&job.spec.preparation, "preparation"), (&job.spec.release, "release")];
+    for (chore, what) in chores {
+        if chore.as_ref().is_some_and(|chore| chore.id.eq_ignore_ascii_case(&task.id)) {
+            return Err(BatchRefusal::IdOfChore { what });
+        }
+    }
     if !is_id(&task.id) {
         return Err(invalid("id", "must have 1 to 64 letters, digits, hyphens or underscores"));
     }
@@ -126,7 +132,7 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             let (key, _, task) = find(state, input, job, task)?;
             match task.state {
                 BatchTaskState::Completed(_) => Err(BatchRefusal::TaskCompleted),
-                BatchTaskState::Waiting { .. } => {
+                BatchTaskState::Waiting { .. } | BatchTaskState::Preparing { .. } => {
                     let failure = Some(terminated());
                     let outcome = Outcome::Completed { exit_code: None, failure, satisfies: false };
                     Ok(vec![event(BatchEvent::TaskSettled { task: key, outcome })])

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::depends;
 use super::job::{BatchJob, JobPhase, JobWork};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
 use super::scale::Scale;
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
-use crate::batch::{BatchEvent, BatchJobKey, BatchPoolKey, FoldedId, NewTask, NodeMove, Outcome, TaskShape};
+use super::{chore, depends};
+use crate::batch::{
+    BatchEvent, BatchJobKey, BatchPoolKey, ChoreKey, FoldedId, NewTask, NodeMove, Outcome, TaskShape,
+};
 use crate::cluster::ClusterConfig;
 use crate::event::{Event, Verdict};
 use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
-use crate::state::{FinishedHow, State};
+use crate::state::State;
 
 /// One event of the batch service.
 pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Timestamp) {
@@ -44,10 +46,16 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 .insert(key.pool.clone(), pool);
             pool_moved(state, key);
         }
-        BatchEvent::PoolUpdated { pool, spec } => with_pool(state, pool, |pool| {
-            pool.spec = Arc::clone(spec);
-            (pool.modified, pool.version) = (at, version);
-        }),
+        BatchEvent::PoolUpdated { pool, spec } => {
+            let nodes = state.batch.pool(pool).into_iter().flat_map(|pool| pool.nodes.keys().copied());
+            let nodes: Vec<NodeId> = nodes.collect();
+            with_pool(state, pool, |pool| {
+                pool.spec = Arc::clone(spec);
+                (pool.modified, pool.version) = (at, version);
+            });
+            nodes.iter().for_each(|node| chore::refresh_ready(state, *node));
+            jobs_of_pool_changed(state, pool);
+        }
         BatchEvent::PoolResizing { pool, target, remove, how, until } => with_pool(state, pool, |pool| {
             pool.target = *target;
             let remove = remove.iter().copied().collect();
@@ -87,11 +95,14 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
         BatchEvent::PoolScaled { pool, run } => with_scale(state, pool, |pool| {
             pool.scale.iter_mut().for_each(|scale| scale.ran(run.clone()));
         }),
-        BatchEvent::NodeScheduling { pool, node, enabled } => with_pool(state, pool, |pool| {
-            if let Some(seat) = pool.nodes.get_mut(node) {
-                seat.enabled = *enabled;
-            }
-        }),
+        BatchEvent::NodeScheduling { pool, node, enabled } => {
+            with_pool(state, pool, |pool| {
+                if let Some(seat) = pool.nodes.get_mut(node) {
+                    seat.enabled = *enabled;
+                }
+            });
+            chore::node_changed(state, *node);
+        }
         BatchEvent::JobCreated { .. }
         | BatchEvent::JobUpdated { .. }
         | BatchEvent::JobDisabling { .. }
@@ -108,6 +119,9 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
         | BatchEvent::TaskSettled { .. }
         | BatchEvent::TaskReactivated { .. }
         | BatchEvent::TaskDeleted { .. } => task_happened(state, event, version, at),
+        BatchEvent::ChoreDue { chore, task } => chore::due(state, chore, task.as_ref(), version, at),
+        BatchEvent::ChoreMade { chore, made } => chore::made(state, chore, *made, at),
+        BatchEvent::ChoreSettled { chore, outcome } => chore::settled(state, chore, outcome, version, at),
     }
 }
 
@@ -145,7 +159,10 @@ fn nodes_moved(state: &mut State, key: &BatchPoolKey, moves: &[(NodeId, NodeMove
     for (node, to) in moves {
         match to {
             NodeMove::Back => drop(pool.nodes.remove(node)),
-            to => drop(pool.nodes.insert(*node, Seat { at: *to, since: at, enabled: true })),
+            to => {
+                let start = chore::seated(pool, *to, pool.nodes.get(node), at);
+                pool.nodes.insert(*node, Seat { at: *to, since: at, enabled: true, start });
+            }
         }
     }
     for (node, to) in moves {
@@ -153,6 +170,14 @@ fn nodes_moved(state: &mut State, key: &BatchPoolKey, moves: &[(NodeId, NodeMove
             NodeMove::Back => drop(state.batch.holders.remove(node)),
             _ => drop(state.batch.holders.insert(*node, key.clone())),
         }
+    }
+    for (node, to) in moves {
+        if *to == NodeMove::Back {
+            chore::forget_node(state, *node, true);
+        }
+        chore::refresh(state, &ChoreKey::start(key, *node));
+        chore::node_changed(state, *node);
+        chore::refresh_ready(state, *node);
     }
     pool_moved(state, key);
     // Others may have waited for what has come back.
@@ -172,6 +197,11 @@ fn pool_moved(state: &mut State, key: &BatchPoolKey) {
     }
     state.derived = Default::default();
     refresh_pool(state, key);
+    jobs_of_pool_changed(state, key);
+}
+
+/// What the jobs of a pool may do changed.
+pub(super) fn jobs_of_pool_changed(state: &mut State, key: &BatchPoolKey) {
     let jobs: Vec<BatchJobKey> = state.batch_jobs_of(key).map(|(job, _)| job).collect();
     jobs.iter().for_each(|job| refresh_job(state, job));
 }
@@ -188,7 +218,7 @@ fn refresh_pool(state: &mut State, key: &BatchPoolKey) {
     set(&mut state.batch.resizing, key, is_moving);
 }
 
-fn set<T: Ord + Clone>(all: &mut BTreeSet<T>, key: &T, is_in: bool) {
+pub(super) fn set<T: Ord + Clone>(all: &mut BTreeSet<T>, key: &T, is_in: bool) {
     if is_in {
         all.insert(key.clone())
     } else {
@@ -201,12 +231,18 @@ pub(super) fn job_work(state: &State, key: &BatchJobKey, job: &BatchJob) -> Opti
     if !job.settling.is_empty() {
         return Some(JobWork::Settle);
     }
-    let rests = job.made.is_empty();
+    let rests = job.made.is_empty() && chore::are_at_rest(state, key, job);
     match job.phase {
         JobPhase::Active if job.spec.terminate_when_complete && rests && job.all_complete() => {
             Some(JobWork::AllComplete)
         }
-        JobPhase::Active => state.batch_feedable(key, job).next().map(|_| JobWork::Feed),
+        JobPhase::Active if state.batch_feedable(key, job).next().is_some() => Some(JobWork::Feed),
+        JobPhase::Active => (!chore::to_be_prepared(state, key, job).is_empty()).then_some(JobWork::Prepare),
+        JobPhase::Terminating { .. } | JobPhase::Deleting
+            if rests && chore::to_be_released(state, key, job).next().is_some() =>
+        {
+            Some(JobWork::Release)
+        }
         JobPhase::Disabling { .. } | JobPhase::Terminating { .. } | JobPhase::Deleting if rests => {
             Some(JobWork::Rest)
         }
@@ -214,7 +250,7 @@ pub(super) fn job_work(state: &State, key: &BatchJobKey, job: &BatchJob) -> Opti
     }
 }
 
-fn refresh_job(state: &mut State, key: &BatchJobKey) {
+pub(super) fn refresh_job(state: &mut State, key: &BatchJobKey) {
     let is_due = state.batch.job(key).is_some_and(|job| job_work(state, key, job).is_some());
     set(&mut state.batch.jobs_due, key, is_due);
 }
@@ -235,6 +271,8 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
     if let Some(end) = state.batch.job(key).and_then(BatchJob::must_end_at) {
         state.batch.job_ends.remove(&(end, key.clone()));
     }
+    let nodes: Vec<NodeId> =
+        state.batch.job(key).into_iter().flat_map(|job| job.nodes.keys().copied()).collect();
     let account = state.batch.accounts.entry(Arc::clone(&key.account)).or_default();
     if let BatchEvent::JobCreated { spec, by, .. } = event {
         account.jobs.insert(key.job.clone(), BatchJob::new(spec, by, version, at));
@@ -273,7 +311,21 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
     if let Some(end) = state.batch.job(key).and_then(BatchJob::must_end_at) {
         state.batch.job_ends.insert((end, key.clone()));
     }
+    chores_follow(state, key, &nodes);
     refresh_job(state, key);
+}
+
+/// What a change of a job means for what it does to nodes.
+fn chores_follow(state: &mut State, key: &BatchJobKey, nodes: &[NodeId]) {
+    let job = state.batch.job(key);
+    let is_preparing = job.is_some_and(|job| job.spec.preparation.is_some() && !job.is_completed());
+    if is_preparing || state.batch.preparing.contains(key) {
+        set(&mut state.batch.preparing, key, is_preparing);
+        for node in nodes {
+            chore::node_changed(state, *node);
+            chore::refresh_ready(state, *node);
+        }
+    }
 }
 
 fn added(
@@ -371,24 +423,9 @@ fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, a
     job.change(id, |task| {
         let next = match outcome {
             Outcome::Completed { exit_code, failure, satisfies } => {
-                let (exit_code, failure, satisfies) = (*exit_code, failure.clone(), *satisfies);
-                let never_made = Completed {
-                    job: None,
-                    attempt: 0,
-                    started: None,
-                    nodes: Vec::new(),
-                    exit_code,
-                    failure,
-                    satisfies,
-                };
+                let never_made = Completed::without_job(*exit_code, failure.clone(), *satisfies);
                 TaskState::Completed(Box::new(match &task.state {
-                    TaskState::Settling(settling) => Completed {
-                        job: Some(settling.made.job),
-                        attempt: settling.finished.how.attempts().0,
-                        started: settling.made.started,
-                        nodes: nodes_of(settling),
-                        ..never_made
-                    },
+                    TaskState::Settling(settling) => Completed::after(settling, never_made),
                     _ => never_made,
                 }))
             }
@@ -404,13 +441,6 @@ fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, a
     depends::forget(job, id);
     if matches!(outcome, Outcome::Completed { satisfies: true, .. }) {
         depends::satisfied(job, id);
-    }
-}
-
-fn nodes_of(settling: &Settling) -> Vec<NodeId> {
-    match &settling.finished.how {
-        FinishedHow::Ran { allocation, .. } => allocation.shares.iter().map(|share| share.node).collect(),
-        _ => Vec::new(),
     }
 }
 
@@ -445,6 +475,7 @@ pub(in crate::state) fn attempt_placed(state: &mut State, job: JobId, at: Timest
             task.enter(TaskState::Made(started), version, at);
         }
     });
+    chore::placed(state, job, Some(at), at);
 }
 
 /// An attempt has ended, and its task waits for another one.
@@ -458,12 +489,14 @@ pub(in crate::state) fn attempt_ended(state: &mut State, job: JobId, verdict: &V
             }
         }
     });
+    chore::placed(state, job, None, at);
 }
 
 /// A job of the cluster has finished.
 pub(in crate::state) fn job_finished(state: &mut State, job: JobId, at: Timestamp) {
     let finished = state.jobs.get(&job).and_then(|job| job.finished.get(&TaskIndex(0))).cloned();
     let Some(finished) = finished else { return };
+    chore::finished(state, job, finished.clone(), at);
     with_made(state, job, |task, version| {
         if let TaskState::Made(made) = &task.state {
             let settling = Settling { made: made.clone(), finished };
@@ -475,7 +508,8 @@ pub(in crate::state) fn job_finished(state: &mut State, job: JobId, at: Timestam
 
 /// Something happened to nodes that pools may wait for.
 pub(in crate::state) fn node_changed(state: &mut State, event: &Event) {
-    if state.batch.resizing.is_empty() {
+    let batch = &state.batch;
+    if batch.resizing.is_empty() && batch.preparing.is_empty() && batch.chores_open.is_empty() {
         return;
     }
     let is_of_interest = matches!(
@@ -496,6 +530,16 @@ pub(in crate::state) fn node_changed(state: &mut State, event: &Event) {
     if is_of_interest {
         let keys: Vec<BatchPoolKey> = state.batch.resizing.iter().cloned().collect();
         keys.iter().for_each(|key| refresh_pool(state, key));
+        let keys: Vec<BatchJobKey> = state.batch.preparing.iter().cloned().collect();
+        keys.iter().for_each(|key| refresh_job(state, key));
+    }
+    if let Event::NodeUp { node, .. }
+    | Event::NodeLost { node, .. }
+    | Event::NodeHeld { node, .. }
+    | Event::NodeReleased { node }
+    | Event::NodeHealth { node, .. } = event
+    {
+        chore::node_changed(state, *node);
     }
 }
 
@@ -517,7 +561,11 @@ pub(in crate::state) fn configured(state: &mut State, config: &Arc<ClusterConfig
         if let Some(pool) = state.batch.pool_mut(key) {
             pool.nodes.retain(|node, _| !gone.contains(node));
         }
-        gone.iter().for_each(|node| drop(state.batch.holders.remove(node)));
+        for node in gone {
+            state.batch.holders.remove(&node);
+            chore::forget_node(state, node, true);
+            chore::refresh(state, &ChoreKey::start(key, node));
+        }
     }
     for key in &keys {
         pool_moved(state, key);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::chore::JobNode;
 use super::numbers::Numbers;
 use super::shapes::Shapes;
 use super::task::{BatchTask, Counts, TaskState};
 use crate::batch::{BatchJobSpec, Disable, FoldedId, TaskShape};
-use crate::ids::Timestamp;
+use crate::ids::{NodeId, Timestamp};
 use crate::spec::User;
 
 /// A job.
@@ -51,6 +52,9 @@ pub struct BatchJob {
     pub(super) dependents: BTreeMap<FoldedId, BTreeSet<FoldedId>>,
     /// Waiting tasks that wait for ranges.
     pub(super) range_dependents: BTreeSet<FoldedId>,
+    /// What it has done to nodes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<NodeId, JobNode>,
     /// Tasks whose ids are numbers and that have satisfied those that depend on them.
     pub(super) satisfied: Numbers,
 }
@@ -141,6 +145,10 @@ pub enum JobWork {
     AllComplete,
     /// More of its tasks may be made into jobs of the cluster.
     Feed,
+    /// Nodes are to be made ready for its tasks.
+    Prepare,
+    /// Its release task is to run.
+    Release,
 }
 
 impl BatchJob {
@@ -164,6 +172,7 @@ impl BatchJob {
             settling: BTreeSet::new(),
             dependents: BTreeMap::new(),
             range_dependents: BTreeSet::new(),
+            nodes: BTreeMap::new(),
             satisfied: Numbers::default(),
         }
     }
@@ -240,6 +249,11 @@ impl BatchJob {
         })
     }
 
+    /// Waiting tasks that may run, those of the fewest slots first.
+    pub fn waiting(&self) -> impl Iterator<Item = &FoldedId> {
+        self.ready.iter().map(|(.., id)| id)
+    }
+
     /// Whether all its tasks have completed.
     #[must_use]
     pub fn all_complete(&self) -> bool {
@@ -284,7 +298,7 @@ impl BatchJob {
                     self.ready.remove(&entry)
                 };
             }
-            TaskState::Waiting { .. } | TaskState::Completed(_) => {}
+            TaskState::Waiting { .. } | TaskState::Preparing { .. } | TaskState::Completed(_) => {}
             TaskState::Made(made) => {
                 enter(&mut self.made);
                 if made.started.is_none() {

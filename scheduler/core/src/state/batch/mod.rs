@@ -1,6 +1,7 @@
 //! The batch service: accounts with their pools and jobs, and what is to be done about them.
 
 mod check;
+mod chore;
 mod depends;
 mod happen;
 mod job;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::chore::{ChoreRun, ChoreState, ChoreWork, JobNode};
 pub use self::job::{BatchJob, JobPhase, JobWord, JobWork};
 pub use self::pool::{BatchPool, PoolAllocation, PoolWork, Seat};
 pub use self::scale::Scale;
@@ -22,10 +24,11 @@ pub use self::task::{
     BatchTask, Completed, Counted, Counts, Made, Settling, TaskState as BatchTaskState, TaskWord, Tries,
 };
 use super::State;
-use crate::batch::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId};
+use crate::batch::{BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, FoldedId};
 use crate::cluster::ClusterConfig;
 use crate::ids::{JobId, NodeId, Timestamp};
 
+pub(super) use self::chore::node_up;
 pub(super) use self::happen::{
     attempt_ended, attempt_placed, configured, happened, job_finished, node_changed,
 };
@@ -41,6 +44,18 @@ pub(super) struct Batch {
     changes: u64,
     /// The task that each unfinished job of the cluster was made of.
     made: BTreeMap<JobId, BatchTaskKey>,
+    /// The chore that each unfinished job of the cluster was made of.
+    #[serde(default)]
+    chores_made: BTreeMap<JobId, ChoreKey>,
+    /// Chores that have an end before them.
+    #[serde(default)]
+    chores_open: BTreeSet<ChoreKey>,
+    /// Those of them of which something is to be done.
+    #[serde(default)]
+    chores_due: BTreeSet<ChoreKey>,
+    /// Jobs with a preparation task that have not completed.
+    #[serde(default)]
+    preparing: BTreeSet<BatchJobKey>,
     /// The pools that have nodes, or to which they are on their way.
     holders: BTreeMap<NodeId, BatchPoolKey>,
     /// Jobs that have something to do.
@@ -106,6 +121,11 @@ impl Batch {
         self.accounts.get_mut(&key.account)?.jobs.get_mut(&key.job)
     }
 
+    /// Jobs with a preparation task that have not completed.
+    fn preparing(&self) -> impl Iterator<Item = (BatchJobKey, &BatchJob)> {
+        self.preparing.iter().filter_map(|key| Some((key.clone(), self.job(key)?)))
+    }
+
     fn pools(&self) -> impl Iterator<Item = (BatchPoolKey, &BatchPool)> {
         self.accounts.iter().flat_map(|(account, all)| {
             let key = |id: &FoldedId| BatchPoolKey { account: Arc::clone(account), pool: id.clone() };
@@ -159,7 +179,7 @@ impl State {
         self.batch.holder(node)
     }
 
-    /// Whether the tasks of a pool are placed on a node: one that is lent takes work of its borrower only.
+    /// Whether work of a pool is placed on a node: one that is lent takes work of its borrower only.
     pub(crate) fn seats(&self, node: NodeId, pool: &str) -> bool {
         match self.batch.holders.get(&node) {
             None => true,
@@ -169,7 +189,7 @@ impl State {
                         .batch
                         .pool(key)
                         .and_then(|pool| pool.nodes.get(&node))
-                        .is_some_and(|seat| seat.takes_work())
+                        .is_some_and(pool::Seat::is_open)
             }
         }
     }
@@ -202,9 +222,20 @@ impl State {
     ) -> impl Iterator<Item = &'a FoldedId> {
         let pool_key = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
         let pool = self.batch.pool(&pool_key).filter(|pool| pool.deleting.is_none());
-        let most = pool.map_or(0, |pool| job.may_make(pool.slots()));
+        let most = pool.map_or(0, |pool| job.may_make(self.batch_slots(key, pool, job)));
         let ids = pool.map(|pool| job.feedable(|slots, instances| pool.holds(slots, instances)));
         ids.into_iter().flatten().take(usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
+    /// How many slots of a pool are ready for a job.
+    fn batch_slots(&self, key: &BatchJobKey, pool: &BatchPool, job: &BatchJob) -> u64 {
+        if job.spec.preparation.is_none() {
+            return pool.slots();
+        }
+        let name = key.ready_name();
+        let is_ready = |node: &NodeId| self.node(*node).ready_for.contains(&name);
+        let ready = pool.nodes.iter().filter(|(node, seat)| pool.takes_work(seat) && is_ready(node));
+        ready.count() as u64 * u64::from(pool.spec.slots_per_node)
     }
 
     /// Jobs of a pool that have not completed.
@@ -249,7 +280,8 @@ impl State {
     /// The next instant at which the batch service has something to do.
     #[must_use]
     pub fn batch_wake(&self) -> Option<Timestamp> {
-        if !self.batch.jobs_due.is_empty() || !self.batch.pools_due.is_empty() {
+        let batch = &self.batch;
+        if !(batch.jobs_due.is_empty() && batch.pools_due.is_empty() && batch.chores_due.is_empty()) {
             return Some(Timestamp(0));
         }
         let give_up = self.batch.give_up.first().map(|(at, _)| *at);
