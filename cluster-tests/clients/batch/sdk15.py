@@ -20,12 +20,24 @@ class Service:
         error.response.read()
         return error.response.json()["code"]
 
-    def pool(self, id, size, nodes, slots, inter_node):
+    def pool(self, id, size, nodes, slots, inter_node, start=None):
         image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
         machine = models.VirtualMachineConfiguration(image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
         self.client.create_pool(models.BatchPoolCreateOptions(
             id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes,
-            task_slots_per_node=slots, enable_inter_node_communication=inter_node))
+            task_slots_per_node=slots, enable_inter_node_communication=inter_node,
+            start_task=models.BatchStartTask(command_line=start, wait_for_success=True) if start else None))
+
+    def starts(self, pool):
+        infos = [node.start_task_info for node in self.client.list_nodes(pool)]
+        return [(info.state.value, info.result.value, info.exit_code) for info in infos]
+
+    def prepared(self, job):
+        rows = []
+        for row in self.client.list_job_preparation_and_release_task_status(job):
+            before, after = row.job_preparation_task_execution_info, row.job_release_task_execution_info
+            rows.append((row.node_id, before.state.value, before.result.value, after and after.result.value))
+        return rows
 
     def pools(self):
         return [pool.id for pool in self.client.list_pools()]
@@ -69,7 +81,7 @@ class Service:
     def images(self):
         return [image.node_agent_sku_id for image in self.client.list_supported_images()]
 
-    def job(self, id, pool, dependencies=False, auto=False):
+    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None):
         info = models.BatchPoolInfo(pool_id=pool)
         if auto:
             image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
@@ -80,7 +92,9 @@ class Service:
             info = models.BatchPoolInfo(auto_pool_specification=models.BatchAutoPoolSpecification(
                 auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
         self.client.create_job(models.BatchJobCreateOptions(
-            id=id, pool_info=info, uses_task_dependencies=dependencies))
+            id=id, pool_info=info, uses_task_dependencies=dependencies,
+            job_preparation_task=models.BatchJobPreparationTask(command_line=before) if before else None,
+            job_release_task=models.BatchJobReleaseTask(command_line=after) if after else None))
 
     def pool_of(self, job):
         return self.client.get_job(job).execution_info.pool_id

@@ -1,6 +1,7 @@
 """What both generations of the SDK do with the service, told once. Each calls tell() with a thin Service of its own.
 
-A Service has: pool(id, size, nodes, slots, inter_node), pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
+A Service has: pool(id, size, nodes, slots, inter_node, start), starts(pool) -> (state, result, exit code) of each start task,
+prepared(job) -> (node, state, result of the preparation, result of the release) of each node, pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
 delete_pool(id), pool_exists(id), scale(id, formula), evaluate(id, formula) -> (results, code), scaled(id) -> (on, results,
 error), stop_scaling(id), job(id, pool, **more), pool_of(job), job_state(id) -> (state, reason), end_when_complete(id),
 terminate(id, reason), disable(id), enable(id), delete_job(id), task(job, id, command, **more), tasks(job, list of
@@ -159,10 +160,36 @@ def own(service):
     until("its pool is gone", lambda: service.pools() == [])
 
 
+def chores(service, work):
+    """Nodes are made ready for a pool and for a job, and cleaned at the job's end."""
+    service.pool("Ready", "main", 2, 1, False, start="/bin/sh -c 'echo $AZ_BATCH_NODE_STARTUP_DIR > ready; chmod 644 ready; test -z \"$AZ_BATCH_JOB_ID\"'")
+    until("both nodes are started", lambda: sorted(service.nodes("Ready").values()) == ["idle", "idle"])
+    assert service.starts("Ready") == [("completed", "success", 0)] * 2, service.starts("Ready")
+    before = "/bin/sh -c 'cat $AZ_BATCH_NODE_STARTUP_DIR/wd/ready > prepared'"
+    service.job("chores", "Ready", before=before, after=f"/bin/sh -c 'hostname >> {work}/released'")
+    refused(service, "TaskIdSameAsJobPreparationTask", lambda: service.task("chores", "JobPreparation", "true"))
+    line = "/bin/sh -c 'grep startup $AZ_BATCH_JOB_PREP_WORKING_DIR/prepared && echo $AZ_BATCH_JOB_PREP_DIR'"
+    service.tasks("chores", [(f"t{i}", line) for i in range(4)])
+    until("all have succeeded", lambda: service.counts("chores") == (0, 0, 4, 4, 0))
+    where = service.read("chores", "t0", "stdout.txt").decode().split()[1]
+    assert where.endswith("/workitems/chores/job-1/jobpreparation"), where
+    assert service.prepared("chores")[0][1:] == ("completed", "success", None), service.prepared("chores")
+    service.terminate("chores", "enough")
+    until("the job has completed", lambda: service.job_state("chores") == ("completed", "enough"))
+    rows = service.prepared("chores")
+    with open(f"{work}/released") as file:
+        assert sorted(file.read().split()) == [row[0] for row in rows]
+    assert all(row[1:] == ("completed", "success", "success") for row in rows), rows
+    refused(service, "JobPreparationTaskNotSpecified", lambda: service.prepared("many"))
+    service.delete_pool("Ready")
+    until("the pool is gone", lambda: service.pools() == [])
+
+
 def gang(service, work):
     service.delete_pool("Pool")
     until("the pool is gone", lambda: service.pools() == [])
     own(service)
+    chores(service, work)
     service.pool("Pool", "main", 2, 1, True)
     until("the pool is steady", lambda: service.allocation("pool")[:2] == ("steady", 2))
     service.job("gang", "Pool")

@@ -235,6 +235,8 @@ pub fn refused(refusal: &BatchRefusal) -> BatchError {
         BatchRefusal::DependenciesNotSpecified => Code::TaskDependenciesNotSpecifiedOnJob,
         BatchRefusal::DependencyTooLong { what: "ranges", .. } => Code::TaskDependencyRangesTooLong,
         BatchRefusal::DependencyTooLong { .. } => Code::TaskDependencyListTooLong,
+        BatchRefusal::IdOfChore { what: "release" } => Code::TaskIdSameAsJobReleaseTask,
+        BatchRefusal::IdOfChore { .. } => Code::TaskIdSameAsJobPreparationTask,
         BatchRefusal::Formula { too_long: true, .. } => Code::AutoScaleFormulaTooLong,
         BatchRefusal::Formula { .. } => Code::AutoScalingFormulaSyntaxError,
         BatchRefusal::Quota { what: "pools", .. } => Code::PoolQuotaReached,

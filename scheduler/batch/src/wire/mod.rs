@@ -1,5 +1,6 @@
 //! The values of the protocol: what bodies of requests say, and what is answered.
 
+mod chore;
 mod duration;
 mod fields;
 mod files;
@@ -8,6 +9,7 @@ mod node;
 mod pool;
 mod task;
 
+pub use chore::{chore_began, chore_result, chore_word, show_job_node};
 pub use duration::{format_duration, parse_duration_s};
 pub use fields::{Fields, refused, without_secrets};
 pub use job::{JobChange, change_job, read_job, show_job};

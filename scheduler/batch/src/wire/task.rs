@@ -232,7 +232,7 @@ fn execution(task: &BatchTask) -> Value {
     info
 }
 
-fn failure_info(failure: &Failure) -> Value {
+pub(super) fn failure_info(failure: &Failure) -> Value {
     let category = match failure.category {
         FailureCategory::User => "usererror",
         FailureCategory::Server => "servererror",
@@ -248,6 +248,7 @@ fn nodes(state: &State, task: &BatchTask) -> Vec<NodeId> {
             let live = state.jobs.get(&made.job).and_then(|job| job.live.values().next());
             live.into_iter().flat_map(|live| live.allocation.shares.iter().map(|share| share.node)).collect()
         }
+        BatchTaskState::Preparing { node } => vec![*node],
         BatchTaskState::Waiting { .. } | BatchTaskState::Settling(_) => Vec::new(),
     }
 }

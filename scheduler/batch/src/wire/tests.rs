@@ -96,22 +96,64 @@ fn what_is_wrong_with_a_task_is_told_with_its_place() {
 
 #[test]
 fn pools_and_jobs_are_read_with_the_defaults_of_the_protocol() {
-    let pool = read_pool(&json!({ "id": "P", "vmSize": "main", "resizeTimeout": "PT5M" })).unwrap();
+    let pool = read_pool(&json!({ "id": "P", "vmSize": "main", "resizeTimeout": "PT5M" }), &user()).unwrap();
     assert_eq!((pool.spec.slots_per_node, pool.spec.inter_node), (1, false));
     assert_eq!((pool.target, pool.timeout_s, pool.scaling), (0, 300, None));
     let mut scaled = json!({ "id": "P", "vmSize": "main", "enableAutoScale": true });
-    assert_eq!(code(read_pool(&scaled)), (ErrorCode::MissingRequiredProperty, "autoScaleFormula".to_owned()));
+    assert_eq!(
+        code(read_pool(&scaled, &user())),
+        (ErrorCode::MissingRequiredProperty, "autoScaleFormula".to_owned())
+    );
     scaled["autoScaleFormula"] = "$TargetDedicatedNodes = 1".into();
-    assert_eq!(read_pool(&scaled).unwrap().scaling.unwrap().interval_s, 900);
+    assert_eq!(read_pool(&scaled, &user()).unwrap().scaling.unwrap().interval_s, 900);
     scaled["targetDedicatedNodes"] = 1.into();
-    assert_eq!(code(read_pool(&scaled)).1, "targetDedicatedNodes");
+    assert_eq!(code(read_pool(&scaled, &user())).1, "targetDedicatedNodes");
     let idle = json!({ "id": "P", "vmSize": "main", "autoScaleFormula": "$TargetDedicatedNodes = 1" });
-    assert_eq!(code(read_pool(&idle)).1, "autoScaleFormula");
+    assert_eq!(code(read_pool(&idle, &user())).1, "autoScaleFormula");
     let lower = json!({ "id": "P", "vmSize": "main", "targetLowPriorityNodes": 1 });
-    assert_eq!(code(read_pool(&lower)).1, "targetLowPriorityNodes");
-    let job = read_job(&json!({ "id": "J", "poolInfo": { "poolId": "P" }, "maxParallelTasks": -1 })).unwrap();
+    assert_eq!(code(read_pool(&lower, &user())).1, "targetLowPriorityNodes");
+    let job = read_job(&json!({ "id": "J", "poolInfo": { "poolId": "P" }, "maxParallelTasks": -1 }), &user())
+        .unwrap();
     assert_eq!((job.pool.as_str(), job.running_max, job.retries), ("p", None, Retries::AtMost(0)));
-    assert_eq!(code(read_job(&json!({ "id": "J" }))).1, "poolInfo");
+    assert_eq!(code(read_job(&json!({ "id": "J" }), &user())).1, "poolInfo");
     let ends = json!({ "id": "J", "poolInfo": { "poolId": "P" }, "onAllTasksComplete": "TerminateJob" });
-    assert!(read_job(&ends).unwrap().terminate_when_complete);
+    assert!(read_job(&ends, &user()).unwrap().terminate_when_complete);
+}
+
+#[test]
+fn chores_say_what_makes_nodes_ready() {
+    let start = json!({
+        "commandLine": "setup", "maxTaskRetryCount": -1, "waitForSuccess": false,
+        "resourceFiles": [{ "httpUrl": "http://store/c/tool?sig=secret", "filePath": "tool" }],
+        "environmentSettings": [{ "name": "A", "value": "b" }],
+    });
+    let pool = read_pool(&json!({ "id": "P", "vmSize": "main", "startTask": start }), &user()).unwrap().spec;
+    let read = pool.start.as_ref().unwrap();
+    assert_eq!((&*read.command, read.retries, read.waits), ("setup", Retries::Unlimited, false));
+    assert_eq!((read.staging.inputs.len(), read.user.name.as_str()), (1, "ann"));
+    let job = |more: Value| {
+        let mut body = json!({ "id": "J", "poolInfo": { "poolId": "P" } });
+        more.as_object().unwrap().iter().for_each(|(name, value)| body[name] = value.clone());
+        read_job(&body, &user())
+    };
+    let both = job(json!({
+        "jobPreparationTask": {
+            "commandLine": "before", "rerunOnNodeRebootAfterSuccess": false,
+            "constraints": { "maxTaskRetryCount": 2, "maxWallClockTime": "PT1M", "retentionTime": "PT1H" },
+        },
+        "jobReleaseTask": { "id": "After", "commandLine": "after" },
+    }))
+    .unwrap();
+    let (before, after) = (both.preparation.unwrap(), both.release.unwrap());
+    assert_eq!((before.id.as_str(), before.reruns, before.waits), ("jobpreparation", false, true));
+    assert_eq!((before.wall_clock_max_s, before.staging.retention_s), (Some(60), 3600));
+    assert_eq!((after.id.as_str(), after.wall_clock_max_s), ("After", Some(900)));
+    let boxed = job(
+        json!({ "jobPreparationTask": { "commandLine": "a", "containerSettings": { "imageName": "x" } } }),
+    );
+    assert_eq!(
+        code(boxed),
+        (ErrorCode::UnsupportedProperty, "jobPreparationTask.containerSettings".to_owned())
+    );
+    assert_eq!(code(job(json!({ "jobPreparationTask": {} }))).1, "jobPreparationTask.commandLine");
 }

@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 
 use super::call::{Call, Page, empty};
 use super::pools::{find, key};
-use super::{Answer, Service};
+use super::{Answer, Service, jobs};
 
 struct Row<'a> {
+    pool: &'a BatchPool,
     node: &'a Node,
     seat: &'a Seat,
 }
@@ -24,12 +25,17 @@ struct Row<'a> {
 impl Properties for Row<'_> {
     fn value(&self, property: Property) -> Of<'_> {
         match property {
-            Property::State => Of::Text(wire::node_word(self.node, self.seat).as_str()),
+            Property::State => Of::Text(wire::node_word(self.pool, self.node, self.seat).as_str()),
             Property::StateTransitionTime | Property::AllocationTime => Of::Instant(self.seat.since),
             Property::LastBootTime => match &self.node.status {
                 NodeStatus::Up { since, .. } => Of::Instant(*since),
                 _ => Of::None,
             },
+            Property::StartTaskState => jobs::state_of(self.seat.start.as_ref()),
+            Property::StartTaskResult => jobs::result_of(self.seat.start.as_ref()),
+            Property::StartTaskExitCode => jobs::code_of(self.seat.start.as_ref()),
+            Property::StartTaskStartTime => jobs::began(self.seat.start.as_ref()),
+            Property::StartTaskEndTime => jobs::ended(self.seat.start.as_ref()),
             _ => Of::None,
         }
     }
@@ -62,8 +68,8 @@ pub async fn list(
             if after.as_deref().is_some_and(|after| name <= after) {
                 continue;
             }
-            let show = || wire::show_node(state, &key.pool, &pool.spec.home, node, seat, &call.base);
-            if page.offer(&Row { node, seat }, last, show) {
+            let show = || wire::show_node(state, (&key.pool, pool), node, seat, &call.base);
+            if page.offer(&Row { pool, node, seat }, last, show) {
                 break;
             }
             last = Some(name);
@@ -85,7 +91,7 @@ pub async fn show(
     let found = by_name(state, pool).remove(node.as_str());
     let not_found = || wire::refused(&BatchRefusal::NotFound { what: Target::Node, id: node.clone() });
     let (node, seat) = found.ok_or_else(not_found)?;
-    Ok(axum::Json(wire::show_node(state, &key.pool, &pool.spec.home, node, seat, &call.base)).into_response())
+    Ok(axum::Json(wire::show_node(state, (&key.pool, pool), node, seat, &call.base)).into_response())
 }
 
 /// `POST /pools/{pool}/nodes/{node}/disablescheduling`
@@ -167,7 +173,7 @@ pub async fn counts(Shell(service): Shell<Arc<Service>>, Extension(call): Extens
             let show = || {
                 let mut words: BTreeMap<String, u32> = BTreeMap::new();
                 for (node, seat) in &pool.nodes {
-                    let word = wire::node_word(state.node(*node), seat).as_str();
+                    let word = wire::node_word(pool, state.node(*node), seat).as_str();
                     *words.entry(word.to_owned()).or_default() += 1;
                 }
                 let (dedicated, others) = (counted(&words), counted(&BTreeMap::new()));

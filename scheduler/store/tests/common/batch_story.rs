@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use muster_core::batch::{
-    BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, Condition,
-    Deallocation, DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, TaskShape,
+    BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, ChoreSpec,
+    Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, TaskShape,
 };
 use muster_core::cluster::Fill;
-use muster_core::ids::JobId;
+use muster_core::ids::{JobId, NodeId, TaskIndex};
 use muster_core::input::{GoneHow, Input};
 use muster_core::spec::User;
 use muster_core::staging::Staging;
@@ -36,7 +36,23 @@ fn job_spec(name: &str) -> BatchJobSpec {
         terminate_when_complete: false,
         acts_on_failure: false,
         environment: vec![("A".to_owned(), "b".to_owned())],
+        preparation: None,
+        release: None,
         said: r#"{"displayName":"é"}"#.into(),
+    }
+}
+
+fn shape() -> TaskShape {
+    TaskShape {
+        user: caller().user,
+        slots: 1,
+        multi_instance: None,
+        wall_clock_max_s: Some(600),
+        retries: None,
+        staging: Staging::default(),
+        environment: Vec::new(),
+        exits: Default::default(),
+        said: "{}".into(),
     }
 }
 
@@ -62,6 +78,64 @@ impl Story {
         self.state().batch_job(&key).unwrap().tasks[&id(task)].state.made().unwrap().job
     }
 
+    /// The chore that a node has now comes to its end.
+    fn end_chore(&mut self, node: NodeId, code: u32) {
+        let job = self.state().batch_chores_on(node).next().unwrap().0;
+        let key = self.start(job, 0);
+        self.exit(key, code, 0, false);
+        self.due();
+    }
+
+    /// A pool whose nodes are made ready, and a job that makes them ready once more.
+    fn chores(&mut self) {
+        let chore = |name: &str| {
+            Some(Arc::new(ChoreSpec {
+                user: caller().user,
+                id: name.to_owned(),
+                command: "true".into(),
+                wall_clock_max_s: Some(60),
+                retries: Retries::AtMost(1),
+                waits: true,
+                reruns: true,
+                staging: Staging::default(),
+                environment: vec![("A".to_owned(), "b".to_owned())],
+            }))
+        };
+        let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
+        let before = (*self.state().batch_pool(&key).unwrap().spec).clone();
+        let started = BatchPoolSpec { start: chore(""), ..before.clone() };
+        self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(started) });
+        let resize = |target| BatchCommand::ResizePool {
+            pool: id("pool"),
+            target,
+            timeout_s: 300,
+            how: Deallocation::Requeue,
+        };
+        let nodes = self.state().batch_pool(&key).unwrap().nodes.len() as u32;
+        self.ask(resize(0));
+        self.ask(resize(nodes));
+        let node = *self.state().batch_pool(&key).unwrap().nodes.keys().next().unwrap();
+        self.end_chore(node, 1);
+        self.end_chore(node, 0);
+        let spec =
+            BatchJobSpec { preparation: chore("before"), release: chore("after"), ..job_spec("chores") };
+        self.ask(BatchCommand::CreateJob { spec: Box::new(spec) });
+        let task = NewTask { id: "t".to_owned(), command: "true".into(), shape: 0, depends: None };
+        self.ask(BatchCommand::AddTasks {
+            job: id("chores"),
+            shapes: vec![Arc::new(shape())],
+            tasks: vec![task],
+        });
+        self.end_chore(node, 0);
+        self.ask(BatchCommand::TerminateJob { job: id("chores"), reason: None });
+        let made = self.made("chores", "t");
+        let attempt = self.state().jobs[&made].live.values().next().unwrap().key(made, TaskIndex(0));
+        self.gone(attempt, 0, GoneHow::Stopped);
+        self.due();
+        self.end_chore(node, 0);
+        self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(before) });
+    }
+
     fn pool_lives(&mut self) {
         let spec = BatchPoolSpec {
             id: "Pool".to_owned(),
@@ -69,6 +143,7 @@ impl Story {
             slots_per_node: 2,
             fill: Fill::Spread,
             inter_node: false,
+            start: None,
             said: "{}".into(),
         };
         self.ask(BatchCommand::CreatePool {
@@ -93,17 +168,7 @@ impl Story {
         let node = *self.state().batch_pool(&key).unwrap().nodes.keys().next().unwrap();
         let node = self.state().node(node).name.clone();
         self.ask(BatchCommand::CreateJob { spec: Box::new(job_spec("Job")) });
-        let shape = Arc::new(TaskShape {
-            user: caller().user,
-            slots: 1,
-            multi_instance: None,
-            wall_clock_max_s: Some(600),
-            retries: None,
-            staging: Staging::default(),
-            environment: Vec::new(),
-            exits: Default::default(),
-            said: "{}".into(),
-        });
+        let shape = Arc::new(shape());
         let task =
             |name: &str| NewTask { id: name.to_owned(), command: "true".into(), shape: 0, depends: None };
         let depends = DependsOn { ids: vec!["never".to_owned()], ranges: vec![IdRange { start: 1, end: 3 }] };
@@ -144,6 +209,7 @@ impl Story {
             self.ask(BatchCommand::TerminateJob { job: id(name), reason: None });
         }
         self.ask(BatchCommand::DeleteJob { job: id("short") });
+        self.chores();
         let how = Some(Deallocation::TaskCompletion);
         for disable in [how, None] {
             self.ask(BatchCommand::ScheduleNode { pool: id("pool"), node: node.clone(), disable });
@@ -154,6 +220,7 @@ impl Story {
             slots_per_node: 1,
             fill: Fill::Pack,
             inter_node: true,
+            start: None,
             said: "{}".into(),
         };
         self.ask(BatchCommand::CreatePool { spec: Box::new(spec), target: 0, timeout_s: 300, scaling: None });
