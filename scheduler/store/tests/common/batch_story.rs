@@ -164,6 +164,7 @@ impl Story {
     /// A pool, and jobs whose tasks come to every kind of end.
     pub(super) fn batch(&mut self) {
         self.pool_lives();
+        self.chores();
         let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
         let node = *self.state().batch_pool(&key).unwrap().nodes.keys().next().unwrap();
         let node = self.state().node(node).name.clone();
@@ -209,7 +210,6 @@ impl Story {
             self.ask(BatchCommand::TerminateJob { job: id(name), reason: None });
         }
         self.ask(BatchCommand::DeleteJob { job: id("short") });
-        self.chores();
         let how = Some(Deallocation::TaskCompletion);
         for disable in [how, None] {
             self.ask(BatchCommand::ScheduleNode { pool: id("pool"), node: node.clone(), disable });
