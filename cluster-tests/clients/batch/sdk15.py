@@ -81,7 +81,7 @@ class Service:
     def images(self):
         return [image.node_agent_sku_id for image in self.client.list_supported_images()]
 
-    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None):
+    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None):
         info = models.BatchPoolInfo(pool_id=pool)
         if auto:
             image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
@@ -93,6 +93,7 @@ class Service:
                 auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
         self.client.create_job(models.BatchJobCreateOptions(
             id=id, pool_info=info, uses_task_dependencies=dependencies,
+            job_manager_task=models.BatchJobManagerTask(id="Boss", command_line=manager) if manager else None,
             job_preparation_task=models.BatchJobPreparationTask(command_line=before) if before else None,
             job_release_task=models.BatchJobReleaseTask(command_line=after) if after else None))
 

@@ -11,8 +11,11 @@ files(job, id, recursive, filter), read(job, id, path, range), read_of_node(pool
 delete_file(job, id, path), code(error) -> the protocol's code, and Error, its exception.
 """
 
+import ssl
 import sys
 import time
+import urllib.error
+import urllib.request
 
 WITHIN_S = 90
 
@@ -50,6 +53,7 @@ def tell(service, work):
     jobs(service, work)
     many(service)
     ends(service)
+    manages(service, work)
     gang(service, work)
     scales(service)
     service.delete_pool("Pool")
@@ -158,6 +162,36 @@ def own(service):
     until("the job has completed", lambda: service.job_state("own") == ("completed", "AllTasksComplete"))
     assert service.pool_of("own").startswith("mine-"), service.pool_of("own")
     until("its pool is gone", lambda: service.pools() == [])
+
+
+def manages(service, work):
+    """A manager task makes the other tasks of its job, with the token that it is given, and the job ends with it."""
+    with open(f"{work}/manage.sh", "w") as file:
+        file.write(f"""set -eu
+ask() {{ # METHOD PATH [BODY]: prints the status
+    curl -sk -o answer -w '%{{http_code}}' -X "$1" -H "Authorization: Bearer $AZ_BATCH_AUTHENTICATION_TOKEN" \\
+        -H 'Content-Type: application/json' ${{3:+--data "$3"}} "$AZ_BATCH_ACCOUNT_URL/$2?api-version=2024-02-01.19.0"
+}}
+test "$(ask POST jobs/Managed/tasks '{{"id":"made","commandLine":"true"}}')" = 201
+test "$(ask GET jobs/many)" = 403
+test "$(ask GET pools)" = 403
+until ask GET jobs/managed/taskcounts >/dev/null && grep -q '"succeeded":1' answer; do sleep 0.1; done
+umask 077; echo "$AZ_BATCH_AUTHENTICATION_TOKEN" > {work}/token
+""")
+    service.job("Managed", "Pool", manager=f"/bin/sh {work}/manage.sh")
+    until("the job has completed", lambda: service.job_state("Managed") == ("completed", "JMComplete"))
+    assert service.get("Managed", "boss").execution_info.exit_code == 0
+    assert service.counts("Managed") == (0, 0, 2, 2, 0), service.counts("Managed")
+    with open(f"{work}/token") as file:
+        token = file.read().strip()
+    request = urllib.request.Request(
+        f"{sys.argv[1]}/jobs/Managed?api-version=2024-02-01.19.0", headers={"Authorization": f"Bearer {token}"})
+    try:
+        urllib.request.urlopen(request, context=ssl._create_unverified_context())
+        raise AssertionError("the token has outlived its task")
+    except urllib.error.HTTPError as error:
+        assert error.code == 403, error
+    assert token not in str(service.get("Managed", "boss").as_dict())
 
 
 def chores(service, work):

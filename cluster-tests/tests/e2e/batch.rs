@@ -90,6 +90,8 @@ fn run(sdk: &str, tls: bool) {
     let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&said), end.join("\n"));
     assert!(!log.contains(KEY), "no log has a key");
+    let token = std::fs::read_to_string(bench.work.join("token")).unwrap();
+    assert!(token.starts_with("muster-task.") && !log.contains(token.trim()), "no log has a token");
 }
 
 #[test]

@@ -112,7 +112,8 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let sessions = Arc::new(Sessions::new(
         Arc::clone(&shared),
         Arc::clone(&authority),
-        secrets,
+        secrets.clone(),
+        config.batch.as_ref().map(BatchConfig::client_url),
         Duration::from_millis(u64::from(config.controller.heartbeat_ms)),
         Duration::from_secs(config.controller.node_timeout_s),
         config.health.as_ref().map(translate::health_check),
@@ -138,7 +139,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let batch = match &config.batch {
         Some(batch) => Some((
             batch::listen(batch.listen).await?,
-            batch_service(batch, &engine, &shared, &sessions, &stopping).await?,
+            batch_service(batch, secrets, &engine, &shared, &sessions, &stopping).await?,
         )),
         None => None,
     };
@@ -191,6 +192,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
 /// What the batch service works with.
 async fn batch_service(
     config: &BatchConfig,
+    secrets: Secrets,
     engine: &EngineHandle,
     shared: &Arc<Shared>,
     sessions: &Arc<Sessions>,
@@ -205,7 +207,7 @@ async fn batch_service(
     })
     .await?;
     let (engine, shared, sessions) = (engine.clone(), Arc::clone(shared), Arc::clone(sessions));
-    Ok(batch::Service { engine, shared, sessions, accounts, store, tls, stopping: stopping.clone() })
+    Ok(batch::Service { secrets, engine, shared, sessions, accounts, store, tls, stopping: stopping.clone() })
 }
 
 /// Opens the journal and the accounting.

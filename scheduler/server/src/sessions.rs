@@ -42,6 +42,8 @@ type CloseReason = &'static str;
 pub struct Sessions {
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     secrets: Secrets,
+    /// Where tasks of the batch service find it, if there is one.
+    batch_url: Option<String>,
     heartbeat: Duration,
     silence_max: Duration,
     /// What agents are to check, and how often.
@@ -93,6 +95,7 @@ impl Sessions {
         shared: Arc<Shared>,
         authority: Arc<Authority>,
         secrets: Secrets,
+        batch_url: Option<String>,
         heartbeat: Duration,
         silence_max: Duration,
         health: Option<v1::HealthCheck>,
@@ -104,6 +107,7 @@ impl Sessions {
         Self {
             slots,
             secrets,
+            batch_url,
             heartbeat,
             silence_max,
             health,
@@ -168,7 +172,9 @@ impl Sessions {
         | Effect::SignalStep { node, .. }
         | Effect::AttachStep { node, .. }
         | Effect::Forget { node, .. }) = effect;
-        self.send(state, *node, || translate::message(state, &self.secrets, effect));
+        self.send(state, *node, || {
+            translate::message(state, &self.secrets, self.batch_url.as_deref(), effect)
+        });
     }
 
     fn send(&self, state: &State, node: NodeId, message: impl FnOnce() -> v1::ToNode) {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
 use super::pool::{NewPool, read_pool, said, text};
-use super::{chore, etag, iso, without_secrets};
+use super::{chore, etag, iso, task, without_secrets};
 use crate::error::BatchError;
 
 /// How a request changes a job.
@@ -40,7 +40,8 @@ const CHANGEABLE: [&str; 9] = [
 /// What is wrong with it.
 pub fn read_job(body: &Value, user: &User) -> Result<BatchJobSpec, BatchError> {
     let fields = Fields::of(body)?;
-    fields.without(&["jobManagerTask", "allowTaskPreemption"])?;
+    fields.without(&["allowTaskPreemption"])?;
+    let manager = fields.inner("jobManagerTask")?.map(|manager| task::manager(&manager, user)).transpose()?;
     let Some(pool_info) = fields.inner("poolInfo")? else {
         return Err(fields.wrong("poolInfo", "it must name a pool: poolInfo.poolId"));
     };
@@ -88,6 +89,7 @@ pub fn read_job(body: &Value, user: &User) -> Result<BatchJobSpec, BatchError> {
         terminate_when_complete: fields.word("onAllTasksComplete", &all)?.unwrap_or(false),
         acts_on_failure: fields.word("onTaskFailure", &failure)?.unwrap_or(false),
         environment: fields.pairs("commonEnvironmentSettings")?,
+        manager: manager.map(Box::new),
         preparation: preparation.map(Arc::new),
         release: release.map(Arc::new),
         said: text(kept, &fields)?.into(),

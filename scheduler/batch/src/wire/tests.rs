@@ -157,3 +157,24 @@ fn chores_say_what_makes_nodes_ready() {
     );
     assert_eq!(code(job(json!({ "jobPreparationTask": {} }))).1, "jobPreparationTask.commandLine");
 }
+
+#[test]
+fn a_manager_task_is_made_with_its_job_and_tokens_are_for_the_job_alone() {
+    let with = |manager: Value| {
+        read_job(&json!({ "id": "J", "poolInfo": { "poolId": "P" }, "jobManagerTask": manager }), &user())
+    };
+    let manager =
+        with(json!({ "id": "Boss", "commandLine": "plan", "requiredSlots": 2 })).unwrap().manager.unwrap();
+    assert_eq!((manager.task.id.as_str(), manager.ends_job), ("Boss", true));
+    assert!(manager.shape.exclusive && manager.shape.token && manager.shape.slots == 2);
+    let light = json!({ "id": "B", "commandLine": "b", "killJobOnCompletion": false, "runExclusive": false });
+    let light = with(light).unwrap().manager.unwrap();
+    assert!(!light.ends_job && !light.shape.exclusive && !light.shape.said.contains("runExclusive"));
+    assert_eq!(code(with(json!({ "id": "B" }))).1, "jobManagerTask.commandLine");
+    let token = |access: Value| {
+        let settings = json!({ "access": access });
+        read_task(&json!({ "id": "T", "commandLine": "t", "authenticationTokenSettings": settings }), &user())
+    };
+    assert!(token(json!(["Job"])).unwrap().1.token && !token(json!([])).unwrap().1.token);
+    assert_eq!(code(token(json!(["pool"]))).1, "authenticationTokenSettings.access");
+}

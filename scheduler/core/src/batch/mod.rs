@@ -25,7 +25,8 @@ pub use self::exit::{
 pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_MAX, is_id};
 pub use self::scaling::{PoolSample, ScaleRun, Scaling};
 pub use self::spec::{
-    AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, MultiInstance, NewTask, Retries, TaskShape,
+    AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, Manager, MultiInstance, NewTask, Retries,
+    TaskShape,
 };
 
 /// Pools of one account.

@@ -60,6 +60,9 @@ pub struct BatchJobSpec {
     /// Variables of all its tasks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<(String, String)>,
+    /// The task that is made with it, before all others of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manager: Option<Box<Manager>>,
     /// What runs on each of its nodes before its first task there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preparation: Option<Arc<ChoreSpec>>,
@@ -68,6 +71,17 @@ pub struct BatchJobSpec {
     pub release: Option<Arc<ChoreSpec>>,
     /// All that was said of it, as JSON.
     pub said: Arc<str>,
+}
+
+/// The task of a job that makes its other tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manager {
+    /// The task.
+    pub task: NewTask,
+    /// What else is said of it.
+    pub shape: Arc<TaskShape>,
+    /// Whether the job ends with it.
+    pub ends_job: bool,
 }
 
 /// A pool that is made with a job, and is gone with it.
@@ -128,6 +142,12 @@ pub struct TaskShape {
     /// Variables of their commands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<(String, String)>,
+    /// Whether each is given a token by which it may ask about its own job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token: bool,
+    /// Whether each has its node alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exclusive: bool,
     /// What follows from their ends.
     #[serde(default, skip_serializing_if = "ExitConditions::is_default")]
     pub exits: ExitConditions,

@@ -31,6 +31,7 @@ pub use self::store::open as open_store;
 pub use self::tls::acceptor;
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
+use crate::secrets::Secrets;
 use crate::sessions::Sessions;
 use crate::shared::Shared;
 
@@ -47,6 +48,8 @@ pub struct Service {
     pub shared: Arc<Shared>,
     /// The nodes' sessions, for files.
     pub sessions: Arc<Sessions>,
+    /// By what tasks are known that ask.
+    pub secrets: Secrets,
     /// Who may ask.
     pub accounts: Accounts,
     /// The embedded store, if there is one.

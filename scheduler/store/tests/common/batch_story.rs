@@ -36,6 +36,7 @@ fn job_spec(name: &str) -> BatchJobSpec {
         terminate_when_complete: false,
         acts_on_failure: false,
         environment: vec![("A".to_owned(), "b".to_owned())],
+        manager: None,
         preparation: None,
         release: None,
         said: r#"{"displayName":"é"}"#.into(),
@@ -51,6 +52,8 @@ fn shape() -> TaskShape {
         retries: None,
         staging: Staging::default(),
         environment: Vec::new(),
+        token: false,
+        exclusive: false,
         exits: Default::default(),
         said: "{}".into(),
     }

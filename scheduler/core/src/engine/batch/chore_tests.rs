@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::stage::{batch_job, id, pool, shape, task, the_chore};
 use crate::batch::{
-    BatchCommand, BatchJobSpec, BatchPoolSpec, BatchRefusal, ChoreSpec, Deallocation, RELEASE_ID, Retries,
+    BatchCommand, BatchJobSpec, BatchPoolSpec, BatchRefusal, ChoreSpec, Deallocation, Manager, RELEASE_ID,
+    Retries, TaskShape,
 };
 use crate::ids::NodeId;
 use crate::state::{ChoreState, TaskWord};
@@ -218,4 +219,38 @@ fn chores_that_cannot_be_are_refused() {
         refused(&mut bench, BatchJobSpec { preparation: Some(Arc::new(open)), ..prepared("J") }),
         "commandLine"
     );
+}
+
+#[test]
+fn a_manager_task_has_its_node_alone_goes_first_and_ends_its_job() {
+    let mut bench = Bench::new(config(&[4, 4]));
+    bench.create_pool(pool("P", 4), 2);
+    let alone = TaskShape { exclusive: true, token: true, retries: Some(Retries::AtMost(1)), ..shape() };
+    let manager =
+        |ends_job| Some(Box::new(Manager { task: task("Boss"), shape: Arc::new(alone.clone()), ends_job }));
+    bench.create_job(BatchJobSpec { manager: manager(true), ..batch_job("J", "P") });
+    assert_eq!(bench.word("j", "boss"), TaskWord::Running);
+    bench.add("J", shape(), (0..5).map(|i| task(&format!("t{i}"))).collect());
+    let boss = bench.nodes_of(bench.key(bench.made("j", "boss")))[0].clone();
+    let counts = bench.the_job("j").unwrap().counts;
+    assert_eq!((counts.running.tasks, counts.active.tasks), (5, 1), "its node holds nothing else");
+    bench.end_task("j", "boss", 1);
+    // It is tried again, and what waits comes after it.
+    let spec = &bench.engine.state().jobs[&bench.made("j", "boss")].spec;
+    assert_eq!((spec.priority, spec.request.ranks), (1, 4));
+    for i in 0..4 {
+        bench.end_task("j", &format!("t{i}"), 0);
+    }
+    assert_eq!(bench.word("j", "boss"), TaskWord::Running, "{boss}");
+    bench.end_task("j", "boss", 0);
+    let phase = bench.the_job("j").unwrap().phase.clone();
+    assert!(format!("{phase:?}").contains("JMComplete"), "{phase:?}");
+    // One that does not end its job leaves it as it is.
+    bench.create_job(BatchJobSpec { manager: manager(false), ..batch_job("K", "P") });
+    bench.batch(BatchCommand::TerminateTask { job: id("k"), task: id("boss") }).unwrap();
+    bench.task_stopped(bench.made("k", "boss"));
+    assert_eq!(bench.the_job("k").unwrap().phase.word().as_str(), "active");
+    let bad = Manager { task: task("a b"), shape: Arc::new(alone.clone()), ends_job: true };
+    let spec = BatchJobSpec { manager: Some(Box::new(bad)), ..batch_job("L", "P") };
+    assert!(bench.batch(BatchCommand::CreateJob { spec: Box::new(spec) }).is_err());
 }

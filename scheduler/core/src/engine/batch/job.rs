@@ -1,10 +1,10 @@
 //! What users ask of jobs.
 
-use super::{Decided, check_goes_on, chore, end, event, invalid, pool};
+use super::{Decided, check_goes_on, chore, end, event, invalid, pool, task};
 use crate::batch::{
     ACTIVE_JOBS_PER_ACCOUNT_MAX, AUTO_POOL_PREFIX_CHARS_MAX, AutoPool, BatchCommand, BatchEvent, BatchInput,
     BatchJobKey, BatchJobSpec, BatchPoolSpec, BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX,
-    PRIORITY_MAX, RELEASE_MAX_S, SAID_BYTES_MAX, Target, is_id,
+    NewTask, PRIORITY_MAX, RELEASE_MAX_S, SAID_BYTES_MAX, Target, is_id,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -88,7 +88,12 @@ fn create(state: &State, input: &BatchInput, spec: &BatchJobSpec, now: Timestamp
         }
         None => Vec::new(),
     };
-    events.push(event(BatchEvent::JobCreated { job: key, spec: spec.into(), by }));
+    let manager = spec.manager.clone();
+    events.push(event(BatchEvent::JobCreated { job: key.clone(), spec: spec.into(), by }));
+    if let Some(manager) = manager {
+        let (shapes, tasks) = (vec![manager.shape], vec![NewTask { shape: 0, ..manager.task }]);
+        events.push(event(BatchEvent::TasksAdded { job: key, shapes, tasks }));
+    }
     Ok(events)
 }
 
@@ -122,6 +127,9 @@ fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
     }
     if spec.said.len() > SAID_BYTES_MAX {
         return Err(invalid("id", format!("what is said of the job has more than {SAID_BYTES_MAX} bytes")));
+    }
+    if let Some(manager) = &spec.manager {
+        task::check_manager(spec, manager)?;
     }
     check_chores(spec)
 }
@@ -169,6 +177,7 @@ fn check_change(job: &BatchJob, spec: &BatchJobSpec) -> Result<(), BatchRefusal>
     let fixed = spec.id == before.id
         && spec.uses_dependencies == before.uses_dependencies
         && spec.environment == before.environment
+        && spec.manager == before.manager
         && spec.preparation == before.preparation
         && spec.release == before.release;
     if fixed {
@@ -176,7 +185,7 @@ fn check_change(job: &BatchJob, spec: &BatchJobSpec) -> Result<(), BatchRefusal>
     } else {
         Err(invalid(
             "id",
-            "id, usesTaskDependencies, environment settings and preparation of a job stay as they are",
+            "id, usesTaskDependencies, environment settings, manager and preparation of a job stay as they are",
         ))
     }
 }

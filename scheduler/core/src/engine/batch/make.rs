@@ -56,7 +56,12 @@ pub(super) fn spec(
     let request = match pool {
         Some(pool) => Request {
             ready_for: ready_for(key, &pool_key, pool, job),
-            ..request(state, pool, shape.slots, shape.instances())
+            ..request(
+                state,
+                pool,
+                if shape.exclusive { pool.spec.slots_per_node } else { shape.slots },
+                shape.instances(),
+            )
         },
         None => Request::default(),
     };
@@ -72,7 +77,8 @@ pub(super) fn spec(
         command: &task.command,
         environment: &shape.environment,
         wall_clock_max_s: shape.wall_clock_max_s,
-        priority: job.spec.priority,
+        // What makes the other tasks goes before them, also when it is tried again.
+        priority: job.spec.priority + i32::from(job.is_manager(&key.task)),
         requeue: true,
         request,
         folder: folder(&key.job, key.task.as_str()),

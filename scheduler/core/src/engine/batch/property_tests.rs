@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::stage::{batch_job, caller, id, pool, shape, task, the_chore};
 use crate::batch::{
     AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
-    DependsOn, Disable, IdRange, MultiInstance, NewTask, Retries, TaskShape,
+    DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, Retries, TaskShape,
 };
 use crate::ids::AttemptKey;
 use crate::input::{GoneHow, Input};
@@ -94,6 +94,10 @@ fn on_jobs() -> impl Strategy<Value = BatchCommand> {
                     auto_pool: (brings && retries == 0).then(|| {
                         let (pool, prefix) = (pool("", 1), "own".to_owned());
                         Box::new(AutoPool { prefix, pool, target: 1, timeout_s: 300, keep_alive: ends })
+                    }),
+                    manager: (ends && acts).then(|| {
+                        let shape = TaskShape { exclusive: true, ..shape() };
+                        Box::new(Manager { task: task("boss"), shape: Arc::new(shape), ends_job: true })
                     }),
                     release: preparation.as_ref().filter(|_| acts).map(|_| Arc::new(the_chore("after"))),
                     preparation,

@@ -51,6 +51,7 @@ pub(super) fn batch_job(name: &str, pool: &str) -> BatchJobSpec {
         terminate_when_complete: false,
         acts_on_failure: false,
         environment: vec![("A".to_owned(), "job".to_owned())],
+        manager: None,
         preparation: None,
         release: None,
         said: "{}".into(),
@@ -66,6 +67,8 @@ pub(super) fn shape() -> TaskShape {
         retries: None,
         staging: Staging::default(),
         environment: vec![("A".to_owned(), "task".to_owned())],
+        token: false,
+        exclusive: false,
         exits: Default::default(),
         said: "{}".into(),
     }

@@ -39,6 +39,7 @@ pub(in crate::engine) fn due(state: &State, now: Timestamp, events: &mut Vec<Eve
     for (key, job, work) in state.batch_jobs_due() {
         match work {
             JobWork::Settle => settle(state, key, job, now, events),
+            JobWork::ManagerComplete => events.extend(job::terminate(state, key, job, "JMComplete", now)),
             JobWork::AllComplete => events.extend(job::terminate(state, key, job, "AllTasksComplete", now)),
             JobWork::Rest => rest(state, key, job, now, events),
             JobWork::Feed => feed(state, key, job, &mut next_job, now, events),

@@ -576,6 +576,12 @@ impl State {
         self.batch.chores_made.iter().filter(on).map(|(job, key)| (*job, key))
     }
 
+    /// Whether an unfinished job of the cluster was made of a chore.
+    #[must_use]
+    pub fn is_batch_chore(&self, job: JobId) -> bool {
+        self.batch.chores_made.contains_key(&job)
+    }
+
     /// Unfinished jobs of the cluster that a chore was made into.
     pub fn batch_chore_jobs<'a>(&'a self, chore: &'a ChoreKey) -> impl Iterator<Item = JobId> + 'a {
         self.batch.chores_made.iter().filter(move |(_, key)| *key == chore).map(|(job, _)| *job)

@@ -233,6 +233,7 @@ pub(super) fn job_work(state: &State, key: &BatchJobKey, job: &BatchJob) -> Opti
     }
     let rests = job.made.is_empty() && chore::are_at_rest(state, key, job);
     match job.phase {
+        JobPhase::Active if job.ends_with_manager() => Some(JobWork::ManagerComplete),
         JobPhase::Active if job.spec.terminate_when_complete && rests && job.all_complete() => {
             Some(JobWork::AllComplete)
         }

@@ -141,6 +141,8 @@ pub enum JobWork {
     Settle,
     /// Nothing of it runs: it is disabled, completed or gone.
     Rest,
+    /// Its manager task has completed, and it is to end then.
+    ManagerComplete,
     /// All its tasks have completed, and it is to end then.
     AllComplete,
     /// More of its tasks may be made into jobs of the cluster.
@@ -252,6 +254,19 @@ impl BatchJob {
     /// Waiting tasks that may run, those of the fewest slots first.
     pub fn waiting(&self) -> impl Iterator<Item = &FoldedId> {
         self.ready.iter().map(|(.., id)| id)
+    }
+
+    /// Whether it is to end because its manager task has completed.
+    pub(super) fn ends_with_manager(&self) -> bool {
+        let manager = self.spec.manager.as_ref().filter(|manager| manager.ends_job);
+        let task = manager.and_then(|manager| self.tasks.get(&FoldedId::of(&manager.task.id)));
+        task.is_some_and(|task| task.completed().is_some())
+    }
+
+    /// Whether a task is the manager of the job.
+    #[must_use]
+    pub fn is_manager(&self, id: &FoldedId) -> bool {
+        self.spec.manager.as_ref().is_some_and(|manager| FoldedId::of(&manager.task.id) == *id)
     }
 
     /// Whether all its tasks have completed.
