@@ -172,7 +172,7 @@ ask() {{ # METHOD PATH [BODY]: prints the status
     curl -sk -o answer -w '%{{http_code}}' -X "$1" -H "Authorization: Bearer $AZ_BATCH_AUTHENTICATION_TOKEN" \\
         -H 'Content-Type: application/json' ${{3:+--data "$3"}} "$AZ_BATCH_ACCOUNT_URL/$2?api-version=2024-02-01.19.0"
 }}
-test "$(ask POST jobs/Managed/tasks '{{"id":"made","commandLine":"true"}}')" = 201
+case "$(ask POST jobs/Managed/tasks '{{"id":"made","commandLine":"true"}}')" in 201|409) ;; *) cat answer; exit 2 ;; esac
 test "$(ask GET jobs/many)" = 403
 test "$(ask GET pools)" = 403
 until ask GET jobs/managed/taskcounts >/dev/null && grep -q '"succeeded":1' answer; do sleep 0.1; done
@@ -180,7 +180,8 @@ umask 077; echo "$AZ_BATCH_AUTHENTICATION_TOKEN" > {work}/token
 """)
     service.job("Managed", "Pool", manager=f"/bin/sh {work}/manage.sh")
     until("the job has completed", lambda: service.job_state("Managed") == ("completed", "JMComplete"))
-    assert service.get("Managed", "boss").execution_info.exit_code == 0
+    boss = service.get("Managed", "boss").execution_info
+    assert boss.exit_code == 0, boss
     assert service.counts("Managed") == (0, 0, 2, 2, 0), service.counts("Managed")
     with open(f"{work}/token") as file:
         token = file.read().strip()

@@ -1,7 +1,7 @@
 //! Start tasks of pools, and preparation and release tasks of jobs.
 
 use muster_core::batch::{
-    BatchJobKey, ChoreSpec, FoldedId, PREPARATION_ID, RELEASE_ID, RELEASE_MAX_S, Retries,
+    BatchJobKey, ChoreSpec, FoldedId, PREPARATION_ID, RELEASE_ID, RELEASE_MAX_S, Retries, task_folder,
 };
 use muster_core::ids::NodeId;
 use muster_core::spec::User;
@@ -132,7 +132,7 @@ pub fn show_job_node(
     let name = &state.node(node).name;
     let node_url = format!("{base}/pools/{}/nodes/{name}", row.pool);
     let with_folder = |run: &ChoreRun, id: &str| {
-        let folder = format!("workitems/{}/job-1/{}", key.job, FoldedId::of(id));
+        let folder = task_folder(&key.job, FoldedId::of(id).as_str());
         let mut shown = show_run(run);
         shown["taskRootDirectoryUrl"] = format!("{node_url}/files/{folder}").into();
         shown["taskRootDirectory"] = folder.into();

@@ -75,6 +75,7 @@ pub fn read_job(body: &Value, user: &User) -> Result<BatchJobSpec, BatchError> {
     let mut kept = fields.object().clone();
     kept.remove("id");
     Ok(BatchJobSpec {
+        schedule: None,
         id: fields.required("id")?.to_owned(),
         pool,
         auto_pool: auto_pool.map(Box::new),
@@ -136,6 +137,7 @@ pub fn change_job(job: &BatchJob, body: &Value, change: JobChange) -> Result<Bat
     }
     object.insert("id".to_owned(), job.spec.id.clone().into());
     let mut spec = read_job(&Value::Object(object), &job.by)?;
+    spec.schedule.clone_from(&job.spec.schedule);
     if spec.auto_pool.is_some() {
         spec.pool = job.spec.pool.clone();
     }

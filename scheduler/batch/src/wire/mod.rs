@@ -7,6 +7,7 @@ mod files;
 mod job;
 mod node;
 mod pool;
+mod schedule;
 mod task;
 
 pub use chore::{chore_began, chore_result, chore_word, show_job_node};
@@ -18,6 +19,7 @@ pub use pool::{
     NewPool, change_pool, read_deallocation, read_pool, read_removal, read_resize, read_scaling, read_trial,
     show_pool, show_run,
 };
+pub use schedule::{change_schedule, read_schedule, show_schedule};
 pub use task::{change_task, read_task, show_subtasks, show_task, task_counts};
 
 use jiff::Timestamp as Instant;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use muster_core::batch::{
     BatchTaskKey, DependencyAction, DependsOn, ExitAction, ExitConditions, Failure, FailureCategory, IdRange,
-    JobAction, Manager, MultiInstance, NewTask, TaskShape,
+    JobAction, Manager, MultiInstance, NewTask, TaskShape, task_folder,
 };
 use muster_core::ids::NodeId;
 use muster_core::spec::User;
@@ -294,13 +294,15 @@ fn nodes(state: &State, task: &BatchTask) -> Vec<NodeId> {
 
 fn node_info(state: &State, key: &BatchTaskKey, job: &BatchJob, node: NodeId, base: &str) -> Value {
     let name = &state.node(node).name;
+    let folder = task_folder(&key.job, key.task.as_str());
+    let node_url = format!("{base}/pools/{}/nodes/{name}", job.spec.pool);
     json!({
         "affinityId": name,
         "nodeId": name,
-        "nodeUrl": format!("{base}/pools/{}/nodes/{name}", job.spec.pool),
+        "nodeUrl": node_url,
         "poolId": pool_id(job),
-        "taskRootDirectory": format!("workitems/{}/job-1/{}", key.job, key.task),
-        "taskRootDirectoryUrl": format!("{base}/pools/{}/nodes/{name}/files/workitems/{}/job-1/{}", job.spec.pool, key.job, key.task),
+        "taskRootDirectory": folder,
+        "taskRootDirectoryUrl": format!("{node_url}/files/{folder}"),
     })
 }
 

@@ -5,7 +5,7 @@ use muster_core::spec::User;
 use muster_core::staging::{InputSource, UploadCondition};
 use serde_json::{Value, json};
 
-use super::{read_job, read_pool, read_task, without_secrets};
+use super::{read_job, read_pool, read_schedule, read_task, without_secrets};
 use crate::error::{BatchError, ErrorCode};
 
 fn user() -> User {
@@ -177,4 +177,25 @@ fn a_manager_task_is_made_with_its_job_and_tokens_are_for_the_job_alone() {
     };
     assert!(token(json!(["Job"])).unwrap().1.token && !token(json!([])).unwrap().1.token);
     assert_eq!(code(token(json!(["pool"]))).1, "authenticationTokenSettings.access");
+}
+
+#[test]
+fn a_schedule_says_when_its_jobs_are_made_and_what_they_are_like() {
+    let with = |schedule: Value| {
+        let job = json!({ "poolInfo": { "poolId": "P" }, "priority": 5 });
+        read_schedule(&json!({ "id": "S", "schedule": schedule, "jobSpecification": job }), &user())
+    };
+    let times = json!({
+        "doNotRunUntil": "2027-01-31T02:00:00Z", "doNotRunAfter": "2027-02-28T02:00:00.5Z",
+        "startWindow": "PT5M", "recurrenceInterval": "P1D",
+    });
+    let read = with(times).unwrap();
+    assert_eq!((read.times.window_s, read.times.interval_s), (Some(300), Some(86_400)));
+    assert_eq!(read.times.not_before.unwrap().seconds(), 1_801_360_800);
+    assert_eq!((read.id.as_str(), read.job.priority), ("S", 5));
+    assert_eq!(code(with(json!({ "doNotRunUntil": "tomorrow" }))).1, "schedule.doNotRunUntil");
+    assert_eq!(code(read_schedule(&json!({ "id": "S" }), &user())).1, "jobSpecification");
+    let job = json!({ "jobManagerTask": { "id": "m" }, "poolInfo": { "poolId": "P" } });
+    let job = read_schedule(&json!({ "id": "S", "jobSpecification": job }), &user());
+    assert_eq!(code(job).1, "jobManagerTask.commandLine");
 }

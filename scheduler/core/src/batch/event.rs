@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::chore::{ChoreKey, ChoreOutcome};
 use super::command::{Deallocation, Disable};
 use super::exit::Failure;
-use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId};
+use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ScheduleKey};
 use super::scaling::{PoolSample, ScaleRun, Scaling};
+use super::schedule::{SchedulePhase, ScheduleSpec};
 use super::spec::{BatchJobSpec, BatchPoolSpec, NewTask, TaskShape};
 use crate::ids::{JobId, NodeId, Timestamp};
 use crate::spec::User;
@@ -166,6 +167,60 @@ pub enum BatchEvent {
         shapes: Vec<Arc<TaskShape>>,
         /// The tasks.
         tasks: Vec<NewTask>,
+    },
+    /// A job schedule was made; it has made no jobs yet.
+    ScheduleCreated {
+        /// Its name.
+        schedule: ScheduleKey,
+        /// What was asked for.
+        spec: Arc<ScheduleSpec>,
+        /// Who asked.
+        by: User,
+        /// When it makes its first job, if it makes one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Timestamp>,
+    },
+    /// What is said of a job schedule changed.
+    ScheduleUpdated {
+        /// Its name.
+        schedule: ScheduleKey,
+        /// All of it from now on.
+        spec: Arc<ScheduleSpec>,
+        /// When it makes its next job, if it makes another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Timestamp>,
+    },
+    /// A job schedule has made a job, which was created just before.
+    ScheduleRan {
+        /// Its name.
+        schedule: ScheduleKey,
+        /// The job.
+        job: FoldedId,
+        /// The time for which it was made.
+        slot: Timestamp,
+        /// When it makes its next job, if it makes another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Timestamp>,
+    },
+    /// A job schedule has missed a time.
+    ScheduleAdvanced {
+        /// Its name.
+        schedule: ScheduleKey,
+        /// When it makes its next job, if it makes another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Timestamp>,
+    },
+    /// A job schedule is in another phase.
+    ScheduleEntered {
+        /// Its name.
+        schedule: ScheduleKey,
+        /// Which.
+        phase: SchedulePhase,
+    },
+    /// A job schedule is gone.
+    ScheduleDeleted {
+        /// Its name.
+        schedule: ScheduleKey,
     },
     /// What is said of a task changed.
     TaskUpdated {

@@ -65,6 +65,15 @@ pub struct BatchJobKey {
     pub job: FoldedId,
 }
 
+/// Names a job schedule of the batch service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ScheduleKey {
+    /// The account.
+    pub account: Arc<str>,
+    /// The schedule.
+    pub schedule: FoldedId,
+}
+
 /// Names a task of the batch service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BatchTaskKey {

@@ -9,6 +9,7 @@ mod event;
 mod exit;
 mod ids;
 mod scaling;
+mod schedule;
 mod spec;
 
 pub use self::chore::{
@@ -22,8 +23,11 @@ pub use self::event::{BatchEvent, EndWish, NodeMove, Outcome, ResizeError};
 pub use self::exit::{
     DependencyAction, ExitAction, ExitConditions, FailedIn, Failure, FailureCategory, JobAction,
 };
-pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_MAX, is_id};
+pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_MAX, ScheduleKey, is_id};
 pub use self::scaling::{PoolSample, ScaleRun, Scaling};
+pub use self::schedule::{
+    SCHEDULE_TIME_MIN_S, SchedulePhase, ScheduleSpec, ScheduleTimes, job_of_schedule, task_folder,
+};
 pub use self::spec::{
     AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, Manager, MultiInstance, NewTask, Retries,
     TaskShape,

@@ -36,6 +36,9 @@ pub struct BatchPoolSpec {
 pub struct BatchJobSpec {
     /// Its id, as typed.
     pub id: String,
+    /// The schedule that has made it, if one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<FoldedId>,
     /// Its pool, which need not be there yet.
     pub pool: FoldedId,
     /// Set if the job brings a pool of its own, which `pool` names then.

@@ -30,8 +30,9 @@ pub(super) fn find<'a>(state: &'a State, key: &BatchJobKey) -> Result<&'a BatchJ
     state.batch_job(key).ok_or_else(not_found)
 }
 
-struct Row<'a> {
-    job: &'a BatchJob,
+/// A job in a list.
+pub(super) struct Row<'a> {
+    pub(super) job: &'a BatchJob,
 }
 
 impl Properties for Row<'_> {

@@ -6,6 +6,7 @@ mod files;
 mod jobs;
 mod nodes;
 mod pools;
+mod schedules;
 mod store;
 mod tasks;
 mod tls;
@@ -88,6 +89,19 @@ fn router(service: Arc<Service>) -> Router {
         )
         .route("/nodecounts", get(nodes::counts))
         .route("/supportedimages", get(nodes::images))
+        .route("/jobschedules", get(schedules::list).post(schedules::create))
+        .route(
+            "/jobschedules/{schedule}",
+            get(schedules::show)
+                .head(schedules::exists)
+                .patch(schedules::patch)
+                .put(schedules::put)
+                .delete(schedules::delete),
+        )
+        .route("/jobschedules/{schedule}/terminate", post(schedules::terminate))
+        .route("/jobschedules/{schedule}/disable", post(schedules::disable))
+        .route("/jobschedules/{schedule}/enable", post(schedules::enable))
+        .route("/jobschedules/{schedule}/jobs", get(schedules::jobs))
         .route("/jobs", get(jobs::list).post(jobs::create))
         .route("/jobs/{job}", get(jobs::show).patch(jobs::patch).put(jobs::put).delete(jobs::delete))
         .route("/jobs/{job}/terminate", post(jobs::terminate))

@@ -27,6 +27,7 @@ fn job_spec(name: &str) -> BatchJobSpec {
     BatchJobSpec {
         id: name.to_owned(),
         pool: id("Pool"),
+        schedule: None,
         priority: 10,
         auto_pool: None,
         running_max: None,

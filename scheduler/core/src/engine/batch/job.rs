@@ -1,10 +1,12 @@
 //! What users ask of jobs.
 
+use std::sync::Arc;
+
 use super::{Decided, check_goes_on, chore, end, event, invalid, pool, task};
 use crate::batch::{
     ACTIVE_JOBS_PER_ACCOUNT_MAX, AUTO_POOL_PREFIX_CHARS_MAX, AutoPool, BatchCommand, BatchEvent, BatchInput,
     BatchJobKey, BatchJobSpec, BatchPoolSpec, BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX,
-    NewTask, PRIORITY_MAX, RELEASE_MAX_S, SAID_BYTES_MAX, Target, is_id,
+    NewTask, PRIORITY_MAX, RELEASE_MAX_S, SAID_BYTES_MAX, ScheduleKey, Target, is_id,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -55,9 +57,7 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             if job.phase == JobPhase::Deleting {
                 return Err(BatchRefusal::JobBeingDeleted);
             }
-            let mut events = vec![event(BatchEvent::JobDeleting { job: key.clone() })];
-            events.extend(end_all(state, &key, job, EndWish::Terminate, now));
-            Ok(events)
+            Ok(delete(state, &key, job, now))
         }
         _ => Ok(Vec::new()),
     }
@@ -67,14 +67,25 @@ fn create(state: &State, input: &BatchInput, spec: &BatchJobSpec, now: Timestamp
     if !is_id(&spec.id) {
         return Err(invalid("id", "must have 1 to 64 letters, digits, hyphens or underscores"));
     }
+    let schedule =
+        ScheduleKey { account: Arc::clone(&input.caller.account), schedule: FoldedId::of(&spec.id) };
+    if state.batch_schedule(&schedule).is_some() {
+        return Err(BatchRefusal::SameId { what: Target::Schedule, id: spec.id.clone() });
+    }
+    made(state, input, spec, now)
+}
+
+/// A new job, whose id is fine.
+pub(super) fn made(state: &State, input: &BatchInput, spec: &BatchJobSpec, now: Timestamp) -> Decided {
     let key = input.job_key(&FoldedId::of(&spec.id));
     if state.batch_job(&key).is_some() {
         return Err(BatchRefusal::Exists { what: Target::Job, id: spec.id.clone() });
     }
     check_spec(spec)?;
     let account = state.batch_account(&key.account);
-    if account.is_some_and(|account| account.active_jobs() >= ACTIVE_JOBS_PER_ACCOUNT_MAX) {
-        return Err(BatchRefusal::Quota { what: "active jobs", limit: ACTIVE_JOBS_PER_ACCOUNT_MAX });
+    if account.is_some_and(|account| account.active_jobs_and_schedules() >= ACTIVE_JOBS_PER_ACCOUNT_MAX) {
+        let what = "active jobs and job schedules";
+        return Err(BatchRefusal::Quota { what, limit: ACTIVE_JOBS_PER_ACCOUNT_MAX });
     }
     if account.is_some_and(|account| account.jobs.len() >= JOBS_PER_ACCOUNT_MAX) {
         return Err(BatchRefusal::Quota { what: "jobs", limit: JOBS_PER_ACCOUNT_MAX });
@@ -118,7 +129,7 @@ fn own_pool(
     Ok((FoldedId::of(&id), events))
 }
 
-fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
+pub(super) fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
     if !(-PRIORITY_MAX..=PRIORITY_MAX).contains(&spec.priority) {
         return Err(BatchRefusal::Priority);
     }
@@ -229,6 +240,13 @@ pub(super) fn terminate(
     let terminating = BatchEvent::JobTerminating { job: key.clone(), reason: reason.to_owned() };
     let mut events = vec![event(terminating)];
     events.extend(end_all(state, key, job, EndWish::Unqueue, now));
+    events
+}
+
+/// Ends a job, and it is gone.
+pub(super) fn delete(state: &State, key: &BatchJobKey, job: &BatchJob, now: Timestamp) -> Vec<Event> {
+    let mut events = vec![event(BatchEvent::JobDeleting { job: key.clone() })];
+    events.extend(end_all(state, key, job, EndWish::Terminate, now));
     events
 }
 

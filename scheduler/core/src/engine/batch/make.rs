@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::batch::{
     BatchPoolKey, BatchTaskKey, ChoreKey, ChoreOf, ChoreSpec, FoldedId, PRIORITY_MAX, STARTUP_FOLDER,
+    task_folder,
 };
 use crate::engine::validate::{self, Parts};
 use crate::ids::Timestamp;
@@ -81,7 +82,7 @@ pub(super) fn spec(
         priority: job.spec.priority + i32::from(job.is_manager(&key.task)),
         requeue: true,
         request,
-        folder: folder(&key.job, key.task.as_str()),
+        folder: task_folder(&key.job, key.task.as_str()),
         staging: Staging { coordination, ..shape.staging.clone() },
     };
     made.spec(state, now)
@@ -109,7 +110,7 @@ pub(super) fn chore(
     let job_key = key.job_key();
     let of = job_key.as_ref().map(|key| &key.job).zip(job);
     let folder = match of {
-        Some((job, _)) => folder(job, FoldedId::of(&spec.id).as_str()),
+        Some((job, _)) => task_folder(job, FoldedId::of(&spec.id).as_str()),
         None => STARTUP_FOLDER.to_owned(),
     };
     let name = match of {
@@ -172,7 +173,7 @@ impl Making<'_> {
                 job.spec.preparation.as_ref().filter(|spec| Some(spec.id.as_str()) != self.task);
             // The node makes them paths below its root.
             if let Some(preparation) = preparation {
-                let folder = folder(key, FoldedId::of(&preparation.id).as_str());
+                let folder = task_folder(key, FoldedId::of(&preparation.id).as_str());
                 fixed.push(("AZ_BATCH_JOB_PREP_WORKING_DIR", format!("{folder}/wd")));
                 fixed.push(("AZ_BATCH_JOB_PREP_DIR", folder));
             }
@@ -234,9 +235,4 @@ impl Making<'_> {
         let caller = Caller { uid: self.user.uid, admin: false };
         validate::check(state, caller, spec, parts, now)
     }
-}
-
-/// The folder of a task on its node, below the node's root for work.
-fn folder(job: &FoldedId, task: &str) -> String {
-    format!("workitems/{job}/job-1/{task}")
 }

@@ -9,6 +9,7 @@ mod job;
 mod make;
 mod pool;
 mod scale;
+mod schedule;
 mod task;
 mod tick;
 
@@ -56,6 +57,12 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decis
         | BatchCommand::EnableJob { .. }
         | BatchCommand::TerminateJob { .. }
         | BatchCommand::DeleteJob { .. } => job::decide(state, input, now),
+        BatchCommand::CreateSchedule { .. }
+        | BatchCommand::UpdateSchedule { .. }
+        | BatchCommand::EnableSchedule { .. }
+        | BatchCommand::DisableSchedule { .. }
+        | BatchCommand::TerminateSchedule { .. }
+        | BatchCommand::DeleteSchedule { .. } => schedule::decide(state, input, now),
         BatchCommand::AddTasks { .. }
         | BatchCommand::UpdateTask { .. }
         | BatchCommand::TerminateTask { .. }
@@ -138,6 +145,8 @@ mod chore_tests;
 mod property_tests;
 #[cfg(test)]
 mod scale_tests;
+#[cfg(test)]
+mod schedule_tests;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::stage::{batch_job, caller, id, pool, shape, task, the_chore};
 use crate::batch::{
     AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
-    DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, Retries, TaskShape,
+    DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, Retries, ScheduleSpec, ScheduleTimes,
+    TaskShape,
 };
 use crate::ids::AttemptKey;
 use crate::input::{GoneHow, Input};
@@ -119,6 +120,26 @@ fn on_jobs() -> impl Strategy<Value = BatchCommand> {
     ]
 }
 
+fn on_schedules() -> impl Strategy<Value = BatchCommand> {
+    let spec =
+        (name("s"), prop::option::of(60..200u64), any::<bool>()).prop_map(|(name, interval_s, ends)| {
+            let manager = Manager { task: task("boss"), shape: Arc::new(shape()), ends_job: ends };
+            let job = BatchJobSpec { manager: Some(Box::new(manager)), ..batch_job("", "p0") };
+            let times = ScheduleTimes { interval_s, window_s: interval_s, ..ScheduleTimes::default() };
+            Box::new(ScheduleSpec { id: name, times, job: Arc::new(job), said: "{}".into() })
+        });
+    let on = || name("s").prop_map(|name| id(&name));
+    prop_oneof![
+        3 => spec.clone().prop_map(|spec| BatchCommand::CreateSchedule { spec }),
+        1 => spec.prop_map(|spec| BatchCommand::UpdateSchedule { schedule: id(&spec.id), spec }),
+        1 => on().prop_map(|schedule| BatchCommand::DisableSchedule { schedule }),
+        1 => on().prop_map(|schedule| BatchCommand::EnableSchedule { schedule }),
+        1 => on().prop_map(|schedule| BatchCommand::TerminateSchedule { schedule }),
+        1 => on().prop_map(|schedule| BatchCommand::DeleteSchedule { schedule }),
+        1 => on().prop_map(|schedule| BatchCommand::DeleteJob { job: id(&format!("{schedule}:job-1")) }),
+    ]
+}
+
 fn new_task() -> impl Strategy<Value = NewTask> {
     let depends = prop::option::weighted(0.4, (0..8u8, 0..4u32, 0..4u32)).prop_map(|depends| {
         let (on, start, more) = depends?;
@@ -156,6 +177,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => on_pools().prop_map(Step::Ask),
         3 => on_jobs().prop_map(Step::Ask),
+        1 => on_schedules().prop_map(Step::Ask),
         6 => on_tasks().prop_map(Step::Ask),
         8 => (any::<prop::sample::Index>(), prop::sample::select(vec![0, 0, 1])).prop_map(|(which, code)| Step::GoOn(which, code)),
         1 => (1..3u32).prop_map(Step::Submit),

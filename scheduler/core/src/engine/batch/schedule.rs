@@ -125,9 +125,7 @@ fn create(state: &State, input: &BatchInput, spec: &ScheduleSpec, now: Timestamp
 
 fn check(spec: &ScheduleSpec, now: Timestamp) -> Result<(), BatchRefusal> {
     let times = &spec.times;
-    for (seconds, property) in
-        [(times.interval_s, "recurrenceInterval"), (times.window_s, "startWindow")]
-    {
+    for (seconds, property) in [(times.interval_s, "recurrenceInterval"), (times.window_s, "startWindow")] {
         if seconds.is_some_and(|seconds| seconds < SCHEDULE_TIME_MIN_S) {
             return Err(invalid(property, format!("must be at least {SCHEDULE_TIME_MIN_S} seconds")));
         }
@@ -191,11 +189,8 @@ fn make(
     now: Timestamp,
 ) -> Result<(FoldedId, Vec<Event>), BatchRefusal> {
     let id = job_of_schedule(&schedule.spec.id, schedule.made + 1);
-    let spec = BatchJobSpec {
-        id: id.clone(),
-        schedule: Some(key.schedule.clone()),
-        ..(*schedule.spec.job).clone()
-    };
+    let spec =
+        BatchJobSpec { id: id.clone(), schedule: Some(key.schedule.clone()), ..(*schedule.spec.job).clone() };
     let caller = BatchCaller { account: Arc::clone(&key.account), user: schedule.by.clone() };
     let command = BatchCommand::CreateJob { spec: Box::new(spec.clone()) };
     let input = BatchInput { caller, command, condition: Condition::default() };

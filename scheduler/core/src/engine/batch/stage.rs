@@ -42,6 +42,7 @@ pub(super) fn batch_job(name: &str, pool: &str) -> BatchJobSpec {
     BatchJobSpec {
         id: name.to_owned(),
         pool: id(pool),
+        schedule: None,
         priority: 0,
         auto_pool: None,
         running_max: None,

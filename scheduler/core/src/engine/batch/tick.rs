@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{chore, event, job, make, pool, scale};
+use super::{chore, event, job, make, pool, scale, schedule};
 use crate::batch::{
     BatchEvent, BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, Deallocation, EndWish, FailedIn, Failure,
     FailureCategory, JobAction, NodeMove, Outcome, ResizeError,
@@ -33,6 +33,7 @@ pub(in crate::engine) fn due(state: &State, now: Timestamp, events: &mut Vec<Eve
     for (key, pool) in state.batch_scales_due(now).filter(|(key, _)| !stuck(key)) {
         scale::step(state, key, pool, now, events);
     }
+    schedule::due(state, now, events);
     let submitted = events.iter().filter(|event| matches!(event, Event::JobSubmitted { .. })).count();
     let mut next_job = state.next_job + submitted as u64;
     chore::due(state, &mut next_job, now, events);

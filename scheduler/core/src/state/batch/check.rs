@@ -7,8 +7,9 @@ use super::chore::{self, ready_for};
 use super::happen::job_work;
 use super::job::BatchJob;
 use super::pool::{PoolAllocation, with_pools, work};
+use super::schedule;
 use super::task::{Counts, TaskState};
-use crate::batch::{ChoreKey, FoldedId, NodeMove};
+use crate::batch::{ChoreKey, FoldedId, NodeMove, ScheduleKey};
 use crate::ids::NodeId;
 use crate::state::State;
 
@@ -19,16 +20,20 @@ impl State {
         if batch.is_empty() {
             return None;
         }
-        self.broken_pools().or_else(|| self.broken_jobs()).or_else(|| self.broken_chores()).or_else(|| {
-            let broken = batch.jobs().find_map(|(_, job)| broken_tasks(job));
-            broken.or_else(|| {
-                let config = match &batch.declared {
-                    Some(declared) => with_pools(declared, batch.pools(), self) == *self.config,
-                    None => batch.pools().next().is_none(),
-                };
-                (!config).then_some("pools of the batch service in the configuration")
+        self.broken_schedules()
+            .or_else(|| self.broken_pools())
+            .or_else(|| self.broken_jobs())
+            .or_else(|| self.broken_chores())
+            .or_else(|| {
+                let broken = batch.jobs().find_map(|(_, job)| broken_tasks(job));
+                broken.or_else(|| {
+                    let config = match &batch.declared {
+                        Some(declared) => with_pools(declared, batch.pools(), self) == *self.config,
+                        None => batch.pools().next().is_none(),
+                    };
+                    (!config).then_some("pools of the batch service in the configuration")
+                })
             })
-        })
     }
 
     fn broken_pools(&self) -> Option<&'static str> {
@@ -74,6 +79,24 @@ impl State {
             ("pools that are being resized", resizing == batch.resizing),
             ("ends of resizes", give_up == batch.give_up),
             ("pools that scale themselves", scales == batch.scales),
+        ];
+        checks.iter().find(|(_, holds)| !holds).map(|(index, _)| *index)
+    }
+
+    fn broken_schedules(&self) -> Option<&'static str> {
+        let (mut due, mut times) = (BTreeSet::new(), BTreeSet::new());
+        for (account, all) in &self.batch.accounts {
+            for (id, of) in &all.schedules {
+                let key = ScheduleKey { account: Arc::clone(account), schedule: id.clone() };
+                if schedule::work(self, &key, of).is_some() {
+                    due.insert(key.clone());
+                }
+                times.extend(schedule::due_at(self, &key, of).map(|at| (at, key)));
+            }
+        }
+        let checks = [
+            ("schedules with something to do", due == self.batch.schedules_due),
+            ("times of schedules", times == self.batch.schedule_times),
         ];
         checks.iter().find(|(_, holds)| !holds).map(|(index, _)| *index)
     }

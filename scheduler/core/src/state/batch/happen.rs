@@ -7,9 +7,10 @@ use super::job::{BatchJob, JobPhase, JobWork};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
 use super::scale::Scale;
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
-use super::{chore, depends};
+use super::{chore, depends, schedule};
 use crate::batch::{
-    BatchEvent, BatchJobKey, BatchPoolKey, ChoreKey, FoldedId, NewTask, NodeMove, Outcome, TaskShape,
+    BatchEvent, BatchJobKey, BatchPoolKey, ChoreKey, FoldedId, NewTask, NodeMove, Outcome, ScheduleKey,
+    TaskShape,
 };
 use crate::cluster::ClusterConfig;
 use crate::event::{Event, Verdict};
@@ -119,6 +120,12 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
         | BatchEvent::TaskSettled { .. }
         | BatchEvent::TaskReactivated { .. }
         | BatchEvent::TaskDeleted { .. } => task_happened(state, event, version, at),
+        BatchEvent::ScheduleCreated { .. }
+        | BatchEvent::ScheduleUpdated { .. }
+        | BatchEvent::ScheduleRan { .. }
+        | BatchEvent::ScheduleAdvanced { .. }
+        | BatchEvent::ScheduleEntered { .. }
+        | BatchEvent::ScheduleDeleted { .. } => schedule::happened(state, event, version, at),
         BatchEvent::ChoreDue { chore, task } => chore::due(state, chore, task.as_ref(), version, at),
         BatchEvent::ChoreMade { chore, made } => chore::made(state, chore, *made, at),
         BatchEvent::ChoreSettled { chore, outcome } => chore::settled(state, chore, outcome, version, at),
@@ -274,6 +281,7 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
     }
     let nodes: Vec<NodeId> =
         state.batch.job(key).into_iter().flat_map(|job| job.nodes.keys().copied()).collect();
+    let before = state.batch.job(key).and_then(|job| job.spec.schedule.clone());
     let account = state.batch.accounts.entry(Arc::clone(&key.account)).or_default();
     if let BatchEvent::JobCreated { spec, by, .. } = event {
         account.jobs.insert(key.job.clone(), BatchJob::new(spec, by, version, at));
@@ -311,6 +319,9 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
     }
     if let Some(end) = state.batch.job(key).and_then(BatchJob::must_end_at) {
         state.batch.job_ends.insert((end, key.clone()));
+    }
+    if let Some(schedule) = before {
+        schedule::refresh(state, &ScheduleKey { account: Arc::clone(&key.account), schedule });
     }
     chores_follow(state, key, &nodes);
     refresh_job(state, key);

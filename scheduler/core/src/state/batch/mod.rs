@@ -8,6 +8,7 @@ mod job;
 mod numbers;
 mod pool;
 mod scale;
+mod schedule;
 mod shapes;
 mod task;
 
@@ -20,11 +21,12 @@ pub use self::chore::{ChoreRun, ChoreState, ChoreWork, JobNode};
 pub use self::job::{BatchJob, JobPhase, JobWord, JobWork};
 pub use self::pool::{BatchPool, PoolAllocation, PoolWork, Seat};
 pub use self::scale::Scale;
+pub use self::schedule::{BatchSchedule, ScheduleWork};
 pub use self::task::{
     BatchTask, Completed, Counted, Counts, Made, Settling, TaskState as BatchTaskState, TaskWord, Tries,
 };
 use super::State;
-use crate::batch::{BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, FoldedId};
+use crate::batch::{BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, FoldedId, ScheduleKey};
 use crate::cluster::ClusterConfig;
 use crate::ids::{JobId, NodeId, Timestamp};
 
@@ -53,6 +55,12 @@ pub(super) struct Batch {
     /// Those of them of which something is to be done.
     #[serde(default)]
     chores_due: BTreeSet<ChoreKey>,
+    /// Schedules with something to do at once.
+    #[serde(default)]
+    schedules_due: BTreeSet<ScheduleKey>,
+    /// When schedules make their next jobs.
+    #[serde(default)]
+    schedule_times: BTreeSet<(Timestamp, ScheduleKey)>,
     /// Jobs with a preparation task that have not completed.
     #[serde(default)]
     preparing: BTreeSet<BatchJobKey>,
@@ -82,16 +90,19 @@ pub struct BatchAccount {
     /// Its jobs, by id.
     #[serde(default)]
     pub jobs: BTreeMap<FoldedId, BatchJob>,
+    /// Its job schedules, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schedules: BTreeMap<FoldedId, BatchSchedule>,
     /// Those that have not completed.
     #[serde(default)]
     pub(super) active_jobs: BTreeSet<FoldedId>,
 }
 
 impl BatchAccount {
-    /// How many of its jobs have not completed.
+    /// How many of its jobs have not completed, and how many schedules it has.
     #[must_use]
-    pub fn active_jobs(&self) -> usize {
-        self.active_jobs.len()
+    pub fn active_jobs_and_schedules(&self) -> usize {
+        self.active_jobs.len() + self.schedules.len()
     }
 }
 
@@ -115,6 +126,10 @@ impl Batch {
 
     fn job(&self, key: &BatchJobKey) -> Option<&BatchJob> {
         self.accounts.get(&key.account)?.jobs.get(&key.job)
+    }
+
+    fn schedule(&self, key: &ScheduleKey) -> Option<&BatchSchedule> {
+        self.accounts.get(&key.account)?.schedules.get(&key.schedule)
     }
 
     fn job_mut(&mut self, key: &BatchJobKey) -> Option<&mut BatchJob> {
@@ -281,12 +296,17 @@ impl State {
     #[must_use]
     pub fn batch_wake(&self) -> Option<Timestamp> {
         let batch = &self.batch;
-        if !(batch.jobs_due.is_empty() && batch.pools_due.is_empty() && batch.chores_due.is_empty()) {
+        let is_idle = batch.jobs_due.is_empty()
+            && batch.pools_due.is_empty()
+            && batch.chores_due.is_empty()
+            && batch.schedules_due.is_empty();
+        if !is_idle {
             return Some(Timestamp(0));
         }
         let give_up = self.batch.give_up.first().map(|(at, _)| *at);
         let end = self.batch.job_ends.first().map(|(at, _)| *at);
         let scale = self.batch.scales.first().map(|(at, _)| *at);
-        give_up.into_iter().chain(end).chain(scale).min()
+        let schedule = self.batch.schedule_times.first().map(|(at, _)| *at);
+        give_up.into_iter().chain(end).chain(scale).chain(schedule).min()
     }
 }

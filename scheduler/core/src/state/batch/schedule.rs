@@ -76,7 +76,7 @@ pub(super) fn active_job<'a>(
 pub(super) fn jobs<'a>(
     state: &'a State,
     key: &ScheduleKey,
-) -> impl Iterator<Item = (&'a FoldedId, &'a BatchJob)> {
+) -> impl Iterator<Item = (&'a FoldedId, &'a BatchJob)> + use<'a> {
     let first = FoldedId::of(&format!("{}:", key.schedule));
     let prefix = first.clone();
     let all = state.batch.accounts.get(&key.account).map(|account| account.jobs.range(first..));
@@ -100,19 +100,15 @@ pub(super) fn due_at(state: &State, key: &ScheduleKey, schedule: &BatchSchedule)
     schedule.next.filter(|_| makes)
 }
 
-/// Puts a schedule where it is found when it has something to do. `before` is where it was.
+/// Puts a schedule where it is found when it has something to do.
 pub(super) fn refresh(state: &mut State, key: &ScheduleKey) {
     let schedule = state.batch.schedule(key);
     let due = schedule.is_some_and(|schedule| work(state, key, schedule).is_some());
     let at = schedule.and_then(|schedule| due_at(state, key, schedule));
     happen::set(&mut state.batch.schedules_due, key, due);
-    if let Some(before) = state.batch.schedule_at.remove(key) {
-        state.batch.schedule_times.remove(&(before, key.clone()));
-    }
-    if let Some(at) = at {
-        state.batch.schedule_at.insert(key.clone(), at);
-        state.batch.schedule_times.insert((at, key.clone()));
-    }
+    // There are few schedules.
+    state.batch.schedule_times.retain(|(_, other)| other != key);
+    state.batch.schedule_times.extend(at.map(|at| (at, key.clone())));
 }
 
 pub(super) fn happened(state: &mut State, event: &BatchEvent, version: u64, at: Timestamp) {
@@ -184,7 +180,7 @@ impl State {
     pub fn batch_jobs_of_schedule<'a>(
         &'a self,
         key: &ScheduleKey,
-    ) -> impl Iterator<Item = (&'a FoldedId, &'a BatchJob)> {
+    ) -> impl Iterator<Item = (&'a FoldedId, &'a BatchJob)> + use<'a> {
         jobs(self, key)
     }
 
