@@ -91,6 +91,33 @@ class Service:
             job_preparation_task=models.JobPreparationTask(command_line=before) if before else None,
             job_release_task=models.JobReleaseTask(command_line=after) if after else None))
 
+    def schedule(self, id, pool, command, every_s=None):
+        manager = models.JobManagerTask(id="Boss", command_line=command)
+        like = models.JobSpecification(pool_info=models.PoolInformation(pool_id=pool), job_manager_task=manager)
+        times = models.Schedule(recurrence_interval=datetime.timedelta(seconds=every_s) if every_s else None)
+        self.client.job_schedule.add(models.JobScheduleAddParameter(id=id, schedule=times, job_specification=like))
+
+    def schedule_state(self, id):
+        schedule = self.client.job_schedule.get(id)
+        info = schedule.execution_info
+        return schedule.state.value, info.recent_job and info.recent_job.id, info.next_run_time
+
+    def jobs_of(self, schedule):
+        return [(job.id, job.state.value) for job in self.client.job.list_from_job_schedule(schedule)]
+
+    def schedules(self, filter):
+        options = models.JobScheduleListOptions(filter=filter)
+        return [schedule.id for schedule in self.client.job_schedule.list(options)]
+
+    def disable_schedule(self, id):
+        self.client.job_schedule.disable(id)
+
+    def enable_schedule(self, id):
+        self.client.job_schedule.enable(id)
+
+    def delete_schedule(self, id):
+        self.client.job_schedule.delete(id)
+
     def pool_of(self, job):
         return self.client.job.get(job).execution_info.pool_id
 

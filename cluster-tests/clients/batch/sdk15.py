@@ -1,5 +1,7 @@
 """The story, told by azure-batch 15.1."""
 
+import datetime
+
 from azure.batch import BatchClient, models
 from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
@@ -96,6 +98,34 @@ class Service:
             job_manager_task=models.BatchJobManagerTask(id="Boss", command_line=manager) if manager else None,
             job_preparation_task=models.BatchJobPreparationTask(command_line=before) if before else None,
             job_release_task=models.BatchJobReleaseTask(command_line=after) if after else None))
+
+    def schedule(self, id, pool, command, every_s=None):
+        manager = models.BatchJobManagerTask(id="Boss", command_line=command)
+        like = models.BatchJobSpecification(pool_info=models.BatchPoolInfo(pool_id=pool), job_manager_task=manager)
+        times = models.BatchJobScheduleConfiguration(
+            recurrence_interval=datetime.timedelta(seconds=every_s) if every_s else None)
+        self.client.create_job_schedule(
+            models.BatchJobScheduleCreateOptions(id=id, schedule=times, job_specification=like))
+
+    def schedule_state(self, id):
+        schedule = self.client.get_job_schedule(id)
+        info = schedule.execution_info
+        return schedule.state.value, info.recent_job and info.recent_job.id, info.next_run_time
+
+    def jobs_of(self, schedule):
+        return [(job.id, job.state.value) for job in self.client.list_jobs_from_schedule(schedule)]
+
+    def schedules(self, filter):
+        return [schedule.id for schedule in self.client.list_job_schedules(filter=filter)]
+
+    def disable_schedule(self, id):
+        self.client.disable_job_schedule(id)
+
+    def enable_schedule(self, id):
+        self.client.enable_job_schedule(id)
+
+    def delete_schedule(self, id):
+        self.client.begin_delete_job_schedule(id, polling_interval=1).result()
 
     def pool_of(self, job):
         return self.client.get_job(job).execution_info.pool_id

@@ -1,6 +1,8 @@
 """What both generations of the SDK do with the service, told once. Each calls tell() with a thin Service of its own.
 
 A Service has: pool(id, size, nodes, slots, inter_node, start), starts(pool) -> (state, result, exit code) of each start task,
+schedule(id, pool, command, every_s), schedule_state(id) -> (state, recent job, next time), jobs_of(schedule) -> (id, state),
+schedules(filter), disable_schedule(id), enable_schedule(id), delete_schedule(id),
 prepared(job) -> (node, state, result of the preparation, result of the release) of each node, pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
 delete_pool(id), pool_exists(id), scale(id, formula), evaluate(id, formula) -> (results, code), scaled(id) -> (on, results,
 error), stop_scaling(id), job(id, pool, **more), pool_of(job), job_state(id) -> (state, reason), end_when_complete(id),
@@ -54,6 +56,7 @@ def tell(service, work):
     many(service)
     ends(service)
     manages(service, work)
+    schedules(service)
     gang(service, work)
     scales(service)
     service.delete_pool("Pool")
@@ -193,6 +196,28 @@ umask 077; echo "$AZ_BATCH_AUTHENTICATION_TOKEN" > {work}/token
     except urllib.error.HTTPError as error:
         assert error.code == 403, error
     assert token not in str(service.get("Managed", "boss").as_dict())
+
+
+def schedules(service):
+    """A schedule without a recurrence makes one job and ends with it; one that recurs goes with what it has made."""
+    refused(service, "JobWithSameIdExists", lambda: service.schedule("MANY", "Pool", "true"))
+    refused(service, "InvalidPropertyValue", lambda: service.schedule("Often", "Pool", "true", every_s=1))
+    service.schedule("Once", "Pool", "/bin/sh -c 'echo $AZ_BATCH_TASK_DIR'")
+    until("the schedule has completed", lambda: service.schedule_state("once")[0] == "completed")
+    assert service.jobs_of("once") == [("Once:job-1", "completed")], service.jobs_of("once")
+    assert service.read("Once:job-1", "boss", "stdout.txt").decode().strip().endswith("/workitems/once/job-1/boss")
+    service.schedule("Daily", "Pool", "sleep 1000", every_s=86400)
+    until("its job runs", lambda: service.counts("Daily:job-1")[1] == 1)
+    state, recent, following = service.schedule_state("Daily")
+    assert (state, recent) == ("active", "Daily:job-1") and following is not None, (state, recent, following)
+    service.disable_schedule("Daily")
+    assert service.schedule_state("Daily")[0] == "disabled"
+    service.enable_schedule("Daily")
+    assert service.schedules("startswith(id, 'da')") == ["Daily"]
+    service.delete_schedule("Daily")
+    until("the schedule is gone", lambda: service.schedules(None) == ["Once"])
+    assert not service.has_job("Daily:job-1")
+    service.delete_schedule("Once")
 
 
 def chores(service, work):

@@ -56,8 +56,10 @@ fn up(tag: &str, keys: &Path, tls: bool) -> Option<Bench> {
         }
         false => String::new(),
     };
+    // Tasks on nodes ask as well.
+    let scheme = if tls { "https" } else { "http" };
     let section = format!(
-        "[batch]\nlisten = \"{ADDRESS}\"\n{encrypted}[[batch.account]]\nname = \"lab\"\nuser = \"ann\"\nkey_file = \"{}\"\n",
+        "[batch]\nlisten = \"0.0.0.0:8443\"\nurl = \"{scheme}://head:8443\"\n{encrypted}[[batch.account]]\nname = \"lab\"\nuser = \"ann\"\nkey_file = \"{}\"\n",
         key.display()
     );
     Bench::up_with(tag, 2, 4, &section)

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use muster_core::batch::{
     BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, ChoreSpec,
-    Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, TaskShape,
+    Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, ScheduleSpec,
+    ScheduleTimes, TaskShape,
 };
 use muster_core::cluster::Fill;
 use muster_core::ids::{JobId, NodeId, TaskIndex};
@@ -140,6 +141,24 @@ impl Story {
         self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(before) });
     }
 
+    /// A schedule that makes a job, misses a time, and goes with what it has made.
+    fn schedules(&mut self) {
+        let spec = |interval_s| {
+            let times = ScheduleTimes { interval_s, window_s: Some(60), ..ScheduleTimes::default() };
+            let (job, said) = (Arc::new(job_spec("")), "{}".into());
+            Box::new(ScheduleSpec { id: "Night".to_owned(), times, job, said })
+        };
+        let schedule = id("night");
+        self.ask(BatchCommand::CreateSchedule { spec: spec(Some(100)) });
+        self.ask(BatchCommand::DisableSchedule { schedule: schedule.clone() });
+        self.ask(BatchCommand::EnableSchedule { schedule: schedule.clone() });
+        self.after_s(190);
+        self.ask(BatchCommand::TerminateJob { job: id("night:job-1"), reason: None });
+        self.ask(BatchCommand::UpdateSchedule { schedule: schedule.clone(), spec: spec(Some(1_000)) });
+        self.ask(BatchCommand::TerminateSchedule { schedule: schedule.clone() });
+        self.ask(BatchCommand::DeleteSchedule { schedule });
+    }
+
     fn pool_lives(&mut self) {
         let spec = BatchPoolSpec {
             id: "Pool".to_owned(),
@@ -169,6 +188,7 @@ impl Story {
     pub(super) fn batch(&mut self) {
         self.pool_lives();
         self.chores();
+        self.schedules();
         let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
         let node = *self.state().batch_pool(&key).unwrap().nodes.keys().next().unwrap();
         let node = self.state().node(node).name.clone();
