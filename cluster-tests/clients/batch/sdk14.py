@@ -66,6 +66,16 @@ class Service:
     def delete_pool(self, id):
         self.client.pool.delete(id)
 
+    def reboot(self, pool, node):
+        self.client.compute_node.reboot(pool, node)
+
+    def login(self, pool, node):
+        settings = self.client.compute_node.get_remote_login_settings(pool, node)
+        return settings.remote_login_ip_address, settings.remote_login_port
+
+    def applications(self):
+        return list(self.client.application.list())
+
     def nodes(self, pool):
         return {node.id: node.state.value for node in self.client.compute_node.list(pool)}
 

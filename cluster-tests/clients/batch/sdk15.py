@@ -73,6 +73,16 @@ class Service:
     def delete_pool(self, id):
         self.client.begin_delete_pool(id, polling_interval=1).result()
 
+    def reboot(self, pool, node):
+        self.client.begin_reboot_node(pool, node, polling_interval=1).result()
+
+    def login(self, pool, node):
+        settings = self.client.get_node_remote_login_settings(pool, node)
+        return settings.remote_login_ip_address, settings.remote_login_port
+
+    def applications(self):
+        return list(self.client.list_applications())
+
     def nodes(self, pool):
         return {node.id: node.state.value for node in self.client.list_nodes(pool)}
 

@@ -1,6 +1,7 @@
 """What both generations of the SDK do with the service, told once. Each calls tell() with a thin Service of its own.
 
-A Service has: pool(id, size, nodes, slots, inter_node, start), starts(pool) -> (state, result, exit code) of each start task,
+A Service has: pool(id, size, nodes, slots, inter_node, start), reboot(pool, node), login(pool, node) -> (address, port), applications(),
+starts(pool) -> (state, result, exit code) of each start task,
 schedule(id, pool, command, every_s), schedule_state(id) -> (state, recent job, next time), jobs_of(schedule) -> (id, state),
 schedules(filter), disable_schedule(id), enable_schedule(id), delete_schedule(id),
 prepared(job) -> (node, state, result of the preparation, result of the release) of each node, pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
@@ -52,6 +53,12 @@ def tell(service, work):
     assert service.pools() == ["Pool"] and service.pool_exists("POOL")
     assert sorted(service.nodes("pool").values()) == ["idle", "idle"], service.nodes("pool")
     assert service.node_counts() == {"Pool": (2, 2)}, service.node_counts()
+    node = min(service.nodes("pool"))
+    refused(service, "OperationNotValidOnNode", lambda: service.reboot("pool", node))
+    refused(service, "NodeNotFound", lambda: service.reboot("pool", "none"))
+    address, port = service.login("pool", node)
+    assert address and port == 22, (address, port)
+    assert service.applications() == []
     jobs(service, work)
     many(service)
     ends(service)

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use muster_batch::{BatchError, ErrorCode};
@@ -82,6 +82,18 @@ fn router(service: Arc<Service>) -> Router {
         .route("/pools/{pool}/nodes/{node}", get(nodes::show))
         .route("/pools/{pool}/nodes/{node}/disablescheduling", post(nodes::disable))
         .route("/pools/{pool}/nodes/{node}/enablescheduling", post(nodes::enable))
+        .route("/pools/{pool}/nodes/{node}/remoteloginsettings", get(nodes::login))
+        .route("/pools/{pool}/nodes/{node}/reboot", post(nodes::for_virtual_ones))
+        .route("/pools/{pool}/nodes/{node}/reimage", post(nodes::for_virtual_ones))
+        .route("/pools/{pool}/nodes/{node}/start", post(nodes::for_virtual_ones))
+        .route("/pools/{pool}/nodes/{node}/deallocate", post(nodes::for_virtual_ones))
+        .route("/pools/{pool}/nodes/{node}/users", post(nodes::for_virtual_ones))
+        .route(
+            "/pools/{pool}/nodes/{node}/users/{user}",
+            put(nodes::user_of_virtual_ones).delete(nodes::user_of_virtual_ones),
+        )
+        .route("/applications", get(nodes::applications))
+        .route("/applications/{application}", get(nodes::application))
         .route("/pools/{pool}/nodes/{node}/files", get(files::list_of_node))
         .route(
             "/pools/{pool}/nodes/{node}/files/{*path}",
