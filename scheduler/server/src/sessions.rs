@@ -95,7 +95,6 @@ impl Sessions {
         shared: Arc<Shared>,
         authority: Arc<Authority>,
         secrets: Secrets,
-        batch_url: Option<String>,
         heartbeat: Duration,
         silence_max: Duration,
         health: Option<v1::HealthCheck>,
@@ -107,7 +106,7 @@ impl Sessions {
         Self {
             slots,
             secrets,
-            batch_url,
+            batch_url: None,
             heartbeat,
             silence_max,
             health,
@@ -118,6 +117,12 @@ impl Sessions {
             authority,
             files,
         }
+    }
+
+    /// Tells tasks of the batch service where they find it.
+    #[must_use]
+    pub fn with_batch_url(self, batch_url: Option<String>) -> Self {
+        Self { batch_url, ..self }
     }
 
     /// Says where the engine is. Must be called before the first session.

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::happen;
-use super::job::{BatchJob, JobPhase, JobWord};
+use super::job::{BatchJob, JobPhase};
 use super::pool::{BatchPool, Seat};
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
+use super::{happen, moves};
 use crate::batch::{
     BatchJobKey, BatchPoolKey, ChoreKey, ChoreOf, ChoreOutcome, ChoreSpec, FoldedId, NodeMove,
 };
-use crate::cluster::Fill;
 use crate::ids::{JobId, NodeId, Timestamp};
 use crate::state::{Finished, FinishedHow, Node, NodeStatus, State};
 
@@ -135,12 +134,12 @@ impl JobNode {
     }
 
     /// Whether its preparation is on its way.
-    fn is_being_prepared(&self) -> bool {
+    pub(super) fn is_being_prepared(&self) -> bool {
         !self.is_stale && !self.preparation.is_over()
     }
 
     /// Whether its preparation is to run again before tasks do.
-    fn may_be_prepared(&self) -> bool {
+    pub(super) fn may_be_prepared(&self) -> bool {
         self.is_stale && self.preparation.made().is_none()
     }
 }
@@ -182,7 +181,7 @@ fn gets_work(node: &Node) -> bool {
 }
 
 /// Whether a chore could run on its node: the pool has it, and it is there.
-fn can_run(state: &State, key: &ChoreKey) -> bool {
+pub(super) fn can_run(state: &State, key: &ChoreKey) -> bool {
     let Some(holder) = state.batch.holders.get(&key.node) else { return false };
     let seat = state.batch.pool(holder).and_then(|pool| pool.nodes.get(&key.node));
     let of_pool = match &key.of {
@@ -328,7 +327,7 @@ pub(in crate::state) fn node_up(state: &mut State, node: NodeId, boot_id: &str, 
     forget_node(state, node, false);
     if again.is_some() {
         refresh(state, &ChoreKey::start(&key, node));
-        happen::jobs_of_pool_changed(state, &key);
+        moves::jobs_of_pool_changed(state, &key);
     }
 }
 
@@ -442,98 +441,10 @@ fn changed(state: &mut State, key: &ChoreKey) {
     match (&key.of, key.job_key()) {
         (ChoreOf::Start { pool }, _) => {
             let pool = BatchPoolKey { account: Arc::clone(&key.account), pool: pool.clone() };
-            happen::jobs_of_pool_changed(state, &pool);
+            moves::jobs_of_pool_changed(state, &pool);
         }
         (_, Some(job)) => happen::refresh_job(state, &job),
         (_, None) => {}
-    }
-}
-
-/// Whether something of a job's chores runs, or is to run.
-pub(super) fn are_at_rest(state: &State, key: &BatchJobKey, job: &BatchJob) -> bool {
-    job.nodes.iter().all(|(node, row)| {
-        let release = row.release.as_ref();
-        let is_due = release.is_some_and(|run| run.state == ChoreState::Due);
-        row.preparation.made().is_none()
-            && release.is_none_or(|run| run.made().is_none())
-            && !(is_due && can_run(state, &ChoreKey::release(key, *node)))
-    })
-}
-
-/// The nodes on which the release of a job is to run now that nothing else of it does.
-pub(super) fn to_be_released<'a>(
-    state: &'a State,
-    key: &'a BatchJobKey,
-    job: &'a BatchJob,
-) -> impl Iterator<Item = NodeId> + 'a {
-    let had_ended = matches!(job.previous, Some((JobWord::Completed, _)));
-    let is_wanted = job.spec.release.is_some() && !had_ended;
-    let rows = job.nodes.iter().filter(move |(_, row)| {
-        let has_run = row.preparation.is_over() || row.is_stale;
-        is_wanted && has_run && row.release.is_none()
-    });
-    rows.map(|(node, _)| *node).filter(|node| can_run(state, &ChoreKey::release(key, *node)))
-}
-
-/// How many slots are free on a node of a pool, by its cores.
-fn free_slots(state: &State, pool: &BatchPool, node: NodeId, slot_cores: u32) -> u64 {
-    let free = state.node(node).free.len() / slot_cores.max(1);
-    u64::from(free.min(pool.spec.slots_per_node))
-}
-
-/// The nodes that are to be prepared for a job, so that its tasks that wait find room.
-pub(super) fn to_be_prepared(state: &State, key: &BatchJobKey, job: &BatchJob) -> Vec<NodeId> {
-    let pool_key = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
-    let Some(pool) = state.batch.pool(&pool_key).filter(|pool| pool.deleting.is_none()) else {
-        return Vec::new();
-    };
-    if job.spec.preparation.is_none() || job.phase != JobPhase::Active {
-        return Vec::new();
-    }
-    let slot_cores = state
-        .smallest_node(&pool.spec.home)
-        .map_or(1, |(cores, _)| (cores / pool.spec.slots_per_node.max(1)).max(1));
-    let (mut free, mut candidates): (u64, Vec<(u32, NodeId)>) = (0, Vec::new());
-    for (node, seat) in &pool.nodes {
-        let is_there = pool.takes_work(seat) && state.node(*node).takes_work();
-        match job.nodes.get(node).filter(|row| row.pool == job.spec.pool) {
-            Some(row) if is_there && row.is_ready(job) => free += free_slots(state, pool, *node, slot_cores),
-            Some(row) if is_there && row.is_being_prepared() => free += u64::from(pool.spec.slots_per_node),
-            Some(row) if !row.may_be_prepared() => {}
-            Some(_) | None if is_there && free_slots(state, pool, *node, slot_cores) > 0 => {
-                candidates.push((state.node(*node).free.len(), *node));
-            }
-            Some(_) | None => {}
-        }
-    }
-    if candidates.is_empty() {
-        return Vec::new();
-    }
-    let lacking = job.slots_wanted(pool, pool.all_slots().saturating_add(free)).saturating_sub(free);
-    let nodes = lacking.div_ceil(u64::from(pool.spec.slots_per_node.max(1)));
-    match pool.spec.fill {
-        Fill::Pack => candidates.sort_unstable(),
-        Fill::Spread => candidates.sort_unstable_by_key(|(free, node)| (std::cmp::Reverse(*free), *node)),
-    }
-    let nodes = usize::try_from(nodes).unwrap_or(usize::MAX);
-    candidates.into_iter().take(nodes).map(|(_, node)| node).collect()
-}
-
-impl BatchJob {
-    /// How many slots its tasks could use that wait, counted up to `most`.
-    fn slots_wanted(&self, pool: &BatchPool, most: u64) -> u64 {
-        let running = (self.made.len() as u64).saturating_sub(self.queued);
-        let tasks = self.spec.running_max.map_or(u64::MAX, u64::from).saturating_sub(running);
-        let tasks = usize::try_from(tasks).unwrap_or(usize::MAX);
-        let mut wanted = self.queued.min(tasks as u64);
-        let ready = self.ready.iter().filter(|(slots, instances, ..)| pool.holds(*slots, *instances));
-        for (slots, instances, ..) in ready.take(tasks) {
-            if wanted >= most {
-                break;
-            }
-            wanted += u64::from(*slots) * u64::from(*instances);
-        }
-        wanted
     }
 }
 
@@ -591,18 +502,6 @@ impl State {
     #[must_use]
     pub fn batch_chore_can_run(&self, chore: &ChoreKey) -> bool {
         can_run(self, chore)
-    }
-
-    /// Nodes that are to be prepared for a job.
-    #[must_use]
-    pub fn batch_to_prepare(&self, key: &BatchJobKey, job: &BatchJob) -> Vec<NodeId> {
-        to_be_prepared(self, key, job)
-    }
-
-    /// Nodes on which a job's release task is to run.
-    #[must_use]
-    pub fn batch_to_release(&self, key: &BatchJobKey, job: &BatchJob) -> Vec<NodeId> {
-        to_be_released(self, key, job).collect()
     }
 
     /// Cores and memory that every declared node of a configured pool has.

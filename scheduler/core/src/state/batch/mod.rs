@@ -5,8 +5,10 @@ mod chore;
 mod depends;
 mod happen;
 mod job;
+mod moves;
 mod numbers;
 mod pool;
+mod ready;
 mod scale;
 mod schedule;
 mod shapes;
@@ -31,9 +33,8 @@ use crate::cluster::ClusterConfig;
 use crate::ids::{JobId, NodeId, Timestamp};
 
 pub(super) use self::chore::node_up;
-pub(super) use self::happen::{
-    attempt_ended, attempt_placed, configured, happened, job_finished, node_changed,
-};
+pub(super) use self::happen::{attempt_ended, attempt_placed, happened, job_finished};
+pub(super) use self::moves::{configured, node_changed};
 
 /// All of the batch service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
