@@ -19,12 +19,24 @@ class Service:
     def code(self, error):
         return error.error.code
 
-    def pool(self, id, size, nodes, slots, inter_node):
+    def pool(self, id, size, nodes, slots, inter_node, start=None):
         image = models.ImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
         machine = models.VirtualMachineConfiguration(image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
         self.client.pool.add(models.PoolAddParameter(
             id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes,
-            task_slots_per_node=slots, enable_inter_node_communication=inter_node))
+            task_slots_per_node=slots, enable_inter_node_communication=inter_node,
+            start_task=models.StartTask(command_line=start, wait_for_success=True) if start else None))
+
+    def starts(self, pool):
+        infos = [node.start_task_info for node in self.client.compute_node.list(pool)]
+        return [(info.state.value, info.result.value, info.exit_code) for info in infos]
+
+    def prepared(self, job):
+        rows = []
+        for row in self.client.job.list_preparation_and_release_task_status(job):
+            before, after = row.job_preparation_task_execution_info, row.job_release_task_execution_info
+            rows.append((row.node_id, before.state.value, before.result.value, after and after.result.value))
+        return rows
 
     def pools(self):
         return [pool.id for pool in self.client.pool.list()]
@@ -54,6 +66,16 @@ class Service:
     def delete_pool(self, id):
         self.client.pool.delete(id)
 
+    def reboot(self, pool, node):
+        self.client.compute_node.reboot(pool, node)
+
+    def login(self, pool, node):
+        settings = self.client.compute_node.get_remote_login_settings(pool, node)
+        return settings.remote_login_ip_address, settings.remote_login_port
+
+    def applications(self):
+        return list(self.client.application.list())
+
     def nodes(self, pool):
         return {node.id: node.state.value for node in self.client.compute_node.list(pool)}
 
@@ -64,7 +86,7 @@ class Service:
     def images(self):
         return [image.node_agent_sku_id for image in self.client.account.list_supported_images()]
 
-    def job(self, id, pool, dependencies=False, auto=False):
+    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None):
         info = models.PoolInformation(pool_id=pool)
         if auto:
             image = models.ImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
@@ -73,7 +95,38 @@ class Service:
             like = models.PoolSpecification(vm_size="main", virtual_machine_configuration=machine, target_dedicated_nodes=1)
             info = models.PoolInformation(auto_pool_specification=models.AutoPoolSpecification(
                 auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
-        self.client.job.add(models.JobAddParameter(id=id, pool_info=info, uses_task_dependencies=dependencies))
+        self.client.job.add(models.JobAddParameter(
+            id=id, pool_info=info, uses_task_dependencies=dependencies,
+            job_manager_task=models.JobManagerTask(id="Boss", command_line=manager) if manager else None,
+            job_preparation_task=models.JobPreparationTask(command_line=before) if before else None,
+            job_release_task=models.JobReleaseTask(command_line=after) if after else None))
+
+    def schedule(self, id, pool, command, every_s=None):
+        manager = models.JobManagerTask(id="Boss", command_line=command)
+        like = models.JobSpecification(pool_info=models.PoolInformation(pool_id=pool), job_manager_task=manager)
+        times = models.Schedule(recurrence_interval=datetime.timedelta(seconds=every_s) if every_s else None)
+        self.client.job_schedule.add(models.JobScheduleAddParameter(id=id, schedule=times, job_specification=like))
+
+    def schedule_state(self, id):
+        schedule = self.client.job_schedule.get(id)
+        info = schedule.execution_info
+        return schedule.state.value, info.recent_job and info.recent_job.id, info.next_run_time
+
+    def jobs_of(self, schedule):
+        return [(job.id, job.state.value) for job in self.client.job.list_from_job_schedule(schedule)]
+
+    def schedules(self, filter):
+        options = models.JobScheduleListOptions(filter=filter)
+        return [schedule.id for schedule in self.client.job_schedule.list(options)]
+
+    def disable_schedule(self, id):
+        self.client.job_schedule.disable(id)
+
+    def enable_schedule(self, id):
+        self.client.job_schedule.enable(id)
+
+    def delete_schedule(self, id):
+        self.client.job_schedule.delete(id)
 
     def pool_of(self, job):
         return self.client.job.get(job).execution_info.pool_id

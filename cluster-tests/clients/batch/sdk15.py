@@ -1,5 +1,7 @@
 """The story, told by azure-batch 15.1."""
 
+import datetime
+
 from azure.batch import BatchClient, models
 from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
@@ -20,12 +22,24 @@ class Service:
         error.response.read()
         return error.response.json()["code"]
 
-    def pool(self, id, size, nodes, slots, inter_node):
+    def pool(self, id, size, nodes, slots, inter_node, start=None):
         image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
         machine = models.VirtualMachineConfiguration(image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
         self.client.create_pool(models.BatchPoolCreateOptions(
             id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes,
-            task_slots_per_node=slots, enable_inter_node_communication=inter_node))
+            task_slots_per_node=slots, enable_inter_node_communication=inter_node,
+            start_task=models.BatchStartTask(command_line=start, wait_for_success=True) if start else None))
+
+    def starts(self, pool):
+        infos = [node.start_task_info for node in self.client.list_nodes(pool)]
+        return [(info.state.value, info.result.value, info.exit_code) for info in infos]
+
+    def prepared(self, job):
+        rows = []
+        for row in self.client.list_job_preparation_and_release_task_status(job):
+            before, after = row.job_preparation_task_execution_info, row.job_release_task_execution_info
+            rows.append((row.node_id, before.state.value, before.result.value, after and after.result.value))
+        return rows
 
     def pools(self):
         return [pool.id for pool in self.client.list_pools()]
@@ -59,6 +73,16 @@ class Service:
     def delete_pool(self, id):
         self.client.begin_delete_pool(id, polling_interval=1).result()
 
+    def reboot(self, pool, node):
+        self.client.begin_reboot_node(pool, node, polling_interval=1).result()
+
+    def login(self, pool, node):
+        settings = self.client.get_node_remote_login_settings(pool, node)
+        return settings.remote_login_ip_address, settings.remote_login_port
+
+    def applications(self):
+        return list(self.client.list_applications())
+
     def nodes(self, pool):
         return {node.id: node.state.value for node in self.client.list_nodes(pool)}
 
@@ -69,7 +93,7 @@ class Service:
     def images(self):
         return [image.node_agent_sku_id for image in self.client.list_supported_images()]
 
-    def job(self, id, pool, dependencies=False, auto=False):
+    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None):
         info = models.BatchPoolInfo(pool_id=pool)
         if auto:
             image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
@@ -80,7 +104,38 @@ class Service:
             info = models.BatchPoolInfo(auto_pool_specification=models.BatchAutoPoolSpecification(
                 auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
         self.client.create_job(models.BatchJobCreateOptions(
-            id=id, pool_info=info, uses_task_dependencies=dependencies))
+            id=id, pool_info=info, uses_task_dependencies=dependencies,
+            job_manager_task=models.BatchJobManagerTask(id="Boss", command_line=manager) if manager else None,
+            job_preparation_task=models.BatchJobPreparationTask(command_line=before) if before else None,
+            job_release_task=models.BatchJobReleaseTask(command_line=after) if after else None))
+
+    def schedule(self, id, pool, command, every_s=None):
+        manager = models.BatchJobManagerTask(id="Boss", command_line=command)
+        like = models.BatchJobSpecification(pool_info=models.BatchPoolInfo(pool_id=pool), job_manager_task=manager)
+        times = models.BatchJobScheduleConfiguration(
+            recurrence_interval=datetime.timedelta(seconds=every_s) if every_s else None)
+        self.client.create_job_schedule(
+            models.BatchJobScheduleCreateOptions(id=id, schedule=times, job_specification=like))
+
+    def schedule_state(self, id):
+        schedule = self.client.get_job_schedule(id)
+        info = schedule.execution_info
+        return schedule.state.value, info.recent_job and info.recent_job.id, info.next_run_time
+
+    def jobs_of(self, schedule):
+        return [(job.id, job.state.value) for job in self.client.list_jobs_from_schedule(schedule)]
+
+    def schedules(self, filter):
+        return [schedule.id for schedule in self.client.list_job_schedules(filter=filter)]
+
+    def disable_schedule(self, id):
+        self.client.disable_job_schedule(id)
+
+    def enable_schedule(self, id):
+        self.client.enable_job_schedule(id)
+
+    def delete_schedule(self, id):
+        self.client.begin_delete_job_schedule(id, polling_interval=1).result()
 
     def pool_of(self, job):
         return self.client.get_job(job).execution_info.pool_id

@@ -1,6 +1,10 @@
 """What both generations of the SDK do with the service, told once. Each calls tell() with a thin Service of its own.
 
-A Service has: pool(id, size, nodes, slots, inter_node), pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
+A Service has: pool(id, size, nodes, slots, inter_node, start), reboot(pool, node), login(pool, node) -> (address, port), applications(),
+starts(pool) -> (state, result, exit code) of each start task,
+schedule(id, pool, command, every_s), schedule_state(id) -> (state, recent job, next time), jobs_of(schedule) -> (id, state),
+schedules(filter), disable_schedule(id), enable_schedule(id), delete_schedule(id),
+prepared(job) -> (node, state, result of the preparation, result of the release) of each node, pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
 delete_pool(id), pool_exists(id), scale(id, formula), evaluate(id, formula) -> (results, code), scaled(id) -> (on, results,
 error), stop_scaling(id), job(id, pool, **more), pool_of(job), job_state(id) -> (state, reason), end_when_complete(id),
 terminate(id, reason), disable(id), enable(id), delete_job(id), task(job, id, command, **more), tasks(job, list of
@@ -12,8 +16,10 @@ delete_file(job, id, path), code(error) -> the protocol's code, and Error, its e
 
 import json
 import os
+import ssl
 import sys
 import time
+import urllib.error
 import urllib.request
 
 WITHIN_S = 90
@@ -49,10 +55,18 @@ def tell(service, work):
     assert service.pools() == ["Pool"] and service.pool_exists("POOL")
     assert sorted(service.nodes("pool").values()) == ["idle", "idle"], service.nodes("pool")
     assert service.node_counts() == {"Pool": (2, 2)}, service.node_counts()
+    node = min(service.nodes("pool"))
+    refused(service, "OperationNotValidOnNode", lambda: service.reboot("pool", node))
+    refused(service, "NodeNotFound", lambda: service.reboot("pool", "none"))
+    address, port = service.login("pool", node)
+    assert address and port == 22, (address, port)
+    assert service.applications() == []
     jobs(service, work)
     scenario(service, work)
     many(service)
     ends(service)
+    manages(service, work)
+    schedules(service)
     gang(service, work)
     scales(service)
     service.delete_pool("Pool")
@@ -196,10 +210,89 @@ def own(service):
     until("its pool is gone", lambda: service.pools() == [])
 
 
+def manages(service, work):
+    """A manager task makes the other tasks of its job, with the token that it is given, and the job ends with it."""
+    with open(f"{work}/manage.sh", "w") as file:
+        file.write(f"""set -eu
+ask() {{ # METHOD PATH [BODY]: prints the status
+    curl -sk -o answer -w '%{{http_code}}' -X "$1" -H "Authorization: Bearer $AZ_BATCH_AUTHENTICATION_TOKEN" \\
+        -H 'Content-Type: application/json' ${{3:+--data "$3"}} "$AZ_BATCH_ACCOUNT_URL/$2?api-version=2024-02-01.19.0"
+}}
+case "$(ask POST jobs/Managed/tasks '{{"id":"made","commandLine":"true"}}')" in 201|409) ;; *) cat answer; exit 2 ;; esac
+test "$(ask GET jobs/many)" = 403
+test "$(ask GET pools)" = 403
+until ask GET jobs/managed/taskcounts >/dev/null && grep -q '"succeeded":1' answer; do sleep 0.1; done
+umask 077; echo "$AZ_BATCH_AUTHENTICATION_TOKEN" > {work}/token
+""")
+    service.job("Managed", "Pool", manager=f"/bin/sh {work}/manage.sh")
+    until("the job has completed", lambda: service.job_state("Managed") == ("completed", "JMComplete"))
+    boss = service.get("Managed", "boss").execution_info
+    assert boss.exit_code == 0, boss
+    assert service.counts("Managed") == (0, 0, 2, 2, 0), service.counts("Managed")
+    with open(f"{work}/token") as file:
+        token = file.read().strip()
+    request = urllib.request.Request(
+        f"{sys.argv[1]}/jobs/Managed?api-version=2024-02-01.19.0", headers={"Authorization": f"Bearer {token}"})
+    try:
+        urllib.request.urlopen(request, context=ssl._create_unverified_context())
+        raise AssertionError("the token has outlived its task")
+    except urllib.error.HTTPError as error:
+        assert error.code == 403, error
+    assert token not in str(service.get("Managed", "boss").as_dict())
+
+
+def schedules(service):
+    """A schedule without a recurrence makes one job and ends with it; one that recurs goes with what it has made."""
+    refused(service, "JobWithSameIdExists", lambda: service.schedule("MANY", "Pool", "true"))
+    refused(service, "InvalidPropertyValue", lambda: service.schedule("Often", "Pool", "true", every_s=1))
+    service.schedule("Once", "Pool", "/bin/sh -c 'echo $AZ_BATCH_TASK_DIR'")
+    until("the schedule has completed", lambda: service.schedule_state("once")[0] == "completed")
+    assert service.jobs_of("once") == [("Once:job-1", "completed")], service.jobs_of("once")
+    assert service.read("Once:job-1", "boss", "stdout.txt").decode().strip().endswith("/workitems/once/job-1/boss")
+    service.schedule("Daily", "Pool", "sleep 1000", every_s=86400)
+    until("its job runs", lambda: service.counts("Daily:job-1")[1] == 1)
+    state, recent, following = service.schedule_state("Daily")
+    assert (state, recent) == ("active", "Daily:job-1") and following is not None, (state, recent, following)
+    service.disable_schedule("Daily")
+    assert service.schedule_state("Daily")[0] == "disabled"
+    service.enable_schedule("Daily")
+    assert service.schedules("startswith(id, 'da')") == ["Daily"]
+    service.delete_schedule("Daily")
+    until("the schedule is gone", lambda: service.schedules(None) == ["Once"])
+    assert not service.has_job("Daily:job-1")
+    service.delete_schedule("Once")
+
+
+def chores(service, work):
+    """Nodes are made ready for a pool and for a job, and cleaned at the job's end."""
+    service.pool("Ready", "main", 2, 1, False, start="/bin/sh -c 'echo $AZ_BATCH_NODE_STARTUP_DIR > ready; chmod 644 ready; test -z \"$AZ_BATCH_JOB_ID\"'")
+    until("both nodes are started", lambda: sorted(service.nodes("Ready").values()) == ["idle", "idle"])
+    assert service.starts("Ready") == [("completed", "success", 0)] * 2, service.starts("Ready")
+    before = "/bin/sh -c 'cat $AZ_BATCH_NODE_STARTUP_DIR/wd/ready > prepared'"
+    service.job("chores", "Ready", before=before, after=f"/bin/sh -c 'hostname >> {work}/released'")
+    refused(service, "TaskIdSameAsJobPreparationTask", lambda: service.task("chores", "JobPreparation", "true"))
+    line = "/bin/sh -c 'grep startup $AZ_BATCH_JOB_PREP_WORKING_DIR/prepared && echo $AZ_BATCH_JOB_PREP_DIR'"
+    service.tasks("chores", [(f"t{i}", line) for i in range(4)])
+    until("all have succeeded", lambda: service.counts("chores") == (0, 0, 4, 4, 0))
+    where = service.read("chores", "t0", "stdout.txt").decode().split()[1]
+    assert where.endswith("/workitems/chores/job-1/jobpreparation"), where
+    assert service.prepared("chores")[0][1:] == ("completed", "success", None), service.prepared("chores")
+    service.terminate("chores", "enough")
+    until("the job has completed", lambda: service.job_state("chores") == ("completed", "enough"))
+    rows = service.prepared("chores")
+    with open(f"{work}/released") as file:
+        assert sorted(file.read().split()) == [row[0] for row in rows]
+    assert all(row[1:] == ("completed", "success", "success") for row in rows), rows
+    refused(service, "JobPreparationTaskNotSpecified", lambda: service.prepared("many"))
+    service.delete_pool("Ready")
+    until("the pool is gone", lambda: service.pools() == [])
+
+
 def gang(service, work):
     service.delete_pool("Pool")
     until("the pool is gone", lambda: service.pools() == [])
     own(service)
+    chores(service, work)
     service.pool("Pool", "main", 2, 1, True)
     until("the pool is steady", lambda: service.allocation("pool")[:2] == ("steady", 2))
     service.job("gang", "Pool")

@@ -61,8 +61,10 @@ fn up(tag: &str, keys: &Path, tls: bool) -> Option<Bench> {
         }
         false => String::new(),
     };
+    // Tasks on nodes ask as well.
+    let scheme = if tls { "https" } else { "http" };
     let section = format!(
-        "[batch]\nlisten = \"0.0.0.0:8443\"\nstore = \"{}\"\nstore_account_gib = 1\n{encrypted}\
+        "[batch]\nlisten = \"0.0.0.0:8443\"\nurl = \"{scheme}://head:8443\"\nstore = \"{}\"\nstore_account_gib = 1\n{encrypted}\
          [[batch.account]]\nname = \"lab\"\nuser = \"ann\"\nkey_file = \"{}\"\n",
         keys.join("blobs").display(),
         key.display()
@@ -145,6 +147,8 @@ fn run(sdk: &str, tls: bool) {
     let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&said), end.join("\n"));
     assert!(!log.contains(KEY) && !log.contains("sig="), "no log has a key or a signature");
+    let token = std::fs::read_to_string(bench.work.join("token")).unwrap();
+    assert!(token.starts_with("muster-task.") && !log.contains(token.trim()), "no log has a token");
 }
 
 #[test]

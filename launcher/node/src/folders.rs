@@ -19,13 +19,15 @@ use crate::user::Account;
 /// The working directory of a task's command in its folder.
 pub const WORKING_DIRECTORY: &str = "wd";
 
+/// The folder that the batch service's start tasks have, one after another, each as its user's.
+const STARTUP: &str = "startup";
+
 /// The folders that every task of the node finds, by their names below the root.
-const COMMON: [(&str, u32); 6] = [
+const COMMON: [(&str, u32); 5] = [
     ("applications", 0o755),
     ("fsmounts", 0o755),
     // As /tmp: everybody may write, and only the owner may remove.
     ("shared", 0o1777),
-    ("startup", 0o755),
     ("volatile", 0o700),
     ("workitems", 0o755),
 ];
@@ -207,15 +209,25 @@ pub fn make_cache(root: &Path, account: &Account) -> Result<PathBuf> {
 /// [`NodeError::File`] if something cannot be made.
 pub fn make_root(root: &Path) -> Result<()> {
     own_folder(root, 0o755)?;
-    COMMON.iter().try_for_each(|(name, mode)| own_folder(&root.join(name), *mode))
+    COMMON.iter().try_for_each(|(name, mode)| own_folder(&root.join(name), *mode))?;
+    // The root is the node's, so nobody else can put anything there.
+    let startup = root.join(STARTUP);
+    if startup.is_dir() { Ok(()) } else { own_folder(&startup, 0o755) }
 }
 
-/// Makes the folder of an attempt, empty, with its working directory, and the record of it.
+/// Makes the folder of an attempt, empty, with its working directory, and the record of it. Everybody may read one that is open.
 ///
 /// # Errors
 ///
 /// [`NodeError::FolderInUse`] if another attempt has it, and [`NodeError::File`] if it cannot be made.
-pub fn make(root: &Path, records: &Records, record: &Record, account: &Account) -> Result<PathBuf> {
+pub fn make(
+    root: &Path,
+    records: &Records,
+    record: &Record,
+    account: &Account,
+    open: bool,
+) -> Result<PathBuf> {
+    let is_startup = record.folder == Path::new(STARTUP);
     if record.folder.components().any(|part| !matches!(part, Component::Normal(_))) {
         return Err(NodeError::Incomplete { part: "folder, as names below the root for work" });
     }
@@ -226,9 +238,10 @@ pub fn make(root: &Path, records: &Records, record: &Record, account: &Account) 
     }
     match records.of_folder(&record.folder) {
         Some(other) if other.key == record.key => {}
-        Some(other) if other.ended_at_s.is_none() || other.uid != record.uid => return Err(in_use()),
+        Some(other) if other.ended_at_s.is_none() => return Err(in_use()),
+        Some(other) if other.uid != record.uid && !is_startup => return Err(in_use()),
         Some(other) => records.remove(root, &other)?,
-        None if root.join(&record.folder).exists() => return Err(in_use()),
+        None if root.join(&record.folder).exists() && !is_startup => return Err(in_use()),
         None => {}
     }
     make_root(root)?;
@@ -247,15 +260,15 @@ pub fn make(root: &Path, records: &Records, record: &Record, account: &Account) 
         }
         _ => {}
     }
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&path)
-        .map_err(NodeError::file("create the folder", &path))?;
     let inner = path.join(WORKING_DIRECTORY);
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&inner)
-        .map_err(NodeError::file("create the folder", &inner))?;
+    let mode = if open { 0o755 } else { 0o700 };
+    for made in [&path, &inner] {
+        let refuse = NodeError::file("create the folder", made);
+        std::fs::DirBuilder::new().mode(0o700).create(made).map_err(refuse)?;
+        // The mode of mkdir(2) is cut by the mask.
+        let set = std::fs::set_permissions(made, std::fs::Permissions::from_mode(mode));
+        set.map_err(NodeError::file("set the rights of", made))?;
+    }
     if nix::unistd::geteuid().is_root() {
         for made in [&inner, &path] {
             std::os::unix::fs::lchown(made, Some(account.uid), Some(account.gid))
@@ -310,7 +323,7 @@ mod tests {
 
     impl Bench {
         fn make(&self, record: &Record) -> Result<PathBuf> {
-            make(&self.root, &self.records, record, &own())
+            make(&self.root, &self.records, record, &own(), false)
         }
     }
 
@@ -349,10 +362,27 @@ mod tests {
         bench.records.note_end(first.key, 5);
         let other = Record { uid: 1, ..record(2, "workitems/a/job-1/t") };
         let theirs = Account { uid: 1, ..own() };
-        assert!(make(&bench.root, &bench.records, &other, &theirs).is_err(), "another user's files");
+        assert!(make(&bench.root, &bench.records, &other, &theirs, false).is_err(), "another user's files");
         let again = bench.make(&record(2, "workitems/a/job-1/t")).unwrap();
         assert!(!again.join("wd/old").exists());
         assert!(bench.records.find(first.key).is_none());
+    }
+
+    #[test]
+    fn a_start_task_may_have_the_folder_of_anothers_once_that_has_ended_and_all_may_read_it() {
+        let bench = bench();
+        let first = record(1, STARTUP);
+        let make = |record: &Record| make(&bench.root, &bench.records, record, &own(), true);
+        let made = make(&first).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&made), mode(&made.join("wd"))), (0o755, 0o755));
+        assert!(matches!(make(&record(2, STARTUP)), Err(NodeError::FolderInUse { .. })));
+        bench.records.note_end(first.key, 5);
+        std::fs::write(made.join("old"), "").unwrap();
+        make(&Record { uid: 1, ..record(2, STARTUP) }).unwrap();
+        assert!(!made.join("old").exists());
+        bench.records.note_end((2, 0, 1), 5);
+        make(&record(3, STARTUP)).unwrap();
     }
 
     #[test]

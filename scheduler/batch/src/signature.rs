@@ -102,6 +102,22 @@ pub struct Claim<'a> {
     pub signature: [u8; 32],
 }
 
+/// The token of the header `Authorization`, if that is of the scheme Bearer.
+///
+/// # Errors
+/// `InvalidAuthenticationInfo` if the header is given twice.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, BatchError> {
+    let mut all = headers.get_all("authorization").iter();
+    let token = all.next().and_then(|value| value.to_str().ok()).and_then(|text| text.split_once(' '));
+    let token =
+        token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer")).map(|(_, token)| token.trim());
+    if token.is_some() && all.next().is_some() {
+        let why = "The header Authorization is given twice.";
+        return Err(BatchError::new(ErrorCode::InvalidAuthenticationInfo, why));
+    }
+    Ok(token)
+}
+
 /// Reads the header `Authorization`.
 ///
 /// # Errors

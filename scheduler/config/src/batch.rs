@@ -30,12 +30,23 @@ const NAME_CHARS_MAX: usize = 64;
 pub struct BatchConfig {
     /// Where its clients connect.
     pub listen: SocketAddr,
+    /// How its clients call its address; by the address itself without.
+    pub url: Option<String>,
     /// The keys of its accounts.
     pub keys: Vec<BatchKeyConfig>,
     /// The embedded store, if there is one.
     pub store: Option<BatchStoreConfig>,
     /// By what clients know that they speak with this service; without it they connect by plain HTTP.
     pub tls: Option<BatchTlsConfig>,
+}
+
+impl BatchConfig {
+    /// The address that tasks are told.
+    #[must_use]
+    pub fn client_url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.listen))
+    }
 }
 
 /// A certificate and its key.
@@ -74,6 +85,7 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
     if !section.has("listen") {
         section.missing(reader, "listen", "listen = \"127.0.0.1:8443\"");
     }
+    let url = section.text(reader, "url", "https://head:8443");
     let store = store(reader, &mut section);
     let tls = tls(reader, &mut section);
     let accounts = section.tables(reader, "account");
@@ -101,9 +113,20 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
         reader.problem(span, ProblemKind::BadText { key: "name", expected, found });
         return None;
     }
+    let is_url = |text: &str| {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['?', '#', ' ']) && !rest.ends_with('/'))
+    };
+    if let Some(wrong) = url.as_ref().filter(|url| !is_url(&url.value)) {
+        let expected = "an address without a slash at its end, such as https://head:8443";
+        let found = wrong.value.clone();
+        reader.problem(wrong.span.clone(), ProblemKind::BadText { key: "url", expected, found });
+        return None;
+    }
+    let url = url.map(|url| url.value);
     let listen = listen?;
     match listen.value.parse() {
-        Ok(listen) => Some(BatchConfig { listen, keys, store, tls }),
+        Ok(listen) => Some(BatchConfig { listen, url, keys, store, tls }),
         Err(_) => {
             let expected = "an address with a port, such as 127.0.0.1:8443";
             reader
@@ -184,7 +207,7 @@ mod tests {
         assert_eq!(read(""), Ok(None));
         let both = [account("lab", "ann"), account("lab", "bob")].concat();
         let config = read(&format!("[batch]\nlisten = \"127.0.0.1:8443\"\n{both}")).unwrap().unwrap();
-        assert_eq!(config.listen.port(), 8443);
+        assert_eq!((config.listen.port(), config.client_url().as_str()), (8443, "http://127.0.0.1:8443"));
         let users: Vec<&str> = config.keys.iter().map(|key| key.user.as_str()).collect();
         assert_eq!(config.tls, None);
         assert_eq!((users, config.keys[1].account.as_str()), (vec!["ann", "bob"], "lab"));
@@ -213,6 +236,7 @@ mod tests {
             (format!("{listen}{}", account("lab", "ann").repeat(2)), "lab for user ann"),
             (format!("{listen}[[batch.account]]\nname = \"lab\"\n"), "key_file"),
             (format!("{listen}keys = 1\n"), "keys"),
+            (format!("{listen}url = \"head:8443\"\n"), "an address without a slash"),
             (format!("{listen}tls_key_file = \"/etc/k\"\n"), "tls_certificate_file"),
             (
                 format!("{listen}store = \"/srv/blobs\"\n{}", account("jobs", "ann")),

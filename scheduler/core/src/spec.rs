@@ -292,6 +292,9 @@ pub struct Request {
     /// Devices that it has for each rank, on the rank's node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gres_per_rank: Vec<Gres>,
+    /// Pools and jobs of the batch service for which each node must have been made ready.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ready_for: BTreeSet<String>,
     /// Whether its nodes must follow each other in the order of the tree, with none between them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub contiguous: bool,
@@ -331,6 +334,7 @@ impl Default for Request {
             switches: None,
             gres_per_node: Vec::new(),
             gres_per_rank: Vec::new(),
+            ready_for: BTreeSet::new(),
             contiguous: false,
             threads_per_core: None,
             fill: None,

@@ -71,6 +71,9 @@ pub struct Staging {
     /// How long inputs and the coordination command may take, in seconds.
     #[serde(default = "prepare_default")]
     pub prepare_s: u64,
+    /// Whether everybody may read the folder: other tasks use what it brings to the node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
     /// Runs in the place of the script, without a shell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Command>,
@@ -86,6 +89,7 @@ impl Default for Staging {
             outputs: Vec::new(),
             retention_s: RETENTION_DEFAULT_S,
             prepare_s: PREPARE_DEFAULT_S,
+            open: false,
             command: None,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use muster_core::ids::AttemptKey;
+use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex};
 use ring::hmac;
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
@@ -22,6 +22,24 @@ pub(crate) struct SshKeys {
     pub private: String,
 }
 
+/// How tokens of tasks of the batch service begin.
+const TOKEN_PREFIX: &str = "muster-task.";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let byte = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
 impl Secrets {
     /// Derives from the cluster's secret.
     #[must_use]
@@ -36,10 +54,24 @@ impl Secrets {
 
     /// What the instances of an attempt know each other by.
     pub(crate) fn gang_token(&self, key: AttemptKey) -> String {
-        self.derive("gang", key).iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex(&self.derive("gang", key))
+    }
+
+    /// By what a task of the batch service shows that it is this attempt.
+    pub(crate) fn batch_token(&self, key: AttemptKey) -> String {
+        let AttemptKey { task, attempt } = key;
+        let tag = hex(&self.derive("batch", key));
+        format!("{TOKEN_PREFIX}{}.{}.{attempt}.{tag}", task.job.0, task.index.0)
+    }
+
+    /// The attempt that a token was made for. Whether that still lives is not looked at here.
+    pub(crate) fn batch_token_of(&self, token: &str) -> Option<AttemptKey> {
+        let mut parts = token.strip_prefix(TOKEN_PREFIX)?.split('.');
+        let (job, index) = (JobId(parts.next()?.parse().ok()?), TaskIndex(parts.next()?.parse().ok()?));
+        let (attempt, tag) = (parts.next()?.parse().ok()?, unhex(parts.next()?)?);
+        let key = AttemptKey { task: TaskId { job, index }, attempt };
+        let is_ours = hmac::verify(&self.key, format!("batch {key}").as_bytes(), &tag).is_ok();
+        (is_ours && parts.next().is_none()).then_some(key)
     }
 
     /// The key pair that may start processes of an attempt on its nodes.
@@ -55,8 +87,6 @@ impl Secrets {
 
 #[cfg(test)]
 mod tests {
-    use muster_core::ids::{JobId, TaskId, TaskIndex};
-
     use super::*;
 
     fn key(attempt: u32) -> AttemptKey {
@@ -72,6 +102,14 @@ mod tests {
         let (a, b) = (one.ssh_keys(key(1)), same.ssh_keys(key(1)));
         assert_eq!((&a.public, &a.private), (&b.public, &b.private));
         assert_ne!(a.public, one.ssh_keys(key(2)).public);
+        let token = one.batch_token(key(1));
+        assert_eq!(same.batch_token_of(&token), Some(key(1)));
+        assert_eq!(other.batch_token_of(&token), None);
+        let tag = token.rsplit('.').next().unwrap();
+        let another = token.replace("1.0.1.", "1.0.2.");
+        for forged in [another, format!("{token}."), token.replace(tag, "é0"), "x".to_owned()] {
+            assert_eq!(one.batch_token_of(&forged), None, "{forged}");
+        }
         let private = PrivateKey::from_openssh(&a.private).unwrap();
         assert_eq!(private.public_key().to_openssh().unwrap(), a.public);
     }

@@ -109,15 +109,17 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let authority = Arc::new(open_authority(&config, lease.as_ref().map(Keyring::new)).await?);
     let secrets = Secrets::new(store.secret());
     let shared = Arc::new(Shared::new(recovered.state, recovered.last_seq));
-    let sessions = Arc::new(Sessions::new(
+    let sessions = Sessions::new(
         Arc::clone(&shared),
         Arc::clone(&authority),
-        secrets,
+        secrets.clone(),
         Duration::from_millis(u64::from(config.controller.heartbeat_ms)),
         Duration::from_secs(config.controller.node_timeout_s),
         config.health.as_ref().map(translate::health_check),
         lease.as_ref().map_or(0, Lease::term),
-    ));
+    );
+    let batch_url = config.batch.as_ref().map(BatchConfig::client_url);
+    let sessions = Arc::new(sessions.with_batch_url(batch_url));
     let mail = Mail::start(config.controller.mail_program.clone());
     let diagnostics = Arc::new(Diagnostics::new(shared.now()));
     let outlets = Outlets {
@@ -138,7 +140,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let batch = match &config.batch {
         Some(batch) => Some((
             batch::listen(batch.listen).await?,
-            batch_service(batch, &engine, &shared, &sessions, &stopping).await?,
+            batch_service(batch, secrets, &engine, &shared, &sessions, &stopping).await?,
         )),
         None => None,
     };
@@ -191,6 +193,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
 /// What the batch service works with.
 async fn batch_service(
     config: &BatchConfig,
+    secrets: Secrets,
     engine: &EngineHandle,
     shared: &Arc<Shared>,
     sessions: &Arc<Sessions>,
@@ -205,7 +208,7 @@ async fn batch_service(
     })
     .await?;
     let (engine, shared, sessions) = (engine.clone(), Arc::clone(shared), Arc::clone(sessions));
-    Ok(batch::Service { engine, shared, sessions, accounts, store, tls, stopping: stopping.clone() })
+    Ok(batch::Service { secrets, engine, shared, sessions, accounts, store, tls, stopping: stopping.clone() })
 }
 
 /// Opens the journal and the accounting.

@@ -42,6 +42,8 @@ type CloseReason = &'static str;
 pub struct Sessions {
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     secrets: Secrets,
+    /// Where tasks of the batch service find it, if there is one.
+    batch_url: Option<String>,
     heartbeat: Duration,
     silence_max: Duration,
     /// What agents are to check, and how often.
@@ -104,6 +106,7 @@ impl Sessions {
         Self {
             slots,
             secrets,
+            batch_url: None,
             heartbeat,
             silence_max,
             health,
@@ -114,6 +117,12 @@ impl Sessions {
             authority,
             files,
         }
+    }
+
+    /// Tells tasks of the batch service where they find it.
+    #[must_use]
+    pub fn with_batch_url(self, batch_url: Option<String>) -> Self {
+        Self { batch_url, ..self }
     }
 
     /// Says where the engine is. Must be called before the first session.
@@ -168,7 +177,9 @@ impl Sessions {
         | Effect::SignalStep { node, .. }
         | Effect::AttachStep { node, .. }
         | Effect::Forget { node, .. }) = effect;
-        self.send(state, *node, || translate::message(state, &self.secrets, effect));
+        self.send(state, *node, || {
+            translate::message(state, &self.secrets, self.batch_url.as_deref(), effect)
+        });
     }
 
     fn send(&self, state: &State, node: NodeId, message: impl FnOnce() -> v1::ToNode) {

@@ -187,12 +187,16 @@ pub fn hardware(hello: &v1::Hello) -> Hardware {
 
 /// The message that carries an effect out.
 #[must_use]
-pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode {
+pub fn message(state: &State, secrets: &Secrets, batch_url: Option<&str>, effect: &Effect) -> v1::ToNode {
     use v1::to_node::Body;
     let body = match effect {
         Effect::Prepare { key, instance, allocation, spec, time_limit_s, .. } => {
             let work = |primary: &str| work(*key, spec, *time_limit_s, primary, *instance == 0);
-            Body::Prepare(prepare(state, secrets, *key, *instance, allocation, spec, work))
+            let mut prepare = prepare(state, secrets, *key, *instance, allocation, spec, work);
+            if let Some((work, url)) = prepare.work.as_mut().zip(batch_url) {
+                add_batch_words(state, secrets, *key, url, work);
+            }
+            Body::Prepare(prepare)
         }
         Effect::Go { key, peers, .. } => {
             Body::Go(v1::Go { key: Some(wire_key(*key)), peers: peers.iter().map(wire_endpoint).collect() })
@@ -236,6 +240,19 @@ pub fn message(state: &State, secrets: &Secrets, effect: &Effect) -> v1::ToNode 
         Effect::Forget { key, .. } => Body::Forget(v1::Forget { key: Some(wire_key(*key)) }),
     };
     v1::ToNode { body: Some(body) }
+}
+
+/// How a task of the batch service finds the service, and by what it shows who it is. A token is for the one attempt, and good for
+/// as long as that lives; it is made here, so that no record and no listing has it.
+fn add_batch_words(state: &State, secrets: &Secrets, key: AttemptKey, url: &str, work: &mut v1::Work) {
+    let task = state.batch_task_of(key.task.job).and_then(|task| state.batch_task(task));
+    if task.is_none() && !state.is_batch_chore(key.task.job) {
+        return;
+    }
+    work.environment.insert("AZ_BATCH_ACCOUNT_URL".to_owned(), url.to_owned());
+    if task.is_some_and(|(job, task)| job.shape(task).token) {
+        work.environment.insert("AZ_BATCH_AUTHENTICATION_TOKEN".to_owned(), secrets.batch_token(key));
+    }
 }
 
 fn wire_cause(cause: StopCause) -> v1::stop::Cause {

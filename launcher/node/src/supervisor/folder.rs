@@ -48,7 +48,7 @@ impl Supervisor {
             retention_s: staging.retention_s,
             ended_at_s: None,
         };
-        let path = folders::make(&self.assignment.work, &self.records(), &record, account)?;
+        let path = folders::make(&self.assignment.work, &self.records(), &record, account, staging.open)?;
         let folder = Folder { path };
         if let Some(work) = &mut self.prepare.work {
             lead_into(work, &folder, !staging.coordination.is_empty());

@@ -209,13 +209,20 @@ pub fn refused(refusal: &BatchRefusal) -> BatchError {
             Target::Pool => Code::PoolNotFound,
             Target::Node => Code::NodeNotFound,
             Target::Job => Code::JobNotFound,
+            Target::Schedule => Code::JobScheduleNotFound,
             Target::Task => Code::TaskNotFound,
         },
         BatchRefusal::Exists { what, .. } => match what {
             Target::Pool | Target::Node => Code::PoolExists,
             Target::Job => Code::JobExists,
+            Target::Schedule => Code::JobScheduleExists,
             Target::Task => Code::TaskExists,
         },
+        BatchRefusal::SameId { what: Target::Schedule, .. } => Code::JobScheduleWithSameIdExists,
+        BatchRefusal::SameId { .. } => Code::JobWithSameIdExists,
+        BatchRefusal::ScheduleBeingTerminated => Code::JobScheduleBeingTerminated,
+        BatchRefusal::ScheduleBeingDeleted => Code::JobScheduleBeingDeleted,
+        BatchRefusal::ScheduleCompleted => Code::JobScheduleCompleted,
         BatchRefusal::Invalid { property, reason } => {
             return BatchError::invalid_property(property, "", reason);
         }
@@ -235,6 +242,8 @@ pub fn refused(refusal: &BatchRefusal) -> BatchError {
         BatchRefusal::DependenciesNotSpecified => Code::TaskDependenciesNotSpecifiedOnJob,
         BatchRefusal::DependencyTooLong { what: "ranges", .. } => Code::TaskDependencyRangesTooLong,
         BatchRefusal::DependencyTooLong { .. } => Code::TaskDependencyListTooLong,
+        BatchRefusal::IdOfChore { what: "release" } => Code::TaskIdSameAsJobReleaseTask,
+        BatchRefusal::IdOfChore { .. } => Code::TaskIdSameAsJobPreparationTask,
         BatchRefusal::Formula { too_long: true, .. } => Code::AutoScaleFormulaTooLong,
         BatchRefusal::Formula { .. } => Code::AutoScalingFormulaSyntaxError,
         BatchRefusal::Quota { what: "pools", .. } => Code::PoolQuotaReached,

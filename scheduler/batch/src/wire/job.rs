@@ -1,12 +1,15 @@
 //! Jobs.
 
+use std::sync::Arc;
+
 use muster_core::batch::{AutoPool, BatchJobSpec, FoldedId, Retries};
+use muster_core::spec::User;
 use muster_core::state::{BatchJob, JobPhase};
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
 use super::pool::{NewPool, read_pool, said, text};
-use super::{etag, iso, without_secrets};
+use super::{chore, etag, iso, task, without_secrets};
 use crate::error::BatchError;
 
 /// How a request changes a job.
@@ -35,14 +38,20 @@ const CHANGEABLE: [&str; 9] = [
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read_job(body: &Value) -> Result<BatchJobSpec, BatchError> {
+pub fn read_job(body: &Value, user: &User) -> Result<BatchJobSpec, BatchError> {
     let fields = Fields::of(body)?;
-    fields.without(&["jobManagerTask", "jobPreparationTask", "jobReleaseTask", "allowTaskPreemption"])?;
+    fields.without(&["allowTaskPreemption"])?;
+    let manager = fields.inner("jobManagerTask")?.map(|manager| task::manager(&manager, user)).transpose()?;
     let Some(pool_info) = fields.inner("poolInfo")? else {
         return Err(fields.wrong("poolInfo", "it must name a pool: poolInfo.poolId"));
     };
-    let auto_pool =
-        pool_info.inner("autoPoolSpecification")?.map(|auto_pool| read_auto_pool(&auto_pool)).transpose()?;
+    let auto_pool = pool_info
+        .inner("autoPoolSpecification")?
+        .map(|auto_pool| read_auto_pool(&auto_pool, user))
+        .transpose()?;
+    let preparation = fields.inner("jobPreparationTask")?;
+    let preparation = preparation.map(|chore| chore::preparation(&chore, user)).transpose()?;
+    let release = fields.inner("jobReleaseTask")?.map(|chore| chore::release(&chore, user)).transpose()?;
     let pool = match (&auto_pool, pool_info.text("poolId")?) {
         (Some(_), None) => FoldedId::of(""),
         (None, Some(pool)) => FoldedId::of(pool),
@@ -66,6 +75,7 @@ pub fn read_job(body: &Value) -> Result<BatchJobSpec, BatchError> {
     let mut kept = fields.object().clone();
     kept.remove("id");
     Ok(BatchJobSpec {
+        schedule: None,
         id: fields.required("id")?.to_owned(),
         pool,
         auto_pool: auto_pool.map(Box::new),
@@ -80,12 +90,15 @@ pub fn read_job(body: &Value) -> Result<BatchJobSpec, BatchError> {
         terminate_when_complete: fields.word("onAllTasksComplete", &all)?.unwrap_or(false),
         acts_on_failure: fields.word("onTaskFailure", &failure)?.unwrap_or(false),
         environment: fields.pairs("commonEnvironmentSettings")?,
+        manager: manager.map(Box::new),
+        preparation: preparation.map(Arc::new),
+        release: release.map(Arc::new),
         said: text(kept, &fields)?.into(),
     })
 }
 
 /// The pool that a job brings.
-fn read_auto_pool(fields: &Fields<'_>) -> Result<AutoPool, BatchError> {
+fn read_auto_pool(fields: &Fields<'_>, user: &User) -> Result<AutoPool, BatchError> {
     let lifetime = fields.word("poolLifetimeOption", &[("job", ()), ("jobschedule", ())])?;
     lifetime.ok_or_else(|| fields.wrong("poolLifetimeOption", "it must be job or jobschedule"))?;
     let mut pool = match fields.get("pool") {
@@ -94,7 +107,7 @@ fn read_auto_pool(fields: &Fields<'_>) -> Result<AutoPool, BatchError> {
     };
     pool.insert("id".to_owned(), "auto".into());
     fields.inner("pool")?.map_or(Ok(()), |pool| pool.without(&["enableAutoScale"]))?;
-    let NewPool { spec: pool, target, timeout_s, scaling: _ } = read_pool(&Value::Object(pool))?;
+    let NewPool { spec: pool, target, timeout_s, scaling: _ } = read_pool(&Value::Object(pool), user)?;
     let prefix = fields.text("autoPoolIdPrefix")?.unwrap_or_default().to_owned();
     Ok(AutoPool { prefix, pool, target, timeout_s, keep_alive: fields.flag("keepAlive")?.unwrap_or(false) })
 }
@@ -123,7 +136,8 @@ pub fn change_job(job: &BatchJob, body: &Value, change: JobChange) -> Result<Bat
         }
     }
     object.insert("id".to_owned(), job.spec.id.clone().into());
-    let mut spec = read_job(&Value::Object(object))?;
+    let mut spec = read_job(&Value::Object(object), &job.by)?;
+    spec.schedule.clone_from(&job.spec.schedule);
     if spec.auto_pool.is_some() {
         spec.pool = job.spec.pool.clone();
     }
@@ -167,6 +181,11 @@ pub fn show_job(id: &FoldedId, job: &BatchJob, base: &str) -> Value {
         if spec.terminate_when_complete { "terminatejob" } else { "noaction" }.into();
     shown["onTaskFailure"] =
         if spec.acts_on_failure { "performexitoptionsjobaction" } else { "noaction" }.into();
+    for (name, chore) in [("jobPreparationTask", &spec.preparation), ("jobReleaseTask", &spec.release)] {
+        if let Some(chore) = chore {
+            shown[name]["id"] = chore.id.clone().into();
+        }
+    }
     if !shown["constraints"].is_object() {
         shown["constraints"] = json!({});
     }

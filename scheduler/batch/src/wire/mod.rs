@@ -1,13 +1,16 @@
 //! The values of the protocol: what bodies of requests say, and what is answered.
 
+mod chore;
 mod duration;
 mod fields;
 mod files;
 mod job;
 mod node;
 mod pool;
+mod schedule;
 mod task;
 
+pub use chore::{chore_began, chore_result, chore_word, show_job_node};
 pub use duration::{format_duration, parse_duration_s};
 pub use fields::{Fields, refused, without_secrets};
 pub use job::{JobChange, change_job, read_job, show_job};
@@ -16,6 +19,7 @@ pub use pool::{
     NewPool, change_pool, read_deallocation, read_pool, read_removal, read_resize, read_scaling, read_trial,
     show_pool, show_run,
 };
+pub use schedule::{change_schedule, read_schedule, show_schedule};
 pub use task::{change_task, read_task, show_subtasks, show_task, task_counts};
 
 use jiff::Timestamp as Instant;

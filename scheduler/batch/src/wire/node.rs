@@ -1,10 +1,11 @@
 //! Nodes of pools.
 
 use muster_core::batch::{FoldedId, NodeMove};
-use muster_core::state::{Node, NodeStatus, Seat, State};
+use muster_core::state::{BatchPool, Node, NodeStatus, Seat, State};
 use serde_json::{Value, json};
 
-use super::iso;
+use super::pool::said;
+use super::{chore, iso, without_secrets};
 
 /// The state of a node as the protocol calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +14,8 @@ pub enum NodeWord {
     Idle,
     Running,
     Starting,
+    WaitingForStartTask,
+    StartTaskFailed,
     LeavingPool,
     Offline,
     Unknown,
@@ -27,6 +30,8 @@ impl NodeWord {
             Self::Idle => "idle",
             Self::Running => "running",
             Self::Starting => "starting",
+            Self::WaitingForStartTask => "waitingforstarttask",
+            Self::StartTaskFailed => "starttaskfailed",
             Self::LeavingPool => "leavingpool",
             Self::Offline => "offline",
             Self::Unknown => "unknown",
@@ -37,12 +42,16 @@ impl NodeWord {
 
 /// The state of a node of a pool.
 #[must_use]
-pub fn node_word(node: &Node, seat: &Seat) -> NodeWord {
+pub fn node_word(pool: &BatchPool, node: &Node, seat: &Seat) -> NodeWord {
     match seat.at {
         NodeMove::Leaving | NodeMove::Back => NodeWord::LeavingPool,
         NodeMove::Claimed => NodeWord::Starting,
         NodeMove::Lent if !node.is_up() => NodeWord::Unknown,
         NodeMove::Lent if node.is_drained() => NodeWord::Unusable,
+        NodeMove::Lent if !seat.is_started(pool) => match &seat.start {
+            Some(start) if start.is_over() => NodeWord::StartTaskFailed,
+            _ => NodeWord::WaitingForStartTask,
+        },
         NodeMove::Lent if !node.attempts.is_empty() => NodeWord::Running,
         NodeMove::Lent if !seat.enabled => NodeWord::Offline,
         NodeMove::Lent => NodeWord::Idle,
@@ -51,7 +60,13 @@ pub fn node_word(node: &Node, seat: &Seat) -> NodeWord {
 
 /// A node of a pool, as clients see it.
 #[must_use]
-pub fn show_node(state: &State, pool: &FoldedId, home: &str, node: &Node, seat: &Seat, base: &str) -> Value {
+pub fn show_node(
+    state: &State,
+    (pool_id, pool): (&FoldedId, &BatchPool),
+    node: &Node,
+    seat: &Seat,
+    base: &str,
+) -> Value {
     let id = &node.name;
     let (since, address) = match &node.status {
         NodeStatus::Up { since, hardware, .. } => (Some(*since), hardware.address.clone()),
@@ -66,14 +81,14 @@ pub fn show_node(state: &State, pool: &FoldedId, home: &str, node: &Node, seat: 
         .sum();
     let mut shown = json!({
         "id": id,
-        "url": format!("{base}/pools/{pool}/nodes/{id}"),
-        "state": node_word(node, seat).as_str(),
+        "url": format!("{base}/pools/{pool_id}/nodes/{id}"),
+        "state": node_word(pool, node, seat).as_str(),
         "schedulingState": if seat.enabled { "enabled" } else { "disabled" },
         "stateTransitionTime": iso(seat.since),
         "allocationTime": iso(seat.since),
         "ipAddress": address,
         "affinityId": id,
-        "vmSize": home,
+        "vmSize": pool.spec.home,
         "isDedicated": true,
         "totalTasksRun": 0,
         "totalTasksSucceeded": 0,
@@ -84,6 +99,13 @@ pub fn show_node(state: &State, pool: &FoldedId, home: &str, node: &Node, seat: 
     });
     if let Some(since) = since {
         shown["lastBootTime"] = iso(since).into();
+    }
+    if let Some(start) = &seat.start {
+        shown["startTaskInfo"] = chore::show_run(start);
+    }
+    if let Some(start) = said(&pool.spec.said).remove("startTask") {
+        shown["startTask"] = start;
+        without_secrets(&mut shown["startTask"]);
     }
     if let Some(why) = node.why_no_work() {
         shown["errors"] = json!([{ "code": "NodeNotReady", "message": why }]);

@@ -1,25 +1,27 @@
 //! Pools.
 
+use std::sync::Arc;
+
 use muster_core::batch::{
-    BatchCommand, BatchPoolSpec, Deallocation, FoldedId, RESIZE_TIMEOUT_S, SAID_BYTES_MAX,
+    BatchCommand, BatchPoolSpec, ChoreSpec, Deallocation, FoldedId, RESIZE_TIMEOUT_S, SAID_BYTES_MAX,
     SCALING_INTERVAL_S, ScaleRun, Scaling,
 };
 use muster_core::cluster::Fill;
+use muster_core::spec::User;
 use muster_core::state::{BatchPool, PoolAllocation};
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::{etag, format_duration, iso, without_secrets};
+use super::{chore, etag, format_duration, iso, without_secrets};
 use crate::error::BatchError;
 
 /// Reads what a new pool is to be like: what is said of it, how many nodes it is to have, and how long it may take to get them.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read_pool(body: &Value) -> Result<NewPool, BatchError> {
+pub fn read_pool(body: &Value, user: &User) -> Result<NewPool, BatchError> {
     let fields = Fields::of(body)?;
     fields.without(&[
-        "startTask",
         "applicationPackageReferences",
         "certificateReferences",
         "mountConfiguration",
@@ -42,7 +44,9 @@ pub fn read_pool(body: &Value) -> Result<NewPool, BatchError> {
         }
         false => None,
     };
-    Ok(NewPool { spec: spec(&fields)?, target, timeout_s: timeout_s(&fields)?, scaling })
+    let start = fields.inner("startTask")?.map(|start| chore::start(&start, user)).transpose()?;
+    let spec = spec(&fields, start.map(Arc::new))?;
+    Ok(NewPool { spec, target, timeout_s: timeout_s(&fields)?, scaling })
 }
 
 /// A new pool.
@@ -132,7 +136,7 @@ fn timeout_s(fields: &Fields<'_>) -> Result<u64, BatchError> {
     Ok(fields.duration_s("resizeTimeout")?.unwrap_or(Some(RESIZE_TIMEOUT_S)).unwrap_or(RESIZE_TIMEOUT_S))
 }
 
-fn spec(fields: &Fields<'_>) -> Result<BatchPoolSpec, BatchError> {
+fn spec(fields: &Fields<'_>, start: Option<Arc<ChoreSpec>>) -> Result<BatchPoolSpec, BatchError> {
     let fills = [("spread", Fill::Spread), ("pack", Fill::Pack)];
     let fill = match fields.inner("taskSchedulingPolicy")? {
         Some(policy) => policy.word("nodeFillType", &fills)?,
@@ -140,10 +144,9 @@ fn spec(fields: &Fields<'_>) -> Result<BatchPoolSpec, BatchError> {
     };
     let slots = fields.number("taskSlotsPerNode", 1, 65_536)?.unwrap_or(1);
     let mut said = fields.object().clone();
-    for name in
-        ["id", "vmSize", "targetDedicatedNodes", "targetLowPriorityNodes", "resizeTimeout", "startTask"]
-            .into_iter()
-            .chain(["enableAutoScale", "autoScaleFormula", "autoScaleEvaluationInterval"])
+    for name in ["id", "vmSize", "targetDedicatedNodes", "targetLowPriorityNodes", "resizeTimeout"]
+        .into_iter()
+        .chain(["enableAutoScale", "autoScaleFormula", "autoScaleEvaluationInterval"])
     {
         said.remove(name);
     }
@@ -153,6 +156,7 @@ fn spec(fields: &Fields<'_>) -> Result<BatchPoolSpec, BatchError> {
         slots_per_node: u32::try_from(slots).unwrap_or(u32::MAX),
         fill: fill.unwrap_or(Fill::Spread),
         inter_node: fields.flag("enableInterNodeCommunication")?.unwrap_or(false),
+        start,
         said: text(said, fields)?.into(),
     })
 }
@@ -179,17 +183,18 @@ pub(super) fn said(text: &str) -> Map<String, Value> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn change_pool(pool: &BatchPool, body: &Value, replaces: bool) -> Result<BatchPoolSpec, BatchError> {
+pub fn change_pool(
+    pool: &BatchPool,
+    body: &Value,
+    replaces: bool,
+    user: &User,
+) -> Result<BatchPoolSpec, BatchError> {
     let fields = Fields::of(body)?;
-    fields.without(&[
-        "startTask",
-        "applicationPackageReferences",
-        "certificateReferences",
-        "mountConfiguration",
-    ])?;
+    fields.without(&["applicationPackageReferences", "certificateReferences", "mountConfiguration"])?;
     let mut object = said(&pool.spec.said);
     if replaces {
         object.remove("metadata");
+        object.remove("startTask");
     }
     for name in [
         "metadata",
@@ -198,6 +203,7 @@ pub fn change_pool(pool: &BatchPool, body: &Value, replaces: bool) -> Result<Bat
         "networkConfiguration",
         "userAccounts",
         "virtualMachineConfiguration",
+        "startTask",
     ] {
         if let Some(value) = fields.get(name) {
             object.insert(name.to_owned(), value.clone());
@@ -205,7 +211,13 @@ pub fn change_pool(pool: &BatchPool, body: &Value, replaces: bool) -> Result<Bat
     }
     object.insert("id".to_owned(), pool.spec.id.clone().into());
     object.insert("vmSize".to_owned(), pool.spec.home.clone().into());
-    spec(&Fields::of(&Value::Object(object))?)
+    // What is not said anew goes on as whoever said it before.
+    let start = match fields.inner("startTask")? {
+        Some(start) => Some(Arc::new(chore::start(&start, user)?)),
+        None if replaces => None,
+        None => pool.spec.start.clone(),
+    };
+    spec(&Fields::of(&Value::Object(object))?, start)
 }
 
 /// Reads what becomes of what runs on nodes that leave.

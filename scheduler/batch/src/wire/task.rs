@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use muster_core::batch::{
     BatchTaskKey, DependencyAction, DependsOn, ExitAction, ExitConditions, Failure, FailureCategory, IdRange,
-    JobAction, MultiInstance, NewTask, TaskShape,
+    JobAction, Manager, MultiInstance, NewTask, TaskShape, task_folder,
 };
 use muster_core::ids::NodeId;
 use muster_core::spec::User;
@@ -35,7 +35,8 @@ pub fn read_task(body: &Value, user: &User) -> Result<(NewTask, TaskShape), Batc
 }
 
 fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
-    fields.without(&["applicationPackageReferences", "containerSettings", "authenticationTokenSettings"])?;
+    fields.without(&["applicationPackageReferences", "containerSettings"])?;
+    let token = token(fields)?;
     let constraints = fields.inner("constraints")?;
     let (wall_clock_max_s, retention_s, retries) = match &constraints {
         Some(constraints) => (
@@ -70,6 +71,8 @@ fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
         retries,
         staging,
         environment: fields.pairs("environmentSettings")?,
+        token,
+        exclusive: false,
         exits: fields
             .inner("exitConditions")?
             .map(|exits| exit_conditions(&exits))
@@ -77,6 +80,42 @@ fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
             .unwrap_or_default(),
         said: text(kept, fields)?.into(),
     })
+}
+
+/// Whether a token is asked for; a task is given one for its own job alone.
+fn token(fields: &Fields<'_>) -> Result<bool, BatchError> {
+    let Some(settings) = fields.inner("authenticationTokenSettings")? else { return Ok(false) };
+    match settings.get("access") {
+        None => Ok(false),
+        Some(Value::Array(access)) if access.iter().all(is_job) => Ok(!access.is_empty()),
+        Some(_) => Err(settings.wrong("access", "it must be a list of which the only word is job")),
+    }
+}
+
+fn is_job(word: &Value) -> bool {
+    word.as_str().is_some_and(|word| word.eq_ignore_ascii_case("job"))
+}
+
+/// Reads the task that is made with a job.
+pub(super) fn manager(fields: &Fields<'_>, user: &User) -> Result<Manager, BatchError> {
+    fields.without(&["multiInstanceSettings", "dependsOn", "exitConditions", "affinityInfo"])?;
+    let mut read = shape(fields, user)?;
+    read.exclusive = fields.flag("runExclusive")?.unwrap_or(true);
+    // Newer versions of the protocol cannot ask for it, and without it a manager could manage nothing.
+    read.token = true;
+    let mut kept = said(&read.said);
+    for name in ["killJobOnCompletion", "runExclusive", "allowLowPriorityNode"] {
+        kept.remove(name);
+    }
+    read.said = text(kept, fields)?.into();
+    let task = NewTask {
+        id: fields.required("id")?.to_owned(),
+        command: fields.required("commandLine")?.into(),
+        shape: 0,
+        depends: None,
+    };
+    let ends_job = fields.flag("killJobOnCompletion")?.unwrap_or(true);
+    Ok(Manager { task, shape: Arc::new(read), ends_job })
 }
 
 fn multi_instance(fields: &Fields<'_>) -> Result<MultiInstance, BatchError> {
@@ -232,7 +271,7 @@ fn execution(task: &BatchTask) -> Value {
     info
 }
 
-fn failure_info(failure: &Failure) -> Value {
+pub(super) fn failure_info(failure: &Failure) -> Value {
     let category = match failure.category {
         FailureCategory::User => "usererror",
         FailureCategory::Server => "servererror",
@@ -248,19 +287,22 @@ fn nodes(state: &State, task: &BatchTask) -> Vec<NodeId> {
             let live = state.jobs.get(&made.job).and_then(|job| job.live.values().next());
             live.into_iter().flat_map(|live| live.allocation.shares.iter().map(|share| share.node)).collect()
         }
+        BatchTaskState::Preparing { node } => vec![*node],
         BatchTaskState::Waiting { .. } | BatchTaskState::Settling(_) => Vec::new(),
     }
 }
 
 fn node_info(state: &State, key: &BatchTaskKey, job: &BatchJob, node: NodeId, base: &str) -> Value {
     let name = &state.node(node).name;
+    let folder = task_folder(&key.job, key.task.as_str());
+    let node_url = format!("{base}/pools/{}/nodes/{name}", job.spec.pool);
     json!({
         "affinityId": name,
         "nodeId": name,
-        "nodeUrl": format!("{base}/pools/{}/nodes/{name}", job.spec.pool),
+        "nodeUrl": node_url,
         "poolId": pool_id(job),
-        "taskRootDirectory": format!("workitems/{}/job-1/{}", key.job, key.task),
-        "taskRootDirectoryUrl": format!("{base}/pools/{}/nodes/{name}/files/workitems/{}/job-1/{}", job.spec.pool, key.job, key.task),
+        "taskRootDirectory": folder,
+        "taskRootDirectoryUrl": format!("{node_url}/files/{folder}"),
     })
 }
 

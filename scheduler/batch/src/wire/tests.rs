@@ -5,7 +5,7 @@ use muster_core::spec::User;
 use muster_core::staging::{InputSource, UploadCondition};
 use serde_json::{Value, json};
 
-use super::{read_job, read_pool, read_task, without_secrets};
+use super::{read_job, read_pool, read_schedule, read_task, without_secrets};
 use crate::error::{BatchError, ErrorCode};
 
 fn user() -> User {
@@ -96,22 +96,106 @@ fn what_is_wrong_with_a_task_is_told_with_its_place() {
 
 #[test]
 fn pools_and_jobs_are_read_with_the_defaults_of_the_protocol() {
-    let pool = read_pool(&json!({ "id": "P", "vmSize": "main", "resizeTimeout": "PT5M" })).unwrap();
+    let pool = read_pool(&json!({ "id": "P", "vmSize": "main", "resizeTimeout": "PT5M" }), &user()).unwrap();
     assert_eq!((pool.spec.slots_per_node, pool.spec.inter_node), (1, false));
     assert_eq!((pool.target, pool.timeout_s, pool.scaling), (0, 300, None));
     let mut scaled = json!({ "id": "P", "vmSize": "main", "enableAutoScale": true });
-    assert_eq!(code(read_pool(&scaled)), (ErrorCode::MissingRequiredProperty, "autoScaleFormula".to_owned()));
+    assert_eq!(
+        code(read_pool(&scaled, &user())),
+        (ErrorCode::MissingRequiredProperty, "autoScaleFormula".to_owned())
+    );
     scaled["autoScaleFormula"] = "$TargetDedicatedNodes = 1".into();
-    assert_eq!(read_pool(&scaled).unwrap().scaling.unwrap().interval_s, 900);
+    assert_eq!(read_pool(&scaled, &user()).unwrap().scaling.unwrap().interval_s, 900);
     scaled["targetDedicatedNodes"] = 1.into();
-    assert_eq!(code(read_pool(&scaled)).1, "targetDedicatedNodes");
+    assert_eq!(code(read_pool(&scaled, &user())).1, "targetDedicatedNodes");
     let idle = json!({ "id": "P", "vmSize": "main", "autoScaleFormula": "$TargetDedicatedNodes = 1" });
-    assert_eq!(code(read_pool(&idle)).1, "autoScaleFormula");
+    assert_eq!(code(read_pool(&idle, &user())).1, "autoScaleFormula");
     let lower = json!({ "id": "P", "vmSize": "main", "targetLowPriorityNodes": 1 });
-    assert_eq!(code(read_pool(&lower)).1, "targetLowPriorityNodes");
-    let job = read_job(&json!({ "id": "J", "poolInfo": { "poolId": "P" }, "maxParallelTasks": -1 })).unwrap();
+    assert_eq!(code(read_pool(&lower, &user())).1, "targetLowPriorityNodes");
+    let job = read_job(&json!({ "id": "J", "poolInfo": { "poolId": "P" }, "maxParallelTasks": -1 }), &user())
+        .unwrap();
     assert_eq!((job.pool.as_str(), job.running_max, job.retries), ("p", None, Retries::AtMost(0)));
-    assert_eq!(code(read_job(&json!({ "id": "J" }))).1, "poolInfo");
+    assert_eq!(code(read_job(&json!({ "id": "J" }), &user())).1, "poolInfo");
     let ends = json!({ "id": "J", "poolInfo": { "poolId": "P" }, "onAllTasksComplete": "TerminateJob" });
-    assert!(read_job(&ends).unwrap().terminate_when_complete);
+    assert!(read_job(&ends, &user()).unwrap().terminate_when_complete);
+}
+
+#[test]
+fn chores_say_what_makes_nodes_ready() {
+    let start = json!({
+        "commandLine": "setup", "maxTaskRetryCount": -1, "waitForSuccess": false,
+        "resourceFiles": [{ "httpUrl": "http://store/c/tool?sig=secret", "filePath": "tool" }],
+        "environmentSettings": [{ "name": "A", "value": "b" }],
+    });
+    let pool = read_pool(&json!({ "id": "P", "vmSize": "main", "startTask": start }), &user()).unwrap().spec;
+    let read = pool.start.as_ref().unwrap();
+    assert_eq!((&*read.command, read.retries, read.waits), ("setup", Retries::Unlimited, false));
+    assert_eq!((read.staging.inputs.len(), read.user.name.as_str()), (1, "ann"));
+    let job = |more: Value| {
+        let mut body = json!({ "id": "J", "poolInfo": { "poolId": "P" } });
+        more.as_object().unwrap().iter().for_each(|(name, value)| body[name] = value.clone());
+        read_job(&body, &user())
+    };
+    let both = job(json!({
+        "jobPreparationTask": {
+            "commandLine": "before", "rerunOnNodeRebootAfterSuccess": false,
+            "constraints": { "maxTaskRetryCount": 2, "maxWallClockTime": "PT1M", "retentionTime": "PT1H" },
+        },
+        "jobReleaseTask": { "id": "After", "commandLine": "after" },
+    }))
+    .unwrap();
+    let (before, after) = (both.preparation.unwrap(), both.release.unwrap());
+    assert_eq!((before.id.as_str(), before.reruns, before.waits), ("jobpreparation", false, true));
+    assert_eq!((before.wall_clock_max_s, before.staging.retention_s), (Some(60), 3600));
+    assert_eq!((after.id.as_str(), after.wall_clock_max_s), ("After", Some(900)));
+    let boxed = job(
+        json!({ "jobPreparationTask": { "commandLine": "a", "containerSettings": { "imageName": "x" } } }),
+    );
+    assert_eq!(
+        code(boxed),
+        (ErrorCode::UnsupportedProperty, "jobPreparationTask.containerSettings".to_owned())
+    );
+    assert_eq!(code(job(json!({ "jobPreparationTask": {} }))).1, "jobPreparationTask.commandLine");
+}
+
+#[test]
+fn a_manager_task_is_made_with_its_job_and_tokens_are_for_the_job_alone() {
+    let with = |manager: Value| {
+        read_job(&json!({ "id": "J", "poolInfo": { "poolId": "P" }, "jobManagerTask": manager }), &user())
+    };
+    let manager =
+        with(json!({ "id": "Boss", "commandLine": "plan", "requiredSlots": 2 })).unwrap().manager.unwrap();
+    assert_eq!((manager.task.id.as_str(), manager.ends_job), ("Boss", true));
+    assert!(manager.shape.exclusive && manager.shape.token && manager.shape.slots == 2);
+    let light = json!({ "id": "B", "commandLine": "b", "killJobOnCompletion": false, "runExclusive": false });
+    let light = with(light).unwrap().manager.unwrap();
+    assert!(!light.ends_job && !light.shape.exclusive && !light.shape.said.contains("runExclusive"));
+    assert_eq!(code(with(json!({ "id": "B" }))).1, "jobManagerTask.commandLine");
+    let token = |access: Value| {
+        let settings = json!({ "access": access });
+        read_task(&json!({ "id": "T", "commandLine": "t", "authenticationTokenSettings": settings }), &user())
+    };
+    assert!(token(json!(["Job"])).unwrap().1.token && !token(json!([])).unwrap().1.token);
+    assert_eq!(code(token(json!(["pool"]))).1, "authenticationTokenSettings.access");
+}
+
+#[test]
+fn a_schedule_says_when_its_jobs_are_made_and_what_they_are_like() {
+    let with = |schedule: Value| {
+        let job = json!({ "poolInfo": { "poolId": "P" }, "priority": 5 });
+        read_schedule(&json!({ "id": "S", "schedule": schedule, "jobSpecification": job }), &user())
+    };
+    let times = json!({
+        "doNotRunUntil": "2027-01-31T02:00:00Z", "doNotRunAfter": "2027-02-28T02:00:00.5Z",
+        "startWindow": "PT5M", "recurrenceInterval": "P1D",
+    });
+    let read = with(times).unwrap();
+    assert_eq!((read.times.window_s, read.times.interval_s), (Some(300), Some(86_400)));
+    assert_eq!(read.times.not_before.unwrap().seconds(), 1_801_360_800);
+    assert_eq!((read.id.as_str(), read.job.priority), ("S", 5));
+    assert_eq!(code(with(json!({ "doNotRunUntil": "tomorrow" }))).1, "schedule.doNotRunUntil");
+    assert_eq!(code(read_schedule(&json!({ "id": "S" }), &user())).1, "jobSpecification");
+    let job = json!({ "jobManagerTask": { "id": "m" }, "poolInfo": { "poolId": "P" } });
+    let job = read_schedule(&json!({ "id": "S", "jobSpecification": job }), &user());
+    assert_eq!(code(job).1, "jobManagerTask.commandLine");
 }

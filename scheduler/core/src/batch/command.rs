@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::FoldedId;
 use super::scaling::Scaling;
+use super::schedule::ScheduleSpec;
 use super::spec::{BatchJobSpec, BatchPoolSpec, NewTask, TaskShape};
 use crate::ids::Timestamp;
 use crate::spec::User;
@@ -142,6 +143,38 @@ pub enum BatchCommand {
         /// The job.
         job: FoldedId,
     },
+    /// Makes a job schedule.
+    CreateSchedule {
+        /// What it is like.
+        spec: Box<ScheduleSpec>,
+    },
+    /// Changes what is said of a job schedule, for the jobs that it makes from now on.
+    UpdateSchedule {
+        /// The schedule.
+        schedule: FoldedId,
+        /// All of it.
+        spec: Box<ScheduleSpec>,
+    },
+    /// Lets a disabled job schedule make jobs again.
+    EnableSchedule {
+        /// The schedule.
+        schedule: FoldedId,
+    },
+    /// Lets a job schedule make no others.
+    DisableSchedule {
+        /// The schedule.
+        schedule: FoldedId,
+    },
+    /// Ends a job schedule and its job.
+    TerminateSchedule {
+        /// The schedule.
+        schedule: FoldedId,
+    },
+    /// Ends a job schedule and its job, and it is gone with all jobs that it has made.
+    DeleteSchedule {
+        /// The schedule.
+        schedule: FoldedId,
+    },
     /// Adds tasks to a job, each by itself.
     AddTasks {
         /// The job.
@@ -255,6 +288,8 @@ pub enum Target {
     Node,
     /// A job.
     Job,
+    /// A job schedule.
+    Schedule,
     /// A task.
     Task,
 }
@@ -265,6 +300,7 @@ impl Target {
             Self::Pool => "pool",
             Self::Node => "node",
             Self::Job => "job",
+            Self::Schedule => "job schedule",
             Self::Task => "task",
         }
     }
@@ -285,6 +321,14 @@ pub enum BatchRefusal {
     #[error("there is a {} '{id}' already; upper and lower case make no difference", what.word())]
     Exists {
         /// What it is.
+        what: Target,
+        /// Its id.
+        id: String,
+    },
+    /// A job and a schedule would have the same id.
+    #[error("there is a {} '{id}': a job and a job schedule cannot share an id", what.word())]
+    SameId {
+        /// What there is.
         what: Target,
         /// Its id.
         id: String,
@@ -321,6 +365,15 @@ pub enum BatchRefusal {
     /// The job is disabled, or being disabled.
     #[error("the job is disabled")]
     JobDisabled,
+    /// The job schedule is coming to its end.
+    #[error("the job schedule is being terminated")]
+    ScheduleBeingTerminated,
+    /// The job schedule is going.
+    #[error("the job schedule is being deleted")]
+    ScheduleBeingDeleted,
+    /// The job schedule has ended.
+    #[error("the job schedule has completed, and cannot be changed any more")]
+    ScheduleCompleted,
     /// The state of the thing does not allow it.
     #[error("{why}")]
     InvalidState {
@@ -349,6 +402,12 @@ pub enum BatchRefusal {
         what: &'static str,
         /// How much there may be.
         limit: usize,
+    },
+    /// A task would have the id of a chore of its job.
+    #[error("the job's {what} task has this id")]
+    IdOfChore {
+        /// Which: preparation or release.
+        what: &'static str,
     },
     /// A formula is wrong.
     #[error("{why}")]

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::chore::{ChoreKey, ChoreOutcome};
 use super::command::{Deallocation, Disable};
 use super::exit::Failure;
-use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey};
+use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ScheduleKey};
 use super::scaling::{PoolSample, ScaleRun, Scaling};
+use super::schedule::{SchedulePhase, ScheduleSpec};
 use super::spec::{BatchJobSpec, BatchPoolSpec, NewTask, TaskShape};
 use crate::ids::{JobId, NodeId, Timestamp};
 use crate::spec::User;
@@ -166,6 +168,60 @@ pub enum BatchEvent {
         /// The tasks.
         tasks: Vec<NewTask>,
     },
+    /// A job schedule was made; it has made no jobs yet.
+    ScheduleCreated {
+        /// Its name.
+        schedule: ScheduleKey,
+        /// What was asked for.
+        spec: Arc<ScheduleSpec>,
+        /// Who asked.
+        by: User,
+        /// When it makes its first job, if it makes one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Timestamp>,
+    },
+    /// What is said of a job schedule changed.
+    ScheduleUpdated {
+        /// Its name.
+        schedule: ScheduleKey,
+        /// All of it from now on.
+        spec: Arc<ScheduleSpec>,
+        /// When it makes its next job, if it makes another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Timestamp>,
+    },
+    /// A job schedule has made a job, which was created just before.
+    ScheduleRan {
+        /// Its name.
+        schedule: ScheduleKey,
+        /// The job.
+        job: FoldedId,
+        /// The time for which it was made.
+        slot: Timestamp,
+        /// When it makes its next job, if it makes another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Timestamp>,
+    },
+    /// A job schedule has missed a time.
+    ScheduleAdvanced {
+        /// Its name.
+        schedule: ScheduleKey,
+        /// When it makes its next job, if it makes another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Timestamp>,
+    },
+    /// A job schedule is in another phase.
+    ScheduleEntered {
+        /// Its name.
+        schedule: ScheduleKey,
+        /// Which.
+        phase: SchedulePhase,
+    },
+    /// A job schedule is gone.
+    ScheduleDeleted {
+        /// Its name.
+        schedule: ScheduleKey,
+    },
     /// What is said of a task changed.
     TaskUpdated {
         /// The task.
@@ -204,6 +260,28 @@ pub enum BatchEvent {
         /// The task.
         task: BatchTaskKey,
     },
+    /// A chore of a job is to run on a node. Start tasks are to run without this, on each node that is lent to their pool.
+    ChoreDue {
+        /// Which, and where.
+        chore: ChoreKey,
+        /// The task that waits for it, if one does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<FoldedId>,
+    },
+    /// A chore was made into a job of the cluster, which was submitted just before.
+    ChoreMade {
+        /// Which, and where.
+        chore: ChoreKey,
+        /// The job of the cluster.
+        made: JobId,
+    },
+    /// The job that a chore was made into has ended, and this becomes of the chore.
+    ChoreSettled {
+        /// Which, and where.
+        chore: ChoreKey,
+        /// What becomes of it.
+        outcome: ChoreOutcome,
+    },
 }
 
 impl BatchEvent {
@@ -217,6 +295,8 @@ impl BatchEvent {
                 | Self::PoolDeleted { .. }
                 | Self::NodesMoved { .. }
                 | Self::NodeScheduling { .. }
+                | Self::ChoreDue { .. }
+                | Self::ChoreSettled { .. }
         )
     }
 }

@@ -65,6 +65,15 @@ pub struct BatchJobKey {
     pub job: FoldedId,
 }
 
+/// Names a job schedule of the batch service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ScheduleKey {
+    /// The account.
+    pub account: Arc<str>,
+    /// The schedule.
+    pub schedule: FoldedId,
+}
+
 /// Names a task of the batch service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BatchTaskKey {
@@ -93,6 +102,12 @@ impl BatchTaskKey {
 }
 
 impl BatchJobKey {
+    /// By which nodes are known that were prepared for the job: no pool's name has two slashes.
+    #[must_use]
+    pub fn ready_name(&self) -> String {
+        format!("{}/job/{}", self.account, self.job)
+    }
+
     /// A task of the job.
     #[must_use]
     pub fn task(&self, task: FoldedId) -> BatchTaskKey {

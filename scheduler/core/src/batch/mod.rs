@@ -3,13 +3,18 @@
 //! These are the values of it; the state keeps them (`state/batch`), and the engine decides about them (`engine/batch`). A task that
 //! may run is made into an ordinary job of one task, which is queued and placed as any other.
 
+mod chore;
 mod command;
 mod event;
 mod exit;
 mod ids;
 mod scaling;
+mod schedule;
 mod spec;
 
+pub use self::chore::{
+    ChoreKey, ChoreOf, ChoreOutcome, ChoreSpec, PREPARATION_ID, RELEASE_ID, RELEASE_MAX_S, STARTUP_FOLDER,
+};
 pub use self::command::{
     Added, BatchCaller, BatchCommand, BatchInput, BatchRefusal, BatchReply, Condition, Deallocation, Disable,
     Target,
@@ -18,10 +23,14 @@ pub use self::event::{BatchEvent, EndWish, NodeMove, Outcome, ResizeError};
 pub use self::exit::{
     DependencyAction, ExitAction, ExitConditions, FailedIn, Failure, FailureCategory, JobAction,
 };
-pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_MAX, is_id};
+pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_MAX, ScheduleKey, is_id};
 pub use self::scaling::{PoolSample, ScaleRun, Scaling};
+pub use self::schedule::{
+    SCHEDULE_TIME_MIN_S, SchedulePhase, ScheduleSpec, ScheduleTimes, job_of_schedule, task_folder,
+};
 pub use self::spec::{
-    AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, MultiInstance, NewTask, Retries, TaskShape,
+    AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, Manager, MultiInstance, NewTask, Retries,
+    TaskShape,
 };
 
 /// Pools of one account.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::chore::ChoreSpec;
 use super::exit::ExitConditions;
 use super::ids::FoldedId;
 use crate::cluster::Fill;
@@ -23,6 +24,9 @@ pub struct BatchPoolSpec {
     pub fill: Fill,
     /// Whether tasks may have several nodes.
     pub inter_node: bool,
+    /// What runs on each node that is lent to it, before its tasks do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Arc<ChoreSpec>>,
     /// All that was said of it, as JSON.
     pub said: Arc<str>,
 }
@@ -32,6 +36,9 @@ pub struct BatchPoolSpec {
 pub struct BatchJobSpec {
     /// Its id, as typed.
     pub id: String,
+    /// The schedule that has made it, if one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<FoldedId>,
     /// Its pool, which need not be there yet.
     pub pool: FoldedId,
     /// Set if the job brings a pool of its own, which `pool` names then.
@@ -56,8 +63,28 @@ pub struct BatchJobSpec {
     /// Variables of all its tasks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<(String, String)>,
+    /// The task that is made with it, before all others of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manager: Option<Box<Manager>>,
+    /// What runs on each of its nodes before its first task there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparation: Option<Arc<ChoreSpec>>,
+    /// What runs at its end on each node where its preparation ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Arc<ChoreSpec>>,
     /// All that was said of it, as JSON.
     pub said: Arc<str>,
+}
+
+/// The task of a job that makes its other tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manager {
+    /// The task.
+    pub task: NewTask,
+    /// What else is said of it.
+    pub shape: Arc<TaskShape>,
+    /// Whether the job ends with it.
+    pub ends_job: bool,
 }
 
 /// A pool that is made with a job, and is gone with it.
@@ -118,6 +145,12 @@ pub struct TaskShape {
     /// Variables of their commands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<(String, String)>,
+    /// Whether each is given a token by which it may ask about its own job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token: bool,
+    /// Whether each has its node alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exclusive: bool,
     /// What follows from their ends.
     #[serde(default, skip_serializing_if = "ExitConditions::is_default")]
     pub exits: ExitConditions,

@@ -20,6 +20,7 @@ pub fn suits(node: &Node, request: &Request) -> bool {
         && request.constraint.as_ref().is_none_or(|constraint| constraint.holds(&node.features))
         && (!takes_only_its_list(request) || request.nodelist.contains(&node.name))
         && request.threads_per_core.is_none_or(|threads| threads <= node.threads.most())
+        && request.ready_for.is_subset(&node.ready_for)
 }
 
 /// Whether a request tells nodes apart by anything but their size.
@@ -29,6 +30,7 @@ pub(super) fn is_choosy(request: &Request) -> bool {
         || !request.nodelist.is_empty()
         || request.constraint.is_some()
         || request.threads_per_core.is_some()
+        || !request.ready_for.is_empty()
 }
 
 /// Whether a node must be among those that a request gets.

@@ -84,11 +84,15 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         Event::AttemptEnded { key, verdict, again_not_before } => {
             ended(state, *key, verdict, *again_not_before, at);
         }
-        Event::NodeUp { node, boot_id, hardware, stale } => with_node(state, *node, |n| {
-            n.threads = CoreThreads::of(n.cores, &hardware.cores);
-            n.status = NodeStatus::Up { since: at, boot_id: boot_id.clone(), hardware: Arc::clone(hardware) };
-            n.stale = stale.iter().copied().collect();
-        }),
+        Event::NodeUp { node, boot_id, hardware, stale } => {
+            batch::node_up(state, *node, boot_id, at);
+            with_node(state, *node, |n| {
+                let (boot_id, hardware) = (boot_id.clone(), Arc::clone(hardware));
+                n.threads = CoreThreads::of(n.cores, &hardware.cores);
+                n.status = NodeStatus::Up { since: at, boot_id, hardware };
+                n.stale = stale.iter().copied().collect();
+            });
+        }
         Event::StaleGone { node, key } => with_node(state, *node, |n| {
             n.stale.remove(key);
         }),
@@ -167,6 +171,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
                     free: CoreSet::new(),
                     free_memory_bytes: 0,
                     overheld: false,
+                    ready_for: Default::default(),
                     attempts: Default::default(),
                     stale: Default::default(),
                     status: NodeStatus::Unknown,

@@ -39,8 +39,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::batch::{
-    BatchAccount, BatchJob, BatchPool, BatchTask, BatchTaskState, Completed, Counted, Counts, JobPhase,
-    JobWord, JobWork, Made, PoolAllocation, PoolWork, Scale, Seat, Settling, TaskWord, Tries,
+    BatchAccount, BatchJob, BatchPool, BatchSchedule, BatchTask, BatchTaskState, ChoreRun, ChoreState,
+    ChoreWork, Completed, Counted, Counts, JobNode, JobPhase, JobWord, JobWork, Made, PoolAllocation,
+    PoolWork, Scale, ScheduleWork, Seat, Settling, TaskWord, Tries,
 };
 pub use self::crontabs::{CronId, CronRun, Standing as StandingCrontab};
 pub use self::depends::{Known, Standing, Unfulfillable};

@@ -51,6 +51,9 @@ pub struct Node {
     pub overheld: bool,
     /// Attempts that hold a share of it.
     pub attempts: BTreeSet<AttemptKey>,
+    /// Pools and jobs of the batch service whose chores have made it ready for their tasks.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ready_for: BTreeSet<String>,
     /// Attempts that ended here but are still on the node.
     pub stale: BTreeSet<AttemptKey>,
     /// Whether its agent can be reached.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State as Shell};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -11,7 +12,7 @@ use muster_batch::odata::{List, ListQuery, Properties, SkipToken, next_link, pag
 use muster_batch::query::Query;
 use muster_batch::wire::{etag, version_of};
 use muster_batch::{BatchError, ErrorCode, date, signature, wire};
-use muster_core::batch::{BatchCaller, BatchCommand, BatchInput, BatchReply, Condition};
+use muster_core::batch::{BatchCaller, BatchCommand, BatchInput, BatchReply, Condition, FoldedId};
 use muster_core::ids::Timestamp;
 use muster_core::input::{Input, Refusal, Reply};
 use serde_json::Value;
@@ -81,13 +82,10 @@ pub async fn admit(Shell(service): Shell<Arc<Service>>, request: Request, next: 
 
 async fn call(service: &Service, request: Request) -> Result<Request, BatchError> {
     let (mut parts, body) = request.into_parts();
-    let claim = signature::claim(&parts.headers)?;
-    let (account, keys) = service.accounts.keys(claim.account);
-    let now = jiff::Timestamp::now();
-    let user = signature::verify(&claim, &parts.method, &parts.uri, &parts.headers, keys, now)?;
-    let unknown =
-        || BatchError::new(ErrorCode::AuthenticationFailed, "The request could not be authenticated.");
-    let caller = accounts::caller(account.ok_or_else(unknown)?, &user);
+    let caller = match signature::bearer(&parts.headers)? {
+        Some(token) => task_caller(service, token, parts.uri.path())?,
+        None => key_caller(service, &parts)?,
+    };
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     check_version(query.get("api-version"))?;
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
@@ -104,6 +102,43 @@ async fn call(service: &Service, request: Request) -> Result<Request, BatchError
     };
     parts.extensions.insert(call);
     Ok(Request::from_parts(parts, Body::empty()))
+}
+
+fn unknown() -> BatchError {
+    BatchError::new(ErrorCode::AuthenticationFailed, "The request could not be authenticated.")
+}
+
+/// Who sent a request that is signed with a key.
+fn key_caller(service: &Service, parts: &Parts) -> Result<BatchCaller, BatchError> {
+    let claim = signature::claim(&parts.headers)?;
+    let (account, keys) = service.accounts.keys(claim.account);
+    let now = jiff::Timestamp::now();
+    let user = signature::verify(&claim, &parts.method, &parts.uri, &parts.headers, keys, now)?;
+    Ok(accounts::caller(account.ok_or_else(unknown)?, &user))
+}
+
+/// The task that sent a request with the token of an attempt, which must live. It may ask about its own job alone.
+fn task_caller(service: &Service, token: &str, path: &str) -> Result<BatchCaller, BatchError> {
+    let attempt = service.secrets.batch_token_of(token).ok_or_else(unknown)?;
+    let reading = service.shared.read();
+    let state = reading.state();
+    let lives = state.live_attempt(attempt.task).is_some_and(|live| live.attempt == attempt.attempt);
+    let key = state.batch_task_of(attempt.task.job).filter(|_| lives);
+    let (key, (job, task)) = key.and_then(|key| Some((key, state.batch_task(key)?))).ok_or_else(|| {
+        let why = "The task that the token was given to has ended, and the token with it.";
+        BatchError::new(ErrorCode::AuthenticationFailed, why)
+    })?;
+    let shape = job.shape(task);
+    let mut parts = path.trim_start_matches('/').split('/');
+    // Of what an id may have, clients encode the colon alone.
+    let is_job = |id: &str| FoldedId::of(&id.replace("%3A", ":").replace("%3a", ":")) == key.job;
+    let is_own = parts.next() == Some("jobs") && parts.next().is_some_and(is_job);
+    if !shape.token || !is_own {
+        let why =
+            format!("The token of a task is for its own job alone: for what is at /jobs/{}.", job.spec.id);
+        return Err(BatchError::new(ErrorCode::InsufficientAccountPermissions, why));
+    }
+    Ok(accounts::caller(Arc::clone(&key.account), &shape.user))
 }
 
 fn check_version(version: Option<&str>) -> Result<(), BatchError> {

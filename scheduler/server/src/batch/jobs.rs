@@ -1,5 +1,6 @@
 //! `/jobs`.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use muster_batch::odata::{List, Properties, Property, Value as Of};
 use muster_batch::wire::{self, Fields, JobChange};
 use muster_batch::{BatchError, ErrorCode};
 use muster_core::batch::{BatchCommand, BatchJobKey, BatchRefusal, Disable, FoldedId, Target};
-use muster_core::state::{BatchJob, State};
+use muster_core::ids::NodeId;
+use muster_core::state::{BatchJob, ChoreRun, JobNode, State};
 
 use super::call::{Call, Page, created, empty};
 use super::{Answer, Service};
@@ -28,8 +30,9 @@ pub(super) fn find<'a>(state: &'a State, key: &BatchJobKey) -> Result<&'a BatchJ
     state.batch_job(key).ok_or_else(not_found)
 }
 
-struct Row<'a> {
-    job: &'a BatchJob,
+/// A job in a list.
+pub(super) struct Row<'a> {
+    pub(super) job: &'a BatchJob,
 }
 
 impl Properties for Row<'_> {
@@ -70,7 +73,7 @@ pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extensio
 
 /// `POST /jobs`
 pub async fn create(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
-    let spec = Box::new(wire::read_job(&call.json()?)?);
+    let spec = Box::new(wire::read_job(&call.json()?, &call.caller.user)?);
     let key = key(&call, &spec.id);
     call.ask(&service, BatchCommand::CreateJob { spec }).await?;
     let reading = service.shared.read();
@@ -184,14 +187,89 @@ pub async fn counts(
     Ok(axum::Json(wire::task_counts(&job.counts)).into_response())
 }
 
+struct NodeRow<'a> {
+    node: &'a str,
+    row: &'a JobNode,
+}
+
+impl Properties for NodeRow<'_> {
+    fn value(&self, property: Property) -> Of<'_> {
+        use Property as P;
+        let (preparation, release) = (Some(&self.row.preparation), self.row.release.as_ref());
+        match property {
+            P::PoolId => Of::Text(self.row.pool.as_str()),
+            P::NodeId => Of::Text(self.node),
+            P::PreparationState => state_of(preparation),
+            P::PreparationResult => result_of(preparation),
+            P::PreparationExitCode => code_of(preparation),
+            P::PreparationStartTime => began(preparation),
+            P::PreparationEndTime => ended(preparation),
+            P::ReleaseState => state_of(release),
+            P::ReleaseResult => result_of(release),
+            P::ReleaseExitCode => code_of(release),
+            P::ReleaseStartTime => began(release),
+            P::ReleaseEndTime => ended(release),
+            _ => Of::None,
+        }
+    }
+}
+
+/// Whether a chore runs or has ended, for filters.
+pub(super) fn state_of(run: Option<&ChoreRun>) -> Of<'_> {
+    run.map_or(Of::None, |run| Of::Text(wire::chore_word(run)))
+}
+
+/// How a chore went, for filters.
+pub(super) fn result_of(run: Option<&ChoreRun>) -> Of<'_> {
+    run.and_then(wire::chore_result).map_or(Of::None, Of::Text)
+}
+
+/// The exit code of a chore, for filters.
+pub(super) fn code_of(run: Option<&ChoreRun>) -> Of<'_> {
+    let code = run.and_then(|run| run.ended()?.exit_code);
+    code.map_or(Of::None, |code| Of::Number(i64::from(code)))
+}
+
+/// When a chore began, for filters.
+pub(super) fn began(run: Option<&ChoreRun>) -> Of<'_> {
+    run.map_or(Of::None, |run| Of::Instant(wire::chore_began(run)))
+}
+
+/// When a chore ended, for filters.
+pub(super) fn ended(run: Option<&ChoreRun>) -> Of<'_> {
+    run.filter(|run| run.is_over()).map_or(Of::None, |run| Of::Instant(run.since))
+}
+
 /// `GET /jobs/{job}/jobpreparationandreleasetaskstatus`
 pub async fn preparation(
     Shell(service): Shell<Arc<Service>>,
     Extension(call): Extension<Call>,
     Path(job): Path<String>,
 ) -> Answer {
-    let reading = service.shared.read();
-    find(reading.state(), &key(&call, &job))?;
-    let why = "The job has no preparation task.";
-    Err(BatchError::new(ErrorCode::JobPreparationTaskNotSpecified, why).into())
+    let key = key(&call, &job);
+    let mut page = Page::new(call.list_query(List::PreparationAndRelease)?);
+    let after = page.after().map(str::to_owned);
+    {
+        let reading = service.shared.read();
+        let state = reading.state();
+        let job = find(state, &key)?;
+        if job.spec.preparation.is_none() {
+            let why = "The job has no preparation task.";
+            return Err(BatchError::new(ErrorCode::JobPreparationTaskNotSpecified, why).into());
+        }
+        let named = |(id, row): (&NodeId, _)| (state.node(*id).name.as_str(), (*id, row));
+        let rows: BTreeMap<&str, (NodeId, &JobNode)> = job.nodes.iter().map(named).collect();
+        let mut last: Option<&str> = None;
+        for (name, (id, row)) in rows {
+            if after.as_deref().is_some_and(|after| name <= after) {
+                continue;
+            }
+            let show = || wire::show_job_node(state, &key, job, id, row, &call.base);
+            if page.offer(&NodeRow { node: name, row }, last, show) {
+                break;
+            }
+            last = Some(name);
+        }
+    }
+    call.page("jobpreparationandreleasetaskstatuslist", page)
 }

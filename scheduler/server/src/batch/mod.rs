@@ -6,6 +6,7 @@ mod files;
 mod jobs;
 mod nodes;
 mod pools;
+mod schedules;
 mod store;
 mod tasks;
 mod tls;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use muster_batch::{BatchError, ErrorCode};
@@ -31,6 +32,7 @@ pub use self::store::open as open_store;
 pub use self::tls::acceptor;
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
+use crate::secrets::Secrets;
 use crate::sessions::Sessions;
 use crate::shared::Shared;
 
@@ -47,6 +49,8 @@ pub struct Service {
     pub shared: Arc<Shared>,
     /// The nodes' sessions, for files.
     pub sessions: Arc<Sessions>,
+    /// By what tasks are known that ask.
+    pub secrets: Secrets,
     /// Who may ask.
     pub accounts: Accounts,
     /// The embedded store, if there is one.
@@ -78,6 +82,18 @@ fn router(service: Arc<Service>) -> Router {
         .route("/pools/{pool}/nodes/{node}", get(nodes::show))
         .route("/pools/{pool}/nodes/{node}/disablescheduling", post(nodes::disable))
         .route("/pools/{pool}/nodes/{node}/enablescheduling", post(nodes::enable))
+        .route("/pools/{pool}/nodes/{node}/remoteloginsettings", get(nodes::login))
+        .route("/pools/{pool}/nodes/{node}/reboot", post(nodes::for_virtual_ones))
+        .route("/pools/{pool}/nodes/{node}/reimage", post(nodes::for_virtual_ones))
+        .route("/pools/{pool}/nodes/{node}/start", post(nodes::for_virtual_ones))
+        .route("/pools/{pool}/nodes/{node}/deallocate", post(nodes::for_virtual_ones))
+        .route("/pools/{pool}/nodes/{node}/users", post(nodes::for_virtual_ones))
+        .route(
+            "/pools/{pool}/nodes/{node}/users/{user}",
+            put(nodes::user_of_virtual_ones).delete(nodes::user_of_virtual_ones),
+        )
+        .route("/applications", get(nodes::applications))
+        .route("/applications/{application}", get(nodes::application))
         .route("/pools/{pool}/nodes/{node}/files", get(files::list_of_node))
         .route(
             "/pools/{pool}/nodes/{node}/files/{*path}",
@@ -85,6 +101,19 @@ fn router(service: Arc<Service>) -> Router {
         )
         .route("/nodecounts", get(nodes::counts))
         .route("/supportedimages", get(nodes::images))
+        .route("/jobschedules", get(schedules::list).post(schedules::create))
+        .route(
+            "/jobschedules/{schedule}",
+            get(schedules::show)
+                .head(schedules::exists)
+                .patch(schedules::patch)
+                .put(schedules::put)
+                .delete(schedules::delete),
+        )
+        .route("/jobschedules/{schedule}/terminate", post(schedules::terminate))
+        .route("/jobschedules/{schedule}/disable", post(schedules::disable))
+        .route("/jobschedules/{schedule}/enable", post(schedules::enable))
+        .route("/jobschedules/{schedule}/jobs", get(schedules::jobs))
         .route("/jobs", get(jobs::list).post(jobs::create))
         .route("/jobs/{job}", get(jobs::show).patch(jobs::patch).put(jobs::put).delete(jobs::delete))
         .route("/jobs/{job}/terminate", post(jobs::terminate))

@@ -8,15 +8,17 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use muster_batch::odata::{List, Properties, Property, Value as Of};
 use muster_batch::wire::{self, Fields};
+use muster_batch::{BatchError, ErrorCode};
 use muster_core::batch::{BatchCommand, BatchRefusal, FoldedId, Target};
 use muster_core::state::{BatchPool, Node, NodeStatus, Seat, State};
 use serde_json::{Value, json};
 
 use super::call::{Call, Page, empty};
 use super::pools::{find, key};
-use super::{Answer, Service};
+use super::{Answer, Service, jobs};
 
 struct Row<'a> {
+    pool: &'a BatchPool,
     node: &'a Node,
     seat: &'a Seat,
 }
@@ -24,12 +26,17 @@ struct Row<'a> {
 impl Properties for Row<'_> {
     fn value(&self, property: Property) -> Of<'_> {
         match property {
-            Property::State => Of::Text(wire::node_word(self.node, self.seat).as_str()),
+            Property::State => Of::Text(wire::node_word(self.pool, self.node, self.seat).as_str()),
             Property::StateTransitionTime | Property::AllocationTime => Of::Instant(self.seat.since),
             Property::LastBootTime => match &self.node.status {
                 NodeStatus::Up { since, .. } => Of::Instant(*since),
                 _ => Of::None,
             },
+            Property::StartTaskState => jobs::state_of(self.seat.start.as_ref()),
+            Property::StartTaskResult => jobs::result_of(self.seat.start.as_ref()),
+            Property::StartTaskExitCode => jobs::code_of(self.seat.start.as_ref()),
+            Property::StartTaskStartTime => jobs::began(self.seat.start.as_ref()),
+            Property::StartTaskEndTime => jobs::ended(self.seat.start.as_ref()),
             _ => Of::None,
         }
     }
@@ -62,8 +69,8 @@ pub async fn list(
             if after.as_deref().is_some_and(|after| name <= after) {
                 continue;
             }
-            let show = || wire::show_node(state, &key.pool, &pool.spec.home, node, seat, &call.base);
-            if page.offer(&Row { node, seat }, last, show) {
+            let show = || wire::show_node(state, (&key.pool, pool), node, seat, &call.base);
+            if page.offer(&Row { pool, node, seat }, last, show) {
                 break;
             }
             last = Some(name);
@@ -85,7 +92,7 @@ pub async fn show(
     let found = by_name(state, pool).remove(node.as_str());
     let not_found = || wire::refused(&BatchRefusal::NotFound { what: Target::Node, id: node.clone() });
     let (node, seat) = found.ok_or_else(not_found)?;
-    Ok(axum::Json(wire::show_node(state, &key.pool, &pool.spec.home, node, seat, &call.base)).into_response())
+    Ok(axum::Json(wire::show_node(state, (&key.pool, pool), node, seat, &call.base)).into_response())
 }
 
 /// `POST /pools/{pool}/nodes/{node}/disablescheduling`
@@ -110,6 +117,70 @@ pub async fn enable(
     let command = BatchCommand::ScheduleNode { pool: FoldedId::of(&pool), node, disable: None };
     call.ask(&service, command).await?;
     Ok(empty(StatusCode::OK))
+}
+
+/// The address of a node of a pool, as its agent says it; empty before that has.
+fn address(service: &Service, call: &Call, pool: &str, node: &str) -> Result<String, BatchError> {
+    let reading = service.shared.read();
+    let state = reading.state();
+    let pool = find(state, &key(call, pool))?;
+    let not_found = || wire::refused(&BatchRefusal::NotFound { what: Target::Node, id: node.to_owned() });
+    let (found, _) = by_name(state, pool).remove(node).ok_or_else(not_found)?;
+    Ok(found.hardware().map_or_else(String::new, |hardware| hardware.address.clone()))
+}
+
+fn not_virtual() -> BatchError {
+    let why = "Nodes are machines of the site, not virtual ones of the pool: whoever runs the site starts them again, installs them \
+               and says who may log in.";
+    BatchError::new(ErrorCode::OperationNotValidOnNode, why)
+}
+
+/// What can be done to virtual machines alone: `POST /pools/{pool}/nodes/{node}/reboot` and its like.
+pub async fn for_virtual_ones(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path((pool, node)): Path<(String, String)>,
+) -> Answer {
+    address(&service, &call, &pool, &node)?;
+    Err(not_virtual().into())
+}
+
+/// `PUT` and `DELETE /pools/{pool}/nodes/{node}/users/{user}`
+pub async fn user_of_virtual_ones(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path((pool, node, _)): Path<(String, String, String)>,
+) -> Answer {
+    address(&service, &call, &pool, &node)?;
+    Err(not_virtual().into())
+}
+
+/// The port of SSH.
+const SSH_PORT: u16 = 22;
+
+/// `GET /pools/{pool}/nodes/{node}/remoteloginsettings`
+pub async fn login(
+    Shell(service): Shell<Arc<Service>>,
+    Extension(call): Extension<Call>,
+    Path((pool, node)): Path<(String, String)>,
+) -> Answer {
+    let address = address(&service, &call, &pool, &node)?;
+    // The node's name will do where its agent has not said an address.
+    let address = if address.is_empty() { node } else { address };
+    let settings = json!({ "remoteLoginIPAddress": address, "remoteLoginPort": SSH_PORT });
+    Ok(axum::Json(settings).into_response())
+}
+
+/// `GET /applications`: there are none, because no packages are offered.
+pub async fn applications(Extension(call): Extension<Call>) -> Answer {
+    let page = Page::new(call.list_query(List::Applications)?);
+    call.page("applications", page)
+}
+
+/// `GET /applications/{application}`
+pub async fn application(Path(application): Path<String>) -> Answer {
+    let why = format!("There is no application '{application}': packages are not offered by this service.");
+    Err(BatchError::new(ErrorCode::ApplicationNotFound, why).into())
 }
 
 struct PoolRow<'a>(&'a str);
@@ -167,7 +238,7 @@ pub async fn counts(Shell(service): Shell<Arc<Service>>, Extension(call): Extens
             let show = || {
                 let mut words: BTreeMap<String, u32> = BTreeMap::new();
                 for (node, seat) in &pool.nodes {
-                    let word = wire::node_word(state.node(*node), seat).as_str();
+                    let word = wire::node_word(pool, state.node(*node), seat).as_str();
                     *words.entry(word.to_owned()).or_default() += 1;
                 }
                 let (dedicated, others) = (counted(&words), counted(&BTreeMap::new()));

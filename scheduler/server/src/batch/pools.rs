@@ -74,7 +74,8 @@ pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extensio
 
 /// `POST /pools`
 pub async fn create(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
-    let wire::NewPool { spec, target, timeout_s, scaling } = wire::read_pool(&call.json()?)?;
+    let wire::NewPool { spec, target, timeout_s, scaling } =
+        wire::read_pool(&call.json()?, &call.caller.user)?;
     let key = key(&call, &spec.id);
     let (spec, scaling) = (Box::new(spec), scaling.map(Box::new));
     call.ask(&service, BatchCommand::CreatePool { spec, target, timeout_s, scaling }).await?;
@@ -127,7 +128,7 @@ async fn change(service: &Service, call: &Call, pool: &str, replaces: bool) -> R
     let (spec, version) = {
         let reading = service.shared.read();
         let pool = find(reading.state(), &key)?;
-        (Box::new(wire::change_pool(pool, &body, replaces)?), pool.version)
+        (Box::new(wire::change_pool(pool, &body, replaces, &call.caller.user)?), pool.version)
     };
     // What was read must still be there when the change is made of it.
     let condition = Condition { matches: wished.matches.or(Some(Some(version))), ..wished };

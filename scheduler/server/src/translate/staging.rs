@@ -22,6 +22,7 @@ pub(super) fn staging(key: AttemptKey, spec: &JobSpec, is_primary: bool) -> Opti
     Some(v1::Staging {
         folder: folder(key, spec, staging),
         batch: staging.folder.is_some(),
+        open: staging.open,
         inputs: inputs.iter().map(input).collect(),
         common_inputs: staging.common_inputs.iter().map(input).collect(),
         coordination: words(&staging.coordination),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use muster_core::batch::{
-    BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, Condition,
-    Deallocation, DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, TaskShape,
+    BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, ChoreSpec,
+    Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, ScheduleSpec,
+    ScheduleTimes, TaskShape,
 };
 use muster_core::cluster::Fill;
-use muster_core::ids::JobId;
+use muster_core::ids::{JobId, NodeId, TaskIndex};
 use muster_core::input::{GoneHow, Input};
 use muster_core::spec::User;
 use muster_core::staging::Staging;
@@ -27,6 +28,7 @@ fn job_spec(name: &str) -> BatchJobSpec {
     BatchJobSpec {
         id: name.to_owned(),
         pool: id("Pool"),
+        schedule: None,
         priority: 10,
         auto_pool: None,
         running_max: None,
@@ -36,7 +38,26 @@ fn job_spec(name: &str) -> BatchJobSpec {
         terminate_when_complete: false,
         acts_on_failure: false,
         environment: vec![("A".to_owned(), "b".to_owned())],
+        manager: None,
+        preparation: None,
+        release: None,
         said: r#"{"displayName":"é"}"#.into(),
+    }
+}
+
+fn shape() -> TaskShape {
+    TaskShape {
+        user: caller().user,
+        slots: 1,
+        multi_instance: None,
+        wall_clock_max_s: Some(600),
+        retries: None,
+        staging: Staging::default(),
+        environment: Vec::new(),
+        token: false,
+        exclusive: false,
+        exits: Default::default(),
+        said: "{}".into(),
     }
 }
 
@@ -62,6 +83,82 @@ impl Story {
         self.state().batch_job(&key).unwrap().tasks[&id(task)].state.made().unwrap().job
     }
 
+    /// The chore that a node has now comes to its end.
+    fn end_chore(&mut self, node: NodeId, code: u32) {
+        let job = self.state().batch_chores_on(node).next().unwrap().0;
+        let key = self.start(job, 0);
+        self.exit(key, code, 0, false);
+        self.due();
+    }
+
+    /// A pool whose nodes are made ready, and a job that makes them ready once more.
+    fn chores(&mut self) {
+        let chore = |name: &str| {
+            Some(Arc::new(ChoreSpec {
+                user: caller().user,
+                id: name.to_owned(),
+                command: "true".into(),
+                wall_clock_max_s: Some(60),
+                retries: Retries::AtMost(1),
+                waits: true,
+                reruns: true,
+                staging: Staging::default(),
+                environment: vec![("A".to_owned(), "b".to_owned())],
+            }))
+        };
+        let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
+        let before = (*self.state().batch_pool(&key).unwrap().spec).clone();
+        let started = BatchPoolSpec { start: chore(""), ..before.clone() };
+        self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(started) });
+        let resize = |target| BatchCommand::ResizePool {
+            pool: id("pool"),
+            target,
+            timeout_s: 300,
+            how: Deallocation::Requeue,
+        };
+        let nodes = self.state().batch_pool(&key).unwrap().nodes.len() as u32;
+        self.ask(resize(0));
+        self.ask(resize(nodes));
+        let node = *self.state().batch_pool(&key).unwrap().nodes.keys().next().unwrap();
+        self.end_chore(node, 1);
+        self.end_chore(node, 0);
+        let spec =
+            BatchJobSpec { preparation: chore("before"), release: chore("after"), ..job_spec("chores") };
+        self.ask(BatchCommand::CreateJob { spec: Box::new(spec) });
+        let task = NewTask { id: "t".to_owned(), command: "true".into(), shape: 0, depends: None };
+        self.ask(BatchCommand::AddTasks {
+            job: id("chores"),
+            shapes: vec![Arc::new(shape())],
+            tasks: vec![task],
+        });
+        self.end_chore(node, 0);
+        self.ask(BatchCommand::TerminateJob { job: id("chores"), reason: None });
+        let made = self.made("chores", "t");
+        let attempt = self.state().jobs[&made].live.values().next().unwrap().key(made, TaskIndex(0));
+        self.gone(attempt, 0, GoneHow::Stopped);
+        self.due();
+        self.end_chore(node, 0);
+        self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(before) });
+    }
+
+    /// A schedule that makes a job, misses a time, and goes with what it has made.
+    fn schedules(&mut self) {
+        let spec = |interval_s| {
+            let times = ScheduleTimes { interval_s, window_s: Some(60), ..ScheduleTimes::default() };
+            let (job, said) = (Arc::new(job_spec("")), "{}".into());
+            Box::new(ScheduleSpec { id: "Night".to_owned(), times, job, said })
+        };
+        let schedule = id("night");
+        self.ask(BatchCommand::CreateSchedule { spec: spec(Some(100)) });
+        self.ask(BatchCommand::DisableSchedule { schedule: schedule.clone() });
+        self.ask(BatchCommand::EnableSchedule { schedule: schedule.clone() });
+        self.after_s(190);
+        self.ask(BatchCommand::TerminateJob { job: id("night:job-1"), reason: None });
+        self.ask(BatchCommand::UpdateSchedule { schedule: schedule.clone(), spec: spec(Some(1_000)) });
+        self.ask(BatchCommand::TerminateSchedule { schedule: schedule.clone() });
+        self.ask(BatchCommand::DeleteSchedule { schedule });
+    }
+
     fn pool_lives(&mut self) {
         let spec = BatchPoolSpec {
             id: "Pool".to_owned(),
@@ -69,6 +166,7 @@ impl Story {
             slots_per_node: 2,
             fill: Fill::Spread,
             inter_node: false,
+            start: None,
             said: "{}".into(),
         };
         self.ask(BatchCommand::CreatePool {
@@ -89,21 +187,13 @@ impl Story {
     /// A pool, and jobs whose tasks come to every kind of end.
     pub(super) fn batch(&mut self) {
         self.pool_lives();
+        self.chores();
+        self.schedules();
         let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
         let node = *self.state().batch_pool(&key).unwrap().nodes.keys().next().unwrap();
         let node = self.state().node(node).name.clone();
         self.ask(BatchCommand::CreateJob { spec: Box::new(job_spec("Job")) });
-        let shape = Arc::new(TaskShape {
-            user: caller().user,
-            slots: 1,
-            multi_instance: None,
-            wall_clock_max_s: Some(600),
-            retries: None,
-            staging: Staging::default(),
-            environment: Vec::new(),
-            exits: Default::default(),
-            said: "{}".into(),
-        });
+        let shape = Arc::new(shape());
         let task =
             |name: &str| NewTask { id: name.to_owned(), command: "true".into(), shape: 0, depends: None };
         let depends = DependsOn { ids: vec!["never".to_owned()], ranges: vec![IdRange { start: 1, end: 3 }] };
@@ -154,6 +244,7 @@ impl Story {
             slots_per_node: 1,
             fill: Fill::Pack,
             inter_node: true,
+            start: None,
             said: "{}".into(),
         };
         self.ask(BatchCommand::CreatePool { spec: Box::new(spec), target: 0, timeout_s: 300, scaling: None });

@@ -135,7 +135,8 @@ fn tasks_without_ids_are_numbered_and_merged_by_their_range() {
 fn what_is_said_is_what_the_service_reads() {
     let folder = Folder::with(&["scene.pov", "maps/a.png"]);
     let plan = folder.plan(FILM);
-    muster_batch::wire::read_job(&plan.job()).unwrap();
+    let user = muster_core::spec::User { name: "ann".to_owned(), uid: 1000, gid: 1000 };
+    muster_batch::wire::read_job(&plan.job(), &user).unwrap();
     struct Signed;
     impl Addresses for Signed {
         fn readable(&self, container: &str) -> String {
@@ -148,13 +149,12 @@ fn what_is_said_is_what_the_service_reads() {
             format!("http://head/lab/{container}/{blob}?sig=x")
         }
     }
-    let user = muster_core::spec::User { name: "ann".to_owned(), uid: 1000, gid: 1000 };
     for body in (0..plan.count()).map(|task| plan.task(task, &Signed)).chain(plan.merge(&Signed)) {
         muster_batch::wire::read_task(&body, &user).unwrap_or_else(|error| panic!("{body}: {error}"));
     }
     let gang = "job = 'g'\npool = { class = 'main', nodes = 2, mpi = true }\ninputs = ['scene.pov']\n[task]\ninstances = 2\ncommand = 'mpirun ./a'\n";
     let gang = folder.plan(gang);
-    muster_batch::wire::read_job(&gang.job()).unwrap();
+    muster_batch::wire::read_job(&gang.job(), &user).unwrap();
     muster_batch::wire::read_task(&gang.task(0, &Signed), &user).unwrap();
 }
 

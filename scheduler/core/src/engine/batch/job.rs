@@ -1,10 +1,12 @@
 //! What users ask of jobs.
 
-use super::{Decided, check_goes_on, end, event, invalid, pool};
+use std::sync::Arc;
+
+use super::{Decided, check_goes_on, chore, end, event, invalid, pool, task};
 use crate::batch::{
     ACTIVE_JOBS_PER_ACCOUNT_MAX, AUTO_POOL_PREFIX_CHARS_MAX, AutoPool, BatchCommand, BatchEvent, BatchInput,
     BatchJobKey, BatchJobSpec, BatchPoolSpec, BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX,
-    PRIORITY_MAX, SAID_BYTES_MAX, Target, is_id,
+    NewTask, PRIORITY_MAX, RELEASE_MAX_S, SAID_BYTES_MAX, ScheduleKey, Target, is_id,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -55,9 +57,7 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             if job.phase == JobPhase::Deleting {
                 return Err(BatchRefusal::JobBeingDeleted);
             }
-            let mut events = vec![event(BatchEvent::JobDeleting { job: key.clone() })];
-            events.extend(end_all(state, &key, job, EndWish::Terminate, now));
-            Ok(events)
+            Ok(delete(state, &key, job, now))
         }
         _ => Ok(Vec::new()),
     }
@@ -67,14 +67,25 @@ fn create(state: &State, input: &BatchInput, spec: &BatchJobSpec, now: Timestamp
     if !is_id(&spec.id) {
         return Err(invalid("id", "must have 1 to 64 letters, digits, hyphens or underscores"));
     }
+    let schedule =
+        ScheduleKey { account: Arc::clone(&input.caller.account), schedule: FoldedId::of(&spec.id) };
+    if state.batch_schedule(&schedule).is_some() {
+        return Err(BatchRefusal::SameId { what: Target::Schedule, id: spec.id.clone() });
+    }
+    made(state, input, spec, now)
+}
+
+/// A new job, whose id is fine.
+pub(super) fn made(state: &State, input: &BatchInput, spec: &BatchJobSpec, now: Timestamp) -> Decided {
     let key = input.job_key(&FoldedId::of(&spec.id));
     if state.batch_job(&key).is_some() {
         return Err(BatchRefusal::Exists { what: Target::Job, id: spec.id.clone() });
     }
     check_spec(spec)?;
     let account = state.batch_account(&key.account);
-    if account.is_some_and(|account| account.active_jobs() >= ACTIVE_JOBS_PER_ACCOUNT_MAX) {
-        return Err(BatchRefusal::Quota { what: "active jobs", limit: ACTIVE_JOBS_PER_ACCOUNT_MAX });
+    if account.is_some_and(|account| account.active_jobs_and_schedules() >= ACTIVE_JOBS_PER_ACCOUNT_MAX) {
+        let what = "active jobs and job schedules";
+        return Err(BatchRefusal::Quota { what, limit: ACTIVE_JOBS_PER_ACCOUNT_MAX });
     }
     if account.is_some_and(|account| account.jobs.len() >= JOBS_PER_ACCOUNT_MAX) {
         return Err(BatchRefusal::Quota { what: "jobs", limit: JOBS_PER_ACCOUNT_MAX });
@@ -88,7 +99,12 @@ fn create(state: &State, input: &BatchInput, spec: &BatchJobSpec, now: Timestamp
         }
         None => Vec::new(),
     };
-    events.push(event(BatchEvent::JobCreated { job: key, spec: spec.into(), by }));
+    let manager = spec.manager.clone();
+    events.push(event(BatchEvent::JobCreated { job: key.clone(), spec: spec.into(), by }));
+    if let Some(manager) = manager {
+        let (shapes, tasks) = (vec![manager.shape], vec![NewTask { shape: 0, ..manager.task }]);
+        events.push(event(BatchEvent::TasksAdded { job: key, shapes, tasks }));
+    }
     Ok(events)
 }
 
@@ -113,7 +129,7 @@ fn own_pool(
     Ok((FoldedId::of(&id), events))
 }
 
-fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
+pub(super) fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
     if !(-PRIORITY_MAX..=PRIORITY_MAX).contains(&spec.priority) {
         return Err(BatchRefusal::Priority);
     }
@@ -122,6 +138,37 @@ fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
     }
     if spec.said.len() > SAID_BYTES_MAX {
         return Err(invalid("id", format!("what is said of the job has more than {SAID_BYTES_MAX} bytes")));
+    }
+    if let Some(manager) = &spec.manager {
+        task::check_manager(spec, manager)?;
+    }
+    check_chores(spec)
+}
+
+fn check_chores(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
+    let (preparation, release) = (spec.preparation.as_deref(), spec.release.as_deref());
+    for (chore, property) in [(preparation, "jobPreparationTask"), (release, "jobReleaseTask")] {
+        let Some(chore) = chore else { continue };
+        if !is_id(&chore.id) {
+            return Err(invalid(
+                property,
+                "its id must have 1 to 64 letters, digits, hyphens or underscores",
+            ));
+        }
+        chore::check(chore, property)?;
+    }
+    let Some(release) = release else { return Ok(()) };
+    let Some(preparation) = preparation else {
+        return Err(invalid("jobReleaseTask", "a job can have one only if it has a jobPreparationTask"));
+    };
+    if FoldedId::of(&preparation.id) == FoldedId::of(&release.id) {
+        return Err(invalid("jobReleaseTask", "its id must be another than that of the jobPreparationTask"));
+    }
+    if release.wall_clock_max_s.is_some_and(|limit| limit > RELEASE_MAX_S) {
+        return Err(invalid(
+            "maxWallClockTime",
+            format!("must be at most {RELEASE_MAX_S} seconds for a jobReleaseTask"),
+        ));
     }
     Ok(())
 }
@@ -140,11 +187,17 @@ fn check_change(job: &BatchJob, spec: &BatchJobSpec) -> Result<(), BatchRefusal>
     }
     let fixed = spec.id == before.id
         && spec.uses_dependencies == before.uses_dependencies
-        && spec.environment == before.environment;
+        && spec.environment == before.environment
+        && spec.manager == before.manager
+        && spec.preparation == before.preparation
+        && spec.release == before.release;
     if fixed {
         Ok(())
     } else {
-        Err(invalid("id", "id, usesTaskDependencies and environment settings of a job stay as they are"))
+        Err(invalid(
+            "id",
+            "id, usesTaskDependencies, environment settings, manager and preparation of a job stay as they are",
+        ))
     }
 }
 
@@ -190,9 +243,18 @@ pub(super) fn terminate(
     events
 }
 
+/// Ends a job, and it is gone.
+pub(super) fn delete(state: &State, key: &BatchJobKey, job: &BatchJob, now: Timestamp) -> Vec<Event> {
+    let mut events = vec![event(BatchEvent::JobDeleting { job: key.clone() })];
+    events.extend(end_all(state, key, job, EndWish::Terminate, now));
+    events
+}
+
 fn end_all(state: &State, key: &BatchJobKey, job: &BatchJob, queued: EndWish, now: Timestamp) -> Vec<Event> {
     let end = |(id, task): (&FoldedId, _)| {
         end::end(state, &key.task(id.clone()), task, EndWish::Terminate, queued, now)
     };
-    job.made().flat_map(end).collect()
+    let mut events: Vec<Event> = job.made().flat_map(end).collect();
+    events.extend(chore::end_preparations(state, job, now));
+    events
 }

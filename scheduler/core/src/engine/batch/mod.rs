@@ -3,11 +3,13 @@
 //! A task that may run is made into a job of the cluster, as an entry of a crontab is. No more of them wait there than could start
 //! at once, so that a task that waits costs little, and that what has the higher priority need not overtake.
 
+mod chore;
 mod end;
 mod job;
 mod make;
 mod pool;
 mod scale;
+mod schedule;
 mod task;
 mod tick;
 
@@ -55,6 +57,12 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decis
         | BatchCommand::EnableJob { .. }
         | BatchCommand::TerminateJob { .. }
         | BatchCommand::DeleteJob { .. } => job::decide(state, input, now),
+        BatchCommand::CreateSchedule { .. }
+        | BatchCommand::UpdateSchedule { .. }
+        | BatchCommand::EnableSchedule { .. }
+        | BatchCommand::DisableSchedule { .. }
+        | BatchCommand::TerminateSchedule { .. }
+        | BatchCommand::DeleteSchedule { .. } => schedule::decide(state, input, now),
         BatchCommand::AddTasks { .. }
         | BatchCommand::UpdateTask { .. }
         | BatchCommand::TerminateTask { .. }
@@ -132,9 +140,13 @@ fn check_goes_on(job: &BatchJob) -> Result<(), BatchRefusal> {
 }
 
 #[cfg(test)]
+mod chore_tests;
+#[cfg(test)]
 mod property_tests;
 #[cfg(test)]
 mod scale_tests;
+#[cfg(test)]
+mod schedule_tests;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Decided, end, event, invalid, not_found, scale};
+use super::{Decided, chore, end, event, invalid, not_found, scale};
 use crate::batch::{
     BatchCommand, BatchEvent, BatchInput, BatchPoolKey, BatchPoolSpec, BatchRefusal, Deallocation, EndWish,
     FoldedId, NODES_PER_REMOVAL_MAX, NodeMove, POOLS_PER_ACCOUNT_MAX, RESIZE_TIMEOUT_MIN_S, ResizeError,
@@ -42,7 +42,13 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             if !is_same || spec.slots_per_node != before.spec.slots_per_node {
                 return Err(invalid("taskSlotsPerNode", "vmSize, id and slots of a pool stay as they are"));
             }
-            Ok(vec![event(BatchEvent::PoolUpdated { pool, spec: spec.clone().into() })])
+            // What waits was made for nodes that are made ready as the pool said before.
+            let mut events = match spec.start == before.spec.start {
+                true => Vec::new(),
+                false => unqueue(state, &pool, now),
+            };
+            events.insert(0, event(BatchEvent::PoolUpdated { pool, spec: spec.clone().into() }));
+            Ok(events)
         }
         BatchCommand::ResizePool { pool, target, timeout_s, how } => {
             let (key, pool) = steady(state, input, pool)?;
@@ -166,7 +172,10 @@ fn check_spec(state: &State, spec: &BatchPoolSpec) -> Result<(), BatchRefusal> {
     if spec.said.len() > SAID_BYTES_MAX {
         return Err(invalid("id", format!("what is said of the pool has more than {SAID_BYTES_MAX} bytes")));
     }
-    let cores = super::make::node_of(state, &home.name).map_or(0, |(cores, _)| cores);
+    if let Some(start) = &spec.start {
+        chore::check(start, "startTask")?;
+    }
+    let cores = state.smallest_node(&home.name).map_or(0, |(cores, _)| cores);
     let most = SLOTS_PER_NODE_MAX.min(cores);
     if spec.slots_per_node == 0 || spec.slots_per_node > most {
         let reason = format!("must be 1 to {most}: nodes of '{}' have {cores} cores", home.name);

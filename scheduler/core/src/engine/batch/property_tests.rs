@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::stage::{batch_job, caller, id, pool, shape, task};
+use super::stage::{batch_job, caller, id, pool, shape, task, the_chore};
 use crate::batch::{
-    AutoPool, BatchCommand, BatchInput, BatchJobSpec, Condition, Deallocation, DependsOn, Disable, IdRange,
-    MultiInstance, NewTask, Retries, TaskShape,
+    AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
+    DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, Retries, ScheduleSpec, ScheduleTimes,
+    TaskShape,
 };
 use crate::ids::AttemptKey;
 use crate::input::{GoneHow, Input};
@@ -35,13 +36,23 @@ fn deallocation() -> impl Strategy<Value = Deallocation> {
     prop::sample::select(vec![Deallocation::Requeue, Deallocation::Terminate, Deallocation::TaskCompletion])
 }
 
+fn start() -> impl Strategy<Value = Option<Arc<ChoreSpec>>> + Clone {
+    let waits = prop::option::weighted(0.4, (any::<bool>(), 0..2u32));
+    waits.prop_map(|chore| {
+        let (waits, tries) = chore?;
+        Some(Arc::new(ChoreSpec { waits, retries: Retries::AtMost(tries), ..the_chore("chore") }))
+    })
+}
+
 fn on_pools() -> impl Strategy<Value = BatchCommand> {
     prop_oneof![
-        (name("p"), 1..3u32, 0..4u32).prop_map(|(name, slots, target)| BatchCommand::CreatePool {
-            spec: Box::new(pool(&name, slots)),
-            target,
-            timeout_s: 300,
-            scaling: None,
+        (name("p"), 1..3u32, 0..4u32, start()).prop_map(|(name, slots, target, start)| {
+            BatchCommand::CreatePool {
+                spec: Box::new(BatchPoolSpec { start, ..pool(&name, slots) }),
+                target,
+                timeout_s: 300,
+                scaling: None,
+            }
         }),
         (name("p"), prop::option::of(0..4u32)).prop_map(|(name, nodes)| match nodes {
             Some(nodes) => BatchCommand::EnableScaling {
@@ -66,6 +77,10 @@ fn on_pools() -> impl Strategy<Value = BatchCommand> {
         (name("p"), 1..4u8, prop::option::of(deallocation())).prop_map(|(name, node, disable)| {
             BatchCommand::ScheduleNode { pool: id(&name), node: format!("n{node}"), disable }
         }),
+        (name("p"), 1..3u32, start()).prop_map(|(name, slots, start)| BatchCommand::UpdatePool {
+            pool: id(&name),
+            spec: Box::new(BatchPoolSpec { start, ..pool(&name, slots) }),
+        }),
         name("p").prop_map(|name| BatchCommand::StopResize { pool: id(&name) }),
         name("p").prop_map(|name| BatchCommand::DeletePool { pool: id(&name) }),
     ]
@@ -73,19 +88,28 @@ fn on_pools() -> impl Strategy<Value = BatchCommand> {
 
 fn on_jobs() -> impl Strategy<Value = BatchCommand> {
     let how = prop::sample::select(vec![Disable::Requeue, Disable::Terminate, Disable::Wait]);
-    let spec = (name("j"), name("p"), any::<(bool, bool, bool)>(), prop::option::of(1..3u32), 0..3u32)
-        .prop_map(|(name, named, (ends, acts, brings), running_max, retries)| BatchJobSpec {
-            auto_pool: (brings && retries == 0).then(|| {
-                let (pool, prefix) = (pool("", 1), "own".to_owned());
-                Box::new(AutoPool { prefix, pool, target: 1, timeout_s: 300, keep_alive: ends })
-            }),
-            terminate_when_complete: ends,
-            acts_on_failure: acts,
-            running_max,
-            wall_clock_max_s: Some(5_000),
-            retries: Retries::AtMost(retries),
-            ..batch_job(&name, &named)
-        });
+    let spec =
+        (name("j"), name("p"), any::<(bool, bool, bool)>(), prop::option::of(1..3u32), 0..3u32, start())
+            .prop_map(|(name, named, (ends, acts, brings), running_max, retries, preparation)| {
+                BatchJobSpec {
+                    auto_pool: (brings && retries == 0).then(|| {
+                        let (pool, prefix) = (pool("", 1), "own".to_owned());
+                        Box::new(AutoPool { prefix, pool, target: 1, timeout_s: 300, keep_alive: ends })
+                    }),
+                    manager: (ends && acts).then(|| {
+                        let shape = TaskShape { exclusive: true, ..shape() };
+                        Box::new(Manager { task: task("boss"), shape: Arc::new(shape), ends_job: true })
+                    }),
+                    release: preparation.as_ref().filter(|_| acts).map(|_| Arc::new(the_chore("after"))),
+                    preparation,
+                    terminate_when_complete: ends,
+                    acts_on_failure: acts,
+                    running_max,
+                    wall_clock_max_s: Some(5_000),
+                    retries: Retries::AtMost(retries),
+                    ..batch_job(&name, &named)
+                }
+            });
     prop_oneof![
         3 => spec.clone().prop_map(|spec| BatchCommand::CreateJob { spec: Box::new(spec) }),
         1 => spec.prop_map(|spec| BatchCommand::UpdateJob { job: id(&spec.id), spec: Box::new(spec) }),
@@ -93,6 +117,26 @@ fn on_jobs() -> impl Strategy<Value = BatchCommand> {
         1 => name("j").prop_map(|name| BatchCommand::EnableJob { job: id(&name) }),
         1 => name("j").prop_map(|name| BatchCommand::TerminateJob { job: id(&name), reason: None }),
         1 => name("j").prop_map(|name| BatchCommand::DeleteJob { job: id(&name) }),
+    ]
+}
+
+fn on_schedules() -> impl Strategy<Value = BatchCommand> {
+    let spec =
+        (name("s"), prop::option::of(60..200u64), any::<bool>()).prop_map(|(name, interval_s, ends)| {
+            let manager = Manager { task: task("boss"), shape: Arc::new(shape()), ends_job: ends };
+            let job = BatchJobSpec { manager: Some(Box::new(manager)), ..batch_job("", "p0") };
+            let times = ScheduleTimes { interval_s, window_s: interval_s, ..ScheduleTimes::default() };
+            Box::new(ScheduleSpec { id: name, times, job: Arc::new(job), said: "{}".into() })
+        });
+    let on = || name("s").prop_map(|name| id(&name));
+    prop_oneof![
+        3 => spec.clone().prop_map(|spec| BatchCommand::CreateSchedule { spec }),
+        1 => spec.prop_map(|spec| BatchCommand::UpdateSchedule { schedule: id(&spec.id), spec }),
+        1 => on().prop_map(|schedule| BatchCommand::DisableSchedule { schedule }),
+        1 => on().prop_map(|schedule| BatchCommand::EnableSchedule { schedule }),
+        1 => on().prop_map(|schedule| BatchCommand::TerminateSchedule { schedule }),
+        1 => on().prop_map(|schedule| BatchCommand::DeleteSchedule { schedule }),
+        1 => on().prop_map(|schedule| BatchCommand::DeleteJob { job: id(&format!("{schedule}:job-1")) }),
     ]
 }
 
@@ -133,6 +177,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => on_pools().prop_map(Step::Ask),
         3 => on_jobs().prop_map(Step::Ask),
+        1 => on_schedules().prop_map(Step::Ask),
         6 => on_tasks().prop_map(Step::Ask),
         8 => (any::<prop::sample::Index>(), prop::sample::select(vec![0, 0, 1])).prop_map(|(which, code)| Step::GoOn(which, code)),
         1 => (1..3u32).prop_map(Step::Submit),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::batch::{
     Added, BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec,
-    BatchRefusal, BatchReply, Condition, DependsOn, FoldedId, IdRange, NewTask, Retries, TaskShape,
+    BatchRefusal, BatchReply, ChoreSpec, Condition, DependsOn, FoldedId, IdRange, NewTask, Retries,
+    TaskShape,
 };
 use crate::cluster::Fill;
 use crate::ids::JobId;
@@ -32,6 +33,7 @@ pub(super) fn pool(name: &str, slots: u32) -> BatchPoolSpec {
         slots_per_node: slots,
         fill: Fill::Pack,
         inter_node: slots == 1,
+        start: None,
         said: "{}".into(),
     }
 }
@@ -40,6 +42,7 @@ pub(super) fn batch_job(name: &str, pool: &str) -> BatchJobSpec {
     BatchJobSpec {
         id: name.to_owned(),
         pool: id(pool),
+        schedule: None,
         priority: 0,
         auto_pool: None,
         running_max: None,
@@ -49,6 +52,9 @@ pub(super) fn batch_job(name: &str, pool: &str) -> BatchJobSpec {
         terminate_when_complete: false,
         acts_on_failure: false,
         environment: vec![("A".to_owned(), "job".to_owned())],
+        manager: None,
+        preparation: None,
+        release: None,
         said: "{}".into(),
     }
 }
@@ -62,9 +68,29 @@ pub(super) fn shape() -> TaskShape {
         retries: None,
         staging: Staging::default(),
         environment: vec![("A".to_owned(), "task".to_owned())],
+        token: false,
+        exclusive: false,
         exits: Default::default(),
         said: "{}".into(),
     }
+}
+
+pub(super) fn the_chore(name: &str) -> ChoreSpec {
+    ChoreSpec {
+        user: caller().user,
+        id: name.to_owned(),
+        command: "/bin/sh -c 'true'".into(),
+        wall_clock_max_s: None,
+        retries: Retries::AtMost(0),
+        waits: true,
+        reruns: true,
+        staging: Staging::default(),
+        environment: Vec::new(),
+    }
+}
+
+pub(super) fn pool_key(name: &str) -> BatchPoolKey {
+    BatchPoolKey { account: ACCOUNT.into(), pool: id(name) }
 }
 
 pub(super) fn task(name: &str) -> NewTask {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{Decided, check_goes_on, end, event, invalid, not_found};
 use crate::batch::{
-    Added, BatchCommand, BatchEvent, BatchInput, BatchRefusal, BatchTaskKey, DEPENDENCY_CHARS_MAX,
-    DEPENDENCY_RANGES_MAX, DependsOn, EndWish, FailedIn, Failure, FailureCategory, FoldedId, NewTask,
-    Outcome, SAID_BYTES_MAX, SLOTS_PER_NODE_MAX, TASKS_PER_COLLECTION_MAX, TASKS_PER_JOB_MAX, Target,
-    TaskShape, is_id,
+    Added, BatchCommand, BatchEvent, BatchInput, BatchJobSpec, BatchRefusal, BatchTaskKey,
+    DEPENDENCY_CHARS_MAX, DEPENDENCY_RANGES_MAX, DependsOn, EndWish, FailedIn, Failure, FailureCategory,
+    FoldedId, Manager, NewTask, Outcome, SAID_BYTES_MAX, SLOTS_PER_NODE_MAX, TASKS_PER_COLLECTION_MAX,
+    TASKS_PER_JOB_MAX, Target, TaskShape, is_id,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -54,17 +54,35 @@ pub(super) fn add(
 }
 
 fn check_task(job: &BatchJob, task: &NewTask, shape: &TaskShape) -> Result<(), BatchRefusal> {
-    if !is_id(&task.id) {
-        return Err(invalid("id", "must have 1 to 64 letters, digits, hyphens or underscores"));
-    }
+    check_id(&job.spec, task)?;
     Command::parse(&task.command).map_err(|error| invalid("commandLine", error.to_string()))?;
     if let Some(depends) = &task.depends {
         check_dependencies(job, depends)?;
     }
-    check_shape(job, shape)
+    check_shape(&job.spec, shape)
 }
 
-fn check_shape(job: &BatchJob, shape: &TaskShape) -> Result<(), BatchRefusal> {
+/// Checks the task that is made with its job.
+pub(super) fn check_manager(job: &BatchJobSpec, manager: &Manager) -> Result<(), BatchRefusal> {
+    check_id(job, &manager.task)?;
+    Command::parse(&manager.task.command).map_err(|error| invalid("commandLine", error.to_string()))?;
+    check_shape(job, &manager.shape)
+}
+
+fn check_id(job: &BatchJobSpec, task: &NewTask) -> Result<(), BatchRefusal> {
+    for (chore, what) in [(&job.preparation, "preparation"), (&job.release, "release")] {
+        if chore.as_ref().is_some_and(|chore| chore.id.eq_ignore_ascii_case(&task.id)) {
+            return Err(BatchRefusal::IdOfChore { what });
+        }
+    }
+    if is_id(&task.id) {
+        Ok(())
+    } else {
+        Err(invalid("id", "must have 1 to 64 letters, digits, hyphens or underscores"))
+    }
+}
+
+fn check_shape(job: &BatchJobSpec, shape: &TaskShape) -> Result<(), BatchRefusal> {
     if shape.slots == 0 || shape.slots > SLOTS_PER_NODE_MAX {
         return Err(invalid("requiredSlots", format!("must be 1 to {SLOTS_PER_NODE_MAX}")));
     }
@@ -74,7 +92,7 @@ fn check_shape(job: &BatchJob, shape: &TaskShape) -> Result<(), BatchRefusal> {
     if shape.multi_instance.as_ref().is_some_and(|multi| multi.instances == 0) {
         return Err(invalid("numberOfInstances", "must be at least 1"));
     }
-    if shape.exits.has_job_action() && !job.spec.acts_on_failure {
+    if shape.exits.has_job_action() && !job.acts_on_failure {
         let reason = "can be set only if the job says onTaskFailure = performexitoptionsjobaction";
         return Err(invalid("jobAction", reason));
     }
@@ -119,14 +137,14 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             if task.completed().is_some() {
                 return Err(BatchRefusal::TaskCompleted);
             }
-            check_shape(job, shape)?;
+            check_shape(&job.spec, shape)?;
             Ok(vec![event(BatchEvent::TaskUpdated { task: key, shape: Arc::clone(shape) })])
         }
         BatchCommand::TerminateTask { job, task } => {
             let (key, _, task) = find(state, input, job, task)?;
             match task.state {
                 BatchTaskState::Completed(_) => Err(BatchRefusal::TaskCompleted),
-                BatchTaskState::Waiting { .. } => {
+                BatchTaskState::Waiting { .. } | BatchTaskState::Preparing { .. } => {
                     let failure = Some(terminated());
                     let outcome = Outcome::Completed { exit_code: None, failure, satisfies: false };
                     Ok(vec![event(BatchEvent::TaskSettled { task: key, outcome })])

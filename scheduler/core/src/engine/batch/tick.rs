@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{event, job, make, pool, scale};
+use super::{chore, event, job, make, pool, scale, schedule};
 use crate::batch::{
-    BatchEvent, BatchJobKey, BatchPoolKey, BatchTaskKey, Deallocation, EndWish, FailedIn, Failure,
+    BatchEvent, BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, Deallocation, EndWish, FailedIn, Failure,
     FailureCategory, JobAction, NodeMove, Outcome, ResizeError,
 };
 use crate::event::{Event, Verdict};
@@ -33,14 +33,19 @@ pub(in crate::engine) fn due(state: &State, now: Timestamp, events: &mut Vec<Eve
     for (key, pool) in state.batch_scales_due(now).filter(|(key, _)| !stuck(key)) {
         scale::step(state, key, pool, now, events);
     }
+    schedule::due(state, now, events);
     let submitted = events.iter().filter(|event| matches!(event, Event::JobSubmitted { .. })).count();
     let mut next_job = state.next_job + submitted as u64;
+    chore::due(state, &mut next_job, now, events);
     for (key, job, work) in state.batch_jobs_due() {
         match work {
             JobWork::Settle => settle(state, key, job, now, events),
+            JobWork::ManagerComplete => events.extend(job::terminate(state, key, job, "JMComplete", now)),
             JobWork::AllComplete => events.extend(job::terminate(state, key, job, "AllTasksComplete", now)),
             JobWork::Rest => rest(state, key, job, now, events),
             JobWork::Feed => feed(state, key, job, &mut next_job, now, events),
+            JobWork::Prepare => prepare(state, key, job, events),
+            JobWork::Release => release(state, key, job, events),
         }
     }
     let is_busy = |key: &BatchJobKey| state.batch_jobs_due().any(|(due, ..)| due == key);
@@ -72,6 +77,9 @@ fn pool_step(
             };
             for (node, _) in moves.iter().filter(|(_, to)| *to == NodeMove::Leaving) {
                 events.extend(pool::clear(state, *node, how, now));
+                if how != Deallocation::TaskCompletion {
+                    events.extend(chore::clear(state, *node, now));
+                }
             }
             if !moves.is_empty() {
                 events.push(event(BatchEvent::NodesMoved { pool: key.clone(), moves }));
@@ -104,6 +112,23 @@ fn rest(state: &State, key: &BatchJobKey, job: &BatchJob, now: Timestamp, events
     let pool = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
     if ends && goes && state.batch_pool(&pool).is_some_and(|pool| pool.deleting.is_none()) {
         events.extend(pool::delete(state, pool, now));
+    }
+}
+
+/// Has nodes made ready for a job: each because of one of its tasks that wait, as far as there are so many.
+fn prepare(state: &State, key: &BatchJobKey, job: &BatchJob, events: &mut Vec<Event>) {
+    let waits = job.spec.preparation.as_ref().is_some_and(|spec| spec.waits);
+    let mut tasks = job.waiting().filter(|_| waits).cloned();
+    for node in state.batch_to_prepare(key, job) {
+        let chore = ChoreKey::preparation(key, node);
+        events.push(event(BatchEvent::ChoreDue { chore, task: tasks.next() }));
+    }
+}
+
+/// Has nodes cleaned that were made ready for a job.
+fn release(state: &State, key: &BatchJobKey, job: &BatchJob, events: &mut Vec<Event>) {
+    for node in state.batch_to_release(key, job) {
+        events.push(event(BatchEvent::ChoreDue { chore: ChoreKey::release(key, node), task: None }));
     }
 }
 
@@ -162,7 +187,7 @@ fn settle(state: &State, key: &BatchJobKey, job: &BatchJob, now: Timestamp, even
     }
 }
 
-fn failure(category: FailureCategory, code: &str, message: impl Into<String>) -> Failure {
+pub(super) fn failure(category: FailureCategory, code: &str, message: impl Into<String>) -> Failure {
     Failure { category, code: code.to_owned(), message: message.into(), failed_in: FailedIn::Command }
 }
 
@@ -240,7 +265,7 @@ fn outcome(job: &BatchJob, task: &BatchTask, settling: &Settling) -> (Outcome, J
 }
 
 /// What went wrong with files, or before the command.
-fn staged(failure: &StagingFailure, failed_in: FailedIn) -> Failure {
+pub(super) fn staged(failure: &StagingFailure, failed_in: FailedIn) -> Failure {
     let category = if failure.code.is_users() { FailureCategory::User } else { FailureCategory::Server };
     Failure { category, code: failure.code.name().to_owned(), message: failure.message.clone(), failed_in }
 }

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::chore::{self, ready_for};
 use super::happen::job_work;
 use super::job::BatchJob;
 use super::pool::{PoolAllocation, with_pools, work};
+use super::schedule;
 use super::task::{Counts, TaskState};
-use crate::batch::{FoldedId, NodeMove};
+use crate::batch::{ChoreKey, FoldedId, NodeMove, ScheduleKey};
+use crate::ids::NodeId;
 use crate::state::State;
 
 impl State {
@@ -17,16 +20,20 @@ impl State {
         if batch.is_empty() {
             return None;
         }
-        self.broken_pools().or_else(|| self.broken_jobs()).or_else(|| {
-            let broken = batch.jobs().find_map(|(_, job)| broken_tasks(job));
-            broken.or_else(|| {
-                let config = match &batch.declared {
-                    Some(declared) => with_pools(declared, batch.pools(), self) == *self.config,
-                    None => batch.pools().next().is_none(),
-                };
-                (!config).then_some("pools of the batch service in the configuration")
+        self.broken_schedules()
+            .or_else(|| self.broken_pools())
+            .or_else(|| self.broken_jobs())
+            .or_else(|| self.broken_chores())
+            .or_else(|| {
+                let broken = batch.jobs().find_map(|(_, job)| broken_tasks(job));
+                broken.or_else(|| {
+                    let config = match &batch.declared {
+                        Some(declared) => with_pools(declared, batch.pools(), self) == *self.config,
+                        None => batch.pools().next().is_none(),
+                    };
+                    (!config).then_some("pools of the batch service in the configuration")
+                })
             })
-        })
     }
 
     fn broken_pools(&self) -> Option<&'static str> {
@@ -72,6 +79,61 @@ impl State {
             ("pools that are being resized", resizing == batch.resizing),
             ("ends of resizes", give_up == batch.give_up),
             ("pools that scale themselves", scales == batch.scales),
+        ];
+        checks.iter().find(|(_, holds)| !holds).map(|(index, _)| *index)
+    }
+
+    fn broken_schedules(&self) -> Option<&'static str> {
+        let (mut due, mut times) = (BTreeSet::new(), BTreeSet::new());
+        for (account, all) in &self.batch.accounts {
+            for (id, of) in &all.schedules {
+                let key = ScheduleKey { account: Arc::clone(account), schedule: id.clone() };
+                if schedule::work(self, &key, of).is_some() {
+                    due.insert(key.clone());
+                }
+                times.extend(schedule::due_at(self, &key, of).map(|at| (at, key)));
+            }
+        }
+        let checks = [
+            ("schedules with something to do", due == self.batch.schedules_due),
+            ("times of schedules", times == self.batch.schedule_times),
+        ];
+        checks.iter().find(|(_, holds)| !holds).map(|(index, _)| *index)
+    }
+
+    fn broken_chores(&self) -> Option<&'static str> {
+        let batch = &self.batch;
+        let mut all: BTreeMap<ChoreKey, &super::ChoreRun> = BTreeMap::new();
+        for (key, pool) in batch.pools() {
+            let starts = pool.nodes.iter().filter_map(|(node, seat)| Some((*node, seat.start.as_ref()?)));
+            all.extend(starts.map(|(node, run)| (ChoreKey::start(&key, node), run)));
+        }
+        for (key, job) in batch.jobs() {
+            for (node, row) in &job.nodes {
+                all.insert(ChoreKey::preparation(&key, *node), &row.preparation);
+                all.extend(row.release.as_ref().map(|run| (ChoreKey::release(&key, *node), run)));
+            }
+        }
+        let made = all.iter().all(|(key, run)| match &run.state {
+            super::ChoreState::Made(made) => batch.chores_made.get(&made.job) == Some(key),
+            _ => true,
+        });
+        let lives = |job| self.jobs.get(job).is_some_and(|job| job.finished_at.is_none());
+        let known = all.keys().chain(batch.chores_made.values());
+        let open: BTreeSet<ChoreKey> = known.filter(|key| chore::is_open(self, key)).cloned().collect();
+        let due = open.iter().filter(|key| chore::chore_work(self, key).is_some());
+        let is_preparing = |job: &BatchJob| job.spec.preparation.is_some() && !job.is_completed();
+        let preparing = batch.jobs().filter(|(_, job)| is_preparing(job)).map(|(key, _)| key);
+        let nodes = (0..).map(NodeId).zip(&self.nodes);
+        let checks = [
+            ("chores by their jobs of the cluster", made && batch.chores_made.keys().all(lives)),
+            ("chores with something to do", due.eq(&batch.chores_due)),
+            ("chores that are not over", open == batch.chores_open),
+            ("jobs with a preparation task", preparing.eq(batch.preparing.iter().cloned())),
+            (
+                "what nodes are ready for",
+                nodes.into_iter().all(|(id, node)| node.ready_for == ready_for(self, id)),
+            ),
         ];
         checks.iter().find(|(_, holds)| !holds).map(|(index, _)| *index)
     }

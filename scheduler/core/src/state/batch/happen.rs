@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::depends;
 use super::job::{BatchJob, JobPhase, JobWork};
-use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
+use super::moves::{jobs_of_pool_changed, nodes_moved, pool_moved, with_pool, with_scale};
+use super::pool::{BatchPool, PoolAllocation};
 use super::scale::Scale;
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
-use crate::batch::{BatchEvent, BatchJobKey, BatchPoolKey, FoldedId, NewTask, NodeMove, Outcome, TaskShape};
-use crate::cluster::ClusterConfig;
-use crate::event::{Event, Verdict};
+use super::{chore, depends, ready, schedule};
+use crate::batch::{BatchEvent, BatchJobKey, FoldedId, NewTask, Outcome, ScheduleKey, TaskShape};
+use crate::event::Verdict;
 use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
-use crate::state::{FinishedHow, State};
+use crate::state::State;
 
 /// One event of the batch service.
 pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Timestamp) {
@@ -44,10 +44,16 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 .insert(key.pool.clone(), pool);
             pool_moved(state, key);
         }
-        BatchEvent::PoolUpdated { pool, spec } => with_pool(state, pool, |pool| {
-            pool.spec = Arc::clone(spec);
-            (pool.modified, pool.version) = (at, version);
-        }),
+        BatchEvent::PoolUpdated { pool, spec } => {
+            let nodes = state.batch.pool(pool).into_iter().flat_map(|pool| pool.nodes.keys().copied());
+            let nodes: Vec<NodeId> = nodes.collect();
+            with_pool(state, pool, |pool| {
+                pool.spec = Arc::clone(spec);
+                (pool.modified, pool.version) = (at, version);
+            });
+            nodes.iter().for_each(|node| chore::refresh_ready(state, *node));
+            jobs_of_pool_changed(state, pool);
+        }
         BatchEvent::PoolResizing { pool, target, remove, how, until } => with_pool(state, pool, |pool| {
             pool.target = *target;
             let remove = remove.iter().copied().collect();
@@ -87,11 +93,14 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
         BatchEvent::PoolScaled { pool, run } => with_scale(state, pool, |pool| {
             pool.scale.iter_mut().for_each(|scale| scale.ran(run.clone()));
         }),
-        BatchEvent::NodeScheduling { pool, node, enabled } => with_pool(state, pool, |pool| {
-            if let Some(seat) = pool.nodes.get_mut(node) {
-                seat.enabled = *enabled;
-            }
-        }),
+        BatchEvent::NodeScheduling { pool, node, enabled } => {
+            with_pool(state, pool, |pool| {
+                if let Some(seat) = pool.nodes.get_mut(node) {
+                    seat.enabled = *enabled;
+                }
+            });
+            chore::node_changed(state, *node);
+        }
         BatchEvent::JobCreated { .. }
         | BatchEvent::JobUpdated { .. }
         | BatchEvent::JobDisabling { .. }
@@ -108,87 +117,19 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
         | BatchEvent::TaskSettled { .. }
         | BatchEvent::TaskReactivated { .. }
         | BatchEvent::TaskDeleted { .. } => task_happened(state, event, version, at),
+        BatchEvent::ScheduleCreated { .. }
+        | BatchEvent::ScheduleUpdated { .. }
+        | BatchEvent::ScheduleRan { .. }
+        | BatchEvent::ScheduleAdvanced { .. }
+        | BatchEvent::ScheduleEntered { .. }
+        | BatchEvent::ScheduleDeleted { .. } => schedule::happened(state, event, version, at),
+        BatchEvent::ChoreDue { chore, task } => chore::due(state, chore, task.as_ref(), version, at),
+        BatchEvent::ChoreMade { chore, made } => chore::made(state, chore, *made, at),
+        BatchEvent::ChoreSettled { chore, outcome } => chore::settled(state, chore, outcome, version, at),
     }
 }
 
-fn with_pool(state: &mut State, key: &BatchPoolKey, change: impl FnOnce(&mut BatchPool)) {
-    if let Some(PoolAllocation::Resizing { until, .. }) = state.batch.pool(key).map(|pool| &pool.allocation) {
-        let until = *until;
-        state.batch.give_up.remove(&(until, key.clone()));
-    }
-    let Some(pool) = state.batch.pool_mut(key) else { return };
-    change(pool);
-    if let PoolAllocation::Resizing { until, .. } = pool.allocation
-        && pool.deleting.is_none()
-    {
-        state.batch.give_up.insert((until, key.clone()));
-    }
-    pool_moved(state, key);
-}
-
-/// Changes what is known of how a pool scales itself. The planner has nothing to do with it.
-fn with_scale(state: &mut State, key: &BatchPoolKey, change: impl FnOnce(&mut BatchPool)) {
-    let Some(pool) = state.batch.pool_mut(key) else { return };
-    let before = pool.scale.as_ref().map(Scale::due);
-    change(pool);
-    let after = pool.scale.as_ref().map(Scale::due);
-    if let Some(before) = before {
-        state.batch.scales.remove(&(before, key.clone()));
-    }
-    if let Some(after) = after {
-        state.batch.scales.insert((after, key.clone()));
-    }
-}
-
-fn nodes_moved(state: &mut State, key: &BatchPoolKey, moves: &[(NodeId, NodeMove)], at: Timestamp) {
-    let Some(pool) = state.batch.pool_mut(key) else { return };
-    for (node, to) in moves {
-        match to {
-            NodeMove::Back => drop(pool.nodes.remove(node)),
-            to => drop(pool.nodes.insert(*node, Seat { at: *to, since: at, enabled: true })),
-        }
-    }
-    for (node, to) in moves {
-        match to {
-            NodeMove::Back => drop(state.batch.holders.remove(node)),
-            _ => drop(state.batch.holders.insert(*node, key.clone())),
-        }
-    }
-    pool_moved(state, key);
-    // Others may have waited for what has come back.
-    let others: Vec<BatchPoolKey> = state.batch.resizing.iter().cloned().collect();
-    others.iter().for_each(|key| refresh_pool(state, key));
-}
-
-/// A pool, or what it has, changed: so does what the planner knows of it, and what its jobs may do.
-fn pool_moved(state: &mut State, key: &BatchPoolKey) {
-    let declared = Arc::clone(state.declared_config());
-    if state.batch.pools().next().is_none() {
-        state.config = declared;
-        state.batch.declared = None;
-    } else {
-        state.config = Arc::new(with_pools(&declared, state.batch.pools(), state));
-        state.batch.declared = Some(declared);
-    }
-    state.derived = Default::default();
-    refresh_pool(state, key);
-    let jobs: Vec<BatchJobKey> = state.batch_jobs_of(key).map(|(job, _)| job).collect();
-    jobs.iter().for_each(|job| refresh_job(state, job));
-}
-
-fn refresh_pool(state: &mut State, key: &BatchPoolKey) {
-    let pool = state.batch.pool(key);
-    let is_due = pool.is_some_and(|pool| work(state, pool).is_some());
-    let is_moving = pool.is_some_and(|pool| {
-        pool.deleting.is_some()
-            || pool.allocation != PoolAllocation::Steady
-            || pool.nodes.values().any(|seat| seat.at != NodeMove::Lent)
-    });
-    set(&mut state.batch.pools_due, key, is_due);
-    set(&mut state.batch.resizing, key, is_moving);
-}
-
-fn set<T: Ord + Clone>(all: &mut BTreeSet<T>, key: &T, is_in: bool) {
+pub(super) fn set<T: Ord + Clone>(all: &mut BTreeSet<T>, key: &T, is_in: bool) {
     if is_in {
         all.insert(key.clone())
     } else {
@@ -201,12 +142,19 @@ pub(super) fn job_work(state: &State, key: &BatchJobKey, job: &BatchJob) -> Opti
     if !job.settling.is_empty() {
         return Some(JobWork::Settle);
     }
-    let rests = job.made.is_empty();
+    let rests = job.made.is_empty() && ready::are_at_rest(state, key, job);
     match job.phase {
+        JobPhase::Active if job.ends_with_manager() => Some(JobWork::ManagerComplete),
         JobPhase::Active if job.spec.terminate_when_complete && rests && job.all_complete() => {
             Some(JobWork::AllComplete)
         }
-        JobPhase::Active => state.batch_feedable(key, job).next().map(|_| JobWork::Feed),
+        JobPhase::Active if state.batch_feedable(key, job).next().is_some() => Some(JobWork::Feed),
+        JobPhase::Active => (!ready::to_be_prepared(state, key, job).is_empty()).then_some(JobWork::Prepare),
+        JobPhase::Terminating { .. } | JobPhase::Deleting
+            if rests && ready::to_be_released(state, key, job).next().is_some() =>
+        {
+            Some(JobWork::Release)
+        }
         JobPhase::Disabling { .. } | JobPhase::Terminating { .. } | JobPhase::Deleting if rests => {
             Some(JobWork::Rest)
         }
@@ -214,7 +162,7 @@ pub(super) fn job_work(state: &State, key: &BatchJobKey, job: &BatchJob) -> Opti
     }
 }
 
-fn refresh_job(state: &mut State, key: &BatchJobKey) {
+pub(super) fn refresh_job(state: &mut State, key: &BatchJobKey) {
     let is_due = state.batch.job(key).is_some_and(|job| job_work(state, key, job).is_some());
     set(&mut state.batch.jobs_due, key, is_due);
 }
@@ -235,6 +183,9 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
     if let Some(end) = state.batch.job(key).and_then(BatchJob::must_end_at) {
         state.batch.job_ends.remove(&(end, key.clone()));
     }
+    let nodes: Vec<NodeId> =
+        state.batch.job(key).into_iter().flat_map(|job| job.nodes.keys().copied()).collect();
+    let before = state.batch.job(key).and_then(|job| job.spec.schedule.clone());
     let account = state.batch.accounts.entry(Arc::clone(&key.account)).or_default();
     if let BatchEvent::JobCreated { spec, by, .. } = event {
         account.jobs.insert(key.job.clone(), BatchJob::new(spec, by, version, at));
@@ -273,7 +224,24 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
     if let Some(end) = state.batch.job(key).and_then(BatchJob::must_end_at) {
         state.batch.job_ends.insert((end, key.clone()));
     }
+    if let Some(schedule) = before {
+        schedule::refresh(state, &ScheduleKey { account: Arc::clone(&key.account), schedule });
+    }
+    chores_follow(state, key, &nodes);
     refresh_job(state, key);
+}
+
+/// What a change of a job means for what it does to nodes.
+fn chores_follow(state: &mut State, key: &BatchJobKey, nodes: &[NodeId]) {
+    let job = state.batch.job(key);
+    let is_preparing = job.is_some_and(|job| job.spec.preparation.is_some() && !job.is_completed());
+    if is_preparing || state.batch.preparing.contains(key) {
+        set(&mut state.batch.preparing, key, is_preparing);
+        for node in nodes {
+            chore::node_changed(state, *node);
+            chore::refresh_ready(state, *node);
+        }
+    }
 }
 
 fn added(
@@ -371,24 +339,9 @@ fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, a
     job.change(id, |task| {
         let next = match outcome {
             Outcome::Completed { exit_code, failure, satisfies } => {
-                let (exit_code, failure, satisfies) = (*exit_code, failure.clone(), *satisfies);
-                let never_made = Completed {
-                    job: None,
-                    attempt: 0,
-                    started: None,
-                    nodes: Vec::new(),
-                    exit_code,
-                    failure,
-                    satisfies,
-                };
+                let never_made = Completed::without_job(*exit_code, failure.clone(), *satisfies);
                 TaskState::Completed(Box::new(match &task.state {
-                    TaskState::Settling(settling) => Completed {
-                        job: Some(settling.made.job),
-                        attempt: settling.finished.how.attempts().0,
-                        started: settling.made.started,
-                        nodes: nodes_of(settling),
-                        ..never_made
-                    },
+                    TaskState::Settling(settling) => Completed::after(settling, never_made),
                     _ => never_made,
                 }))
             }
@@ -404,13 +357,6 @@ fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, a
     depends::forget(job, id);
     if matches!(outcome, Outcome::Completed { satisfies: true, .. }) {
         depends::satisfied(job, id);
-    }
-}
-
-fn nodes_of(settling: &Settling) -> Vec<NodeId> {
-    match &settling.finished.how {
-        FinishedHow::Ran { allocation, .. } => allocation.shares.iter().map(|share| share.node).collect(),
-        _ => Vec::new(),
     }
 }
 
@@ -445,6 +391,7 @@ pub(in crate::state) fn attempt_placed(state: &mut State, job: JobId, at: Timest
             task.enter(TaskState::Made(started), version, at);
         }
     });
+    chore::placed(state, job, Some(at), at);
 }
 
 /// An attempt has ended, and its task waits for another one.
@@ -458,12 +405,14 @@ pub(in crate::state) fn attempt_ended(state: &mut State, job: JobId, verdict: &V
             }
         }
     });
+    chore::placed(state, job, None, at);
 }
 
 /// A job of the cluster has finished.
 pub(in crate::state) fn job_finished(state: &mut State, job: JobId, at: Timestamp) {
     let finished = state.jobs.get(&job).and_then(|job| job.finished.get(&TaskIndex(0))).cloned();
     let Some(finished) = finished else { return };
+    chore::finished(state, job, finished.clone(), at);
     with_made(state, job, |task, version| {
         if let TaskState::Made(made) = &task.state {
             let settling = Settling { made: made.clone(), finished };
@@ -471,55 +420,4 @@ pub(in crate::state) fn job_finished(state: &mut State, job: JobId, at: Timestam
         }
     });
     state.batch.made.remove(&job);
-}
-
-/// Something happened to nodes that pools may wait for.
-pub(in crate::state) fn node_changed(state: &mut State, event: &Event) {
-    if state.batch.resizing.is_empty() {
-        return;
-    }
-    let is_of_interest = matches!(
-        event,
-        Event::InstanceGone { .. }
-            | Event::InstanceLost { .. }
-            | Event::NodeUp { .. }
-            | Event::StaleGone { .. }
-            | Event::NodeLost { .. }
-            | Event::NodeHeld { .. }
-            | Event::NodeReleased { .. }
-            | Event::NodeHealth { .. }
-            | Event::ReservationMade { .. }
-            | Event::ReservationRemoved { .. }
-            | Event::ReservationEnded { .. }
-            | Event::AttemptPlaced { .. }
-    );
-    if is_of_interest {
-        let keys: Vec<BatchPoolKey> = state.batch.resizing.iter().cloned().collect();
-        keys.iter().for_each(|key| refresh_pool(state, key));
-    }
-}
-
-/// Another configuration is in force. Nodes that it no longer lends are gone from their pools.
-pub(in crate::state) fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
-    if state.batch.is_empty() {
-        return;
-    }
-    state.batch.declared = Some(Arc::clone(config));
-    let keys: Vec<BatchPoolKey> = state.batch.pools().map(|(key, _)| key).collect();
-    for key in &keys {
-        let Some(pool) = state.batch.pool(key) else { continue };
-        let home = config.pools.iter().find(|home| home.name == pool.spec.home);
-        let has = |node: &NodeId| {
-            let name = &state.node(*node).name;
-            state.node(*node).declared && home.is_some_and(|home| home.nodes.contains(name))
-        };
-        let gone: Vec<NodeId> = pool.nodes.keys().filter(|node| !has(node)).copied().collect();
-        if let Some(pool) = state.batch.pool_mut(key) {
-            pool.nodes.retain(|node, _| !gone.contains(node));
-        }
-        gone.iter().for_each(|node| drop(state.batch.holders.remove(node)));
-    }
-    for key in &keys {
-        pool_moved(state, key);
-    }
 }

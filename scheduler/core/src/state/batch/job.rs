@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::chore::JobNode;
 use super::numbers::Numbers;
 use super::shapes::Shapes;
 use super::task::{BatchTask, Counts, TaskState};
 use crate::batch::{BatchJobSpec, Disable, FoldedId, TaskShape};
-use crate::ids::Timestamp;
+use crate::ids::{NodeId, Timestamp};
 use crate::spec::User;
 
 /// A job.
@@ -51,6 +52,9 @@ pub struct BatchJob {
     pub(super) dependents: BTreeMap<FoldedId, BTreeSet<FoldedId>>,
     /// Waiting tasks that wait for ranges.
     pub(super) range_dependents: BTreeSet<FoldedId>,
+    /// What it has done to nodes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<NodeId, JobNode>,
     /// Tasks whose ids are numbers and that have satisfied those that depend on them.
     pub(super) satisfied: Numbers,
 }
@@ -137,10 +141,16 @@ pub enum JobWork {
     Settle,
     /// Nothing of it runs: it is disabled, completed or gone.
     Rest,
+    /// Its manager task has completed, and it is to end then.
+    ManagerComplete,
     /// All its tasks have completed, and it is to end then.
     AllComplete,
     /// More of its tasks may be made into jobs of the cluster.
     Feed,
+    /// Nodes are to be made ready for its tasks.
+    Prepare,
+    /// Its release task is to run.
+    Release,
 }
 
 impl BatchJob {
@@ -164,6 +174,7 @@ impl BatchJob {
             settling: BTreeSet::new(),
             dependents: BTreeMap::new(),
             range_dependents: BTreeSet::new(),
+            nodes: BTreeMap::new(),
             satisfied: Numbers::default(),
         }
     }
@@ -240,6 +251,24 @@ impl BatchJob {
         })
     }
 
+    /// Waiting tasks that may run, those of the fewest slots first.
+    pub fn waiting(&self) -> impl Iterator<Item = &FoldedId> {
+        self.ready.iter().map(|(.., id)| id)
+    }
+
+    /// Whether it is to end because its manager task has completed.
+    pub(super) fn ends_with_manager(&self) -> bool {
+        let manager = self.spec.manager.as_ref().filter(|manager| manager.ends_job);
+        let task = manager.and_then(|manager| self.tasks.get(&FoldedId::of(&manager.task.id)));
+        task.is_some_and(|task| task.completed().is_some())
+    }
+
+    /// Whether a task is the manager of the job.
+    #[must_use]
+    pub fn is_manager(&self, id: &FoldedId) -> bool {
+        self.spec.manager.as_ref().is_some_and(|manager| FoldedId::of(&manager.task.id) == *id)
+    }
+
     /// Whether all its tasks have completed.
     #[must_use]
     pub fn all_complete(&self) -> bool {
@@ -284,7 +313,7 @@ impl BatchJob {
                     self.ready.remove(&entry)
                 };
             }
-            TaskState::Waiting { .. } | TaskState::Completed(_) => {}
+            TaskState::Waiting { .. } | TaskState::Preparing { .. } | TaskState::Completed(_) => {}
             TaskState::Made(made) => {
                 enter(&mut self.made);
                 if made.started.is_none() {

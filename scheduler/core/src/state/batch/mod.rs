@@ -1,12 +1,16 @@
 //! The batch service: accounts with their pools and jobs, and what is to be done about them.
 
 mod check;
+mod chore;
 mod depends;
 mod happen;
 mod job;
+mod moves;
 mod numbers;
 mod pool;
+mod ready;
 mod scale;
+mod schedule;
 mod shapes;
 mod task;
 
@@ -15,20 +19,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::chore::{ChoreRun, ChoreState, ChoreWork, JobNode};
 pub use self::job::{BatchJob, JobPhase, JobWord, JobWork};
 pub use self::pool::{BatchPool, PoolAllocation, PoolWork, Seat};
 pub use self::scale::Scale;
+pub use self::schedule::{BatchSchedule, ScheduleWork};
 pub use self::task::{
     BatchTask, Completed, Counted, Counts, Made, Settling, TaskState as BatchTaskState, TaskWord, Tries,
 };
 use super::State;
-use crate::batch::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId};
+use crate::batch::{BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, FoldedId, ScheduleKey};
 use crate::cluster::ClusterConfig;
 use crate::ids::{JobId, NodeId, Timestamp};
 
-pub(super) use self::happen::{
-    attempt_ended, attempt_placed, configured, happened, job_finished, node_changed,
-};
+pub(super) use self::chore::node_up;
+pub(super) use self::happen::{attempt_ended, attempt_placed, happened, job_finished};
+pub(super) use self::moves::{configured, node_changed};
 
 /// All of the batch service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -41,6 +47,24 @@ pub(super) struct Batch {
     changes: u64,
     /// The task that each unfinished job of the cluster was made of.
     made: BTreeMap<JobId, BatchTaskKey>,
+    /// The chore that each unfinished job of the cluster was made of.
+    #[serde(default)]
+    chores_made: BTreeMap<JobId, ChoreKey>,
+    /// Chores that have an end before them.
+    #[serde(default)]
+    chores_open: BTreeSet<ChoreKey>,
+    /// Those of them of which something is to be done.
+    #[serde(default)]
+    chores_due: BTreeSet<ChoreKey>,
+    /// Schedules with something to do at once.
+    #[serde(default)]
+    schedules_due: BTreeSet<ScheduleKey>,
+    /// When schedules make their next jobs.
+    #[serde(default)]
+    schedule_times: BTreeSet<(Timestamp, ScheduleKey)>,
+    /// Jobs with a preparation task that have not completed.
+    #[serde(default)]
+    preparing: BTreeSet<BatchJobKey>,
     /// The pools that have nodes, or to which they are on their way.
     holders: BTreeMap<NodeId, BatchPoolKey>,
     /// Jobs that have something to do.
@@ -67,16 +91,19 @@ pub struct BatchAccount {
     /// Its jobs, by id.
     #[serde(default)]
     pub jobs: BTreeMap<FoldedId, BatchJob>,
+    /// Its job schedules, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schedules: BTreeMap<FoldedId, BatchSchedule>,
     /// Those that have not completed.
     #[serde(default)]
     pub(super) active_jobs: BTreeSet<FoldedId>,
 }
 
 impl BatchAccount {
-    /// How many of its jobs have not completed.
+    /// How many of its jobs have not completed, and how many schedules it has.
     #[must_use]
-    pub fn active_jobs(&self) -> usize {
-        self.active_jobs.len()
+    pub fn active_jobs_and_schedules(&self) -> usize {
+        self.active_jobs.len() + self.schedules.len()
     }
 }
 
@@ -102,8 +129,17 @@ impl Batch {
         self.accounts.get(&key.account)?.jobs.get(&key.job)
     }
 
+    fn schedule(&self, key: &ScheduleKey) -> Option<&BatchSchedule> {
+        self.accounts.get(&key.account)?.schedules.get(&key.schedule)
+    }
+
     fn job_mut(&mut self, key: &BatchJobKey) -> Option<&mut BatchJob> {
         self.accounts.get_mut(&key.account)?.jobs.get_mut(&key.job)
+    }
+
+    /// Jobs with a preparation task that have not completed.
+    fn preparing(&self) -> impl Iterator<Item = (BatchJobKey, &BatchJob)> {
+        self.preparing.iter().filter_map(|key| Some((key.clone(), self.job(key)?)))
     }
 
     fn pools(&self) -> impl Iterator<Item = (BatchPoolKey, &BatchPool)> {
@@ -159,7 +195,7 @@ impl State {
         self.batch.holder(node)
     }
 
-    /// Whether the tasks of a pool are placed on a node: one that is lent takes work of its borrower only.
+    /// Whether work of a pool is placed on a node: one that is lent takes work of its borrower only.
     pub(crate) fn seats(&self, node: NodeId, pool: &str) -> bool {
         match self.batch.holders.get(&node) {
             None => true,
@@ -169,7 +205,7 @@ impl State {
                         .batch
                         .pool(key)
                         .and_then(|pool| pool.nodes.get(&node))
-                        .is_some_and(|seat| seat.takes_work())
+                        .is_some_and(pool::Seat::is_open)
             }
         }
     }
@@ -202,9 +238,20 @@ impl State {
     ) -> impl Iterator<Item = &'a FoldedId> {
         let pool_key = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
         let pool = self.batch.pool(&pool_key).filter(|pool| pool.deleting.is_none());
-        let most = pool.map_or(0, |pool| job.may_make(pool.slots()));
+        let most = pool.map_or(0, |pool| job.may_make(self.batch_slots(key, pool, job)));
         let ids = pool.map(|pool| job.feedable(|slots, instances| pool.holds(slots, instances)));
         ids.into_iter().flatten().take(usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
+    /// How many slots of a pool are ready for a job.
+    fn batch_slots(&self, key: &BatchJobKey, pool: &BatchPool, job: &BatchJob) -> u64 {
+        if job.spec.preparation.is_none() {
+            return pool.slots();
+        }
+        let name = key.ready_name();
+        let is_ready = |node: &NodeId| self.node(*node).ready_for.contains(&name);
+        let ready = pool.nodes.iter().filter(|(node, seat)| pool.takes_work(seat) && is_ready(node));
+        ready.count() as u64 * u64::from(pool.spec.slots_per_node)
     }
 
     /// Jobs of a pool that have not completed.
@@ -249,12 +296,18 @@ impl State {
     /// The next instant at which the batch service has something to do.
     #[must_use]
     pub fn batch_wake(&self) -> Option<Timestamp> {
-        if !self.batch.jobs_due.is_empty() || !self.batch.pools_due.is_empty() {
+        let batch = &self.batch;
+        let is_idle = batch.jobs_due.is_empty()
+            && batch.pools_due.is_empty()
+            && batch.chores_due.is_empty()
+            && batch.schedules_due.is_empty();
+        if !is_idle {
             return Some(Timestamp(0));
         }
         let give_up = self.batch.give_up.first().map(|(at, _)| *at);
         let end = self.batch.job_ends.first().map(|(at, _)| *at);
         let scale = self.batch.scales.first().map(|(at, _)| *at);
-        give_up.into_iter().chain(end).chain(scale).min()
+        let schedule = self.batch.schedule_times.first().map(|(at, _)| *at);
+        give_up.into_iter().chain(end).chain(scale).chain(schedule).min()
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::chore::ChoreRun;
 use super::scale::Scale;
 use crate::batch::{BatchPoolKey, BatchPoolSpec, Deallocation, NodeMove, ResizeError};
 use crate::cluster::{ClusterConfig, Order, PoolConfig, Preempt};
@@ -73,12 +74,15 @@ pub struct Seat {
     pub since: Timestamp,
     /// Whether tasks may be placed on it.
     pub enabled: bool,
+    /// The pool's start task on it, if the pool has one since it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<ChoreRun>,
 }
 
 impl Seat {
-    /// Whether tasks of the pool are placed on it.
+    /// Whether work of the pool is placed on it: what makes it ready for tasks, and tasks once it is.
     #[must_use]
-    pub fn takes_work(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.at == NodeMove::Lent && self.enabled
     }
 }
@@ -104,8 +108,13 @@ impl BatchPool {
     /// How many tasks of one slot may run in it at once.
     #[must_use]
     pub fn slots(&self) -> u64 {
-        let nodes = self.nodes.values().filter(|seat| seat.takes_work()).count() as u64;
+        let nodes = self.nodes.values().filter(|seat| self.takes_work(seat)).count() as u64;
         nodes * u64::from(self.spec.slots_per_node)
+    }
+
+    /// How many slots all its nodes have.
+    pub(super) fn all_slots(&self) -> u64 {
+        self.nodes.len() as u64 * u64::from(self.spec.slots_per_node)
     }
 
     /// Whether it can ever hold tasks of so many slots on so many nodes, as it is now.

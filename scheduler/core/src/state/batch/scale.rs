@@ -87,7 +87,7 @@ impl State {
             usable_nodes: pool
                 .nodes
                 .iter()
-                .filter(|(node, seat)| seat.takes_work() && self.node(**node).takes_work())
+                .filter(|(node, seat)| pool.takes_work(seat) && self.node(**node).takes_work())
                 .count() as u32,
             ..PoolSample::default()
         };

@@ -71,6 +71,11 @@ pub enum TaskState {
         /// How many.
         unmet: u32,
     },
+    /// A node is made ready for its job, because of it.
+    Preparing {
+        /// The node.
+        node: NodeId,
+    },
     /// It was made into a job of the cluster.
     Made(Made),
     /// That job has ended, and what becomes of the task is to be decided.
@@ -163,6 +168,7 @@ impl TaskState {
         };
         match self {
             Self::Waiting { .. } => TaskWord::Active,
+            Self::Preparing { .. } => TaskWord::Preparing,
             Self::Made(job) => made(job),
             Self::Settling(settling) => made(&settling.made),
             Self::Completed(_) => TaskWord::Completed,
@@ -175,7 +181,7 @@ impl TaskState {
         match self {
             Self::Made(made) => Some(made),
             Self::Settling(settling) => Some(&settling.made),
-            Self::Waiting { .. } | Self::Completed(_) => None,
+            Self::Waiting { .. } | Self::Preparing { .. } | Self::Completed(_) => None,
         }
     }
 }
