@@ -74,7 +74,9 @@ class Service:
         self.client.begin_delete_pool(id, polling_interval=1).result()
 
     def reboot(self, pool, node):
-        self.client.begin_reboot_node(pool, node, polling_interval=1).result()
+        # 15.1 fails without options before it sends anything.
+        options = {"nodeRebootOption": "requeue"}
+        self.client.begin_reboot_node(pool, node, options=options, polling_interval=1).result()
 
     def login(self, pool, node):
         settings = self.client.get_node_remote_login_settings(pool, node)
