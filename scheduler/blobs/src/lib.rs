@@ -17,8 +17,10 @@ mod names;
 mod sas;
 mod service;
 mod shared_key;
+mod unread;
 mod xml;
 
 pub use error::{BlobsError, Code};
 pub use muster_batch::storage::{Permissions, Resource, sign_url};
 pub use service::{Accounts, Limits, Store};
+pub use unread::answer_and_read;

@@ -21,6 +21,7 @@ use crate::index::{At, Index};
 use crate::names::Target;
 use crate::sas::{self, Arrival};
 use crate::shared_key::{self, failed, header};
+use crate::unread::answer_and_read;
 
 /// Longest id of a request that is told again, in bytes.
 const CLIENT_ID_BYTES_MAX: usize = 1024;
@@ -175,10 +176,11 @@ impl Store {
         let version = version.unwrap_or(VERSION).to_owned();
         let head = request.method() == Method::HEAD;
         let arrival = Arrival { tls, peer, now: Timestamp::now() };
-        let mut response = match Arc::clone(self).answer(request, arrival).await {
-            Ok(response) => response,
-            Err(error) => error_response(&error, head),
-        };
+        let mut response = answer_and_read(request, async |request| {
+            let answer = Arc::clone(self).answer(request, arrival).await;
+            answer.unwrap_or_else(|error| error_response(&error, head))
+        })
+        .await;
         let headers = response.headers_mut();
         for (name, value) in [
             ("x-ms-request-id", format!("{number:032x}")),

@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{ACCOUNT, data_files, put, send};
@@ -155,4 +156,23 @@ async fn nothing_is_done_without_a_signature_or_in_another_account() {
     // Somebody else's key signs nothing here: the path is part of what is signed.
     let moved = send("GET", &address, "/other/data/a", &[], "".into()).await;
     assert_eq!(code(&moved), (403, "AuthenticationFailed".into()));
+}
+
+/// Clients send the head of a request before its body, and use the connection again after a refusal.
+#[tokio::test]
+async fn a_refusal_comes_after_the_body_and_the_connection_stays() {
+    let (_folder, _store, address) = store(Limits::default()).await;
+    let mut connection =
+        tokio::net::TcpStream::connect(address.strip_prefix("http://").unwrap()).await.unwrap();
+    let head = format!("PUT /{ACCOUNT}/data/a HTTP/1.1\r\nHost: store\r\nContent-Length: 5\r\n\r\n");
+    for _ in 0..3 {
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let at_once = tokio::time::timeout(Duration::from_millis(100), connection.read(&mut answer)).await;
+        assert!(at_once.is_err(), "it is answered, and the body is refused by a reset");
+        connection.write_all(b"hello").await.unwrap();
+        let length = connection.read(&mut answer).await.unwrap();
+        let text = String::from_utf8_lossy(&answer[..length]);
+        assert!(text.starts_with("HTTP/1.1 40"), "{text}");
+    }
 }

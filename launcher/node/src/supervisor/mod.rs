@@ -32,6 +32,7 @@ pub(crate) use control::FREE;
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 
 use muster_wire::v1::instance_report::Phase;
@@ -198,7 +199,7 @@ async fn hold_one_attempt(free: Free) -> Result<Option<Free>> {
     // An agent that ends, or is replaced, leaves its idle supervisors without an attempt.
     let Some((assignment, prepare)) = agent.next_assignment().await? else { return Ok(None) };
     let private = AttemptDir::at(assignment.private.clone());
-    log_to(&private)?;
+    log_to(&private.log())?;
     let mut supervisor = Supervisor::new(assignment, prepare, free.accounts)?;
     supervisor.publish(Phase::Preparing(v1::Preparing {}))?;
     let connections =
@@ -211,16 +212,16 @@ async fn hold_one_attempt(free: Free) -> Result<Option<Free>> {
     // The connections end with the last report; an agent that does not listen reads it from the disk.
     drop(supervisor);
     let Some(line) = connections.finish().await.filter(|_| is_alone) else { return Ok(None) };
+    log_to(Path::new("/dev/null"))?;
     Ok(line.offer().await.map(|line| Free { line, accounts }))
 }
 
-fn log_to(private: &AttemptDir) -> Result<()> {
-    let log = private.log();
+fn log_to(path: &Path) -> Result<()> {
     let file = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
-        .open(&log)
-        .map_err(NodeError::file("open", &log))?;
+        .open(path)
+        .map_err(NodeError::file("open", path))?;
     // SAFETY: both descriptors are open.
     if unsafe { libc::dup2(file.as_raw_fd(), 2) } < 0 {
         return Err(NodeError::system("redirect the log")(std::io::Error::last_os_error()));

@@ -139,12 +139,15 @@ impl Steps {
         self.desk.clone()
     }
 
-    fn ended(&mut self, starter: u64, end: &StepEnd) {
-        if let Some(running) = self.started.get(&starter).and_then(|step| self.running.get_mut(step)) {
+    /// A starter says how its step ended. Gives the step if nothing of it is left on any node.
+    fn ended(&mut self, starter: u64, end: &StepEnd) -> Option<u32> {
+        let step = *self.started.get(&starter)?;
+        if let Some(running) = self.running.get_mut(&step) {
             let cancelled = self.stopping && end.cause == EndCause::Ranks && (end.code, end.signal) != (0, 0);
             let cause = if cancelled { EndCause::Cancelled } else { end.cause };
             running.record.end(&StepEnd { cause, ..*end });
         }
+        (end.cause != EndCause::NodeLost).then_some(step)
     }
 
     /// From here on the attempt is ended.
@@ -206,7 +209,13 @@ impl Supervisor {
                     self.steps.waiting.push_back(waiting);
                 }
             }
-            News::Ended { starter, end } => self.steps.ended(starter, &end),
+            News::Ended { starter, end } => {
+                // Its daemons may take a moment to leave; a step that follows finds the cores free.
+                if let Some(step) = self.steps.ended(starter, &end) {
+                    self.steps.ledger.end(step);
+                    self.try_those_that_wait(prepared, gang);
+                }
+            }
             News::Left { starter } => {
                 if let Some(step) = self.steps.left(starter) {
                     self.let_go_of(gang, step);
@@ -417,6 +426,11 @@ impl Supervisor {
             }
         }
         self.forget_steps_over();
+        self.try_those_that_wait(prepared, gang);
+    }
+
+    /// Begins the steps for which there is room now.
+    fn try_those_that_wait(&mut self, prepared: &Prepared, gang: &gang::Handle) {
         // Of thousands that wait for the same, one is asked for.
         let mut refused: Vec<StepRequest> = Vec::new();
         for waiting in std::mem::take(&mut self.steps.waiting) {
@@ -444,7 +458,7 @@ impl Supervisor {
     /// What a starter says while its attempt ends.
     pub(super) fn note_step(&mut self, event: Event) {
         match event {
-            Event::Starter(News::Ended { starter, end }) => self.steps.ended(starter, &end),
+            Event::Starter(News::Ended { starter, end }) => drop(self.steps.ended(starter, &end)),
             Event::Starter(News::Left { starter }) => drop(self.steps.left(starter)),
             _ => {}
         }

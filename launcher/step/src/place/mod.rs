@@ -110,9 +110,9 @@ impl Ledger {
         let placement = match self.place(request, &free) {
             Ok(placement) => placement,
             // The same question to an allocation in which nothing runs tells whether waiting helps.
-            Err(refused) => match self.place(request, &all) {
+            Err(_) => match self.place(request, &all) {
                 Ok(_) => return Err(NoPlace::Busy),
-                Err(_) => return Err(NoPlace::Never(refused)),
+                Err(refused) => return Err(NoPlace::Never(refused)),
             },
         };
         if !request.overlap {

@@ -135,11 +135,17 @@ fn router(service: Arc<Service>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), call::admit))
+        .layer(axum::middleware::from_fn(read_all))
         .with_state(service);
     match store {
         Some(store) => routes.layer(axum::middleware::from_fn_with_state((store, tls), store::divert)),
         None => routes,
     }
+}
+
+/// Who is refused by the head of a request alone gets the answer all the same, and not a broken connection.
+async fn read_all(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    muster_blobs::answer_and_read(request, |request| next.run(request)).await
 }
 
 async fn no_route(request: axum::extract::Request) -> Refused {

@@ -196,7 +196,6 @@ pub(super) struct Library {
         *mut c_void,
     ) -> c_int,
     pub setup_fork: unsafe extern "C" fn(*const Proc, *mut *mut *mut c_char) -> c_int,
-    pub server_finalize: unsafe extern "C" fn() -> c_int,
     error_string: unsafe extern "C" fn(c_int) -> *const c_char,
 }
 
@@ -231,7 +230,6 @@ impl Library {
                 register_nspace: std::mem::transmute(symbol(c"PMIx_server_register_nspace")?),
                 register_client: std::mem::transmute(symbol(c"PMIx_server_register_client")?),
                 setup_fork: std::mem::transmute(symbol(c"PMIx_server_setup_fork")?),
-                server_finalize: std::mem::transmute(symbol(c"PMIx_server_finalize")?),
                 error_string: std::mem::transmute(symbol(c"PMIx_Error_string")?),
             })
         }
