@@ -31,7 +31,7 @@ mpirun --host node02 -n 1 srun -N1 -n1 -w node03 bash -c 'echo from mpirun on $S
     let (_, output) = script(&bench, &["-N3", "--ntasks-per-node=2"], body);
     for said in [
         "0: on node01 as 0 of 3\n1: on node02 as 1 of 3\n2: on node03 as 2 of 3\ninput\n",
-        "More processors requested than permitted: 99 ranks, and 3 fit on 3 nodes\ntoo many 1\n",
+        "More processors requested than permitted: 99 ranks, and 6 fit on 3 nodes\ntoo many 1\n",
         "steps are started from inside their allocation\noutside 1\n",
         "Requested nodes are busy\nno room 1\n",
         "failed 7\n",
