@@ -100,10 +100,11 @@ fn a_stop_leaves_running_work_running() {
     let waiter = std::thread::spawn(move || waiting.wait_change(whole(id), Some(detail.version), SOON));
     assert!(controller.stop().success());
     assert!(matches!(rt.block_on(node.next()), Ok(None) | Err(_)), "the session ends without a stop");
-    let waited = waiter.join().unwrap();
-    assert!(waited.is_err() || waited.unwrap().summary.state == TaskState::Running);
     assert!(!controller.socket().exists());
     controller.run();
+    // One that asks only now waits until there is a controller again, and then for a change.
+    let waited = waiter.join().unwrap();
+    assert!(waited.is_err() || waited.unwrap().summary.state == TaskState::Running);
     let _node = rt.block_on(controller.node_holding("n01", vec![running(&prepare)]));
     assert_eq!(controller.client().job(whole(id)).unwrap().summary.state, TaskState::Running);
 }
