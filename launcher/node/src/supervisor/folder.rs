@@ -38,7 +38,7 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// [`NodeError`] if it cannot be made.
+    /// [`crate::NodeError`] if it cannot be made.
     pub(super) fn make_folder(&mut self, account: &Account) -> Result<()> {
         let Some(staging) = &self.prepare.staging else { return Ok(()) };
         let record = Record {
