@@ -17,9 +17,12 @@ beside() {
 if [ "$(id -u)" = 0 ]; then
     .ci/deps.sh
 fi
+# In a process group of its own, so that a failure ends all of it.
+set -m
 beside &
 beside=$!
-trap 'kill "$beside" 2>/dev/null || true' EXIT
+set +m
+trap 'kill -- "-$beside" 2>/dev/null || true' EXIT
 cargo build --profile suite --locked --workspace --bins
 wait "$beside"
 trap - EXIT

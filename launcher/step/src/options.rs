@@ -88,8 +88,13 @@ pub fn cpu_bind(value: &str) -> Result<Read<CpuBind>, StepError> {
     }
     let lists =
         |list: &str| list.split(',').map(parse_list).collect::<Option<Vec<_>>>().map(|lists| lists.concat());
-    let bad =
-        || wrong("--cpu-bind", value, "none, cores, threads, rank, map_cpu:LIST or mask_cpu:LIST is wanted");
+    let bad = || {
+        wrong(
+            "--cpu-bind",
+            value,
+            "none, cores, threads, rank, map_cpu:LIST or mask_cpu:LIST is wanted; verbose may stand before it",
+        )
+    };
     let bind = match rest.split_once(':') {
         Some(("map_cpu", list)) => CpuBind::Map(lists(list).ok_or_else(bad)?),
         Some(("mask_cpu", list)) => {

@@ -18,6 +18,7 @@ mod priority;
 mod query;
 mod reservations;
 mod steps;
+mod submits;
 mod tasks;
 mod transport;
 mod usage;

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster_wire::v1::{InstanceReport, Prepare, ToNode, to_node::Body};
-use nix::errno::Errno;
 use prost::Message as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -31,16 +30,16 @@ pub(crate) const FREE: &[u8] = b"";
 const LAST_REPORT_WITHIN: Duration = Duration::from_secs(2);
 
 /// The connection with the agent that started the supervisor, between two attempts and during one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
-    stream: Option<StdStream>,
+    stream: StdStream,
     reader: FrameReader,
 }
 
 impl Line {
     /// A line on which nothing was said.
     pub fn new(stream: StdStream) -> Self {
-        Self { stream: Some(stream), reader: FrameReader::default() }
+        Self { stream, reader: FrameReader::default() }
     }
 
     /// For use within the present runtime.
@@ -48,10 +47,9 @@ impl Line {
     /// # Errors
     ///
     /// [`NodeError::System`] if the runtime does not take the socket.
-    pub fn open(mut self) -> Result<OpenLine> {
-        let action = "use the agent's socket";
-        let stream = self.stream.take().ok_or(Errno::EBADF).map_err(NodeError::system(action))?;
-        let stream = UnixStream::from_std(stream).map_err(NodeError::system(action))?;
+    pub fn open(self) -> Result<OpenLine> {
+        let stream =
+            UnixStream::from_std(self.stream).map_err(NodeError::system("use the agent's socket"))?;
         Ok(OpenLine { stream, reader: self.reader })
     }
 }
@@ -94,7 +92,7 @@ impl OpenLine {
     pub async fn offer(mut self) -> Option<Line> {
         frame::write_bytes(&mut self.stream, FREE).await.ok()?;
         let stream = self.stream.into_std().ok()?;
-        Some(Line { stream: Some(stream), reader: self.reader })
+        Some(Line { stream, reader: self.reader })
     }
 }
 

@@ -110,16 +110,14 @@ pub(crate) fn read(node: &Node) -> Result<Text, Fault> {
     let sweep = top.get("sweep").map(|node| Sweep::read(node, &RESERVED)).transpose()?.unwrap_or_default();
     let merge = top.get("merge").map(merge).transpose()?;
     let Some(task) = top.get("task").map(task).transpose()? else {
-        return Err(Fault::at(
-            node.line,
+        return Err(top.missing(
+            &["task"],
             "a job file needs a task: [task] with command = \"...\" or script = \"...\"",
         ));
     };
     let Some(pool) = top.get("pool").map(pool).transpose()? else {
-        return Err(Fault::at(
-            node.line,
-            "a job file needs a pool: pool = \"NAME\", or [pool] with class and nodes",
-        ));
+        return Err(top
+            .missing(&["pool"], "a job file needs a pool: pool = \"NAME\", or [pool] with class and nodes"));
     };
     let text = Text {
         id: top.text("job")?,
@@ -179,7 +177,7 @@ fn read_task(mut section: Section<'_>) -> Result<Task, Fault> {
         _ => {
             let why =
                 "it must have one of command, which runs without a shell, and script, which runs in one";
-            return Err(Fault::at(line, why));
+            return Err(section.missing(&["command", "script"], why));
         }
     };
     let instances = section.number("instances", 1, 100_000)?;
@@ -230,7 +228,7 @@ fn input(node: &Node) -> Result<Input, Fault> {
         (None, Some(blobs)) => From::Blobs(blobs),
         _ => {
             let why = "an input has one of from, for a file, folder or address, and blobs, for a container of the store";
-            return Err(Fault::at(node.line, why));
+            return Err(section.missing(&["from", "blobs"], why));
         }
     };
     let mode = section.text("mode")?;
@@ -261,7 +259,7 @@ fn output(node: &Node) -> Result<Output, Fault> {
     }
     let mut section = Section::of(node, "an output")?;
     let Some(files) = section.template("files")? else {
-        return Err(Fault::at(node.line, "an output needs files = \"PATTERN\""));
+        return Err(section.missing(&["files"], "an output needs files = \"PATTERN\""));
     };
     let url = match section.text("url_variable")? {
         None => None,

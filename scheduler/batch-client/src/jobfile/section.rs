@@ -35,8 +35,16 @@ impl<'n> Section<'n> {
     }
 
     pub fn required(&mut self, key: &'static str) -> Result<(String, usize), Fault> {
-        let (name, line) = (self.name, self.line);
-        self.text(key)?.ok_or_else(|| Fault::at(line, format!("{name} needs {key} = ...")))
+        self.text(key)?.ok_or_else(|| self.missing(&[key], format!("{} needs {key} = ...", self.name)))
+    }
+
+    /// One of these keys must be there and is not; it may be there under a name that is nearly right.
+    pub fn missing(&self, keys: &[&'static str], why: impl Into<String>) -> Fault {
+        let near = self.entries.iter().find_map(|(name, line, _)| {
+            let near = nearest(name, keys.iter().copied()).filter(|near| near != name)?;
+            Some(Fault::at(*line, format!("{} has no key '{name}', did you mean {near}?", self.name)))
+        });
+        near.unwrap_or_else(|| Fault::at(self.line, why))
     }
 
     pub fn template(&mut self, key: &'static str) -> Result<Option<Template>, Fault> {

@@ -60,7 +60,7 @@ pub struct RunArgs {
     /// How ranks find each other: auto, none, pmi2 or pmix
     #[arg(long, value_name = "KIND")]
     pub mpi: Option<String>,
-    /// Binding: cores, threads, none, rank, map_cpu:LIST or mask_cpu:LIST
+    /// Binding: cores, threads, none, rank, map_cpu:LIST or mask_cpu:LIST; verbose before it draws it
     #[arg(long, value_name = "HOW")]
     pub cpu_bind: Option<String>,
     /// Draw where each rank is bound, on standard error; with --dry-run, where it would be

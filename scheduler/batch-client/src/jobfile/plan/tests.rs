@@ -166,6 +166,11 @@ fn faults_name_line_and_remedy() {
         ("pool = 'p'\n[task]\n", "2: it must have one of command"),
         ("[task]\ncommand = 'x'\n", "1: a job file needs a pool"),
         (
+            "pool = 'p'\n[task]\nid = 'x'\ncomand = 'x'\n",
+            "4: task has no key 'comand', did you mean command?",
+        ),
+        ("pol = 'p'\n[task]\ncommand = 'x'\n", "1: a job file has no key 'pol', did you mean pool?"),
+        (
             "pool = 'p'\nprioritty = 3\n[task]\ncommand = 'x'\n",
             "2: a job file has no key 'prioritty', did you mean priority?",
         ),

@@ -11,7 +11,7 @@ use super::listing::{Column, ListArgs, at, lines, print_list, when};
 use super::pool::word;
 use super::submit::{DownloadArgs, SubmitArgs, download, submit};
 use super::wait::{WaitArgs, wait};
-use super::{Common, body, duration, gone, set, setting, settings};
+use super::{Common, body, constrain, duration, gone, set, setting, settings};
 use crate::error::CliError;
 use crate::table::Side::{Left, Right};
 
@@ -199,12 +199,7 @@ fn creation(args: &CreateArgs) -> Result<Value, CliError> {
     }
     set(&mut body, "priority", *priority);
     set(&mut body, "maxParallelTasks", *parallel);
-    if retries.is_some() || time.is_some() {
-        let mut constraints = body["constraints"].take();
-        set(&mut constraints, "maxTaskRetryCount", *retries);
-        set(&mut constraints, "maxWallClockTime", time.clone());
-        body["constraints"] = constraints;
-    }
+    constrain(&mut body, *retries, time.as_ref());
     if !environment.is_empty() {
         body["commonEnvironmentSettings"] = settings(environment);
     }

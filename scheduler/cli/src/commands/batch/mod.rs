@@ -140,6 +140,16 @@ fn set<T: Into<Value>>(body: &mut Value, name: &str, value: Option<T>) {
     }
 }
 
+/// Sets what a job or a task may take.
+fn constrain(body: &mut Value, retries: Option<i32>, time: Option<&String>) {
+    if retries.is_some() || time.is_some() {
+        let mut constraints = body["constraints"].take();
+        set(&mut constraints, "maxTaskRetryCount", retries);
+        set(&mut constraints, "maxWallClockTime", time.cloned());
+        body["constraints"] = constraints;
+    }
+}
+
 /// Reads `NAME=VALUE`.
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

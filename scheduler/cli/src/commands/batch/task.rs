@@ -9,7 +9,7 @@ use muster_batch_client::Service;
 use serde_json::{Value, json};
 
 use super::listing::{Column, ListArgs, at, lines, print_list, when};
-use super::{Common, body, duration, gone, job, set, setting, settings};
+use super::{Common, body, constrain, duration, gone, job, set, setting, settings};
 use crate::error::CliError;
 use crate::table::Side::{Left, Right};
 
@@ -227,12 +227,7 @@ fn addition(args: &AddArgs) -> Result<Value, CliError> {
         body["commandLine"] = muster_batch_client::jobfile::command_line(command).into();
     }
     set(&mut body, "requiredSlots", *slots);
-    if retries.is_some() || time.is_some() {
-        let mut constraints = body["constraints"].take();
-        set(&mut constraints, "maxTaskRetryCount", *retries);
-        set(&mut constraints, "maxWallClockTime", time.clone());
-        body["constraints"] = constraints;
-    }
+    constrain(&mut body, *retries, time.as_ref());
     if !environment.is_empty() {
         body["environmentSettings"] = settings(environment);
     }
