@@ -197,7 +197,7 @@ fn refusals(service: &Service) {
     service.refused(
         "muster batch job submit wrong.toml --dry-run",
         1,
-        "wrong.toml:2: it must have one of command",
+        "wrong.toml:3: task has no key 'comand', did you mean command?",
     );
     service.refused("muster batch job show none", 4, "(JobNotFound)");
     service.refused("muster batch --account other job list", 5, "(AuthenticationFailed)");

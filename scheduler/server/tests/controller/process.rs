@@ -102,9 +102,10 @@ fn a_stop_leaves_running_work_running() {
     assert!(matches!(rt.block_on(node.next()), Ok(None) | Err(_)), "the session ends without a stop");
     assert!(!controller.socket().exists());
     controller.run();
-    // One that asks only now waits until there is a controller again, and then for a change.
+    let _node = rt.block_on(controller.node_holding("n01", vec![running(&prepare)]));
+    // One that asked only after the stop waits until there is a controller again, and then for a change: the node is
+    // back before it is awaited, or the wait would see the node being given up.
     let waited = waiter.join().unwrap();
     assert!(waited.is_err() || waited.unwrap().summary.state == TaskState::Running);
-    let _node = rt.block_on(controller.node_holding("n01", vec![running(&prepare)]));
     assert_eq!(controller.client().job(whole(id)).unwrap().summary.state, TaskState::Running);
 }
