@@ -11,12 +11,12 @@ use super::{NODES_UP_LIMIT, Site, SiteError, files};
 const NODES_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Site {
-    /// Waits until every node takes work.
+    /// Waits until every node takes work, but for those that are off until somebody wants them.
     ///
     /// # Errors
     /// [`SiteError::NodesDown`] with the nodes that do not, and the end of the controller's log.
     pub fn await_nodes_up(&self) -> Result<(), SiteError> {
-        let away = |node: &NodeView| !matches!(node.state.as_str(), "idle" | "mixed" | "full");
+        let away = |node: &NodeView| !matches!(node.state.as_str(), "idle" | "mixed" | "full" | "off");
         self.await_nodes(NODES_UP_LIMIT, |nodes| !nodes.iter().any(away))
     }
 

@@ -16,20 +16,26 @@ const PORT: u16 = 8443;
 pub struct Service {
     pub bench: Bench,
     faces: PathBuf,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 impl Service {
     fn up(tag: &str, nodes: usize) -> Option<Self> {
+        Self::up_with(tag, nodes, |_| String::new())
+    }
+
+    /// The same, with more of the configuration, which may name files in the folder.
+    pub fn up_with(tag: &str, nodes: usize, more: impl FnOnce(&Path) -> String) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("lab.key");
         std::fs::write(&key, KEY).unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         let section = format!(
             "[batch]\nlisten = \"0.0.0.0:{PORT}\"\nstore = \"{}\"\nstore_account_gib = 1\n\
-             [[batch.account]]\nname = \"lab\"\nuser = \"ann\"\nkey_file = \"{}\"\n",
+             [[batch.account]]\nname = \"lab\"\nuser = \"ann\"\nkey_file = \"{}\"\n{}",
             folder.path().join("blobs").display(),
-            key.display()
+            key.display(),
+            more(folder.path())
         );
         let bench = Bench::up_with(tag, nodes, 4, &section)?;
         let faces = bench.make_faces();
@@ -37,7 +43,7 @@ impl Service {
             "settings",
             &format!("account = \"lab\"\nendpoint = \"http://head:{PORT}\"\nkey = \"{KEY}\"\n"),
         );
-        let service = Self { bench, faces, _folder: folder };
+        let service = Self { bench, faces, folder };
         service.good(
             "mkdir -p .config/muster && install -m 600 settings .config/muster/batch.toml && rm settings",
         );

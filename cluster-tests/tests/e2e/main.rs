@@ -12,6 +12,7 @@ mod changes;
 mod claims;
 mod clients;
 mod compare;
+mod elastic;
 mod failures;
 mod files;
 mod gangs;

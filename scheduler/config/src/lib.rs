@@ -5,6 +5,7 @@ mod accounts;
 mod batch;
 mod bootstrap;
 mod controller;
+mod elastic;
 mod licenses;
 mod nodes;
 mod pools;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use batch::{BatchConfig, BatchKeyConfig, BatchStoreConfig, BatchTlsConfig};
 pub use bootstrap::{BadJumpHost, BootstrapConfig, FAN_OUT_MAX, JUMPS_MAX, JumpHost};
+pub use elastic::ElasticConfig;
 use muster_core::cluster::ClusterConfig;
 pub use problem::{ConfigErrors, Place, Problem, ProblemKind};
 use section::Reader;
@@ -42,6 +44,8 @@ pub struct Config {
     pub batch: Option<BatchConfig>,
     /// The program that says whether a node is fit for work.
     pub health: Option<HealthConfig>,
+    /// Nodes that the site's programs bring up and take down.
+    pub elastic: Vec<ElasticConfig>,
     /// Addresses of nodes, where they are not reached by their names.
     pub addresses: BTreeMap<String, String>,
 }
@@ -134,6 +138,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     let health_section = top.table(reader, "health");
     let batch_section = top.table(reader, "batch");
     let node_sections = top.tables(reader, "node");
+    let elastic_sections = top.tables(reader, "elastic");
     let pool_sections = top.tables(reader, "pool");
     let switch_sections = top.tables(reader, "switch");
     let license_sections = top.tables(reader, "license");
@@ -151,7 +156,8 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
     let bootstrap = bootstrap::bootstrap(reader, bootstrap_section);
     let health = controller::health(reader, health_section);
     let batch = batch::batch(reader, batch_section);
-    let nodes = nodes::nodes(reader, node_sections);
+    let mut nodes = nodes::nodes(reader, node_sections);
+    let elastic = elastic::elastic(reader, elastic_sections, &mut nodes);
     let licenses = licenses::licenses(reader, license_sections);
     let pools = pools::pools(reader, pool_sections, &nodes);
     let first_switch = switch_sections.first().map(|section| section.span.clone());
@@ -179,7 +185,7 @@ fn read(path: &Path, reader: &mut Reader<'_>) -> (Option<Config>, Vec<Problem>) 
             time_zone: String::new(),
         };
         let (controller, bootstrap, health) = (controller?, bootstrap?, health?);
-        Some(Config { cluster, controller, bootstrap, batch, health, addresses })
+        Some(Config { cluster, controller, bootstrap, batch, health, elastic, addresses })
     };
     (config(), elsewhere)
 }

@@ -85,6 +85,7 @@ fn group(reader: &mut Reader<'_>, mut section: Section<'_, '_>, nodes: &mut Node
             gres_numa: gres_numa.clone(),
             gres_files: gres_files.clone(),
             gres_check,
+            elastic: None,
         });
     }
 }

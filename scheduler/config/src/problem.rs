@@ -237,6 +237,14 @@ pub enum ProblemKind {
         /// Its line.
         first_line: usize,
     },
+    /// A node that two groups would bring up and take down.
+    #[error("node '{node}' is in the [[elastic]] on line {first_line} already: leave it out of one of them")]
+    ElasticTwice {
+        /// The node.
+        node: String,
+        /// The line of the first group.
+        first_line: usize,
+    },
     /// Numbers of addresses and nodes differ.
     #[error(
         "'address' names {addresses} addresses for {nodes} nodes: name exactly one for each, in the same order"

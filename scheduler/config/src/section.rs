@@ -97,6 +97,7 @@ fn header(key: &str) -> &'static str {
         "bootstrap" => "[bootstrap]",
         "health" => "[health]",
         "batch" => "[batch]",
+        "elastic" => "[[elastic]]",
         "node" => "[[node]]",
         "pool" => "[[pool]]",
         "switch" => "[[switch]]",

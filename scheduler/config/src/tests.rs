@@ -120,6 +120,12 @@ program = "/k/mb"
 [health]
 program = "/k/health"
 interval_s = 7
+[[elastic]]
+nodes = "n[2-3]"
+up = "/k/up"
+down = "/k/down"
+idle_s = 60
+at_once = 2
 "#,
     )
     .unwrap();
@@ -152,6 +158,11 @@ interval_s = 7
     assert_eq!(bootstrap.run_dir.as_deref(), Some(Path::new("/r/run")));
     assert_eq!(bootstrap.work_dir.as_deref(), Some(Path::new("/r/work")));
     assert_eq!(bootstrap.shared_roots.as_ref().unwrap().len(), 2);
+    let elastic = &config.elastic[0];
+    assert_eq!((elastic.nodes.as_slice(), elastic.at_once), (&["n2".to_owned(), "n3".to_owned()][..], 2));
+    assert_eq!((elastic.up.as_path(), elastic.down.as_path()), (Path::new("/k/up"), Path::new("/k/down")));
+    let node = |i: usize| config.cluster.nodes[i].elastic.map(|node| (node.up_timeout_s, node.idle_s));
+    assert_eq!((node(0), node(1)), (None, Some((600, 60))));
     let health = config.health.unwrap();
     assert_eq!(
         (health.program.as_path(), health.interval_s, health.timeout_s),
@@ -249,6 +260,21 @@ fn places_of_devices_and_threads_of_cores_are_read() {
         let error = read(&more(&format!("{gres}\n{lines}"))).unwrap_err();
         assert!(error.contains(message), "{error}");
     }
+}
+
+#[test]
+fn a_node_is_elastic_in_one_way() {
+    let group = "[[elastic]]\nnodes = \"n01\"\nup = \"/k/up\"\ndown = \"/k/down\"\n";
+    let wrong = "[[elastic]]\nnodes = \"n09\"\nup = \"up\"\n";
+    refused(
+        &[GOOD, group, group, wrong].concat(),
+        r#"
+m.toml:15:1: node 'n01' is in the [[elastic]] on line 11 already: leave it out of one of them
+m.toml:19:1: [[elastic]] needs the key 'down': write down = "/etc/muster/node-down"
+m.toml:20:9: this [[elastic]] names the node 'n09', which is not declared: did you mean 'n01'?
+m.toml:21:6: 'up' must be an absolute path, which starts with /, but is 'up'
+"#,
+    );
 }
 
 #[test]

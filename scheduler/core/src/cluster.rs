@@ -134,6 +134,18 @@ pub struct NodeConfig {
     /// Whether the node is held back if its agent finds fewer devices than are declared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gres_check: bool,
+    /// Set for a node that the site's programs bring up and take down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elastic: Option<ElasticNode>,
+}
+
+/// How long what is done about a node may take that the site's programs bring up and take down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElasticNode {
+    /// From the wish for it to its agent's hello, in seconds.
+    pub up_timeout_s: u64,
+    /// How long it stays when nobody wants it, in seconds.
+    pub idle_s: u64,
 }
 
 /// A declared pool.

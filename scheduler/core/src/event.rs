@@ -14,7 +14,7 @@ use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::reservation::AdvanceReservation;
 use crate::spec::{IndexRange, JobSpec};
 use crate::staging::StagingFailure;
-use crate::state::{CronId, PoolState};
+use crate::state::{CronId, PoolState, Power};
 
 /// An event with its instant, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,6 +232,13 @@ pub enum Event {
         node: NodeId,
         /// What is wrong with it, for people; none if it is fit for work.
         problem: Option<String>,
+    },
+    /// A node is being brought up or taken down, or is off.
+    NodePower {
+        /// The node.
+        node: NodeId,
+        /// Which of these.
+        power: Power,
     },
     /// An admin said what a pool does from now on.
     PoolChanged {

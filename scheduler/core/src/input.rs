@@ -179,6 +179,13 @@ pub enum Input {
         /// Why it was given up, for people.
         reason: String,
     },
+    /// The program that was to bring a node up, or to take it down, came to its end.
+    NodePower {
+        /// The node's name.
+        node: String,
+        /// How.
+        report: PowerReport,
+    },
     /// An admin makes an advance reservation.
     MakeReservation {
         /// Who.
@@ -213,6 +220,15 @@ pub enum Input {
     Batch(Box<BatchInput>),
     /// Time passed: limits and holds are looked at.
     Tick,
+}
+
+/// How a program ended that was to bring a node up, or to take it down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PowerReport {
+    /// Since when the node was in the state because of which the program was run.
+    pub asked: Timestamp,
+    /// What went wrong, for people.
+    pub problem: Option<String>,
 }
 
 /// What is to change of a job; what is not set stays.

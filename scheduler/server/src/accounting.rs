@@ -85,7 +85,8 @@ fn node_of(before: &State, event: &Event) -> Option<NodeId> {
         | Event::NodeLost { node, .. }
         | Event::NodeHeld { node, .. }
         | Event::NodeReleased { node }
-        | Event::NodeHealth { node, .. } => Some(*node),
+        | Event::NodeHealth { node, .. }
+        | Event::NodePower { node, .. } => Some(*node),
         Event::InstanceGone { key, instance, .. } | Event::InstanceLost { key, instance } => {
             let live = before.live_attempt(key.task).filter(|live| live.attempt == key.attempt)?;
             live.allocation.shares.get(*instance as usize).map(|share| share.node)

@@ -14,6 +14,7 @@ pub mod batch;
 pub mod bootstrap;
 pub mod clock;
 pub mod diagnostics;
+mod elastic;
 pub mod engine_loop;
 pub mod error;
 pub mod files;

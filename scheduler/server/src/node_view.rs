@@ -8,7 +8,7 @@ use muster_core::gres::NodeGres;
 use muster_core::ids::Timestamp;
 use muster_core::input::task_name;
 use muster_core::notation::format_hosts;
-use muster_core::state::{Job, Node, NodeStatus, State};
+use muster_core::state::{Job, Node, NodeStatus, Power, State};
 
 use crate::reservation_view;
 
@@ -107,6 +107,9 @@ fn node_state(node: &Node) -> &'static str {
     let held = node.held.as_ref();
     match &node.status {
         _ if held.is_some_and(|held| held.down) => "down",
+        _ if matches!(node.power, Some(Power::Off { .. })) => "off",
+        _ if matches!(node.power, Some(Power::PoweringUp { .. })) => "powering-up",
+        _ if matches!(node.power, Some(Power::PoweringDown { .. })) => "powering-down",
         NodeStatus::Unknown => "unknown",
         NodeStatus::Down { .. } => "down",
         NodeStatus::Up { .. } if node.is_drained() && node.attempts.is_empty() => "drained",

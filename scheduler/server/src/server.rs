@@ -24,6 +24,7 @@ use crate::api::{self, Admins, App, Lead};
 use crate::batch;
 use crate::bootstrap::{Bootstrap, Plans};
 use crate::diagnostics::Diagnostics;
+use crate::elastic::Elastic;
 use crate::engine_loop::{self, EngineHandle, InputError, Outlets, chain};
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
@@ -62,6 +63,7 @@ pub struct Running {
     sessions: Arc<Sessions>,
     plans: Arc<Plans>,
     bootstrap: Option<Bootstrap>,
+    elastic: Option<Elastic>,
     giving_up: AbortHandle,
     lease: Option<Lease>,
     stop: watch::Sender<bool>,
@@ -146,7 +148,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     };
     let app = Arc::new(App {
         engine: engine.clone(),
-        shared,
+        shared: Arc::clone(&shared),
         history: Mutex::new(history),
         forecasts: Forecasts::default(),
         mail,
@@ -171,6 +173,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     };
     let bootstrap =
         config.bootstrap.by_controller.then(|| Bootstrap::start(Arc::clone(&plans), Arc::clone(&sessions)));
+    let elastic = Elastic::start(&config, shared, engine.clone(), lease.clone());
     let socket = config.controller.socket.clone();
     Ok(Running {
         node_address,
@@ -183,6 +186,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         sessions,
         plans,
         bootstrap,
+        elastic: Some(elastic),
         giving_up,
         lease,
         stop,
@@ -373,6 +377,10 @@ impl Running {
         let nodes: Vec<String> = config.cluster.nodes.iter().map(|node| node.name.clone()).collect();
         let authority = Arc::clone(&self.authority);
         blocking(move || authority.admit(nodes.iter().map(String::as_str))).await?;
+        // Before the engine wants any of its nodes.
+        if let Some(elastic) = &self.elastic {
+            elastic.configure(&config);
+        }
         configure(&self.engine, &config).await;
         *self.admins.write().expect("no code panics under this lock") = config.controller.admins.clone();
         self.plans.configure(&config);
@@ -405,6 +413,7 @@ impl Running {
     /// lead back.
     pub async fn stop(mut self) {
         self.bootstrap.take();
+        self.elastic.take();
         self.giving_up.abort();
         self.sessions.stop();
         self.engine.stop().await;
@@ -430,6 +439,7 @@ impl Running {
     /// database; nothing that it does is stored or let out any more.
     pub async fn step_down(mut self) {
         self.bootstrap.take();
+        self.elastic.take();
         self.giving_up.abort();
         self.sessions.stop();
         self.stop.send_replace(true);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use muster_core::ids::NodeId;
 use muster_core::input::{Effect, Input, Reply};
-use muster_core::state::State;
+use muster_core::state::{Power, State};
 use muster_wire::v1::node_controller_server::NodeController;
 use muster_wire::{PROTOCOL_VERSION, v1};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
@@ -165,6 +165,20 @@ impl Sessions {
         let reading = self.shared.read();
         let state = reading.state();
         state.node_by_name(node).is_some_and(|id| state.node(id).is_up())
+    }
+
+    /// Whether an agent may be brought onto the node: one that the site's programs bring up must be there first.
+    #[must_use]
+    pub fn may_have_agent(&self, node: &str) -> bool {
+        let reading = self.shared.read();
+        let state = reading.state();
+        let power = state.node_by_name(node).and_then(|id| state.node(id).power.as_ref());
+        power.is_none_or(|power| matches!(power, Power::On { .. } | Power::PoweringUp { called: true, .. }))
+    }
+
+    /// Changes whenever that may.
+    pub fn power_changes(&self) -> watch::Receiver<u64> {
+        self.shared.power_changes()
     }
 
     /// Tells a node what an effect wants of it. A node without a session hears it after its next hello, because

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use muster_core::event::Record;
+use muster_core::event::{Event, Record};
 use muster_core::ids::{JobId, Timestamp};
 use muster_core::plan::{self, Plan};
 use muster_core::state::State;
@@ -24,6 +24,8 @@ pub struct Shared {
     durable: RwLock<Durable>,
     plan: Mutex<Option<KnownPlan>>,
     waiters: Mutex<Waiters>,
+    /// Changes whenever a node is to be brought up or taken down, or is there or off.
+    powers: watch::Sender<u64>,
     clock: Clock,
     /// The steps that nodes say run; these are not durable, and nodes say them again.
     pub steps: RunningSteps,
@@ -91,6 +93,7 @@ impl Shared {
             durable: RwLock::new(durable),
             plan: Mutex::new(None),
             waiters: Mutex::default(),
+            powers: watch::Sender::new(0),
             clock,
             steps: RunningSteps::default(),
         }
@@ -133,6 +136,9 @@ impl Shared {
                 durable.changed.retain(|job, _| state.jobs.contains_key(job));
             }
         }
+        if records.iter().any(|record| may_change_power(&record.event)) {
+            self.powers.send_modify(|changes| *changes += 1);
+        }
         let mut waiters = self.waiters.lock().expect("no code panics under this lock");
         for (job, version) in jobs {
             let Some(waiter) = waiters.by_job.get(&job) else { continue };
@@ -152,6 +158,11 @@ impl Shared {
             waiters.tidy_at = WAITERS_TIDY_MIN.max(2 * waiters.by_job.len());
         }
         waiters.by_job.entry(job).or_insert_with(|| watch::channel(0).0).subscribe()
+    }
+
+    /// Changes whenever a node is to be brought up or taken down, or is there or off.
+    pub fn power_changes(&self) -> watch::Receiver<u64> {
+        self.powers.subscribe()
     }
 
     /// Why jobs wait, as of the present state or a moment ago; `needed` is certainly among them if it
@@ -187,4 +198,8 @@ impl Shared {
         let reading = self.read();
         (reading.0.state.clone(), reading.0.seq)
     }
+}
+
+fn may_change_power(event: &Event) -> bool {
+    matches!(event, Event::NodePower { .. } | Event::NodeUp { .. } | Event::Configured { .. })
 }

@@ -1,7 +1,7 @@
 //! Nodes of pools.
 
 use muster_core::batch::{FoldedId, NodeMove};
-use muster_core::state::{BatchPool, Node, NodeStatus, Seat, State};
+use muster_core::state::{BatchPool, Node, NodeStatus, Power, Seat, State};
 use serde_json::{Value, json};
 
 use super::pool::said;
@@ -13,6 +13,7 @@ use super::{chore, iso, without_secrets};
 pub enum NodeWord {
     Idle,
     Running,
+    Creating,
     Starting,
     WaitingForStartTask,
     StartTaskFailed,
@@ -29,6 +30,7 @@ impl NodeWord {
         match self {
             Self::Idle => "idle",
             Self::Running => "running",
+            Self::Creating => "creating",
             Self::Starting => "starting",
             Self::WaitingForStartTask => "waitingforstarttask",
             Self::StartTaskFailed => "starttaskfailed",
@@ -45,6 +47,9 @@ impl NodeWord {
 pub fn node_word(pool: &BatchPool, node: &Node, seat: &Seat) -> NodeWord {
     match seat.at {
         NodeMove::Leaving | NodeMove::Back => NodeWord::LeavingPool,
+        NodeMove::Claimed if matches!(node.power, Some(Power::PoweringUp { called: false, .. })) => {
+            NodeWord::Creating
+        }
         NodeMove::Claimed => NodeWord::Starting,
         NodeMove::Lent if !node.is_up() => NodeWord::Unknown,
         NodeMove::Lent if node.is_drained() => NodeWord::Unusable,

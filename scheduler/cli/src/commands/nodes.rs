@@ -154,7 +154,10 @@ fn style(state: &str) -> Style {
     match state {
         "idle" => AnsiColor::Green.on_default(),
         "mixed" | "full" => AnsiColor::Cyan.on_default(),
-        "draining" | "drained" | "cleaning" => AnsiColor::Yellow.on_default(),
+        "off" => Style::new().dimmed(),
+        "draining" | "drained" | "cleaning" | "powering-up" | "powering-down" => {
+            AnsiColor::Yellow.on_default()
+        }
         _ => AnsiColor::Red.on_default(),
     }
 }

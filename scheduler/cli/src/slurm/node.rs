@@ -12,6 +12,15 @@ pub(super) enum Base {
     Mixed = 5,
 }
 
+/// Whether a node is there that the site's programs bring up and take down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Power {
+    On,
+    Off,
+    Up,
+    Down,
+}
+
 /// A node's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
@@ -19,6 +28,7 @@ pub(super) struct State {
     pub drain: bool,
     pub completing: bool,
     pub silent: bool,
+    pub power: Power,
     pub maintenance: bool,
     pub reserved: bool,
 }
@@ -36,6 +46,12 @@ impl State {
             "down" => Base::Down,
             _ => by_cores,
         };
+        let power = match node.state.as_str() {
+            "off" => Power::Off,
+            "powering-up" => Power::Up,
+            "powering-down" => Power::Down,
+            _ => Power::On,
+        };
         let is_there = !matches!(base, Base::Unknown | Base::Down);
         let mut windows = node.kept_for.iter().filter(|kept| (kept.start_us..kept.end_us).contains(&now_us));
         let window = windows.next();
@@ -43,7 +59,8 @@ impl State {
             base,
             drain: is_there && node.drained,
             completing: node.state == "cleaning",
-            silent: node.up_since_us.is_none(),
+            silent: node.up_since_us.is_none() && power == Power::On,
+            power,
             maintenance: window.is_some_and(|kept| kept.maintenance),
             reserved: window.is_some(),
         }
@@ -66,9 +83,12 @@ impl State {
                 Base::Mixed => ("mixed", "mix"),
             }
         };
-        let mark = match (self.silent, self.maintenance && long != "maint") {
-            (true, _) => "*",
-            (false, true) => "$",
+        let mark = match (self.silent, self.power, self.maintenance && long != "maint") {
+            (true, ..) => "*",
+            (false, Power::Off, _) => "~",
+            (false, Power::Up, _) => "#",
+            (false, Power::Down, _) => "%",
+            (false, Power::On, true) => "$",
             _ => "",
         };
         (format!("{long}{mark}"), format!("{short}{mark}"))
@@ -93,6 +113,9 @@ impl State {
             (self.maintenance, "MAINTENANCE"),
             (self.reserved, "RESERVED"),
             (self.silent, "NOT_RESPONDING"),
+            (self.power == Power::Off, "POWERED_DOWN"),
+            (self.power == Power::Up, "POWERING_UP"),
+            (self.power == Power::Down, "POWERING_DOWN"),
         ];
         all.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name).collect()
     }
@@ -114,6 +137,9 @@ impl State {
             (self.drain, 0x200),
             (self.completing, 0x400),
             (self.silent, 0x800),
+            (self.power == Power::Off, 0x1000),
+            (self.power == Power::Up, 0x2_0000),
+            (self.power == Power::Down, 0x40_0000),
             (self.maintenance, 0x8000),
         ];
         flags.iter().filter(|(is_set, _)| *is_set).map(|(_, bit)| bit).sum::<u32>() + self.base as u32
@@ -137,18 +163,20 @@ impl State {
             "no_respond" | "noresp" | "no_resp" => self.silent,
             "resv" | "reserved" => self.reserved,
             "unk" | "unknown" => self.base == Base::Unknown,
+            "powered_down" => self.power == Power::Off,
+            "power_down" | "powering_down" | "pow_dn" => self.power == Power::Down,
+            "power_up" | "powering_up" | "pow_up" => self.power == Power::Up,
             // Muster has no node in any of these states.
             "cloud" | "fail" | "failg" | "failing" | "future" | "futr" | "inval" | "npc" | "perfctrs"
-            | "planned" | "plnd" | "power_down" | "powering_down" | "pow_dn" | "powered_down"
-            | "power_up" | "powering_up" | "pow_up" | "powered_up" | "blocked" | "error" | "err"
-            | "reboot" | "reboot_issued" | "reboot_requested" => false,
+            | "planned" | "plnd" | "powered_up" | "blocked" | "error" | "err" | "reboot"
+            | "reboot_issued" | "reboot_requested" => false,
             _ => return None,
         })
     }
 
     /// Whether work may run there.
     pub(super) fn is_usable(self) -> bool {
-        !self.drain && !matches!(self.base, Base::Unknown | Base::Down)
+        !self.drain && self.power == Power::On && !matches!(self.base, Base::Unknown | Base::Down)
     }
 }
 
@@ -192,7 +220,15 @@ mod tests {
     use super::*;
 
     fn state(base: Base) -> State {
-        State { base, drain: false, completing: false, silent: false, maintenance: false, reserved: false }
+        State {
+            base,
+            drain: false,
+            completing: false,
+            silent: false,
+            power: Power::On,
+            maintenance: false,
+            reserved: false,
+        }
     }
 
     #[test]
@@ -213,6 +249,9 @@ mod tests {
         assert_eq!(names(kept), named("reserved", "resv", "IDLE+RESERVED"));
         let maint = State { maintenance: true, reserved: true, ..idle };
         assert_eq!(names(maint), named("maint", "maint", "IDLE+MAINTENANCE+RESERVED"));
+        let off = State { power: Power::Off, ..idle };
+        assert_eq!(names(off), named("idle~", "idle~", "IDLE+POWERED_DOWN"));
+        assert!(off.is("powered_down") == Some(true) && !off.is_usable());
         assert!(State { drain: true, ..idle }.rank() > mixed.rank() && mixed.rank() > idle.rank());
         assert_eq!((idle.is("IDLE"), idle.is("alloc"), idle.is("bogus")), (Some(true), Some(false), None));
     }

@@ -13,6 +13,7 @@ mod hold;
 mod node;
 mod nodes;
 mod pools;
+pub mod power;
 mod report;
 mod requeue;
 pub(crate) mod reservations;
@@ -135,7 +136,8 @@ impl Engine {
         let recurring = self.state.cron_due().next().map(|_| Timestamp(0));
         let reservation = self.state.next_reservation_end();
         let batch = self.state.batch_wake();
-        [batch, deadline, signal, mark, delayed, held, expiring, unfulfillable, recurring, reservation]
+        let power = self.state.power_wake();
+        [batch, power, deadline, signal, mark, delayed, held, expiring, unfulfillable, recurring, reservation]
             .into_iter()
             .flatten()
             .min()
@@ -191,6 +193,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::NodeHealth { node, problem } => node::health(state, node, problem.as_ref()),
         Input::NodeReport { node, report } => node::report(state, node, report, now),
         Input::NodeSilent { node, reason } => node::silent(state, node, reason, now),
+        Input::NodePower { node, report } => power::report(state, node, report, now),
         Input::Batch(input) => batch::decide(state, input, now),
         Input::Tick => done(tick::tick(state, now)),
     }

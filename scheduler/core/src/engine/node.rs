@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::report::{self, all_gone};
-use super::{done, prepare_effect, refused};
+use super::{done, power, prepare_effect, refused};
 use crate::event::{Event, Hardware, Usage, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
 use crate::input::{Decision, Effect, InstancePhase, InstanceReport, Refusal, Reply};
@@ -177,6 +177,7 @@ pub(super) fn silent(state: &State, name: &str, reason: &str, now: Timestamp) ->
         return done(Vec::new());
     }
     let mut events = vec![Event::NodeLost { node, reason: reason.to_owned() }];
+    events.extend(power::lost(node, state.node(node), reason, now));
     for key in &state.node(node).attempts {
         let Some(job) = state.jobs.get(&key.task.job) else { continue };
         let Some(live) = job.live.get(&key.task.index) else { continue };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::validate::bad;
-use super::{done, refused};
+use super::{done, power, refused};
 use crate::event::{Event, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
 use crate::input::{Caller, Decision, NodeChange, Refusal};
@@ -41,7 +41,11 @@ pub(super) fn change(
             events.extend(end_all(state, &nodes, reason));
             events
         }
-        NodeChange::Resume => nodes.iter().flat_map(|node| released(state, *node)).collect(),
+        NodeChange::Resume => {
+            let resumed =
+                |node: &NodeId| released(state, *node).into_iter().chain(power::resumed(state, *node));
+            nodes.iter().flat_map(resumed).collect()
+        }
     })
 }
 

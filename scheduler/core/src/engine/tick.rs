@@ -1,7 +1,7 @@
 //! What becomes due as time passes.
 
 use super::report::{self, Failure};
-use super::{batch, conditions, cron, nodes, reservations};
+use super::{batch, conditions, cron, nodes, power, reservations};
 use crate::event::{Event, Verdict};
 use crate::ids::{NodeId, Timestamp};
 use crate::state::{InstanceState, LivePhase, State};
@@ -43,6 +43,7 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
     events.extend(conditions::due(state, now));
     events.extend(reservations::due(state, now));
     events.extend(cron::due(state, now));
+    events.extend(power::due(state, now));
     batch::due(state, now, &mut events);
     for (i, node) in state.nodes.iter().enumerate() {
         if node.held.as_ref().and_then(|held| held.until).is_some_and(|until| until <= now) {

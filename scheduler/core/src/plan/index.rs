@@ -426,7 +426,8 @@ impl Planner {
             | Event::NodeLost { node, .. }
             | Event::NodeHeld { node, .. }
             | Event::NodeReleased { node }
-            | Event::NodeHealth { node, .. } => {
+            | Event::NodeHealth { node, .. }
+            | Event::NodePower { node, .. } => {
                 self.look_at(state, *node);
                 self.changed = true;
             }

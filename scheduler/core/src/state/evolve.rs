@@ -10,7 +10,7 @@ use super::depends::News;
 use super::instants::{drop_instants, enter_instants};
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    PoolState, QueueKey, State, Taken, Tried, Unhealthy, batch, depends, holds, ledger,
+    PoolState, QueueKey, State, Taken, Tried, Unhealthy, batch, depends, holds, ledger, power,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -91,6 +91,7 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
                 n.threads = CoreThreads::of(n.cores, &hardware.cores);
                 n.status = NodeStatus::Up { since: at, boot_id, hardware };
                 n.stale = stale.iter().copied().collect();
+                power::came(n, at);
             });
         }
         Event::StaleGone { node, key } => with_node(state, *node, |n| {
@@ -108,6 +109,7 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         Event::NodeHealth { node, problem } => with_node(state, *node, |n| {
             n.unhealthy = problem.clone().map(|problem| Unhealthy { since: at, problem });
         }),
+        Event::NodePower { node, power } => with_node(state, *node, |n| power::changed(n, power)),
         Event::PoolChanged { pool, state: to, .. } => {
             state.pool_states.remove(pool);
             if *to != PoolState::Up {
@@ -178,6 +180,8 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
                     held: None,
                     failures: 0,
                     unhealthy: None,
+                    elastic: None,
+                    power: None,
                 });
                 state.nodes.len() - 1
             }
@@ -192,6 +196,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
         node.gres_numa.clone_from(&declared.gres_numa);
         node.gres_files.clone_from(&declared.gres_files);
         node.gres_check = declared.gres_check;
+        power::configured(node, declared.elastic.as_ref(), at);
         match &node.status {
             NodeStatus::Unknown => {
                 node.threads = CoreThreads::uniform(declared.threads_per_core.unwrap_or(1))
@@ -397,6 +402,7 @@ fn free_share(state: &mut State, key: AttemptKey, instance: u32, at: Timestamp) 
     ledger::freed(state, key.task.job, u64::from(cores.len()), at);
     let Some(record) = state.nodes.get_mut(node.0 as usize) else { return };
     record.attempts.remove(&key);
+    power::used(record, at);
     if record.overheld || cores.max().is_some_and(|core| core >= record.cores) {
         return recount(state, node);
     }

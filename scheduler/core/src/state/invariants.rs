@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LivePhase, QueueKey, State, TaskHold};
+use super::{LivePhase, Power, QueueKey, State, TaskHold};
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskIndex, Timestamp};
@@ -38,6 +38,12 @@ pub enum Broken {
         node: NodeId,
         /// The attempt.
         key: AttemptKey,
+    },
+    /// Something is on a node that is off, or one is off that nobody takes down.
+    #[error("the power of node {node:?} cannot be so")]
+    Power {
+        /// The node.
+        node: NodeId,
     },
     /// The devices that a node has free are not what its attempts leave.
     #[error("the free devices of node {node:?} are not what its attempts leave")]
@@ -114,6 +120,7 @@ impl State {
         self.check_allocations()?;
         self.check_devices()?;
         self.check_down()?;
+        self.check_power()?;
         self.check_tasks()?;
         self.check_eligibility()?;
         self.check_reservations()?;
@@ -202,6 +209,19 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Nothing is on a node that is off, and none is off or on its way but those that the site's programs look after.
+    fn check_power(&self) -> Result<(), Broken> {
+        let is_wrong = |node: &super::Node| match &node.power {
+            None => node.elastic.is_some(),
+            Some(Power::Off { .. }) => node.elastic.is_none() || !node.attempts.is_empty(),
+            Some(_) => node.elastic.is_none(),
+        };
+        match self.nodes.iter().position(|node| node.declared && is_wrong(node)) {
+            Some(node) => Err(Broken::Power { node: NodeId(node as u32) }),
+            None => Ok(()),
+        }
     }
 
     fn check_tasks(&self) -> Result<(), Broken> {

@@ -27,6 +27,7 @@ mod job;
 mod ledger;
 mod node;
 mod pools;
+mod power;
 #[cfg(test)]
 mod reading_tests;
 mod reservations;
@@ -51,6 +52,7 @@ pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, Live, L
 pub use self::ledger::ENTRIES_MAX as USAGE_ENTRIES_MAX;
 pub use self::node::{Held, Node, NodeStatus, Unhealthy};
 pub use self::pools::PoolState;
+pub use self::power::{Power, PowerWork};
 pub use self::reservations::Reserved;
 pub use self::waiting::IndexSet;
 use crate::cluster::ClusterConfig;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::power::Power;
+use crate::cluster::ElasticNode;
 use crate::cores::CoreSet;
 use crate::event::Hardware;
 use crate::gres::NodeGres;
@@ -66,6 +68,12 @@ pub struct Node {
     /// Set while the check of its health fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unhealthy: Option<Unhealthy>,
+    /// What is declared of a node that the site's programs bring up and take down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elastic: Option<ElasticNode>,
+    /// Whether such a node is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<Power>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
@@ -127,7 +135,14 @@ impl Node {
     /// Whether the node may be given new work.
     #[must_use]
     pub fn takes_work(&self) -> bool {
-        self.declared && self.is_up() && !self.is_drained() && self.stale.is_empty()
+        let is_on = self.power.as_ref().is_none_or(Power::is_on);
+        self.declared && self.is_up() && is_on && !self.is_drained() && self.stale.is_empty()
+    }
+
+    /// Whether it takes work as soon as it was brought up, which somebody has to want.
+    #[must_use]
+    pub fn may_come(&self) -> bool {
+        self.declared && !self.is_drained() && self.power.as_ref().is_some_and(Power::may_come)
     }
 
     /// Whether it is to get no new work, although what runs on it goes on.
@@ -179,8 +194,10 @@ impl Node {
         });
         let unhealthy =
             self.unhealthy.as_ref().map(|found| format!("its health check fails: {}", found.problem));
+        let power = self.power.as_ref().and_then(Power::why_not_there);
         let away = match &self.status {
             _ if !self.declared => Some("it is no longer in the configuration".to_owned()),
+            _ if power.is_some() => power,
             NodeStatus::Unknown => Some("its agent has not said hello yet".to_owned()),
             NodeStatus::Down { reason, .. } => Some(format!("it is down: {reason}")),
             NodeStatus::Up { .. } => None,

@@ -107,6 +107,7 @@ fn find_program(program: &Path) -> PathBuf {
 /// Asks for the node's agent for as long as the node has no session.
 async fn watch(request: BootstrapRequest, sessions: Arc<Sessions>, requests: mpsc::Sender<Asked>) {
     let mut presence = sessions.presence(&request.node);
+    let mut powers = sessions.power_changes();
     let mut pause = PAUSE_MIN;
     // A node that was never there, or was given up, has no agent that could come back by itself.
     let mut patience = match sessions.was_up(&request.node) {
@@ -116,6 +117,15 @@ async fn watch(request: BootstrapRequest, sessions: Arc<Sessions>, requests: mps
     loop {
         if presence.wait_for(|present| !present).await.is_err() {
             return;
+        }
+        powers.borrow_and_update();
+        if !sessions.may_have_agent(&request.node) {
+            tokio::select! {
+                changed = powers.changed() => if changed.is_err() { return },
+                _ = presence.wait_for(|present| *present) => {}
+            }
+            (pause, patience) = (PAUSE_MIN, Duration::ZERO);
+            continue;
         }
         let returned = timeout(patience, presence.wait_for(|present| *present)).await.is_ok();
         patience = RETURN_WITHIN;

@@ -6,7 +6,7 @@ use muster_core::engine::describe;
 use muster_core::event::{Allocation, Event, Verdict};
 use muster_core::ids::{JobId, NodeId, TaskId};
 use muster_core::notation::{format_hosts, format_time_s};
-use muster_core::state::State;
+use muster_core::state::{Power, State};
 
 /// What an event means for a reader; nothing for the many that only carry on what was told.
 pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Event) -> Option<String> {
@@ -78,6 +78,16 @@ pub(super) fn event(state: &State, names: &BTreeMap<JobId, String>, event: &Even
             format!("the health check of {} passes again", node(id))
         }
         Event::NodeReleased { node: id } => format!("{} takes work again", node(id)),
+        Event::NodePower { node: id, power: Power::PoweringUp { called: false, .. } } => {
+            format!("{} is brought up", node(id))
+        }
+        Event::NodePower { node: id, power: Power::PoweringDown { problem, .. } } => {
+            let problem = problem.as_ref().map(|problem| format!(": {problem}"));
+            format!("{} is taken down{}", node(id), problem.unwrap_or_default())
+        }
+        Event::NodePower { node: id, power: Power::Off { until: None, problem: None } } => {
+            format!("{} is off", node(id))
+        }
         _ => return None,
     })
 }

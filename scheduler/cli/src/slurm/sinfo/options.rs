@@ -8,7 +8,7 @@ use crate::out::tell;
 use crate::slurm::columns::Layout;
 use crate::slurm::fault::Fault;
 use crate::slurm::getopt::{self, Opt, Order, Takes};
-use crate::slurm::node::{Base, State};
+use crate::slurm::node::{Base, Power, State};
 use muster_core::notation::parse_hosts;
 
 /// What is to be done.
@@ -257,6 +257,7 @@ fn read_states(value: &str) -> Result<Vec<Wanted>, Fault> {
         base: Base::Idle,
         drain: false,
         completing: false,
+        power: Power::On,
         silent: false,
         maintenance: false,
         reserved: false,

@@ -142,6 +142,8 @@ fn check_goes_on(job: &BatchJob) -> Result<(), BatchRefusal> {
 #[cfg(test)]
 mod chore_tests;
 #[cfg(test)]
+mod elastic_tests;
+#[cfg(test)]
 mod property_tests;
 #[cfg(test)]
 mod scale_tests;

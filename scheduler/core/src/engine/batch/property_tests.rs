@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::stage::{batch_job, caller, id, pool, shape, task, the_chore};
+use super::stage::{batch_job, caller, elastic, id, pool, shape, task, the_chore};
 use crate::batch::{
     AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
     DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, Retries, ScheduleSpec, ScheduleTimes,
@@ -26,6 +26,8 @@ enum Step {
     Lose(u8),
     Hello(u8),
     Shrink(bool),
+    /// The program for a node comes to its end.
+    Power(u8, bool),
 }
 
 fn name(of: &'static str) -> impl Strategy<Value = String> + Clone {
@@ -185,6 +187,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..4u8).prop_map(Step::Lose),
         2 => (1..4u8).prop_map(Step::Hello),
         1 => any::<bool>().prop_map(Step::Shrink),
+        3 => (2..4u8, any::<bool>()).prop_map(|(node, fails)| Step::Power(node, fails)),
     ]
 }
 
@@ -226,8 +229,9 @@ fn take(bench: &mut Bench, step: Step) {
         Step::Hello(node) => bench.hello(&format!("n{node}"), 4, Vec::new()),
         Step::Shrink(small) => {
             let cores: &[u32] = if small { &[4, 4] } else { &[4, 4, 4] };
-            bench.input(Input::Configure(Arc::new(config(cores))));
+            bench.input(Input::Configure(Arc::new(elastic(config(cores), 1))));
         }
+        Step::Power(node, fails) => bench.power(&format!("n{node}"), fails.then_some("no room")),
     }
     bench.settle();
 }
@@ -239,7 +243,7 @@ proptest! {
     fn whatever_is_asked_the_invariants_hold_and_a_replay_adds_up_to_the_same(
         steps in prop::collection::vec(step(), 1..60)
     ) {
-        let mut bench = Bench::new(config(&[4, 4, 4]));
+        let mut bench = Bench::new(elastic(config(&[4, 4, 4]), 1));
         steps.into_iter().for_each(|step| take(&mut bench, step));
         let mut replayed = State::new();
         bench.records.iter().for_each(|record| replayed.evolve(&record.event, record.at));

@@ -7,12 +7,12 @@ use crate::batch::{
     BatchRefusal, BatchReply, ChoreSpec, Condition, DependsOn, FoldedId, IdRange, NewTask, Retries,
     TaskShape,
 };
-use crate::cluster::Fill;
+use crate::cluster::{ClusterConfig, ElasticNode, Fill};
 use crate::ids::JobId;
-use crate::input::{GoneHow, Input, Refusal, Reply};
+use crate::input::{GoneHow, Input, PowerReport, Refusal, Reply};
 use crate::spec::User;
 use crate::staging::Staging;
-use crate::state::{BatchJob, BatchPool, BatchTask, TaskWord};
+use crate::state::{BatchJob, BatchPool, BatchTask, Power, TaskWord};
 use crate::testing::{ANN, Bench};
 
 pub(super) const ACCOUNT: &str = "lab";
@@ -103,6 +103,14 @@ pub(super) fn after(name: &str, ids: &[&str], ranges: &[(u32, u32)]) -> NewTask 
     NewTask { depends: Some(Box::new(DependsOn { ids, ranges })), ..task(name) }
 }
 
+/// All nodes but the first ones are brought up and taken down by the site's programs.
+pub(super) fn elastic(mut config: ClusterConfig, but: usize) -> ClusterConfig {
+    for node in config.nodes.iter_mut().skip(but) {
+        node.elastic = Some(ElasticNode { up_timeout_s: 60, idle_s: 100 });
+    }
+    config
+}
+
 impl Bench {
     pub(super) fn batch(&mut self, command: BatchCommand) -> Result<BatchReply, BatchRefusal> {
         self.batch_if(command, Condition::default())
@@ -182,6 +190,22 @@ impl Bench {
         let key = self.key(self.made(job, name));
         self.start(key);
         self.exit(key, code);
+        self.settle();
+    }
+
+    pub(super) fn the_power(&self, node: &str) -> &Power {
+        let state = self.engine.state();
+        let node = state.node(state.node_by_name(node).expect("the node is declared"));
+        node.power.as_ref().expect("the node is elastic")
+    }
+
+    /// The program that is run for a node, if one is, comes to its end.
+    pub(super) fn power(&mut self, node: &str, problem: Option<&str>) {
+        let state = self.engine.state();
+        let power = state.node_by_name(node).and_then(|id| state.node(id).power.clone());
+        let Some(Power::PoweringUp { since, .. } | Power::PoweringDown { since, .. }) = power else { return };
+        let report = PowerReport { asked: since, problem: problem.map(str::to_owned) };
+        self.input(Input::NodePower { node: node.to_owned(), report });
         self.settle();
     }
 

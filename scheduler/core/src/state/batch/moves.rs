@@ -10,7 +10,7 @@ use crate::batch::{BatchJobKey, BatchPoolKey, ChoreKey, NodeMove};
 use crate::cluster::ClusterConfig;
 use crate::event::Event;
 use crate::ids::{NodeId, Timestamp};
-use crate::state::State;
+use crate::state::{State, power};
 
 pub(super) fn with_pool(state: &mut State, key: &BatchPoolKey, change: impl FnOnce(&mut BatchPool)) {
     if let Some(PoolAllocation::Resizing { until, .. }) = state.batch.pool(key).map(|pool| &pool.allocation) {
@@ -66,6 +66,9 @@ pub(super) fn nodes_moved(
     for (node, to) in moves {
         if *to == NodeMove::Back {
             chore::forget_node(state, *node, true);
+            if let Some(node) = state.nodes.get_mut(node.0 as usize) {
+                power::used(node, at);
+            }
         }
         chore::refresh(state, &ChoreKey::start(key, *node));
         chore::node_changed(state, *node);
@@ -126,6 +129,7 @@ pub(in crate::state) fn node_changed(state: &mut State, event: &Event) {
             | Event::NodeHeld { .. }
             | Event::NodeReleased { .. }
             | Event::NodeHealth { .. }
+            | Event::NodePower { .. }
             | Event::ReservationMade { .. }
             | Event::ReservationRemoved { .. }
             | Event::ReservationEnded { .. }

@@ -11,7 +11,7 @@ use crate::batch::{BatchPoolKey, BatchPoolSpec, Deallocation, NodeMove, ResizeEr
 use crate::cluster::{ClusterConfig, Order, PoolConfig, Preempt};
 use crate::ids::{NodeId, Timestamp};
 use crate::spec::User;
-use crate::state::State;
+use crate::state::{Power, State};
 
 /// A pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +165,9 @@ pub(super) fn work(state: &State, pool: &BatchPool) -> Option<PoolWork> {
     for (node, seat) in &pool.nodes {
         match seat.at {
             NodeMove::Leaving if is_empty(node) => moves.push((*node, NodeMove::Back)),
+            NodeMove::Claimed if state.node(*node).power.as_ref().is_some_and(Power::has_failed) => {
+                moves.push((*node, NodeMove::Back));
+            }
             NodeMove::Claimed if pool.deleting.is_some() => moves.push((*node, NodeMove::Back)),
             NodeMove::Claimed if is_empty(node) && state.node(*node).takes_work() => {
                 moves.push((*node, NodeMove::Lent));
@@ -188,8 +191,25 @@ pub(super) fn work(state: &State, pool: &BatchPool) -> Option<PoolWork> {
     (is_settled && pool.lent() == pool.target).then_some(PoolWork::Steady)
 }
 
+/// How soon a node can be lent, the soonest first: what runs on one may take longer than to bring another up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Readiness {
+    Empty,
+    Off,
+    Busy,
+}
+
+fn readiness(state: &State, node: NodeId) -> Readiness {
+    let node = state.node(node);
+    match node.takes_work() {
+        true if node.attempts.is_empty() => Readiness::Empty,
+        true => Readiness::Busy,
+        false => Readiness::Off,
+    }
+}
+
 /// The next steps to the number of nodes that was asked for: those that were named leave, then those with the least on them;
-/// those come that are empty, then those that will be first.
+/// those come that are empty, then those that are off, then those that will be empty first.
 fn towards(state: &State, pool: &BatchPool, remove: &BTreeSet<NodeId>) -> Vec<(NodeId, NodeMove)> {
     let held = |node: NodeId| {
         let node = state.node(node);
@@ -218,14 +238,14 @@ fn towards(state: &State, pool: &BatchPool, remove: &BTreeSet<NodeId>) -> Vec<(N
         };
         moves.extend(others.into_iter().take(have - target).map(leave));
     } else if have < target {
-        let mut free: Vec<(u32, NodeId)> = candidates(state, pool)
+        let mut free: Vec<(Readiness, u32, NodeId)> = candidates(state, pool)
             .filter(|node| !remove.contains(node))
-            .map(|node| (held(node), node))
+            .map(|node| (readiness(state, node), held(node), node))
             .collect();
         free.sort_unstable();
-        let come = |(held, node): (u32, NodeId)| match held {
-            0 if state.node(node).attempts.is_empty() => (node, NodeMove::Lent),
-            _ => (node, NodeMove::Claimed),
+        let come = |(readiness, _, node): (Readiness, u32, NodeId)| match readiness {
+            Readiness::Empty => (node, NodeMove::Lent),
+            Readiness::Off | Readiness::Busy => (node, NodeMove::Claimed),
         };
         moves.extend(free.into_iter().take(target - have).map(come));
     }
@@ -237,6 +257,7 @@ pub(super) fn candidates<'a>(state: &'a State, pool: &BatchPool) -> impl Iterato
     let all = state.pool_nodes(&pool.spec.home).into_iter().flat_map(|nodes| nodes.ids.iter().copied());
     all.filter(|node| {
         let is_reserved = || state.reservations().any(|reserved| reserved.reservation.keeps(*node));
-        state.batch.holder(*node).is_none() && state.node(*node).takes_work() && !is_reserved()
+        let comes = state.node(*node).takes_work() || state.node(*node).may_come();
+        state.batch.holder(*node).is_none() && comes && !is_reserved()
     })
 }
