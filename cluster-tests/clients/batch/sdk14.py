@@ -92,7 +92,8 @@ class Service:
             image = models.ImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
             machine = models.VirtualMachineConfiguration(
                 image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
-            like = models.PoolSpecification(vm_size="main", virtual_machine_configuration=machine, target_dedicated_nodes=1)
+            size = auto if isinstance(auto, str) else "main"
+            like = models.PoolSpecification(vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=1)
             info = models.PoolInformation(auto_pool_specification=models.AutoPoolSpecification(
                 auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
         self.client.job.add(models.JobAddParameter(
@@ -130,6 +131,9 @@ class Service:
 
     def pool_of(self, job):
         return self.client.job.get(job).execution_info.pool_id
+
+    def scheduling_error(self, job):
+        return self.client.job.get(job).execution_info.scheduling_error.code
 
     def has_job(self, id):
         return any(job.id == id for job in self.client.job.list())

@@ -101,8 +101,9 @@ class Service:
             image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
             machine = models.VirtualMachineConfiguration(
                 image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
+            size = auto if isinstance(auto, str) else "main"
             like = models.BatchPoolSpecification(
-                vm_size="main", virtual_machine_configuration=machine, target_dedicated_nodes=1)
+                vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=1)
             info = models.BatchPoolInfo(auto_pool_specification=models.BatchAutoPoolSpecification(
                 auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
         self.client.create_job(models.BatchJobCreateOptions(
@@ -141,6 +142,9 @@ class Service:
 
     def pool_of(self, job):
         return self.client.get_job(job).execution_info.pool_id
+
+    def scheduling_error(self, job):
+        return self.client.get_job(job).execution_info.scheduling_error.code
 
     def has_job(self, id):
         return any(job.id == id for job in self.client.list_jobs())

@@ -6,7 +6,7 @@ schedule(id, pool, command, every_s), schedule_state(id) -> (state, recent job, 
 schedules(filter), disable_schedule(id), enable_schedule(id), delete_schedule(id),
 prepared(job) -> (node, state, result of the preparation, result of the release) of each node, pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
 delete_pool(id), pool_exists(id), scale(id, formula), evaluate(id, formula) -> (results, code), scaled(id) -> (on, results,
-error), stop_scaling(id), job(id, pool, **more), pool_of(job), job_state(id) -> (state, reason), end_when_complete(id),
+error), stop_scaling(id), job(id, pool, **more), pool_of(job), scheduling_error(job), job_state(id) -> (state, reason), end_when_complete(id),
 terminate(id, reason), disable(id), enable(id), delete_job(id), task(job, id, command, **more), tasks(job, list of
 (id, command)), get(job, id), list(job, filter, select), counts(job) -> (active, running, completed, succeeded, failed),
 end_task(job, id), reactivate(job, id), delete_task(job, id), subtasks(job, id), nodes(pool), node_counts(), images(),
@@ -208,6 +208,9 @@ def own(service):
     until("the job has completed", lambda: service.job_state("own") == ("completed", "AllTasksComplete"))
     assert service.pool_of("own").startswith("mine-"), service.pool_of("own")
     until("its pool is gone", lambda: service.pools() == [])
+    service.job("lost", None, auto="huge")
+    assert service.job_state("lost")[0] == "completed", service.job_state("lost")
+    assert service.scheduling_error("lost") == "InvalidAutoPoolSettings"
 
 
 def manages(service, work):

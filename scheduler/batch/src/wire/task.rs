@@ -272,11 +272,16 @@ fn execution(task: &BatchTask) -> Value {
 }
 
 pub(super) fn failure_info(failure: &Failure) -> Value {
-    let category = match failure.category {
+    error_info(failure.category, &failure.code, &failure.message)
+}
+
+/// What went wrong with a task or a job, as clients see it.
+pub(super) fn error_info(category: FailureCategory, code: &str, message: &str) -> Value {
+    let category = match category {
         FailureCategory::User => "usererror",
         FailureCategory::Server => "servererror",
     };
-    json!({ "category": category, "code": failure.code, "message": failure.message, "details": [] })
+    json!({ "category": category, "code": code, "message": message, "details": [] })
 }
 
 /// The nodes that a task runs on, or has run on last; the primary's first.

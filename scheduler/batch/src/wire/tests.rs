@@ -1,6 +1,6 @@
 //! What bodies say, and what is wrong with them.
 
-use muster_core::batch::{DependencyAction, JobAction, Retries};
+use muster_core::batch::{DependencyAction, JobAction, PoolLifetime, Retries};
 use muster_core::spec::User;
 use muster_core::staging::{InputSource, UploadCondition};
 use serde_json::{Value, json};
@@ -118,6 +118,24 @@ fn pools_and_jobs_are_read_with_the_defaults_of_the_protocol() {
     assert_eq!(code(read_job(&json!({ "id": "J" }), &user())).1, "poolInfo");
     let ends = json!({ "id": "J", "poolInfo": { "poolId": "P" }, "onAllTasksComplete": "TerminateJob" });
     assert!(read_job(&ends, &user()).unwrap().terminate_when_complete);
+}
+
+#[test]
+fn a_job_may_bring_a_pool_that_scales_itself_and_lives_as_long_as_its_schedule() {
+    let with = |more: Value| {
+        let mut pool = json!({ "vmSize": "main", "enableAutoScale": true });
+        pool["autoScaleFormula"] = "$TargetDedicatedNodes = 1".into();
+        let mut own = json!({ "poolLifetimeOption": "jobSchedule", "autoPoolIdPrefix": "x", "pool": pool });
+        more.as_object().unwrap().iter().for_each(|(name, value)| own[name] = value.clone());
+        read_job(&json!({ "id": "J", "poolInfo": { "autoPoolSpecification": own } }), &user())
+    };
+    let own = with(json!({})).unwrap().auto_pool.unwrap();
+    assert_eq!((own.lifetime, own.keep_alive, own.target), (PoolLifetime::Schedule, false, 0));
+    assert_eq!(own.scaling.unwrap().interval_s, 900);
+    let kept = with(json!({ "poolLifetimeOption": "job", "keepAlive": true })).unwrap().auto_pool.unwrap();
+    assert_eq!((kept.lifetime, kept.keep_alive), (PoolLifetime::Job, true));
+    let path = "poolInfo.autoPoolSpecification.poolLifetimeOption";
+    assert_eq!(code(with(json!({ "poolLifetimeOption": "day" }))).1, path);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chore::{ChoreKey, ChoreOutcome};
 use super::command::{Deallocation, Disable};
-use super::exit::Failure;
+use super::exit::{Failure, FailureCategory};
 use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ScheduleKey};
 use super::scaling::{PoolSample, ScaleRun, Scaling};
 use super::schedule::{SchedulePhase, ScheduleSpec};
@@ -149,6 +149,13 @@ pub enum BatchEvent {
         /// Its name.
         job: BatchJobKey,
     },
+    /// The pool that a job brings could not be made: the job has completed without having run.
+    JobUnschedulable {
+        /// Its name.
+        job: BatchJobKey,
+        /// Why not.
+        error: SchedulingError,
+    },
     /// A job is gone once nothing of it runs.
     JobDeleting {
         /// Its name.
@@ -201,6 +208,9 @@ pub enum BatchEvent {
         /// When it makes its next job, if it makes another one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Timestamp>,
+        /// The pool that was made with the job, and that the schedule's other jobs use as well.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pool: Option<FoldedId>,
     },
     /// A job schedule has missed a time.
     ScheduleAdvanced {
@@ -318,6 +328,17 @@ pub enum NodeMove {
 /// Why a pool has not the nodes that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResizeError {
+    /// A code of the protocol.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// Why a job has completed without having run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulingError {
+    /// Whose fault it is.
+    pub category: FailureCategory,
     /// A code of the protocol.
     pub code: String,
     /// A sentence for people.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::chore::ChoreSpec;
 use super::exit::ExitConditions;
 use super::ids::FoldedId;
+use super::scaling::Scaling;
 use crate::cluster::Fill;
 use crate::spec::User;
 use crate::staging::{Command, Staging};
@@ -87,7 +88,7 @@ pub struct Manager {
     pub ends_job: bool,
 }
 
-/// A pool that is made with a job, and is gone with it.
+/// A pool that is made with a job, and is gone with it or with its schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AutoPool {
     /// How its id begins.
@@ -98,8 +99,25 @@ pub struct AutoPool {
     pub target: u32,
     /// How long it tries to get them, in seconds.
     pub timeout_s: u64,
-    /// Whether it stays when the job has ended.
+    /// By what it finds out itself how many nodes it is to have, if it does; `target` is 0 then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// How long it is there.
+    #[serde(default)]
+    pub lifetime: PoolLifetime,
+    /// Whether it stays when that is over.
     pub keep_alive: bool,
+}
+
+/// How long an automatic pool is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolLifetime {
+    /// As long as the job that it was made with.
+    #[default]
+    Job,
+    /// As long as the schedule of that job: all jobs of the schedule use it.
+    Schedule,
 }
 
 /// How often a task is tried again whose command failed.

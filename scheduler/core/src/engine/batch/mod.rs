@@ -7,6 +7,7 @@ mod chore;
 mod end;
 mod job;
 mod make;
+mod own_pool;
 mod pool;
 mod scale;
 mod schedule;
@@ -141,6 +142,8 @@ fn check_goes_on(job: &BatchJob) -> Result<(), BatchRefusal> {
 
 #[cfg(test)]
 mod chore_tests;
+#[cfg(test)]
+mod own_pool_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

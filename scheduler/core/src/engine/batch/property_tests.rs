@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::stage::{batch_job, caller, id, pool, shape, task, the_chore};
 use crate::batch::{
     AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
-    DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, Retries, ScheduleSpec, ScheduleTimes,
-    TaskShape,
+    DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, PoolLifetime, Retries, Scaling,
+    ScheduleSpec, ScheduleTimes, TaskShape,
 };
 use crate::ids::AttemptKey;
 use crate::input::{GoneHow, Input};
@@ -94,7 +94,20 @@ fn on_jobs() -> impl Strategy<Value = BatchCommand> {
                 BatchJobSpec {
                     auto_pool: (brings && retries == 0).then(|| {
                         let (pool, prefix) = (pool("", 1), "own".to_owned());
-                        Box::new(AutoPool { prefix, pool, target: 1, timeout_s: 300, keep_alive: ends })
+                        let scaling = acts.then(|| Scaling {
+                            formula: "$TargetDedicatedNodes = 1".into(),
+                            interval_s: 300,
+                        });
+                        let (lifetime, target) = (PoolLifetime::Job, u32::from(!acts));
+                        Box::new(AutoPool {
+                            prefix,
+                            pool,
+                            target,
+                            timeout_s: 300,
+                            scaling,
+                            lifetime,
+                            keep_alive: ends,
+                        })
                     }),
                     manager: (ends && acts).then(|| {
                         let shape = TaskShape { exclusive: true, ..shape() };
@@ -124,7 +137,14 @@ fn on_schedules() -> impl Strategy<Value = BatchCommand> {
     let spec =
         (name("s"), prop::option::of(60..200u64), any::<bool>()).prop_map(|(name, interval_s, ends)| {
             let manager = Manager { task: task("boss"), shape: Arc::new(shape()), ends_job: ends };
-            let job = BatchJobSpec { manager: Some(Box::new(manager)), ..batch_job("", "p0") };
+            // Some bring a pool for all their jobs.
+            let auto_pool = (!ends).then(|| {
+                let (pool, prefix, lifetime) = (pool("", 1), "own".to_owned(), PoolLifetime::Schedule);
+                let (scaling, keep_alive) = (None, interval_s.is_none());
+                Box::new(AutoPool { prefix, pool, target: 1, timeout_s: 300, scaling, lifetime, keep_alive })
+            });
+            let manager = Some(Box::new(manager));
+            let job = BatchJobSpec { manager, auto_pool, ..batch_job("", "p0") };
             let times = ScheduleTimes { interval_s, window_s: interval_s, ..ScheduleTimes::default() };
             Box::new(ScheduleSpec { id: name, times, job: Arc::new(job), said: "{}".into() })
         });

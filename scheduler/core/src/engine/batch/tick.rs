@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{chore, event, job, make, pool, scale, schedule};
+use super::{chore, event, job, make, own_pool, pool, scale, schedule};
 use crate::batch::{
     BatchEvent, BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, Deallocation, EndWish, FailedIn, Failure,
     FailureCategory, JobAction, NodeMove, Outcome, ResizeError,
@@ -108,10 +108,8 @@ fn rest(state: &State, key: &BatchJobKey, job: &BatchJob, now: Timestamp, events
         JobPhase::Active | JobPhase::Disabled | JobPhase::Completed { .. } => return,
     };
     events.push(event(batch));
-    let goes = job.spec.auto_pool.as_ref().is_some_and(|auto_pool| !auto_pool.keep_alive);
-    let pool = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
-    if ends && goes && state.batch_pool(&pool).is_some_and(|pool| pool.deleting.is_none()) {
-        events.extend(pool::delete(state, pool, now));
+    if ends {
+        events.extend(own_pool::leave_job(state, &key.account, job, now));
     }
 }
 

@@ -108,6 +108,7 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
         | BatchEvent::JobEnabled { .. }
         | BatchEvent::JobTerminating { .. }
         | BatchEvent::JobCompleted { .. }
+        | BatchEvent::JobUnschedulable { .. }
         | BatchEvent::JobDeleting { .. }
         | BatchEvent::JobDeleted { .. } => job_happened(state, event, version, at),
         BatchEvent::TasksAdded { job, shapes, tasks } => added(state, job, shapes, tasks, version, at),
@@ -175,6 +176,7 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
     | BatchEvent::JobEnabled { job: key }
     | BatchEvent::JobTerminating { job: key, .. }
     | BatchEvent::JobCompleted { job: key }
+    | BatchEvent::JobUnschedulable { job: key, .. }
     | BatchEvent::JobDeleting { job: key }
     | BatchEvent::JobDeleted { job: key }) = event
     else {
@@ -208,7 +210,12 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
                 JobPhase::Terminating { reason } => reason.clone(),
                 _ => String::new(),
             };
-            job.enter(JobPhase::Completed { reason }, version, at);
+            job.enter(JobPhase::Completed { reason, error: None }, version, at);
+            account.active_jobs.remove(&key.job);
+        }
+        BatchEvent::JobUnschedulable { error, .. } => {
+            let error = Some(error.clone());
+            job.enter(JobPhase::Completed { reason: String::new(), error }, version, at);
             account.active_jobs.remove(&key.job);
         }
         BatchEvent::JobDeleting { .. } => {

@@ -9,7 +9,7 @@ use super::chore::JobNode;
 use super::numbers::Numbers;
 use super::shapes::Shapes;
 use super::task::{BatchTask, Counts, TaskState};
-use crate::batch::{BatchJobSpec, Disable, FoldedId, TaskShape};
+use crate::batch::{BatchJobSpec, Disable, FoldedId, SchedulingError, TaskShape};
 use crate::ids::{NodeId, Timestamp};
 use crate::spec::User;
 
@@ -79,8 +79,11 @@ pub enum JobPhase {
     },
     /// It has ended.
     Completed {
-        /// Why.
+        /// Why; empty if it never ran.
         reason: String,
+        /// Why it never ran, if it did not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<SchedulingError>,
     },
     /// What runs comes to its end, and it is gone then.
     Deleting,

@@ -39,7 +39,10 @@ pub struct BatchSchedule {
     /// The last of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<FoldedId>,
-    /// The time for which that was made.
+    /// The pool that its jobs share, if they bring one for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<FoldedId>,
+    /// The time for which the last job was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Timestamp>,
 }
@@ -136,6 +139,7 @@ pub(super) fn happened(state: &mut State, event: &BatchEvent, version: u64, at: 
                 next: *next,
                 made: 0,
                 last: None,
+                pool: None,
                 slot: None,
             };
             schedules.insert(key.schedule.clone(), schedule);
@@ -157,8 +161,9 @@ fn changed(schedule: &mut BatchSchedule, event: &BatchEvent, version: u64, at: T
             schedule.next = *next;
             (schedule.modified, schedule.version) = (at, version);
         }
-        BatchEvent::ScheduleRan { job, slot, next, .. } => {
+        BatchEvent::ScheduleRan { job, slot, next, pool, .. } => {
             schedule.made += 1;
+            schedule.pool.clone_from(pool);
             schedule.last = Some(job.clone());
             schedule.slot = Some(*slot);
             schedule.next = *next;
