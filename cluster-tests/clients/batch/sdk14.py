@@ -86,7 +86,7 @@ class Service:
     def images(self):
         return [image.node_agent_sku_id for image in self.client.account.list_supported_images()]
 
-    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None):
+    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None, priority=None, yields=None):
         info = models.PoolInformation(pool_id=pool)
         if auto:
             image = models.ImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
@@ -97,7 +97,7 @@ class Service:
             info = models.PoolInformation(auto_pool_specification=models.AutoPoolSpecification(
                 auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
         self.client.job.add(models.JobAddParameter(
-            id=id, pool_info=info, uses_task_dependencies=dependencies,
+            id=id, pool_info=info, priority=priority, allow_task_preemption=yields, uses_task_dependencies=dependencies,
             job_manager_task=models.JobManagerTask(id="Boss", command_line=manager) if manager else None,
             job_preparation_task=models.JobPreparationTask(command_line=before) if before else None,
             job_release_task=models.JobReleaseTask(command_line=after) if after else None))
@@ -157,7 +157,7 @@ class Service:
     def delete_job(self, id):
         self.client.job.delete(id)
 
-    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None, inputs=(), outputs=()):
+    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None, inputs=(), outputs=(), near=None):
         settings = [models.EnvironmentSetting(name=name, value=value) for name, value in (environment or {}).items()]
         depends = models.TaskDependencies(task_ids=after) if after else None
         limits = models.TaskConstraints(max_task_retry_count=retries) if retries is not None else None
@@ -172,7 +172,7 @@ class Service:
             for pattern, url, path in outputs]
         self.client.task.add(job, models.TaskAddParameter(
             id=id, command_line=command, environment_settings=settings, depends_on=depends, constraints=limits,
-            multi_instance_settings=multi, resource_files=files, output_files=results))
+            affinity_info=models.AffinityInformation(affinity_id=near) if near else None, multi_instance_settings=multi, resource_files=files, output_files=results))
 
     def tasks(self, job, tasks):
         self.client.task.add_collection(job, [models.TaskAddParameter(id=id, command_line=line) for id, line in tasks])

@@ -95,7 +95,7 @@ class Service:
     def images(self):
         return [image.node_agent_sku_id for image in self.client.list_supported_images()]
 
-    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None):
+    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None, priority=None, yields=None):
         info = models.BatchPoolInfo(pool_id=pool)
         if auto:
             image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
@@ -107,7 +107,7 @@ class Service:
             info = models.BatchPoolInfo(auto_pool_specification=models.BatchAutoPoolSpecification(
                 auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
         self.client.create_job(models.BatchJobCreateOptions(
-            id=id, pool_info=info, uses_task_dependencies=dependencies,
+            id=id, pool_info=info, priority=priority, allow_task_preemption=yields, uses_task_dependencies=dependencies,
             job_manager_task=models.BatchJobManagerTask(id="Boss", command_line=manager) if manager else None,
             job_preparation_task=models.BatchJobPreparationTask(command_line=before) if before else None,
             job_release_task=models.BatchJobReleaseTask(command_line=after) if after else None))
@@ -170,7 +170,7 @@ class Service:
     def delete_job(self, id):
         self.client.begin_delete_job(id, polling_interval=1).result()
 
-    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None, inputs=(), outputs=()):
+    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None, inputs=(), outputs=(), near=None):
         settings = [models.EnvironmentSetting(name=name, value=value) for name, value in (environment or {}).items()]
         depends = models.BatchTaskDependencies(task_ids=after) if after else None
         limits = models.BatchTaskConstraints(max_task_retry_count=retries) if retries is not None else None
@@ -185,7 +185,7 @@ class Service:
             for pattern, url, path in outputs]
         self.client.create_task(job, models.BatchTaskCreateOptions(
             id=id, command_line=command, environment_settings=settings, depends_on=depends, constraints=limits,
-            multi_instance_settings=multi, resource_files=files, output_files=results))
+            affinity_info=models.BatchAffinityInfo(affinity_id=near) if near else None, multi_instance_settings=multi, resource_files=files, output_files=results))
 
     def tasks(self, job, tasks):
         self.client.create_tasks(job, [models.BatchTaskCreateOptions(id=id, command_line=line) for id, line in tasks])

@@ -65,6 +65,7 @@ def tell(service, work):
     scenario(service, work)
     many(service)
     ends(service)
+    ranks(service)
     manages(service, work)
     schedules(service)
     gang(service, work)
@@ -198,6 +199,25 @@ def ends(service):
     assert service.get("ends", "long").execution_info.failure_info.code == "TaskEnded"
     service.terminate("ends", "enough")
     until("the job has completed", lambda: service.job_state("ends") == ("completed", "enough"))
+
+
+def ranks(service):
+    """A task of a higher priority takes the place of one whose job allows it; a task goes where it would rather be."""
+    service.job("low", "Pool", yields=True)
+    service.tasks("low", [(f"t{i}", "sleep 1000") for i in range(8)])
+    until("the pool is full", lambda: service.counts("low")[1] == 8)
+    service.job("high", "Pool", priority=9)
+    service.task("high", "a", "true")
+    until("it has had a place", lambda: service.counts("high") == (0, 0, 1, 1, 0))
+    infos = [service.get("low", f"t{i}").execution_info for i in range(8)]
+    assert all((info.retry_count, info.requeue_count) == (0, 0) for info in infos), infos
+    until("all of the others run again", lambda: service.counts("low")[1] == 8)
+    service.delete_job("low")
+    until("the job is gone", lambda: not service.has_job("low"))
+    node = max(service.nodes("Pool"))
+    service.task("high", "near", "true", near=node)
+    until("it has ended", lambda: service.counts("high")[3] == 2)
+    assert service.get("high", "near").node_info.affinity_id == node, service.get("high", "near").node_info
 
 
 def own(service):

@@ -10,6 +10,7 @@ use crate::eligibility::Eligibility;
 use crate::features::Constraint;
 use crate::gres::Gres;
 use crate::notation::Range;
+use crate::preempt::Rank;
 use crate::staging::Staging;
 
 /// Largest script, in bytes.
@@ -305,6 +306,12 @@ pub struct Request {
     /// nodes, it is on as many as there are ranks, or as have room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fill: Option<Fill>,
+    /// The name of a node on which it is placed if that has room when it starts; a request for one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<String>,
+    /// Whose place it may take among the tasks of its pool of the batch service, and who may take its.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<Rank>,
 }
 
 /// A wish for few leaf switches.
@@ -338,6 +345,8 @@ impl Default for Request {
             contiguous: false,
             threads_per_core: None,
             fill: None,
+            near: None,
+            rank: None,
         }
     }
 }

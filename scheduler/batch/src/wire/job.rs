@@ -41,7 +41,6 @@ const CHANGEABLE: [&str; 9] = [
 /// What is wrong with it.
 pub fn read_job(body: &Value, user: &User) -> Result<BatchJobSpec, BatchError> {
     let fields = Fields::of(body)?;
-    fields.without(&["allowTaskPreemption"])?;
     let manager = fields.inner("jobManagerTask")?.map(|manager| task::manager(&manager, user)).transpose()?;
     let Some(pool_info) = fields.inner("poolInfo")? else {
         return Err(fields.wrong("poolInfo", "it must name a pool: poolInfo.poolId"));
@@ -84,6 +83,7 @@ pub fn read_job(body: &Value, user: &User) -> Result<BatchJobSpec, BatchError> {
             fields.number("priority", i64::from(i32::MIN), i64::from(i32::MAX))?.unwrap_or(0),
         )
         .unwrap_or(0),
+        yields: fields.flag("allowTaskPreemption")?.unwrap_or(false),
         running_max: u32::try_from(running_max).ok(),
         wall_clock_max_s,
         retries: retries.unwrap_or(Retries::AtMost(0)),
@@ -178,7 +178,7 @@ pub fn show_job(id: &FoldedId, job: &BatchJob, base: &str) -> Value {
     }
     shown["priority"] = spec.priority.into();
     shown["maxParallelTasks"] = spec.running_max.map_or(-1, i64::from).into();
-    shown["allowTaskPreemption"] = false.into();
+    shown["allowTaskPreemption"] = spec.yields.into();
     shown["usesTaskDependencies"] = spec.uses_dependencies.into();
     shown["onAllTasksComplete"] =
         if spec.terminate_when_complete { "terminatejob" } else { "noaction" }.into();

@@ -59,6 +59,10 @@ fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
         retention_s: retention_s.unwrap_or(RETENTION_DEFAULT_S).max(1),
         ..Staging::default()
     };
+    let near = match fields.inner("affinityInfo")? {
+        Some(affinity) => Some(affinity.required("affinityId")?.into()),
+        None => None,
+    };
     let mut kept = fields.object().clone();
     for name in ["id", "commandLine", "dependsOn"] {
         kept.remove(name);
@@ -72,6 +76,7 @@ fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
         staging,
         environment: fields.pairs("environmentSettings")?,
         token,
+        near,
         exclusive: false,
         exits: fields
             .inner("exitConditions")?

@@ -47,6 +47,9 @@ pub struct BatchJobSpec {
     pub auto_pool: Option<Box<AutoPool>>,
     /// Higher goes first; at most [`super::PRIORITY_MAX`] from 0.
     pub priority: i32,
+    /// Whether tasks of a higher priority may take the place of its running ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub yields: bool,
     /// How many of its tasks may run at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running_max: Option<u32>,
@@ -166,6 +169,9 @@ pub struct TaskShape {
     /// Whether each is given a token by which it may ask about its own job.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub token: bool,
+    /// The name of a node on which each is placed if that has room when it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<Box<str>>,
     /// Whether each has its node alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exclusive: bool,

@@ -40,8 +40,8 @@ pub(super) struct Clearing {
     settled: BTreeMap<JobId, BTreeSet<TaskIndex>>,
     /// What is being ended holds this; none until somebody asks.
     leaving: Option<HashMap<NodeId, NodeRoom>>,
-    /// What found no victims, by pool and quality of service.
-    denied: HashMap<(usize, Option<u32>), Refused>,
+    /// What found no victims, by where it stands.
+    denied: HashMap<Standing, Refused>,
     /// How long victims may take to leave, in seconds, while they are looked for: nodes may close before they have.
     slack_s: u64,
     searches: u32,
@@ -163,6 +163,11 @@ impl<'a> Pass<'a> {
         let Some(job) = self.state.jobs.get(&job) else { return false };
         let standing = self.planner.standing(job);
         if !self.planner.rights.over_anybody(standing) {
+            return false;
+        }
+        // Tasks with ranks are many, and nodes too: nobody looks where none of them yields.
+        let (victims, is_ranked) = (&self.planner.victims, standing.rank.is_some());
+        if is_ranked && victims.are_none() && victims.under_way().is_empty() {
             return false;
         }
         let waits = |index: &TaskIndex| {
@@ -313,7 +318,7 @@ impl<'a> Pass<'a> {
         let slack_s = self.grace_max_s();
         let closings = self.planner.advance.outlasted(end.plus_seconds(slack_s));
         let need = self.need(job, end).map(|need| need.with_closings(closings));
-        let denied = self.clearing.denied.entry((pool, standing.qos)).or_default();
+        let denied = self.clearing.denied.entry(standing).or_default();
         if need.is_some_and(|need| denied.knows(&need)) || self.clearing.searches >= SEARCHES_MAX {
             return None;
         }
@@ -322,7 +327,7 @@ impl<'a> Pass<'a> {
         let place = self.search(config, pool, job, standing);
         self.clearing.slack_s = 0;
         if let (None, Some(need)) = (&place, need) {
-            self.clearing.denied.entry((pool, standing.qos)).or_default().add(need);
+            self.clearing.denied.entry(standing).or_default().add(need);
         }
         place
     }

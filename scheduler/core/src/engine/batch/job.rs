@@ -25,7 +25,13 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             check_goes_on(job)?;
             check_spec(spec)?;
             check_change(job, spec)?;
-            Ok(vec![event(BatchEvent::JobUpdated { job: key, spec: spec.clone().into() })])
+            // What waits was made with what the job said before.
+            let mut events = match (spec.priority, spec.yields) == (job.spec.priority, job.spec.yields) {
+                true => Vec::new(),
+                false => unqueue(state, &key, job, now),
+            };
+            events.insert(0, event(BatchEvent::JobUpdated { job: key, spec: spec.clone().into() }));
+            Ok(events)
         }
         BatchCommand::DisableJob { job, how } => {
             let (key, job) = input.job(state, job)?;
@@ -220,6 +226,15 @@ pub(super) fn disable(
         events.extend(end::end(state, &key.task(id.clone()), task, wish, EndWish::Unqueue, now));
     }
     Ok(events)
+}
+
+/// Lets the tasks wait again that were made into jobs of the cluster and have not started.
+fn unqueue(state: &State, key: &BatchJobKey, job: &BatchJob, now: Timestamp) -> Vec<Event> {
+    let queued = job.made().filter(|(_, task)| is_queued(task));
+    let end = |(id, task): (&FoldedId, _)| {
+        end::end(state, &key.task(id.clone()), task, EndWish::Unqueue, EndWish::Unqueue, now)
+    };
+    queued.flat_map(end).collect()
 }
 
 fn is_queued(task: &crate::state::BatchTask) -> bool {

@@ -147,6 +147,8 @@ mod own_pool_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
+mod rank_tests;
+#[cfg(test)]
 mod scale_tests;
 #[cfg(test)]
 mod schedule_tests;

@@ -115,6 +115,8 @@ fn on_jobs() -> impl Strategy<Value = BatchCommand> {
                     }),
                     release: preparation.as_ref().filter(|_| acts).map(|_| Arc::new(the_chore("after"))),
                     preparation,
+                    priority: i32::from(acts),
+                    yields: ends,
                     terminate_when_complete: ends,
                     acts_on_failure: acts,
                     running_max,
@@ -177,7 +179,8 @@ fn on_tasks() -> impl Strategy<Value = BatchCommand> {
     let gang = MultiInstance { instances: 2, coordination: Command::parse("true").unwrap() };
     let shapes = (1..3u32, any::<bool>()).prop_map(move |(slots, is_gang)| {
         let multi_instance = is_gang.then(|| gang.clone());
-        TaskShape { slots: if is_gang { 1 } else { slots }, multi_instance, ..shape() }
+        let near = (slots == 2).then(|| "n2".into());
+        TaskShape { slots: if is_gang { 1 } else { slots }, multi_instance, near, ..shape() }
     });
     let both = || (name("j"), (0..8u8).prop_map(|number| number.to_string()));
     prop_oneof![

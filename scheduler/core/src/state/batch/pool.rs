@@ -138,6 +138,7 @@ impl BatchPool {
             fill: self.spec.fill,
             order: Order::Fcfs,
             preempt: Preempt::Off,
+            by_rank: true,
             ..home.clone()
         }
     }
