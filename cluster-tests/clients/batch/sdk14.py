@@ -19,11 +19,11 @@ class Service:
     def code(self, error):
         return error.error.code
 
-    def pool(self, id, size, nodes, slots, inter_node, start=None):
+    def pool(self, id, size, nodes, slots, inter_node, start=None, low=None):
         image = models.ImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
         machine = models.VirtualMachineConfiguration(image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
         self.client.pool.add(models.PoolAddParameter(
-            id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes,
+            id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes, target_low_priority_nodes=low,
             task_slots_per_node=slots, enable_inter_node_communication=inter_node,
             start_task=models.StartTask(command_line=start, wait_for_success=True) if start else None))
 
@@ -78,6 +78,12 @@ class Service:
 
     def nodes(self, pool):
         return {node.id: node.state.value for node in self.client.compute_node.list(pool)}
+
+    def low(self, pool):
+        """(how many low-priority nodes it has or wants again, how many of them were taken back, are tasks' nodes dedicated)"""
+        nodes = list(self.client.compute_node.list(pool))
+        preempted = [node for node in nodes if node.state.value == "preempted"]
+        return self.client.pool.get(pool).current_low_priority_nodes, len(preempted), [node.is_dedicated for node in nodes]
 
     def node_counts(self):
         counts = self.client.account.list_pool_node_counts()

@@ -1,6 +1,6 @@
 """What both generations of the SDK do with the service, told once. Each calls tell() with a thin Service of its own.
 
-A Service has: pool(id, size, nodes, slots, inter_node, start), reboot(pool, node), login(pool, node) -> (address, port), applications(),
+A Service has: pool(id, size, nodes, slots, inter_node, start, low), low(pool) -> (low-priority nodes, preempted ones, whether each node is dedicated), reboot(pool, node), login(pool, node) -> (address, port), applications(),
 starts(pool) -> (state, result, exit code) of each start task,
 schedule(id, pool, command, every_s), schedule_state(id) -> (state, recent job, next time), jobs_of(schedule) -> (id, state),
 schedules(filter), disable_schedule(id), enable_schedule(id), delete_schedule(id),
@@ -311,11 +311,36 @@ def chores(service, work):
     until("the pool is gone", lambda: service.pools() == [])
 
 
+def scavenges(service, work):
+    """A pool has idle nodes until another one is to have them for itself."""
+    nodes = 2
+    service.pool("Idle", "main", 0, 1, False, low=nodes)
+    until("it has all nodes", lambda: service.low("Idle") == (nodes, 0, [False] * nodes))
+    service.job("idle", "Idle")
+    service.tasks("idle", [(f"t{i}", f"/bin/sh -c 'echo $AZ_BATCH_NODE_IS_DEDICATED > {work}/dedicated; sleep 1000'") for i in range(nodes)])
+    until("all tasks run", lambda: service.counts("idle")[1] == nodes)
+    with open(f"{work}/dedicated") as file:
+        assert file.read() == "false\n"
+    service.pool("Own", "main", 1, 1, False)
+    until("it has its node", lambda: service.allocation("Own")[:2] == ("steady", 1))
+    assert service.low("Idle")[:2] == (nodes, 1), service.low("Idle")
+    assert service.counts("idle")[:2] == (1, nodes - 1), service.counts("idle")
+    infos = [service.get("idle", f"t{i}").execution_info for i in range(nodes)]
+    assert all((info.retry_count, info.requeue_count) == (0, 0) for info in infos), infos
+    service.delete_pool("Own")
+    until("the node is back", lambda: service.low("Idle")[:2] == (nodes, 0))
+    until("all tasks run again", lambda: service.counts("idle")[1] == nodes)
+    service.delete_job("idle")
+    service.delete_pool("Idle")
+    until("the pool is gone", lambda: service.pools() == [])
+
+
 def gang(service, work):
     service.delete_pool("Pool")
     until("the pool is gone", lambda: service.pools() == [])
     own(service)
     chores(service, work)
+    scavenges(service, work)
     service.pool("Pool", "main", 2, 1, True)
     until("the pool is steady", lambda: service.allocation("pool")[:2] == ("steady", 2))
     service.job("gang", "Pool")

@@ -296,6 +296,9 @@ pub struct Request {
     /// Pools and jobs of the batch service for which each node must have been made ready.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ready_for: BTreeSet<String>,
+    /// Whether it may not have nodes that others may take back from its pool of the batch service.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated: bool,
     /// Whether its nodes must follow each other in the order of the tree, with none between them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub contiguous: bool,
@@ -342,6 +345,7 @@ impl Default for Request {
             gres_per_node: Vec::new(),
             gres_per_rank: Vec::new(),
             ready_for: BTreeSet::new(),
+            dedicated: false,
             contiguous: false,
             threads_per_core: None,
             fill: None,

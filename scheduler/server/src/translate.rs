@@ -7,7 +7,7 @@ use std::sync::Arc;
 use muster_config::HealthConfig;
 use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, HardwareDevice, Usage};
 use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX, ShareGres};
-use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport, StopCause};
 use muster_core::patterns;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, SignalTo};
@@ -195,6 +195,9 @@ pub fn message(state: &State, secrets: &Secrets, batch_url: Option<&str>, effect
             let mut prepare = prepare(state, secrets, *key, *instance, allocation, spec, work);
             if let Some((work, url)) = prepare.work.as_mut().zip(batch_url) {
                 add_batch_words(state, secrets, *key, url, work);
+                if let Some(share) = allocation.shares.get(*instance as usize) {
+                    say_whose_node(state, share.node, work);
+                }
             }
             Body::Prepare(prepare)
         }
@@ -252,6 +255,13 @@ fn add_batch_words(state: &State, secrets: &Secrets, key: AttemptKey, url: &str,
     work.environment.insert("AZ_BATCH_ACCOUNT_URL".to_owned(), url.to_owned());
     if task.is_some_and(|(job, task)| job.shape(task).token) {
         work.environment.insert("AZ_BATCH_AUTHENTICATION_TOKEN".to_owned(), secrets.batch_token(key));
+    }
+}
+
+/// Whether others may take the node back from the pool, as it is when the attempt begins. Only tasks of the batch service ask.
+fn say_whose_node(state: &State, node: NodeId, work: &mut v1::Work) {
+    if let Some(said) = work.environment.get_mut("AZ_BATCH_NODE_IS_DEDICATED") {
+        *said = (!state.node(node).low_priority).to_string();
     }
 }
 

@@ -110,9 +110,10 @@ fn read_auto_pool(fields: &Fields<'_>, user: &User) -> Result<AutoPool, BatchErr
     };
     pool.insert("id".to_owned(), "auto".into());
     let NewPool { spec: pool, target, timeout_s, scaling } = read_pool(&Value::Object(pool), user)?;
+    let (target, target_low) = (target.dedicated.unwrap_or(0), target.low_priority.unwrap_or(0));
     let prefix = fields.text("autoPoolIdPrefix")?.unwrap_or_default().to_owned();
     let keep_alive = fields.flag("keepAlive")?.unwrap_or(false);
-    Ok(AutoPool { prefix, pool, target, timeout_s, scaling, lifetime, keep_alive })
+    Ok(AutoPool { prefix, pool, target, target_low, timeout_s, scaling, lifetime, keep_alive })
 }
 
 /// How often something is tried again, if it is said.

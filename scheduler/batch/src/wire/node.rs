@@ -17,6 +17,7 @@ pub enum NodeWord {
     WaitingForStartTask,
     StartTaskFailed,
     LeavingPool,
+    Preempted,
     Offline,
     Unknown,
     Unusable,
@@ -33,6 +34,7 @@ impl NodeWord {
             Self::WaitingForStartTask => "waitingforstarttask",
             Self::StartTaskFailed => "starttaskfailed",
             Self::LeavingPool => "leavingpool",
+            Self::Preempted => "preempted",
             Self::Offline => "offline",
             Self::Unknown => "unknown",
             Self::Unusable => "unusable",
@@ -45,6 +47,9 @@ impl NodeWord {
 pub fn node_word(pool: &BatchPool, node: &Node, seat: &Seat) -> NodeWord {
     match seat.at {
         NodeMove::Leaving | NodeMove::Back => NodeWord::LeavingPool,
+        NodeMove::Preempted => NodeWord::Preempted,
+        // No seat is on its way like this.
+        NodeMove::LentLow => NodeWord::Starting,
         NodeMove::Claimed => NodeWord::Starting,
         NodeMove::Lent if !node.is_up() => NodeWord::Unknown,
         NodeMove::Lent if node.is_drained() => NodeWord::Unusable,
@@ -73,9 +78,10 @@ pub fn show_node(
         NodeStatus::Down { since, .. } => (Some(*since), String::new()),
         NodeStatus::Unknown => (None, String::new()),
     };
-    let slots: u32 = node
-        .attempts
-        .iter()
+    // What runs on a node that was taken back is of others.
+    let is_there = seat.at != NodeMove::Preempted;
+    let attempts = || node.attempts.iter().filter(|_| is_there);
+    let slots: u32 = attempts()
         .filter_map(|key| state.batch_task(state.batch_task_of(key.task.job)?))
         .map(|(job, task)| job.shape(task).slots)
         .sum();
@@ -89,10 +95,10 @@ pub fn show_node(
         "ipAddress": address,
         "affinityId": id,
         "vmSize": pool.spec.home,
-        "isDedicated": true,
+        "isDedicated": !seat.low,
         "totalTasksRun": 0,
         "totalTasksSucceeded": 0,
-        "runningTasksCount": node.attempts.len(),
+        "runningTasksCount": attempts().count(),
         "runningTaskSlotsCount": slots,
         "recentTasks": [],
         "endpointConfiguration": { "inboundEndpoints": [] },
@@ -107,7 +113,7 @@ pub fn show_node(
         shown["startTask"] = start;
         without_secrets(&mut shown["startTask"]);
     }
-    if let Some(why) = node.why_no_work() {
+    if let Some(why) = node.why_no_work().filter(|_| is_there) {
         shown["errors"] = json!([{ "code": "NodeNotReady", "message": why }]);
     }
     shown

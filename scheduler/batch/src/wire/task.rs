@@ -77,6 +77,7 @@ fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
         environment: fields.pairs("environmentSettings")?,
         token,
         near,
+        dedicated: false,
         exclusive: false,
         exits: fields
             .inner("exitConditions")?
@@ -106,6 +107,7 @@ pub(super) fn manager(fields: &Fields<'_>, user: &User) -> Result<Manager, Batch
     fields.without(&["multiInstanceSettings", "dependsOn", "exitConditions", "affinityInfo"])?;
     let mut read = shape(fields, user)?;
     read.exclusive = fields.flag("runExclusive")?.unwrap_or(true);
+    read.dedicated = !fields.flag("allowLowPriorityNode")?.unwrap_or(true);
     // Newer versions of the protocol cannot ask for it, and without it a manager could manage nothing.
     read.token = true;
     let mut kept = said(&read.said);

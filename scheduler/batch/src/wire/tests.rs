@@ -1,11 +1,11 @@
 //! What bodies say, and what is wrong with them.
 
-use muster_core::batch::{DependencyAction, JobAction, PoolLifetime, Retries};
+use muster_core::batch::{DependencyAction, FoldedId, JobAction, PoolLifetime, Retries, Targets};
 use muster_core::spec::User;
 use muster_core::staging::{InputSource, UploadCondition};
 use serde_json::{Value, json};
 
-use super::{read_job, read_pool, read_schedule, read_task, without_secrets};
+use super::{read_job, read_pool, read_resize, read_schedule, read_task, without_secrets};
 use crate::error::{BatchError, ErrorCode};
 
 fn user() -> User {
@@ -98,7 +98,7 @@ fn what_is_wrong_with_a_task_is_told_with_its_place() {
 fn pools_and_jobs_are_read_with_the_defaults_of_the_protocol() {
     let pool = read_pool(&json!({ "id": "P", "vmSize": "main", "resizeTimeout": "PT5M" }), &user()).unwrap();
     assert_eq!((pool.spec.slots_per_node, pool.spec.inter_node), (1, false));
-    assert_eq!((pool.target, pool.timeout_s, pool.scaling), (0, 300, None));
+    assert_eq!((pool.target, pool.timeout_s, pool.scaling), (Targets::default(), 300, None));
     let mut scaled = json!({ "id": "P", "vmSize": "main", "enableAutoScale": true });
     assert_eq!(
         code(read_pool(&scaled, &user())),
@@ -110,8 +110,13 @@ fn pools_and_jobs_are_read_with_the_defaults_of_the_protocol() {
     assert_eq!(code(read_pool(&scaled, &user())).1, "targetDedicatedNodes");
     let idle = json!({ "id": "P", "vmSize": "main", "autoScaleFormula": "$TargetDedicatedNodes = 1" });
     assert_eq!(code(read_pool(&idle, &user())).1, "autoScaleFormula");
-    let lower = json!({ "id": "P", "vmSize": "main", "targetLowPriorityNodes": 1 });
-    assert_eq!(code(read_pool(&lower, &user())).1, "targetLowPriorityNodes");
+    let lower = json!({ "id": "P", "vmSize": "main", "targetLowPriorityNodes": 2 });
+    let lower = read_pool(&lower, &user()).unwrap().target;
+    assert_eq!((lower.dedicated, lower.low_priority), (None, Some(2)));
+    let resize = |body: Value| read_resize(FoldedId::of("P"), &body);
+    assert!(resize(json!({ "targetLowPriorityNodes": 0 })).is_ok());
+    assert_eq!(code(resize(json!({}))).1, "targetDedicatedNodes");
+    assert_eq!(code(resize(json!({ "targetLowPriorityNodes": -1 }))).1, "targetLowPriorityNodes");
     let job = read_job(&json!({ "id": "J", "poolInfo": { "poolId": "P" }, "maxParallelTasks": -1 }), &user())
         .unwrap();
     assert_eq!((job.pool.as_str(), job.running_max, job.retries), ("p", None, Retries::AtMost(0)));
@@ -185,9 +190,15 @@ fn a_manager_task_is_made_with_its_job_and_tokens_are_for_the_job_alone() {
         with(json!({ "id": "Boss", "commandLine": "plan", "requiredSlots": 2 })).unwrap().manager.unwrap();
     assert_eq!((manager.task.id.as_str(), manager.ends_job), ("Boss", true));
     assert!(manager.shape.exclusive && manager.shape.token && manager.shape.slots == 2);
-    let light = json!({ "id": "B", "commandLine": "b", "killJobOnCompletion": false, "runExclusive": false });
+    let light = json!({ "id": "B", "commandLine": "b", "killJobOnCompletion": false, "runExclusive": false,
+        "allowLowPriorityNode": false });
     let light = with(light).unwrap().manager.unwrap();
-    assert!(!light.ends_job && !light.shape.exclusive && !light.shape.said.contains("runExclusive"));
+    assert!(
+        !light.ends_job
+            && !light.shape.exclusive
+            && light.shape.dedicated
+            && !light.shape.said.contains("runExclusive")
+    );
     assert_eq!(code(with(json!({ "id": "B" }))).1, "jobManagerTask.commandLine");
     let token = |access: Value| {
         let settings = json!({ "access": access });

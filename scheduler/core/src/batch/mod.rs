@@ -17,7 +17,7 @@ pub use self::chore::{
 };
 pub use self::command::{
     Added, BatchCaller, BatchCommand, BatchInput, BatchRefusal, BatchReply, Condition, Deallocation, Disable,
-    Target,
+    Target, Targets,
 };
 pub use self::event::{BatchEvent, EndWish, NodeMove, Outcome, ResizeError, SchedulingError};
 pub use self::exit::{

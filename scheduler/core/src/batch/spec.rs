@@ -100,6 +100,9 @@ pub struct AutoPool {
     pub pool: BatchPoolSpec,
     /// How many nodes it is to have.
     pub target: u32,
+    /// How many low-priority nodes it is to have.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub target_low: u32,
     /// How long it tries to get them, in seconds.
     pub timeout_s: u64,
     /// By what it finds out itself how many nodes it is to have, if it does; `target` is 0 then.
@@ -110,6 +113,11 @@ pub struct AutoPool {
     pub lifetime: PoolLifetime,
     /// Whether it stays when that is over.
     pub keep_alive: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How long an automatic pool is there.
@@ -172,6 +180,9 @@ pub struct TaskShape {
     /// The name of a node on which each is placed if that has room when it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub near: Option<Box<str>>,
+    /// Whether each has its node for as long as it runs: not one that others may take back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated: bool,
     /// Whether each has its node alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exclusive: bool,

@@ -90,6 +90,7 @@ impl Pass<'_> {
         let pool = &self.planner.pools[index];
         let ranking = Ranking::of_pool(config.order, &self.planner.config.policy.priority);
         let may_preempt = !self.planner.victims.are_none();
+        let may_take_back = !pool.lent.is_empty() || self.state.was_given_back(None);
         let (mut blocked, mut ready): (Option<Rank>, _) = (None, Vec::new());
         for (class, head) in self.heads(index, &reserved) {
             let rank = ranking.rank(class, head, self.now);
@@ -99,7 +100,7 @@ impl Pass<'_> {
                 || Standing { pool: at, qos: head.qos, rank: self.planner.rights.rank(at, head.rank) };
             let might_preempt = may_preempt && self.planner.rights.over_anybody(stands());
             // What may not start must not stand for those that cannot fit: that shows only when it is looked at.
-            if might_fit || self.explain || head.limited || might_preempt {
+            if might_fit || self.explain || head.limited || might_preempt || may_take_back {
                 ready.push(rank);
             } else if blocked.is_none_or(|first| rank > first) {
                 blocked = Some(rank);

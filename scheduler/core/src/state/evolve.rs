@@ -172,6 +172,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
                     free_memory_bytes: 0,
                     overheld: false,
                     ready_for: Default::default(),
+                    low_priority: false,
                     attempts: Default::default(),
                     stale: Default::default(),
                     status: NodeStatus::Unknown,

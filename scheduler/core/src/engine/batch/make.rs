@@ -66,6 +66,7 @@ pub(super) fn spec(
     let request = match pool {
         Some(pool) => Request {
             near: near(state, shape),
+            dedicated: shape.dedicated,
             rank: Some(Rank { priority, yields: job.spec.yields }),
             ready_for: ready_for(key, &pool_key, pool, job),
             ..request(

@@ -6,6 +6,7 @@
 mod chore;
 mod end;
 mod job;
+mod low;
 mod make;
 mod own_pool;
 mod pool;
@@ -16,6 +17,7 @@ mod tick;
 
 use std::sync::Arc;
 
+pub(super) use self::low::taken_back;
 pub use self::scale::Trial;
 pub(super) use self::tick::due;
 use crate::batch::{
@@ -142,6 +144,8 @@ fn check_goes_on(job: &BatchJob) -> Result<(), BatchRefusal> {
 
 #[cfg(test)]
 mod chore_tests;
+#[cfg(test)]
+mod low_tests;
 #[cfg(test)]
 mod own_pool_tests;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{event, invalid, pool, scale};
 use crate::batch::{
     AUTO_POOL_PREFIX_CHARS_MAX, AutoPool, BatchEvent, BatchInput, BatchJobSpec, BatchPoolKey, BatchPoolSpec,
-    BatchRefusal, FailureCategory, FoldedId, PoolLifetime, ScheduleKey, SchedulingError, is_id,
+    BatchRefusal, FailureCategory, FoldedId, PoolLifetime, ScheduleKey, SchedulingError, Targets, is_id,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -55,8 +55,8 @@ pub(super) fn of(
     };
     let spec = BatchPoolSpec { id: id.clone(), ..auto_pool.pool.clone() };
     let refused = |refusal: BatchRefusal| error(&refusal);
-    let mut events =
-        pool::create(state, input, &spec, auto_pool.target, auto_pool.timeout_s, now).map_err(refused)?;
+    let targets = Targets { dedicated: Some(auto_pool.target), low_priority: Some(auto_pool.target_low) };
+    let mut events = pool::create(state, input, &spec, targets, auto_pool.timeout_s, now).map_err(refused)?;
     let id = FoldedId::of(&id);
     if let Some(scaling) = &auto_pool.scaling {
         scale::check(scaling).map_err(refused)?;

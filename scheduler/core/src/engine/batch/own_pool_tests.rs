@@ -15,6 +15,7 @@ fn own() -> AutoPool {
         prefix: "mine".to_owned(),
         pool: pool("", 2),
         target: 2,
+        target_low: 0,
         timeout_s: 900,
         scaling: None,
         lifetime: PoolLifetime::Job,

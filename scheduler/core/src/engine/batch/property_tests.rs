@@ -8,7 +8,7 @@ use super::stage::{batch_job, caller, id, pool, shape, task, the_chore};
 use crate::batch::{
     AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
     DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, PoolLifetime, Retries, Scaling,
-    ScheduleSpec, ScheduleTimes, TaskShape,
+    ScheduleSpec, ScheduleTimes, Targets, TaskShape,
 };
 use crate::ids::AttemptKey;
 use crate::input::{GoneHow, Input};
@@ -32,6 +32,11 @@ fn name(of: &'static str) -> impl Strategy<Value = String> + Clone {
     (0..3u8).prop_map(move |i| format!("{of}{i}"))
 }
 
+fn targets() -> impl Strategy<Value = Targets> + Clone {
+    let count = || prop::option::of(0..4u32);
+    (count(), count()).prop_map(|(dedicated, low_priority)| Targets { dedicated, low_priority })
+}
+
 fn deallocation() -> impl Strategy<Value = Deallocation> {
     prop::sample::select(vec![Deallocation::Requeue, Deallocation::Terminate, Deallocation::TaskCompletion])
 }
@@ -46,7 +51,7 @@ fn start() -> impl Strategy<Value = Option<Arc<ChoreSpec>>> + Clone {
 
 fn on_pools() -> impl Strategy<Value = BatchCommand> {
     prop_oneof![
-        (name("p"), 1..3u32, 0..4u32, start()).prop_map(|(name, slots, target, start)| {
+        (name("p"), 1..3u32, targets(), start()).prop_map(|(name, slots, target, start)| {
             BatchCommand::CreatePool {
                 spec: Box::new(BatchPoolSpec { start, ..pool(&name, slots) }),
                 target,
@@ -57,12 +62,12 @@ fn on_pools() -> impl Strategy<Value = BatchCommand> {
         (name("p"), prop::option::of(0..4u32)).prop_map(|(name, nodes)| match nodes {
             Some(nodes) => BatchCommand::EnableScaling {
                 pool: id(&name),
-                formula: Some(format!("$TargetDedicatedNodes = {nodes} - $RunningTasks").into()),
+                formula: Some(format!("$TargetDedicatedNodes = {nodes} - $RunningTasks; $TargetLowPriorityNodes = $PreemptedNodeCount + 1").into()),
                 interval_s: Some(300),
             },
             None => BatchCommand::DisableScaling { pool: id(&name) },
         }),
-        (name("p"), 0..4u32, deallocation()).prop_map(|(name, target, how)| BatchCommand::ResizePool {
+        (name("p"), targets(), deallocation()).prop_map(|(name, target, how)| BatchCommand::ResizePool {
             pool: id(&name),
             target,
             timeout_s: 300,
@@ -103,6 +108,7 @@ fn on_jobs() -> impl Strategy<Value = BatchCommand> {
                             prefix,
                             pool,
                             target,
+                            target_low: target,
                             timeout_s: 300,
                             scaling,
                             lifetime,
@@ -110,7 +116,7 @@ fn on_jobs() -> impl Strategy<Value = BatchCommand> {
                         })
                     }),
                     manager: (ends && acts).then(|| {
-                        let shape = TaskShape { exclusive: true, ..shape() };
+                        let shape = TaskShape { exclusive: true, dedicated: true, ..shape() };
                         Box::new(Manager { task: task("boss"), shape: Arc::new(shape), ends_job: true })
                     }),
                     release: preparation.as_ref().filter(|_| acts).map(|_| Arc::new(the_chore("after"))),
@@ -143,7 +149,16 @@ fn on_schedules() -> impl Strategy<Value = BatchCommand> {
             let auto_pool = (!ends).then(|| {
                 let (pool, prefix, lifetime) = (pool("", 1), "own".to_owned(), PoolLifetime::Schedule);
                 let (scaling, keep_alive) = (None, interval_s.is_none());
-                Box::new(AutoPool { prefix, pool, target: 1, timeout_s: 300, scaling, lifetime, keep_alive })
+                Box::new(AutoPool {
+                    prefix,
+                    pool,
+                    target: 1,
+                    target_low: 0,
+                    timeout_s: 300,
+                    scaling,
+                    lifetime,
+                    keep_alive,
+                })
             });
             let manager = Some(Box::new(manager));
             let job = BatchJobSpec { manager, auto_pool, ..batch_job("", "p0") };
@@ -203,7 +218,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => on_schedules().prop_map(Step::Ask),
         6 => on_tasks().prop_map(Step::Ask),
         8 => (any::<prop::sample::Index>(), prop::sample::select(vec![0, 0, 1])).prop_map(|(which, code)| Step::GoOn(which, code)),
-        1 => (1..3u32).prop_map(Step::Submit),
+        1 => (1..4u32).prop_map(Step::Submit),
         1 => prop::sample::select(vec![1, 400, 4_000]).prop_map(Step::Pass),
         1 => (1..4u8).prop_map(Step::Lose),
         2 => (1..4u8).prop_map(Step::Hello),

@@ -71,6 +71,7 @@ pub(super) fn shape() -> TaskShape {
         environment: vec![("A".to_owned(), "task".to_owned())],
         token: false,
         near: None,
+        dedicated: false,
         exclusive: false,
         exits: Default::default(),
         said: "{}".into(),
@@ -142,8 +143,13 @@ impl Bench {
     }
 
     pub(super) fn create_pool(&mut self, spec: BatchPoolSpec, target: u32) {
-        self.batch(BatchCommand::CreatePool { spec: Box::new(spec), target, timeout_s: 900, scaling: None })
-            .unwrap();
+        self.batch(BatchCommand::CreatePool {
+            spec: Box::new(spec),
+            target: target.into(),
+            timeout_s: 900,
+            scaling: None,
+        })
+        .unwrap();
     }
 
     pub(super) fn create_job(&mut self, spec: BatchJobSpec) {

@@ -77,7 +77,7 @@ fn a_resize_takes_what_becomes_free_and_gives_up_with_numbers() {
     assert!(matches!(
         bench.batch(BatchCommand::ResizePool {
             pool: id("p"),
-            target: 1,
+            target: 1.into(),
             timeout_s: 900,
             how: Deallocation::Requeue
         }),
@@ -91,9 +91,9 @@ fn a_resize_takes_what_becomes_free_and_gives_up_with_numbers() {
         "{errors:?}"
     );
     assert_eq!((bench.the_pool("p").lent(), bench.the_pool("p").nodes.len()), (1, 1));
-    let resize = |target| BatchCommand::ResizePool {
+    let resize = |target: u32| BatchCommand::ResizePool {
         pool: id("p"),
-        target,
+        target: target.into(),
         timeout_s: 900,
         how: Deallocation::Requeue,
     };
@@ -107,7 +107,7 @@ fn a_resize_takes_what_becomes_free_and_gives_up_with_numbers() {
     bench
         .batch(BatchCommand::ResizePool {
             pool: id("p"),
-            target: 3,
+            target: 3.into(),
             timeout_s: 299,
             how: Deallocation::Requeue,
         })
@@ -396,7 +396,7 @@ fn another_configuration_takes_nodes_out_of_pools() {
     assert_eq!(**bench.engine.state().declared_config(), config(&[4, 4]));
     let refusal = bench.batch(BatchCommand::CreatePool {
         spec: Box::new(pool("q", 5)),
-        target: 0,
+        target: 0.into(),
         timeout_s: 900,
         scaling: None,
     });
@@ -407,7 +407,7 @@ fn another_configuration_takes_nodes_out_of_pools() {
     let nowhere = BatchPoolSpec { home: "huge".to_owned(), ..pool("q", 1) };
     let refusal = bench.batch(BatchCommand::CreatePool {
         spec: Box::new(nowhere),
-        target: 0,
+        target: 0.into(),
         timeout_s: 900,
         scaling: None,
     });

@@ -28,6 +28,9 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 version,
                 deleting: None,
                 target: 0,
+                target_low: 0,
+                wanted_low: 0,
+                preempted: Default::default(),
                 allocation: PoolAllocation::Steady,
                 allocation_since: at,
                 timeout_s: crate::batch::RESIZE_TIMEOUT_S,
@@ -54,17 +57,23 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
             nodes.iter().for_each(|node| chore::refresh_ready(state, *node));
             jobs_of_pool_changed(state, pool);
         }
-        BatchEvent::PoolResizing { pool, target, remove, how, until } => with_pool(state, pool, |pool| {
-            pool.target = *target;
-            let remove = remove.iter().copied().collect();
-            pool.allocation = PoolAllocation::Resizing { until: *until, how: *how, remove };
-            pool.timeout_s = until.micros_since(at) / 1_000_000;
-            pool.allocation_since = at;
-            pool.errors.clear();
-            (pool.modified, pool.version) = (at, version);
-        }),
-        BatchEvent::NodesMoved { pool, moves } => nodes_moved(state, pool, moves, at),
-        BatchEvent::PoolSteady { pool, errors } => with_pool(state, pool, |pool| {
+        BatchEvent::PoolResizing { pool, target, target_low, remove, how, until } => {
+            with_pool(state, pool, |pool| {
+                (pool.target, pool.target_low, pool.wanted_low) = (*target, *target_low, *target_low);
+                let remove = remove.iter().copied().collect();
+                pool.preempted.retain(|node, _| !BTreeSet::contains(&remove, node));
+                pool.forget_preempted();
+                pool.allocation = PoolAllocation::Resizing { until: *until, how: *how, remove };
+                pool.timeout_s = until.micros_since(at) / 1_000_000;
+                pool.allocation_since = at;
+                pool.errors.clear();
+                (pool.modified, pool.version) = (at, version);
+            })
+        }
+        BatchEvent::NodesMoved { pool, moves, needed_by } => nodes_moved(state, pool, moves, *needed_by, at),
+        BatchEvent::PoolSteady { pool, errors, wanted_low } => with_pool(state, pool, |pool| {
+            pool.wanted_low = wanted_low.unwrap_or(pool.wanted_low);
+            pool.forget_preempted();
             pool.allocation = PoolAllocation::Steady;
             pool.allocation_since = at;
             pool.errors.clone_from(errors);
@@ -74,6 +83,7 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
             with_scale(state, pool, |pool| pool.scale = None);
             with_pool(state, pool, |pool| {
                 pool.deleting = Some(at);
+                pool.preempted.clear();
                 (pool.modified, pool.version) = (at, version);
             });
         }

@@ -5,6 +5,7 @@ mod chore;
 mod depends;
 mod happen;
 mod job;
+mod low;
 mod moves;
 mod numbers;
 mod pool;
@@ -73,6 +74,12 @@ pub(super) struct Batch {
     pools_due: BTreeSet<BatchPoolKey>,
     /// Pools that are being resized or deleted: what happens to any node may be of interest to them.
     resizing: BTreeSet<BatchPoolKey>,
+    /// Pools that want more low-priority nodes than they have.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    scavengers: BTreeSet<BatchPoolKey>,
+    /// Nodes that were taken back for jobs of the cluster that have not started: nobody scavenges them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    taken_back: BTreeMap<NodeId, JobId>,
     /// When resizes give up.
     give_up: BTreeSet<(Timestamp, BatchPoolKey)>,
     /// When jobs are terminated that have not ended.
