@@ -89,6 +89,18 @@ class Service:
         counts = self.client.account.list_pool_node_counts()
         return {pool.pool_id: (pool.dedicated.idle, pool.dedicated.total) for pool in counts}
 
+    def stats(self, job, task, pool):
+        of_job = self.client.job.get(job, models.JobGetOptions(expand="stats")).stats
+        of_task = self.client.task.get(job, task, models.TaskGetOptions(expand="stats")).stats
+        listed = {job.id: job.stats for job in self.client.job.list(models.JobListOptions(select="id,stats"))}
+        of_pool = self.client.pool.get(pool, models.PoolGetOptions(select="stats")).stats
+        assert listed[job].num_succeeded_tasks == of_job.num_succeeded_tasks
+        cpu = of_task.user_cpu_time + of_task.kernel_cpu_time
+        return of_job.num_succeeded_tasks, of_job.wall_clock_time, cpu, of_pool.usage_stats.dedicated_core_time
+
+    def metered(self):
+        return {pool.pool_id: pool.total_core_hours for pool in self.client.pool.list_usage_metrics()}
+
     def images(self):
         return [image.node_agent_sku_id for image in self.client.account.list_supported_images()]
 

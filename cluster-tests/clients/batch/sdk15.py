@@ -98,6 +98,18 @@ class Service:
         counts = self.client.list_pool_node_counts()
         return {pool.pool_id: (pool.dedicated.idle, pool.dedicated.total) for pool in counts}
 
+    def stats(self, job, task, pool):
+        of_job = self.client.get_job(job, expand=["stats"]).job_statistics
+        of_task = self.client.get_task(job, task, expand=["stats"]).task_statistics
+        listed = {job.id: job.job_statistics for job in self.client.list_jobs(select=["id", "stats"])}
+        of_pool = self.client.get_pool(pool, select=["stats"]).pool_statistics
+        assert listed[job].succeeded_tasks_count == of_job.succeeded_tasks_count
+        cpu = of_task.user_cpu_time + of_task.kernel_cpu_time
+        return of_job.succeeded_tasks_count, of_job.wall_clock_time, cpu, of_pool.usage_stats.dedicated_core_time
+
+    def metered(self):
+        return {pool.pool_id: pool.total_core_hours for pool in self.client.list_pool_usage_metrics()}
+
     def images(self):
         return [image.node_agent_sku_id for image in self.client.list_supported_images()]
 

@@ -9,6 +9,7 @@ delete_pool(id), pool_exists(id), scale(id, formula), evaluate(id, formula) -> (
 error), stop_scaling(id), job(id, pool, **more), pool_of(job), scheduling_error(job), job_state(id) -> (state, reason), end_when_complete(id),
 terminate(id, reason), disable(id), enable(id), delete_job(id), task(job, id, command, **more), tasks(job, list of
 (id, command)), get(job, id), list(job, filter, select), counts(job) -> (active, running, completed, succeeded, failed),
+stats(job, task, pool) -> (tasks that succeeded, their time, the task's CPU time, the pool's time of cores), metered() -> core hours by pool,
 end_task(job, id), reactivate(job, id), delete_task(job, id), subtasks(job, id), nodes(pool), node_counts(), images(),
 files(job, id, recursive, filter), read(job, id, path, range), read_of_node(pool, node, path), size(job, id, path),
 delete_file(job, id, path), code(error) -> the protocol's code, and Error, its exception.
@@ -177,7 +178,14 @@ def many(service):
     # Those that are there already do no harm.
     service.tasks("many", [("t000", "true"), ("more", "true")])
     until("all have succeeded", lambda: service.counts("many") == (0, 0, 251, 251, 0))
-    assert len(service.list("many", None, None, page=100)) == 251
+    service.task("many", "busy", "/bin/sh -c 'end=$(($(date +%s) + 2)); while test $(date +%s) -lt $end; do :; done'")
+    until("it has succeeded", lambda: service.counts("many")[3] == 252)
+    succeeded, wall, cpu, cores = service.stats("many", "busy", "Pool")
+    assert succeeded == 252 and wall.total_seconds() > 1 and cores.total_seconds() > 8, (succeeded, wall, cores)
+    # Where the kernel does not count it, it is said as none.
+    assert cpu.total_seconds() == 0 or 0.5 < cpu.total_seconds() < 20, cpu
+    assert service.metered()["Pool"] > 0, service.metered()
+    assert len(service.list("many", None, None, page=100)) == 252
     service.end_when_complete("many")
     until("the job has completed", lambda: service.job_state("many") == ("completed", "AllTasksComplete"))
     refused(service, "JobCompleted", lambda: service.task("many", "late", "true"))

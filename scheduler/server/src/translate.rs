@@ -87,6 +87,18 @@ fn wire_endpoint(endpoint: &Endpoint) -> v1::Endpoint {
     }
 }
 
+fn core_usage(usage: v1::Usage) -> Usage {
+    Usage {
+        cpu_time_us: usage.cpu_time_us,
+        memory_peak_bytes: usage.memory_peak_bytes,
+        cpu_system_us: usage.cpu_system_us.min(usage.cpu_time_us),
+        read_bytes: usage.read_bytes,
+        write_bytes: usage.write_bytes,
+        read_operations: usage.read_operations,
+        write_operations: usage.write_operations,
+    }
+}
+
 /// What a node says of an instance.
 ///
 /// # Errors
@@ -103,7 +115,7 @@ pub fn report(report: v1::InstanceReport) -> Result<InstanceReport, BadMessage> 
             let usage = gone.usage.unwrap_or_default();
             InstancePhase::Gone {
                 how: gone_how(gone.how.ok_or_else(|| missing("how"))?),
-                usage: Usage { cpu_time_us: usage.cpu_time_us, memory_peak_bytes: usage.memory_peak_bytes },
+                usage: core_usage(usage),
                 started_at: (gone.started_at_us > 0).then_some(Timestamp(gone.started_at_us)),
             }
         }
@@ -408,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_report_is_read() {
-        let usage = Some(v1::Usage { cpu_time_us: 5, memory_peak_bytes: 6 });
+        let usage = Some(v1::Usage { cpu_time_us: 5, memory_peak_bytes: 6, ..v1::Usage::default() });
         let how = Some(v1::gone::How::Exited(v1::Exited { code: 7, signal: 0, out_of_memory: false }));
         let gone = v1::Gone { how, usage, started_at_us: 0, ended_at_us: 9 };
         let phase = Some(v1::instance_report::Phase::Gone(gone));

@@ -1,11 +1,16 @@
 //! What bodies say, and what is wrong with them.
 
 use muster_core::batch::{DependencyAction, FoldedId, JobAction, PoolLifetime, Retries, Targets};
+use muster_core::event::Usage;
+use muster_core::ids::Timestamp;
 use muster_core::spec::User;
 use muster_core::staging::{InputSource, UploadCondition};
+use muster_core::state::{BatchStats, Metered};
 use serde_json::{Value, json};
 
-use super::{read_job, read_pool, read_resize, read_schedule, read_task, without_secrets};
+use super::{
+    read_job, read_pool, read_resize, read_schedule, read_task, show_metered, show_stats, without_secrets,
+};
 use crate::error::{BatchError, ErrorCode};
 
 fn user() -> User {
@@ -227,4 +232,25 @@ fn a_schedule_says_when_its_jobs_are_made_and_what_they_are_like() {
     let job = json!({ "jobManagerTask": { "id": "m" }, "poolInfo": { "poolId": "P" } });
     let job = read_schedule(&json!({ "id": "S", "jobSpecification": job }), &user());
     assert_eq!(code(job).1, "jobManagerTask.commandLine");
+}
+
+#[test]
+fn statistics_have_the_units_of_the_protocol() {
+    let used = Usage {
+        cpu_time_us: 3_500_000,
+        cpu_system_us: 500_000,
+        read_bytes: 3 << 29,
+        read_operations: 7,
+        ..Usage::default()
+    };
+    let stats = BatchStats { used, wall_us: 60_000_000, retries: 2, succeeded: 5, ..BatchStats::default() };
+    let shown = show_stats(&stats, "http://h/jobs/j", Timestamp(0), Timestamp(90_000_000));
+    assert_eq!((&shown["userCPUTime"], &shown["kernelCPUTime"]), (&json!("PT3S"), &json!("PT0.500000S")));
+    assert_eq!((&shown["wallClockTime"], &shown["waitTime"]), (&json!("PT1M"), &json!("PT0S")));
+    assert_eq!((&shown["readIOGiB"], &shown["readIOps"]), (&json!(1.5), &json!(7)));
+    assert_eq!((&shown["numSucceededTasks"], &shown["numTaskRetries"]), (&json!(5), &json!(2)));
+    assert_eq!(shown["lastUpdateTime"], "1970-01-01T00:01:30Z");
+    let metered = Metered { pool: "P".to_owned(), home: "main".to_owned(), core_ms: 9_000_000 };
+    let hour = show_metered(2, &metered);
+    assert_eq!((&hour["totalCoreHours"], &hour["endTime"]), (&json!(2.5), &json!("1970-01-01T03:00:00Z")));
 }

@@ -159,4 +159,6 @@ mod schedule_tests;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod stats_tests;
+#[cfg(test)]
 mod tests;

@@ -31,6 +31,7 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 target_low: 0,
                 wanted_low: 0,
                 preempted: Default::default(),
+                core_ms: 0,
                 allocation: PoolAllocation::Steady,
                 allocation_since: at,
                 timeout_s: crate::batch::RESIZE_TIMEOUT_S,
@@ -233,6 +234,10 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
             account.active_jobs.insert(key.job.clone());
         }
         BatchEvent::JobDeleted { .. } => {
+            let of = before.as_ref().and_then(|schedule| account.schedules.get_mut(schedule));
+            if let Some((schedule, job)) = of.zip(account.jobs.get(&key.job)) {
+                schedule.gone = schedule.gone.plus(job.stats_with_counts());
+            }
             account.jobs.remove(&key.job);
             account.active_jobs.remove(&key.job);
         }
@@ -327,10 +332,14 @@ fn task_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timest
             }
         }),
         BatchEvent::TaskSettled { outcome, .. } => settled(job, &key.task, outcome, version, at),
-        BatchEvent::TaskReactivated { .. } => job.change(&key.task, |task| {
-            task.retries = Tries::default();
-            task.enter(TaskState::Waiting { unmet: 0 }, version, at);
-        }),
+        BatchEvent::TaskReactivated { .. } => {
+            let waited_us = job.tasks.get(&key.task).map_or(0, BatchTask::waited_us);
+            job.stats.wait_us = job.stats.wait_us.saturating_sub(waited_us);
+            job.change(&key.task, |task| {
+                task.retries = Tries::default();
+                task.enter(TaskState::Waiting { unmet: 0 }, version, at);
+            });
+        }
         BatchEvent::TaskDeleted { .. } => {
             if let Some(made) = deleted(job, &key.task) {
                 state.batch.made.remove(&made);
@@ -371,6 +380,13 @@ fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, a
         }
         task.enter(next, version, at);
     });
+    match outcome {
+        Outcome::Completed { .. } => {
+            job.stats.wait_us += job.tasks.get(id).map_or(0, BatchTask::waited_us);
+        }
+        Outcome::Retried => job.stats.retries += 1,
+        Outcome::Requeued | Outcome::Waits => {}
+    }
     depends::forget(job, id);
     if matches!(outcome, Outcome::Completed { satisfies: true, .. }) {
         depends::satisfied(job, id);

@@ -13,6 +13,7 @@ mod ready;
 mod scale;
 mod schedule;
 mod shapes;
+mod stats;
 mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ pub use self::job::{BatchJob, JobPhase, JobWord, JobWork};
 pub use self::pool::{BatchPool, PoolAllocation, PoolWork, Seat};
 pub use self::scale::Scale;
 pub use self::schedule::{BatchSchedule, ScheduleWork};
+pub use self::stats::{Metered, Stats, TaskStats};
 pub use self::task::{
     BatchTask, Completed, Counted, Counts, Made, Settling, TaskState as BatchTaskState, TaskWord, Tries,
 };
@@ -36,6 +38,7 @@ use crate::ids::{JobId, NodeId, Timestamp};
 pub(super) use self::chore::node_up;
 pub(super) use self::happen::{attempt_ended, attempt_placed, happened, job_finished};
 pub(super) use self::moves::{configured, node_changed};
+pub(super) use self::stats::attempt_used;
 
 /// All of the batch service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -104,6 +107,9 @@ pub struct BatchAccount {
     /// Those that have not completed.
     #[serde(default)]
     pub(super) active_jobs: BTreeSet<FoldedId>,
+    /// What its pools had of nodes in each hour since 1970, by pool, for as long as that is kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) metered: BTreeMap<u64, BTreeMap<FoldedId, Metered>>,
 }
 
 impl BatchAccount {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::happen::{refresh_job, set};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
 use super::scale::Scale;
-use super::{chore, low};
+use super::{chore, low, stats};
 use crate::batch::{BatchJobKey, BatchPoolKey, ChoreKey, NodeMove};
 use crate::cluster::ClusterConfig;
 use crate::event::Event;
@@ -48,6 +48,9 @@ pub(super) fn nodes_moved(
     needed_by: Option<JobId>,
     at: Timestamp,
 ) {
+    for (node, _) in moves {
+        meter(state, key, *node, at);
+    }
     let Some(pool) = state.batch.pool_mut(key) else { return };
     for (node, to) in moves {
         let before = pool.nodes.get(node);
@@ -94,6 +97,15 @@ pub(super) fn nodes_moved(
     let batch = &state.batch;
     let others: Vec<BatchPoolKey> = batch.resizing.union(&batch.scavengers).cloned().collect();
     others.iter().for_each(|key| refresh_pool(state, key));
+}
+
+/// A node of a pool changes its place, or leaves it: what the pool has had of it is added up.
+fn meter(state: &mut State, key: &BatchPoolKey, node: NodeId, at: Timestamp) {
+    let seat = state.batch.pool(key).and_then(|pool| pool.nodes.get(&node)).cloned();
+    if let Some(seat) = seat {
+        let cores = state.node(node).cores;
+        stats::seat_ended(&mut state.batch, key, &seat, cores, at);
+    }
 }
 
 /// A pool, or what it has, changed: so does what the planner knows of it, and what its jobs may do.
@@ -169,7 +181,7 @@ pub(in crate::state) fn node_changed(state: &mut State, event: &Event) {
 }
 
 /// Another configuration is in force. Nodes that it no longer lends are gone from their pools.
-pub(in crate::state) fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
+pub(in crate::state) fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
     if state.batch.is_empty() {
         return;
     }
@@ -184,6 +196,9 @@ pub(in crate::state) fn configured(state: &mut State, config: &Arc<ClusterConfig
         };
         let lost: Vec<NodeId> = pool.preempted.keys().filter(|node| !has(node)).copied().collect();
         let gone: Vec<NodeId> = pool.nodes.keys().filter(|node| !has(node)).copied().collect();
+        for node in &gone {
+            meter(state, key, *node, at);
+        }
         if let Some(pool) = state.batch.pool_mut(key) {
             pool.nodes.retain(|node, _| !gone.contains(node));
             pool.preempted.retain(|node, _| !lost.contains(node));

@@ -41,6 +41,9 @@ pub struct BatchPool {
     /// Nodes that others have taken back and for which it has no other yet, and since when.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub preempted: BTreeMap<NodeId, Timestamp>,
+    /// How long it has had how many cores of nodes that have left again and that nobody takes back, together, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub(super) core_ms: u64,
     /// Whether it is on its way to that.
     pub allocation: PoolAllocation,
     /// Since when.
@@ -98,6 +101,11 @@ impl Seat {
     pub fn is_open(&self) -> bool {
         self.at == NodeMove::Lent && self.enabled
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_nothing(number: &u64) -> bool {
+    *number == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::happen;
 use super::job::BatchJob;
+use super::stats::Stats;
 use crate::batch::{BatchEvent, BatchJobKey, FoldedId, ScheduleKey, SchedulePhase, ScheduleSpec};
 use crate::ids::Timestamp;
 use crate::spec::User;
@@ -34,6 +35,9 @@ pub struct BatchSchedule {
     /// When it makes its next job, if it makes another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,
+    /// What the jobs that are gone have used.
+    #[serde(default, skip_serializing_if = "Stats::is_none")]
+    pub(super) gone: Stats,
     /// How many jobs it has made.
     pub made: u64,
     /// The last of them.
@@ -140,6 +144,7 @@ pub(super) fn happened(state: &mut State, event: &BatchEvent, version: u64, at: 
                 made: 0,
                 last: None,
                 pool: None,
+                gone: Stats::default(),
                 slot: None,
             };
             schedules.insert(key.schedule.clone(), schedule);
