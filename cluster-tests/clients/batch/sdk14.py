@@ -19,11 +19,11 @@ class Service:
     def code(self, error):
         return error.error.code
 
-    def pool(self, id, size, nodes, slots, inter_node, start=None):
+    def pool(self, id, size, nodes, slots, inter_node, start=None, low=None):
         image = models.ImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
         machine = models.VirtualMachineConfiguration(image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
         self.client.pool.add(models.PoolAddParameter(
-            id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes,
+            id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes, target_low_priority_nodes=low,
             task_slots_per_node=slots, enable_inter_node_communication=inter_node,
             start_task=models.StartTask(command_line=start, wait_for_success=True) if start else None))
 
@@ -79,24 +79,43 @@ class Service:
     def nodes(self, pool):
         return {node.id: node.state.value for node in self.client.compute_node.list(pool)}
 
+    def low(self, pool):
+        """(how many low-priority nodes it has or wants again, how many of them were taken back, are tasks' nodes dedicated)"""
+        nodes = list(self.client.compute_node.list(pool))
+        preempted = [node for node in nodes if node.state.value == "preempted"]
+        return self.client.pool.get(pool).current_low_priority_nodes, len(preempted), [node.is_dedicated for node in nodes]
+
     def node_counts(self):
         counts = self.client.account.list_pool_node_counts()
         return {pool.pool_id: (pool.dedicated.idle, pool.dedicated.total) for pool in counts}
 
+    def stats(self, job, task, pool):
+        of_job = self.client.job.get(job, models.JobGetOptions(expand="stats")).stats
+        of_task = self.client.task.get(job, task, models.TaskGetOptions(expand="stats")).stats
+        listed = {job.id: job.stats for job in self.client.job.list(models.JobListOptions(select="id,stats"))}
+        of_pool = self.client.pool.get(pool, models.PoolGetOptions(select="stats")).stats
+        assert listed[job].num_succeeded_tasks == of_job.num_succeeded_tasks
+        cpu = of_task.user_cpu_time + of_task.kernel_cpu_time
+        return of_job.num_succeeded_tasks, of_job.wall_clock_time, cpu, of_pool.usage_stats.dedicated_core_time
+
+    def metered(self):
+        return {pool.pool_id: pool.total_core_hours for pool in self.client.pool.list_usage_metrics()}
+
     def images(self):
         return [image.node_agent_sku_id for image in self.client.account.list_supported_images()]
 
-    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None):
+    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None, priority=None, yields=None):
         info = models.PoolInformation(pool_id=pool)
         if auto:
             image = models.ImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
             machine = models.VirtualMachineConfiguration(
                 image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
-            like = models.PoolSpecification(vm_size="main", virtual_machine_configuration=machine, target_dedicated_nodes=1)
+            size = auto if isinstance(auto, str) else "main"
+            like = models.PoolSpecification(vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=1)
             info = models.PoolInformation(auto_pool_specification=models.AutoPoolSpecification(
                 auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
         self.client.job.add(models.JobAddParameter(
-            id=id, pool_info=info, uses_task_dependencies=dependencies,
+            id=id, pool_info=info, priority=priority, allow_task_preemption=yields, uses_task_dependencies=dependencies,
             job_manager_task=models.JobManagerTask(id="Boss", command_line=manager) if manager else None,
             job_preparation_task=models.JobPreparationTask(command_line=before) if before else None,
             job_release_task=models.JobReleaseTask(command_line=after) if after else None))
@@ -131,6 +150,9 @@ class Service:
     def pool_of(self, job):
         return self.client.job.get(job).execution_info.pool_id
 
+    def scheduling_error(self, job):
+        return self.client.job.get(job).execution_info.scheduling_error.code
+
     def has_job(self, id):
         return any(job.id == id for job in self.client.job.list())
 
@@ -153,7 +175,7 @@ class Service:
     def delete_job(self, id):
         self.client.job.delete(id)
 
-    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None, inputs=(), outputs=()):
+    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None, inputs=(), outputs=(), near=None):
         settings = [models.EnvironmentSetting(name=name, value=value) for name, value in (environment or {}).items()]
         depends = models.TaskDependencies(task_ids=after) if after else None
         limits = models.TaskConstraints(max_task_retry_count=retries) if retries is not None else None
@@ -168,7 +190,7 @@ class Service:
             for pattern, url, path in outputs]
         self.client.task.add(job, models.TaskAddParameter(
             id=id, command_line=command, environment_settings=settings, depends_on=depends, constraints=limits,
-            multi_instance_settings=multi, resource_files=files, output_files=results))
+            affinity_info=models.AffinityInformation(affinity_id=near) if near else None, multi_instance_settings=multi, resource_files=files, output_files=results))
 
     def tasks(self, job, tasks):
         self.client.task.add_collection(job, [models.TaskAddParameter(id=id, command_line=line) for id, line in tasks])

@@ -22,11 +22,11 @@ class Service:
         error.response.read()
         return error.response.json()["code"]
 
-    def pool(self, id, size, nodes, slots, inter_node, start=None):
+    def pool(self, id, size, nodes, slots, inter_node, start=None, low=None):
         image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
         machine = models.VirtualMachineConfiguration(image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
         self.client.create_pool(models.BatchPoolCreateOptions(
-            id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes,
+            id=id, vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=nodes, target_low_priority_nodes=low,
             task_slots_per_node=slots, enable_inter_node_communication=inter_node,
             start_task=models.BatchStartTask(command_line=start, wait_for_success=True) if start else None))
 
@@ -88,25 +88,44 @@ class Service:
     def nodes(self, pool):
         return {node.id: node.state.value for node in self.client.list_nodes(pool)}
 
+    def low(self, pool):
+        """(how many low-priority nodes it has or wants again, how many of them were taken back, are tasks' nodes dedicated)"""
+        nodes = list(self.client.list_nodes(pool))
+        preempted = [node for node in nodes if node.state.value == "preempted"]
+        return self.client.get_pool(pool).current_low_priority_nodes, len(preempted), [node.is_dedicated for node in nodes]
+
     def node_counts(self):
         counts = self.client.list_pool_node_counts()
         return {pool.pool_id: (pool.dedicated.idle, pool.dedicated.total) for pool in counts}
 
+    def stats(self, job, task, pool):
+        of_job = self.client.get_job(job, expand=["stats"]).job_statistics
+        of_task = self.client.get_task(job, task, expand=["stats"]).task_statistics
+        listed = {job.id: job.job_statistics for job in self.client.list_jobs(select=["id", "stats"])}
+        of_pool = self.client.get_pool(pool, select=["stats"]).pool_statistics
+        assert listed[job].succeeded_tasks_count == of_job.succeeded_tasks_count
+        cpu = of_task.user_cpu_time + of_task.kernel_cpu_time
+        return of_job.succeeded_tasks_count, of_job.wall_clock_time, cpu, of_pool.usage_stats.dedicated_core_time
+
+    def metered(self):
+        return {pool.pool_id: pool.total_core_hours for pool in self.client.list_pool_usage_metrics()}
+
     def images(self):
         return [image.node_agent_sku_id for image in self.client.list_supported_images()]
 
-    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None):
+    def job(self, id, pool, dependencies=False, auto=False, before=None, after=None, manager=None, priority=None, yields=None):
         info = models.BatchPoolInfo(pool_id=pool)
         if auto:
             image = models.BatchVmImageReference(publisher="canonical", offer="ubuntuserver", sku="18.04-lts")
             machine = models.VirtualMachineConfiguration(
                 image_reference=image, node_agent_sku_id="batch.node.ubuntu 18.04")
+            size = auto if isinstance(auto, str) else "main"
             like = models.BatchPoolSpecification(
-                vm_size="main", virtual_machine_configuration=machine, target_dedicated_nodes=1)
+                vm_size=size, virtual_machine_configuration=machine, target_dedicated_nodes=1)
             info = models.BatchPoolInfo(auto_pool_specification=models.BatchAutoPoolSpecification(
                 auto_pool_id_prefix="mine", pool_lifetime_option="job", keep_alive=False, pool=like))
         self.client.create_job(models.BatchJobCreateOptions(
-            id=id, pool_info=info, uses_task_dependencies=dependencies,
+            id=id, pool_info=info, priority=priority, allow_task_preemption=yields, uses_task_dependencies=dependencies,
             job_manager_task=models.BatchJobManagerTask(id="Boss", command_line=manager) if manager else None,
             job_preparation_task=models.BatchJobPreparationTask(command_line=before) if before else None,
             job_release_task=models.BatchJobReleaseTask(command_line=after) if after else None))
@@ -142,6 +161,9 @@ class Service:
     def pool_of(self, job):
         return self.client.get_job(job).execution_info.pool_id
 
+    def scheduling_error(self, job):
+        return self.client.get_job(job).execution_info.scheduling_error.code
+
     def has_job(self, id):
         return any(job.id == id for job in self.client.list_jobs())
 
@@ -166,7 +188,7 @@ class Service:
     def delete_job(self, id):
         self.client.begin_delete_job(id, polling_interval=1).result()
 
-    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None, inputs=(), outputs=()):
+    def task(self, job, id, command, environment=None, after=None, retries=None, instances=None, inputs=(), outputs=(), near=None):
         settings = [models.EnvironmentSetting(name=name, value=value) for name, value in (environment or {}).items()]
         depends = models.BatchTaskDependencies(task_ids=after) if after else None
         limits = models.BatchTaskConstraints(max_task_retry_count=retries) if retries is not None else None
@@ -181,7 +203,7 @@ class Service:
             for pattern, url, path in outputs]
         self.client.create_task(job, models.BatchTaskCreateOptions(
             id=id, command_line=command, environment_settings=settings, depends_on=depends, constraints=limits,
-            multi_instance_settings=multi, resource_files=files, output_files=results))
+            affinity_info=models.BatchAffinityInfo(affinity_id=near) if near else None, multi_instance_settings=multi, resource_files=files, output_files=results))
 
     def tasks(self, job, tasks):
         self.client.create_tasks(job, [models.BatchTaskCreateOptions(id=id, command_line=line) for id, line in tasks])

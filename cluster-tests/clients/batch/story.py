@@ -1,14 +1,15 @@
 """What both generations of the SDK do with the service, told once. Each calls tell() with a thin Service of its own.
 
-A Service has: pool(id, size, nodes, slots, inter_node, start), reboot(pool, node), login(pool, node) -> (address, port), applications(),
+A Service has: pool(id, size, nodes, slots, inter_node, start, low), low(pool) -> (low-priority nodes, preempted ones, whether each node is dedicated), reboot(pool, node), login(pool, node) -> (address, port), applications(),
 starts(pool) -> (state, result, exit code) of each start task,
 schedule(id, pool, command, every_s), schedule_state(id) -> (state, recent job, next time), jobs_of(schedule) -> (id, state),
 schedules(filter), disable_schedule(id), enable_schedule(id), delete_schedule(id),
 prepared(job) -> (node, state, result of the preparation, result of the release) of each node, pools(), resize(id, nodes), allocation(id) -> (state, current, errors),
 delete_pool(id), pool_exists(id), scale(id, formula), evaluate(id, formula) -> (results, code), scaled(id) -> (on, results,
-error), stop_scaling(id), job(id, pool, **more), pool_of(job), job_state(id) -> (state, reason), end_when_complete(id),
+error), stop_scaling(id), job(id, pool, **more), pool_of(job), scheduling_error(job), job_state(id) -> (state, reason), end_when_complete(id),
 terminate(id, reason), disable(id), enable(id), delete_job(id), task(job, id, command, **more), tasks(job, list of
 (id, command)), get(job, id), list(job, filter, select), counts(job) -> (active, running, completed, succeeded, failed),
+stats(job, task, pool) -> (tasks that succeeded, their time, the task's CPU time, the pool's time of cores), metered() -> core hours by pool,
 end_task(job, id), reactivate(job, id), delete_task(job, id), subtasks(job, id), nodes(pool), node_counts(), images(),
 files(job, id, recursive, filter), read(job, id, path, range), read_of_node(pool, node, path), size(job, id, path),
 delete_file(job, id, path), code(error) -> the protocol's code, and Error, its exception.
@@ -65,6 +66,7 @@ def tell(service, work):
     scenario(service, work)
     many(service)
     ends(service)
+    ranks(service)
     manages(service, work)
     schedules(service)
     gang(service, work)
@@ -176,7 +178,14 @@ def many(service):
     # Those that are there already do no harm.
     service.tasks("many", [("t000", "true"), ("more", "true")])
     until("all have succeeded", lambda: service.counts("many") == (0, 0, 251, 251, 0))
-    assert len(service.list("many", None, None, page=100)) == 251
+    service.task("many", "busy", "/bin/sh -c 'end=$(($(date +%s) + 2)); while test $(date +%s) -lt $end; do :; done'")
+    until("it has succeeded", lambda: service.counts("many")[3] == 252)
+    succeeded, wall, cpu, cores = service.stats("many", "busy", "Pool")
+    assert succeeded == 252 and wall.total_seconds() > 1 and cores.total_seconds() > 8, (succeeded, wall, cores)
+    # Where the kernel does not count it, it is said as none.
+    assert cpu.total_seconds() == 0 or 0.5 < cpu.total_seconds() < 20, cpu
+    assert service.metered()["Pool"] > 0, service.metered()
+    assert len(service.list("many", None, None, page=100)) == 252
     service.end_when_complete("many")
     until("the job has completed", lambda: service.job_state("many") == ("completed", "AllTasksComplete"))
     refused(service, "JobCompleted", lambda: service.task("many", "late", "true"))
@@ -200,6 +209,25 @@ def ends(service):
     until("the job has completed", lambda: service.job_state("ends") == ("completed", "enough"))
 
 
+def ranks(service):
+    """A task of a higher priority takes the place of one whose job allows it; a task goes where it would rather be."""
+    service.job("low", "Pool", yields=True)
+    service.tasks("low", [(f"t{i}", "sleep 1000") for i in range(8)])
+    until("the pool is full", lambda: service.counts("low")[1] == 8)
+    service.job("high", "Pool", priority=9)
+    service.task("high", "a", "true")
+    until("it has had a place", lambda: service.counts("high") == (0, 0, 1, 1, 0))
+    infos = [service.get("low", f"t{i}").execution_info for i in range(8)]
+    assert all((info.retry_count, info.requeue_count) == (0, 0) for info in infos), infos
+    until("all of the others run again", lambda: service.counts("low")[1] == 8)
+    service.delete_job("low")
+    until("the job is gone", lambda: not service.has_job("low"))
+    node = max(service.nodes("Pool"))
+    service.task("high", "near", "true", near=node)
+    until("it has ended", lambda: service.counts("high")[3] == 2)
+    assert service.get("high", "near").node_info.affinity_id == node, service.get("high", "near").node_info
+
+
 def own(service):
     """A job that brings its pool: each node of the cluster can be had, since the other pool is gone."""
     service.job("own", None, auto=True)
@@ -208,6 +236,9 @@ def own(service):
     until("the job has completed", lambda: service.job_state("own") == ("completed", "AllTasksComplete"))
     assert service.pool_of("own").startswith("mine-"), service.pool_of("own")
     until("its pool is gone", lambda: service.pools() == [])
+    service.job("lost", None, auto="huge")
+    assert service.job_state("lost")[0] == "completed", service.job_state("lost")
+    assert service.scheduling_error("lost") == "InvalidAutoPoolSettings"
 
 
 def manages(service, work):
@@ -288,11 +319,36 @@ def chores(service, work):
     until("the pool is gone", lambda: service.pools() == [])
 
 
+def scavenges(service, work):
+    """A pool has idle nodes until another one is to have them for itself."""
+    nodes = 2
+    service.pool("Idle", "main", 0, 1, False, low=nodes)
+    until("it has all nodes", lambda: service.low("Idle") == (nodes, 0, [False] * nodes))
+    service.job("idle", "Idle")
+    service.tasks("idle", [(f"t{i}", f"/bin/sh -c 'echo $AZ_BATCH_NODE_IS_DEDICATED > {work}/dedicated; sleep 1000'") for i in range(nodes)])
+    until("all tasks run", lambda: service.counts("idle")[1] == nodes)
+    with open(f"{work}/dedicated") as file:
+        assert file.read() == "false\n"
+    service.pool("Own", "main", 1, 1, False)
+    until("it has its node", lambda: service.allocation("Own")[:2] == ("steady", 1))
+    assert service.low("Idle")[:2] == (nodes, 1), service.low("Idle")
+    assert service.counts("idle")[:2] == (1, nodes - 1), service.counts("idle")
+    infos = [service.get("idle", f"t{i}").execution_info for i in range(nodes)]
+    assert all((info.retry_count, info.requeue_count) == (0, 0) for info in infos), infos
+    service.delete_pool("Own")
+    until("the node is back", lambda: service.low("Idle")[:2] == (nodes, 0))
+    until("all tasks run again", lambda: service.counts("idle")[1] == nodes)
+    service.delete_job("idle")
+    service.delete_pool("Idle")
+    until("the pool is gone", lambda: service.pools() == [])
+
+
 def gang(service, work):
     service.delete_pool("Pool")
     until("the pool is gone", lambda: service.pools() == [])
     own(service)
     chores(service, work)
+    scavenges(service, work)
     service.pool("Pool", "main", 2, 1, True)
     until("the pool is steady", lambda: service.allocation("pool")[:2] == ("steady", 2))
     service.job("gang", "Pool")

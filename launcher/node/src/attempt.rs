@@ -203,7 +203,7 @@ mod tests {
         let exited = v1::Exited { code: 7, signal: 0, out_of_memory: true };
         let gone = v1::Gone {
             how: Some(v1::gone::How::Exited(exited)),
-            usage: Some(v1::Usage { cpu_time_us: 1, memory_peak_bytes: 2 }),
+            usage: Some(v1::Usage { cpu_time_us: 1, memory_peak_bytes: 2, ..v1::Usage::default() }),
             started_at_us: 3,
             ended_at_us: 4,
         };

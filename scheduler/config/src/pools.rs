@@ -138,6 +138,7 @@ fn pool(
         tier,
         preempt,
         grace_s,
+        by_rank: false,
     })
 }
 

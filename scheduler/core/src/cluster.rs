@@ -184,6 +184,10 @@ pub struct PoolConfig {
     /// Between SIGTERM and SIGKILL when a task of it is preempted, in seconds; 0: [`Policy::kill_grace_ms`].
     #[serde(default)]
     pub grace_s: u64,
+    /// Whether its tasks may take each other's place, as far as their ranks allow it ([`crate::preempt::Rank`]): pools of the
+    /// batch service.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_rank: bool,
 }
 
 impl Default for PoolConfig {
@@ -203,6 +207,7 @@ impl Default for PoolConfig {
             tier: 0,
             preempt: Preempt::default(),
             grace_s: 0,
+            by_rank: false,
         }
     }
 }

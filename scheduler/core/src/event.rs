@@ -379,6 +379,42 @@ pub struct Usage {
     pub cpu_time_us: u64,
     /// Memory high-water mark, in bytes; 0 if unknown.
     pub memory_peak_bytes: u64,
+    /// The kernel's part of the CPU time, in microseconds; 0 if unknown.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub cpu_system_us: u64,
+    /// Bytes that were read from block devices; 0 if unknown.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub read_bytes: u64,
+    /// Bytes that were written to them; 0 if unknown.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub write_bytes: u64,
+    /// How often something was read from them; 0 if unknown.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub read_operations: u64,
+    /// How often something was written to them; 0 if unknown.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub write_operations: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_nothing(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Usage {
+    /// What both used together; the higher one of their high-water marks.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_time_us: self.cpu_time_us.saturating_add(other.cpu_time_us),
+            memory_peak_bytes: self.memory_peak_bytes.max(other.memory_peak_bytes),
+            cpu_system_us: self.cpu_system_us.saturating_add(other.cpu_system_us),
+            read_bytes: self.read_bytes.saturating_add(other.read_bytes),
+            write_bytes: self.write_bytes.saturating_add(other.write_bytes),
+            read_operations: self.read_operations.saturating_add(other.read_operations),
+            write_operations: self.write_operations.saturating_add(other.write_operations),
+        }
+    }
 }
 
 /// How an attempt ends.

@@ -7,11 +7,15 @@
 //! - the job's quality of service lists the attempt's, whose `preempt` is not `off`. It gives no right over tasks of
 //!   pools of a higher tier.
 //!
-//! Where both do, the pool says what becomes of the attempt. Along every right the tier rises, or stays and the
+//! Within a pool of the batch service, tasks have ranks: one takes the place of another of a lower priority whose job allows that.
+//!
+//! Where the first two do, the pool says what becomes of the attempt. Along every right the tier rises, or stays and the
 //! quality of service goes up in an order without circles ([`circle`]): so whoever was preempted can never preempt
 //! back, directly or through others.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use serde::{Deserialize, Serialize};
 
 use crate::cluster::{ClusterConfig, Preempt, QosConfig};
 use crate::spec::JobSpec;
@@ -23,6 +27,17 @@ pub struct Standing {
     pub pool: Option<u32>,
     /// Its quality of service, if it has one that is known.
     pub qos: Option<u32>,
+    /// Its rank within its pool, if the pool goes by ranks.
+    pub rank: Option<Rank>,
+}
+
+/// Where a task of the batch service stands among those of its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rank {
+    /// Its priority.
+    pub priority: i32,
+    /// Whether tasks of a higher one may take its place.
+    pub yields: bool,
 }
 
 /// What becomes of an attempt whose place is taken.
@@ -40,11 +55,14 @@ pub struct Rights {
     pools: Vec<PoolRights>,
     qos: Vec<QosRights>,
     names: Vec<String>,
+    /// What becomes of an attempt whose place is taken by one of a higher rank.
+    by_rank: Option<Terms>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PoolRights {
     tier: u32,
+    by_rank: bool,
     terms: Option<Terms>,
     /// Pools of a lower tier that share nodes with it and may be preempted.
     over: BTreeSet<u32>,
@@ -70,6 +88,7 @@ impl Rights {
                 .iter()
                 .map(|pool| PoolRights {
                     tier: pool.tier,
+                    by_rank: pool.by_rank,
                     terms: terms(pool.preempt, pool.grace_s, policy_ms),
                     over: BTreeSet::new(),
                     is_under: false,
@@ -85,6 +104,11 @@ impl Rights {
                 })
                 .collect(),
             names: config.qos.iter().map(|qos| qos.name.clone()).collect(),
+            by_rank: config
+                .pools
+                .iter()
+                .any(|pool| pool.by_rank)
+                .then_some(Terms { requeue: true, grace_ms: policy_ms }),
         };
         for (low, below) in config.pools.iter().enumerate() {
             if rights.pools[low].terms.is_none() {
@@ -113,7 +137,9 @@ impl Rights {
     /// Whether there are none, so that nobody needs to look for victims.
     #[must_use]
     pub fn are_none(&self) -> bool {
-        self.pools.iter().all(|pool| pool.over.is_empty()) && self.qos.iter().all(|qos| qos.over.is_empty())
+        self.by_rank.is_none()
+            && self.pools.iter().all(|pool| pool.over.is_empty())
+            && self.qos.iter().all(|qos| qos.over.is_empty())
     }
 
     /// The place of a quality of service in the configuration.
@@ -131,17 +157,25 @@ impl Rights {
         self.qos.get(standing.qos? as usize)
     }
 
+    /// The rank of a job in a pool, if the pool goes by ranks.
+    #[must_use]
+    pub fn rank(&self, pool: Option<u32>, rank: Option<Rank>) -> Option<Rank> {
+        rank.filter(|_| pool.and_then(|pool| self.pools.get(pool as usize)).is_some_and(|pool| pool.by_rank))
+    }
+
     /// Whether a job that stands there has a right over anybody.
     #[must_use]
     pub fn over_anybody(&self, by: Standing) -> bool {
-        self.pool_rights(by).is_some_and(|pool| !pool.over.is_empty())
+        by.rank.is_some()
+            || self.pool_rights(by).is_some_and(|pool| !pool.over.is_empty())
             || self.qos_rights(by).is_some_and(|qos| !qos.over.is_empty())
     }
 
     /// Whether anybody has a right over an attempt that stands there.
     #[must_use]
     pub fn under_anybody(&self, victim: Standing) -> bool {
-        self.pool_rights(victim).is_some_and(|pool| pool.is_under)
+        victim.rank.is_some_and(|rank| rank.yields)
+            || self.pool_rights(victim).is_some_and(|pool| pool.is_under)
             || self.qos_rights(victim).is_some_and(|qos| qos.is_under)
     }
 
@@ -149,6 +183,13 @@ impl Rights {
     /// job has no right to.
     #[must_use]
     pub fn over(&self, by: Standing, victim: Standing) -> Option<Terms> {
+        if let (Some(high), Some(low)) = (by.rank, victim.rank)
+            && by.pool == victim.pool
+            && low.yields
+            && high.priority > low.priority
+        {
+            return self.by_rank;
+        }
         let below = self.pool_rights(victim);
         let above = self.pool_rights(by)?;
         if let (Some(pool), Some(below)) = (victim.pool, below)
@@ -221,7 +262,7 @@ mod tests {
     }
 
     fn at(pool: u32, qos: Option<u32>) -> Standing {
-        Standing { pool: Some(pool), qos }
+        Standing { pool: Some(pool), qos, rank: None }
     }
 
     #[test]
@@ -287,6 +328,29 @@ mod tests {
             })
             .are_none()
         );
+    }
+
+    #[test]
+    fn a_higher_rank_is_over_a_lower_one_of_its_pool_that_yields() {
+        let by_rank = |name: &str| PoolConfig {
+            name: name.to_owned(),
+            by_rank: true,
+            ..pool(0, Preempt::Off, &["n1"])
+        };
+        let pools = vec![by_rank("a/p"), by_rank("a/q"), pool(0, Preempt::Off, &["n1"])];
+        let rights = Rights::new(&ClusterConfig { pools, ..ClusterConfig::default() });
+        let ranked = |pool: u32, priority: i32, yields: bool| {
+            let rank = rights.rank(Some(pool), Some(Rank { priority, yields }));
+            Standing { rank, ..at(pool, None) }
+        };
+        let terms = Some(Terms { requeue: true, grace_ms: 5_000 });
+        assert_eq!(rights.over(ranked(0, 1, false), ranked(0, 0, true)), terms);
+        assert_eq!(rights.over(ranked(0, 1, false), ranked(0, 1, true)), None, "it is no higher");
+        assert_eq!(rights.over(ranked(0, 1, false), ranked(0, 0, false)), None, "it does not yield");
+        assert_eq!(rights.over(ranked(0, 1, false), ranked(1, 0, true)), None, "it is of another pool");
+        assert_eq!(ranked(2, 1, true).rank, None, "the pool does not go by ranks");
+        assert!(!rights.are_none() && rights.under_anybody(ranked(0, 0, true)));
+        assert!(!rights.under_anybody(ranked(0, 0, false)) && !rights.over_anybody(ranked(2, 9, false)));
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use crate::eligibility::Eligibility;
 use crate::features::Constraint;
 use crate::gres::Gres;
 use crate::notation::Range;
+use crate::preempt::Rank;
 use crate::staging::Staging;
 
 /// Largest script, in bytes.
@@ -295,6 +296,9 @@ pub struct Request {
     /// Pools and jobs of the batch service for which each node must have been made ready.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ready_for: BTreeSet<String>,
+    /// Whether it may not have nodes that others may take back from its pool of the batch service.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated: bool,
     /// Whether its nodes must follow each other in the order of the tree, with none between them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub contiguous: bool,
@@ -305,6 +309,12 @@ pub struct Request {
     /// nodes, it is on as many as there are ranks, or as have room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fill: Option<Fill>,
+    /// The name of a node on which it is placed if that has room when it starts; a request for one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<String>,
+    /// Whose place it may take among the tasks of its pool of the batch service, and who may take its.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<Rank>,
 }
 
 /// A wish for few leaf switches.
@@ -335,9 +345,12 @@ impl Default for Request {
             gres_per_node: Vec::new(),
             gres_per_rank: Vec::new(),
             ready_for: BTreeSet::new(),
+            dedicated: false,
             contiguous: false,
             threads_per_core: None,
             fill: None,
+            near: None,
+            rank: None,
         }
     }
 }

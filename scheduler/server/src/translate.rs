@@ -7,7 +7,7 @@ use std::sync::Arc;
 use muster_config::HealthConfig;
 use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, HardwareDevice, Usage};
 use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX, ShareGres};
-use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport, StopCause};
 use muster_core::patterns;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, SignalTo};
@@ -87,6 +87,18 @@ fn wire_endpoint(endpoint: &Endpoint) -> v1::Endpoint {
     }
 }
 
+fn core_usage(usage: v1::Usage) -> Usage {
+    Usage {
+        cpu_time_us: usage.cpu_time_us,
+        memory_peak_bytes: usage.memory_peak_bytes,
+        cpu_system_us: usage.cpu_system_us.min(usage.cpu_time_us),
+        read_bytes: usage.read_bytes,
+        write_bytes: usage.write_bytes,
+        read_operations: usage.read_operations,
+        write_operations: usage.write_operations,
+    }
+}
+
 /// What a node says of an instance.
 ///
 /// # Errors
@@ -103,7 +115,7 @@ pub fn report(report: v1::InstanceReport) -> Result<InstanceReport, BadMessage> 
             let usage = gone.usage.unwrap_or_default();
             InstancePhase::Gone {
                 how: gone_how(gone.how.ok_or_else(|| missing("how"))?),
-                usage: Usage { cpu_time_us: usage.cpu_time_us, memory_peak_bytes: usage.memory_peak_bytes },
+                usage: core_usage(usage),
                 started_at: (gone.started_at_us > 0).then_some(Timestamp(gone.started_at_us)),
             }
         }
@@ -195,6 +207,9 @@ pub fn message(state: &State, secrets: &Secrets, batch_url: Option<&str>, effect
             let mut prepare = prepare(state, secrets, *key, *instance, allocation, spec, work);
             if let Some((work, url)) = prepare.work.as_mut().zip(batch_url) {
                 add_batch_words(state, secrets, *key, url, work);
+                if let Some(share) = allocation.shares.get(*instance as usize) {
+                    say_whose_node(state, share.node, work);
+                }
             }
             Body::Prepare(prepare)
         }
@@ -252,6 +267,13 @@ fn add_batch_words(state: &State, secrets: &Secrets, key: AttemptKey, url: &str,
     work.environment.insert("AZ_BATCH_ACCOUNT_URL".to_owned(), url.to_owned());
     if task.is_some_and(|(job, task)| job.shape(task).token) {
         work.environment.insert("AZ_BATCH_AUTHENTICATION_TOKEN".to_owned(), secrets.batch_token(key));
+    }
+}
+
+/// Whether others may take the node back from the pool, as it is when the attempt begins. Only tasks of the batch service ask.
+fn say_whose_node(state: &State, node: NodeId, work: &mut v1::Work) {
+    if let Some(said) = work.environment.get_mut("AZ_BATCH_NODE_IS_DEDICATED") {
+        *said = (!state.node(node).low_priority).to_string();
     }
 }
 
@@ -398,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_report_is_read() {
-        let usage = Some(v1::Usage { cpu_time_us: 5, memory_peak_bytes: 6 });
+        let usage = Some(v1::Usage { cpu_time_us: 5, memory_peak_bytes: 6, ..v1::Usage::default() });
         let how = Some(v1::gone::How::Exited(v1::Exited { code: 7, signal: 0, out_of_memory: false }));
         let gone = v1::Gone { how, usage, started_at_us: 0, ended_at_us: 9 };
         let phase = Some(v1::instance_report::Phase::Gone(gone));

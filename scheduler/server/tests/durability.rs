@@ -144,7 +144,7 @@ impl Seed {
         self.report(node, key, InstancePhase::Running { started_at: self.now });
         if ends {
             let how = GoneHow::Exited { code: 0, signal: 0, out_of_memory: false };
-            let usage = Usage { cpu_time_us: 1_000_000, memory_peak_bytes: 1 << 20 };
+            let usage = Usage { cpu_time_us: 1_000_000, memory_peak_bytes: 1 << 20, ..Usage::default() };
             self.report(node, key, InstancePhase::Gone { how, usage, started_at: None });
         }
     }

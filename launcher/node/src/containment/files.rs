@@ -25,6 +25,12 @@ pub(super) fn number_of(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+/// The sum of the numbers that a file of lines with `key=number` has for a key, over all lines.
+pub(super) fn sum_of(text: &str, key: &str) -> u64 {
+    let numbers = text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    numbers.filter_map(|number| number.parse::<u64>().ok()).fold(0, u64::saturating_add)
+}
+
 /// Makes a folder that may exist already.
 pub(super) fn make(folder: &Path) -> Result<()> {
     match std::fs::create_dir(folder) {

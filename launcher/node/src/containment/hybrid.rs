@@ -109,9 +109,14 @@ impl Group {
         let memory = self.folder("memory").map(|folder| get(folder, "memory.max_usage_in_bytes"));
         let nanoseconds = self.folder("cpuacct").map(|folder| get(folder, "cpuacct.usage"));
         let number = |text: Option<String>| text.and_then(|text| text.trim().parse::<u64>().ok());
-        let cpu_time_us =
-            number(nanoseconds).map_or_else(|| self.kill.usage().cpu_time_us, |time_ns| time_ns / 1000);
-        v1::Usage { cpu_time_us, memory_peak_bytes: number(memory).unwrap_or(0) }
+        let system = self.folder("cpuacct").map(|folder| get(folder, "cpuacct.usage_sys"));
+        let known = self.kill.usage();
+        v1::Usage {
+            cpu_time_us: number(nanoseconds).map_or(known.cpu_time_us, |time_ns| time_ns / 1000),
+            memory_peak_bytes: number(memory).unwrap_or(0),
+            cpu_system_us: number(system).map_or(known.cpu_system_us, |time_ns| time_ns / 1000),
+            ..known
+        }
     }
 
     pub(super) fn out_of_memory(&self) -> bool {

@@ -6,7 +6,7 @@ use muster_wire::v1;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::files::{below, get, make, number_of, remove, set};
+use super::files::{below, get, make, number_of, remove, set, sum_of};
 use super::{Limits, devices};
 use crate::error::Result;
 
@@ -46,6 +46,12 @@ impl Tree {
                     );
                 }
             }
+        }
+        // It limits nothing here, and counts what is read and written.
+        if offered.split_whitespace().any(|one| one == "io")
+            && let Err(error) = tree.pass_on(mount, "io")
+        {
+            tracing::debug!(error = error.sentence(), "what tasks read and write cannot be counted");
         }
         // The try that decides whether this kind works at all.
         let probe = tree.group(&format!("probe-{}", std::process::id()));
@@ -160,9 +166,17 @@ impl Group {
     }
 
     pub(super) fn usage(&self) -> v1::Usage {
-        let cpu_time_us = number_of(&get(&self.path, "cpu.stat"), "usage_usec").unwrap_or(0);
-        let memory_peak_bytes = get(&self.path, "memory.peak").trim().parse().unwrap_or(0);
-        v1::Usage { cpu_time_us, memory_peak_bytes }
+        let cpu = get(&self.path, "cpu.stat");
+        let devices = get(&self.path, "io.stat");
+        v1::Usage {
+            cpu_time_us: number_of(&cpu, "usage_usec").unwrap_or(0),
+            memory_peak_bytes: get(&self.path, "memory.peak").trim().parse().unwrap_or(0),
+            cpu_system_us: number_of(&cpu, "system_usec").unwrap_or(0),
+            read_bytes: sum_of(&devices, "rbytes"),
+            write_bytes: sum_of(&devices, "wbytes"),
+            read_operations: sum_of(&devices, "rios"),
+            write_operations: sum_of(&devices, "wios"),
+        }
     }
 
     pub(super) fn out_of_memory(&self) -> bool {
@@ -229,10 +243,23 @@ mod tests {
     #[test]
     fn what_was_used_is_read() {
         let (folder, group) = pretended(&[]);
-        std::fs::write(folder.path().join("cpu.stat"), "usage_usec 123\nuser_usec 100\n").unwrap();
+        std::fs::write(folder.path().join("cpu.stat"), "usage_usec 123\nuser_usec 100\nsystem_usec 23\n")
+            .unwrap();
         std::fs::write(folder.path().join("memory.peak"), "4096\n").unwrap();
         std::fs::write(folder.path().join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
-        assert_eq!(group.usage(), v1::Usage { cpu_time_us: 123, memory_peak_bytes: 4096 });
+        let devices =
+            "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n253:1 rbytes=5 wbytes=0 rios=1 wios=0\n";
+        std::fs::write(folder.path().join("io.stat"), devices).unwrap();
+        let used = v1::Usage {
+            cpu_time_us: 123,
+            memory_peak_bytes: 4096,
+            cpu_system_us: 23,
+            read_bytes: 15,
+            write_bytes: 20,
+            read_operations: 2,
+            write_operations: 2,
+        };
+        assert_eq!(group.usage(), used);
         assert!(group.out_of_memory());
     }
 

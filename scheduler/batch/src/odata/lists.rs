@@ -151,6 +151,8 @@ pub enum List {
     Nodes,
     /// Counts of nodes, by pool.
     NodeCounts,
+    /// What pools have used, by hour.
+    UsageMetrics,
     /// Files of a task or of a node.
     Files,
     /// Jobs that a schedule has made.
@@ -185,10 +187,11 @@ const JOBS: [(Property, Operators); 7] = [
 
 impl List {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::SupportedImages,
         Self::Nodes,
         Self::NodeCounts,
+        Self::UsageMetrics,
         Self::Files,
         Self::JobsOfSchedule,
         Self::Schedules,
@@ -217,7 +220,7 @@ impl List {
                 (P::StartTaskStartTime, Ordering),
                 (P::StartTaskEndTime, Ordering),
             ],
-            Self::NodeCounts => &[(P::PoolId, Equal)],
+            Self::NodeCounts | Self::UsageMetrics => &[(P::PoolId, Equal)],
             Self::Files => &[(P::Name, Prefix)],
             Self::JobsOfSchedule => &JOBS,
             Self::Jobs => {
@@ -284,7 +287,11 @@ impl List {
     #[must_use]
     pub fn selectable(self) -> &'static [&'static str] {
         match self {
-            Self::SupportedImages | Self::NodeCounts | Self::Files | Self::Applications => &[],
+            Self::SupportedImages
+            | Self::NodeCounts
+            | Self::UsageMetrics
+            | Self::Files
+            | Self::Applications => &[],
             Self::Pools => &POOL,
             Self::Jobs | Self::JobsOfSchedule => &JOB,
             Self::Schedules => &SCHEDULE,

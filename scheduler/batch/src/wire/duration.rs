@@ -57,6 +57,19 @@ pub fn format_duration(seconds: u64) -> String {
     text
 }
 
+/// Writes so many microseconds.
+#[must_use]
+pub fn format_duration_us(us: u64) -> String {
+    let (seconds, fraction) = (us / 1_000_000, us % 1_000_000);
+    if fraction == 0 {
+        return format_duration(seconds);
+    }
+    let whole = seconds - seconds % 60;
+    let before = if whole == 0 { "PT".to_owned() } else { format_duration(whole) };
+    let before = if before.contains('T') { before } else { before + "T" };
+    format!("{before}{}.{fraction:06}S", seconds % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +94,15 @@ mod tests {
             assert_eq!(parse_duration_s(&format_duration(seconds)), Ok(Some(seconds)));
         }
         assert_eq!(format_duration(93_784), "P1DT2H3M4S");
+        for (us, text) in [
+            (0, "PT0S"),
+            (1_500_000, "PT1.500000S"),
+            (60_000_001, "PT1M0.000001S"),
+            (86_400_250_000, "P1DT0.250000S"),
+            (3_600_000_000, "PT1H"),
+        ] {
+            assert_eq!(format_duration_us(us), text);
+            assert!(parse_duration_s(text).is_ok());
+        }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use muster_core::batch::{AutoPool, BatchJobSpec, FoldedId, Retries};
+use muster_core::batch::{AutoPool, BatchJobSpec, FoldedId, PoolLifetime, Retries};
 use muster_core::spec::User;
 use muster_core::state::{BatchJob, JobPhase};
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
 use super::pool::{NewPool, read_pool, said, text};
+use super::task::error_info;
 use super::{chore, etag, iso, task, without_secrets};
 use crate::error::BatchError;
 
@@ -40,7 +41,6 @@ const CHANGEABLE: [&str; 9] = [
 /// What is wrong with it.
 pub fn read_job(body: &Value, user: &User) -> Result<BatchJobSpec, BatchError> {
     let fields = Fields::of(body)?;
-    fields.without(&["allowTaskPreemption"])?;
     let manager = fields.inner("jobManagerTask")?.map(|manager| task::manager(&manager, user)).transpose()?;
     let Some(pool_info) = fields.inner("poolInfo")? else {
         return Err(fields.wrong("poolInfo", "it must name a pool: poolInfo.poolId"));
@@ -83,6 +83,7 @@ pub fn read_job(body: &Value, user: &User) -> Result<BatchJobSpec, BatchError> {
             fields.number("priority", i64::from(i32::MIN), i64::from(i32::MAX))?.unwrap_or(0),
         )
         .unwrap_or(0),
+        yields: fields.flag("allowTaskPreemption")?.unwrap_or(false),
         running_max: u32::try_from(running_max).ok(),
         wall_clock_max_s,
         retries: retries.unwrap_or(Retries::AtMost(0)),
@@ -99,17 +100,20 @@ pub fn read_job(body: &Value, user: &User) -> Result<BatchJobSpec, BatchError> {
 
 /// The pool that a job brings.
 fn read_auto_pool(fields: &Fields<'_>, user: &User) -> Result<AutoPool, BatchError> {
-    let lifetime = fields.word("poolLifetimeOption", &[("job", ()), ("jobschedule", ())])?;
-    lifetime.ok_or_else(|| fields.wrong("poolLifetimeOption", "it must be job or jobschedule"))?;
+    let lifetimes = [("job", PoolLifetime::Job), ("jobschedule", PoolLifetime::Schedule)];
+    let lifetime = fields.word("poolLifetimeOption", &lifetimes)?;
+    let lifetime =
+        lifetime.ok_or_else(|| fields.wrong("poolLifetimeOption", "it must be job or jobschedule"))?;
     let mut pool = match fields.get("pool") {
         Some(Value::Object(pool)) => pool.clone(),
         _ => return Err(fields.wrong("pool", "it must say what the pool is like")),
     };
     pool.insert("id".to_owned(), "auto".into());
-    fields.inner("pool")?.map_or(Ok(()), |pool| pool.without(&["enableAutoScale"]))?;
-    let NewPool { spec: pool, target, timeout_s, scaling: _ } = read_pool(&Value::Object(pool), user)?;
+    let NewPool { spec: pool, target, timeout_s, scaling } = read_pool(&Value::Object(pool), user)?;
+    let (target, target_low) = (target.dedicated.unwrap_or(0), target.low_priority.unwrap_or(0));
     let prefix = fields.text("autoPoolIdPrefix")?.unwrap_or_default().to_owned();
-    Ok(AutoPool { prefix, pool, target, timeout_s, keep_alive: fields.flag("keepAlive")?.unwrap_or(false) })
+    let keep_alive = fields.flag("keepAlive")?.unwrap_or(false);
+    Ok(AutoPool { prefix, pool, target, target_low, timeout_s, scaling, lifetime, keep_alive })
 }
 
 /// How often something is tried again, if it is said.
@@ -175,7 +179,7 @@ pub fn show_job(id: &FoldedId, job: &BatchJob, base: &str) -> Value {
     }
     shown["priority"] = spec.priority.into();
     shown["maxParallelTasks"] = spec.running_max.map_or(-1, i64::from).into();
-    shown["allowTaskPreemption"] = false.into();
+    shown["allowTaskPreemption"] = spec.yields.into();
     shown["usesTaskDependencies"] = spec.uses_dependencies.into();
     shown["onAllTasksComplete"] =
         if spec.terminate_when_complete { "terminatejob" } else { "noaction" }.into();
@@ -193,10 +197,18 @@ pub fn show_job(id: &FoldedId, job: &BatchJob, base: &str) -> Value {
         shown["constraints"]["maxWallClockTime"] = "P10675199DT2H48M5.4775807S".into();
     }
     shown["constraints"]["maxTaskRetryCount"] = retries.into();
-    let mut info = json!({ "startTime": iso(job.created), "poolId": pool_id(job) });
-    if let JobPhase::Completed { reason } = &job.phase {
+    let mut info = json!({ "startTime": iso(job.created) });
+    if !job.spec.pool.as_str().is_empty() {
+        info["poolId"] = pool_id(job);
+    }
+    if let JobPhase::Completed { reason, error } = &job.phase {
         info["endTime"] = iso(job.since).into();
-        info["terminateReason"] = reason.clone().into();
+        match error {
+            None => info["terminateReason"] = reason.clone().into(),
+            Some(error) => {
+                info["schedulingError"] = error_info(error.category, &error.code, &error.message);
+            }
+        }
     }
     shown["executionInfo"] = info;
     shown

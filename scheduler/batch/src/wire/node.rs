@@ -18,6 +18,7 @@ pub enum NodeWord {
     WaitingForStartTask,
     StartTaskFailed,
     LeavingPool,
+    Preempted,
     Offline,
     Unknown,
     Unusable,
@@ -35,6 +36,7 @@ impl NodeWord {
             Self::WaitingForStartTask => "waitingforstarttask",
             Self::StartTaskFailed => "starttaskfailed",
             Self::LeavingPool => "leavingpool",
+            Self::Preempted => "preempted",
             Self::Offline => "offline",
             Self::Unknown => "unknown",
             Self::Unusable => "unusable",
@@ -50,6 +52,9 @@ pub fn node_word(pool: &BatchPool, node: &Node, seat: &Seat) -> NodeWord {
         NodeMove::Claimed if matches!(node.power, Some(Power::PoweringUp { called: false, .. })) => {
             NodeWord::Creating
         }
+        NodeMove::Preempted => NodeWord::Preempted,
+        // No seat is on its way like this.
+        NodeMove::LentLow => NodeWord::Starting,
         NodeMove::Claimed => NodeWord::Starting,
         NodeMove::Lent if !node.is_up() => NodeWord::Unknown,
         NodeMove::Lent if node.is_drained() => NodeWord::Unusable,
@@ -78,9 +83,10 @@ pub fn show_node(
         NodeStatus::Down { since, .. } => (Some(*since), String::new()),
         NodeStatus::Unknown => (None, String::new()),
     };
-    let slots: u32 = node
-        .attempts
-        .iter()
+    // What runs on a node that was taken back is of others.
+    let is_there = seat.at != NodeMove::Preempted;
+    let attempts = || node.attempts.iter().filter(|_| is_there);
+    let slots: u32 = attempts()
         .filter_map(|key| state.batch_task(state.batch_task_of(key.task.job)?))
         .map(|(job, task)| job.shape(task).slots)
         .sum();
@@ -94,10 +100,10 @@ pub fn show_node(
         "ipAddress": address,
         "affinityId": id,
         "vmSize": pool.spec.home,
-        "isDedicated": true,
+        "isDedicated": !seat.low,
         "totalTasksRun": 0,
         "totalTasksSucceeded": 0,
-        "runningTasksCount": node.attempts.len(),
+        "runningTasksCount": attempts().count(),
         "runningTaskSlotsCount": slots,
         "recentTasks": [],
         "endpointConfiguration": { "inboundEndpoints": [] },
@@ -112,7 +118,7 @@ pub fn show_node(
         shown["startTask"] = start;
         without_secrets(&mut shown["startTask"]);
     }
-    if let Some(why) = node.why_no_work() {
+    if let Some(why) = node.why_no_work().filter(|_| is_there) {
         shown["errors"] = json!([{ "code": "NodeNotReady", "message": why }]);
     }
     shown

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use muster_core::batch::{
     BatchCommand, BatchPoolSpec, ChoreSpec, Deallocation, FoldedId, RESIZE_TIMEOUT_S, SAID_BYTES_MAX,
-    SCALING_INTERVAL_S, ScaleRun, Scaling,
+    SCALING_INTERVAL_S, ScaleRun, Scaling, Targets,
 };
 use muster_core::cluster::Fill;
 use muster_core::spec::User;
@@ -28,7 +28,7 @@ pub fn read_pool(body: &Value, user: &User) -> Result<NewPool, BatchError> {
         "cloudServiceConfiguration",
         "applicationLicenses",
     ])?;
-    let target = target(&fields)?.unwrap_or(0);
+    let target = targets(&fields)?;
     let scaling = match fields.flag("enableAutoScale")?.unwrap_or(false) {
         true => {
             for name in ["targetDedicatedNodes", "targetLowPriorityNodes", "resizeTimeout"] {
@@ -55,7 +55,7 @@ pub struct NewPool {
     /// What is said of it.
     pub spec: BatchPoolSpec,
     /// How many nodes it is to have.
-    pub target: u32,
+    pub target: Targets,
     /// How long it may take to get them, in seconds.
     pub timeout_s: u64,
     /// By what it finds that out itself, if it does.
@@ -67,14 +67,13 @@ fn interval_s(fields: &Fields<'_>) -> Result<Option<u64>, BatchError> {
     Ok(fields.duration_s("autoScaleEvaluationInterval")?.flatten())
 }
 
-/// How many nodes a pool is to have, if it is said.
-fn target(fields: &Fields<'_>) -> Result<Option<u32>, BatchError> {
-    if fields.number("targetLowPriorityNodes", 0, i64::MAX)?.unwrap_or(0) > 0 {
-        let why = "there are no low-priority nodes here; use dedicated ones";
-        return Err(fields.wrong("targetLowPriorityNodes", why));
-    }
-    let target = fields.number("targetDedicatedNodes", 0, i64::from(u32::MAX))?;
-    Ok(target.map(|target| u32::try_from(target).unwrap_or(u32::MAX)))
+/// How many nodes a pool is to have, as far as it is said.
+fn targets(fields: &Fields<'_>) -> Result<Targets, BatchError> {
+    let of = |name: &str| -> Result<Option<u32>, BatchError> {
+        let target = fields.number(name, 0, i64::from(u32::MAX))?;
+        Ok(target.map(|target| u32::try_from(target).unwrap_or(u32::MAX)))
+    };
+    Ok(Targets { dedicated: of("targetDedicatedNodes")?, low_priority: of("targetLowPriorityNodes")? })
 }
 
 /// Reads a resize of a pool.
@@ -83,9 +82,11 @@ fn target(fields: &Fields<'_>) -> Result<Option<u32>, BatchError> {
 /// What is wrong with it.
 pub fn read_resize(pool: FoldedId, body: &Value) -> Result<BatchCommand, BatchError> {
     let fields = Fields::of(body)?;
-    let Some(target) = target(&fields)? else {
-        return Err(fields.wrong("targetDedicatedNodes", "it must say how many nodes the pool is to have"));
-    };
+    let target = targets(&fields)?;
+    if target == Targets::default() {
+        let why = "it, or targetLowPriorityNodes, must say how many nodes the pool is to have";
+        return Err(fields.wrong("targetDedicatedNodes", why));
+    }
     let how = read_deallocation(&fields, "nodeDeallocationOption")?;
     Ok(BatchCommand::ResizePool { pool, target, timeout_s: timeout_s(&fields)?, how })
 }
@@ -259,10 +260,10 @@ pub fn show_pool(id: &FoldedId, pool: &BatchPool, base: &str) -> Value {
     shown["allocationStateTransitionTime"] = iso(pool.allocation_since).into();
     shown["vmSize"] = pool.spec.home.clone().into();
     shown["resizeTimeout"] = format_duration(pool.timeout_s).into();
-    shown["currentDedicatedNodes"] = pool.lent().into();
-    shown["currentLowPriorityNodes"] = 0.into();
+    shown["currentDedicatedNodes"] = pool.dedicated().into();
+    shown["currentLowPriorityNodes"] = (pool.low() + pool.preempted.len() as u32).into();
     shown["targetDedicatedNodes"] = pool.target.into();
-    shown["targetLowPriorityNodes"] = 0.into();
+    shown["targetLowPriorityNodes"] = pool.target_low.into();
     shown["enableAutoScale"] = pool.scale.is_some().into();
     if let Some(scale) = &pool.scale {
         shown["autoScaleFormula"] = (*scale.spec.formula).into();

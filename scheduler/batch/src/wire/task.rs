@@ -59,6 +59,10 @@ fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
         retention_s: retention_s.unwrap_or(RETENTION_DEFAULT_S).max(1),
         ..Staging::default()
     };
+    let near = match fields.inner("affinityInfo")? {
+        Some(affinity) => Some(affinity.required("affinityId")?.into()),
+        None => None,
+    };
     let mut kept = fields.object().clone();
     for name in ["id", "commandLine", "dependsOn"] {
         kept.remove(name);
@@ -72,6 +76,8 @@ fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
         staging,
         environment: fields.pairs("environmentSettings")?,
         token,
+        near,
+        dedicated: false,
         exclusive: false,
         exits: fields
             .inner("exitConditions")?
@@ -101,6 +107,7 @@ pub(super) fn manager(fields: &Fields<'_>, user: &User) -> Result<Manager, Batch
     fields.without(&["multiInstanceSettings", "dependsOn", "exitConditions", "affinityInfo"])?;
     let mut read = shape(fields, user)?;
     read.exclusive = fields.flag("runExclusive")?.unwrap_or(true);
+    read.dedicated = !fields.flag("allowLowPriorityNode")?.unwrap_or(true);
     // Newer versions of the protocol cannot ask for it, and without it a manager could manage nothing.
     read.token = true;
     let mut kept = said(&read.said);
@@ -272,11 +279,16 @@ fn execution(task: &BatchTask) -> Value {
 }
 
 pub(super) fn failure_info(failure: &Failure) -> Value {
-    let category = match failure.category {
+    error_info(failure.category, &failure.code, &failure.message)
+}
+
+/// What went wrong with a task or a job, as clients see it.
+pub(super) fn error_info(category: FailureCategory, code: &str, message: &str) -> Value {
+    let category = match category {
         FailureCategory::User => "usererror",
         FailureCategory::Server => "servererror",
     };
-    json!({ "category": category, "code": failure.code, "message": failure.message, "details": [] })
+    json!({ "category": category, "code": code, "message": message, "details": [] })
 }
 
 /// The nodes that a task runs on, or has run on last; the primary's first.

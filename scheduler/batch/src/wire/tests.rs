@@ -1,11 +1,16 @@
 //! What bodies say, and what is wrong with them.
 
-use muster_core::batch::{DependencyAction, JobAction, Retries};
+use muster_core::batch::{DependencyAction, FoldedId, JobAction, PoolLifetime, Retries, Targets};
+use muster_core::event::Usage;
+use muster_core::ids::Timestamp;
 use muster_core::spec::User;
 use muster_core::staging::{InputSource, UploadCondition};
+use muster_core::state::{BatchStats, Metered};
 use serde_json::{Value, json};
 
-use super::{read_job, read_pool, read_schedule, read_task, without_secrets};
+use super::{
+    read_job, read_pool, read_resize, read_schedule, read_task, show_metered, show_stats, without_secrets,
+};
 use crate::error::{BatchError, ErrorCode};
 
 fn user() -> User {
@@ -98,7 +103,7 @@ fn what_is_wrong_with_a_task_is_told_with_its_place() {
 fn pools_and_jobs_are_read_with_the_defaults_of_the_protocol() {
     let pool = read_pool(&json!({ "id": "P", "vmSize": "main", "resizeTimeout": "PT5M" }), &user()).unwrap();
     assert_eq!((pool.spec.slots_per_node, pool.spec.inter_node), (1, false));
-    assert_eq!((pool.target, pool.timeout_s, pool.scaling), (0, 300, None));
+    assert_eq!((pool.target, pool.timeout_s, pool.scaling), (Targets::default(), 300, None));
     let mut scaled = json!({ "id": "P", "vmSize": "main", "enableAutoScale": true });
     assert_eq!(
         code(read_pool(&scaled, &user())),
@@ -110,14 +115,37 @@ fn pools_and_jobs_are_read_with_the_defaults_of_the_protocol() {
     assert_eq!(code(read_pool(&scaled, &user())).1, "targetDedicatedNodes");
     let idle = json!({ "id": "P", "vmSize": "main", "autoScaleFormula": "$TargetDedicatedNodes = 1" });
     assert_eq!(code(read_pool(&idle, &user())).1, "autoScaleFormula");
-    let lower = json!({ "id": "P", "vmSize": "main", "targetLowPriorityNodes": 1 });
-    assert_eq!(code(read_pool(&lower, &user())).1, "targetLowPriorityNodes");
+    let lower = json!({ "id": "P", "vmSize": "main", "targetLowPriorityNodes": 2 });
+    let lower = read_pool(&lower, &user()).unwrap().target;
+    assert_eq!((lower.dedicated, lower.low_priority), (None, Some(2)));
+    let resize = |body: Value| read_resize(FoldedId::of("P"), &body);
+    assert!(resize(json!({ "targetLowPriorityNodes": 0 })).is_ok());
+    assert_eq!(code(resize(json!({}))).1, "targetDedicatedNodes");
+    assert_eq!(code(resize(json!({ "targetLowPriorityNodes": -1 }))).1, "targetLowPriorityNodes");
     let job = read_job(&json!({ "id": "J", "poolInfo": { "poolId": "P" }, "maxParallelTasks": -1 }), &user())
         .unwrap();
     assert_eq!((job.pool.as_str(), job.running_max, job.retries), ("p", None, Retries::AtMost(0)));
     assert_eq!(code(read_job(&json!({ "id": "J" }), &user())).1, "poolInfo");
     let ends = json!({ "id": "J", "poolInfo": { "poolId": "P" }, "onAllTasksComplete": "TerminateJob" });
     assert!(read_job(&ends, &user()).unwrap().terminate_when_complete);
+}
+
+#[test]
+fn a_job_may_bring_a_pool_that_scales_itself_and_lives_as_long_as_its_schedule() {
+    let with = |more: Value| {
+        let mut pool = json!({ "vmSize": "main", "enableAutoScale": true });
+        pool["autoScaleFormula"] = "$TargetDedicatedNodes = 1".into();
+        let mut own = json!({ "poolLifetimeOption": "jobSchedule", "autoPoolIdPrefix": "x", "pool": pool });
+        more.as_object().unwrap().iter().for_each(|(name, value)| own[name] = value.clone());
+        read_job(&json!({ "id": "J", "poolInfo": { "autoPoolSpecification": own } }), &user())
+    };
+    let own = with(json!({})).unwrap().auto_pool.unwrap();
+    assert_eq!((own.lifetime, own.keep_alive, own.target), (PoolLifetime::Schedule, false, 0));
+    assert_eq!(own.scaling.unwrap().interval_s, 900);
+    let kept = with(json!({ "poolLifetimeOption": "job", "keepAlive": true })).unwrap().auto_pool.unwrap();
+    assert_eq!((kept.lifetime, kept.keep_alive), (PoolLifetime::Job, true));
+    let path = "poolInfo.autoPoolSpecification.poolLifetimeOption";
+    assert_eq!(code(with(json!({ "poolLifetimeOption": "day" }))).1, path);
 }
 
 #[test]
@@ -167,9 +195,15 @@ fn a_manager_task_is_made_with_its_job_and_tokens_are_for_the_job_alone() {
         with(json!({ "id": "Boss", "commandLine": "plan", "requiredSlots": 2 })).unwrap().manager.unwrap();
     assert_eq!((manager.task.id.as_str(), manager.ends_job), ("Boss", true));
     assert!(manager.shape.exclusive && manager.shape.token && manager.shape.slots == 2);
-    let light = json!({ "id": "B", "commandLine": "b", "killJobOnCompletion": false, "runExclusive": false });
+    let light = json!({ "id": "B", "commandLine": "b", "killJobOnCompletion": false, "runExclusive": false,
+        "allowLowPriorityNode": false });
     let light = with(light).unwrap().manager.unwrap();
-    assert!(!light.ends_job && !light.shape.exclusive && !light.shape.said.contains("runExclusive"));
+    assert!(
+        !light.ends_job
+            && !light.shape.exclusive
+            && light.shape.dedicated
+            && !light.shape.said.contains("runExclusive")
+    );
     assert_eq!(code(with(json!({ "id": "B" }))).1, "jobManagerTask.commandLine");
     let token = |access: Value| {
         let settings = json!({ "access": access });
@@ -198,4 +232,25 @@ fn a_schedule_says_when_its_jobs_are_made_and_what_they_are_like() {
     let job = json!({ "jobManagerTask": { "id": "m" }, "poolInfo": { "poolId": "P" } });
     let job = read_schedule(&json!({ "id": "S", "jobSpecification": job }), &user());
     assert_eq!(code(job).1, "jobManagerTask.commandLine");
+}
+
+#[test]
+fn statistics_have_the_units_of_the_protocol() {
+    let used = Usage {
+        cpu_time_us: 3_500_000,
+        cpu_system_us: 500_000,
+        read_bytes: 3 << 29,
+        read_operations: 7,
+        ..Usage::default()
+    };
+    let stats = BatchStats { used, wall_us: 60_000_000, retries: 2, succeeded: 5, ..BatchStats::default() };
+    let shown = show_stats(&stats, "http://h/jobs/j", Timestamp(0), Timestamp(90_000_000));
+    assert_eq!((&shown["userCPUTime"], &shown["kernelCPUTime"]), (&json!("PT3S"), &json!("PT0.500000S")));
+    assert_eq!((&shown["wallClockTime"], &shown["waitTime"]), (&json!("PT1M"), &json!("PT0S")));
+    assert_eq!((&shown["readIOGiB"], &shown["readIOps"]), (&json!(1.5), &json!(7)));
+    assert_eq!((&shown["numSucceededTasks"], &shown["numTaskRetries"]), (&json!(5), &json!(2)));
+    assert_eq!(shown["lastUpdateTime"], "1970-01-01T00:01:30Z");
+    let metered = Metered { pool: "P".to_owned(), home: "main".to_owned(), core_ms: 9_000_000 };
+    let hour = show_metered(2, &metered);
+    assert_eq!((&hour["totalCoreHours"], &hour["endTime"]), (&json!(2.5), &json!("1970-01-01T03:00:00Z")));
 }

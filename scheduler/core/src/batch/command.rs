@@ -38,11 +38,11 @@ pub enum BatchCommand {
     CreatePool {
         /// What it is like.
         spec: Box<BatchPoolSpec>,
-        /// How many nodes it is to have.
-        target: u32,
+        /// How many nodes it is to have; none of a kind of which nothing is said.
+        target: Targets,
         /// How long it tries to get them, in seconds.
         timeout_s: u64,
-        /// By what it finds out itself how many nodes it is to have, if it does; `target` is 0 then.
+        /// By what it finds out itself how many nodes it is to have, if it does; `target` says nothing then.
         scaling: Option<Box<Scaling>>,
     },
     /// Lets a pool find out itself how many nodes it is to have. What is not said stays.
@@ -70,8 +70,8 @@ pub enum BatchCommand {
     ResizePool {
         /// The pool.
         pool: FoldedId,
-        /// How many.
-        target: u32,
+        /// How many; as many as before of a kind of which nothing is said.
+        target: Targets,
         /// How long it tries, in seconds.
         timeout_s: u64,
         /// What becomes of what runs on nodes that leave.
@@ -214,6 +214,22 @@ pub enum BatchCommand {
         /// The task.
         task: FoldedId,
     },
+}
+
+/// How many nodes a pool is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Targets {
+    /// Nodes that it keeps until it gives them back, if something is said of them.
+    pub dedicated: Option<u32>,
+    /// Nodes that others may take back, if something is said of them.
+    pub low_priority: Option<u32>,
+}
+
+impl From<u32> for Targets {
+    /// So many dedicated nodes.
+    fn from(dedicated: u32) -> Self {
+        Self { dedicated: Some(dedicated), low_priority: None }
+    }
 }
 
 /// What becomes of what runs on a node that leaves its pool.

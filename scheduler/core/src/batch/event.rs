@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chore::{ChoreKey, ChoreOutcome};
 use super::command::{Deallocation, Disable};
-use super::exit::Failure;
+use super::exit::{Failure, FailureCategory};
 use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ScheduleKey};
 use super::scaling::{PoolSample, ScaleRun, Scaling};
 use super::schedule::{SchedulePhase, ScheduleSpec};
@@ -40,6 +40,9 @@ pub enum BatchEvent {
         pool: BatchPoolKey,
         /// How many.
         target: u32,
+        /// How many that others may take back.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        target_low: u32,
         /// Nodes that are among those that leave.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         remove: Vec<NodeId>,
@@ -54,6 +57,9 @@ pub enum BatchEvent {
         pool: BatchPoolKey,
         /// Which nodes, and where each is now.
         moves: Vec<(NodeId, NodeMove)>,
+        /// The job of the cluster that waits for those of them that were taken back, if one does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        needed_by: Option<JobId>,
     },
     /// A pool has what it will get for now.
     PoolSteady {
@@ -62,6 +68,9 @@ pub enum BatchEvent {
         /// Why that is not what was asked for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         errors: Vec<ResizeError>,
+        /// How many low-priority nodes it goes on to look for, if that is not what was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wanted_low: Option<u32>,
     },
     /// A pool gives its nodes back and is gone then.
     PoolDeleting {
@@ -149,6 +158,13 @@ pub enum BatchEvent {
         /// Its name.
         job: BatchJobKey,
     },
+    /// The pool that a job brings could not be made: the job has completed without having run.
+    JobUnschedulable {
+        /// Its name.
+        job: BatchJobKey,
+        /// Why not.
+        error: SchedulingError,
+    },
     /// A job is gone once nothing of it runs.
     JobDeleting {
         /// Its name.
@@ -201,6 +217,9 @@ pub enum BatchEvent {
         /// When it makes its next job, if it makes another one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Timestamp>,
+        /// The pool that was made with the job, and that the schedule's other jobs use as well.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pool: Option<FoldedId>,
     },
     /// A job schedule has missed a time.
     ScheduleAdvanced {
@@ -313,11 +332,31 @@ pub enum NodeMove {
     Leaving,
     /// It takes work of its own pool again.
     Back,
+    /// It takes work of the pool until others need it.
+    LentLow,
+    /// Others need it: as `Back`, and the pool goes on to want it or another one.
+    Preempted,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Why a pool has not the nodes that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResizeError {
+    /// A code of the protocol.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// Why a job has completed without having run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulingError {
+    /// Whose fault it is.
+    pub category: FailureCategory,
     /// A code of the protocol.
     pub code: String,
     /// A sentence for people.
@@ -332,7 +371,7 @@ pub enum EndWish {
     Terminate,
     /// It is queued again, which counts.
     Requeue,
-    /// It had not started, and waits again.
+    /// It waits again, which does not count: it had not started, or its node was taken back.
     Unqueue,
 }
 

@@ -17,9 +17,9 @@ pub use self::chore::{
 };
 pub use self::command::{
     Added, BatchCaller, BatchCommand, BatchInput, BatchRefusal, BatchReply, Condition, Deallocation, Disable,
-    Target,
+    Target, Targets,
 };
-pub use self::event::{BatchEvent, EndWish, NodeMove, Outcome, ResizeError};
+pub use self::event::{BatchEvent, EndWish, NodeMove, Outcome, ResizeError, SchedulingError};
 pub use self::exit::{
     DependencyAction, ExitAction, ExitConditions, FailedIn, Failure, FailureCategory, JobAction,
 };
@@ -29,8 +29,8 @@ pub use self::schedule::{
     SCHEDULE_TIME_MIN_S, SchedulePhase, ScheduleSpec, ScheduleTimes, job_of_schedule, task_folder,
 };
 pub use self::spec::{
-    AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, Manager, MultiInstance, NewTask, Retries,
-    TaskShape,
+    AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, Manager, MultiInstance, NewTask, PoolLifetime,
+    Retries, TaskShape,
 };
 
 /// Pools of one account.

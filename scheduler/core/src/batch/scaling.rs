@@ -27,8 +27,14 @@ pub struct PoolSample {
     pub succeeded_tasks: u64,
     /// Tasks that failed, of the same.
     pub failed_tasks: u64,
-    /// Nodes that the pool has.
+    /// Nodes that the pool has and that nobody takes back.
     pub nodes: u32,
+    /// Nodes that it has and that others may take back.
+    #[serde(default)]
+    pub low_nodes: u32,
+    /// Nodes that others have taken back, and for which it wants others.
+    #[serde(default)]
+    pub preempted_nodes: u32,
     /// Those of them on which tasks may be placed.
     pub usable_nodes: u32,
 }

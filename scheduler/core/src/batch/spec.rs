@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::chore::ChoreSpec;
 use super::exit::ExitConditions;
 use super::ids::FoldedId;
+use super::scaling::Scaling;
 use crate::cluster::Fill;
 use crate::spec::User;
 use crate::staging::{Command, Staging};
@@ -46,6 +47,9 @@ pub struct BatchJobSpec {
     pub auto_pool: Option<Box<AutoPool>>,
     /// Higher goes first; at most [`super::PRIORITY_MAX`] from 0.
     pub priority: i32,
+    /// Whether tasks of a higher priority may take the place of its running ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub yields: bool,
     /// How many of its tasks may run at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running_max: Option<u32>,
@@ -87,7 +91,7 @@ pub struct Manager {
     pub ends_job: bool,
 }
 
-/// A pool that is made with a job, and is gone with it.
+/// A pool that is made with a job, and is gone with it or with its schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AutoPool {
     /// How its id begins.
@@ -96,10 +100,35 @@ pub struct AutoPool {
     pub pool: BatchPoolSpec,
     /// How many nodes it is to have.
     pub target: u32,
+    /// How many low-priority nodes it is to have.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub target_low: u32,
     /// How long it tries to get them, in seconds.
     pub timeout_s: u64,
-    /// Whether it stays when the job has ended.
+    /// By what it finds out itself how many nodes it is to have, if it does; `target` is 0 then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// How long it is there.
+    #[serde(default)]
+    pub lifetime: PoolLifetime,
+    /// Whether it stays when that is over.
     pub keep_alive: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// How long an automatic pool is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolLifetime {
+    /// As long as the job that it was made with.
+    #[default]
+    Job,
+    /// As long as the schedule of that job: all jobs of the schedule use it.
+    Schedule,
 }
 
 /// How often a task is tried again whose command failed.
@@ -148,6 +177,12 @@ pub struct TaskShape {
     /// Whether each is given a token by which it may ask about its own job.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub token: bool,
+    /// The name of a node on which each is placed if that has room when it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<Box<str>>,
+    /// Whether each has its node for as long as it runs: not one that others may take back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated: bool,
     /// Whether each has its node alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exclusive: bool,

@@ -113,6 +113,11 @@ impl Engine {
         let ends = plan.preemptions.into_iter().map(ending);
         let mut applied = self.happen(ends.chain(plan.placements.into_iter().map(placed)).collect(), now);
         applied.effort = Some(plan.effort);
+        // What starts and ends is written down before nodes move: the planner looks at all anew then.
+        let taken_back = batch::taken_back(&self.state, &plan.taken_back, now);
+        let more = self.happen(taken_back, now);
+        applied.records.extend(more.records);
+        applied.effects.extend(more.effects);
         applied
     }
 

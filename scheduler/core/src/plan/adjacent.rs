@@ -77,7 +77,8 @@ impl Planner {
             let room = if view.takes_work { view.whole } else { NodeRoom::default() };
             self.candidate(state, config, *id, room, request)
         };
-        let candidates: Vec<Candidate> = self.pools[pool].slots.iter().filter_map(candidate).collect();
+        let mut candidates: Vec<Candidate> = self.pools[pool].wide().iter().filter_map(candidate).collect();
+        candidates.sort_by_key(|candidate| candidate.position);
         let leaves_max = request.switches.filter(|wish| wish.wait_s.is_none()).map(|wish| wish.switches_max);
         self.choose_within(state, pool, request, leaves_max, &candidates, config.fill).is_some()
     }

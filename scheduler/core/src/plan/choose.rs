@@ -93,6 +93,13 @@ impl Pass<'_> {
             let room = self.room_until(node, end, using);
             self.planner.candidate(self.state, config, node, room, request)
         };
+        if let Some(near) = request.near.as_ref().and_then(|name| self.state.node_by_name(name))
+            && request.nodes == Some(1)
+            && let Some(slot) = seen.slot(near)
+            && candidate(slot as u32).is_some_and(|there| there.ranks >= request.ranks)
+        {
+            return Some(vec![Chosen { node: near, ranks: request.ranks }]);
+        }
         let plain = request.nodes_max.is_none() && request.nodelist.is_empty() && !spreads_wide(request);
         if plain && request.nodes.is_none_or(|nodes| nodes == 1) {
             let enough = |slot: &u32| candidate(*slot).is_some_and(|c| c.ranks >= request.ranks);

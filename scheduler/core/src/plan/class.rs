@@ -12,6 +12,7 @@ use foldhash::HashMap;
 use super::order::Shape;
 use crate::cluster::{Order, QosConfig};
 use crate::ids::{JobId, Timestamp};
+use crate::preempt::Rank;
 use crate::priority::Claim;
 use crate::spec::{JobSpec, Request};
 use crate::state::{Job, State};
@@ -113,6 +114,7 @@ pub(super) struct Head {
     pub job: JobId,
     pub priority: i32,
     pub qos: Option<u32>,
+    pub rank: Option<Rank>,
     pub shape: Shape,
     pub cores: u64,
     pub nodes_min: u32,
@@ -252,6 +254,7 @@ fn head(key: &ClassKey, job: &Job, standing: f64) -> Head {
         job: job.id,
         priority: key.priority,
         qos: key.qos,
+        rank: key.request.rank,
         shape: Shape {
             since: job.submitted_at,
             limit_s: key.limit_s.map_or(1e12, |limit| limit.max(1) as f64),

@@ -15,7 +15,7 @@ impl Pass<'_> {
     /// Whether nodes are missing that nobody knows when they return: such a job may not hold up the others.
     pub(super) fn never(&self, config: &PoolConfig, pool: usize, key: &ClassKey) -> Option<Reason> {
         let (state, request) = (self.state, &key.request);
-        let slots = &self.planner.pools[pool].slots;
+        let slots = &self.planner.pools[pool].wide();
         // What the nodes that take work could hold, and wishes for nothing else, need not be asked about any further.
         let is_plain = request.switches.is_none() && request.nodelist.is_empty() && !request.contiguous;
         if is_plain && self.planner.advance.is_empty() && self.could_hold(config, slots, request) {

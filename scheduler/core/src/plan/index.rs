@@ -61,6 +61,8 @@ pub struct Planner {
 pub(super) struct Pool {
     /// Its nodes in the order of the tree. A node's place in this list is its slot.
     pub slots: Vec<NodeId>,
+    /// Nodes of it that a pool of the batch service has until others need them, in the order of the tree.
+    pub lent: Vec<NodeId>,
     /// By node id, up to the last of its nodes; `u32::MAX` for nodes of other pools.
     slot_of: Vec<u32>,
     /// Nodes that take work and have free cores, by how many.
@@ -102,6 +104,17 @@ impl Pool {
     /// The slot of a node, if the pool has it.
     pub fn slot(&self, node: NodeId) -> Option<usize> {
         self.slot_of.get(node.0 as usize).filter(|slot| **slot != u32::MAX).map(|slot| *slot as usize)
+    }
+
+    /// Its nodes, and behind them those that are lent until others need them.
+    pub fn wide(&self) -> Vec<NodeId> {
+        self.slots.iter().chain(&self.lent).copied().collect()
+    }
+
+    /// The place of a node in [`Self::wide`].
+    pub fn wide_slot(&self, node: NodeId) -> Option<usize> {
+        let lent = || Some(self.slots.len() + self.lent.iter().position(|lent| *lent == node)?);
+        self.slot(node).or_else(lent)
     }
 
     /// Slots with at least so many free cores, the emptiest first, and of equal ones in the order of the tree.
@@ -166,12 +179,16 @@ impl Planner {
             let seated = |node: &NodeId| state.seats(*node, &pool.name);
             let mut slots: Vec<NodeId> = fit::pool_nodes(state, pool).filter(seated).collect();
             slots.sort_by_key(|node| self.tree.position(*node));
+            let is_lent = |node: &NodeId| !pool.by_rank && state.may_take_back(*node);
+            let mut lent: Vec<NodeId> = fit::pool_nodes(state, pool).filter(is_lent).collect();
+            lent.sort_by_key(|node| self.tree.position(*node));
             for (slot, node) in slots.iter().enumerate() {
                 self.nodes[node.0 as usize].seats.push((i as u32, slot as u32));
             }
             self.pools.push(Pool {
                 slot_of: slot_of(&slots),
                 slots,
+                lent,
                 by_free: BTreeSet::new(),
                 cores_free: 0,
                 overlaps: false,
@@ -456,7 +473,9 @@ impl Planner {
     pub fn is_consistent(&self, state: &State) -> bool {
         let fresh = Self::new(state);
         let pools = self.pools.iter().zip(&fresh.pools).all(|(kept, fresh)| {
-            kept.by_free == fresh.by_free && kept.cores_free == fresh.cores_free && kept.slots == fresh.slots
+            kept.by_free == fresh.by_free
+                && kept.cores_free == fresh.cores_free
+                && (&kept.slots, &kept.lent) == (&fresh.slots, &fresh.lent)
         });
         let parked = self.parked.keys().filter(|job| state.jobs.contains_key(job)).count();
         let jobs = |planner: &Self| planner.pools.iter().map(|pool| pool.classes.jobs()).sum::<usize>();

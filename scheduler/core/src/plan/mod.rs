@@ -35,6 +35,7 @@ mod reserved;
 mod room;
 mod span;
 mod suits;
+mod take_back;
 mod victims;
 mod weigh;
 
@@ -50,7 +51,7 @@ pub use self::index::Planner;
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
 use crate::event::{Allocation, Verdict};
-use crate::ids::{AttemptKey, JobId, Timestamp};
+use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
 use crate::state::State;
 
 /// What a pass decided.
@@ -60,6 +61,8 @@ pub struct Plan {
     pub preemptions: Vec<Preemption>,
     /// Attempts to start now.
     pub placements: Vec<Placement>,
+    /// Nodes that pools of the batch service have until others need them, and that a job could start with: they are to be given back.
+    pub taken_back: Vec<(NodeId, JobId)>,
     /// Why each other job with waiting tasks waits.
     pub waiting: BTreeMap<JobId, Waiting>,
     /// How much was done for it.

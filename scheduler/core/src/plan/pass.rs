@@ -208,7 +208,8 @@ impl<'a> Pass<'a> {
                 }
             }
             Tried::Blocked { job, index, budget } => {
-                let is_cleared = self.clear_places(config, pool, job, index, budget);
+                let is_cleared = self.clear_places(config, pool, job, index, budget)
+                    || self.take_back(config, pool, job, index, budget);
                 if !is_cleared || config.backfill == Backfill::None {
                     return self.first_blocked(config, pool, queue, rank.class, job, true);
                 }

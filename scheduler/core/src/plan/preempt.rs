@@ -27,7 +27,7 @@ use crate::preempt::{Standing, Terms};
 use crate::state::{Job, LivePhase, State, Taken};
 
 /// How often a pass looks for victims at most. One search goes over the nodes of a pool.
-const SEARCHES_MAX: u32 = 64;
+pub(super) const SEARCHES_MAX: u32 = 64;
 /// How many attempts a pass looks at in all of its searches.
 const LOOKS_MAX: u32 = 50_000;
 /// Of so many victims at most each is asked anew whether the task could be somewhere else without it.
@@ -40,11 +40,11 @@ pub(super) struct Clearing {
     settled: BTreeMap<JobId, BTreeSet<TaskIndex>>,
     /// What is being ended holds this; none until somebody asks.
     leaving: Option<HashMap<NodeId, NodeRoom>>,
-    /// What found no victims, by pool and quality of service.
-    denied: HashMap<(usize, Option<u32>), Refused>,
+    /// What found no victims, by where it stands.
+    denied: HashMap<Standing, Refused>,
     /// How long victims may take to leave, in seconds, while they are looked for: nodes may close before they have.
     slack_s: u64,
-    searches: u32,
+    pub searches: u32,
     looks: u32,
     /// Where the tasks stand that this pass has started.
     placed: BTreeSet<Standing>,
@@ -62,7 +62,7 @@ struct Victim {
 }
 
 /// What victims would leave on a node, and when they would have ended otherwise.
-type Left = HashMap<NodeId, Vec<(usize, Timestamp, NodeRoom)>>;
+pub(super) type Left = HashMap<NodeId, Vec<(usize, Timestamp, NodeRoom)>>;
 
 /// What is left on the nodes of a victim without it.
 fn without(left: &Left, place: usize, victim: &Victim) -> Left {
@@ -128,7 +128,8 @@ impl<'a> Pass<'a> {
                 self.start(config, job, task.index, &chosen, span, None);
                 self.clearing.settle(task);
             } else if let Some(chosen) = self.choose_after(config, pool, job, &Left::default()) {
-                self.keep(config, job, task, &chosen);
+                let left = self.left_after(job, &chosen);
+                self.keep(config, job, task, &chosen, &left);
                 self.say_preempting(job, task);
                 // Its victims are not all that has to leave: the rest was being ended anyway.
                 if has_left(&task) {
@@ -165,6 +166,11 @@ impl<'a> Pass<'a> {
         if !self.planner.rights.over_anybody(standing) {
             return false;
         }
+        // Tasks with ranks are many, and nodes too: nobody looks where none of them yields.
+        let (victims, is_ranked) = (&self.planner.victims, standing.rank.is_some());
+        if is_ranked && victims.are_none() && victims.under_way().is_empty() {
+            return false;
+        }
         let waits = |index: &TaskIndex| {
             job.tried.get(index).is_none_or(|tried| tried.not_before <= self.now)
                 && !self.clearing.has_settled(job.id, *index)
@@ -186,7 +192,8 @@ impl<'a> Pass<'a> {
             for victim in place.victims {
                 self.end(job, task, victim);
             }
-            self.keep(config, job, task, &place.chosen);
+            let left = self.left_after(job, &place.chosen);
+            self.keep(config, job, task, &place.chosen, &left);
             self.say_preempting(job, task);
         }
         true
@@ -195,7 +202,8 @@ impl<'a> Pass<'a> {
     /// The same for a pool whose every job has a reservation: only those may take a place that come before all that
     /// wait without a right.
     pub(super) fn clear_places_in_order(&mut self, config: &PoolConfig, pool: usize) {
-        if self.planner.victims.are_none() {
+        let has_lent = !self.planner.pools[pool].lent.is_empty() || self.state.was_given_back(None);
+        if self.planner.victims.are_none() && !has_lent {
             return;
         }
         let started: BTreeSet<TaskId> =
@@ -205,7 +213,9 @@ impl<'a> Pass<'a> {
             if is_settled || started.contains(&TaskId { job: job.id, index }) {
                 continue;
             }
-            if !self.clear_places(config, pool, job.id, index, 1) {
+            let is_cleared = self.clear_places(config, pool, job.id, index, 1)
+                || self.take_back(config, pool, job.id, index, 1);
+            if !is_cleared {
                 return;
             }
         }
@@ -239,7 +249,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Looks at what is being ended, unless that has been done.
-    fn look_at_leaving(&mut self) {
+    pub(super) fn look_at_leaving(&mut self) {
         if self.clearing.leaving.is_some() {
             return;
         }
@@ -258,7 +268,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The room on a node for what ends at `end`, once what is being ended and the victims have left.
-    fn room_after(&self, job: &Job, node: NodeId, end: Timestamp, left: &Left) -> NodeRoom {
+    pub(super) fn room_after(&self, job: &Job, node: NodeId, end: Timestamp, left: &Left) -> NodeRoom {
         let using = self.planner.advance.using(job.spec.reservation.as_ref());
         if end.plus_seconds(self.clearing.slack_s) > self.planner.advance.closes(node, using) {
             return NodeRoom::default();
@@ -313,7 +323,7 @@ impl<'a> Pass<'a> {
         let slack_s = self.grace_max_s();
         let closings = self.planner.advance.outlasted(end.plus_seconds(slack_s));
         let need = self.need(job, end).map(|need| need.with_closings(closings));
-        let denied = self.clearing.denied.entry((pool, standing.qos)).or_default();
+        let denied = self.clearing.denied.entry(standing).or_default();
         if need.is_some_and(|need| denied.knows(&need)) || self.clearing.searches >= SEARCHES_MAX {
             return None;
         }
@@ -322,7 +332,7 @@ impl<'a> Pass<'a> {
         let place = self.search(config, pool, job, standing);
         self.clearing.slack_s = 0;
         if let (None, Some(need)) = (&place, need) {
-            self.clearing.denied.entry((pool, standing.qos)).or_default().add(need);
+            self.clearing.denied.entry(standing).or_default().add(need);
         }
         place
     }
@@ -466,11 +476,24 @@ impl<'a> Pass<'a> {
         self.plan.preemptions.push(Preemption { victim: key, verdict });
     }
 
-    /// Keeps room for a task until those that are in its place have left.
-    fn keep(&mut self, config: &PoolConfig, job: &'a Job, task: TaskId, chosen: &[Chosen]) {
+    /// What is left on nodes for a task once those have left that are being ended.
+    fn left_after(&self, job: &Job, chosen: &[Chosen]) -> Vec<NodeRoom> {
+        let end = Span::longest(job, self.now).end;
+        chosen.iter().map(|chosen| self.room_after(job, chosen.node, end, &Left::default())).collect()
+    }
+
+    /// Keeps room for a task until those that are in its place have left; `left` is what is there then on each of its nodes.
+    pub(super) fn keep(
+        &mut self,
+        config: &PoolConfig,
+        job: &'a Job,
+        task: TaskId,
+        chosen: &[Chosen],
+        left: &[NodeRoom],
+    ) {
         let (request, end) = (&job.spec.request, Span::longest(job, self.now).end);
-        let kept = chosen.iter().map(|chosen| {
-            let left = self.room_after(job, chosen.node, end, &Left::default());
+        let kept = chosen.iter().zip(left).map(|(chosen, left)| {
+            let left = *left;
             let room = fit::part_of(self.state.node(chosen.node), config, left, request, chosen.ranks);
             (HeldRoom { node: chosen.node, room }, left)
         });

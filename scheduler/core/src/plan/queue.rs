@@ -90,14 +90,17 @@ impl Pass<'_> {
         let pool = &self.planner.pools[index];
         let ranking = Ranking::of_pool(config.order, &self.planner.config.policy.priority);
         let may_preempt = !self.planner.victims.are_none();
+        let may_take_back = !pool.lent.is_empty() || self.state.was_given_back(None);
         let (mut blocked, mut ready): (Option<Rank>, _) = (None, Vec::new());
         for (class, head) in self.heads(index, &reserved) {
             let rank = ranking.rank(class, head, self.now);
             let might_fit = head.cores <= pool.cores_free && head.nodes_min as usize <= pool.by_free.len();
-            let stands = |qos| Standing { pool: Some(index as u32), qos };
-            let might_preempt = may_preempt && self.planner.rights.over_anybody(stands(head.qos));
+            let at = Some(index as u32);
+            let stands =
+                || Standing { pool: at, qos: head.qos, rank: self.planner.rights.rank(at, head.rank) };
+            let might_preempt = may_preempt && self.planner.rights.over_anybody(stands());
             // What may not start must not stand for those that cannot fit: that shows only when it is looked at.
-            if might_fit || self.explain || head.limited || might_preempt {
+            if might_fit || self.explain || head.limited || might_preempt || may_take_back {
                 ready.push(rank);
             } else if blocked.is_none_or(|first| rank > first) {
                 blocked = Some(rank);

@@ -82,9 +82,10 @@ impl Choice<'_> {
     /// Chooses nodes that follow each other.
     fn adjacent(&self, request: &Request, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
         let tree = &self.planner.tree;
-        let slots = &self.planner.pools[self.pool].slots;
+        let mut slots = self.planner.pools[self.pool].wide();
+        slots.sort_by_key(|node| tree.position(*node));
         let order: Vec<u32> = slots.iter().map(|node| tree.position(*node)).collect();
-        let required = adjacent::required(self.state, slots, &order, request)?;
+        let required = adjacent::required(self.state, &slots, &order, request)?;
         let adjacent = place::Adjacent { order: &order, required: &required };
         place::choose_adjacent(tree, &self.wanted(request), candidates, adjacent, self.fill)
     }

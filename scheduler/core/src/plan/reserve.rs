@@ -113,7 +113,7 @@ impl Planner {
     ) -> Option<Reservation> {
         let job = state.jobs.get(&job)?;
         let request = &job.spec.request;
-        let slots = &self.pools[pool].slots;
+        let slots = &self.pools[pool].wide();
         let using = self.advance.using(job.spec.reservation.as_ref());
         // It may start as soon as its shortest attempt fits.
         let shortest_s = job.spec.eligibility.time_min_s.or(job.spec.time_limit_s);
@@ -125,7 +125,13 @@ impl Planner {
                 false => 0,
             }
         };
-        let mut room: Vec<NodeRoom> = slots.iter().map(|node| self.nodes[node.0 as usize].room).collect();
+        // What is lent until others need it is given back as soon as the rest is free.
+        let own = self.pools[pool].slots.len();
+        let room_of = |(slot, node): (usize, &NodeId)| {
+            let view = &self.nodes[node.0 as usize];
+            if slot < own { view.room } else { view.whole }
+        };
+        let mut room: Vec<NodeRoom> = slots.iter().enumerate().map(room_of).collect();
         let now_fits: Vec<u32> =
             room.iter().enumerate().map(|(slot, room)| fits(&closures, slot, *room)).collect();
         let mut count = Count::new(request, &now_fits);
@@ -149,7 +155,7 @@ impl Planner {
             // All that moves at the same instant moves together.
             while let Some((_, change)) = moves.next_if(|(when, _)| *when == at) {
                 for held in change.shares() {
-                    let Some(slot) = self.pools[pool].slot(held.node) else { continue };
+                    let Some(slot) = self.pools[pool].wide_slot(held.node) else { continue };
                     match change {
                         Move::Leave(_) => room[slot].give(held.room, self.nodes[held.node.0 as usize].whole),
                         Move::Come(_) => room[slot].take(held.room),
@@ -208,17 +214,18 @@ impl Planner {
         ranks: &[u32],
         now_fits: &[u32],
     ) -> Option<Vec<(usize, u32)>> {
-        let slots = &self.pools[pool].slots;
+        let slots = &self.pools[pool].wide();
         let request = &job.spec.request;
         let anywhere = request.nodes.is_none() && request.switches.is_none() && request.nodelist.is_empty();
         if !anywhere || request.contiguous || spreads_wide(request) {
-            let candidates: Vec<Candidate> = (0..slots.len())
+            let mut candidates: Vec<Candidate> = (0..slots.len())
                 .filter(|slot| ranks[*slot] > 0)
                 .filter_map(|slot| self.candidate(state, config, slots[slot], room[slot], request))
                 .collect();
+            candidates.sort_by_key(|candidate| candidate.position);
             let fill = ranges::fill(config, request);
             let chosen = self.choose_for(state, pool, job, at, &candidates, fill)?;
-            let kept = |chosen: Chosen| Some((self.pools[pool].slot(chosen.node)?, chosen.ranks));
+            let kept = |chosen: Chosen| Some((self.pools[pool].wide_slot(chosen.node)?, chosen.ranks));
             return chosen.into_iter().map(kept).collect();
         }
         // A request that may lie anywhere first takes what is not free yet, so that what is free now stays usable.
@@ -247,8 +254,9 @@ impl Planner {
         room: &[NodeRoom],
         kept: &[(usize, u32)],
     ) -> Reservation {
+        let slots = self.pools[pool].wide();
         let part = |&(slot, ranks): &(usize, u32)| {
-            let node = self.pools[pool].slots[slot];
+            let node = slots[slot];
             let part = fit::part_of(state.node(node), config, room[slot], &job.spec.request, ranks);
             (HeldRoom { node, room: part }, room[slot])
         };

@@ -21,6 +21,7 @@ pub fn suits(node: &Node, request: &Request) -> bool {
         && (!takes_only_its_list(request) || request.nodelist.contains(&node.name))
         && request.threads_per_core.is_none_or(|threads| threads <= node.threads.most())
         && request.ready_for.is_subset(&node.ready_for)
+        && !(request.dedicated && node.low_priority)
 }
 
 /// Whether a request tells nodes apart by anything but their size.
@@ -31,6 +32,7 @@ pub(super) fn is_choosy(request: &Request) -> bool {
         || request.constraint.is_some()
         || request.threads_per_core.is_some()
         || !request.ready_for.is_empty()
+        || request.dedicated
 }
 
 /// Whether a node must be among those that a request gets.

@@ -104,7 +104,9 @@ impl Victims {
 impl Planner {
     /// Where a job stands.
     pub(super) fn standing(&self, job: &Job) -> Standing {
-        Standing { pool: self.pool_of(job).map(|pool| pool as u32), qos: self.rights.qos(&job.spec) }
+        let pool = self.pool_of(job).map(|pool| pool as u32);
+        let rank = self.rights.rank(pool, job.spec.request.rank);
+        Standing { pool, qos: self.rights.qos(&job.spec), rank }
     }
 
     /// Keeps the victims in step with the phase of an attempt.

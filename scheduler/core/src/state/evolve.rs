@@ -174,6 +174,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
                     free_memory_bytes: 0,
                     overheld: false,
                     ready_for: Default::default(),
+                    low_priority: false,
                     attempts: Default::default(),
                     stale: Default::default(),
                     status: NodeStatus::Unknown,
@@ -208,7 +209,7 @@ fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
         recount(state, NodeId(id as u32));
     }
     state.derived = Default::default();
-    batch::configured(state, config);
+    batch::configured(state, config, at);
     state.pool_states.retain(|name, _| config.pools.iter().any(|pool| pool.name == *name));
     ledger::charge_all(state, at);
     if !same_qos {
@@ -445,6 +446,7 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     }
     let Some(live) = job.live.remove(&key.task.index) else { return };
     state.live.remove(&key);
+    batch::attempt_used(&mut state.batch, key.task.job, &live, at);
     state.ledger.ended(&job.spec);
     count_failures(&mut state.nodes, verdict, &live.allocation);
     let before = job.tried.get(&key.task.index).map_or((0, 0), |tried| (tried.preempted, tried.requeued));

@@ -357,9 +357,6 @@ impl Live {
     /// What its instances used so far as is known.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.instances.iter().fold(Usage::default(), |sum, instance| Usage {
-            cpu_time_us: sum.cpu_time_us + instance.usage.cpu_time_us,
-            memory_peak_bytes: sum.memory_peak_bytes.max(instance.usage.memory_peak_bytes),
-        })
+        self.instances.iter().fold(Usage::default(), |sum, instance| sum.plus(instance.usage))
     }
 }

@@ -56,6 +56,9 @@ pub struct Node {
     /// Pools and jobs of the batch service whose chores have made it ready for their tasks.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ready_for: BTreeSet<String>,
+    /// Whether it is lent to a pool of the batch service as one that others may take back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub low_priority: bool,
     /// Attempts that ended here but are still on the node.
     pub stale: BTreeSet<AttemptKey>,
     /// Whether its agent can be reached.

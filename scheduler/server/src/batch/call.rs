@@ -208,6 +208,24 @@ impl Call {
         Ok((StatusCode::OK, tags(version, modified), axum::Json(thing())).into_response())
     }
 
+    /// The same of a thing as its list has it: with its statistics if they are asked for, and what is selected of it.
+    pub fn shown_of(
+        &self,
+        list: List,
+        version: u64,
+        modified: Timestamp,
+        thing: impl FnOnce(bool) -> Value,
+    ) -> Answer {
+        let query = self.list_query(list)?;
+        self.shown(version, modified, || {
+            let mut shown = thing(query.stats);
+            if let Some(select) = &query.select {
+                select.apply(&mut shown);
+            }
+            shown
+        })
+    }
+
     /// Asks the engine for something.
     pub async fn ask(&self, service: &Service, command: BatchCommand) -> Result<BatchReply, BatchError> {
         self.ask_if(service, command, self.condition()?).await
@@ -249,6 +267,16 @@ impl Call {
         }
     }
 
+    /// An instant of the query, if it is there.
+    pub fn instant(&self, name: &str) -> Result<Option<Timestamp>, BatchError> {
+        let query = Query::parse(self.uri.query().unwrap_or_default())?;
+        let Some(text) = query.get(name) else { return Ok(None) };
+        let instant = text.parse::<jiff::Timestamp>();
+        let why = "it must be a date, such as 2027-01-31T02:00:00Z";
+        let instant = instant.map_err(|_| BatchError::invalid_query(name, text, why))?;
+        Ok(Some(Timestamp(u64::try_from(instant.as_microsecond()).unwrap_or(0))))
+    }
+
     /// What is asked of a list.
     pub fn list_query(&self, list: List) -> Result<ListQuery, BatchError> {
         ListQuery::parse(list, self.uri.path(), &Query::parse(self.uri.query().unwrap_or_default())?)
@@ -277,6 +305,11 @@ impl Page {
     /// An empty page of what was asked for.
     pub fn new(query: ListQuery) -> Self {
         Self { query, rows: Vec::new(), next: None }
+    }
+
+    /// Whether its rows come with their statistics.
+    pub fn stats(&self) -> bool {
+        self.query.stats
     }
 
     /// After which key it begins.

@@ -11,8 +11,10 @@ use muster_batch::odata::{List, Properties, Property, Value as Of};
 use muster_batch::wire::{self, Fields, JobChange};
 use muster_batch::{BatchError, ErrorCode};
 use muster_core::batch::{BatchCommand, BatchJobKey, BatchRefusal, Disable, FoldedId, Target};
-use muster_core::ids::NodeId;
+use muster_core::ids::{NodeId, Timestamp};
 use muster_core::state::{BatchJob, ChoreRun, JobNode, State};
+
+use serde_json::Value;
 
 use super::call::{Call, Page, created, empty};
 use super::{Answer, Service};
@@ -51,17 +53,35 @@ impl Properties for Row<'_> {
     }
 }
 
+/// A job as clients see it, with its statistics until an instant if they are asked for.
+pub(super) fn with_stats(
+    state: &State,
+    id: &FoldedId,
+    job: &BatchJob,
+    base: &str,
+    until: Option<Timestamp>,
+) -> Value {
+    let mut shown = wire::show_job(id, job, base);
+    if let Some(now) = until {
+        let stats = state.batch_job_stats(job, now);
+        shown["stats"] = wire::show_stats(&stats, &format!("{base}/jobs/{id}"), job.created, now);
+    }
+    shown
+}
+
 /// `GET /jobs`
 pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
     let mut page = Page::new(call.list_query(List::Jobs)?);
+    let (stats, now) = (page.stats(), service.shared.now());
     let from = page.after().map_or(Bound::Unbounded, |after| Bound::Excluded(FoldedId::of(after)));
     {
         let reading = service.shared.read();
-        let account = reading.state().batch_account(&call.caller.account);
+        let state = reading.state();
+        let account = state.batch_account(&call.caller.account);
         let mut last: Option<&FoldedId> = None;
         for (id, job) in account.into_iter().flat_map(|all| all.jobs.range((from.clone(), Bound::Unbounded)))
         {
-            let show = || wire::show_job(id, job, &call.base);
+            let show = || with_stats(state, id, job, &call.base, stats.then_some(now));
             if page.offer(&Row { job }, last.map(FoldedId::as_str), show) {
                 break;
             }
@@ -90,7 +110,10 @@ pub async fn show(
     let key = key(&call, &job);
     let reading = service.shared.read();
     let job = find(reading.state(), &key)?;
-    call.shown(job.version, job.modified, || wire::show_job(&key.job, job, &call.base))
+    let (state, now) = (reading.state(), service.shared.now());
+    call.shown_of(List::Jobs, job.version, job.modified, |stats| {
+        with_stats(state, &key.job, job, &call.base, stats.then_some(now))
+    })
 }
 
 /// `PATCH /jobs/{job}`

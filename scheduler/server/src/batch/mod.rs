@@ -10,6 +10,7 @@ mod schedules;
 mod store;
 mod tasks;
 mod tls;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +102,7 @@ fn router(service: Arc<Service>) -> Router {
         )
         .route("/nodecounts", get(nodes::counts))
         .route("/supportedimages", get(nodes::images))
+        .route("/poolusagemetrics", get(usage::metrics))
         .route("/jobschedules", get(schedules::list).post(schedules::create))
         .route(
             "/jobschedules/{schedule}",

@@ -1,5 +1,6 @@
 //! Nodes of pools, how many there are, and what they run.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -43,12 +44,12 @@ impl Properties for Row<'_> {
 }
 
 /// The nodes of a pool by their names.
-fn by_name<'a>(state: &'a State, pool: &'a BatchPool) -> BTreeMap<&'a str, (&'a Node, &'a Seat)> {
-    let named = |(id, seat): (&muster_core::ids::NodeId, &'a Seat)| {
-        let node = state.node(*id);
+fn by_name<'a>(state: &'a State, pool: &'a BatchPool) -> BTreeMap<&'a str, (&'a Node, Cow<'a, Seat>)> {
+    let named = |(id, seat): (muster_core::ids::NodeId, Cow<'a, Seat>)| {
+        let node = state.node(id);
         (node.name.as_str(), (node, seat))
     };
-    pool.nodes.iter().map(named).collect()
+    pool.seats().map(named).collect()
 }
 
 /// `GET /pools/{pool}/nodes`
@@ -69,8 +70,8 @@ pub async fn list(
             if after.as_deref().is_some_and(|after| name <= after) {
                 continue;
             }
-            let show = || wire::show_node(state, (&key.pool, pool), node, seat, &call.base);
-            if page.offer(&Row { pool, node, seat }, last, show) {
+            let show = || wire::show_node(state, (&key.pool, pool), node, &seat, &call.base);
+            if page.offer(&Row { pool, node, seat: &seat }, last, show) {
                 break;
             }
             last = Some(name);
@@ -92,7 +93,7 @@ pub async fn show(
     let found = by_name(state, pool).remove(node.as_str());
     let not_found = || wire::refused(&BatchRefusal::NotFound { what: Target::Node, id: node.clone() });
     let (node, seat) = found.ok_or_else(not_found)?;
-    Ok(axum::Json(wire::show_node(state, (&key.pool, pool), node, seat, &call.base)).into_response())
+    Ok(axum::Json(wire::show_node(state, (&key.pool, pool), node, &seat, &call.base)).into_response())
 }
 
 /// `POST /pools/{pool}/nodes/{node}/disablescheduling`
@@ -236,13 +237,13 @@ pub async fn counts(Shell(service): Shell<Arc<Service>>, Extension(call): Extens
                 continue;
             }
             let show = || {
-                let mut words: BTreeMap<String, u32> = BTreeMap::new();
-                for (node, seat) in &pool.nodes {
-                    let word = wire::node_word(pool, state.node(*node), seat).as_str();
-                    *words.entry(word.to_owned()).or_default() += 1;
+                let mut words: [BTreeMap<String, u32>; 2] = Default::default();
+                for (node, seat) in pool.seats() {
+                    let word = wire::node_word(pool, state.node(node), &seat).as_str();
+                    *words[usize::from(seat.low)].entry(word.to_owned()).or_default() += 1;
                 }
-                let (dedicated, others) = (counted(&words), counted(&BTreeMap::new()));
-                json!({ "poolId": pool.spec.id, "dedicated": dedicated, "lowPriority": others })
+                let [dedicated, low] = words.map(|words| counted(&words));
+                json!({ "poolId": pool.spec.id, "dedicated": dedicated, "lowPriority": low })
             };
             if page.offer(&PoolRow(&pool.spec.id), last, show) {
                 break;

@@ -11,7 +11,10 @@ use muster_batch::wire;
 use muster_batch::{BatchError, ErrorCode};
 use muster_core::batch::{BatchCommand, BatchPoolKey, BatchRefusal, Condition, FoldedId, Target};
 use muster_core::engine::Trial;
+use muster_core::ids::Timestamp;
 use muster_core::state::{BatchPool, PoolAllocation, State};
+
+use serde_json::Value;
 
 use super::call::{Call, Page, created, empty, tags};
 use super::{Answer, Service};
@@ -51,18 +54,29 @@ impl Properties for Row<'_> {
     }
 }
 
+/// A pool as clients see it, with its statistics until an instant if they are asked for.
+fn with_stats(state: &State, id: &FoldedId, pool: &BatchPool, base: &str, until: Option<Timestamp>) -> Value {
+    let mut shown = wire::show_pool(id, pool, base);
+    if let Some(now) = until {
+        shown["stats"] = wire::show_pool_stats(state, pool, &format!("{base}/pools/{id}"), now);
+    }
+    shown
+}
+
 /// `GET /pools`
 pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
     let mut page = Page::new(call.list_query(List::Pools)?);
+    let (stats, now) = (page.stats(), service.shared.now());
     let from = page.after().map_or(Bound::Unbounded, |after| Bound::Excluded(FoldedId::of(after)));
     {
         let reading = service.shared.read();
-        let account = reading.state().batch_account(&call.caller.account);
+        let state = reading.state();
+        let account = state.batch_account(&call.caller.account);
         let mut last: Option<&FoldedId> = None;
         for (id, pool) in
             account.into_iter().flat_map(|all| all.pools.range((from.clone(), Bound::Unbounded)))
         {
-            let show = || wire::show_pool(id, pool, &call.base);
+            let show = || with_stats(state, id, pool, &call.base, stats.then_some(now));
             if page.offer(&Row { pool }, last.map(FoldedId::as_str), show) {
                 break;
             }
@@ -93,7 +107,10 @@ pub async fn show(
     let key = key(&call, &pool);
     let reading = service.shared.read();
     let pool = find(reading.state(), &key)?;
-    call.shown(pool.version, pool.modified, || wire::show_pool(&key.pool, pool, &call.base))
+    let (state, now) = (reading.state(), service.shared.now());
+    call.shown_of(List::Pools, pool.version, pool.modified, |stats| {
+        with_stats(state, &key.pool, pool, &call.base, stats.then_some(now))
+    })
 }
 
 /// `HEAD /pools/{pool}`

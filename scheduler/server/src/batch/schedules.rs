@@ -12,10 +12,12 @@ use muster_batch::{BatchError, ErrorCode};
 use muster_core::batch::{
     BatchCommand, BatchRefusal, Condition, FoldedId, ScheduleKey, SchedulePhase, Target,
 };
+use muster_core::ids::Timestamp;
 use muster_core::state::{BatchSchedule, State};
+use serde_json::Value;
 
 use super::call::{Call, Page, created, empty, tags};
-use super::jobs::Row as JobRow;
+use super::jobs::{Row as JobRow, with_stats as job_with_stats};
 use super::{Answer, Service};
 
 /// How often a change is tried again that another one came before.
@@ -54,9 +56,27 @@ impl Properties for Row<'_> {
     }
 }
 
+/// A schedule as clients see it, with its statistics until an instant if they are asked for.
+fn with_stats(
+    state: &State,
+    key: &ScheduleKey,
+    schedule: &BatchSchedule,
+    base: &str,
+    until: Option<Timestamp>,
+) -> Value {
+    let mut shown = wire::show_schedule(state, key, schedule, base);
+    if let Some(now) = until {
+        let (stats, url) =
+            (state.batch_schedule_stats(key, schedule, now), format!("{base}/jobschedules/{}", key.schedule));
+        shown["stats"] = wire::show_stats(&stats, &url, schedule.created, now);
+    }
+    shown
+}
+
 /// `GET /jobschedules`
 pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
     let mut page = Page::new(call.list_query(List::Schedules)?);
+    let (stats, now) = (page.stats(), service.shared.now());
     let from = page.after().map_or(Bound::Unbounded, |after| Bound::Excluded(FoldedId::of(after)));
     {
         let reading = service.shared.read();
@@ -65,7 +85,8 @@ pub async fn list(Shell(service): Shell<Arc<Service>>, Extension(call): Extensio
         let all = account.into_iter().flat_map(|all| all.schedules.range((from.clone(), Bound::Unbounded)));
         let mut last: Option<&FoldedId> = None;
         for (id, schedule) in all {
-            let show = || wire::show_schedule(state, &key(&call, id.as_str()), schedule, &call.base);
+            let key = key(&call, id.as_str());
+            let show = || with_stats(state, &key, schedule, &call.base, stats.then_some(now));
             if page.offer(&Row(schedule), last.map(FoldedId::as_str), show) {
                 break;
             }
@@ -95,8 +116,9 @@ pub async fn show(
     let key = key(&call, &schedule);
     let reading = service.shared.read();
     let schedule = find(reading.state(), &key)?;
-    call.shown(schedule.version, schedule.modified, || {
-        wire::show_schedule(reading.state(), &key, schedule, &call.base)
+    let (state, now) = (reading.state(), service.shared.now());
+    call.shown_of(List::Schedules, schedule.version, schedule.modified, |stats| {
+        with_stats(state, &key, schedule, &call.base, stats.then_some(now))
     })
 }
 
@@ -192,6 +214,7 @@ pub async fn jobs(
 ) -> Answer {
     let key = key(&call, &schedule);
     let mut page = Page::new(call.list_query(List::JobsOfSchedule)?);
+    let (stats, now) = (page.stats(), service.shared.now());
     let after = page.after().map(FoldedId::of);
     {
         let reading = service.shared.read();
@@ -202,7 +225,7 @@ pub async fn jobs(
             if after.as_ref().is_some_and(|after| id <= after) {
                 continue;
             }
-            let show = || wire::show_job(id, job, &call.base);
+            let show = || job_with_stats(state, id, job, &call.base, stats.then_some(now));
             if page.offer(&JobRow { job }, last.map(FoldedId::as_str), show) {
                 break;
             }

@@ -54,6 +54,22 @@ impl Properties for Row<'_> {
     }
 }
 
+/// A task as clients see it, with its statistics until an instant if they are asked for.
+fn with_stats(
+    state: &State,
+    key: &BatchTaskKey,
+    job: &BatchJob,
+    task: &BatchTask,
+    base: &str,
+    until: Option<Timestamp>,
+) -> Value {
+    let mut shown = wire::show_task(state, key, job, task, base);
+    if let Some(now) = until {
+        shown["stats"] = wire::show_task_stats(state, task, &format!("{base}{}", path(key)), now);
+    }
+    shown
+}
+
 /// `GET /jobs/{job}/tasks`
 pub async fn list(
     Shell(service): Shell<Arc<Service>>,
@@ -82,12 +98,13 @@ fn look(
     let state = reading.state();
     let job = find_job(state, key)?;
     let from = after.clone().map_or(Bound::Unbounded, Bound::Excluded);
+    let (stats, now) = (page.stats(), service.shared.now());
     let mut last = after.as_ref();
     for (looked_at, (id, task)) in job.tasks.range((from, Bound::Unbounded)).enumerate() {
         if looked_at == LOOKED_AT_MAX {
             return Ok(last.cloned());
         }
-        let show = || wire::show_task(state, &key.task(id.clone()), job, task, &call.base);
+        let show = || with_stats(state, &key.task(id.clone()), job, task, &call.base, stats.then_some(now));
         if page.offer(&Row { id, task }, last.map(FoldedId::as_str), show) {
             return Ok(None);
         }
@@ -211,7 +228,10 @@ pub async fn show(
     let key = job_key(&call, &job).task(FoldedId::of(&task));
     let reading = service.shared.read();
     let (job, task) = find(reading.state(), &key)?;
-    call.shown(task.version, task.modified, || wire::show_task(reading.state(), &key, job, task, &call.base))
+    let (state, now) = (reading.state(), service.shared.now());
+    call.shown_of(List::Tasks, task.version, task.modified, |stats| {
+        with_stats(state, &key, job, task, &call.base, stats.then_some(now))
+    })
 }
 
 /// `PUT /jobs/{job}/tasks/{task}`

@@ -332,7 +332,8 @@ pub fn exited(prepare: &v1::Prepare, code: u32, signal: u32) -> v1::InstanceRepo
 }
 
 pub fn gone(prepare: &v1::Prepare, how: v1::gone::How) -> v1::InstanceReport {
-    let usage = Some(v1::Usage { cpu_time_us: 1_500_000, memory_peak_bytes: 1 << 20 });
+    let usage =
+        Some(v1::Usage { cpu_time_us: 1_500_000, memory_peak_bytes: 1 << 20, ..v1::Usage::default() });
     let gone = v1::Gone { how: Some(how), usage, started_at_us: 5_000_000, ended_at_us: 6_000_000 };
     in_phase(prepare, Phase::Gone(gone))
 }

@@ -183,6 +183,7 @@ fn pool(line: &Line<'_>, config: &ClusterConfig) -> Result<PoolConfig, ScenarioE
         tier: line.number("tier")?.unwrap_or(0),
         preempt: line.choice("preempt", &PREEMPTS)?.unwrap_or_default(),
         grace_s: line.seconds("grace")?.unwrap_or(0),
+        by_rank: false,
     })
 }
 

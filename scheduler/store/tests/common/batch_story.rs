@@ -31,6 +31,7 @@ fn job_spec(name: &str) -> BatchJobSpec {
         schedule: None,
         priority: 10,
         auto_pool: None,
+        yields: false,
         running_max: None,
         wall_clock_max_s: Some(86_400),
         retries: Retries::AtMost(1),
@@ -54,6 +55,8 @@ fn shape() -> TaskShape {
         retries: None,
         staging: Staging::default(),
         environment: Vec::new(),
+        near: None,
+        dedicated: false,
         token: false,
         exclusive: false,
         exits: Default::default(),
@@ -110,9 +113,9 @@ impl Story {
         let before = (*self.state().batch_pool(&key).unwrap().spec).clone();
         let started = BatchPoolSpec { start: chore(""), ..before.clone() };
         self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(started) });
-        let resize = |target| BatchCommand::ResizePool {
+        let resize = |target: u32| BatchCommand::ResizePool {
             pool: id("pool"),
-            target,
+            target: target.into(),
             timeout_s: 300,
             how: Deallocation::Requeue,
         };
@@ -171,7 +174,7 @@ impl Story {
         };
         self.ask(BatchCommand::CreatePool {
             spec: Box::new(spec.clone()),
-            target: 2,
+            target: 2.into(),
             timeout_s: 300,
             scaling: None,
         });
@@ -247,7 +250,12 @@ impl Story {
             start: None,
             said: "{}".into(),
         };
-        self.ask(BatchCommand::CreatePool { spec: Box::new(spec), target: 0, timeout_s: 300, scaling: None });
+        self.ask(BatchCommand::CreatePool {
+            spec: Box::new(spec),
+            target: 0.into(),
+            timeout_s: 300,
+            scaling: None,
+        });
         let formula = Some("$TargetDedicatedNodes = 0".into());
         self.ask(BatchCommand::EnableScaling { pool: id("brief"), formula, interval_s: None });
         self.due();

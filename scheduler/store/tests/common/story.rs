@@ -164,7 +164,7 @@ impl Story {
     }
 
     pub(super) fn gone(&mut self, key: AttemptKey, instance: u32, how: GoneHow) {
-        let usage = Usage { cpu_time_us: 1_500_000, memory_peak_bytes: 1 << 20 };
+        let usage = Usage { cpu_time_us: 1_500_000, memory_peak_bytes: 1 << 20, ..Usage::default() };
         self.report(key, instance, InstancePhase::Gone { how, usage, started_at: None });
     }
 

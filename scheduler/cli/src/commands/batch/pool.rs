@@ -50,8 +50,11 @@ pub(crate) enum Command {
         #[arg(value_name = "POOL")]
         id: String,
         /// How many nodes it is to have
+        #[arg(long, value_name = "COUNT", required_unless_present = "low_priority")]
+        nodes: Option<u32>,
+        /// How many idle nodes it is to have until others need them
         #[arg(long, value_name = "COUNT")]
-        nodes: u32,
+        low_priority: Option<u32>,
         /// What becomes of the tasks of nodes that leave
         #[arg(long, value_enum)]
         how: Option<How>,
@@ -114,6 +117,9 @@ pub(crate) struct CreateArgs {
     /// How many nodes it is to have
     #[arg(long, value_name = "COUNT", conflicts_with_all = ["formula", "formula_file"])]
     nodes: Option<u32>,
+    /// How many idle nodes it is to have until others need them
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["formula", "formula_file"])]
+    low_priority: Option<u32>,
     /// Tasks that a node runs at once
     #[arg(long, value_name = "COUNT")]
     slots: Option<u32>,
@@ -175,7 +181,7 @@ pub(crate) enum How {
     Taskcompletion,
 }
 
-const POOLS: [Column; 6] = [
+const POOLS: [Column; 7] = [
     ("POOL", Left, |pool| at(pool, "id")),
     ("STATE", Left, |pool| match at(pool, "state").as_str() {
         "active" => at(pool, "allocationState"),
@@ -184,14 +190,23 @@ const POOLS: [Column; 6] = [
     ("NODES", Right, |pool| {
         format!("{}/{}", at(pool, "currentDedicatedNodes"), at(pool, "targetDedicatedNodes"))
     }),
+    ("LOW", Right, |pool| low(pool).map_or(String::new(), |(now, target)| format!("{now}/{target}"))),
     ("SLOTS", Right, |pool| at(pool, "taskSlotsPerNode")),
     ("CLASS", Left, |pool| at(pool, "vmSize")),
     ("SCALES", Left, |pool| if pool["enableAutoScale"] == true { "itself" } else { "" }.to_owned()),
 ];
 
-const NODES: [Column; 5] = [
+/// How many low-priority nodes a pool has, and how many it is to have; none if it is to have none.
+fn low(pool: &Value) -> Option<(u64, u64)> {
+    let of = |name: &str| pool[name].as_u64().unwrap_or(0);
+    let (now, target) = (of("currentLowPriorityNodes"), of("targetLowPriorityNodes"));
+    (now + target > 0).then_some((now, target))
+}
+
+const NODES: [Column; 6] = [
     ("NODE", Left, |node| at(node, "id")),
     ("STATE", Left, |node| at(node, "state")),
+    ("KEPT", Left, |node| if node["isDedicated"] == false { "until needed" } else { "" }.to_owned()),
     ("TASKS", Right, |node| at(node, "runningTasksCount")),
     ("ADDRESS", Left, |node| at(node, "ipAddress")),
     ("REASON", Left, |node| at(node, "errors/0/message")),
@@ -216,15 +231,20 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<ExitCode, CliErr
             let nodes = format!("{}/nodes", path(id));
             print_list(common, &service, &nodes, "nodes", &list.listing(&[]), &NODES)
         }
-        Command::Resize { id, nodes, how, within, wait } => {
-            let mut body = json!({ "targetDedicatedNodes": nodes });
+        Command::Resize { id, nodes, low_priority, how, within, wait } => {
+            let mut body = json!({});
+            set(&mut body, "targetDedicatedNodes", *nodes);
+            set(&mut body, "targetLowPriorityNodes", *low_priority);
             set(&mut body, "resizeTimeout", within.clone());
             set(&mut body, "nodeDeallocationOption", how.map(word));
             service.post(&format!("{}/resize", path(id)), &body)?;
             if *wait {
                 return await_steady(common, &service, id, None);
             }
-            common.done(&format!("pool {id} is to have {nodes} nodes"), || service.get(&path(id)))
+            let kinds = [(nodes, "nodes"), (low_priority, "low-priority nodes")];
+            let said = kinds.iter().filter_map(|(count, what)| Some(format!("{} {what}", (**count)?)));
+            let said = said.collect::<Vec<_>>().join(" and ");
+            common.done(&format!("pool {id} is to have {said}"), || service.get(&path(id)))
         }
         Command::Wait { id, timeout } => await_steady(common, &service, id, timeout.map(Duration::from_secs)),
         Command::Delete { ids } => {
@@ -260,11 +280,12 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<ExitCode, CliErr
 }
 
 fn creation(args: &CreateArgs) -> Result<Value, CliError> {
-    let CreateArgs { id, class, nodes, slots, fill, mpi, scaling, json_file, wait: _ } = args;
+    let CreateArgs { id, class, nodes, low_priority, slots, fill, mpi, scaling, json_file, wait: _ } = args;
     let mut body = body(json_file.as_ref())?;
     set(&mut body, "id", id.clone());
     set(&mut body, "vmSize", class.clone());
     set(&mut body, "targetDedicatedNodes", *nodes);
+    set(&mut body, "targetLowPriorityNodes", *low_priority);
     set(&mut body, "taskSlotsPerNode", *slots);
     if let Some(fill) = fill {
         body["taskSchedulingPolicy"] = json!({ "nodeFillType": word(*fill) });
@@ -298,7 +319,8 @@ fn await_steady(
     loop {
         let pool = service.get(&format!("/pools/{}", encode(id)))?;
         if at(&pool, "allocationState") == "steady" {
-            let short = at(&pool, "currentDedicatedNodes") != at(&pool, "targetDedicatedNodes");
+            let short = at(&pool, "currentDedicatedNodes") != at(&pool, "targetDedicatedNodes")
+                || low(&pool).is_some_and(|(now, target)| now != target);
             common.show(&pool, describe)?;
             return Ok(if short { Exit::SomeFailed } else { Exit::Ok }.into());
         }
@@ -317,6 +339,7 @@ fn describe(pool: &Value) -> String {
         ("Pool", at(pool, "id")),
         ("State", format!("{}, {}", at(pool, "state"), at(pool, "allocationState"))),
         ("Nodes", format!("{} of {}", at(pool, "currentDedicatedNodes"), at(pool, "targetDedicatedNodes"))),
+        ("Low priority", low(pool).map_or(String::new(), |(now, target)| format!("{now} of {target}"))),
         ("Class", at(pool, "vmSize")),
         ("Slots", at(pool, "taskSlotsPerNode")),
         ("Fill", at(pool, "taskSchedulingPolicy/nodeFillType")),

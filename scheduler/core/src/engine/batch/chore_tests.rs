@@ -74,7 +74,7 @@ fn a_start_task_runs_on_each_node_before_its_tasks() {
     bench
         .batch(BatchCommand::ResizePool {
             pool: id("p"),
-            target: 3,
+            target: 3.into(),
             timeout_s: 900,
             how: Deallocation::Requeue,
         })

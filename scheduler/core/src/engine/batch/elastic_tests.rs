@@ -27,7 +27,9 @@ fn names(bench: &Bench, at: NodeMove) -> Vec<String> {
 
 fn resize(bench: &mut Bench, target: u32) {
     let how = Deallocation::Requeue;
-    bench.batch(BatchCommand::ResizePool { pool: id("p"), target, timeout_s: 900, how }).unwrap();
+    bench
+        .batch(BatchCommand::ResizePool { pool: id("p"), target: target.into(), timeout_s: 900, how })
+        .unwrap();
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Decided, check_goes_on, chore, end, event, invalid, pool, task};
+use super::{Decided, check_goes_on, chore, end, event, invalid, own_pool, task};
 use crate::batch::{
-    ACTIVE_JOBS_PER_ACCOUNT_MAX, AUTO_POOL_PREFIX_CHARS_MAX, AutoPool, BatchCommand, BatchEvent, BatchInput,
-    BatchJobKey, BatchJobSpec, BatchPoolSpec, BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX,
-    NewTask, PRIORITY_MAX, RELEASE_MAX_S, SAID_BYTES_MAX, ScheduleKey, Target, is_id,
+    ACTIVE_JOBS_PER_ACCOUNT_MAX, BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchJobSpec,
+    BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX, NewTask, PRIORITY_MAX, RELEASE_MAX_S,
+    SAID_BYTES_MAX, ScheduleKey, Target, is_id,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -25,7 +25,13 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             check_goes_on(job)?;
             check_spec(spec)?;
             check_change(job, spec)?;
-            Ok(vec![event(BatchEvent::JobUpdated { job: key, spec: spec.clone().into() })])
+            // What waits was made with what the job said before.
+            let mut events = match (spec.priority, spec.yields) == (job.spec.priority, job.spec.yields) {
+                true => Vec::new(),
+                false => unqueue(state, &key, job, now),
+            };
+            events.insert(0, event(BatchEvent::JobUpdated { job: key, spec: spec.clone().into() }));
+            Ok(events)
         }
         BatchCommand::DisableJob { job, how } => {
             let (key, job) = input.job(state, job)?;
@@ -72,11 +78,25 @@ fn create(state: &State, input: &BatchInput, spec: &BatchJobSpec, now: Timestamp
     if state.batch_schedule(&schedule).is_some() {
         return Err(BatchRefusal::SameId { what: Target::Schedule, id: spec.id.clone() });
     }
-    made(state, input, spec, now)
+    own_pool::check_of_job(spec)?;
+    Ok(made(state, input, spec, None, now)?.events)
 }
 
-/// A new job, whose id is fine.
-pub(super) fn made(state: &State, input: &BatchInput, spec: &BatchJobSpec, now: Timestamp) -> Decided {
+/// A new job with what comes with it.
+pub(super) struct NewJob {
+    pub events: Vec<Event>,
+    /// The pool that it brings, if it brings one.
+    pub pool: Option<FoldedId>,
+}
+
+/// A new job, whose id is fine. `shared` is the pool of its schedule, if that has one already.
+pub(super) fn made(
+    state: &State,
+    input: &BatchInput,
+    spec: &BatchJobSpec,
+    shared: Option<&FoldedId>,
+    now: Timestamp,
+) -> Result<NewJob, BatchRefusal> {
     let key = input.job_key(&FoldedId::of(&spec.id));
     if state.batch_job(&key).is_some() {
         return Err(BatchRefusal::Exists { what: Target::Job, id: spec.id.clone() });
@@ -91,42 +111,24 @@ pub(super) fn made(state: &State, input: &BatchInput, spec: &BatchJobSpec, now: 
         return Err(BatchRefusal::Quota { what: "jobs", limit: JOBS_PER_ACCOUNT_MAX });
     }
     let (by, mut spec) = (input.caller.user.clone(), spec.clone());
-    let mut events = match &spec.auto_pool {
-        Some(auto_pool) => {
-            let (id, events) = own_pool(state, input, auto_pool, now)?;
+    let own = spec.auto_pool.as_deref().map(|auto_pool| own_pool::of(state, input, auto_pool, shared, now));
+    let (mut events, error) = match own {
+        None => (Vec::new(), None),
+        Some(Ok((id, events))) => {
             spec.pool = id;
-            events
+            (events, None)
         }
-        None => Vec::new(),
+        Some(Err(error)) => (Vec::new(), Some(error)),
     };
-    let manager = spec.manager.clone();
+    let pool = spec.auto_pool.as_ref().filter(|_| error.is_none()).map(|_| spec.pool.clone());
+    let manager = spec.manager.clone().filter(|_| error.is_none());
     events.push(event(BatchEvent::JobCreated { job: key.clone(), spec: spec.into(), by }));
     if let Some(manager) = manager {
         let (shapes, tasks) = (vec![manager.shape], vec![NewTask { shape: 0, ..manager.task }]);
-        events.push(event(BatchEvent::TasksAdded { job: key, shapes, tasks }));
+        events.push(event(BatchEvent::TasksAdded { job: key.clone(), shapes, tasks }));
     }
-    Ok(events)
-}
-
-/// Makes the pool that a job brings, under an id that no other has had.
-fn own_pool(
-    state: &State,
-    input: &BatchInput,
-    auto_pool: &AutoPool,
-    now: Timestamp,
-) -> Result<(FoldedId, Vec<Event>), BatchRefusal> {
-    if auto_pool.prefix.len() > AUTO_POOL_PREFIX_CHARS_MAX {
-        let reason = format!("must have at most {AUTO_POOL_PREFIX_CHARS_MAX} characters");
-        return Err(invalid("autoPoolIdPrefix", reason));
-    }
-    let number = state.batch_changes();
-    let id = match auto_pool.prefix.as_str() {
-        "" => format!("auto-{number:x}"),
-        prefix => format!("{prefix}-{number:x}"),
-    };
-    let pool = BatchPoolSpec { id: id.clone(), ..auto_pool.pool.clone() };
-    let events = pool::create(state, input, &pool, auto_pool.target, auto_pool.timeout_s, now)?;
-    Ok((FoldedId::of(&id), events))
+    events.extend(error.map(|error| event(BatchEvent::JobUnschedulable { job: key, error })));
+    Ok(NewJob { events, pool })
 }
 
 pub(super) fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
@@ -142,6 +144,7 @@ pub(super) fn check_spec(spec: &BatchJobSpec) -> Result<(), BatchRefusal> {
     if let Some(manager) = &spec.manager {
         task::check_manager(spec, manager)?;
     }
+    own_pool::check(spec)?;
     check_chores(spec)
 }
 
@@ -223,6 +226,15 @@ pub(super) fn disable(
         events.extend(end::end(state, &key.task(id.clone()), task, wish, EndWish::Unqueue, now));
     }
     Ok(events)
+}
+
+/// Lets the tasks wait again that were made into jobs of the cluster and have not started.
+fn unqueue(state: &State, key: &BatchJobKey, job: &BatchJob, now: Timestamp) -> Vec<Event> {
+    let queued = job.made().filter(|(_, task)| is_queued(task));
+    let end = |(id, task): (&FoldedId, _)| {
+        end::end(state, &key.task(id.clone()), task, EndWish::Unqueue, EndWish::Unqueue, now)
+    };
+    queued.flat_map(end).collect()
 }
 
 fn is_queued(task: &crate::state::BatchTask) -> bool {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::batch::{
     BatchPoolKey, BatchTaskKey, ChoreKey, ChoreOf, ChoreSpec, FoldedId, PRIORITY_MAX, STARTUP_FOLDER,
-    task_folder,
+    TaskShape, task_folder,
 };
 use crate::engine::validate::{self, Parts};
 use crate::ids::Timestamp;
 use crate::input::{Caller, Refusal};
+use crate::preempt::Rank;
 use crate::spec::{JobSpec, Memory, NAME_BYTES_MAX, Request, User};
 use crate::staging::{Command, RelativePath, Staging};
 use crate::state::{BatchJob, BatchPool, BatchTask, State};
@@ -28,6 +29,12 @@ fn request(state: &State, pool: &BatchPool, slots: u32, instances: u32) -> Reque
         memory: Memory::PerNodeBytes(memory),
         ..Request::default()
     }
+}
+
+/// The node on which a task is placed if that has room, while the cluster has it.
+fn near(state: &State, shape: &TaskShape) -> Option<String> {
+    let name = shape.near.as_deref().filter(|name| state.node_by_name(name).is_some());
+    name.map(str::to_owned)
 }
 
 /// For what the nodes of a job's tasks must have been made ready.
@@ -54,8 +61,13 @@ pub(super) fn spec(
     let shape = job.shape(task);
     let pool_key = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
     let pool = state.batch_pool(&pool_key);
+    // What makes the other tasks goes before them, also when it is tried again.
+    let priority = job.spec.priority + i32::from(job.is_manager(&key.task));
     let request = match pool {
         Some(pool) => Request {
+            near: near(state, shape),
+            dedicated: shape.dedicated,
+            rank: Some(Rank { priority, yields: job.spec.yields }),
             ready_for: ready_for(key, &pool_key, pool, job),
             ..request(
                 state,
@@ -78,8 +90,7 @@ pub(super) fn spec(
         command: &task.command,
         environment: &shape.environment,
         wall_clock_max_s: shape.wall_clock_max_s,
-        // What makes the other tasks goes before them, also when it is tried again.
-        priority: job.spec.priority + i32::from(job.is_manager(&key.task)),
+        priority,
         requeue: true,
         request,
         folder: task_folder(&key.job, key.task.as_str()),

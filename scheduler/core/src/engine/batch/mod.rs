@@ -6,7 +6,9 @@
 mod chore;
 mod end;
 mod job;
+mod low;
 mod make;
+mod own_pool;
 mod pool;
 mod scale;
 mod schedule;
@@ -15,6 +17,7 @@ mod tick;
 
 use std::sync::Arc;
 
+pub(super) use self::low::taken_back;
 pub use self::scale::Trial;
 pub(super) use self::tick::due;
 use crate::batch::{
@@ -144,12 +147,20 @@ mod chore_tests;
 #[cfg(test)]
 mod elastic_tests;
 #[cfg(test)]
+mod low_tests;
+#[cfg(test)]
+mod own_pool_tests;
+#[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod rank_tests;
 #[cfg(test)]
 mod scale_tests;
 #[cfg(test)]
 mod schedule_tests;
 #[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod stats_tests;
 #[cfg(test)]
 mod tests;

@@ -7,11 +7,11 @@ use super::{Decided, chore, end, event, invalid, not_found, scale};
 use crate::batch::{
     BatchCommand, BatchEvent, BatchInput, BatchPoolKey, BatchPoolSpec, BatchRefusal, Deallocation, EndWish,
     FoldedId, NODES_PER_REMOVAL_MAX, NodeMove, POOLS_PER_ACCOUNT_MAX, RESIZE_TIMEOUT_MIN_S, ResizeError,
-    SAID_BYTES_MAX, SCALING_INTERVAL_S, SLOTS_PER_NODE_MAX, Scaling, Target, is_id,
+    SAID_BYTES_MAX, SCALING_INTERVAL_S, SLOTS_PER_NODE_MAX, Scaling, Target, Targets, is_id,
 };
 use crate::event::Event;
 use crate::ids::{NodeId, Timestamp};
-use crate::state::{BatchPool, BatchTask, PoolAllocation, State};
+use crate::state::{BatchPool, BatchTask, PoolAllocation, Seat, State};
 
 pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decided {
     match &input.command {
@@ -55,13 +55,21 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             if pool.scale.is_some() {
                 return Err(BatchRefusal::InvalidState { why: "the pool scales itself: disable that first" });
             }
-            resize(state, &key, *target, Vec::new(), *timeout_s, *how, now)
+            if *target == Targets::default() {
+                return Err(invalid("targetDedicatedNodes", "say it, targetLowPriorityNodes, or both"));
+            }
+            let to =
+                (target.dedicated.unwrap_or(pool.target), target.low_priority.unwrap_or(pool.target_low));
+            resize(state, &key, to, Vec::new(), *timeout_s, *how, now)
         }
         BatchCommand::RemoveNodes { pool, nodes, timeout_s, how } => {
             let (key, pool) = steady(state, input, pool)?;
             let remove = named(state, pool, nodes)?;
-            let target = pool.lent().saturating_sub(remove.len() as u32);
-            resize(state, &key, target, remove, *timeout_s, *how, now)
+            let is_low = |node: &&NodeId| pool.nodes.get(node).is_none_or(|seat| seat.low);
+            let removed_low = remove.iter().filter(is_low).count() as u32;
+            let dedicated = pool.dedicated().saturating_sub(remove.len() as u32 - removed_low);
+            let low = (pool.low() + pool.preempted.len() as u32).saturating_sub(removed_low);
+            resize(state, &key, (dedicated, low), remove, *timeout_s, *how, now)
         }
         BatchCommand::StopResize { pool } => {
             let (key, pool) = active(state, input, pool)?;
@@ -72,7 +80,8 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
                 code: "ResizeStopped".to_owned(),
                 message: "the resize was stopped by a user".to_owned(),
             };
-            Ok(stop(&key, pool, vec![error]))
+            let wanted_low = pool.low() + pool.preempted.len() as u32;
+            Ok(stop(&key, pool, vec![error], Some(wanted_low.min(pool.target_low))))
         }
         BatchCommand::DeletePool { pool } => {
             let (key, _) = active(state, input, pool)?;
@@ -131,7 +140,7 @@ pub(super) fn create(
     state: &State,
     input: &BatchInput,
     spec: &BatchPoolSpec,
-    target: u32,
+    target: Targets,
     timeout_s: u64,
     now: Timestamp,
 ) -> Decided {
@@ -156,7 +165,8 @@ pub(super) fn create(
         by: input.caller.user.clone(),
     });
     let mut events = vec![created];
-    if target > 0 {
+    let target = (target.dedicated.unwrap_or(0), target.low_priority.unwrap_or(0));
+    if target != (0, 0) {
         events.extend(resize(state, &key, target, Vec::new(), timeout_s, Deallocation::Requeue, now)?);
     }
     Ok(events)
@@ -187,7 +197,7 @@ fn check_spec(state: &State, spec: &BatchPoolSpec) -> Result<(), BatchRefusal> {
 fn resize(
     state: &State,
     key: &BatchPoolKey,
-    target: u32,
+    (target, target_low): (u32, u32),
     remove: Vec<NodeId>,
     timeout_s: u64,
     how: Deallocation,
@@ -197,11 +207,13 @@ fn resize(
         return Err(invalid("resizeTimeout", format!("must be at least {RESIZE_TIMEOUT_MIN_S} seconds")));
     }
     let declared = state.nodes.iter().filter(|node| node.declared).count();
-    if target as usize > declared {
-        return Err(invalid("targetDedicatedNodes", format!("the cluster has {declared} nodes")));
+    for (target, property) in [(target, "targetDedicatedNodes"), (target_low, "targetLowPriorityNodes")] {
+        if target as usize > declared {
+            return Err(invalid(property, format!("the cluster has {declared} nodes")));
+        }
     }
     let until = now.plus_seconds(timeout_s);
-    Ok(vec![event(BatchEvent::PoolResizing { pool: key.clone(), target, remove, how, until })])
+    Ok(vec![event(BatchEvent::PoolResizing { pool: key.clone(), target, target_low, remove, how, until })])
 }
 
 /// The nodes of these names in a pool.
@@ -209,7 +221,10 @@ fn named(state: &State, pool: &BatchPool, names: &[String]) -> Result<Vec<NodeId
     if names.is_empty() || names.len() > NODES_PER_REMOVAL_MAX {
         return Err(invalid("nodeList", format!("must name 1 to {NODES_PER_REMOVAL_MAX} nodes")));
     }
-    let all: BTreeSet<NodeId> = names.iter().map(|name| node(state, pool, name)).collect::<Result<_, _>>()?;
+    let taken_back =
+        |name: &String| state.node_by_name(name).filter(|node| pool.preempted.contains_key(node)).map(Ok);
+    let of = |name: &String| taken_back(name).unwrap_or_else(|| node(state, pool, name));
+    let all: BTreeSet<NodeId> = names.iter().map(of).collect::<Result<_, _>>()?;
     Ok(all.into_iter().collect())
 }
 
@@ -245,18 +260,26 @@ fn unqueue(state: &State, pool: &BatchPoolKey, now: Timestamp) -> Vec<Event> {
 }
 
 /// The end of a resize that has not come to its end: nodes that have not come go back, those that have not left stay.
-pub(super) fn stop(key: &BatchPoolKey, pool: &BatchPool, errors: Vec<ResizeError>) -> Vec<Event> {
-    let back = |at: &NodeMove| match at {
+///
+/// `wanted_low` is how many low-priority nodes the pool goes on to look for, if that is not what was asked for.
+pub(super) fn stop(
+    key: &BatchPoolKey,
+    pool: &BatchPool,
+    errors: Vec<ResizeError>,
+    wanted_low: Option<u32>,
+) -> Vec<Event> {
+    let back = |seat: &Seat| match seat.at {
         NodeMove::Claimed => Some(NodeMove::Back),
+        NodeMove::Leaving if seat.low => Some(NodeMove::LentLow),
         NodeMove::Leaving => Some(NodeMove::Lent),
-        NodeMove::Lent | NodeMove::Back => None,
+        NodeMove::Lent | NodeMove::LentLow | NodeMove::Back | NodeMove::Preempted => None,
     };
-    let moves: Vec<_> = pool.nodes.iter().filter_map(|(node, seat)| Some((*node, back(&seat.at)?))).collect();
+    let moves: Vec<_> = pool.nodes.iter().filter_map(|(node, seat)| Some((*node, back(seat)?))).collect();
     let mut events = Vec::new();
     if !moves.is_empty() {
-        events.push(event(BatchEvent::NodesMoved { pool: key.clone(), moves }));
+        events.push(event(BatchEvent::NodesMoved { pool: key.clone(), moves, needed_by: None }));
     }
-    events.push(event(BatchEvent::PoolSteady { pool: key.clone(), errors }));
+    events.push(event(BatchEvent::PoolSteady { pool: key.clone(), errors, wanted_low }));
     events
 }
 

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::stage::{batch_job, caller, elastic, id, pool, shape, task, the_chore};
 use crate::batch::{
     AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
-    DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, Retries, ScheduleSpec, ScheduleTimes,
-    TaskShape,
+    DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, PoolLifetime, Retries, Scaling,
+    ScheduleSpec, ScheduleTimes, Targets, TaskShape,
 };
 use crate::ids::AttemptKey;
 use crate::input::{GoneHow, Input};
@@ -34,6 +34,11 @@ fn name(of: &'static str) -> impl Strategy<Value = String> + Clone {
     (0..3u8).prop_map(move |i| format!("{of}{i}"))
 }
 
+fn targets() -> impl Strategy<Value = Targets> + Clone {
+    let count = || prop::option::of(0..4u32);
+    (count(), count()).prop_map(|(dedicated, low_priority)| Targets { dedicated, low_priority })
+}
+
 fn deallocation() -> impl Strategy<Value = Deallocation> {
     prop::sample::select(vec![Deallocation::Requeue, Deallocation::Terminate, Deallocation::TaskCompletion])
 }
@@ -48,7 +53,7 @@ fn start() -> impl Strategy<Value = Option<Arc<ChoreSpec>>> + Clone {
 
 fn on_pools() -> impl Strategy<Value = BatchCommand> {
     prop_oneof![
-        (name("p"), 1..3u32, 0..4u32, start()).prop_map(|(name, slots, target, start)| {
+        (name("p"), 1..3u32, targets(), start()).prop_map(|(name, slots, target, start)| {
             BatchCommand::CreatePool {
                 spec: Box::new(BatchPoolSpec { start, ..pool(&name, slots) }),
                 target,
@@ -59,12 +64,12 @@ fn on_pools() -> impl Strategy<Value = BatchCommand> {
         (name("p"), prop::option::of(0..4u32)).prop_map(|(name, nodes)| match nodes {
             Some(nodes) => BatchCommand::EnableScaling {
                 pool: id(&name),
-                formula: Some(format!("$TargetDedicatedNodes = {nodes} - $RunningTasks").into()),
+                formula: Some(format!("$TargetDedicatedNodes = {nodes} - $RunningTasks; $TargetLowPriorityNodes = $PreemptedNodeCount + 1").into()),
                 interval_s: Some(300),
             },
             None => BatchCommand::DisableScaling { pool: id(&name) },
         }),
-        (name("p"), 0..4u32, deallocation()).prop_map(|(name, target, how)| BatchCommand::ResizePool {
+        (name("p"), targets(), deallocation()).prop_map(|(name, target, how)| BatchCommand::ResizePool {
             pool: id(&name),
             target,
             timeout_s: 300,
@@ -96,14 +101,30 @@ fn on_jobs() -> impl Strategy<Value = BatchCommand> {
                 BatchJobSpec {
                     auto_pool: (brings && retries == 0).then(|| {
                         let (pool, prefix) = (pool("", 1), "own".to_owned());
-                        Box::new(AutoPool { prefix, pool, target: 1, timeout_s: 300, keep_alive: ends })
+                        let scaling = acts.then(|| Scaling {
+                            formula: "$TargetDedicatedNodes = 1".into(),
+                            interval_s: 300,
+                        });
+                        let (lifetime, target) = (PoolLifetime::Job, u32::from(!acts));
+                        Box::new(AutoPool {
+                            prefix,
+                            pool,
+                            target,
+                            target_low: target,
+                            timeout_s: 300,
+                            scaling,
+                            lifetime,
+                            keep_alive: ends,
+                        })
                     }),
                     manager: (ends && acts).then(|| {
-                        let shape = TaskShape { exclusive: true, ..shape() };
+                        let shape = TaskShape { exclusive: true, dedicated: true, ..shape() };
                         Box::new(Manager { task: task("boss"), shape: Arc::new(shape), ends_job: true })
                     }),
                     release: preparation.as_ref().filter(|_| acts).map(|_| Arc::new(the_chore("after"))),
                     preparation,
+                    priority: i32::from(acts),
+                    yields: ends,
                     terminate_when_complete: ends,
                     acts_on_failure: acts,
                     running_max,
@@ -126,7 +147,23 @@ fn on_schedules() -> impl Strategy<Value = BatchCommand> {
     let spec =
         (name("s"), prop::option::of(60..200u64), any::<bool>()).prop_map(|(name, interval_s, ends)| {
             let manager = Manager { task: task("boss"), shape: Arc::new(shape()), ends_job: ends };
-            let job = BatchJobSpec { manager: Some(Box::new(manager)), ..batch_job("", "p0") };
+            // Some bring a pool for all their jobs.
+            let auto_pool = (!ends).then(|| {
+                let (pool, prefix, lifetime) = (pool("", 1), "own".to_owned(), PoolLifetime::Schedule);
+                let (scaling, keep_alive) = (None, interval_s.is_none());
+                Box::new(AutoPool {
+                    prefix,
+                    pool,
+                    target: 1,
+                    target_low: 0,
+                    timeout_s: 300,
+                    scaling,
+                    lifetime,
+                    keep_alive,
+                })
+            });
+            let manager = Some(Box::new(manager));
+            let job = BatchJobSpec { manager, auto_pool, ..batch_job("", "p0") };
             let times = ScheduleTimes { interval_s, window_s: interval_s, ..ScheduleTimes::default() };
             Box::new(ScheduleSpec { id: name, times, job: Arc::new(job), said: "{}".into() })
         });
@@ -159,7 +196,8 @@ fn on_tasks() -> impl Strategy<Value = BatchCommand> {
     let gang = MultiInstance { instances: 2, coordination: Command::parse("true").unwrap() };
     let shapes = (1..3u32, any::<bool>()).prop_map(move |(slots, is_gang)| {
         let multi_instance = is_gang.then(|| gang.clone());
-        TaskShape { slots: if is_gang { 1 } else { slots }, multi_instance, ..shape() }
+        let near = (slots == 2).then(|| "n2".into());
+        TaskShape { slots: if is_gang { 1 } else { slots }, multi_instance, near, ..shape() }
     });
     let both = || (name("j"), (0..8u8).prop_map(|number| number.to_string()));
     prop_oneof![
@@ -182,7 +220,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => on_schedules().prop_map(Step::Ask),
         6 => on_tasks().prop_map(Step::Ask),
         8 => (any::<prop::sample::Index>(), prop::sample::select(vec![0, 0, 1])).prop_map(|(which, code)| Step::GoOn(which, code)),
-        1 => (1..3u32).prop_map(Step::Submit),
+        1 => (1..4u32).prop_map(Step::Submit),
         1 => prop::sample::select(vec![1, 400, 4_000]).prop_map(Step::Pass),
         1 => (1..4u8).prop_map(Step::Lose),
         2 => (1..4u8).prop_map(Step::Hello),

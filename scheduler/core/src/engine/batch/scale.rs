@@ -34,6 +34,7 @@ pub struct Trial {
     now: Timestamp,
     seed: u64,
     dedicated: u32,
+    low_priority: u32,
 }
 
 impl Trial {
@@ -51,7 +52,13 @@ impl Trial {
         now: Timestamp,
     ) -> Self {
         let seed = now.0 ^ state.batch_changes().rotate_left(32);
-        Self { metrics: state.batch_metrics(pool, sample, taken), now, seed, dedicated: pool.target }
+        Self {
+            metrics: state.batch_metrics(pool, sample, taken),
+            now,
+            seed,
+            dedicated: pool.target,
+            low_priority: pool.target_low,
+        }
     }
 
     /// Evaluates a formula as if it were the pool's. Nothing changes.
@@ -64,8 +71,9 @@ impl Trial {
     }
 
     fn evaluate(&self, formula: &Formula) -> Outcome {
-        let Self { metrics, now, seed, dedicated } = self;
-        formula.evaluate(&Inputs { now: *now, seed: *seed, dedicated: *dedicated, low_priority: 0, metrics })
+        let Self { metrics, now, seed, dedicated, low_priority } = self;
+        let (dedicated, low_priority) = (*dedicated, *low_priority);
+        formula.evaluate(&Inputs { now: *now, seed: *seed, dedicated, low_priority, metrics })
     }
 }
 
@@ -100,8 +108,9 @@ pub(super) fn step(
     let Ok(targets) = outcome.targets else { return };
     // No pool gets more nodes than there are of its class, and none waits for them.
     let most = state.pool_nodes(&pool.spec.home).map_or(0, |nodes| nodes.ids.len() as u32);
-    let Some(target) = targets.dedicated.map(|target| target.min(most)) else { return };
-    if target != pool.target {
+    let target = targets.dedicated.unwrap_or(pool.target).min(most);
+    let target_low = targets.low_priority.unwrap_or(pool.target_low).min(most);
+    if (target, target_low) != (pool.target, pool.target_low) {
         let how = match targets.deallocation {
             autoscale::Deallocation::Requeue => Deallocation::Requeue,
             autoscale::Deallocation::Terminate => Deallocation::Terminate,
@@ -110,7 +119,8 @@ pub(super) fn step(
             }
         };
         let until = now.plus_seconds(pool.timeout_s);
-        let resizing = BatchEvent::PoolResizing { pool: key.clone(), target, remove: Vec::new(), how, until };
+        let (pool, remove) = (key.clone(), Vec::new());
+        let resizing = BatchEvent::PoolResizing { pool, target, target_low, remove, how, until };
         events.push(event(resizing));
     }
 }

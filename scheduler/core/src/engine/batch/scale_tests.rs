@@ -89,7 +89,7 @@ fn what_is_wrong_with_a_formula_is_told_and_nothing_changes() {
     let most = bench.the_pool("p").target;
     assert!(most < 99, "no more than there are");
     let how = Deallocation::Requeue;
-    let resize = BatchCommand::ResizePool { pool: id("p"), target: 0, timeout_s: 900, how };
+    let resize = BatchCommand::ResizePool { pool: id("p"), target: 0.into(), timeout_s: 900, how };
     assert!(matches!(
         bench.batch(resize),
         Err(BatchRefusal::InvalidState { .. } | BatchRefusal::PoolBeingResized)

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Decided, event, invalid, job, not_found};
+use super::job::NewJob;
+use super::{Decided, event, invalid, job, not_found, own_pool};
 use crate::batch::{
-    ACTIVE_JOBS_PER_ACCOUNT_MAX, BatchCaller, BatchCommand, BatchEvent, BatchInput, BatchJobSpec,
-    BatchRefusal, Condition, FoldedId, SAID_BYTES_MAX, SCHEDULE_TIME_MIN_S, ScheduleKey, SchedulePhase,
-    ScheduleSpec, Target, is_id, job_of_schedule,
+    ACTIVE_JOBS_PER_ACCOUNT_MAX, AutoPool, BatchCaller, BatchCommand, BatchEvent, BatchInput, BatchJobSpec,
+    BatchRefusal, Condition, FoldedId, PoolLifetime, SAID_BYTES_MAX, SCHEDULE_TIME_MIN_S, ScheduleKey,
+    SchedulePhase, ScheduleSpec, Target, is_id, job_of_schedule,
 };
 use crate::event::Event;
 use crate::ids::Timestamp;
@@ -158,6 +159,9 @@ fn next_of(spec: &ScheduleSpec, schedule: &BatchSchedule, now: Timestamp) -> Opt
 /// Everything that schedules have to do.
 pub(super) fn due(state: &State, now: Timestamp, events: &mut Vec<Event>) {
     for (key, work) in state.batch_schedules_due() {
+        if let Some(schedule) = state.batch_schedule(key) {
+            events.extend(own_pool::leave_schedule(state, key, schedule, now));
+        }
         events.push(match work {
             ScheduleWork::Complete => entered(key.clone(), SchedulePhase::Completed),
             ScheduleWork::Gone => event(BatchEvent::ScheduleDeleted { schedule: key.clone() }),
@@ -173,8 +177,11 @@ pub(super) fn due(state: &State, now: Timestamp, events: &mut Vec<Event>) {
     };
     match made {
         Some((job, made)) => {
-            events.extend(made);
-            events.push(event(BatchEvent::ScheduleRan { schedule: key.clone(), job, slot, next }));
+            events.extend(made.events);
+            let shares = |own: &&AutoPool| own.lifetime == PoolLifetime::Schedule;
+            let pool = made.pool.filter(|_| schedule.spec.job.auto_pool.as_deref().filter(shares).is_some());
+            let pool = pool.or_else(|| schedule.pool.clone());
+            events.push(event(BatchEvent::ScheduleRan { schedule: key.clone(), job, slot, next, pool }));
         }
         // It is lost: it comes too late, or the account has no room for it.
         None => events.push(event(BatchEvent::ScheduleAdvanced { schedule: key.clone(), next })),
@@ -187,12 +194,12 @@ fn make(
     key: &ScheduleKey,
     schedule: &BatchSchedule,
     now: Timestamp,
-) -> Result<(FoldedId, Vec<Event>), BatchRefusal> {
+) -> Result<(FoldedId, NewJob), BatchRefusal> {
     let id = job_of_schedule(&schedule.spec.id, schedule.made + 1);
     let spec =
         BatchJobSpec { id: id.clone(), schedule: Some(key.schedule.clone()), ..(*schedule.spec.job).clone() };
     let caller = BatchCaller { account: Arc::clone(&key.account), user: schedule.by.clone() };
     let command = BatchCommand::CreateJob { spec: Box::new(spec.clone()) };
     let input = BatchInput { caller, command, condition: Condition::default() };
-    Ok((FoldedId::of(&id), job::made(state, &input, &spec, now)?))
+    Ok((FoldedId::of(&id), job::made(state, &input, &spec, schedule.pool.as_ref(), now)?))
 }

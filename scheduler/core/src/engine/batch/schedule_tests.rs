@@ -82,7 +82,7 @@ fn a_schedule_makes_one_job_after_another() {
     bench.batch(BatchCommand::TerminateSchedule { schedule: id("night") }).unwrap();
     assert_eq!(bench.the_schedule("night").phase, SchedulePhase::Terminating);
     bench.task_stopped(bench.made("night:job-3", "boss"));
-    let JobPhase::Completed { reason } = &bench.the_job("night:job-3").unwrap().phase else { panic!() };
+    let JobPhase::Completed { reason, .. } = &bench.the_job("night:job-3").unwrap().phase else { panic!() };
     assert_eq!(
         (reason.as_str(), bench.the_schedule("night").phase),
         ("TerminateJobSchedule", SchedulePhase::Completed)

@@ -45,6 +45,7 @@ pub(super) fn batch_job(name: &str, pool: &str) -> BatchJobSpec {
         schedule: None,
         priority: 0,
         auto_pool: None,
+        yields: false,
         running_max: None,
         wall_clock_max_s: None,
         retries: Retries::AtMost(0),
@@ -69,6 +70,8 @@ pub(super) fn shape() -> TaskShape {
         staging: Staging::default(),
         environment: vec![("A".to_owned(), "task".to_owned())],
         token: false,
+        near: None,
+        dedicated: false,
         exclusive: false,
         exits: Default::default(),
         said: "{}".into(),
@@ -148,8 +151,13 @@ impl Bench {
     }
 
     pub(super) fn create_pool(&mut self, spec: BatchPoolSpec, target: u32) {
-        self.batch(BatchCommand::CreatePool { spec: Box::new(spec), target, timeout_s: 900, scaling: None })
-            .unwrap();
+        self.batch(BatchCommand::CreatePool {
+            spec: Box::new(spec),
+            target: target.into(),
+            timeout_s: 900,
+            scaling: None,
+        })
+        .unwrap();
     }
 
     pub(super) fn create_job(&mut self, spec: BatchJobSpec) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::batch::{
-    AutoPool, BatchCommand, BatchJobSpec, BatchPoolSpec, BatchRefusal, BatchReply, Condition, Deallocation,
-    DependencyAction, Disable, ExitAction, JobAction, MultiInstance, Retries, TaskShape,
+    BatchCommand, BatchJobSpec, BatchPoolSpec, BatchRefusal, Condition, Deallocation, DependencyAction,
+    Disable, ExitAction, JobAction, MultiInstance, Retries, TaskShape,
 };
 use crate::ids::JobId;
 use crate::input::{GoneHow, Input, InstancePhase, InstanceReport, Refusal};
@@ -77,7 +77,7 @@ fn a_resize_takes_what_becomes_free_and_gives_up_with_numbers() {
     assert!(matches!(
         bench.batch(BatchCommand::ResizePool {
             pool: id("p"),
-            target: 1,
+            target: 1.into(),
             timeout_s: 900,
             how: Deallocation::Requeue
         }),
@@ -91,9 +91,9 @@ fn a_resize_takes_what_becomes_free_and_gives_up_with_numbers() {
         "{errors:?}"
     );
     assert_eq!((bench.the_pool("p").lent(), bench.the_pool("p").nodes.len()), (1, 1));
-    let resize = |target| BatchCommand::ResizePool {
+    let resize = |target: u32| BatchCommand::ResizePool {
         pool: id("p"),
-        target,
+        target: target.into(),
         timeout_s: 900,
         how: Deallocation::Requeue,
     };
@@ -107,7 +107,7 @@ fn a_resize_takes_what_becomes_free_and_gives_up_with_numbers() {
     bench
         .batch(BatchCommand::ResizePool {
             pool: id("p"),
-            target: 3,
+            target: 3.into(),
             timeout_s: 299,
             how: Deallocation::Requeue,
         })
@@ -396,7 +396,7 @@ fn another_configuration_takes_nodes_out_of_pools() {
     assert_eq!(**bench.engine.state().declared_config(), config(&[4, 4]));
     let refusal = bench.batch(BatchCommand::CreatePool {
         spec: Box::new(pool("q", 5)),
-        target: 0,
+        target: 0.into(),
         timeout_s: 900,
         scaling: None,
     });
@@ -407,7 +407,7 @@ fn another_configuration_takes_nodes_out_of_pools() {
     let nowhere = BatchPoolSpec { home: "huge".to_owned(), ..pool("q", 1) };
     let refusal = bench.batch(BatchCommand::CreatePool {
         spec: Box::new(nowhere),
-        target: 0,
+        target: 0.into(),
         timeout_s: 900,
         scaling: None,
     });
@@ -468,46 +468,4 @@ fn files_that_cannot_be_brought_or_taken_away_fail_the_task() {
     }
     assert_eq!(completed(&bench, "coordination").1, "CoordinationCommandFailed");
     assert_eq!(bench.the_task("j", "coordination").retries.count, 1);
-}
-
-#[test]
-fn a_job_may_bring_a_pool_that_is_gone_with_it() {
-    let mut bench = Bench::new(config(&[4, 4, 4]));
-    let auto_pool = AutoPool {
-        prefix: "mine".to_owned(),
-        pool: pool("", 2),
-        target: 2,
-        timeout_s: 900,
-        keep_alive: false,
-    };
-    let brings = |name: &str, auto_pool: &AutoPool| BatchJobSpec {
-        auto_pool: Some(Box::new(auto_pool.clone())),
-        terminate_when_complete: true,
-        ..batch_job(name, "")
-    };
-    let long = AutoPool { prefix: "x".repeat(21), ..auto_pool.clone() };
-    let refused = bench.batch(BatchCommand::CreateJob { spec: Box::new(brings("J", &long)) });
-    assert!(
-        matches!(refused, Err(BatchRefusal::Invalid { property: "autoPoolIdPrefix", .. })),
-        "{refused:?}"
-    );
-    let nowhere =
-        AutoPool { pool: BatchPoolSpec { home: "huge".to_owned(), ..pool("", 2) }, ..auto_pool.clone() };
-    bench.batch(BatchCommand::CreateJob { spec: Box::new(brings("J", &nowhere)) }).unwrap_err();
-    assert!(bench.the_job("j").is_none());
-    bench.create_job(BatchJobSpec { terminate_when_complete: false, ..brings("J", &auto_pool) });
-    let name = bench.the_job("j").unwrap().spec.pool.to_string();
-    assert!(name.starts_with("mine-") && bench.the_pool(&name).lent() == 2, "{name}");
-    bench.add("J", shape(), vec![task("a")]);
-    let mut ends = BatchJobSpec::clone(&bench.the_job("j").unwrap().spec);
-    ends.terminate_when_complete = true;
-    bench.batch(BatchCommand::UpdateJob { job: id("j"), spec: Box::new(ends) }).unwrap();
-    bench.end_task("j", "a", 0);
-    assert!(bench.the_job("j").unwrap().is_completed());
-    let account = bench.engine.state().batch_account(ACCOUNT).unwrap();
-    assert!(account.pools.is_empty());
-    bench.create_job(brings("kept", &AutoPool { keep_alive: true, ..auto_pool.clone() }));
-    bench.batch(BatchCommand::DeleteJob { job: id("kept") }).unwrap_or(BatchReply::Done);
-    assert!(bench.the_job("kept").is_none_or(|job| job.is_completed()));
-    assert_eq!(bench.engine.state().batch_account(ACCOUNT).unwrap().pools.len(), 1);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{chore, event, job, make, pool, scale, schedule};
+use super::{chore, event, job, low, make, own_pool, pool, scale, schedule};
 use crate::batch::{
     BatchEvent, BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, Deallocation, EndWish, FailedIn, Failure,
     FailureCategory, JobAction, NodeMove, Outcome, ResizeError,
@@ -27,7 +27,7 @@ pub(in crate::engine) fn due(state: &State, now: Timestamp, events: &mut Vec<Eve
     }
     let stuck = |key: &BatchPoolKey| state.batch_pools_due().any(|(due, ..)| due == key);
     for (key, pool) in state.batch_give_up(now).filter(|(key, _)| !stuck(key)) {
-        events.extend(pool::stop(key, pool, vec![timed_out(state, pool)]));
+        events.extend(pool::stop(key, pool, vec![timed_out(state, pool)], None));
     }
     // A pool that takes a step has its turn afterwards, so that neither overrules the other.
     for (key, pool) in state.batch_scales_due(now).filter(|(key, _)| !stuck(key)) {
@@ -65,7 +65,8 @@ fn pool_step(
 ) {
     match work {
         PoolWork::Steady => {
-            events.push(event(BatchEvent::PoolSteady { pool: key.clone(), errors: Vec::new() }));
+            let (pool, errors) = (key.clone(), Vec::new());
+            events.push(event(BatchEvent::PoolSteady { pool, errors, wanted_low: None }));
         }
         PoolWork::Gone => events.push(event(BatchEvent::PoolDeleted { pool: key.clone() })),
         PoolWork::Move(mut moves) => {
@@ -81,21 +82,32 @@ fn pool_step(
                     events.extend(chore::clear(state, *node, now));
                 }
             }
+            for (node, to) in &moves {
+                if matches!(to, NodeMove::Claimed | NodeMove::Lent) {
+                    events.extend(low::take_back(state, *node, key, now));
+                }
+            }
             if !moves.is_empty() {
-                events.push(event(BatchEvent::NodesMoved { pool: key.clone(), moves }));
+                events.push(event(BatchEvent::NodesMoved { pool: key.clone(), moves, needed_by: None }));
             }
         }
     }
 }
 
 fn timed_out(state: &State, pool: &BatchPool) -> ResizeError {
-    let message = format!(
+    let mut message = format!(
         "{} nodes of class '{}' were asked for and {} are there; {} others could be lent now",
         pool.target,
         pool.spec.home,
-        pool.lent(),
+        pool.dedicated(),
         state.batch_candidates(pool)
     );
+    if pool.target_low > 0 {
+        let (target, there) = (pool.target_low, pool.low());
+        message += &format!(
+            "; of {target} low-priority nodes {there} are there, and the others come as nodes are idle"
+        );
+    }
     ResizeError { code: "AllocationTimedout".to_owned(), message }
 }
 
@@ -108,10 +120,8 @@ fn rest(state: &State, key: &BatchJobKey, job: &BatchJob, now: Timestamp, events
         JobPhase::Active | JobPhase::Disabled | JobPhase::Completed { .. } => return,
     };
     events.push(event(batch));
-    let goes = job.spec.auto_pool.as_ref().is_some_and(|auto_pool| !auto_pool.keep_alive);
-    let pool = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
-    if ends && goes && state.batch_pool(&pool).is_some_and(|pool| pool.deleting.is_none()) {
-        events.extend(pool::delete(state, pool, now));
+    if ends {
+        events.extend(own_pool::leave_job(state, &key.account, job, now));
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::chore::{self, ready_for};
 use super::happen::job_work;
 use super::job::BatchJob;
+use super::low;
 use super::pool::{PoolAllocation, with_pools, work};
 use super::schedule;
 use super::task::{Counts, TaskState};
@@ -44,7 +45,8 @@ impl State {
         for (key, pool) in batch.pools() {
             scales.extend(pool.scale.as_ref().map(|scale| (scale.due(), key.clone())));
             for (node, seat) in &pool.nodes {
-                if seat.at == NodeMove::Back || holders.insert(*node, key.clone()).is_some() {
+                let is_place = matches!(seat.at, NodeMove::Claimed | NodeMove::Lent | NodeMove::Leaving);
+                if !is_place || holders.insert(*node, key.clone()).is_some() {
                     return Some("a node is lent twice");
                 }
             }
@@ -79,6 +81,7 @@ impl State {
             ("pools that are being resized", resizing == batch.resizing),
             ("ends of resizes", give_up == batch.give_up),
             ("pools that scale themselves", scales == batch.scales),
+            ("low-priority nodes", low::is_sound(self)),
         ];
         checks.iter().find(|(_, holds)| !holds).map(|(index, _)| *index)
     }

@@ -245,10 +245,10 @@ pub(super) fn node_changed(state: &mut State, node: NodeId) {
 
 /// Says anew for whose tasks a node is ready.
 pub(super) fn refresh_ready(state: &mut State, node: NodeId) {
-    let ready = ready_for(state, node);
-    if let Some(node) = state.nodes.get_mut(node.0 as usize)
-        && node.ready_for != ready
-    {
+    let (ready, low_priority) = (ready_for(state, node), state.is_low_priority(node));
+    let Some(node) = state.nodes.get_mut(node.0 as usize) else { return };
+    node.low_priority = low_priority;
+    if node.ready_for != ready {
         node.ready_for = ready;
     }
 }
@@ -290,7 +290,7 @@ pub(super) fn seated(
             Some(run) => Some(run),
             None => pool.spec.start.as_ref().map(|_| ChoreRun::due(at)),
         },
-        NodeMove::Claimed | NodeMove::Back => None,
+        NodeMove::Claimed | NodeMove::Back | NodeMove::LentLow | NodeMove::Preempted => None,
     }
 }
 

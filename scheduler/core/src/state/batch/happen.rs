@@ -28,6 +28,10 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 version,
                 deleting: None,
                 target: 0,
+                target_low: 0,
+                wanted_low: 0,
+                preempted: Default::default(),
+                core_ms: 0,
                 allocation: PoolAllocation::Steady,
                 allocation_since: at,
                 timeout_s: crate::batch::RESIZE_TIMEOUT_S,
@@ -54,17 +58,23 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
             nodes.iter().for_each(|node| chore::refresh_ready(state, *node));
             jobs_of_pool_changed(state, pool);
         }
-        BatchEvent::PoolResizing { pool, target, remove, how, until } => with_pool(state, pool, |pool| {
-            pool.target = *target;
-            let remove = remove.iter().copied().collect();
-            pool.allocation = PoolAllocation::Resizing { until: *until, how: *how, remove };
-            pool.timeout_s = until.micros_since(at) / 1_000_000;
-            pool.allocation_since = at;
-            pool.errors.clear();
-            (pool.modified, pool.version) = (at, version);
-        }),
-        BatchEvent::NodesMoved { pool, moves } => nodes_moved(state, pool, moves, at),
-        BatchEvent::PoolSteady { pool, errors } => with_pool(state, pool, |pool| {
+        BatchEvent::PoolResizing { pool, target, target_low, remove, how, until } => {
+            with_pool(state, pool, |pool| {
+                (pool.target, pool.target_low, pool.wanted_low) = (*target, *target_low, *target_low);
+                let remove = remove.iter().copied().collect();
+                pool.preempted.retain(|node, _| !BTreeSet::contains(&remove, node));
+                pool.forget_preempted();
+                pool.allocation = PoolAllocation::Resizing { until: *until, how: *how, remove };
+                pool.timeout_s = until.micros_since(at) / 1_000_000;
+                pool.allocation_since = at;
+                pool.errors.clear();
+                (pool.modified, pool.version) = (at, version);
+            })
+        }
+        BatchEvent::NodesMoved { pool, moves, needed_by } => nodes_moved(state, pool, moves, *needed_by, at),
+        BatchEvent::PoolSteady { pool, errors, wanted_low } => with_pool(state, pool, |pool| {
+            pool.wanted_low = wanted_low.unwrap_or(pool.wanted_low);
+            pool.forget_preempted();
             pool.allocation = PoolAllocation::Steady;
             pool.allocation_since = at;
             pool.errors.clone_from(errors);
@@ -74,6 +84,7 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
             with_scale(state, pool, |pool| pool.scale = None);
             with_pool(state, pool, |pool| {
                 pool.deleting = Some(at);
+                pool.preempted.clear();
                 (pool.modified, pool.version) = (at, version);
             });
         }
@@ -108,6 +119,7 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
         | BatchEvent::JobEnabled { .. }
         | BatchEvent::JobTerminating { .. }
         | BatchEvent::JobCompleted { .. }
+        | BatchEvent::JobUnschedulable { .. }
         | BatchEvent::JobDeleting { .. }
         | BatchEvent::JobDeleted { .. } => job_happened(state, event, version, at),
         BatchEvent::TasksAdded { job, shapes, tasks } => added(state, job, shapes, tasks, version, at),
@@ -175,6 +187,7 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
     | BatchEvent::JobEnabled { job: key }
     | BatchEvent::JobTerminating { job: key, .. }
     | BatchEvent::JobCompleted { job: key }
+    | BatchEvent::JobUnschedulable { job: key, .. }
     | BatchEvent::JobDeleting { job: key }
     | BatchEvent::JobDeleted { job: key }) = event
     else {
@@ -208,7 +221,12 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
                 JobPhase::Terminating { reason } => reason.clone(),
                 _ => String::new(),
             };
-            job.enter(JobPhase::Completed { reason }, version, at);
+            job.enter(JobPhase::Completed { reason, error: None }, version, at);
+            account.active_jobs.remove(&key.job);
+        }
+        BatchEvent::JobUnschedulable { error, .. } => {
+            let error = Some(error.clone());
+            job.enter(JobPhase::Completed { reason: String::new(), error }, version, at);
             account.active_jobs.remove(&key.job);
         }
         BatchEvent::JobDeleting { .. } => {
@@ -216,6 +234,10 @@ fn job_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timesta
             account.active_jobs.insert(key.job.clone());
         }
         BatchEvent::JobDeleted { .. } => {
+            let of = before.as_ref().and_then(|schedule| account.schedules.get_mut(schedule));
+            if let Some((schedule, job)) = of.zip(account.jobs.get(&key.job)) {
+                schedule.gone = schedule.gone.plus(job.stats_with_counts());
+            }
             account.jobs.remove(&key.job);
             account.active_jobs.remove(&key.job);
         }
@@ -310,10 +332,14 @@ fn task_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timest
             }
         }),
         BatchEvent::TaskSettled { outcome, .. } => settled(job, &key.task, outcome, version, at),
-        BatchEvent::TaskReactivated { .. } => job.change(&key.task, |task| {
-            task.retries = Tries::default();
-            task.enter(TaskState::Waiting { unmet: 0 }, version, at);
-        }),
+        BatchEvent::TaskReactivated { .. } => {
+            let waited_us = job.tasks.get(&key.task).map_or(0, BatchTask::waited_us);
+            job.stats.wait_us = job.stats.wait_us.saturating_sub(waited_us);
+            job.change(&key.task, |task| {
+                task.retries = Tries::default();
+                task.enter(TaskState::Waiting { unmet: 0 }, version, at);
+            });
+        }
         BatchEvent::TaskDeleted { .. } => {
             if let Some(made) = deleted(job, &key.task) {
                 state.batch.made.remove(&made);
@@ -354,6 +380,13 @@ fn settled(job: &mut BatchJob, id: &FoldedId, outcome: &Outcome, version: u64, a
         }
         task.enter(next, version, at);
     });
+    match outcome {
+        Outcome::Completed { .. } => {
+            job.stats.wait_us += job.tasks.get(id).map_or(0, BatchTask::waited_us);
+        }
+        Outcome::Retried => job.stats.retries += 1,
+        Outcome::Requeued | Outcome::Waits => {}
+    }
     depends::forget(job, id);
     if matches!(outcome, Outcome::Completed { satisfies: true, .. }) {
         depends::satisfied(job, id);

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::chore::JobNode;
 use super::numbers::Numbers;
 use super::shapes::Shapes;
+use super::stats::Stats;
 use super::task::{BatchTask, Counts, TaskState};
-use crate::batch::{BatchJobSpec, Disable, FoldedId, TaskShape};
+use crate::batch::{BatchJobSpec, Disable, FoldedId, SchedulingError, TaskShape};
 use crate::ids::{NodeId, Timestamp};
 use crate::spec::User;
 
@@ -52,6 +53,9 @@ pub struct BatchJob {
     pub(super) dependents: BTreeMap<FoldedId, BTreeSet<FoldedId>>,
     /// Waiting tasks that wait for ranges.
     pub(super) range_dependents: BTreeSet<FoldedId>,
+    /// What its tasks have used.
+    #[serde(default, skip_serializing_if = "Stats::is_none")]
+    pub(super) stats: Stats,
     /// What it has done to nodes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub nodes: BTreeMap<NodeId, JobNode>,
@@ -79,8 +83,11 @@ pub enum JobPhase {
     },
     /// It has ended.
     Completed {
-        /// Why.
+        /// Why; empty if it never ran.
         reason: String,
+        /// Why it never ran, if it did not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<SchedulingError>,
     },
     /// What runs comes to its end, and it is gone then.
     Deleting,
@@ -174,6 +181,7 @@ impl BatchJob {
             settling: BTreeSet::new(),
             dependents: BTreeMap::new(),
             range_dependents: BTreeSet::new(),
+            stats: Stats::default(),
             nodes: BTreeMap::new(),
             satisfied: Numbers::default(),
         }

@@ -5,6 +5,7 @@ mod chore;
 mod depends;
 mod happen;
 mod job;
+mod low;
 mod moves;
 mod numbers;
 mod pool;
@@ -12,6 +13,7 @@ mod ready;
 mod scale;
 mod schedule;
 mod shapes;
+mod stats;
 mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +26,7 @@ pub use self::job::{BatchJob, JobPhase, JobWord, JobWork};
 pub use self::pool::{BatchPool, PoolAllocation, PoolWork, Seat};
 pub use self::scale::Scale;
 pub use self::schedule::{BatchSchedule, ScheduleWork};
+pub use self::stats::{Metered, Stats, TaskStats};
 pub use self::task::{
     BatchTask, Completed, Counted, Counts, Made, Settling, TaskState as BatchTaskState, TaskWord, Tries,
 };
@@ -35,6 +38,7 @@ use crate::ids::{JobId, NodeId, Timestamp};
 pub(super) use self::chore::node_up;
 pub(super) use self::happen::{attempt_ended, attempt_placed, happened, job_finished};
 pub(super) use self::moves::{configured, node_changed};
+pub(super) use self::stats::attempt_used;
 
 /// All of the batch service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -73,6 +77,12 @@ pub(super) struct Batch {
     pools_due: BTreeSet<BatchPoolKey>,
     /// Pools that are being resized or deleted: what happens to any node may be of interest to them.
     resizing: BTreeSet<BatchPoolKey>,
+    /// Pools that want more low-priority nodes than they have.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    scavengers: BTreeSet<BatchPoolKey>,
+    /// Nodes that were taken back for jobs of the cluster that have not started: nobody scavenges them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    taken_back: BTreeMap<NodeId, JobId>,
     /// When resizes give up.
     give_up: BTreeSet<(Timestamp, BatchPoolKey)>,
     /// When jobs are terminated that have not ended.
@@ -97,6 +107,9 @@ pub struct BatchAccount {
     /// Those that have not completed.
     #[serde(default)]
     pub(super) active_jobs: BTreeSet<FoldedId>,
+    /// What its pools had of nodes in each hour since 1970, by pool, for as long as that is kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) metered: BTreeMap<u64, BTreeMap<FoldedId, Metered>>,
 }
 
 impl BatchAccount {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::chore;
 use super::happen::{refresh_job, set};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
 use super::scale::Scale;
+use super::{chore, low, stats};
 use crate::batch::{BatchJobKey, BatchPoolKey, ChoreKey, NodeMove};
 use crate::cluster::ClusterConfig;
 use crate::event::Event;
-use crate::ids::{NodeId, Timestamp};
+use crate::ids::{JobId, NodeId, Timestamp};
 use crate::state::{State, power};
 
 pub(super) fn with_pool(state: &mut State, key: &BatchPoolKey, change: impl FnOnce(&mut BatchPool)) {
@@ -45,26 +45,47 @@ pub(super) fn nodes_moved(
     state: &mut State,
     key: &BatchPoolKey,
     moves: &[(NodeId, NodeMove)],
+    needed_by: Option<JobId>,
     at: Timestamp,
 ) {
+    for (node, _) in moves {
+        meter(state, key, *node, at);
+    }
     let Some(pool) = state.batch.pool_mut(key) else { return };
     for (node, to) in moves {
-        match to {
-            NodeMove::Back => drop(pool.nodes.remove(node)),
-            to => {
-                let start = chore::seated(pool, *to, pool.nodes.get(node), at);
-                pool.nodes.insert(*node, Seat { at: *to, since: at, enabled: true, start });
+        let before = pool.nodes.get(node);
+        let (to, low) = match to {
+            NodeMove::Back | NodeMove::Preempted => {
+                let was_low = pool.nodes.remove(node).is_some_and(|seat| seat.low);
+                if *to == NodeMove::Preempted && was_low && pool.deleting.is_none() {
+                    pool.preempted.insert(*node, at);
+                }
+                continue;
+            }
+            NodeMove::LentLow => (NodeMove::Lent, true),
+            NodeMove::Leaving => (NodeMove::Leaving, before.is_some_and(|seat| seat.low)),
+            NodeMove::Claimed | NodeMove::Lent => (*to, false),
+        };
+        let start = chore::seated(pool, to, before, at);
+        pool.preempted.remove(node);
+        pool.nodes.insert(*node, Seat { at: to, since: at, enabled: true, low, start });
+    }
+    pool.forget_preempted();
+    let has_left = |to: &NodeMove| matches!(to, NodeMove::Back | NodeMove::Preempted);
+    for (node, to) in moves {
+        match has_left(to) {
+            true => drop(state.batch.holders.remove(node)),
+            false => {
+                state.batch.holders.insert(*node, key.clone());
+                state.batch.taken_back.remove(node);
             }
         }
-    }
-    for (node, to) in moves {
-        match to {
-            NodeMove::Back => drop(state.batch.holders.remove(node)),
-            _ => drop(state.batch.holders.insert(*node, key.clone())),
+        if let (NodeMove::Preempted, Some(by)) = (to, needed_by) {
+            low::taken_back(state, *node, by);
         }
     }
     for (node, to) in moves {
-        if *to == NodeMove::Back {
+        if has_left(to) {
             chore::forget_node(state, *node, true);
             if let Some(node) = state.nodes.get_mut(node.0 as usize) {
                 power::used(node, at);
@@ -76,8 +97,18 @@ pub(super) fn nodes_moved(
     }
     pool_moved(state, key);
     // Others may have waited for what has come back.
-    let others: Vec<BatchPoolKey> = state.batch.resizing.iter().cloned().collect();
+    let batch = &state.batch;
+    let others: Vec<BatchPoolKey> = batch.resizing.union(&batch.scavengers).cloned().collect();
     others.iter().for_each(|key| refresh_pool(state, key));
+}
+
+/// A node of a pool changes its place, or leaves it: what the pool has had of it is added up.
+fn meter(state: &mut State, key: &BatchPoolKey, node: NodeId, at: Timestamp) {
+    let seat = state.batch.pool(key).and_then(|pool| pool.nodes.get(&node)).cloned();
+    if let Some(seat) = seat {
+        let cores = state.node(node).cores;
+        stats::seat_ended(&mut state.batch, key, &seat, cores, at);
+    }
 }
 
 /// A pool, or what it has, changed: so does what the planner knows of it, and what its jobs may do.
@@ -101,7 +132,8 @@ pub(super) fn jobs_of_pool_changed(state: &mut State, key: &BatchPoolKey) {
     jobs.iter().for_each(|job| refresh_job(state, job));
 }
 
-fn refresh_pool(state: &mut State, key: &BatchPoolKey) {
+pub(super) fn refresh_pool(state: &mut State, key: &BatchPoolKey) {
+    low::refresh(state, key);
     let pool = state.batch.pool(key);
     let is_due = pool.is_some_and(|pool| work(state, pool).is_some());
     let is_moving = pool.is_some_and(|pool| {
@@ -115,6 +147,7 @@ fn refresh_pool(state: &mut State, key: &BatchPoolKey) {
 
 /// Something happened to nodes that pools may wait for.
 pub(in crate::state) fn node_changed(state: &mut State, event: &Event) {
+    low::happened(state, event);
     let batch = &state.batch;
     if batch.resizing.is_empty() && batch.preparing.is_empty() && batch.chores_open.is_empty() {
         return;
@@ -152,7 +185,7 @@ pub(in crate::state) fn node_changed(state: &mut State, event: &Event) {
 }
 
 /// Another configuration is in force. Nodes that it no longer lends are gone from their pools.
-pub(in crate::state) fn configured(state: &mut State, config: &Arc<ClusterConfig>) {
+pub(in crate::state) fn configured(state: &mut State, config: &Arc<ClusterConfig>, at: Timestamp) {
     if state.batch.is_empty() {
         return;
     }
@@ -165,9 +198,14 @@ pub(in crate::state) fn configured(state: &mut State, config: &Arc<ClusterConfig
             let name = &state.node(*node).name;
             state.node(*node).declared && home.is_some_and(|home| home.nodes.contains(name))
         };
+        let lost: Vec<NodeId> = pool.preempted.keys().filter(|node| !has(node)).copied().collect();
         let gone: Vec<NodeId> = pool.nodes.keys().filter(|node| !has(node)).copied().collect();
+        for node in &gone {
+            meter(state, key, *node, at);
+        }
         if let Some(pool) = state.batch.pool_mut(key) {
             pool.nodes.retain(|node, _| !gone.contains(node));
+            pool.preempted.retain(|node, _| !lost.contains(node));
         }
         for node in gone {
             state.batch.holders.remove(&node);

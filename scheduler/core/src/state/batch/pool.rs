@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::chore::ChoreRun;
+use super::low;
 use super::scale::Scale;
 use crate::batch::{BatchPoolKey, BatchPoolSpec, Deallocation, NodeMove, ResizeError};
 use crate::cluster::{ClusterConfig, Order, PoolConfig, Preempt};
 use crate::ids::{NodeId, Timestamp};
 use crate::spec::User;
-use crate::state::{Power, State};
+use crate::state::{Node, Power, State};
 
 /// A pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,18 @@ pub struct BatchPool {
     pub deleting: Option<Timestamp>,
     /// How many nodes it is to have.
     pub target: u32,
+    /// How many it is to have beside them that others may take back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub target_low: u32,
+    /// How many of those it looks for whenever nodes are idle: as many as it is to have, unless a user has stopped it before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wanted_low: u32,
+    /// Nodes that others have taken back and for which it has no other yet, and since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub preempted: BTreeMap<NodeId, Timestamp>,
+    /// How long it has had how many cores of nodes that have left again and that nobody takes back, together, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub(super) core_ms: u64,
     /// Whether it is on its way to that.
     pub allocation: PoolAllocation,
     /// Since when.
@@ -68,12 +81,15 @@ pub enum PoolAllocation {
 /// A node of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
-    /// Where it is on its way: never `Back`.
+    /// Where it is on its way: `Claimed`, `Lent` or `Leaving`.
     pub at: NodeMove,
     /// Since when.
     pub since: Timestamp,
     /// Whether tasks may be placed on it.
     pub enabled: bool,
+    /// Whether others may take it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub low: bool,
     /// The pool's start task on it, if the pool has one since it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<ChoreRun>,
@@ -85,6 +101,16 @@ impl Seat {
     pub fn is_open(&self) -> bool {
         self.at == NodeMove::Lent && self.enabled
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_nothing(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What a pool has to do next.
@@ -103,6 +129,12 @@ impl BatchPool {
     #[must_use]
     pub fn lent(&self) -> u32 {
         self.nodes.values().filter(|seat| seat.at == NodeMove::Lent).count() as u32
+    }
+
+    /// How many of them nobody takes back.
+    #[must_use]
+    pub fn dedicated(&self) -> u32 {
+        self.lent() - self.low()
     }
 
     /// How many tasks of one slot may run in it at once.
@@ -138,6 +170,7 @@ impl BatchPool {
             fill: self.spec.fill,
             order: Order::Fcfs,
             preempt: Preempt::Off,
+            by_rank: true,
             ..home.clone()
         }
     }
@@ -182,74 +215,106 @@ pub(super) fn work(state: &State, pool: &BatchPool) -> Option<PoolWork> {
     if pool.deleting.is_some() {
         return pool.nodes.is_empty().then_some(PoolWork::Gone);
     }
-    let PoolAllocation::Resizing { remove, .. } = &pool.allocation else { return None };
-    let moves = towards(state, pool, remove);
+    if let PoolAllocation::Resizing { remove, .. } = &pool.allocation {
+        let named = |node: &&NodeId| pool.nodes.get(node).is_some_and(|seat| seat.at == NodeMove::Lent);
+        moves.extend(remove.iter().filter(named).map(|node| (*node, NodeMove::Leaving)));
+        moves.extend(leaving(state, pool, remove, true, pool.target_low as usize));
+        moves.extend(leaving(state, pool, remove, false, pool.target as usize));
+        // Of what leaves already nothing comes in the same step.
+        let taken: BTreeSet<NodeId> = moves.iter().map(|(node, _)| *node).collect();
+        moves.extend(coming(state, pool, remove).filter(|(node, _)| !taken.contains(node)));
+    }
+    let taken: BTreeSet<NodeId> = moves.iter().map(|(node, _)| *node).collect();
+    moves.extend(low::scavenged(state, pool).into_iter().filter(|(node, _)| !taken.contains(node)));
     if !moves.is_empty() {
         return Some(PoolWork::Move(moves));
     }
+    if pool.allocation == PoolAllocation::Steady {
+        return None;
+    }
     let is_settled = pool.nodes.values().all(|seat| seat.at == NodeMove::Lent);
-    (is_settled && pool.lent() == pool.target).then_some(PoolWork::Steady)
+    let has_all = pool.dedicated() == pool.target && pool.low() == pool.target_low;
+    (is_settled && has_all).then_some(PoolWork::Steady)
+}
+
+fn held(state: &State, node: NodeId) -> u32 {
+    let node = state.node(node);
+    node.cores.saturating_sub(node.free.len())
+}
+
+/// The nodes of a kind that leave because there are more than were asked for, beside those that were named: those that have not
+/// come yet, then those with the least on them, the managers' at last.
+fn leaving(
+    state: &State,
+    pool: &BatchPool,
+    remove: &BTreeSet<NodeId>,
+    low: bool,
+    target: usize,
+) -> Vec<(NodeId, NodeMove)> {
+    let stays = |(node, seat): &(&NodeId, &Seat)| {
+        seat.low == low && matches!(seat.at, NodeMove::Lent | NodeMove::Claimed) && !remove.contains(node)
+    };
+    let mut all: Vec<(bool, bool, u32, NodeId)> = pool
+        .nodes
+        .iter()
+        .filter(stays)
+        .map(|(node, seat)| {
+            (seat.at == NodeMove::Lent, state.runs_batch_manager(*node), held(state, *node), *node)
+        })
+        .collect();
+    all.sort_unstable();
+    let more = all.len().saturating_sub(target);
+    let leave = |(is_lent, _, _, node): (bool, bool, u32, NodeId)| match is_lent {
+        true => (node, NodeMove::Leaving),
+        false => (node, NodeMove::Back),
+    };
+    all.into_iter().take(more).map(leave).collect()
 }
 
 /// How soon a node can be lent, the soonest first: what runs on one may take longer than to bring another up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Readiness {
     Empty,
+    /// A pool has it until others need it.
+    EmptyLow,
+    BusyLow,
     Off,
     Busy,
 }
 
-fn readiness(state: &State, node: NodeId) -> Readiness {
-    let node = state.node(node);
-    match node.takes_work() {
-        true if node.attempts.is_empty() => Readiness::Empty,
-        true => Readiness::Busy,
-        false => Readiness::Off,
+impl Readiness {
+    fn of(node: &Node, low: bool) -> Self {
+        match (node.takes_work(), node.attempts.is_empty(), low) {
+            (false, ..) => Self::Off,
+            (true, true, false) => Self::Empty,
+            (true, true, true) => Self::EmptyLow,
+            (true, false, true) => Self::BusyLow,
+            (true, false, false) => Self::Busy,
+        }
     }
 }
 
-/// The next steps to the number of nodes that was asked for: those that were named leave, then those with the least on them;
-/// those come that are empty, then those that are off, then those that will be empty first.
-fn towards(state: &State, pool: &BatchPool, remove: &BTreeSet<NodeId>) -> Vec<(NodeId, NodeMove)> {
-    let held = |node: NodeId| {
-        let node = state.node(node);
-        node.cores.saturating_sub(node.free.len())
-    };
-    let mut moves: Vec<(NodeId, NodeMove)> = Vec::new();
-    let at = |node: &NodeId| pool.nodes.get(node).map(|seat| seat.at);
-    moves.extend(
-        remove.iter().filter(|node| at(node) == Some(NodeMove::Lent)).map(|n| (*n, NodeMove::Leaving)),
-    );
-    let stays = |seat: &Seat| matches!(seat.at, NodeMove::Lent | NodeMove::Claimed);
-    let have = pool.nodes.values().filter(|seat| stays(seat)).count() - moves.len();
-    let target = pool.target as usize;
-    if have > target {
-        let named: BTreeSet<NodeId> = moves.iter().map(|(node, _)| *node).collect();
-        let mut others: Vec<(bool, u32, NodeId)> = pool
-            .nodes
-            .iter()
-            .filter(|(node, seat)| stays(seat) && !named.contains(node))
-            .map(|(node, seat)| (seat.at == NodeMove::Lent, held(*node), *node))
-            .collect();
-        others.sort_unstable();
-        let leave = |(is_lent, _, node): (bool, u32, NodeId)| match is_lent {
-            true => (node, NodeMove::Leaving),
-            false => (node, NodeMove::Back),
-        };
-        moves.extend(others.into_iter().take(have - target).map(leave));
-    } else if have < target {
-        let mut free: Vec<(Readiness, u32, NodeId)> = candidates(state, pool)
-            .filter(|node| !remove.contains(node))
-            .map(|node| (readiness(state, node), held(node), node))
-            .collect();
+/// The nodes that come because there are fewer than were asked for and that nobody takes back: those that are ready first.
+fn coming<'a>(
+    state: &'a State,
+    pool: &BatchPool,
+    remove: &BTreeSet<NodeId>,
+) -> impl Iterator<Item = (NodeId, NodeMove)> + use<'a> {
+    let stays = |seat: &Seat| !seat.low && matches!(seat.at, NodeMove::Lent | NodeMove::Claimed);
+    let have = pool.nodes.iter().filter(|(node, seat)| stays(seat) && !remove.contains(node)).count();
+    let lacking = (pool.target as usize).saturating_sub(have);
+    let mut free: Vec<(Readiness, u32, NodeId)> = Vec::new();
+    if lacking > 0 {
+        let of = |low| move |node| (Readiness::of(state.node(node), low), held(state, node), node);
+        free.extend(candidates(state, pool).filter(|node| !remove.contains(node)).map(of(false)));
+        free.extend(low::takeable(state, pool).filter(|node| !remove.contains(node)).map(of(true)));
         free.sort_unstable();
-        let come = |(readiness, _, node): (Readiness, u32, NodeId)| match readiness {
-            Readiness::Empty => (node, NodeMove::Lent),
-            Readiness::Off | Readiness::Busy => (node, NodeMove::Claimed),
-        };
-        moves.extend(free.into_iter().take(target - have).map(come));
     }
-    moves
+    let come = |(readiness, _, node): (Readiness, u32, NodeId)| match readiness {
+        Readiness::Empty | Readiness::EmptyLow => (node, NodeMove::Lent),
+        Readiness::BusyLow | Readiness::Off | Readiness::Busy => (node, NodeMove::Claimed),
+    };
+    free.into_iter().take(lacking).map(come)
 }
 
 /// The nodes that could be lent to a pool.

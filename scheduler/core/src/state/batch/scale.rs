@@ -83,7 +83,9 @@ impl State {
     #[must_use]
     pub fn batch_sample(&self, key: &BatchPoolKey, pool: &BatchPool) -> PoolSample {
         let mut sample = PoolSample {
-            nodes: pool.lent(),
+            nodes: pool.dedicated(),
+            low_nodes: pool.low(),
+            preempted_nodes: pool.preempted.len() as u32,
             usable_nodes: pool
                 .nodes
                 .iter()
@@ -114,7 +116,8 @@ impl State {
                 Metric::SucceededTasks => count(sample.succeeded_tasks),
                 Metric::FailedTasks => count(sample.failed_tasks),
                 Metric::CurrentDedicatedNodes | Metric::SampleNodeCount => f64::from(sample.nodes),
-                Metric::CurrentLowPriorityNodes | Metric::PreemptedNodeCount => 0.0,
+                Metric::CurrentLowPriorityNodes => f64::from(sample.low_nodes + sample.preempted_nodes),
+                Metric::PreemptedNodeCount => f64::from(sample.preempted_nodes),
                 Metric::UsableNodeCount => f64::from(sample.usable_nodes),
                 Metric::TaskSlotsPerNode => f64::from(pool.spec.slots_per_node),
                 // What nodes use is not sampled.

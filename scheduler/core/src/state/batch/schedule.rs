@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::happen;
 use super::job::BatchJob;
+use super::stats::Stats;
 use crate::batch::{BatchEvent, BatchJobKey, FoldedId, ScheduleKey, SchedulePhase, ScheduleSpec};
 use crate::ids::Timestamp;
 use crate::spec::User;
@@ -34,12 +35,18 @@ pub struct BatchSchedule {
     /// When it makes its next job, if it makes another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,
+    /// What the jobs that are gone have used.
+    #[serde(default, skip_serializing_if = "Stats::is_none")]
+    pub(super) gone: Stats,
     /// How many jobs it has made.
     pub made: u64,
     /// The last of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<FoldedId>,
-    /// The time for which that was made.
+    /// The pool that its jobs share, if they bring one for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<FoldedId>,
+    /// The time for which the last job was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Timestamp>,
 }
@@ -136,6 +143,8 @@ pub(super) fn happened(state: &mut State, event: &BatchEvent, version: u64, at: 
                 next: *next,
                 made: 0,
                 last: None,
+                pool: None,
+                gone: Stats::default(),
                 slot: None,
             };
             schedules.insert(key.schedule.clone(), schedule);
@@ -157,8 +166,9 @@ fn changed(schedule: &mut BatchSchedule, event: &BatchEvent, version: u64, at: T
             schedule.next = *next;
             (schedule.modified, schedule.version) = (at, version);
         }
-        BatchEvent::ScheduleRan { job, slot, next, .. } => {
+        BatchEvent::ScheduleRan { job, slot, next, pool, .. } => {
             schedule.made += 1;
+            schedule.pool.clone_from(pool);
             schedule.last = Some(job.clone());
             schedule.slot = Some(*slot);
             schedule.next = *next;
