@@ -2,7 +2,7 @@
 //! crash could take back, and that no reader waits for a disk.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use muster_core::event::Record;
@@ -11,6 +11,7 @@ use muster_core::plan::{self, Plan};
 use muster_core::state::State;
 use tokio::sync::watch;
 
+use crate::batch::{Feed, Following};
 use crate::clock::Clock;
 use crate::steps::RunningSteps;
 
@@ -27,6 +28,8 @@ pub struct Shared {
     clock: Clock,
     /// The steps that nodes say run; these are not durable, and nodes say them again.
     pub steps: RunningSteps,
+    /// What clients of the batch service are told of what happens, where there is one.
+    feed: OnceLock<Arc<Feed>>,
 }
 
 /// Those who wait for changes of jobs.
@@ -93,7 +96,13 @@ impl Shared {
             waiters: Mutex::default(),
             clock,
             steps: RunningSteps::default(),
+            feed: OnceLock::new(),
         }
+    }
+
+    /// What clients of the batch service are told of what happens from now on.
+    pub fn feed(&self) -> Arc<Feed> {
+        Arc::clone(self.feed.get_or_init(|| Arc::new(Feed::new(self.read().seq()))))
     }
 
     /// The present instant, by the clock that the engine has too.
@@ -115,9 +124,14 @@ impl Shared {
         {
             let mut guard = self.durable.write().expect("evolving a state does not panic");
             let durable = &mut *guard;
+            let mut following = self.feed.get().map(|feed| Following::new(feed, durable.seq));
             for record in records {
+                let before = following.as_ref().map(|following| following.before(&durable.state, record));
                 durable.seq += 1;
                 durable.state.evolve(&record.event, record.at);
+                if let (Some(following), Some(before)) = (&mut following, before) {
+                    following.happened(&durable.state, &before, record, durable.seq);
+                }
                 if let Some(job) = record.event.job() {
                     jobs.insert(job, durable.seq);
                 }
@@ -131,6 +145,9 @@ impl Shared {
             if durable.changed.len() > 2 * durable.state.jobs.len() + 1000 {
                 let state = &durable.state;
                 durable.changed.retain(|job, _| state.jobs.contains_key(job));
+            }
+            if let Some(following) = following {
+                following.finish();
             }
         }
         let mut waiters = self.waiters.lock().expect("no code panics under this lock");

@@ -39,9 +39,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::batch::{
-    BatchAccount, BatchJob, BatchPool, BatchSchedule, BatchTask, BatchTaskState, ChoreRun, ChoreState,
-    ChoreWork, Completed, Counted, Counts, JobNode, JobPhase, JobWord, JobWork, Made, PoolAllocation,
-    PoolWork, Scale, ScheduleWork, Seat, Settling, TaskWord, Tries,
+    BatchAccount, BatchJob, BatchPool, BatchSchedule, BatchTask, BatchTaskState, BatchWhy, ChoreRun,
+    ChoreState, ChoreWork, Completed, Counted, Counts, JobNode, JobPhase, JobWord, JobWork, Made, Misfit,
+    OpenDependency, PoolAllocation, PoolWork, Scale, ScheduleWork, Seat, Settling, Stands, TaskWord, Tries,
 };
 pub use self::crontabs::{CronId, CronRun, Standing as StandingCrontab};
 pub use self::depends::{Known, Standing, Unfulfillable};

@@ -13,6 +13,7 @@ mod scale;
 mod schedule;
 mod shapes;
 mod task;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use self::schedule::{BatchSchedule, ScheduleWork};
 pub use self::task::{
     BatchTask, Completed, Counted, Counts, Made, Settling, TaskState as BatchTaskState, TaskWord, Tries,
 };
+pub use self::why::{BatchWhy, Misfit, Open as OpenDependency, Stands};
 use super::State;
 use crate::batch::{BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, FoldedId, ScheduleKey};
 use crate::cluster::ClusterConfig;
