@@ -1,6 +1,8 @@
 //! What the protocol lacks: the paths below `/muster/v1`.
 
 use std::io::Read as _;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -167,4 +169,49 @@ fn events_come_as_a_stream_that_goes_on_where_it_ended() {
     assert!(text.contains(&format!("data: {{\"after\":\"{third}\"")), "{text}");
     let page = farm.get(&format!("/muster/v1/events?after={third}")).json;
     assert!(page["lostUpTo"].is_string() && page["more"] == false, "{page}");
+}
+
+#[test]
+fn a_validator_of_the_specification_finds_nothing_wrong_with_the_document() {
+    let found = Command::new(repository().join(".ci/batch-clients.sh")).arg("--where").output().unwrap();
+    if !found.status.success() {
+        let skip = std::env::var_os("MUSTER_TEST_SKIP_CLUSTER").is_some_and(|value| value == "1");
+        assert!(
+            skip,
+            "run .ci/batch-clients.sh as root, or set MUSTER_TEST_SKIP_CLUSTER=1 to leave this test out"
+        );
+        return;
+    }
+    let place = String::from_utf8(found.stdout).unwrap();
+    let farm = Farm::without_nodes();
+    let got = farm.get("/muster/v1/openapi.json");
+    assert_eq!((got.status, got.json["openapi"].as_str()), (200, Some("3.1.0")));
+    let file = farm.controller.folder.path().join("openapi.json");
+    std::fs::write(&file, &got.text).unwrap();
+    let mut validator = Command::new(Path::new(place.trim()).join("openapi/bin/python"));
+    let ran = validator
+        .args(["-B", "-m", "openapi_spec_validator", "--errors", "all"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(
+        ran.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    // It does find what is wrong.
+    let wrong =
+        got.text.replacen("\"operationId\"", "\"operation\"", 1).replacen("\"responses\"", "\"answers\"", 1);
+    std::fs::write(&file, wrong).unwrap();
+    let ran = Command::new(Path::new(place.trim()).join("openapi/bin/python"))
+        .args(["-B", "-m", "openapi_spec_validator"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(!ran.status.success());
+}
+
+fn repository() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
