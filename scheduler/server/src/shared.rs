@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
+use muster_batch::wire::before_event;
 use muster_core::event::Record;
 use muster_core::ids::{JobId, Timestamp};
 use muster_core::plan::{self, Plan};
@@ -121,12 +122,12 @@ impl Shared {
             return;
         }
         let mut jobs: HashMap<JobId, u64> = HashMap::new();
-        {
+        let mut following = self.feed.get().map(|feed| Following::new(feed));
+        let held = {
             let mut guard = self.durable.write().expect("evolving a state does not panic");
             let durable = &mut *guard;
-            let mut following = self.feed.get().map(|feed| Following::new(feed, durable.seq));
             for record in records {
-                let before = following.as_ref().map(|following| following.before(&durable.state, record));
+                let before = following.is_some().then(|| before_event(&durable.state, record));
                 durable.seq += 1;
                 durable.state.evolve(&record.event, record.at);
                 if let (Some(following), Some(before)) = (&mut following, before) {
@@ -146,9 +147,10 @@ impl Shared {
                 let state = &durable.state;
                 durable.changed.retain(|job, _| state.jobs.contains_key(job));
             }
-            if let Some(following) = following {
-                following.finish();
-            }
+            following.map(|following| following.hold(durable.seq))
+        };
+        if let Some(held) = held {
+            held.show();
         }
         let mut waiters = self.waiters.lock().expect("no code panics under this lock");
         for (job, version) in jobs {

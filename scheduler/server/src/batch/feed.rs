@@ -8,9 +8,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use muster_batch::wire::{Before, before_event, iso, told_of};
+use muster_batch::wire::{Before, Told, iso, told_of};
 use muster_core::batch::FoldedId;
 use muster_core::event::Record;
+use muster_core::ids::Timestamp;
 use muster_core::state::State;
 use serde_json::json;
 use tokio::sync::watch;
@@ -159,23 +160,24 @@ impl Feed {
         Found { events, next: last, lost: is_lost.then_some(floor), more: false }
     }
 
+    #[cfg(test)]
     fn add(&self, record: u64, entries: Vec<Entry>) {
-        let is_new = !entries.is_empty();
-        {
-            let mut window = self.window();
-            window.last = EventId::after(record);
-            for entry in entries {
-                window.bytes += entry.text.len();
-                window.events.push_back(Arc::new(entry));
+        self.window().add(record, entries.into_iter(), self.limits);
+    }
+}
+
+impl Window {
+    /// Takes in what a record and those before it tell, and lets go of what is too much.
+    fn add(&mut self, record: u64, entries: impl Iterator<Item = Entry>, limits: (usize, usize)) {
+        self.last = EventId::after(record);
+        for entry in entries {
+            self.bytes += entry.text.len();
+            self.events.push_back(Arc::new(entry));
+            while self.events.len() > limits.0 || self.bytes > limits.1 {
+                let Some(oldest) = self.events.pop_front() else { break };
+                self.bytes -= oldest.text.len();
+                self.floor = oldest.id;
             }
-            while window.events.len() > self.limits.0 || window.bytes > self.limits.1 {
-                let Some(oldest) = window.events.pop_front() else { break };
-                window.bytes -= oldest.text.len();
-                window.floor = oldest.id;
-            }
-        }
-        if is_new {
-            self.changed.send_replace(record);
         }
     }
 }
@@ -183,39 +185,51 @@ impl Feed {
 /// Follows records as they happen.
 pub struct Following<'a> {
     feed: &'a Feed,
-    last: u64,
-    entries: Vec<Entry>,
+    told: Vec<(EventId, Timestamp, Told)>,
 }
 
 impl<'a> Following<'a> {
-    /// Begins after the record `last`.
-    pub fn new(feed: &'a Feed, last: u64) -> Self {
-        Self { feed, last, entries: Vec::new() }
+    /// Begins to.
+    pub fn new(feed: &'a Feed) -> Self {
+        Self { feed, told: Vec::new() }
     }
 
-    /// Looks at the state before a record happens.
-    pub fn before(&self, state: &State, record: &Record) -> Before {
-        before_event(state, record)
-    }
-
-    /// Notes what a record tells that has just happened.
+    /// Notes what a record tells that has just happened, as the record with this number.
     pub fn happened(&mut self, state: &State, before: &Before, record: &Record, number: u64) {
-        self.last = number;
-        for (part, told) in (0..).zip(told_of(state, before, record)) {
-            let id = EventId { record: number, part };
-            let shown = json!({
-                "id": id.to_string(), "time": iso(record.at), "operationName": told.name,
-                "properties": told.properties,
-            });
-            let entry =
-                Entry { id, name: told.name, account: told.account, job: told.job, text: shown.to_string() };
-            self.entries.push(entry);
-        }
+        let told = (0..).zip(told_of(state, before, record));
+        self.told.extend(told.map(|(part, told)| (EventId { record: number, part }, record.at, told)));
     }
 
-    /// Lets readers see it.
-    pub fn finish(self) {
-        self.feed.add(self.last, self.entries);
+    /// Lets nobody read before all of it is there, up to the record with this number: whoever sees the new state finds the
+    /// events of it as well.
+    pub fn hold(self, last: u64) -> Held<'a> {
+        Held { feed: self.feed, window: self.feed.window(), told: self.told, last }
+    }
+}
+
+/// What has happened, and is about to be seen.
+pub struct Held<'a> {
+    feed: &'a Feed,
+    window: MutexGuard<'a, Window>,
+    told: Vec<(EventId, Timestamp, Told)>,
+    last: u64,
+}
+
+impl Held<'_> {
+    /// Lets readers see it. No state needs to be held any more, which spares its readers the time that it takes.
+    pub fn show(mut self) {
+        let is_new = !self.told.is_empty();
+        let entries = self.told.into_iter().map(|(id, at, told)| {
+            let shown = json!({
+                "id": id.to_string(), "time": iso(at), "operationName": told.name, "properties": told.properties,
+            });
+            Entry { id, name: told.name, account: told.account, job: told.job, text: shown.to_string() }
+        });
+        self.window.add(self.last, entries, self.feed.limits);
+        drop(self.window);
+        if is_new {
+            self.feed.changed.send_replace(self.last);
+        }
     }
 }
 

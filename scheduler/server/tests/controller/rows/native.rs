@@ -172,6 +172,27 @@ fn events_come_as_a_stream_that_goes_on_where_it_ended() {
 }
 
 #[test]
+fn no_more_clients_follow_than_may_and_those_that_leave_make_room() {
+    let farm = Farm::without_nodes();
+    let mut all: Vec<std::net::TcpStream> =
+        (0..256).map(|_| farm.events("/muster/v1/events", None)).collect();
+    for stream in &mut all {
+        read_until(stream, "events of the batch service");
+    }
+    let stream = [("accept", "text/event-stream")];
+    let one_more = farm.ask("GET", "/muster/v1/events", None, &stream);
+    assert_eq!((one_more.refused(), one_more.headers["retry-after"].as_str()), ((503, "ServerBusy"), "1"));
+    assert_eq!(farm.get("/muster/v1/events").status, 200, "a page takes no place");
+    all.pop();
+    farm.until("a place", |farm| {
+        let mut again = farm.events("/muster/v1/events", None);
+        let mut begun = [0; 12];
+        again.read_exact(&mut begun).unwrap();
+        &begun[9..] == b"200"
+    });
+}
+
+#[test]
 fn a_validator_of_the_specification_finds_nothing_wrong_with_the_document() {
     let found = Command::new(repository().join(".ci/batch-clients.sh")).arg("--where").output().unwrap();
     if !found.status.success() {
