@@ -74,11 +74,18 @@ fn max_parallel_tasks() {
 fn job_constraints() {
     let farm = Farm::of(1);
     farm.pool("p", 1, json!({}));
-    farm.job("j", "p", json!({ "constraints": { "maxWallClockTime": "PT1S", "maxTaskRetryCount": 2 } }));
-    farm.task("j", "a", "exit 1", json!({}));
-    assert_eq!(farm.task_is("j", "a", "completed")["executionInfo"]["retryCount"], 2);
-    let reason = farm.job_is("j", "completed")["executionInfo"]["terminateReason"].clone();
+    farm.job("tries", "p", json!({ "constraints": { "maxTaskRetryCount": 2 } }));
+    farm.task("tries", "a", "exit 1", json!({}));
+    assert_eq!(farm.task_is("tries", "a", "completed")["executionInfo"]["retryCount"], 2);
+    farm.job("short", "p", json!({ "constraints": { "maxWallClockTime": "PT1S" } }));
+    farm.task("short", "a", "stay", json!({}));
+    let reason = farm.job_is("short", "completed")["executionInfo"]["terminateReason"].clone();
     assert_eq!(reason, "MaxWallClockTimeExpiry");
+    let task = farm.show_task("short", "a");
+    assert!(
+        task["state"] == "active" || task["executionInfo"]["failureInfo"]["code"] == "TaskEnded",
+        "{task}"
+    );
 }
 
 #[test]
