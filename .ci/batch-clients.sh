@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs both generations of the batch service's Python SDK (cluster-tests/clients/batch/sdk14.txt and sdk15.txt), each in an
-# environment of its own, at pinned versions, where every user can read them. A second run does nothing.
+# Installs both generations of the batch service's Python SDK (cluster-tests/clients/batch/sdk14.txt and sdk15.txt) and a validator of
+# OpenAPI documents (openapi.txt), each in an environment of its own, at pinned versions, where every user can read them. A second run
+# does nothing.
 #
 #   .ci/batch-clients.sh           install and print where
 #   .ci/batch-clients.sh --where   only print where
@@ -9,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-version=$(cat cluster-tests/clients/batch/sdk1[45].txt | sha256sum | cut -c1-12)
+version=$(cat cluster-tests/clients/batch/{sdk14,sdk15,openapi}.txt | sha256sum | cut -c1-12)
 place=/var/cache/muster-test-batch-clients/$version
 
 case ${1-} in
@@ -19,10 +20,10 @@ case ${1-} in
 esac
 
 if [ ! -e "$place/.installed" ]; then
-    echo "batch-clients: installing the SDKs into $place" >&2
+    echo "batch-clients: installing the SDKs and the validator into $place" >&2
     rm -rf "$place"
     mkdir -p "$place"
-    for sdk in sdk14 sdk15; do
+    for sdk in sdk14 sdk15 openapi; do
         # Debian's own python3, which every host of the virtual cluster has.
         /usr/bin/python3 -m venv "$place/$sdk"
         "$place/$sdk/bin/pip" install --quiet --disable-pip-version-check --no-deps \

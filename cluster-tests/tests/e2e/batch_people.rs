@@ -153,10 +153,52 @@ fn people_run_sweeps_by_job_files_and_the_commands() {
     service.good("muster batch job terminate bad --reason enough");
 
     crate::batch_gangs::failures(&service);
+    watching(&service);
     commands(&service);
     refusals(&service);
     let log = std::fs::read_to_string(bench.site.controller_log()).unwrap_or_default();
     assert!(!log.contains(KEY) && !log.contains("sig="), "no log has a key or a signature");
+}
+
+/// Why tasks wait, where they are, their output as it comes, and what happens.
+fn watching(service: &Service) {
+    let work = service.bench.work.display();
+    service.good("muster batch job create seen --pool farm --dependencies");
+    service.good(&format!(
+        "muster batch task add seen slow -- /bin/sh -c 'echo one; until test -e {work}/go; do sleep 0.1; done; echo two'"
+    ));
+    service.good("muster batch task add seen after --after slow -- /bin/true");
+    service.good("muster batch task add seen wide --slots 5 -- /bin/true");
+    let why = service.good("muster batch task why seen after");
+    assert!(why.starts_with("It waits for task slow, which is "), "{why}");
+    let why = service.json("muster batch task why seen wide --json");
+    assert_eq!((&why["code"], &why["forEver"]), (&"neverFits".into(), &true.into()), "{why}");
+    // One follows the output, another one what happens; the task goes on when its first line has come.
+    let line = "set -e
+        muster batch events --job seen --follow > happened & events=$!
+        muster batch task logs seen slow --follow > followed & logs=$!
+        until grep -q one followed; do sleep 0.1; done
+        muster batch task placement seen slow > placed
+        touch go
+        wait $logs
+        until grep -q 'TaskComplete .*seen/after on n' happened; do sleep 0.1; done
+        kill $events";
+    service.good(&format!("timeout 60 /bin/bash -c '{}'", line.replace('\'', "'\\''")));
+    assert_eq!(service.good("cat followed"), "one\ntwo\n");
+    assert_eq!(service.good("muster batch task logs seen slow"), "one\ntwo\n");
+    assert!(service.good("cat placed").contains("  0  node"), "{}", service.good("cat placed"));
+    let happened = service.good("cat happened");
+    assert!(happened.contains("TaskScheduleFail") && happened.contains("seen/wide, because"), "{happened}");
+    let events = service.json("muster batch events --job seen --json");
+    let next = events["next"].as_str().unwrap();
+    let none = service.json(&format!("muster batch events --job seen --after {next} --json"));
+    assert_eq!(
+        (&none["events"], &events["events"].as_array().unwrap().len()),
+        (&Value::Array(Vec::new()), &5)
+    );
+    assert_eq!(service.json("muster batch openapi")["openapi"], "3.1.0");
+    service.refused("muster batch task why seen none", 4, "(TaskNotFound)");
+    service.good("muster batch job delete seen");
 }
 
 /// Jobs and tasks without a file, and files of tasks and of the store.

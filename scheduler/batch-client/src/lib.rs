@@ -5,12 +5,14 @@
 //! | --- | --- |
 //! | [`account`] | which account of which service, and its key: from options, the environment or a file |
 //! | [`service`] | requests to the service, its lists, and the files of tasks |
+//! | [`native`] | what the service tells beside its protocol: reasons, events and output as they come |
 //! | [`store`] | containers and blobs of the embedded store |
 //! | [`jobfile`] | job files: their three notations, sweeps, and the tasks that they stand for |
 
 pub mod account;
 pub mod error;
 pub mod jobfile;
+pub mod native;
 pub mod service;
 pub mod store;
 mod transport;

@@ -227,7 +227,7 @@ impl Service {
         self.send(&Ask { method, target: target.to_owned(), headers, body })
     }
 
-    fn send(&self, ask: &Ask<'_>) -> Result<Response> {
+    pub(crate) fn send(&self, ask: &Ask<'_>) -> Result<Response> {
         self.transport.send(ask, &|ask, headers| self.sign(ask, headers))
     }
 

@@ -16,7 +16,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long the service may take over one request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// First and longest pause before something is asked again.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// How long a service that says that it is busy is asked again, however patient the caller is.
 const BUSY_WITHIN: Duration = Duration::from_secs(30);
 /// Longest refusal that is read, in characters.

@@ -4,6 +4,7 @@
 pub mod date;
 pub mod error;
 pub mod odata;
+pub mod openapi;
 pub mod query;
 pub mod signature;
 pub mod storage;

@@ -174,10 +174,11 @@ async fn serve(arguments: &Arguments, mut config: Config) -> Result<(), ServerEr
         };
         let mut running = started?;
         say(&format!(
-            "ready: cluster {}, nodes at {}, clients at {}",
+            "ready: cluster {}, nodes at {}, clients at {}{}",
             config.cluster.name,
             running.node_address,
-            running.socket.display()
+            running.socket.display(),
+            running.batch_address.map(|at| format!(", batch service at {at}")).unwrap_or_default()
         ));
         say_ready(ready.take());
         loop {

@@ -55,6 +55,8 @@ pub struct Running {
     pub node_address: SocketAddr,
     /// Where clients connect.
     pub socket: PathBuf,
+    /// Where clients of the batch service connect, if there is one.
+    pub batch_address: Option<SocketAddr>,
     config: Config,
     engine: EngineHandle,
     engine_ended: oneshot::Receiver<()>,
@@ -111,6 +113,9 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let authority = Arc::new(open_authority(&config, lease.as_ref().map(Keyring::new)).await?);
     let secrets = Secrets::new(store.secret());
     let shared = Arc::new(Shared::new(recovered.state, recovered.last_seq));
+    // Before anything happens, so that nothing is missed.
+    let feed = config.batch.is_some().then(|| shared.feed());
+    let forecasts = Arc::new(Forecasts::default());
     let sessions = Sessions::new(
         Arc::clone(&shared),
         Arc::clone(&authority),
@@ -139,18 +144,26 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let (stop, stopping) = watch::channel(false);
     let admins: Admins = Arc::new(RwLock::new(config.controller.admins.clone()));
     let plans = Arc::new(Plans::new(&config, Arc::clone(&authority)));
-    let batch = match &config.batch {
-        Some(batch) => Some((
-            batch::listen(batch.listen).await?,
-            batch_service(batch, secrets, &engine, &shared, &sessions, &stopping).await?,
-        )),
-        None => None,
+    let batch = match (&config.batch, feed) {
+        (Some(batch), Some(feed)) => {
+            let parts = batch::Parts {
+                engine: engine.clone(),
+                shared: Arc::clone(&shared),
+                sessions: Arc::clone(&sessions),
+                forecasts: Arc::clone(&forecasts),
+                feed,
+                secrets,
+                stopping: stopping.clone(),
+            };
+            Some((batch::listen(batch.listen).await?, batch_service(batch, parts).await?))
+        }
+        _ => None,
     };
     let app = Arc::new(App {
         engine: engine.clone(),
         shared: Arc::clone(&shared),
         history: Mutex::new(history),
-        forecasts: Forecasts::default(),
+        forecasts: Arc::clone(&forecasts),
         mail,
         diagnostics,
         sessions: Arc::clone(&sessions),
@@ -166,6 +179,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let (node_address, nodes) = serve_nodes(&config, &authority, &sessions, stopping)?;
     let clients = api::listen(&config.controller.socket)?;
     let mut serving = vec![nodes, tokio::spawn(api::serve(clients, app))];
+    let batch_address = batch.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
     serving.extend(batch.map(|(listener, service)| tokio::spawn(batch::serve(listener, service))));
     let giving_up = {
         let sessions = Arc::clone(&sessions);
@@ -178,6 +192,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     Ok(Running {
         node_address,
         socket,
+        batch_address,
         config,
         engine,
         engine_ended,
@@ -195,14 +210,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
 }
 
 /// What the batch service works with.
-async fn batch_service(
-    config: &BatchConfig,
-    secrets: Secrets,
-    engine: &EngineHandle,
-    shared: &Arc<Shared>,
-    sessions: &Arc<Sessions>,
-    stopping: &watch::Receiver<bool>,
-) -> Result<batch::Service, ServerError> {
+async fn batch_service(config: &BatchConfig, parts: batch::Parts) -> Result<batch::Service, ServerError> {
     let config = config.clone();
     let (accounts, store, tls) = blocking(move || {
         let accounts = batch::Accounts::load(&config)?;
@@ -211,8 +219,7 @@ async fn batch_service(
         Ok((accounts, store, tls))
     })
     .await?;
-    let (engine, shared, sessions) = (engine.clone(), Arc::clone(shared), Arc::clone(sessions));
-    Ok(batch::Service { secrets, engine, shared, sessions, accounts, store, tls, stopping: stopping.clone() })
+    Ok(batch::Service::new(parts, accounts, store, tls))
 }
 
 /// Opens the journal and the accounting.

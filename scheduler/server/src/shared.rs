@@ -2,15 +2,17 @@
 //! crash could take back, and that no reader waits for a disk.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
+use muster_batch::wire::before_event;
 use muster_core::event::{Event, Record};
 use muster_core::ids::{JobId, Timestamp};
 use muster_core::plan::{self, Plan};
 use muster_core::state::State;
 use tokio::sync::watch;
 
+use crate::batch::{Feed, Following};
 use crate::clock::Clock;
 use crate::steps::RunningSteps;
 
@@ -29,6 +31,8 @@ pub struct Shared {
     clock: Clock,
     /// The steps that nodes say run; these are not durable, and nodes say them again.
     pub steps: RunningSteps,
+    /// What clients of the batch service are told of what happens, where there is one.
+    feed: OnceLock<Arc<Feed>>,
 }
 
 /// Those who wait for changes of jobs.
@@ -96,7 +100,13 @@ impl Shared {
             powers: watch::Sender::new(0),
             clock,
             steps: RunningSteps::default(),
+            feed: OnceLock::new(),
         }
+    }
+
+    /// What clients of the batch service are told of what happens from now on.
+    pub fn feed(&self) -> Arc<Feed> {
+        Arc::clone(self.feed.get_or_init(|| Arc::new(Feed::new(self.read().seq()))))
     }
 
     /// The present instant, by the clock that the engine has too.
@@ -115,12 +125,17 @@ impl Shared {
             return;
         }
         let mut jobs: HashMap<JobId, u64> = HashMap::new();
-        {
+        let mut following = self.feed.get().map(|feed| Following::new(feed));
+        let held = {
             let mut guard = self.durable.write().expect("evolving a state does not panic");
             let durable = &mut *guard;
             for record in records {
+                let before = following.is_some().then(|| before_event(&durable.state, record));
                 durable.seq += 1;
                 durable.state.evolve(&record.event, record.at);
+                if let (Some(following), Some(before)) = (&mut following, before) {
+                    following.happened(&durable.state, &before, record, durable.seq);
+                }
                 if let Some(job) = record.event.job() {
                     jobs.insert(job, durable.seq);
                 }
@@ -135,6 +150,10 @@ impl Shared {
                 let state = &durable.state;
                 durable.changed.retain(|job, _| state.jobs.contains_key(job));
             }
+            following.map(|following| following.hold(durable.seq))
+        };
+        if let Some(held) = held {
+            held.show();
         }
         if records.iter().any(|record| may_change_power(&record.event)) {
             self.powers.send_modify(|changes| *changes += 1);

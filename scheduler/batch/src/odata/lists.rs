@@ -131,7 +131,7 @@ pub enum Operators {
 
 impl Operators {
     /// What is allowed, for people.
-    pub(super) fn told(self) -> &'static str {
+    pub(crate) fn told(self) -> &'static str {
         match self {
             Self::Equal => "eq",
             Self::Equality => "eq and ne",

@@ -37,6 +37,13 @@ impl<'a> Fields<'a> {
     /// A property that is there, and not null.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a Value> {
+        #[cfg(test)]
+        looked_at::note(&self.path_of(name));
+        self.quietly(name)
+    }
+
+    /// The same, of what this service may not offer at all.
+    fn quietly(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
@@ -167,7 +174,7 @@ impl<'a> Fields<'a> {
             Value::Bool(flag) => !flag,
             _ => false,
         };
-        let found = names.iter().find(|name| self.get(name).is_some_and(|value| !is_empty(value)));
+        let found = names.iter().find(|name| self.quietly(name).is_some_and(|value| !is_empty(value)));
         match found.map(|name| self.path_of(name)) {
             None => Ok(()),
             Some(path) => {
@@ -250,4 +257,34 @@ pub fn refused(refusal: &BatchRefusal) -> BatchError {
         BatchRefusal::Quota { .. } => Code::ActiveJobAndScheduleQuotaReached,
     };
     BatchError::new(code, refusal.to_string())
+}
+
+/// Which properties readers look at, for the test that holds them against the OpenAPI document.
+#[cfg(test)]
+pub(crate) mod looked_at {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static PATHS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub fn note(path: &str) {
+        let mut plain = String::new();
+        let mut is_index = false;
+        for c in path.chars() {
+            match c {
+                '[' => is_index = true,
+                ']' => is_index = false,
+                c if !is_index => plain.push(c),
+                _ => {}
+            }
+        }
+        PATHS.with_borrow_mut(|paths| paths.insert(plain));
+    }
+
+    /// The paths that were looked at since the last call, without numbers of elements.
+    pub fn take() -> BTreeSet<String> {
+        PATHS.take()
+    }
 }

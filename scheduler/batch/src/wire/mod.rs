@@ -2,6 +2,7 @@
 
 mod chore;
 mod duration;
+mod event;
 mod fields;
 mod files;
 mod job;
@@ -13,6 +14,7 @@ mod task;
 
 pub use chore::{chore_began, chore_result, chore_word, show_job_node};
 pub use duration::{format_duration, parse_duration_s};
+pub use event::{Before, EVENT_NAMES, Told, before_event, told_of};
 pub use fields::{Fields, refused, without_secrets};
 pub use job::{JobChange, change_job, read_job, show_job};
 pub use node::{NodeWord, node_word, show_node};
@@ -44,6 +46,9 @@ pub fn etag(version: u64) -> String {
 pub fn version_of(tag: &str) -> Option<u64> {
     u64::from_str_radix(tag.trim().trim_matches('"').strip_prefix("0x")?, 16).ok()
 }
+
+#[cfg(test)]
+pub(crate) use fields::looked_at;
 
 #[cfg(test)]
 mod tests;

@@ -252,7 +252,8 @@ pub fn show_task(state: &State, key: &BatchTaskKey, job: &BatchJob, task: &Batch
     shown
 }
 
-fn execution(task: &BatchTask) -> Value {
+/// How a task runs, or has run.
+pub(super) fn execution(task: &BatchTask) -> Value {
     let mut info = json!({ "retryCount": task.retries.count, "requeueCount": task.requeues.count });
     if let Some(at) = task.retries.last {
         info["lastRetryTime"] = iso(at).into();

@@ -22,7 +22,8 @@ pub(crate) fn run(args: &WhyArgs) -> Result<ExitCode, CliError> {
     Ok(Exit::Ok.into())
 }
 
-fn text(why: &Why) -> String {
+/// A line for each thing that is to be said.
+pub(crate) fn text(why: &Why) -> String {
     let mut text: String = why.sentences.iter().map(|sentence| as_sentence(&tame(sentence)) + "\n").collect();
     if let Some(kept_for) = &why.kept_for
         && let Some(at) = kept_for.expected_start_us
@@ -91,7 +92,7 @@ fn nodes_away(away: &NodesAwayView) -> String {
 }
 
 /// Reasons come without a capital and a full stop, because they stand in brackets elsewhere.
-fn as_sentence(text: &str) -> String {
+pub(crate) fn as_sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     let stop = if text.ends_with(['.', '!', '?', ':']) || text.is_empty() { "" } else { "." };

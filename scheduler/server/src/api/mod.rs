@@ -12,7 +12,7 @@ mod priority;
 mod reservations;
 mod tasks;
 mod usage;
-mod why;
+pub(crate) mod why;
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
@@ -63,7 +63,7 @@ pub struct App {
     /// The accounting tables, for what has left the memory.
     pub history: Mutex<HistoryReader>,
     /// When what waits is expected to start.
-    pub forecasts: Forecasts,
+    pub forecasts: Arc<Forecasts>,
     /// How people are told of their jobs.
     pub mail: Mail,
     /// What was counted.

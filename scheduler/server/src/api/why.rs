@@ -8,13 +8,15 @@ use muster_client::api::{
     GresShortageView, HolderView, HoldersView, KeptForView, NodeAwayView, NodesAwayView, SCHEMA,
     ShortageView, TaskState, Why,
 };
-use muster_core::ids::{JobRef, Timestamp};
+use muster_core::ids::{JobId, JobRef, Timestamp};
 use muster_core::plan::{self, Holder, Holders, Plan, Reason, Shortage, Waiting};
 use muster_core::priority::factors;
 use muster_core::state::{Job, State};
 
 use super::answer::{Answered, ApiError};
 use super::{App, blocking, jobs};
+use crate::forecasts::Forecasts;
+use crate::shared::Shared;
 
 /// `GET /v1/jobs/{ref}/why`
 pub async fn why(Shell(app): Shell<Arc<App>>, Path(target): Path<String>) -> Answered<Why> {
@@ -27,20 +29,9 @@ fn explain(app: &App, target: JobRef) -> Result<Why, ApiError> {
     let task = target.task.and_then(|_| detail.task_list.first());
     let state = task.map_or(detail.summary.state, |task| task.state);
     let reason = task.map_or(&detail.summary.reason, |task| &task.reason).clone();
-    let mut why = Why {
-        schema: SCHEMA,
-        job: target.job.0,
-        state,
-        code: state.word().to_owned(),
-        sentences: Vec::new(),
-        expected_start_us: None,
-        shortage: None,
-        holders: None,
-        kept_for: None,
-        nodes_away: None,
-    };
+    let mut why = blank(target.job, state);
     match state {
-        TaskState::Waiting => explain_waiting(app, target, reason, &mut why),
+        TaskState::Waiting => explain_waiting(&app.shared, &app.forecasts, target, reason, &mut why),
         TaskState::Preparing => {
             why.sentences.push(format!("its nodes prepare it: {}", detail.summary.node_list))
         }
@@ -51,26 +42,50 @@ fn explain(app: &App, target: JobRef) -> Result<Why, ApiError> {
     Ok(why)
 }
 
-fn explain_waiting(app: &App, target: JobRef, reason: String, why: &mut Why) {
+fn blank(job: JobId, state: TaskState) -> Why {
+    Why {
+        schema: SCHEMA,
+        job: job.0,
+        state,
+        code: state.word().to_owned(),
+        sentences: Vec::new(),
+        expected_start_us: None,
+        shortage: None,
+        holders: None,
+        kept_for: None,
+        nodes_away: None,
+    }
+}
+
+/// Why the only task of a job waits, for a task of the batch service that was made into it; none if it does not wait.
+pub(crate) fn of_made(shared: &Shared, forecasts: &Forecasts, job: JobId) -> Option<Why> {
+    let plan = shared.plan(shared.now(), Some(job));
+    let reason = plan.waiting.get(&job)?.reason.to_string();
+    let mut why = blank(job, TaskState::Waiting);
+    explain_waiting(shared, forecasts, JobRef { job, task: None }, reason, &mut why);
+    Some(why)
+}
+
+fn explain_waiting(shared: &Shared, forecasts: &Forecasts, target: JobRef, reason: String, why: &mut Why) {
     why.sentences.push(reason);
-    let now = app.shared.now();
-    let plan = app.shared.plan(now, Some(target.job));
+    let now = shared.now();
+    let plan = shared.plan(now, Some(target.job));
     let Some(waiting) = plan.waiting.get(&target.job) else { return };
-    let hold = |index| app.shared.read().state().jobs.get(&target.job)?.hold_of(index);
+    let hold = |index| shared.read().state().jobs.get(&target.job)?.hold_of(index);
     if let Some(held) = target.task.and_then(hold) {
         why.code = Reason::Held { by_admin: held.by_admin }.code().to_owned();
         return;
     }
     why.code = waiting.reason.code().to_owned();
     {
-        let reading = app.shared.read();
+        let reading = shared.read();
         if let Some(job) = reading.state().jobs.get(&target.job) {
             numbers(reading.state(), &plan, job, waiting, why);
             let sum = factors(reading.state(), job, now);
             why.sentences.extend(sum.map(|sum| format!("its priority is {sum}")));
         }
     }
-    let foreseen = |job| app.forecasts.starts(&app.shared, &[job], now).get(&job).copied();
+    let foreseen = |job| forecasts.starts(shared, &[job], now).get(&job).copied();
     why.expected_start_us = waiting.expected_start.or_else(|| foreseen(target.job)).map(|at| at.0.max(now.0));
 }
 

@@ -13,17 +13,18 @@ use muster_batch::query::Query;
 use muster_batch::wire::{etag, version_of};
 use muster_batch::{BatchError, ErrorCode, date, signature, wire};
 use muster_core::batch::{BatchCaller, BatchCommand, BatchInput, BatchReply, Condition, FoldedId};
-use muster_core::ids::Timestamp;
+use muster_core::ids::{AttemptKey, Timestamp};
 use muster_core::input::{Input, Refusal, Reply};
+use muster_core::state::State;
 use serde_json::Value;
 
-use super::{Answer, Service, accounts};
+use super::{Answer, Service, accounts, native};
 use crate::engine_loop::InputError;
 
 /// Largest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// The first version of the protocol that is answered.
-const VERSION_MIN: &str = "2020-09-01";
+pub(super) const VERSION_MIN: &str = "2020-09-01";
 /// When a client should try again that came at a bad moment, in seconds.
 pub const RETRY_AFTER_S: u32 = 1;
 
@@ -58,6 +59,8 @@ pub struct Call {
     pub caller: BatchCaller,
     /// The service's address as the client knows it, without a slash at its end.
     pub base: String,
+    /// The attempt whose token it came with, if it did.
+    attempt: Option<AttemptKey>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
@@ -82,12 +85,18 @@ pub async fn admit(Shell(service): Shell<Arc<Service>>, request: Request, next: 
 
 async fn call(service: &Service, request: Request) -> Result<Request, BatchError> {
     let (mut parts, body) = request.into_parts();
-    let caller = match signature::bearer(&parts.headers)? {
-        Some(token) => task_caller(service, token, parts.uri.path())?,
-        None => key_caller(service, &parts)?,
+    let (caller, attempt) = match signature::bearer(&parts.headers)? {
+        Some(token) => {
+            let (caller, attempt) = task_caller(service, token, parts.uri.path())?;
+            (caller, Some(attempt))
+        }
+        None => (key_caller(service, &parts)?, None),
     };
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    check_version(query.get("api-version"))?;
+    // The native paths have their version in themselves.
+    if !native::owns(parts.uri.path()) {
+        check_version(query.get("api-version"))?;
+    }
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
         let why = format!("The body has more than {BODY_BYTES_MAX} bytes, or did not come to its end.");
         BatchError::new(ErrorCode::RequestBodyTooLarge, why)
@@ -95,6 +104,7 @@ async fn call(service: &Service, request: Request) -> Result<Request, BatchError
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let call = Call {
         caller,
+        attempt,
         base: format!("{}://{host}", if service.tls.is_some() { "https" } else { "http" }),
         uri: parts.uri.clone(),
         headers: parts.headers.clone(),
@@ -118,18 +128,18 @@ fn key_caller(service: &Service, parts: &Parts) -> Result<BatchCaller, BatchErro
 }
 
 /// The task that sent a request with the token of an attempt, which must live. It may ask about its own job alone.
-fn task_caller(service: &Service, token: &str, path: &str) -> Result<BatchCaller, BatchError> {
+fn task_caller(service: &Service, token: &str, path: &str) -> Result<(BatchCaller, AttemptKey), BatchError> {
     let attempt = service.secrets.batch_token_of(token).ok_or_else(unknown)?;
     let reading = service.shared.read();
     let state = reading.state();
-    let lives = state.live_attempt(attempt.task).is_some_and(|live| live.attempt == attempt.attempt);
+    let lives = lives(state, attempt);
     let key = state.batch_task_of(attempt.task.job).filter(|_| lives);
     let (key, (job, task)) = key.and_then(|key| Some((key, state.batch_task(key)?))).ok_or_else(|| {
         let why = "The task that the token was given to has ended, and the token with it.";
         BatchError::new(ErrorCode::AuthenticationFailed, why)
     })?;
     let shape = job.shape(task);
-    let mut parts = path.trim_start_matches('/').split('/');
+    let mut parts = native::below(path).trim_start_matches('/').split('/');
     // Of what an id may have, clients encode the colon alone.
     let is_job = |id: &str| FoldedId::of(&id.replace("%3A", ":").replace("%3a", ":")) == key.job;
     let is_own = parts.next() == Some("jobs") && parts.next().is_some_and(is_job);
@@ -138,7 +148,11 @@ fn task_caller(service: &Service, token: &str, path: &str) -> Result<BatchCaller
             format!("The token of a task is for its own job alone: for what is at /jobs/{}.", job.spec.id);
         return Err(BatchError::new(ErrorCode::InsufficientAccountPermissions, why));
     }
-    Ok(accounts::caller(Arc::clone(&key.account), &shape.user))
+    Ok((accounts::caller(Arc::clone(&key.account), &shape.user), attempt))
+}
+
+fn lives(state: &State, attempt: AttemptKey) -> bool {
+    state.live_attempt(attempt.task).is_some_and(|live| live.attempt == attempt.attempt)
 }
 
 fn check_version(version: Option<&str>) -> Result<(), BatchError> {
@@ -255,6 +269,16 @@ impl Call {
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether the client may still ask: a task may for as long as its attempt lives.
+    pub fn is_admitted(&self, service: &Service) -> bool {
+        self.attempt.is_none_or(|attempt| lives(service.shared.read().state(), attempt))
+    }
+
+    /// A parameter of the query.
+    pub fn parameter(&self, name: &str) -> Result<Option<String>, BatchError> {
+        Ok(Query::parse(self.uri.query().unwrap_or_default())?.get(name).map(str::to_owned))
     }
 
     /// A parameter of the query that is true or false; false without.

@@ -19,14 +19,14 @@ use super::{Answer, Service, jobs, pools, tasks};
 use crate::files::{FileError, Info, Place, stream};
 
 /// Where files are asked for, and how the service calls that place.
-struct Desk {
-    node: String,
-    place: Place,
+pub(super) struct Desk {
+    pub(super) node: String,
+    pub(super) place: Place,
     url: String,
 }
 
 /// The folder of a task on the node of its primary.
-fn of_task(service: &Service, call: &Call, job: &str, task: &str) -> Result<Desk, BatchError> {
+pub(super) fn of_task(service: &Service, call: &Call, job: &str, task: &str) -> Result<Desk, BatchError> {
     let key = jobs::key(call, job).task(FoldedId::of(task));
     let reading = service.shared.read();
     let state = reading.state();
@@ -65,7 +65,8 @@ fn of_node(service: &Service, call: &Call, pool: &str, node: &str) -> Result<Des
     Ok(Desk { node: node.to_owned(), place: Place::Node { uid: call.caller.user.uid }, url })
 }
 
-fn problem(error: FileError) -> BatchError {
+/// Why a file cannot be had, in the protocol's words.
+pub(super) fn problem(error: FileError) -> BatchError {
     let why = error.to_string();
     match error {
         FileError::Away { .. } | FileError::Late { .. } | FileError::Busy | FileError::Strange { .. } => {

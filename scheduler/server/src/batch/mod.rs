@@ -2,10 +2,13 @@
 
 mod accounts;
 mod call;
+mod feed;
 mod files;
 mod jobs;
+mod native;
 mod nodes;
 mod pools;
+mod routes;
 mod schedules;
 mod store;
 mod tasks;
@@ -17,7 +20,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
-use axum::routing::{get, post, put};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use muster_batch::{BatchError, ErrorCode};
@@ -29,10 +31,12 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::accounts::Accounts;
 use self::call::Refused;
+pub use self::feed::{Feed, Following};
 pub use self::store::open as open_store;
 pub use self::tls::acceptor;
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
+use crate::forecasts::Forecasts;
 use crate::secrets::Secrets;
 use crate::sessions::Sessions;
 use crate::shared::Shared;
@@ -41,99 +45,65 @@ use crate::shared::Shared;
 const CONNECTIONS_MAX: usize = 1024;
 /// How long a client may take over the head of a request.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// Answers at once that go on for as long as their clients read them: streams of events, and output that is followed.
+const STREAMS_MAX: usize = 256;
 
 /// What the routes work with.
 pub struct Service {
+    parts: Parts,
+    /// Who may ask.
+    accounts: Accounts,
+    /// The embedded store, if there is one.
+    store: Option<Arc<muster_blobs::Store>>,
+    /// Encrypts connections, if there is a certificate.
+    tls: Option<TlsAcceptor>,
+    /// Places for answers that go on for as long as their clients read them.
+    streams: Arc<Semaphore>,
+}
+
+/// What the service has of the controller.
+pub struct Parts {
     /// The engine, for what changes something.
     pub engine: EngineHandle,
     /// The durable state, for what only looks.
     pub shared: Arc<Shared>,
     /// The nodes' sessions, for files.
     pub sessions: Arc<Sessions>,
+    /// When what waits is expected to start.
+    pub forecasts: Arc<Forecasts>,
+    /// What happened of late.
+    pub feed: Arc<Feed>,
     /// By what tasks are known that ask.
     pub secrets: Secrets,
-    /// Who may ask.
-    pub accounts: Accounts,
-    /// The embedded store, if there is one.
-    pub store: Option<Arc<muster_blobs::Store>>,
-    /// Encrypts connections, if there is a certificate.
-    pub tls: Option<TlsAcceptor>,
     /// Becomes true when the controller stops.
     pub stopping: watch::Receiver<bool>,
+}
+
+impl Service {
+    /// The service of these accounts.
+    pub fn new(
+        parts: Parts,
+        accounts: Accounts,
+        store: Option<Arc<muster_blobs::Store>>,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
+        Self { parts, accounts, store, tls, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+    }
+}
+
+impl std::ops::Deref for Service {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 type Answer = Result<Response, Refused>;
 
 fn router(service: Arc<Service>) -> Router {
     let (store, tls) = (service.store.clone(), service.tls.is_some());
-    let routes = Router::new()
-        .route("/pools", get(pools::list).post(pools::create))
-        .route(
-            "/pools/{pool}",
-            get(pools::show).head(pools::exists).patch(pools::patch).delete(pools::delete),
-        )
-        .route("/pools/{pool}/resize", post(pools::resize))
-        .route("/pools/{pool}/stopresize", post(pools::stop_resize))
-        .route("/pools/{pool}/enableautoscale", post(pools::enable_scaling))
-        .route("/pools/{pool}/disableautoscale", post(pools::disable_scaling))
-        .route("/pools/{pool}/evaluateautoscale", post(pools::evaluate_scaling))
-        .route("/pools/{pool}/removenodes", post(pools::remove_nodes))
-        .route("/pools/{pool}/updateproperties", post(pools::update_properties))
-        .route("/pools/{pool}/nodes", get(nodes::list))
-        .route("/pools/{pool}/nodes/{node}", get(nodes::show))
-        .route("/pools/{pool}/nodes/{node}/disablescheduling", post(nodes::disable))
-        .route("/pools/{pool}/nodes/{node}/enablescheduling", post(nodes::enable))
-        .route("/pools/{pool}/nodes/{node}/remoteloginsettings", get(nodes::login))
-        .route("/pools/{pool}/nodes/{node}/reboot", post(nodes::for_virtual_ones))
-        .route("/pools/{pool}/nodes/{node}/reimage", post(nodes::for_virtual_ones))
-        .route("/pools/{pool}/nodes/{node}/start", post(nodes::for_virtual_ones))
-        .route("/pools/{pool}/nodes/{node}/deallocate", post(nodes::for_virtual_ones))
-        .route("/pools/{pool}/nodes/{node}/users", post(nodes::for_virtual_ones))
-        .route(
-            "/pools/{pool}/nodes/{node}/users/{user}",
-            put(nodes::user_of_virtual_ones).delete(nodes::user_of_virtual_ones),
-        )
-        .route("/applications", get(nodes::applications))
-        .route("/applications/{application}", get(nodes::application))
-        .route("/pools/{pool}/nodes/{node}/files", get(files::list_of_node))
-        .route(
-            "/pools/{pool}/nodes/{node}/files/{*path}",
-            get(files::get_of_node).head(files::head_of_node).delete(files::delete_of_node),
-        )
-        .route("/nodecounts", get(nodes::counts))
-        .route("/supportedimages", get(nodes::images))
-        .route("/poolusagemetrics", get(usage::metrics))
-        .route("/jobschedules", get(schedules::list).post(schedules::create))
-        .route(
-            "/jobschedules/{schedule}",
-            get(schedules::show)
-                .head(schedules::exists)
-                .patch(schedules::patch)
-                .put(schedules::put)
-                .delete(schedules::delete),
-        )
-        .route("/jobschedules/{schedule}/terminate", post(schedules::terminate))
-        .route("/jobschedules/{schedule}/disable", post(schedules::disable))
-        .route("/jobschedules/{schedule}/enable", post(schedules::enable))
-        .route("/jobschedules/{schedule}/jobs", get(schedules::jobs))
-        .route("/jobs", get(jobs::list).post(jobs::create))
-        .route("/jobs/{job}", get(jobs::show).patch(jobs::patch).put(jobs::put).delete(jobs::delete))
-        .route("/jobs/{job}/terminate", post(jobs::terminate))
-        .route("/jobs/{job}/disable", post(jobs::disable))
-        .route("/jobs/{job}/enable", post(jobs::enable))
-        .route("/jobs/{job}/taskcounts", get(jobs::counts))
-        .route("/jobs/{job}/jobpreparationandreleasetaskstatus", get(jobs::preparation))
-        .route("/jobs/{job}/tasks", get(tasks::list).post(tasks::add))
-        .route("/jobs/{job}/addtaskcollection", post(tasks::add_collection))
-        .route("/jobs/{job}/tasks/{task}", get(tasks::show).put(tasks::put).delete(tasks::delete))
-        .route("/jobs/{job}/tasks/{task}/terminate", post(tasks::terminate))
-        .route("/jobs/{job}/tasks/{task}/reactivate", post(tasks::reactivate))
-        .route("/jobs/{job}/tasks/{task}/subtasksinfo", get(tasks::subtasks))
-        .route("/jobs/{job}/tasks/{task}/files", get(files::list_of_task))
-        .route(
-            "/jobs/{job}/tasks/{task}/files/{*path}",
-            get(files::get_of_task).head(files::head_of_task).delete(files::delete_of_task),
-        )
+    let routes = routes::router()
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), call::admit))

@@ -9,7 +9,7 @@ use axum::response::Response;
 use muster_blobs::{Limits, Store};
 use muster_config::BatchStoreConfig;
 
-use super::Accounts;
+use super::{Accounts, native};
 use crate::error::ServerError;
 
 /// The address that a connection comes from.
@@ -32,7 +32,8 @@ pub(super) async fn divert(
     request: Request,
     next: Next,
 ) -> Response {
-    if !store.serves(request.uri().path()) {
+    // No container has so short a name as the native paths have after their first part, so that nothing of a store is hidden.
+    if native::owns(request.uri().path()) || !store.serves(request.uri().path()) {
         return next.run(request).await;
     }
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);

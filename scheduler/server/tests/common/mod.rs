@@ -34,6 +34,7 @@ pub struct Controller {
     pub folder: tempfile::TempDir,
     child: Option<Child>,
     pub node_address: Option<SocketAddr>,
+    pub batch_address: Option<SocketAddr>,
 }
 
 /// A configuration of nodes `n01`, `n02`, ... with 4 cores each; `more` goes to its end.
@@ -78,7 +79,7 @@ impl Controller {
     pub fn prepared(nodes: u32, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("muster.toml"), configuration(folder.path(), nodes, more)).unwrap();
-        Self { folder, child: None, node_address: None }
+        Self { folder, child: None, node_address: None, batch_address: None }
     }
 
     pub fn config(&self) -> PathBuf {
@@ -115,9 +116,10 @@ impl Controller {
         let mut child = command.spawn().unwrap();
         // On PostgreSQL it says first that it stands by.
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let address =
-            lines.find_map(|line| Some(line.split("nodes at ").nth(1)?.split(',').next()?.parse().unwrap()));
-        self.node_address = Some(address.expect("it ended before it was ready"));
+        let ready = lines.find(|line| line.contains("nodes at ")).expect("it ended before it was ready");
+        let after = |words: &str| Some(ready.split(words).nth(1)?.split(',').next()?.parse().unwrap());
+        self.node_address = after("nodes at ");
+        self.batch_address = after("batch service at ");
         self.child = Some(child);
     }
 
@@ -285,6 +287,11 @@ impl Node {
 
     pub async fn report(&self, report: v1::InstanceReport) {
         self.send(Said::Report(report)).await;
+    }
+
+    /// Says whatever a node may.
+    pub async fn say(&self, body: Said) {
+        let _ = self.outbox.send(v1::FromNode { body: Some(body) }).await;
     }
 
     async fn send(&self, body: Said) {

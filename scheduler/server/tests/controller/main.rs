@@ -16,6 +16,7 @@ mod postgres;
 mod process;
 mod reservations;
 mod routes;
+mod rows;
 mod slow_disk;
 mod storage;
 mod store;

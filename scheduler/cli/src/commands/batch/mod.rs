@@ -1,5 +1,6 @@
 //! `muster batch`: the batch service for people who write no program. What is printed as JSON is the protocol's own.
 
+mod events;
 mod file;
 mod job;
 mod listing;
@@ -8,6 +9,7 @@ mod pool;
 mod progress;
 mod submit;
 mod task;
+mod told;
 mod wait;
 
 use std::path::PathBuf;
@@ -26,7 +28,9 @@ use crate::out::{print, print_json};
 #[command(after_help = "Examples:\n  muster batch pool create farm --class main --nodes 4 --slots 8\n  \
     muster batch job submit film.toml --dry-run      the tasks that a job file stands for\n  \
     muster batch job submit film.toml --download .   submits, waits, and brings the results here\n  \
-    muster batch task list film --failed\n  muster batch file cat film/7/stderr.txt\n\n\
+    muster batch task list film --failed\n  muster batch file cat film/7/stderr.txt\n  \
+    muster batch task why film 7                     why it waits\n  \
+    muster batch events --job film --follow          what happens, as it comes\n\n\
     Whom and as whom it asks is taken from the options, else from AZURE_BATCH_ACCOUNT, AZURE_BATCH_ENDPOINT and\n\
     AZURE_BATCH_KEY_FILE (or AZURE_BATCH_ACCESS_KEY, the key itself), else from ~/.config/muster/batch.toml, which\n\
     nobody else may read:\n\n    account = \"lab\"\n    endpoint = \"https://head:8443\"\n    key_file = \"lab.key\"")]
@@ -66,12 +70,16 @@ enum Subject {
     /// Jobs: submit job files, create, show, list, wait for, end, delete them
     #[command(subcommand)]
     Job(job::Command),
-    /// Tasks: add, show, list, end, delete, reactivate them
+    /// Tasks: add, show, list, end, delete, reactivate them, ask why they wait, read their output
     #[command(subcommand)]
     Task(task::Command),
     /// Files of tasks and of the store: list, print, copy, remove them
     #[command(subcommand)]
     File(file::Command),
+    /// What happened of late: pools, tasks and chores; with --follow what happens, as it comes
+    Events(events::EventsArgs),
+    /// Print the OpenAPI document of all that the service answers
+    Openapi,
 }
 
 pub(crate) fn run(args: &BatchArgs) -> Result<ExitCode, CliError> {
@@ -80,6 +88,11 @@ pub(crate) fn run(args: &BatchArgs) -> Result<ExitCode, CliError> {
         Subject::Job(command) => job::run(command, &args.common),
         Subject::Task(command) => task::run(command, &args.common),
         Subject::File(command) => file::run(command, &args.common),
+        Subject::Events(events) => events::run(events, &args.common),
+        Subject::Openapi => {
+            print_json(&args.common.connect()?.document()?)?;
+            Ok(Exit::Ok.into())
+        }
     }
 }
 

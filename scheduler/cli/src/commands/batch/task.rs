@@ -9,7 +9,7 @@ use muster_batch_client::Service;
 use serde_json::{Value, json};
 
 use super::listing::{Column, ListArgs, at, lines, print_list, when};
-use super::{Common, body, constrain, duration, gone, job, set, setting, settings};
+use super::{Common, body, constrain, duration, gone, job, set, setting, settings, told};
 use crate::error::CliError;
 use crate::table::Side::{Left, Right};
 
@@ -46,6 +46,42 @@ pub(crate) enum Command {
         job: String,
         /// The task
         task: String,
+    },
+    /// Say why a task waits, or what it does
+    #[command(
+        after_help = "Examples:\n  muster batch task why film 7\n  muster batch task why film 7 --json"
+    )]
+    Why {
+        /// The job
+        job: String,
+        /// The task
+        task: String,
+    },
+    /// Say which nodes, cores and devices a task has or had, and where its ranks are
+    Placement {
+        /// The job
+        job: String,
+        /// The task
+        task: String,
+    },
+    /// Print a task's output
+    #[command(
+        after_help = "Examples:\n  muster batch task logs film 7             what it has written so far\n  \
+        muster batch task logs film 7 --follow    as it comes, also if it has not started yet\n  \
+        muster batch task logs film 7 --stderr\n\n\
+        With --follow it ends when the task has completed; a task that is tried again is followed from its beginning."
+    )]
+    Logs {
+        /// The job
+        job: String,
+        /// The task
+        task: String,
+        /// Go on until the task has completed and all is printed
+        #[arg(short, long)]
+        follow: bool,
+        /// The standard error instead of the standard output
+        #[arg(long)]
+        stderr: bool,
     },
     /// End tasks
     Terminate {
@@ -162,6 +198,11 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<ExitCode, CliErr
         Command::Parts { job, task } => {
             let parts = format!("{}/subtasksinfo", path(job, task));
             print_list(common, &service, &parts, "parts", &ListArgs::default().listing(&[]), &PARTS)
+        }
+        Command::Why { job, task } => told::why(common, &service, &path(job, task)),
+        Command::Placement { job, task } => told::placement(common, &service, &path(job, task)),
+        Command::Logs { job, task, follow, stderr } => {
+            told::logs(service, &path(job, task), if *stderr { "stderr" } else { "stdout" }, *follow)
         }
         Command::Terminate { job, tasks } => {
             post_each(&service, job, tasks, "terminate")?;

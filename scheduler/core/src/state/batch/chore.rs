@@ -129,6 +129,12 @@ impl BatchPool {
 }
 
 impl JobNode {
+    /// The task that waits for the preparation, if one does.
+    #[must_use]
+    pub fn waiting_task(&self) -> Option<&FoldedId> {
+        self.task.as_ref()
+    }
+
     pub(super) fn is_ready(&self, job: &BatchJob) -> bool {
         !self.is_stale && self.preparation.lets_tasks_run(job.spec.preparation.as_ref())
     }
@@ -485,6 +491,19 @@ impl State {
     pub fn batch_chores_on(&self, node: NodeId) -> impl Iterator<Item = (JobId, &ChoreKey)> {
         let on = move |(_, key): &(&JobId, &ChoreKey)| key.node == node;
         self.batch.chores_made.iter().filter(on).map(|(job, key)| (*job, key))
+    }
+
+    /// The chore that an unfinished job of the cluster was made of, and how it stands.
+    #[must_use]
+    pub fn batch_chore_of(&self, job: JobId) -> Option<(&ChoreKey, &ChoreRun)> {
+        let key = self.batch.chores_made.get(&job)?;
+        Some((key, run(self, key)?))
+    }
+
+    /// How a chore stands, if it is known.
+    #[must_use]
+    pub fn batch_chore(&self, chore: &ChoreKey) -> Option<&ChoreRun> {
+        run(self, chore)
     }
 
     /// Whether an unfinished job of the cluster was made of a chore.

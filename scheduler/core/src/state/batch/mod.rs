@@ -15,6 +15,7 @@ mod schedule;
 mod shapes;
 mod stats;
 mod task;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use self::stats::{Metered, Stats, TaskStats};
 pub use self::task::{
     BatchTask, Completed, Counted, Counts, Made, Settling, TaskState as BatchTaskState, TaskWord, Tries,
 };
+pub use self::why::{BatchWhy, Misfit, Open as OpenDependency, Stands};
 use super::State;
 use crate::batch::{BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, FoldedId, ScheduleKey};
 use crate::cluster::ClusterConfig;
