@@ -79,7 +79,7 @@ fn full(schema: &str, without: &[&str], depth: u32) -> Value {
             }
             One(inner) if depth > 0 => full(inner, without, depth - 1),
             Many(inner) if depth > 0 => json!([full(inner, without, depth - 1)]),
-            One(_) | Many(_) | Any => continue,
+            One(_) | Many(_) | Any | Number => continue,
         };
         body.insert((*name).to_owned(), value);
     }
