@@ -63,8 +63,8 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 (pool.target, pool.target_low, pool.wanted_low) = (*target, *target_low, *target_low);
                 let remove = remove.iter().copied().collect();
                 pool.preempted.retain(|node, _| !BTreeSet::contains(&remove, node));
-                pool.forget_preempted();
                 pool.allocation = PoolAllocation::Resizing { until: *until, how: *how, remove };
+                pool.forget_preempted();
                 pool.timeout_s = until.micros_since(at) / 1_000_000;
                 pool.allocation_since = at;
                 pool.errors.clear();
@@ -74,8 +74,8 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
         BatchEvent::NodesMoved { pool, moves, needed_by } => nodes_moved(state, pool, moves, *needed_by, at),
         BatchEvent::PoolSteady { pool, errors, wanted_low } => with_pool(state, pool, |pool| {
             pool.wanted_low = wanted_low.unwrap_or(pool.wanted_low);
-            pool.forget_preempted();
             pool.allocation = PoolAllocation::Steady;
+            pool.forget_preempted();
             pool.allocation_since = at;
             pool.errors.clone_from(errors);
             (pool.modified, pool.version) = (at, version);
