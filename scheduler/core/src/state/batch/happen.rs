@@ -8,7 +8,7 @@ use super::moves::{jobs_of_pool_changed, nodes_moved, pool_moved, with_pool, wit
 use super::pool::{BatchPool, PoolAllocation};
 use super::scale::Scale;
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
-use super::{chore, depends, ready, schedule};
+use super::{chore, depends, ready, retained, schedule};
 use crate::batch::{BatchEvent, BatchJobKey, FoldedId, NewTask, Outcome, ScheduleKey, TaskShape};
 use crate::event::Verdict;
 use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
@@ -71,6 +71,7 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 (pool.modified, pool.version) = (at, version);
             })
         }
+        BatchEvent::RetentionLapsed { pool, nodes } => retained::lapsed(state, pool, nodes, at),
         BatchEvent::NodesMoved { pool, moves, needed_by } => nodes_moved(state, pool, moves, *needed_by, at),
         BatchEvent::PoolSteady { pool, errors, wanted_low } => with_pool(state, pool, |pool| {
             pool.wanted_low = wanted_low.unwrap_or(pool.wanted_low);
@@ -346,6 +347,9 @@ fn task_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timest
             }
         }
         _ => {}
+    }
+    if let BatchEvent::TaskSettled { outcome: Outcome::Completed { .. }, .. } = event {
+        retained::completed(state, key, at);
     }
     refresh_job(state, &job_key);
 }

@@ -18,8 +18,14 @@ use crate::state::State;
 impl BatchPool {
     /// All nodes that clients see: those that it has or that are on their way, and those that others have taken back.
     pub fn seats(&self) -> impl Iterator<Item = (NodeId, Cow<'_, Seat>)> {
-        let gone =
-            |since: Timestamp| Seat { at: NodeMove::Preempted, since, enabled: true, low: true, start: None };
+        let gone = |since: Timestamp| Seat {
+            at: NodeMove::Preempted,
+            since,
+            enabled: true,
+            low: true,
+            retained_until: None,
+            start: None,
+        };
         let gone = self.preempted.iter().map(move |(node, since)| (*node, Cow::Owned(gone(*since))));
         self.nodes.iter().map(|(node, seat)| (*node, Cow::Borrowed(seat))).chain(gone)
     }

@@ -90,6 +90,9 @@ pub struct Seat {
     /// Whether others may take it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub low: bool,
+    /// Until when what tasks have left there is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained_until: Option<Timestamp>,
     /// The pool's start task on it, if the pool has one since it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<ChoreRun>,
@@ -197,7 +200,9 @@ pub(super) fn work(state: &State, pool: &BatchPool) -> Option<PoolWork> {
     let mut moves: Vec<(NodeId, NodeMove)> = Vec::new();
     for (node, seat) in &pool.nodes {
         match seat.at {
-            NodeMove::Leaving if is_empty(node) => moves.push((*node, NodeMove::Back)),
+            NodeMove::Leaving if is_empty(node) && !pool.is_retained(seat) => {
+                moves.push((*node, NodeMove::Back))
+            }
             NodeMove::Claimed if pool.deleting.is_some() => moves.push((*node, NodeMove::Back)),
             NodeMove::Claimed if is_empty(node) && state.node(*node).takes_work() => {
                 moves.push((*node, NodeMove::Lent));
