@@ -105,7 +105,7 @@ class Service:
         of_pool = self.client.get_pool(pool, select=["stats"]).pool_statistics
         assert listed[job].succeeded_tasks_count == of_job.succeeded_tasks_count
         cpu = of_task.user_cpu_time + of_task.kernel_cpu_time
-        return of_job.succeeded_tasks_count, of_job.wall_clock_time, cpu, of_pool.usage_stats.dedicated_core_time
+        return of_job.succeeded_tasks_count, of_job.wall_clock_time, cpu, of_pool.usage_statistics.dedicated_core_time
 
     def metered(self):
         return {pool.pool_id: pool.total_core_hours for pool in self.client.list_pool_usage_metrics()}

@@ -327,8 +327,8 @@ def scavenges(service, work):
     service.job("idle", "Idle")
     service.tasks("idle", [(f"t{i}", f"/bin/sh -c 'echo $AZ_BATCH_NODE_IS_DEDICATED > {work}/dedicated; sleep 1000'") for i in range(nodes)])
     until("all tasks run", lambda: service.counts("idle")[1] == nodes)
-    with open(f"{work}/dedicated") as file:
-        assert file.read() == "false\n"
+    said = lambda: os.path.exists(f"{work}/dedicated") and open(f"{work}/dedicated").read()
+    assert until("a task has said whose its node is", said) == "false\n", said()
     service.pool("Own", "main", 1, 1, False)
     until("it has its node", lambda: service.allocation("Own")[:2] == ("steady", 1))
     assert service.low("Idle")[:2] == (nodes, 1), service.low("Idle")

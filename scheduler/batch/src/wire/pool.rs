@@ -230,7 +230,7 @@ pub fn read_deallocation(fields: &Fields<'_>, name: &str) -> Result<Deallocation
         ("requeue", Deallocation::Requeue),
         ("terminate", Deallocation::Terminate),
         ("taskcompletion", Deallocation::TaskCompletion),
-        ("retaineddata", Deallocation::TaskCompletion),
+        ("retaineddata", Deallocation::RetainedData),
     ];
     Ok(fields.word(name, &words)?.unwrap_or_default())
 }

@@ -243,6 +243,8 @@ pub enum Deallocation {
     Terminate,
     /// The node leaves once it has ended.
     TaskCompletion,
+    /// The node leaves once it has ended and nothing is kept any more of what tasks have left there.
+    RetainedData,
 }
 
 /// What becomes of the running tasks of a job that is disabled.

@@ -77,6 +77,13 @@ pub enum BatchEvent {
         /// Its name.
         pool: BatchPoolKey,
     },
+    /// What tasks have left on these nodes of a pool is not kept any more.
+    RetentionLapsed {
+        /// The pool.
+        pool: BatchPoolKey,
+        /// The nodes.
+        nodes: Vec<NodeId>,
+    },
     /// A pool is gone.
     PoolDeleted {
         /// Its name.

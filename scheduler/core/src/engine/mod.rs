@@ -115,9 +115,15 @@ impl Engine {
         applied.effort = Some(plan.effort);
         // What starts and ends is written down before nodes move: the planner looks at all anew then.
         let taken_back = batch::taken_back(&self.state, &plan.taken_back, now);
-        let more = self.happen(taken_back, now);
-        applied.records.extend(more.records);
-        applied.effects.extend(more.effects);
+        if !taken_back.is_empty() {
+            let more = self.happen(taken_back, now);
+            // Of nodes that were idle nothing is heard any more that could call for the next pass.
+            let next = self.pass(now);
+            for more in [more, next] {
+                applied.records.extend(more.records);
+                applied.effects.extend(more.effects);
+            }
+        }
         applied
     }
 

@@ -204,6 +204,24 @@ fn users_say_how_many_and_which_nodes_there_are() {
 }
 
 #[test]
+fn a_node_that_is_removed_does_not_come_again_while_it_leaves() {
+    let mut bench = Bench::new(config(&[4, 4, 4]));
+    make(&mut bench, "P", targets(0, 2));
+    let two = bench.submit(ANN, job(ANN).gang(2, 1)).unwrap();
+    bench.settle();
+    assert!(bench.is_live(two) && bench.low("p") == (1, 1));
+    let node = *bench.the_pool("p").nodes.keys().next().unwrap();
+    let name = bench.engine.state().node(node).name.clone();
+    let how = Deallocation::Requeue;
+    let remove = BatchCommand::RemoveNodes { pool: id("p"), nodes: vec![name], timeout_s: 900, how };
+    bench.batch(remove).unwrap();
+    assert_eq!((bench.low("p"), bench.the_pool("p").target_low), ((0, 1), 1));
+    bench.end_job(two);
+    assert_eq!((bench.low("p"), bench.the_pool("p").allocation.clone()), ((1, 0), PoolAllocation::Steady));
+    assert!(!bench.the_pool("p").nodes.contains_key(&node));
+}
+
+#[test]
 fn a_manager_task_may_want_a_node_that_nobody_takes_back_and_keeps_it_to_the_last() {
     let mut bench = Bench::new(config(&[4, 4, 4]));
     make(&mut bench, "P", targets(0, 2));

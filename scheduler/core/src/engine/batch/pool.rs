@@ -308,7 +308,7 @@ pub(super) fn clear(state: &State, node: NodeId, how: Deallocation, now: Timesta
     let wish = match how {
         Deallocation::Requeue => EndWish::Requeue,
         Deallocation::Terminate => EndWish::Terminate,
-        Deallocation::TaskCompletion => return Vec::new(),
+        Deallocation::TaskCompletion | Deallocation::RetainedData => return Vec::new(),
     };
     let mut events = Vec::new();
     for attempt in &state.node(node).attempts {

@@ -40,7 +40,12 @@ fn targets() -> impl Strategy<Value = Targets> + Clone {
 }
 
 fn deallocation() -> impl Strategy<Value = Deallocation> {
-    prop::sample::select(vec![Deallocation::Requeue, Deallocation::Terminate, Deallocation::TaskCompletion])
+    prop::sample::select(vec![
+        Deallocation::Requeue,
+        Deallocation::Terminate,
+        Deallocation::TaskCompletion,
+        Deallocation::RetainedData,
+    ])
 }
 
 fn start() -> impl Strategy<Value = Option<Arc<ChoreSpec>>> + Clone {

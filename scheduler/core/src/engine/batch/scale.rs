@@ -114,9 +114,8 @@ pub(super) fn step(
         let how = match targets.deallocation {
             autoscale::Deallocation::Requeue => Deallocation::Requeue,
             autoscale::Deallocation::Terminate => Deallocation::Terminate,
-            autoscale::Deallocation::TaskCompletion | autoscale::Deallocation::RetainedData => {
-                Deallocation::TaskCompletion
-            }
+            autoscale::Deallocation::TaskCompletion => Deallocation::TaskCompletion,
+            autoscale::Deallocation::RetainedData => Deallocation::RetainedData,
         };
         let until = now.plus_seconds(pool.timeout_s);
         let (pool, remove) = (key.clone(), Vec::new());

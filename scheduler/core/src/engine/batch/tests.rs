@@ -8,7 +8,7 @@ use crate::batch::{
 };
 use crate::ids::JobId;
 use crate::input::{GoneHow, Input, InstancePhase, InstanceReport, Refusal};
-use crate::staging::{Command, FailureCode, StagingFailure};
+use crate::staging::{Command, FailureCode, Staging, StagingFailure};
 use crate::state::{BatchTaskState, PoolAllocation, TaskWord};
 use crate::testing::{ANN, Bench, ROOT, config, job};
 
@@ -371,6 +371,46 @@ fn jobs_are_disabled_enabled_terminated_and_deleted() {
     assert_eq!(bench.the_job("j").unwrap().phase.word().as_str(), "deleting");
     bench.task_stopped(bench.made("j", "b"));
     assert!(bench.the_job("j").is_none());
+}
+
+#[test]
+fn a_node_may_stay_for_what_tasks_have_left_on_it() {
+    let mut bench = bench_with(1, 1);
+    bench.create_job(batch_job("J", "P"));
+    let staging = Staging { retention_s: 100, ..Staging::default() };
+    bench.add("J", TaskShape { staging, ..shape() }, vec![task("a"), task("b")]);
+    let resize = |target: u32| BatchCommand::ResizePool {
+        pool: id("p"),
+        target: target.into(),
+        timeout_s: 300,
+        how: Deallocation::RetainedData,
+    };
+    bench.end_task("j", "a", 0);
+    bench.batch(resize(0)).unwrap();
+    assert_eq!(bench.word("j", "b"), TaskWord::Running, "what runs there comes to its end");
+    bench.after_s(50);
+    bench.end_task("j", "b", 0);
+    bench.after_s(99);
+    bench.settle();
+    assert_eq!(bench.the_pool("p").nodes.len(), 1);
+    bench.after_s(1);
+    bench.settle();
+    assert_eq!(
+        (bench.the_pool("p").nodes.len(), &bench.the_pool("p").allocation),
+        (0, &PoolAllocation::Steady)
+    );
+    // What is kept for longer than the resize may take keeps the node.
+    bench.batch(resize(1)).unwrap();
+    let staging = Staging { retention_s: 1_000, ..Staging::default() };
+    bench.add("J", TaskShape { staging, ..shape() }, vec![task("c")]);
+    bench.end_task("j", "c", 0);
+    bench.batch(resize(0)).unwrap();
+    bench.after_s(300);
+    bench.settle();
+    assert_eq!(
+        (bench.the_pool("p").lent(), bench.the_pool("p").errors[0].code.as_str()),
+        (1, "AllocationTimedout")
+    );
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub(in crate::engine) fn due(state: &State, now: Timestamp, events: &mut Vec<Eve
     for (key, pool) in state.batch_give_up(now).filter(|(key, _)| !stuck(key)) {
         events.extend(pool::stop(key, pool, vec![timed_out(state, pool)], None));
     }
+    for (key, nodes) in state.batch_retention_lapsed(now) {
+        events.push(event(BatchEvent::RetentionLapsed { pool: key.clone(), nodes }));
+    }
     // A pool that takes a step has its turn afterwards, so that neither overrules the other.
     for (key, pool) in state.batch_scales_due(now).filter(|(key, _)| !stuck(key)) {
         scale::step(state, key, pool, now, events);
@@ -78,7 +81,7 @@ fn pool_step(
             };
             for (node, _) in moves.iter().filter(|(_, to)| *to == NodeMove::Leaving) {
                 events.extend(pool::clear(state, *node, how, now));
-                if how != Deallocation::TaskCompletion {
+                if matches!(how, Deallocation::Requeue | Deallocation::Terminate) {
                     events.extend(chore::clear(state, *node, now));
                 }
             }

@@ -41,8 +41,9 @@ impl State {
         let batch = &self.batch;
         let mut holders = BTreeMap::new();
         let (mut due, mut resizing, mut give_up) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let mut scales = BTreeSet::new();
+        let (mut scales, mut retained) = (BTreeSet::new(), BTreeSet::new());
         for (key, pool) in batch.pools() {
+            retained.extend(pool.retained_until().map(|at| (at, key.clone())));
             scales.extend(pool.scale.as_ref().map(|scale| (scale.due(), key.clone())));
             for (node, seat) in &pool.nodes {
                 let is_place = matches!(seat.at, NodeMove::Claimed | NodeMove::Lent | NodeMove::Leaving);
@@ -81,6 +82,7 @@ impl State {
             ("pools that are being resized", resizing == batch.resizing),
             ("ends of resizes", give_up == batch.give_up),
             ("pools that scale themselves", scales == batch.scales),
+            ("ends of what is kept on nodes", retained == batch.retained),
             ("low-priority nodes", low::is_sound(self)),
         ];
         checks.iter().find(|(_, holds)| !holds).map(|(index, _)| *index)

@@ -8,7 +8,7 @@ use super::moves::{jobs_of_pool_changed, nodes_moved, pool_moved, with_pool, wit
 use super::pool::{BatchPool, PoolAllocation};
 use super::scale::Scale;
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
-use super::{chore, depends, ready, schedule};
+use super::{chore, depends, ready, retained, schedule};
 use crate::batch::{BatchEvent, BatchJobKey, FoldedId, NewTask, Outcome, ScheduleKey, TaskShape};
 use crate::event::Verdict;
 use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
@@ -63,19 +63,20 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 (pool.target, pool.target_low, pool.wanted_low) = (*target, *target_low, *target_low);
                 let remove = remove.iter().copied().collect();
                 pool.preempted.retain(|node, _| !BTreeSet::contains(&remove, node));
-                pool.forget_preempted();
                 pool.allocation = PoolAllocation::Resizing { until: *until, how: *how, remove };
+                pool.forget_preempted();
                 pool.timeout_s = until.micros_since(at) / 1_000_000;
                 pool.allocation_since = at;
                 pool.errors.clear();
                 (pool.modified, pool.version) = (at, version);
             })
         }
+        BatchEvent::RetentionLapsed { pool, nodes } => retained::lapsed(state, pool, nodes, at),
         BatchEvent::NodesMoved { pool, moves, needed_by } => nodes_moved(state, pool, moves, *needed_by, at),
         BatchEvent::PoolSteady { pool, errors, wanted_low } => with_pool(state, pool, |pool| {
             pool.wanted_low = wanted_low.unwrap_or(pool.wanted_low);
-            pool.forget_preempted();
             pool.allocation = PoolAllocation::Steady;
+            pool.forget_preempted();
             pool.allocation_since = at;
             pool.errors.clone_from(errors);
             (pool.modified, pool.version) = (at, version);
@@ -346,6 +347,9 @@ fn task_happened(state: &mut State, event: &BatchEvent, version: u64, at: Timest
             }
         }
         _ => {}
+    }
+    if let BatchEvent::TaskSettled { outcome: Outcome::Completed { .. }, .. } = event {
+        retained::completed(state, key, at);
     }
     refresh_job(state, &job_key);
 }

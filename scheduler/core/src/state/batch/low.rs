@@ -5,10 +5,11 @@
 //! wants them as nodes of its own ([`super::pool::work`]).
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::happen::set;
 use super::moves::refresh_pool;
-use super::pool::{BatchPool, Seat};
+use super::pool::{BatchPool, PoolAllocation, Seat};
 use crate::batch::{BatchPoolKey, NodeMove};
 use crate::event::Event;
 use crate::ids::{JobId, NodeId, Timestamp};
@@ -17,8 +18,14 @@ use crate::state::State;
 impl BatchPool {
     /// All nodes that clients see: those that it has or that are on their way, and those that others have taken back.
     pub fn seats(&self) -> impl Iterator<Item = (NodeId, Cow<'_, Seat>)> {
-        let gone =
-            |since: Timestamp| Seat { at: NodeMove::Preempted, since, enabled: true, low: true, start: None };
+        let gone = |since: Timestamp| Seat {
+            at: NodeMove::Preempted,
+            since,
+            enabled: true,
+            low: true,
+            retained_until: None,
+            start: None,
+        };
         let gone = self.preempted.iter().map(move |(node, since)| (*node, Cow::Owned(gone(*since))));
         self.nodes.iter().map(|(node, seat)| (*node, Cow::Borrowed(seat))).chain(gone)
     }
@@ -34,9 +41,19 @@ impl BatchPool {
         self.deleting.is_none() && self.low() < self.wanted_low
     }
 
+    /// Of how many nodes that were taken back it wants others: those that a resize is about to remove do not count.
+    fn preempted_most(&self) -> usize {
+        let goes = |node: &NodeId| match &self.allocation {
+            PoolAllocation::Resizing { remove, .. } => remove.contains(node),
+            PoolAllocation::Steady => false,
+        };
+        let stays = |(node, seat): &(&NodeId, &Seat)| seat.low && seat.at == NodeMove::Lent && !goes(node);
+        (self.wanted_low as usize).saturating_sub(self.nodes.iter().filter(stays).count())
+    }
+
     /// Forgets nodes that were taken back and are not wanted any more, those that were taken first.
     pub(super) fn forget_preempted(&mut self) {
-        let most = self.wanted_low.saturating_sub(self.low()) as usize;
+        let most = self.preempted_most();
         while self.preempted.len() > most {
             let oldest = self.preempted.iter().min_by_key(|(node, since)| (**since, **node));
             let Some(oldest) = oldest.map(|(node, _)| *node) else { return };
@@ -45,16 +62,23 @@ impl BatchPool {
     }
 }
 
-/// Idle nodes that a pool takes, those first that it has had before. One that is taken down when nobody wants it is nobody's
-/// leftover.
-pub(super) fn scavenged(state: &State, pool: &BatchPool) -> Vec<(NodeId, NodeMove)> {
+/// Idle nodes that a pool takes, those first that it has had before, but for those that are kept out. One that is taken down
+/// when nobody wants it is nobody's leftover.
+pub(super) fn scavenged(
+    state: &State,
+    pool: &BatchPool,
+    kept_out: &BTreeSet<NodeId>,
+) -> Vec<(NodeId, NodeMove)> {
     let lacking = if pool.scavenges() { pool.wanted_low - pool.low() } else { 0 };
     if lacking == 0 {
         return Vec::new();
     }
     let is_idle = |node: &NodeId| {
         let it = state.node(*node);
-        it.attempts.is_empty() && it.elastic.is_none() && !state.batch.taken_back.contains_key(node)
+        it.attempts.is_empty()
+            && it.elastic.is_none()
+            && !state.batch.taken_back.contains_key(node)
+            && !kept_out.contains(node)
     };
     let mut idle: Vec<NodeId> = super::pool::candidates(state, pool).filter(is_idle).collect();
     idle.sort_by_key(|node| !pool.preempted.contains_key(node));
@@ -137,10 +161,8 @@ pub(super) fn taken_back(state: &mut State, node: NodeId, by: JobId) {
 pub(super) fn is_sound(state: &State) -> bool {
     let pools = state.batch.pools().filter(|(_, pool)| pool.scavenges()).map(|(key, _)| key);
     let kept = |pool: &BatchPool| {
-        let apart = pool.preempted.keys().all(|node| !pool.nodes.contains_key(node));
-        apart
-            && pool.preempted.len() as u64 + u64::from(pool.low())
-                <= u64::from(pool.wanted_low.max(pool.low()))
+        pool.preempted.keys().all(|node| !pool.nodes.contains_key(node))
+            && pool.preempted.len() <= pool.preempted_most()
     };
     let (ids, nodes) = ((0..).map(NodeId), &state.nodes);
     pools.eq(state.batch.scavengers.iter().cloned())

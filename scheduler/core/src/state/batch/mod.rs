@@ -10,6 +10,7 @@ mod moves;
 mod numbers;
 mod pool;
 mod ready;
+mod retained;
 mod scale;
 mod schedule;
 mod shapes;
@@ -85,6 +86,9 @@ pub(super) struct Batch {
     /// Nodes that were taken back for jobs of the cluster that have not started: nobody scavenges them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     taken_back: BTreeMap<NodeId, JobId>,
+    /// When the first of the nodes that leave, and wait for that, keeps nothing of tasks any more.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    retained: BTreeSet<(Timestamp, BatchPoolKey)>,
     /// When resizes give up.
     give_up: BTreeSet<(Timestamp, BatchPoolKey)>,
     /// When jobs are terminated that have not ended.
@@ -323,6 +327,7 @@ impl State {
         let end = self.batch.job_ends.first().map(|(at, _)| *at);
         let scale = self.batch.scales.first().map(|(at, _)| *at);
         let schedule = self.batch.schedule_times.first().map(|(at, _)| *at);
-        give_up.into_iter().chain(end).chain(scale).chain(schedule).min()
+        let retained = self.batch.retained.first().map(|(at, _)| *at);
+        give_up.into_iter().chain(end).chain(scale).chain(schedule).chain(retained).min()
     }
 }

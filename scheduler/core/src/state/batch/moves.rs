@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::happen::{refresh_job, set};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
 use super::scale::Scale;
-use super::{chore, low, stats};
+use super::{chore, low, retained, stats};
 use crate::batch::{BatchJobKey, BatchPoolKey, ChoreKey, NodeMove};
 use crate::cluster::ClusterConfig;
 use crate::event::Event;
@@ -66,9 +66,10 @@ pub(super) fn nodes_moved(
             NodeMove::Leaving => (NodeMove::Leaving, before.is_some_and(|seat| seat.low)),
             NodeMove::Claimed | NodeMove::Lent => (*to, false),
         };
+        let retained_until = before.and_then(|seat| seat.retained_until);
         let start = chore::seated(pool, to, before, at);
         pool.preempted.remove(node);
-        pool.nodes.insert(*node, Seat { at: to, since: at, enabled: true, low, start });
+        pool.nodes.insert(*node, Seat { at: to, since: at, enabled: true, low, retained_until, start });
     }
     pool.forget_preempted();
     let has_left = |to: &NodeMove| matches!(to, NodeMove::Back | NodeMove::Preempted);
@@ -134,6 +135,7 @@ pub(super) fn jobs_of_pool_changed(state: &mut State, key: &BatchPoolKey) {
 
 pub(super) fn refresh_pool(state: &mut State, key: &BatchPoolKey) {
     low::refresh(state, key);
+    retained::refresh(state, key);
     let pool = state.batch.pool(key);
     let is_due = pool.is_some_and(|pool| work(state, pool).is_some());
     let is_moving = pool.is_some_and(|pool| {

@@ -90,6 +90,9 @@ pub struct Seat {
     /// Whether others may take it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub low: bool,
+    /// Until when what tasks have left there is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained_until: Option<Timestamp>,
     /// The pool's start task on it, if the pool has one since it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<ChoreRun>,
@@ -197,7 +200,9 @@ pub(super) fn work(state: &State, pool: &BatchPool) -> Option<PoolWork> {
     let mut moves: Vec<(NodeId, NodeMove)> = Vec::new();
     for (node, seat) in &pool.nodes {
         match seat.at {
-            NodeMove::Leaving if is_empty(node) => moves.push((*node, NodeMove::Back)),
+            NodeMove::Leaving if is_empty(node) && !pool.is_retained(seat) => {
+                moves.push((*node, NodeMove::Back))
+            }
             NodeMove::Claimed if state.node(*node).power.as_ref().is_some_and(Power::has_failed) => {
                 moves.push((*node, NodeMove::Back));
             }
@@ -215,17 +220,18 @@ pub(super) fn work(state: &State, pool: &BatchPool) -> Option<PoolWork> {
     if pool.deleting.is_some() {
         return pool.nodes.is_empty().then_some(PoolWork::Gone);
     }
+    let mut kept_out: BTreeSet<NodeId> = BTreeSet::new();
     if let PoolAllocation::Resizing { remove, .. } = &pool.allocation {
         let named = |node: &&NodeId| pool.nodes.get(node).is_some_and(|seat| seat.at == NodeMove::Lent);
         moves.extend(remove.iter().filter(named).map(|node| (*node, NodeMove::Leaving)));
         moves.extend(leaving(state, pool, remove, true, pool.target_low as usize));
         moves.extend(leaving(state, pool, remove, false, pool.target as usize));
-        // Of what leaves already nothing comes in the same step.
-        let taken: BTreeSet<NodeId> = moves.iter().map(|(node, _)| *node).collect();
-        moves.extend(coming(state, pool, remove).filter(|(node, _)| !taken.contains(node)));
+        // What leaves does not come in the same step.
+        kept_out.extend(moves.iter().map(|(node, _)| *node));
+        moves.extend(coming(state, pool, remove).filter(|(node, _)| !kept_out.contains(node)));
+        kept_out.extend(remove.iter().chain(moves.iter().map(|(node, _)| node)).copied());
     }
-    let taken: BTreeSet<NodeId> = moves.iter().map(|(node, _)| *node).collect();
-    moves.extend(low::scavenged(state, pool).into_iter().filter(|(node, _)| !taken.contains(node)));
+    moves.extend(low::scavenged(state, pool, &kept_out));
     if !moves.is_empty() {
         return Some(PoolWork::Move(moves));
     }
