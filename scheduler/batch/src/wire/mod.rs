@@ -8,6 +8,7 @@ mod job;
 mod node;
 mod pool;
 mod schedule;
+mod setup;
 mod task;
 
 pub use chore::{chore_began, chore_result, chore_word, show_job_node};
@@ -20,6 +21,7 @@ pub use pool::{
     show_pool, show_run,
 };
 pub use schedule::{change_schedule, read_schedule, show_schedule};
+pub use setup::show_application;
 pub use task::{change_task, read_task, show_subtasks, show_task, task_counts};
 
 use jiff::Timestamp as Instant;

@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 pub use self::batch::{
     BatchAccount, BatchJob, BatchPool, BatchSchedule, BatchTask, BatchTaskState, ChoreRun, ChoreState,
     ChoreWork, Completed, Counted, Counts, JobNode, JobPhase, JobWord, JobWork, Made, PoolAllocation,
-    PoolWork, Scale, ScheduleWork, Seat, Settling, TaskWord, Tries,
+    PoolWork, Scale, ScheduleWork, Seat, Settling, SetupRun, SetupState, TaskWord, Tries,
 };
 pub use self::crontabs::{CronId, CronRun, Standing as StandingCrontab};
 pub use self::depends::{Known, Standing, Unfulfillable};

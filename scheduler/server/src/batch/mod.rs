@@ -1,10 +1,12 @@
 //! The batch service's REST API: thin handlers between the protocol (`muster-batch`) and the engine.
 
 mod accounts;
+mod allowed;
 mod call;
 mod files;
 mod jobs;
 mod nodes;
+mod packages;
 mod pools;
 mod schedules;
 mod store;
@@ -32,6 +34,7 @@ pub use self::store::open as open_store;
 pub use self::tls::acceptor;
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
+use crate::packages::Packages;
 use crate::secrets::Secrets;
 use crate::sessions::Sessions;
 use crate::shared::Shared;
@@ -53,6 +56,8 @@ pub struct Service {
     pub secrets: Secrets,
     /// Who may ask.
     pub accounts: Accounts,
+    /// The packages.
+    pub packages: Arc<Packages>,
     /// The embedded store, if there is one.
     pub store: Option<Arc<muster_blobs::Store>>,
     /// Encrypts connections, if there is a certificate.
@@ -92,8 +97,9 @@ fn router(service: Arc<Service>) -> Router {
             "/pools/{pool}/nodes/{node}/users/{user}",
             put(nodes::user_of_virtual_ones).delete(nodes::user_of_virtual_ones),
         )
-        .route("/applications", get(nodes::applications))
-        .route("/applications/{application}", get(nodes::application))
+        .route("/applications", get(packages::list))
+        .route("/applications/{application}", get(packages::show).patch(packages::patch))
+        .route("/applications/{application}/versions/{version}", put(packages::add).delete(packages::remove))
         .route("/pools/{pool}/nodes/{node}/files", get(files::list_of_node))
         .route(
             "/pools/{pool}/nodes/{node}/files/{*path}",

@@ -1,5 +1,6 @@
 //! `muster batch`: the batch service for people who write no program. What is printed as JSON is the protocol's own.
 
+mod app;
 mod file;
 mod job;
 mod listing;
@@ -72,6 +73,9 @@ enum Subject {
     /// Files of tasks and of the store: list, print, copy, remove them
     #[command(subcommand)]
     File(file::Command),
+    /// Application packages: add, list, show, remove them
+    #[command(subcommand)]
+    App(app::Command),
 }
 
 pub(crate) fn run(args: &BatchArgs) -> Result<ExitCode, CliError> {
@@ -80,6 +84,7 @@ pub(crate) fn run(args: &BatchArgs) -> Result<ExitCode, CliError> {
         Subject::Job(command) => job::run(command, &args.common),
         Subject::Task(command) => task::run(command, &args.common),
         Subject::File(command) => file::run(command, &args.common),
+        Subject::App(command) => app::run(command, &args.common),
     }
 }
 

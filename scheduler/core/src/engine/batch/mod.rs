@@ -7,6 +7,7 @@ mod chore;
 mod end;
 mod job;
 mod make;
+mod package;
 mod pool;
 mod scale;
 mod schedule;
@@ -15,6 +16,7 @@ mod tick;
 
 use std::sync::Arc;
 
+pub(super) use self::package::{effects, set_up};
 pub use self::scale::Trial;
 pub(super) use self::tick::due;
 use crate::batch::{
@@ -63,6 +65,9 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decis
         | BatchCommand::DisableSchedule { .. }
         | BatchCommand::TerminateSchedule { .. }
         | BatchCommand::DeleteSchedule { .. } => schedule::decide(state, input, now),
+        BatchCommand::AddPackage { .. }
+        | BatchCommand::SetDefaultVersion { .. }
+        | BatchCommand::RemovePackage { .. } => package::decide(state, input),
         BatchCommand::AddTasks { .. }
         | BatchCommand::UpdateTask { .. }
         | BatchCommand::TerminateTask { .. }
@@ -141,6 +146,8 @@ fn check_goes_on(job: &BatchJob) -> Result<(), BatchRefusal> {
 
 #[cfg(test)]
 mod chore_tests;
+#[cfg(test)]
+mod package_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::chore;
 use super::happen::{refresh_job, set};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
 use super::scale::Scale;
+use super::{chore, setup};
 use crate::batch::{BatchJobKey, BatchPoolKey, ChoreKey, NodeMove};
 use crate::cluster::ClusterConfig;
 use crate::event::Event;
@@ -47,13 +47,17 @@ pub(super) fn nodes_moved(
     moves: &[(NodeId, NodeMove)],
     at: Timestamp,
 ) {
-    let Some(pool) = state.batch.pool_mut(key) else { return };
+    let number = state.batch.changes;
+    let Some(account) = state.batch.accounts.get_mut(&key.account) else { return };
+    let Some(pool) = account.pools.get_mut(&key.pool) else { return };
     for (node, to) in moves {
         match to {
             NodeMove::Back => drop(pool.nodes.remove(node)),
             to => {
-                let start = chore::seated(pool, *to, pool.nodes.get(node), at);
-                pool.nodes.insert(*node, Seat { at: *to, since: at, enabled: true, start });
+                let before = pool.nodes.get(node);
+                let start = chore::seated(pool, *to, before, at);
+                let setup = setup::seated(pool, &account.applications, *to, before, number, at);
+                pool.nodes.insert(*node, Seat { at: *to, since: at, enabled: true, setup, start });
             }
         }
     }

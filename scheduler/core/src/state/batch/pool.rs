@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chore::ChoreRun;
 use super::scale::Scale;
+use super::setup::SetupRun;
 use crate::batch::{BatchPoolKey, BatchPoolSpec, Deallocation, NodeMove, ResizeError};
 use crate::cluster::{ClusterConfig, Order, PoolConfig, Preempt};
 use crate::ids::{NodeId, Timestamp};
@@ -74,6 +75,9 @@ pub struct Seat {
     pub since: Timestamp,
     /// Whether tasks may be placed on it.
     pub enabled: bool,
+    /// What the node has because of the pool, if the pool wanted anything when it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<SetupRun>,
     /// The pool's start task on it, if the pool has one since it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<ChoreRun>,
