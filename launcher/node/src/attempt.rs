@@ -36,6 +36,8 @@ pub struct Assignment {
     /// Devices of the node that the attempt does not hold, and must not open.
     #[serde(default)]
     pub withheld: Vec<DeviceNumber>,
+    /// The agent's folder.
+    pub agent: PathBuf,
     /// The root of the folders of tasks.
     pub work: PathBuf,
     /// The folder with the records of those folders.

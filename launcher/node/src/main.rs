@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use muster_node::config::AgentDir;
-use muster_node::{agent, daemon, supervisor};
+use muster_node::{agent, daemon, deploy, supervisor};
 use tracing_subscriber::EnvFilter;
 
 /// Runs tasks of a Muster cluster on this node.
@@ -44,6 +44,15 @@ enum Command {
         /// The cgroup.procs file to which the supervisor writes itself
         #[arg(long)]
         shelter: Option<PathBuf>,
+    },
+    /// Set the node up for a pool or a task (started by the agent and by supervisors)
+    #[command(hide = true)]
+    Deploy {
+        #[command(flatten)]
+        folder: Folder,
+        /// Mount what is to be mounted, and nothing else
+        #[arg(long)]
+        mounts: bool,
     },
 }
 
@@ -91,6 +100,10 @@ fn run(command: Command) -> muster_node::Result<ExitCode> {
                 tracing::warn!(%error, entrance = %entrance.display(), "the supervisor stays in its agent's group");
             }
             supervisor::run()?;
+        }
+        Command::Deploy { folder, mounts } => {
+            log();
+            deploy::run(&AgentDir::open(&folder.dir)?, mounts)?;
         }
     }
     Ok(ExitCode::SUCCESS)

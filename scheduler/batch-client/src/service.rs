@@ -1,6 +1,7 @@
 //! Requests to the batch service.
 
 use std::io::{Read as _, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
@@ -8,6 +9,7 @@ use muster_batch::query::encode;
 use muster_batch::signature;
 use reqwest::blocking::Response;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::account::Account;
 use crate::error::{BatchClientError, Result};
@@ -216,6 +218,25 @@ impl Service {
         }
     }
 
+    /// Adds a package, which is a zip, as a version of an application; says how the application is then.
+    ///
+    /// # Errors
+    /// What the service refuses, or why it does not answer, or why the file cannot be read.
+    pub fn add_package(&self, application: &str, version: &str, file: &Path, default: bool) -> Result<Value> {
+        let (digest, bytes) = sha256(file)?;
+        let path = format!("/applications/{}/versions/{}", encode(application), encode(version));
+        let default = if default { "true" } else { "false" };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+        let ask = Ask {
+            method: Method::PUT,
+            target: target(&path, &[("sha256", &digest), ("default", default)]),
+            headers,
+            body: Content::File(file, bytes),
+        };
+        self.transport.json(self.send(&ask)?)
+    }
+
     fn ask(&self, method: Method, target: &str, body: Option<&Value>) -> Result<Response> {
         let text = body.map(ToString::to_string);
         let mut headers = HeaderMap::new();
@@ -267,6 +288,21 @@ pub(crate) fn copy(
         }
         to.write_all(&part[..count]).map_err(Broken::Here)?;
         moved(count as u64);
+    }
+}
+
+/// The digest of a file, in hexadecimal digits, and its length.
+fn sha256(path: &Path) -> Result<(String, u64)> {
+    let failed = || BatchClientError::file("read", path);
+    let mut file = std::fs::File::open(path).map_err(failed())?;
+    let (mut digest, mut bytes, mut part) = (Sha256::new(), 0, vec![0; PART_BYTES]);
+    loop {
+        let count = file.read(&mut part).map_err(failed())?;
+        if count == 0 {
+            return Ok((format!("{:x}", digest.finalize()), bytes));
+        }
+        digest.update(&part[..count]);
+        bytes += count as u64;
     }
 }
 

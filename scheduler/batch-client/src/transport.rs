@@ -1,5 +1,6 @@
 //! Sends requests, waits for a service that is away for a while, and reads what it refuses.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use crate::error::{BatchClientError, Result};
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long the service may take over one request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+/// How fast a network must be at least to bring a file there, in bytes a second.
+const BYTES_PER_S_MIN: u64 = 256 << 10;
 /// First and longest pause before something is asked again.
 pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// How long a service that says that it is busy is asked again, however patient the caller is.
@@ -35,6 +38,8 @@ pub(crate) struct Ask<'a> {
 pub(crate) enum Content<'a> {
     Nothing,
     Bytes(&'a [u8]),
+    /// A file, which is read anew at each try, and its length.
+    File(&'a Path, u64),
 }
 
 /// Connections to one service.
@@ -106,17 +111,22 @@ impl Transport {
         let url =
             Url::parse(&url).map_err(|_| BatchClientError::Address { address: self.endpoint.clone() })?;
         let mut headers = ask.headers.clone();
-        let bytes = match ask.body {
+        let body = match ask.body {
             Content::Nothing => None,
-            Content::Bytes(bytes) => Some(bytes),
+            Content::Bytes(bytes) => Some((Body::from(bytes.to_vec()), bytes.len() as u64)),
+            Content::File(path, bytes) => {
+                let file = std::fs::File::open(path).map_err(BatchClientError::file("read", path))?;
+                Some((Body::sized(file, bytes), bytes))
+            }
         };
-        if let Some(bytes) = bytes {
-            headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+        if let Some((_, bytes)) = &body {
+            headers.insert(header::CONTENT_LENGTH, (*bytes).into());
         }
         sign(ask, &mut headers)?;
         let mut request = self.client.request(ask.method.clone(), url).headers(headers);
-        if let Some(bytes) = bytes {
-            request = request.body(Body::from(bytes.to_vec()));
+        if let Some((body, bytes)) = body {
+            request =
+                request.timeout(ANSWER_WITHIN + Duration::from_secs(bytes / BYTES_PER_S_MIN)).body(body);
         }
         let response = request.send().map_err(|error| unreachable(&self.endpoint, error))?;
         if response.status().is_success() {

@@ -4,13 +4,19 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use muster_core::batch::MountSource;
+
 use crate::problem::ProblemKind;
-use crate::section::{Reader, Section};
+use crate::section::{At, Reader, Section};
 
 /// Most accounts.
 const ACCOUNTS_MAX: usize = 1_000;
 /// Most GiB of an account in the embedded store, unless the file says.
 const ACCOUNT_GIB_DEFAULT: u64 = 1024;
+/// The largest package, in MiB, unless the file says.
+const PACKAGE_MIB_DEFAULT: u64 = 1024;
+/// Most sources that pools may mount.
+const MOUNTS_MAX: usize = 100;
 /// What the paths of the batch service begin with: where there is a store, no account is called so.
 const TAKEN: [&str; 8] = [
     "applications",
@@ -38,6 +44,12 @@ pub struct BatchConfig {
     pub store: Option<BatchStoreConfig>,
     /// By what clients know that they speak with this service; without it they connect by plain HTTP.
     pub tls: Option<BatchTlsConfig>,
+    /// The folder with application packages; one below the controller's state without.
+    pub packages: Option<PathBuf>,
+    /// The largest package, in MiB.
+    pub package_mib: u64,
+    /// What pools may mount on their nodes: each of these, and what lies in it.
+    pub mounts: Vec<MountSource>,
 }
 
 impl BatchConfig {
@@ -88,6 +100,10 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
     let url = section.text(reader, "url", "https://head:8443");
     let store = store(reader, &mut section);
     let tls = tls(reader, &mut section);
+    let packages = section.path(reader, "packages", "/var/lib/muster/packages").map(|at| at.value);
+    let package_mib = section.number(reader, "package_mib", (1, 1 << 20));
+    let package_mib = package_mib.map_or(PACKAGE_MIB_DEFAULT, |at| at.value);
+    let mounts = mounts(reader, &mut section);
     let accounts = section.tables(reader, "account");
     let span = section.span.clone();
     section.finish(reader);
@@ -126,7 +142,10 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
     let url = url.map(|url| url.value);
     let listen = listen?;
     match listen.value.parse() {
-        Ok(listen) => Some(BatchConfig { listen, url, keys, store, tls }),
+        Ok(listen) => {
+            let mounts = mounts?;
+            Some(BatchConfig { listen, url, keys, store, tls, packages, package_mib, mounts })
+        }
         Err(_) => {
             let expected = "an address with a port, such as 127.0.0.1:8443";
             reader
@@ -142,6 +161,30 @@ fn store(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Option<Batch
     let account_gib = section.number(reader, "store_account_gib", (1, 1 << 20));
     let account_gib = account_gib.map_or(ACCOUNT_GIB_DEFAULT, |at| at.value);
     folder.map(|folder| BatchStoreConfig { folder: folder.value, account_gib })
+}
+
+/// What pools may mount; none where one of them is wrong.
+fn mounts(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Option<Vec<MountSource>> {
+    let said = section.texts(reader, "mount_sources", "nas1:/export").unwrap_or_default();
+    if said.len() > MOUNTS_MAX {
+        let (what, found) = ("mount_sources", said.len());
+        reader.problem(section.span.clone(), ProblemKind::TooMany { what, found, max: MOUNTS_MAX });
+        return None;
+    }
+    let mut sources = Vec::with_capacity(said.len());
+    let mut is_wrong = false;
+    for At { value, span } in said {
+        match MountSource::parse(&value) {
+            Ok(source) => sources.push(source),
+            Err(_) => {
+                let expected =
+                    "an export such as nas1:/export, or a folder of the nodes such as file:///srv/data";
+                reader.problem(span, ProblemKind::BadText { key: "mount_sources", expected, found: value });
+                is_wrong = true;
+            }
+        }
+    }
+    (!is_wrong).then_some(sources)
 }
 
 /// The certificate and its key: both or neither.
@@ -224,6 +267,27 @@ mod tests {
         assert_eq!((store.folder.as_path(), store.account_gib), (Path::new("/srv/blobs"), 1024));
         let store = read("store = \"/srv/blobs\"\nstore_account_gib = 5\n").unwrap().unwrap();
         assert_eq!(store.account_gib, 5);
+    }
+
+    #[test]
+    fn packages_and_mounts_have_limits_of_the_site() {
+        let read = |more: &str| {
+            let section = format!("[batch]\nlisten = \"127.0.0.1:8443\"\n{more}{}", account("lab", "ann"));
+            read(&section).map(Option::unwrap)
+        };
+        let plain = read("").unwrap();
+        assert_eq!((plain.packages, plain.package_mib, plain.mounts.len()), (None, 1024, 0));
+        let said = read(
+            "packages = \"/srv/packages\"\npackage_mib = 5\nmount_sources = [\"nas1:/export\", \"file:///srv\"]\n",
+        )
+        .unwrap();
+        assert_eq!(said.packages.as_deref(), Some(Path::new("/srv/packages")));
+        let sources: Vec<String> = said.mounts.iter().map(ToString::to_string).collect();
+        assert_eq!((said.package_mib, sources), (5, vec!["nas1:/export".into(), "file:///srv".into()]));
+        assert!(read("mount_sources = [\"nas1\"]\n").unwrap_err().contains("nas1:/export"));
+        assert!(read("package_mib = 0\n").unwrap_err().contains("package_mib"));
+        let many = format!("mount_sources = [{}]\n", "\"nas1:/export\",".repeat(101));
+        assert!(read(&many).unwrap_err().contains("mount_sources"));
     }
 
     #[test]

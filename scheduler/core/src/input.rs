@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::batch::{BatchInput, BatchReply};
+use crate::batch::{BatchInput, BatchReply, NodeSetup, SetupError};
 use crate::cluster::ClusterConfig;
 use crate::cron::Crontab;
 use crate::eligibility::Dependency;
@@ -171,6 +171,15 @@ pub enum Input {
         node: String,
         /// What is wrong with it, for people; none if it is fit for work.
         problem: Option<String>,
+    },
+    /// A node has been set up for its pool of the batch service, or could not be.
+    NodeSetUp {
+        /// The node's name.
+        node: String,
+        /// The number of what it was told.
+        number: u64,
+        /// Why it could not be; it was without any.
+        errors: Vec<SetupError>,
     },
     /// The shell heard nothing from a node for too long.
     NodeSilent {
@@ -423,6 +432,15 @@ pub enum Effect {
         step: u32,
         /// Where they wait.
         viewer: Arc<Viewer>,
+    },
+    /// Tell a node what it is to have because of its pool of the batch service. It is told again in each of its sessions.
+    SetUp {
+        /// The node.
+        node: NodeId,
+        /// The number of what it is told; 0 for nothing.
+        number: u64,
+        /// What it is to have, and nothing else of that kind.
+        what: Arc<NodeSetup>,
     },
     /// Tell a node that its last report is durable here.
     Forget {

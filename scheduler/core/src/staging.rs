@@ -71,6 +71,9 @@ pub struct Staging {
     /// How long inputs and the coordination command may take, in seconds.
     #[serde(default = "prepare_default")]
     pub prepare_s: u64,
+    /// Whether packages are unpacked on the nodes first, which takes its time as inputs do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packages: bool,
     /// Whether everybody may read the folder: other tasks use what it brings to the node.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
@@ -89,6 +92,7 @@ impl Default for Staging {
             outputs: Vec::new(),
             retention_s: RETENTION_DEFAULT_S,
             prepare_s: PREPARE_DEFAULT_S,
+            packages: false,
             open: false,
             command: None,
         }
@@ -135,11 +139,29 @@ pub enum InputSource {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         prefix: String,
     },
+    /// All files of a container of the embedded store whose names begin with a prefix: one of the account of a task of the
+    /// batch service, for which the controller signs the address when the task is placed.
+    AutoStorage {
+        /// The container's name.
+        container: String,
+        /// How the names begin; all of them without.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        prefix: String,
+    },
     /// A file or a folder of the node, below one of the roots that its site allows.
     Path {
         /// Absolute.
         path: String,
     },
+}
+
+/// Whether a text may be the name of a container: 3 to 63 lower-case letters, digits and hyphens, each hyphen between two
+/// of the others.
+#[must_use]
+pub fn is_container(name: &str) -> bool {
+    let is_fine = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let hyphens = name.starts_with('-') || name.ends_with('-') || name.contains("--");
+    name.bytes().all(is_fine) && !hyphens && (3..=63).contains(&name.len())
 }
 
 /// Files that are taken away after the end.
@@ -225,6 +247,14 @@ pub enum BadStaging {
         /// The path.
         path: String,
     },
+    /// A container of the embedded store cannot be called so.
+    #[error(
+        "no container is called {container:?}: names have 3 to 63 lower-case letters, digits and hyphens"
+    )]
+    Container {
+        /// The name.
+        container: String,
+    },
     /// An input has no name.
     #[error("the input {source_shown} has no name of its own: say where it goes")]
     NoName {
@@ -289,7 +319,14 @@ impl Staging {
     #[must_use]
     pub fn prepares_for_s(&self) -> u64 {
         let idle = self.inputs.is_empty() && self.common_inputs.is_empty() && self.coordination.is_none();
-        if idle { 0 } else { self.prepare_s }
+        if idle && !self.packages { 0 } else { self.prepare_s }
+    }
+
+    /// Whether something is brought from the embedded store, which only tasks of the batch service know.
+    #[must_use]
+    pub fn uses_auto_storage(&self) -> bool {
+        let is_one = |input: &InputFile| matches!(input.source, InputSource::AutoStorage { .. });
+        self.inputs.iter().chain(&self.common_inputs).any(is_one)
     }
 
     fn bytes(&self) -> usize {
@@ -313,7 +350,12 @@ impl InputFile {
                 Err(BadStaging::NoName { source_shown: url.to_string() })
             }
             InputSource::Path { path } => absolute(path),
-            InputSource::Http { .. } | InputSource::Container { .. } => Ok(()),
+            InputSource::AutoStorage { container, .. } if !is_container(container) => {
+                Err(BadStaging::Container { container: container.clone() })
+            }
+            InputSource::Http { .. } | InputSource::Container { .. } | InputSource::AutoStorage { .. } => {
+                Ok(())
+            }
         }
     }
 
@@ -321,6 +363,7 @@ impl InputFile {
         let source = match &self.source {
             InputSource::Http { url } => url.secret().len(),
             InputSource::Container { url, prefix } => url.secret().len() + prefix.len(),
+            InputSource::AutoStorage { container, prefix } => container.len() + prefix.len(),
             InputSource::Path { path } => path.len(),
         };
         source + self.path.as_ref().map_or(0, |path| path.as_str().len())

@@ -252,7 +252,10 @@ impl Loop {
                     batch.history.extend(rows);
                 }
                 Order::Input { input, reply } => {
-                    batch.heard_nodes |= matches!(input, Input::NodeHello { .. } | Input::NodeReport { .. });
+                    batch.heard_nodes |= matches!(
+                        input,
+                        Input::NodeHello { .. } | Input::NodeReport { .. } | Input::NodeSetUp { .. }
+                    );
                     let begun = Instant::now();
                     let mut applied = self.engine.apply(&input, self.now);
                     if let Some(what) = said_by_node(&input) {

@@ -11,6 +11,7 @@
 pub mod accounting;
 pub mod api;
 pub mod batch;
+pub mod batch_site;
 pub mod bootstrap;
 pub mod clock;
 pub mod diagnostics;
@@ -21,6 +22,7 @@ pub mod files;
 pub mod forecasts;
 pub mod mail;
 pub mod node_view;
+pub mod packages;
 pub mod reservation_view;
 pub mod secrets;
 pub mod server;

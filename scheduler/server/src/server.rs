@@ -22,6 +22,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::api::{self, Admins, App, Lead};
 use crate::batch;
+use crate::batch_site::BatchSite;
 use crate::bootstrap::{Bootstrap, Plans};
 use crate::diagnostics::Diagnostics;
 use crate::elastic::Elastic;
@@ -29,6 +30,7 @@ use crate::engine_loop::{self, EngineHandle, InputError, Outlets, chain};
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
 use crate::mail::Mail;
+use crate::packages::Packages;
 use crate::secrets::Secrets;
 use crate::sessions::{NodeService, Sessions};
 use crate::shared::Shared;
@@ -116,6 +118,8 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     // Before anything happens, so that nothing is missed.
     let feed = config.batch.is_some().then(|| shared.feed());
     let forecasts = Arc::new(Forecasts::default());
+    let accounts = batch_accounts(&config).await?;
+    let packages = open_packages(&config, &shared).await?;
     let sessions = Sessions::new(
         Arc::clone(&shared),
         Arc::clone(&authority),
@@ -125,8 +129,12 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         config.health.as_ref().map(translate::health_check),
         lease.as_ref().map_or(0, Lease::term),
     );
-    let batch_url = config.batch.as_ref().map(BatchConfig::client_url);
-    let sessions = Arc::new(sessions.with_batch_url(batch_url));
+    let site = config.batch.as_ref().zip(accounts.as_ref()).map(|(batch, accounts)| BatchSite {
+        url: batch.client_url(),
+        store: batch.store.as_ref().map(|_| accounts.shared_keys()),
+        mounts: batch.mounts.clone(),
+    });
+    let sessions = Arc::new(sessions.with_batch(site.zip(packages.clone())));
     let mail = Mail::start(config.controller.mail_program.clone());
     let diagnostics = Arc::new(Diagnostics::new(shared.now()));
     let outlets = Outlets {
@@ -144,18 +152,19 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     let (stop, stopping) = watch::channel(false);
     let admins: Admins = Arc::new(RwLock::new(config.controller.admins.clone()));
     let plans = Arc::new(Plans::new(&config, Arc::clone(&authority)));
-    let batch = match (&config.batch, feed) {
-        (Some(batch), Some(feed)) => {
+    let batch = match (&config.batch, feed, accounts, packages) {
+        (Some(batch), Some(feed), Some(accounts), Some(packages)) => {
             let parts = batch::Parts {
                 engine: engine.clone(),
                 shared: Arc::clone(&shared),
                 sessions: Arc::clone(&sessions),
                 forecasts: Arc::clone(&forecasts),
                 feed,
+                packages,
                 secrets,
                 stopping: stopping.clone(),
             };
-            Some((batch::listen(batch.listen).await?, batch_service(batch, parts).await?))
+            Some((batch::listen(batch.listen).await?, batch_service(batch, accounts, parts).await?))
         }
         _ => None,
     };
@@ -210,16 +219,33 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
 }
 
 /// What the batch service works with.
-async fn batch_service(config: &BatchConfig, parts: batch::Parts) -> Result<batch::Service, ServerError> {
+async fn batch_service(
+    config: &BatchConfig,
+    accounts: batch::Accounts,
+    parts: batch::Parts,
+) -> Result<batch::Service, ServerError> {
     let config = config.clone();
     let (accounts, store, tls) = blocking(move || {
-        let accounts = batch::Accounts::load(&config)?;
         let store = config.store.as_ref().map(|store| batch::open_store(store, &accounts)).transpose()?;
         let tls = config.tls.as_ref().map(batch::acceptor).transpose()?;
         Ok((accounts, store, tls))
     })
     .await?;
     Ok(batch::Service::new(parts, accounts, store, tls))
+}
+
+/// Who may use the batch service, if there is one.
+async fn batch_accounts(config: &Config) -> Result<Option<batch::Accounts>, ServerError> {
+    let Some(batch) = config.batch.clone() else { return Ok(None) };
+    blocking(move || batch::Accounts::load(&batch).map(Some)).await
+}
+
+/// The folder with the packages of the batch service, if there is one.
+async fn open_packages(config: &Config, shared: &Arc<Shared>) -> Result<Option<Arc<Packages>>, ServerError> {
+    let Some(batch) = &config.batch else { return Ok(None) };
+    let folder = batch.packages.clone().unwrap_or_else(|| config.controller.state_dir.join("packages"));
+    let (bytes_max, shared) = (batch.package_mib << 20, Arc::clone(shared));
+    blocking(move || Packages::open(folder, bytes_max, shared.read().state()).map(Some)).await
 }
 
 /// Opens the journal and the accounting.

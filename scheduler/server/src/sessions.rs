@@ -9,19 +9,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use muster_core::batch::PackageDigest;
 use muster_core::ids::NodeId;
 use muster_core::input::{Effect, Input, Reply};
 use muster_core::state::{Power, State};
 use muster_wire::v1::node_controller_server::NodeController;
 use muster_wire::{PROTOCOL_VERSION, v1};
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::batch_site::BatchSite;
 use crate::engine_loop::{EngineHandle, InputError};
 use crate::files::Files;
+use crate::packages::Packages;
 use crate::secrets::Secrets;
 use crate::shared::Shared;
 use crate::tls::Authority;
@@ -42,8 +46,10 @@ type CloseReason = &'static str;
 pub struct Sessions {
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     secrets: Secrets,
-    /// Where tasks of the batch service find it, if there is one.
-    batch_url: Option<String>,
+    /// The batch service, if there is one.
+    batch: Option<BatchSite>,
+    /// Its packages.
+    packages: Option<Arc<Packages>>,
     heartbeat: Duration,
     silence_max: Duration,
     /// What agents are to check, and how often.
@@ -106,7 +112,8 @@ impl Sessions {
         Self {
             slots,
             secrets,
-            batch_url: None,
+            batch: None,
+            packages: None,
             heartbeat,
             silence_max,
             health,
@@ -119,10 +126,17 @@ impl Sessions {
         }
     }
 
-    /// Tells tasks of the batch service where they find it.
+    /// Tells nodes what they must know of the batch service.
     #[must_use]
-    pub fn with_batch_url(self, batch_url: Option<String>) -> Self {
-        Self { batch_url, ..self }
+    pub fn with_batch(self, batch: Option<(BatchSite, Arc<Packages>)>) -> Self {
+        let (batch, packages) = batch.unzip();
+        Self { batch, packages, ..self }
+    }
+
+    /// What the nodes are told of the batch service, if there is one.
+    #[must_use]
+    pub fn batch(&self) -> Option<&BatchSite> {
+        self.batch.as_ref()
     }
 
     /// Says where the engine is. Must be called before the first session.
@@ -190,10 +204,9 @@ impl Sessions {
         | Effect::Signal { node, .. }
         | Effect::SignalStep { node, .. }
         | Effect::AttachStep { node, .. }
+        | Effect::SetUp { node, .. }
         | Effect::Forget { node, .. }) = effect;
-        self.send(state, *node, || {
-            translate::message(state, &self.secrets, self.batch_url.as_deref(), effect)
-        });
+        self.send(state, *node, || translate::message(state, &self.secrets, self.batch.as_ref(), effect));
     }
 
     fn send(&self, state: &State, node: NodeId, message: impl FnOnce() -> v1::ToNode) {
@@ -274,24 +287,71 @@ impl NodeService {
     }
 }
 
-#[tonic::async_trait]
-impl NodeController for NodeService {
-    type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::ToNode, Status>> + Send>>;
-
-    async fn session(
-        &self,
-        request: Request<Streaming<v1::FromNode>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
+impl NodeService {
+    /// The node that asks, by its certificate.
+    fn caller<T>(&self, request: &Request<T>) -> Result<String, Status> {
         let certificates = request.peer_certs().unwrap_or_default();
         let certificate =
             certificates.first().ok_or_else(|| Status::unauthenticated("show a certificate"))?;
-        let name = self.sessions.authority.name_of(certificate).ok_or_else(|| {
+        self.sessions.authority.name_of(certificate).ok_or_else(|| {
             tracing::warn!(peer = ?request.remote_addr(), "a session with an unknown certificate was refused");
             Status::unauthenticated(
                 "this certificate is not one that the controller made for a node of its configuration: \
                  declare the node, and give it the certificate under tls/nodes/ of the controller's state_dir",
             )
+        })
+    }
+}
+
+/// Parts of a package that wait for a slow node.
+const PARTS_AHEAD: usize = 4;
+/// The largest part of a package in one message.
+const PART_BYTES: usize = 256 << 10;
+
+#[tonic::async_trait]
+impl NodeController for NodeService {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::ToNode, Status>> + Send>>;
+    type PackageStream = Pin<Box<dyn Stream<Item = Result<v1::PackagePart, Status>> + Send>>;
+
+    async fn package(
+        &self,
+        request: Request<v1::PackageRequest>,
+    ) -> Result<Response<Self::PackageStream>, Status> {
+        self.caller(&request)?;
+        let digest = PackageDigest::try_from(request.into_inner().digest)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let packages = self.sessions.packages.clone();
+        let packages = packages.ok_or_else(|| Status::not_found("this controller has no batch service"))?;
+        let mut file = packages.read(&digest).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Status::not_found("the controller has no such package"),
+            _ => Status::internal(error.to_string()),
         })?;
+        let (sender, parts) = mpsc::channel(PARTS_AHEAD);
+        tokio::spawn(async move {
+            loop {
+                let mut data = vec![0; PART_BYTES];
+                let part = match file.read(&mut data).await {
+                    Ok(0) => return,
+                    Ok(length) => {
+                        data.truncate(length);
+                        Ok(v1::PackagePart { data })
+                    }
+                    Err(error) => Err(Status::internal(error.to_string())),
+                };
+                let is_last = part.is_err();
+                if sender.send(part).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::FromNode>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let name = self.caller(&request)?;
         // The welcome goes first, but only once the hello is durable; what the engine says because of the hello
         // waits behind it.
         let (welcome, first) = mpsc::channel(1);
@@ -325,7 +385,8 @@ impl Sessions {
             self.ended(slot, generation);
             return Err(Status::unavailable(error.to_string()));
         }
-        let _ = first.try_send(Ok(welcome));
+        // What the node is to have follows from its hello, which may have been one after a restart.
+        let _ = first.try_send(Ok(self.with_setup(&slot.node, welcome)));
         drop(first);
         tracing::info!(node = %slot.node, "a session began");
         let end = loop {
@@ -393,8 +454,20 @@ impl Sessions {
             health_check: self.health.clone(),
             term: self.term,
             declared_devices: declared_devices(declared),
+            setup: None,
         };
         Ok(v1::ToNode { body: Some(v1::to_node::Body::Welcome(welcome)) })
+    }
+
+    fn with_setup(&self, node: &str, mut message: v1::ToNode) -> v1::ToNode {
+        let reading = self.shared.read();
+        let id = reading.state().node_by_name(node);
+        if let (Some(v1::to_node::Body::Welcome(welcome)), Some(site), Some(id)) =
+            (&mut message.body, &self.batch, id)
+        {
+            welcome.setup = Some(site.setup_of(reading.state(), id));
+        }
+        message
     }
 
     async fn heard(&self, slot: &Slot, generation: u64, message: v1::FromNode) -> Result<(), Status> {
@@ -405,6 +478,11 @@ impl Sessions {
                 let input =
                     Input::NodeHealth { node: slot.node.clone(), problem: translate::problem(&health) };
                 self.tell(slot, generation, input).await;
+                return Ok(());
+            }
+            Some(Body::Setup(done)) => {
+                let (node, errors) = (slot.node.clone(), translate::setup_errors(&done));
+                self.tell(slot, generation, Input::NodeSetUp { node, number: done.number, errors }).await;
                 return Ok(());
             }
             Some(Body::Steps(steps)) => return self.heard_steps(slot, generation, steps).await,

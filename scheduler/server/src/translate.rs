@@ -5,6 +5,7 @@ mod staging;
 use std::sync::Arc;
 
 use muster_config::HealthConfig;
+use muster_core::batch::{SETUP_ERRORS_MAX, SetupError};
 use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, HardwareDevice, Usage};
 use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX, ShareGres};
 use muster_core::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
@@ -15,6 +16,7 @@ use muster_core::staging::FailureCode;
 use muster_core::state::State;
 use muster_wire::v1;
 
+use crate::batch_site::BatchSite;
 use crate::secrets::Secrets;
 use crate::view;
 
@@ -154,6 +156,23 @@ pub fn problem(health: &v1::Health) -> Option<String> {
     (!health.problem.is_empty()).then_some(problem)
 }
 
+/// Longest sentence about the set-up of a node that is kept, in characters.
+const SETUP_CHARS_MAX: usize = 1000;
+
+/// Why a node could not be set up, as it says.
+#[must_use]
+pub fn setup_errors(done: &v1::SetupDone) -> Vec<SetupError> {
+    let text = |text: &str, most: usize| {
+        let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+        printable.take(most).collect::<String>()
+    };
+    let error = |error: &v1::SetupError| SetupError {
+        code: text(&error.code, 64),
+        message: text(&error.message, SETUP_CHARS_MAX),
+    };
+    done.errors.iter().take(SETUP_ERRORS_MAX).map(error).collect()
+}
+
 /// The health check that agents are to run.
 #[must_use]
 pub fn health_check(config: &HealthConfig) -> v1::HealthCheck {
@@ -199,16 +218,19 @@ pub fn hardware(hello: &v1::Hello) -> Hardware {
 
 /// The message that carries an effect out.
 #[must_use]
-pub fn message(state: &State, secrets: &Secrets, batch_url: Option<&str>, effect: &Effect) -> v1::ToNode {
+pub fn message(state: &State, secrets: &Secrets, site: Option<&BatchSite>, effect: &Effect) -> v1::ToNode {
     use v1::to_node::Body;
     let body = match effect {
-        Effect::Prepare { key, instance, allocation, spec, time_limit_s, .. } => {
+        Effect::Prepare { node, key, instance, allocation, spec, time_limit_s } => {
             let work = |primary: &str| work(*key, spec, *time_limit_s, primary, *instance == 0);
             let mut prepare = prepare(state, secrets, *key, *instance, allocation, spec, work);
-            if let Some((work, url)) = prepare.work.as_mut().zip(batch_url) {
-                add_batch_words(state, secrets, *key, url, work);
-                if let Some(share) = allocation.shares.get(*instance as usize) {
-                    say_whose_node(state, share.node, work);
+            prepare.staging = staging::staging(*key, spec, *instance == 0, |container, for_s| {
+                site?.container_url(state.batch_account_of(key.task.job)?, container, for_s)
+            });
+            if let Some(site) = site {
+                site.add_words(state, secrets, *key, *node, &mut prepare);
+                if let Some(work) = prepare.work.as_mut() {
+                    say_whose_node(state, *node, work);
                 }
             }
             Body::Prepare(prepare)
@@ -252,22 +274,14 @@ pub fn message(state: &State, secrets: &Secrets, batch_url: Option<&str>, effect
                 key: viewer.key.clone(),
             }),
         }),
+        // Without the service nobody says any more what may be mounted.
+        Effect::SetUp { number, what, .. } => Body::Setup(match site {
+            Some(site) => site.setup(*number, what),
+            None => v1::Setup::default(),
+        }),
         Effect::Forget { key, .. } => Body::Forget(v1::Forget { key: Some(wire_key(*key)) }),
     };
     v1::ToNode { body: Some(body) }
-}
-
-/// How a task of the batch service finds the service, and by what it shows who it is. A token is for the one attempt, and good for
-/// as long as that lives; it is made here, so that no record and no listing has it.
-fn add_batch_words(state: &State, secrets: &Secrets, key: AttemptKey, url: &str, work: &mut v1::Work) {
-    let task = state.batch_task_of(key.task.job).and_then(|task| state.batch_task(task));
-    if task.is_none() && !state.is_batch_chore(key.task.job) {
-        return;
-    }
-    work.environment.insert("AZ_BATCH_ACCOUNT_URL".to_owned(), url.to_owned());
-    if task.is_some_and(|(job, task)| job.shape(task).token) {
-        work.environment.insert("AZ_BATCH_AUTHENTICATION_TOKEN".to_owned(), secrets.batch_token(key));
-    }
 }
 
 /// Whether others may take the node back from the pool, as it is when the attempt begins. Only tasks of the batch service ask.
@@ -329,7 +343,7 @@ fn prepare(
         bounds: spec.array.as_ref().and_then(bounds),
         cluster: state.config.name.clone(),
         number: if spec.array.is_some() { key.task.number() } else { key.task.job.0 },
-        staging: staging::staging(key, spec, is_primary),
+        staging: None,
     }
 }
 

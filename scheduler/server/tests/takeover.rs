@@ -236,6 +236,7 @@ impl Agent {
                 }
                 Some(held.report())
             }
+            Told::Setup(_) => None,
             Told::Forget(forget) => {
                 self.held.remove(&key(forget.key));
                 None

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use muster_wire::v1::AttemptKey;
 
 use crate::folders::{CACHE, Record, Records};
+use crate::packages::Shelf;
 
 /// How often it looks.
 pub(super) const EVERY: Duration = Duration::from_secs(60);
@@ -48,6 +49,7 @@ pub(super) fn look(root: &Path, records: &Records, attempts: &Path, now_s: u64) 
             tracing::warn!(error = error.sentence(), "the folder of a task cannot be removed");
         }
     }
+    Shelf::below(root).tidy(SystemTime::now(), || is_nearly_full(root));
     tidy_caches(&root.join(CACHE), SystemTime::now(), || is_nearly_full(root));
     let problem = is_nearly_full(root).then(|| {
         format!("DiskFull: less than {FREE_PERCENT_MIN} % of the disk of {} is free", root.display())

@@ -8,7 +8,7 @@ use muster_wire::v1::{FromNode, ToNode, to_node};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::OUTBOX_MAX;
 use crate::config::{AgentConfig, AgentDir};
@@ -112,12 +112,17 @@ impl Link {
         Ok(())
     }
 
-    async fn session(
-        &mut self,
-        address: &str,
-        events: &mpsc::Sender<LinkEvent>,
-        was_up: &mut bool,
-    ) -> Result<()> {
+    /// Where the controllers are.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Connects to a controller.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Transport`] or [`NodeError::System`] if it is not there, or not one.
+    pub async fn connect(&self, address: &str) -> Result<Channel> {
         let endpoint = Endpoint::from_shared(format!("https://{address}"))
             .and_then(|endpoint| endpoint.tls_config(self.tls.clone()))
             .map_err(NodeError::Transport)?
@@ -126,10 +131,19 @@ impl Link {
             .http2_keep_alive_interval(ALIVE_EVERY)
             .keep_alive_timeout(ALIVE_WITHIN)
             .keep_alive_while_idle(true);
-        let channel = match tokio::time::timeout(CONNECT_WITHIN, endpoint.connect()).await {
-            Ok(channel) => channel.map_err(NodeError::Transport)?,
-            Err(late) => return Err(NodeError::system("connect to the controller")(late)),
-        };
+        match tokio::time::timeout(CONNECT_WITHIN, endpoint.connect()).await {
+            Ok(channel) => channel.map_err(NodeError::Transport),
+            Err(late) => Err(NodeError::system("connect to the controller")(late)),
+        }
+    }
+
+    async fn session(
+        &mut self,
+        address: &str,
+        events: &mpsc::Sender<LinkEvent>,
+        was_up: &mut bool,
+    ) -> Result<()> {
+        let channel = self.connect(address).await?;
         let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
         let local_address = local_address_towards(address);
         let up = LinkEvent::Up { outbox, controller: address.to_owned(), local_address };

@@ -10,6 +10,7 @@ mod janitor;
 pub mod link;
 pub mod lock;
 mod registry;
+mod setup;
 pub mod status;
 mod supervisors;
 
@@ -167,6 +168,9 @@ struct Agent {
     is_looking: bool,
     /// Why the disk lets the node take no work.
     disk_problem: Option<String>,
+    /// What the node is to have for the pool that has it.
+    setups: setup::Setups,
+    setups_done: mpsc::Receiver<v1::SetupDone>,
 }
 
 impl Agent {
@@ -178,6 +182,7 @@ impl Agent {
         let (health_to, health) = mpsc::channel(1);
         let (replies_to, replies) = mpsc::channel(desk::AT_ONCE_MAX);
         let (looks_to, looks) = mpsc::channel(1);
+        let (done_to, setups_done) = mpsc::channel(1);
         let holder = lock::Holder::own(&node.dir);
         let registry = Registry::new(node, events_to, links_to, questions_to)?;
         Ok(Self {
@@ -202,6 +207,8 @@ impl Agent {
             looks,
             is_looking: false,
             disk_problem: None,
+            setups: setup::Setups::new(done_to),
+            setups_done,
         })
     }
 
@@ -234,6 +241,11 @@ impl Agent {
                 }
                 _ = look.tick() => self.look_at_folders(),
                 Some(looked) = self.looks.recv() => self.on_looked(looked),
+                Some(done) = self.setups_done.recv() => {
+                    if let Some(done) = self.setups.ended(&self.registry.node, done) {
+                        self.send(from_node::Body::Setup(done));
+                    }
+                }
                 () = tick(&mut self.heartbeat) => {
                     self.sequence += 1;
                     self.registry.let_idle_go();
@@ -280,6 +292,9 @@ impl Agent {
                 heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
                 self.heartbeat = Some(heartbeat);
                 self.check_health(welcome.health_check.clone());
+                if let Some(setup) = welcome.setup.clone() {
+                    self.setups.begin(&self.registry.node, setup);
+                }
                 self.registry.welcome = Some(welcome);
                 None
             }
@@ -292,6 +307,10 @@ impl Agent {
             }
             Some(to_node::Body::Forget(forget)) => {
                 self.registry.forget(&forget.key.unwrap_or_default());
+                None
+            }
+            Some(to_node::Body::Setup(setup)) => {
+                self.setups.begin(&self.registry.node, setup);
                 None
             }
             Some(to_node::Body::File(request)) => {

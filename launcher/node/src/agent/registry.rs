@@ -249,6 +249,7 @@ impl Registry {
             cores,
             cores_wrap: map.wraps(),
             withheld,
+            agent: self.node.dir.path().to_owned(),
             work: self.node.dir.work(&self.node.config),
             records: self.node.dir.folders(),
             shared_roots: self.node.config.shared_roots.clone(),

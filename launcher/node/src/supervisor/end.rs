@@ -78,7 +78,7 @@ impl Supervisor {
                     Some(step) => self.signal_step(step, &signal),
                     None => self.signal(prepared, &signal),
                 },
-                Some(Event::Go(_) | Event::Moved(_)) => {}
+                Some(Event::Go(_) | Event::Moved(_) | Event::Deployed(_)) => {}
             }
         }
     }

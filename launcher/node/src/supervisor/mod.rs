@@ -20,6 +20,7 @@ mod job_words;
 mod last_words;
 mod launch;
 mod local_daemons;
+mod packages;
 mod prepare;
 mod signal;
 pub mod spawn;
@@ -91,6 +92,8 @@ enum Event {
     StepsDue,
     /// The program that moves files has answered, or ended without an answer.
     Moved(Option<v1::StageDone>),
+    /// The program that unpacks packages has answered, or ended without an answer.
+    Deployed(Result<v1::SetupDone>),
 }
 
 /// How an attempt ends, apart from failures to prepare it.
@@ -137,6 +140,8 @@ struct Supervisor {
     accounts: Accounts,
     /// The task's own folder, if it has one.
     folder: Option<folder::Folder>,
+    /// The packages that the task uses: they stay on the node for as long as the attempt lives.
+    packages: Vec<crate::packages::Held>,
 }
 
 /// Runs a supervisor that takes its assignment from the socket on standard input.
@@ -253,6 +258,7 @@ impl Supervisor {
             started_at_us: 0,
             accounts,
             folder: None,
+            packages: Vec::new(),
             assignment,
             prepare,
         })

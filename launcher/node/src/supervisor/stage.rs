@@ -49,6 +49,9 @@ impl Supervisor {
     pub(super) async fn stage_in(&mut self, prepared: &Prepared) -> Result<Option<Outcome>> {
         let Some(staging) = self.prepare.staging.clone() else { return Ok(None) };
         let deadline = Instant::now() + Duration::from_secs(staging.prepare_s.max(1));
+        if let Some(stopped) = self.bring_packages(&staging.packages, deadline).await? {
+            return Ok(Some(stopped));
+        }
         if !(staging.inputs.is_empty() && staging.common_inputs.is_empty()) {
             let orders = StageOrders {
                 inputs: staging.inputs.clone(),

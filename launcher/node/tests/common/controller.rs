@@ -10,8 +10,8 @@ use muster_wire::MESSAGE_BYTES_MAX;
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::node_controller_server::{NodeController, NodeControllerServer};
 use muster_wire::v1::{
-    AttemptKey, Forget, FromNode, Go, Gone, Hello, InstanceReport, Prepare, Stop, ToNode, Welcome, from_node,
-    to_node,
+    AttemptKey, Forget, FromNode, Go, Gone, Hello, InstanceReport, Package, PackagePart, PackageRequest,
+    Prepare, SetupDone, Stop, ToNode, Welcome, from_node, to_node,
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::sync::mpsc;
@@ -47,6 +47,25 @@ impl Authority {
     }
 }
 
+/// Packages by their digests, and how often one was asked for.
+#[derive(Clone, Default)]
+pub struct Packages(Arc<Mutex<HashMap<String, Vec<u8>>>>, Arc<AtomicU64>);
+
+impl Packages {
+    /// Adds one; says how nodes are told of it.
+    pub fn add(&self, name: &str, bytes: Vec<u8>) -> Package {
+        use sha2::Digest as _;
+        let digest = format!("{:x}", sha2::Sha256::digest(&bytes));
+        let length = bytes.len() as u64;
+        self.0.lock().unwrap().insert(digest.clone(), bytes);
+        Package { name: name.into(), digest, bytes: length }
+    }
+
+    pub fn asked(&self) -> u64 {
+        self.1.load(Ordering::SeqCst)
+    }
+}
+
 type Outboxes = Arc<Mutex<HashMap<String, mpsc::Sender<Result<ToNode, Status>>>>>;
 
 struct Service {
@@ -54,11 +73,25 @@ struct Service {
     inbox: mpsc::UnboundedSender<(String, FromNode)>,
     welcome: Welcome,
     term: Arc<AtomicU64>,
+    packages: Packages,
 }
 
 #[tonic::async_trait]
 impl NodeController for Service {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<ToNode, Status>> + Send>>;
+    type PackageStream = Pin<Box<dyn Stream<Item = Result<PackagePart, Status>> + Send>>;
+
+    async fn package(
+        &self,
+        request: Request<PackageRequest>,
+    ) -> Result<Response<Self::PackageStream>, Status> {
+        assert!(request.peer_certs().is_some_and(|certificates| !certificates.is_empty()));
+        self.packages.1.fetch_add(1, Ordering::SeqCst);
+        let found = self.packages.0.lock().unwrap().get(&request.into_inner().digest).cloned();
+        let bytes = found.ok_or_else(|| Status::not_found("there is none"))?;
+        let parts: Vec<_> = bytes.chunks(100).map(|part| Ok(PackagePart { data: part.to_vec() })).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+    }
 
     async fn session(
         &self,
@@ -100,6 +133,8 @@ pub struct Controller {
     welcome: Welcome,
     /// The term that is said to nodes that come.
     pub term: Arc<AtomicU64>,
+    /// What nodes may fetch.
+    pub packages: Packages,
 }
 
 impl Controller {
@@ -116,8 +151,16 @@ impl Controller {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let term = Arc::new(AtomicU64::new(0));
-        let server = serve(listener, &authority, outboxes.clone(), inbox_to, welcome.clone(), &term);
-        Self { authority, address, outboxes, inbox, seen: VecDeque::new(), server, welcome, term }
+        let packages = Packages::default();
+        let service = Service {
+            outboxes: outboxes.clone(),
+            inbox: inbox_to,
+            welcome: welcome.clone(),
+            term: Arc::clone(&term),
+            packages: packages.clone(),
+        };
+        let server = serve(listener, &authority, service);
+        Self { authority, address, outboxes, inbox, seen: VecDeque::new(), server, welcome, term, packages }
     }
 
     /// Ends all sessions and listens again at the same port after `down` has run.
@@ -135,8 +178,14 @@ impl Controller {
                 Err(_) => tokio::task::yield_now().await,
             }
         };
-        let outboxes = self.outboxes.clone();
-        self.server = serve(listener, &self.authority, outboxes, inbox_to, self.welcome.clone(), &self.term);
+        let service = Service {
+            outboxes: self.outboxes.clone(),
+            inbox: inbox_to,
+            welcome: self.welcome.clone(),
+            term: Arc::clone(&self.term),
+            packages: self.packages.clone(),
+        };
+        self.server = serve(listener, &self.authority, service);
     }
 
     pub async fn send(&self, node: &str, body: to_node::Body) {
@@ -185,6 +234,15 @@ impl Controller {
     pub async fn hello(&mut self, node: &str) -> Hello {
         self.wait("hello", |from, message| match &message.body {
             Some(from_node::Body::Hello(hello)) if from == node => Some(hello.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// How a set-up of this number ended.
+    pub async fn set_up(&mut self, node: &str, number: u64) -> SetupDone {
+        self.wait("the end of a set-up", |from, message| match &message.body {
+            Some(from_node::Body::Setup(done)) if from == node && done.number == number => Some(done.clone()),
             _ => None,
         })
         .await
@@ -253,16 +311,13 @@ impl Controller {
 fn serve(
     listener: tokio::net::TcpListener,
     authority: &Authority,
-    outboxes: Outboxes,
-    inbox: mpsc::UnboundedSender<(String, FromNode)>,
-    welcome: Welcome,
-    term: &Arc<AtomicU64>,
+    service: Service,
 ) -> tokio::task::JoinHandle<()> {
     let (cert, key) = authority.sign("controller");
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(cert, key))
         .client_ca_root(Certificate::from_pem(&authority.pem));
-    let service = NodeControllerServer::new(Service { outboxes, inbox, welcome, term: Arc::clone(term) })
+    let service = NodeControllerServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = Server::builder().tls_config(tls).unwrap().tcp_nodelay(true);

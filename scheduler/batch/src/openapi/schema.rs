@@ -68,12 +68,18 @@ const SCHEMAS: &[Schema] = &[
         ("resizeTimeout", Duration), ("targetDedicatedNodes", Integer), ("targetLowPriorityNodes", Integer), ("enableAutoScale", Flag),
         ("autoScaleFormula", Text), ("autoScaleEvaluationInterval", Duration), ("enableInterNodeCommunication", Flag),
         ("startTask", One("StartTask")), ("taskSlotsPerNode", Integer), ("taskSchedulingPolicy", One("TaskSchedulingPolicy")),
-        ("userAccounts", Any), ("metadata", Many("NameValue")),
+        ("userAccounts", Any), ("metadata", Many("NameValue")), ("applicationPackageReferences", Many("ApplicationPackageReference")),
+        ("mountConfiguration", Many("MountConfiguration")),
     ], &["id", "vmSize"]),
     ("PoolChange", &[
         ("displayName", Text), ("virtualMachineConfiguration", Any), ("networkConfiguration", Any), ("startTask", One("StartTask")),
-        ("taskSchedulingPolicy", One("TaskSchedulingPolicy")), ("userAccounts", Any), ("metadata", Many("NameValue")),
+        ("taskSchedulingPolicy", One("TaskSchedulingPolicy")), ("userAccounts", Any), ("metadata", Many("NameValue")), ("applicationPackageReferences", Many("ApplicationPackageReference")),
+        ("mountConfiguration", Many("MountConfiguration")),
     ], &[]),
+    ("ApplicationPackageReference", &[("applicationId", Text), ("version", Text)], &["applicationId"]),
+    ("MountConfiguration", &[("nfsMountConfiguration", One("NfsMount"))], &["nfsMountConfiguration"]),
+    ("NfsMount", &[("source", Text), ("relativeMountPath", Text), ("mountOptions", Text)], &["source", "relativeMountPath"]),
+    ("ApplicationChange", &[("defaultVersion", Text)], &[]),
     ("Resize", &[
         ("targetDedicatedNodes", Integer), ("targetLowPriorityNodes", Integer), ("resizeTimeout", Duration), ("nodeDeallocationOption", DEALLOCATION),
     ], &[]),
@@ -116,12 +122,14 @@ const SCHEMAS: &[Schema] = &[
         ("resizeTimeout", Duration), ("targetDedicatedNodes", Integer), ("targetLowPriorityNodes", Integer),
         ("enableAutoScale", Flag), ("autoScaleFormula", Text), ("autoScaleEvaluationInterval", Duration),
         ("enableInterNodeCommunication", Flag), ("startTask", One("StartTask")), ("taskSlotsPerNode", Integer),
-        ("taskSchedulingPolicy", One("TaskSchedulingPolicy")), ("userAccounts", Any), ("metadata", Many("NameValue")),
+        ("taskSchedulingPolicy", One("TaskSchedulingPolicy")), ("userAccounts", Any), ("metadata", Many("NameValue")), ("applicationPackageReferences", Many("ApplicationPackageReference")),
+        ("mountConfiguration", Many("MountConfiguration")),
     ], &["vmSize"]),
     ("JobManagerTask", &[
         ("id", Text), ("displayName", Text), ("commandLine", Text), ("resourceFiles", Many("ResourceFile")), ("outputFiles", Many("OutputFile")),
         ("environmentSettings", Many("NameValue")), ("constraints", One("TaskConstraints")), ("requiredSlots", Integer), ("killJobOnCompletion", Flag),
         ("userIdentity", Any), ("runExclusive", Flag), ("authenticationTokenSettings", One("AuthenticationTokenSettings")), ("allowLowPriorityNode", Flag),
+        ("applicationPackageReferences", Many("ApplicationPackageReference")),
     ], &["id", "commandLine"]),
     ("JobPreparationTask", &[
         ("id", Text), ("commandLine", Text), ("resourceFiles", Many("ResourceFile")), ("environmentSettings", Many("NameValue")),
@@ -134,10 +142,12 @@ const SCHEMAS: &[Schema] = &[
     // Tasks.
     ("NewTask", &[
         ("id", Text), ("displayName", Text), ("commandLine", Text), ("exitConditions", One("ExitConditions")), ("resourceFiles", Many("ResourceFile")),
-        ("outputFiles", Many("OutputFile")), ("environmentSettings", Many("NameValue")), ("affinityInfo", Any), ("constraints", One("TaskConstraints")),
+        ("outputFiles", Many("OutputFile")), ("environmentSettings", Many("NameValue")), ("affinityInfo", One("AffinityInformation")), ("constraints", One("TaskConstraints")),
         ("requiredSlots", Integer), ("userIdentity", Any), ("multiInstanceSettings", One("MultiInstanceSettings")), ("dependsOn", One("TaskDependencies")),
         ("authenticationTokenSettings", One("AuthenticationTokenSettings")),
+        ("applicationPackageReferences", Many("ApplicationPackageReference")),
     ], &["id", "commandLine"]),
+    ("AffinityInformation", &[("affinityId", Text)], &["affinityId"]),
     ("TaskCollection", &[("value", Many("NewTask"))], &["value"]),
     ("TaskChange", &[("constraints", One("TaskConstraints"))], &[]),
     ("TaskConstraints", &[("maxWallClockTime", Duration), ("retentionTime", Duration), ("maxTaskRetryCount", Integer)], &[]),
@@ -155,7 +165,7 @@ const SCHEMAS: &[Schema] = &[
     ("ExitCodeRangeMapping", &[("start", Integer), ("end", Integer), ("exitOptions", One("ExitOptions"))], &["start", "end"]),
     ("ExitOptions", &[("jobAction", Words(&["none", "disable", "terminate"])), ("dependencyAction", Words(&["satisfy", "block"]))], &[]),
     ("ResourceFile", &[
-        ("httpUrl", Url), ("storageContainerUrl", Url), ("blobPrefix", Text), ("filePath", Text), ("fileMode", Text),
+        ("httpUrl", Url), ("storageContainerUrl", Url), ("autoStorageContainerName", Text), ("blobPrefix", Text), ("filePath", Text), ("fileMode", Text),
     ], &[]),
     ("OutputFile", &[("filePattern", Text), ("destination", One("OutputDestination")), ("uploadOptions", One("UploadOptions"))],
         &["filePattern", "destination", "uploadOptions"]),
@@ -209,7 +219,10 @@ const SCHEMAS: &[Schema] = &[
     ("PoolUsageMetrics", &[
         ("poolId", Text), ("startTime", Instant), ("endTime", Instant), ("vmSize", Text), ("totalCoreHours", Number),
     ], &["poolId", "startTime", "endTime", "vmSize", "totalCoreHours"]),
-    ("Application", &[("id", Text), ("displayName", Text), ("versions", Texts)], &["id"]),
+    ("Application", &[
+        ("id", Text), ("displayName", Text), ("versions", Texts), ("defaultVersion", Text), ("packages", Many("Package")),
+    ], &["id", "versions"]),
+    ("Package", &[("version", Text), ("sha256", Text), ("bytes", Integer), ("added", Instant)], &["version", "sha256", "bytes"]),
     ("RemoteLogin", &[("remoteLoginIPAddress", Text), ("remoteLoginPort", Integer)], &["remoteLoginIPAddress", "remoteLoginPort"]),
     ("File", &[("name", Text), ("url", Url), ("isDirectory", Flag), ("properties", One("FileProperties"))], &["name", "isDirectory"]),
     ("FileProperties", &[
@@ -258,15 +271,13 @@ const PROPERTIES: &[(&str, Kind)] = &[
 ];
 
 /// Properties of lists that the protocol knows and that nothing here has.
-const NOT_SHOWN: [&str; 12] = [
+const NOT_SHOWN: [&str; 10] = [
     "applicationLicenses",
-    "applicationPackageReferences",
     "certificateReferences",
     "cloudServiceConfiguration",
     "containerSettings",
     "currentNodeCommunicationMode",
     "identity",
-    "mountConfiguration",
     "resourceTags",
     "targetNodeCommunicationMode",
     "ipv6Address",

@@ -226,6 +226,7 @@ fn deallocation(how: Deallocation) -> &'static str {
         Deallocation::Requeue => "requeue",
         Deallocation::Terminate => "terminate",
         Deallocation::TaskCompletion => "taskcompletion",
+        Deallocation::RetainedData => "retaineddata",
     }
 }
 

@@ -218,12 +218,14 @@ pub fn refused(refusal: &BatchRefusal) -> BatchError {
             Target::Job => Code::JobNotFound,
             Target::Schedule => Code::JobScheduleNotFound,
             Target::Task => Code::TaskNotFound,
+            Target::Application | Target::Package => Code::ApplicationNotFound,
         },
         BatchRefusal::Exists { what, .. } => match what {
             Target::Pool | Target::Node => Code::PoolExists,
             Target::Job => Code::JobExists,
             Target::Schedule => Code::JobScheduleExists,
             Target::Task => Code::TaskExists,
+            Target::Application | Target::Package => Code::OperationInvalidForCurrentState,
         },
         BatchRefusal::SameId { what: Target::Schedule, .. } => Code::JobScheduleWithSameIdExists,
         BatchRefusal::SameId { .. } => Code::JobWithSameIdExists,
@@ -253,7 +255,12 @@ pub fn refused(refusal: &BatchRefusal) -> BatchError {
         BatchRefusal::IdOfChore { .. } => Code::TaskIdSameAsJobPreparationTask,
         BatchRefusal::Formula { too_long: true, .. } => Code::AutoScaleFormulaTooLong,
         BatchRefusal::Formula { .. } => Code::AutoScalingFormulaSyntaxError,
+        BatchRefusal::Packages { .. } => Code::InvalidApplicationPackageReferences,
+        BatchRefusal::PackageInUse { .. } => Code::OperationInvalidForCurrentState,
         BatchRefusal::Quota { what: "pools", .. } => Code::PoolQuotaReached,
+        BatchRefusal::Quota { what: "applications" | "versions of the application", .. } => {
+            Code::OperationInvalidForCurrentState
+        }
         BatchRefusal::Quota { .. } => Code::ActiveJobAndScheduleQuotaReached,
     };
     BatchError::new(code, refusal.to_string())

@@ -2,6 +2,7 @@
 
 use muster_core::staging::{
     InputFile, InputSource, OutputDestination, OutputFile, RelativePath, StoreUrl, UploadCondition,
+    is_container,
 };
 
 use super::fields::Fields;
@@ -17,21 +18,34 @@ fn url(fields: &Fields<'_>, name: &str, text: &str) -> Result<StoreUrl, BatchErr
 }
 
 fn input(fields: &Fields<'_>) -> Result<InputFile, BatchError> {
-    fields.without(&["autoStorageContainerName", "identityReference"])?;
+    fields.without(&["identityReference"])?;
     let path = fields.text("filePath")?.filter(|path| !path.is_empty());
     let relative = |path: &str| {
         let path = path.trim_end_matches('/').trim_start_matches("./").to_owned();
         RelativePath::try_from(path).map_err(|error| fields.wrong("filePath", &error.to_string()))
     };
     let path = path.filter(|path| *path != ".").map(relative).transpose()?;
-    let source = match (fields.text("httpUrl")?, fields.text("storageContainerUrl")?) {
-        (Some(text), None) => InputSource::Http { url: url(fields, "httpUrl", text)? },
-        (None, Some(text)) => InputSource::Container {
-            url: url(fields, "storageContainerUrl", text)?,
-            prefix: fields.text("blobPrefix")?.unwrap_or_default().to_owned(),
-        },
+    let prefix = || Ok::<_, BatchError>(fields.text("blobPrefix")?.unwrap_or_default().to_owned());
+    let sources = [
+        fields.text("httpUrl")?,
+        fields.text("storageContainerUrl")?,
+        fields.text("autoStorageContainerName")?,
+    ];
+    let source = match sources {
+        [Some(text), None, None] => InputSource::Http { url: url(fields, "httpUrl", text)? },
+        [None, Some(text), None] => {
+            InputSource::Container { url: url(fields, "storageContainerUrl", text)?, prefix: prefix()? }
+        }
+        [None, None, Some(name)] if is_container(name) => {
+            InputSource::AutoStorage { container: name.to_owned(), prefix: prefix()? }
+        }
+        [None, None, Some(_)] => {
+            let why = "it must be the name of a container: 3 to 63 lower-case letters, digits and hyphens";
+            return Err(fields.wrong("autoStorageContainerName", why));
+        }
         _ => {
-            return Err(fields.wrong("httpUrl", "exactly one of httpUrl and storageContainerUrl must be set"));
+            let why = "exactly one of httpUrl, storageContainerUrl and autoStorageContainerName must be set";
+            return Err(fields.wrong("httpUrl", why));
         }
     };
     let mode = fields.text("fileMode")?;

@@ -9,6 +9,7 @@ mod job;
 mod node;
 mod pool;
 mod schedule;
+mod setup;
 mod stats;
 mod task;
 
@@ -23,6 +24,7 @@ pub use pool::{
     show_pool, show_run,
 };
 pub use schedule::{change_schedule, read_schedule, show_schedule};
+pub use setup::show_application;
 pub use stats::{show_metered, show_pool_stats, show_stats, show_task_stats};
 pub use task::{change_task, read_task, show_subtasks, show_task, task_counts};
 

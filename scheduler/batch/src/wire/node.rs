@@ -1,7 +1,7 @@
 //! Nodes of pools.
 
 use muster_core::batch::{FoldedId, NodeMove};
-use muster_core::state::{BatchPool, Node, NodeStatus, Power, Seat, State};
+use muster_core::state::{BatchPool, Node, NodeStatus, Power, Seat, SetupRun, State};
 use serde_json::{Value, json};
 
 use super::pool::said;
@@ -58,6 +58,10 @@ pub fn node_word(pool: &BatchPool, node: &Node, seat: &Seat) -> NodeWord {
         NodeMove::Claimed => NodeWord::Starting,
         NodeMove::Lent if !node.is_up() => NodeWord::Unknown,
         NodeMove::Lent if node.is_drained() => NodeWord::Unusable,
+        NodeMove::Lent if !seat.is_set_up() => match seat.setup.as_ref().map(SetupRun::errors) {
+            Some([_, ..]) => NodeWord::Unusable,
+            _ => NodeWord::Starting,
+        },
         NodeMove::Lent if !seat.is_started(pool) => match &seat.start {
             Some(start) if start.is_over() => NodeWord::StartTaskFailed,
             _ => NodeWord::WaitingForStartTask,
@@ -118,8 +122,13 @@ pub fn show_node(
         shown["startTask"] = start;
         without_secrets(&mut shown["startTask"]);
     }
-    if let Some(why) = node.why_no_work().filter(|_| is_there) {
-        shown["errors"] = json!([{ "code": "NodeNotReady", "message": why }]);
+    let why =
+        node.why_no_work().filter(|_| is_there).map(|why| json!({ "code": "NodeNotReady", "message": why }));
+    let errors = seat.setup.iter().flat_map(SetupRun::errors);
+    let errors = errors.map(|error| json!({ "code": error.code, "message": error.message }));
+    let errors: Vec<Value> = why.into_iter().chain(errors).collect();
+    if !errors.is_empty() {
+        shown["errors"] = errors.into();
     }
     shown
 }

@@ -12,7 +12,7 @@ use muster_core::state::{BatchPool, PoolAllocation};
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::{chore, etag, format_duration, iso, without_secrets};
+use super::{chore, etag, format_duration, iso, setup, without_secrets};
 use crate::error::BatchError;
 
 /// Reads what a new pool is to be like: what is said of it, how many nodes it is to have, and how long it may take to get them.
@@ -21,13 +21,7 @@ use crate::error::BatchError;
 /// What is wrong with it.
 pub fn read_pool(body: &Value, user: &User) -> Result<NewPool, BatchError> {
     let fields = Fields::of(body)?;
-    fields.without(&[
-        "applicationPackageReferences",
-        "certificateReferences",
-        "mountConfiguration",
-        "cloudServiceConfiguration",
-        "applicationLicenses",
-    ])?;
+    fields.without(&["certificateReferences", "cloudServiceConfiguration", "applicationLicenses"])?;
     let target = targets(&fields)?;
     let scaling = match fields.flag("enableAutoScale")?.unwrap_or(false) {
         true => {
@@ -158,6 +152,7 @@ fn spec(fields: &Fields<'_>, start: Option<Arc<ChoreSpec>>) -> Result<BatchPoolS
         fill: fill.unwrap_or(Fill::Spread),
         inter_node: fields.flag("enableInterNodeCommunication")?.unwrap_or(false),
         start,
+        setup: setup::pool(fields)?,
         said: text(said, fields)?.into(),
     })
 }
@@ -191,9 +186,10 @@ pub fn change_pool(
     user: &User,
 ) -> Result<BatchPoolSpec, BatchError> {
     let fields = Fields::of(body)?;
-    fields.without(&["applicationPackageReferences", "certificateReferences", "mountConfiguration"])?;
+    fields.without(&["certificateReferences"])?;
     let mut object = said(&pool.spec.said);
     if replaces {
+        object.remove("applicationPackageReferences");
         object.remove("metadata");
         object.remove("startTask");
     }
@@ -205,6 +201,8 @@ pub fn change_pool(
         "userAccounts",
         "virtualMachineConfiguration",
         "startTask",
+        "applicationPackageReferences",
+        "mountConfiguration",
     ] {
         if let Some(value) = fields.get(name) {
             object.insert(name.to_owned(), value.clone());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::FoldedId;
+use super::package::PackageDigest;
 use super::scaling::Scaling;
 use super::schedule::ScheduleSpec;
 use super::spec::{BatchJobSpec, BatchPoolSpec, NewTask, TaskShape};
@@ -175,6 +176,33 @@ pub enum BatchCommand {
         /// The schedule.
         schedule: FoldedId,
     },
+    /// Adds a package, which the shell has stored already. One that is there with the same contents is there then.
+    AddPackage {
+        /// The application.
+        application: String,
+        /// The version.
+        version: String,
+        /// What it is.
+        digest: PackageDigest,
+        /// How long it is.
+        bytes: u64,
+        /// Whether references without a version stand for it from now on.
+        default: bool,
+    },
+    /// Says which version references without one stand for.
+    SetDefaultVersion {
+        /// The application.
+        application: FoldedId,
+        /// The version.
+        version: FoldedId,
+    },
+    /// Removes a version of an application, and the application with its last one.
+    RemovePackage {
+        /// The application.
+        application: FoldedId,
+        /// The version.
+        version: FoldedId,
+    },
     /// Adds tasks to a job, each by itself.
     AddTasks {
         /// The job.
@@ -310,6 +338,10 @@ pub enum Target {
     Schedule,
     /// A task.
     Task,
+    /// An application.
+    Application,
+    /// A version of an application.
+    Package,
 }
 
 impl Target {
@@ -320,6 +352,8 @@ impl Target {
             Self::Job => "job",
             Self::Schedule => "job schedule",
             Self::Task => "task",
+            Self::Application => "application",
+            Self::Package => "version",
         }
     }
 }
@@ -426,6 +460,18 @@ pub enum BatchRefusal {
     IdOfChore {
         /// Which: preparation or release.
         what: &'static str,
+    },
+    /// Packages are referred to that are not there.
+    #[error("applicationPackageReferences: {why}")]
+    Packages {
+        /// Which, and what would be right.
+        why: String,
+    },
+    /// A package is needed, or another one has its place.
+    #[error("{why}")]
+    PackageInUse {
+        /// By whom, and what would be right.
+        why: String,
     },
     /// A formula is wrong.
     #[error("{why}")]

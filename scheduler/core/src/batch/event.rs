@@ -8,8 +8,10 @@ use super::chore::{ChoreKey, ChoreOutcome};
 use super::command::{Deallocation, Disable};
 use super::exit::{Failure, FailureCategory};
 use super::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ScheduleKey};
+use super::package::PackageDigest;
 use super::scaling::{PoolSample, ScaleRun, Scaling};
 use super::schedule::{SchedulePhase, ScheduleSpec};
+use super::setup::SetupError;
 use super::spec::{BatchJobSpec, BatchPoolSpec, NewTask, TaskShape};
 use crate::ids::{JobId, NodeId, Timestamp};
 use crate::spec::User;
@@ -308,6 +310,49 @@ pub enum BatchEvent {
         /// What becomes of it.
         outcome: ChoreOutcome,
     },
+    /// A package was added to an account.
+    PackageAdded {
+        /// The account.
+        account: Arc<str>,
+        /// The application, as typed.
+        application: String,
+        /// The version, as typed.
+        version: String,
+        /// What it is.
+        digest: PackageDigest,
+        /// How long it is.
+        bytes: u64,
+    },
+    /// References to an application that name no version stand for this one from now on.
+    DefaultVersionSet {
+        /// The account.
+        account: Arc<str>,
+        /// The application.
+        application: FoldedId,
+        /// The version.
+        version: FoldedId,
+    },
+    /// A version of an application is gone, and the application with its last one.
+    PackageRemoved {
+        /// The account.
+        account: Arc<str>,
+        /// The application.
+        application: FoldedId,
+        /// The version.
+        version: FoldedId,
+    },
+    /// A node has been set up for its pool, or could not be.
+    NodeSetUp {
+        /// The pool.
+        pool: BatchPoolKey,
+        /// The node.
+        node: NodeId,
+        /// The number of what it was told.
+        number: u64,
+        /// Why it could not be; it was without any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        errors: Vec<SetupError>,
+    },
 }
 
 impl BatchEvent {
@@ -323,6 +368,7 @@ impl BatchEvent {
                 | Self::NodeScheduling { .. }
                 | Self::ChoreDue { .. }
                 | Self::ChoreSettled { .. }
+                | Self::NodeSetUp { .. }
         )
     }
 }

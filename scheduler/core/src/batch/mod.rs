@@ -8,8 +8,11 @@ mod command;
 mod event;
 mod exit;
 mod ids;
+mod mount;
+mod package;
 mod scaling;
 mod schedule;
+mod setup;
 mod spec;
 
 pub use self::chore::{
@@ -24,10 +27,17 @@ pub use self::exit::{
     DependencyAction, ExitAction, ExitConditions, FailedIn, Failure, FailureCategory, JobAction,
 };
 pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_MAX, ScheduleKey, is_id};
+pub use self::mount::{BadMount, MOUNTS_FOLDER, MOUNTS_PER_POOL_MAX, Mount, MountSource};
+pub use self::package::{
+    APPLICATIONS_FOLDER, APPLICATIONS_PER_ACCOUNT_MAX, Application, BadDigest, FoundPackage,
+    PACKAGE_REFERENCES_MAX, Package, PackageDigest, PackageReference, VERSIONS_PER_APPLICATION_MAX,
+    find_package, is_version,
+};
 pub use self::scaling::{PoolSample, ScaleRun, Scaling};
 pub use self::schedule::{
     SCHEDULE_TIME_MIN_S, SchedulePhase, ScheduleSpec, ScheduleTimes, job_of_schedule, task_folder,
 };
+pub use self::setup::{MOUNT_ERROR, NodeSetup, PACKAGE_ERROR, PoolSetup, SETUP_ERRORS_MAX, SetupError};
 pub use self::spec::{
     AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, Manager, MultiInstance, NewTask, PoolLifetime,
     Retries, TaskShape,

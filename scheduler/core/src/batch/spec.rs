@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::chore::ChoreSpec;
 use super::exit::ExitConditions;
 use super::ids::FoldedId;
+use super::package::PackageReference;
 use super::scaling::Scaling;
+use super::setup::PoolSetup;
 use crate::cluster::Fill;
 use crate::spec::User;
 use crate::staging::{Command, Staging};
@@ -28,6 +30,9 @@ pub struct BatchPoolSpec {
     /// What runs on each node that is lent to it, before its tasks do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Arc<ChoreSpec>>,
+    /// What is on each node that is lent to it, before anything of it runs there.
+    #[serde(default, skip_serializing_if = "PoolSetup::is_empty")]
+    pub setup: PoolSetup,
     /// All that was said of it, as JSON.
     pub said: Arc<str>,
 }
@@ -171,6 +176,9 @@ pub struct TaskShape {
     /// Their files: what is brought and taken away, and how long it is kept.
     #[serde(default)]
     pub staging: Staging,
+    /// Packages that are unpacked on their nodes before they start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<PackageReference>,
     /// Variables of their commands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<(String, String)>,

@@ -202,6 +202,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
             node::hello(state, node, boot_id, hardware, held, now)
         }
         Input::NodeHealth { node, problem } => node::health(state, node, problem.as_ref()),
+        Input::NodeSetUp { node, number, errors } => batch::set_up(state, node, *number, errors),
         Input::NodeReport { node, report } => node::report(state, node, report, now),
         Input::NodeSilent { node, reason } => node::silent(state, node, reason, now),
         Input::NodePower { node, report } => power::report(state, node, report, now),
@@ -244,6 +245,7 @@ fn effects(state: &State, event: &Event, out: &mut Vec<Effect>) {
             out.push(Effect::Forget { node: live.allocation.shares[*instance as usize].node, key: *key });
         }
         Event::StaleGone { node, key } => out.push(Effect::Forget { node: *node, key: *key }),
+        Event::Batch { batch } => batch::effects(state, batch, out),
         _ => {}
     }
 }

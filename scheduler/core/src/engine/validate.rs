@@ -96,6 +96,10 @@ pub(super) fn check(
     check_array(&spec)?;
     if let Some(staging) = &spec.staging {
         staging.check().map_err(|problem| bad("staging", problem.to_string()))?;
+        if !parts.lent && staging.uses_auto_storage() {
+            let why = "containers of the embedded store are named by tasks of the batch service alone: write a signed address";
+            return Err(bad("staging", why));
+        }
     }
     if parts.charge {
         charge::check(state, &mut spec)?;

@@ -82,6 +82,11 @@ fn what_a_staging_may_hold_is_limited() {
         let output = OutputFile { destination: OutputDestination::Path { path: path.into() }, ..output("a") };
         wrong.push(("must be absolute", Staging { outputs: vec![output], ..fine.clone() }));
     }
+    for name in ["ab", "Data", "a_b", "-ab", "a--b", ""] {
+        let source = InputSource::AutoStorage { container: name.to_owned(), prefix: String::new() };
+        let input = InputFile { source, path: None, mode: None };
+        wrong.push(("no container is called", Staging { inputs: vec![input], ..fine.clone() }));
+    }
     for pattern in ["", "a\nb"] {
         wrong.push(("pattern", Staging { outputs: vec![output(pattern)], ..fine.clone() }));
     }
@@ -111,6 +116,7 @@ fn only_work_before_the_start_takes_time_before_it() {
     assert_eq!(staging.prepares_for_s(), 0);
     staging.common_inputs = vec![input("http://h/a")];
     assert_eq!(staging.prepares_for_s(), PREPARE_DEFAULT_S);
+    assert_eq!(Staging { packages: true, ..Staging::default() }.prepares_for_s(), PREPARE_DEFAULT_S);
 }
 
 #[test]

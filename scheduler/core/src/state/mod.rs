@@ -42,8 +42,8 @@ use serde::{Deserialize, Serialize};
 pub use self::batch::{
     BatchAccount, BatchJob, BatchPool, BatchSchedule, BatchTask, BatchTaskState, BatchWhy, ChoreRun,
     ChoreState, ChoreWork, Completed, Counted, Counts, JobNode, JobPhase, JobWord, JobWork, Made, Metered,
-    Misfit, OpenDependency, PoolAllocation, PoolWork, Scale, ScheduleWork, Seat, Settling, Stands,
-    Stats as BatchStats, TaskStats as BatchTaskStats, TaskWord, Tries,
+    Misfit, OpenDependency, PoolAllocation, PoolWork, Scale, ScheduleWork, Seat, Settling, SetupRun,
+    SetupState, Stands, Stats as BatchStats, TaskStats as BatchTaskStats, TaskWord, Tries,
 };
 pub use self::crontabs::{CronId, CronRun, Standing as StandingCrontab};
 pub use self::depends::{Known, Standing, Unfulfillable};

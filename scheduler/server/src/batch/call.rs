@@ -18,7 +18,7 @@ use muster_core::input::{Input, Refusal, Reply};
 use muster_core::state::State;
 use serde_json::Value;
 
-use super::{Answer, Service, accounts, native};
+use super::{Answer, Service, accounts, allowed, native, packages};
 use crate::engine_loop::InputError;
 
 /// Largest body of a request, in bytes.
@@ -97,10 +97,10 @@ async fn call(service: &Service, request: Request) -> Result<Request, BatchError
     if !native::owns(parts.uri.path()) {
         check_version(query.get("api-version"))?;
     }
-    let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
-        let why = format!("The body has more than {BODY_BYTES_MAX} bytes, or did not come to its end.");
-        BatchError::new(ErrorCode::RequestBodyTooLarge, why)
-    })?;
+    let (body, rest) = match packages::is_upload(&parts.method, parts.uri.path()) {
+        true => (Bytes::new(), body),
+        false => (whole(body).await?, Body::empty()),
+    };
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let call = Call {
         caller,
@@ -111,7 +111,14 @@ async fn call(service: &Service, request: Request) -> Result<Request, BatchError
         body,
     };
     parts.extensions.insert(call);
-    Ok(Request::from_parts(parts, Body::empty()))
+    Ok(Request::from_parts(parts, rest))
+}
+
+async fn whole(body: Body) -> Result<Bytes, BatchError> {
+    axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
+        let why = format!("The body has more than {BODY_BYTES_MAX} bytes, or did not come to its end.");
+        BatchError::new(ErrorCode::RequestBodyTooLarge, why)
+    })
 }
 
 fn unknown() -> BatchError {
@@ -252,6 +259,7 @@ impl Call {
         command: BatchCommand,
         condition: Condition,
     ) -> Result<BatchReply, BatchError> {
+        allowed::check(service, &command)?;
         let input = Input::Batch(Box::new(BatchInput { caller: self.caller.clone(), command, condition }));
         match service.engine.ask(input).await {
             Ok(Reply::Batch(reply)) => Ok(reply),

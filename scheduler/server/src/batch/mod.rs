@@ -1,12 +1,14 @@
 //! The batch service's REST API: thin handlers between the protocol (`muster-batch`) and the engine.
 
 mod accounts;
+mod allowed;
 mod call;
 mod feed;
 mod files;
 mod jobs;
 mod native;
 mod nodes;
+mod packages;
 mod pools;
 mod routes;
 mod schedules;
@@ -37,6 +39,7 @@ pub use self::tls::acceptor;
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
+use crate::packages::Packages;
 use crate::secrets::Secrets;
 use crate::sessions::Sessions;
 use crate::shared::Shared;
@@ -75,6 +78,8 @@ pub struct Parts {
     pub feed: Arc<Feed>,
     /// By what tasks are known that ask.
     pub secrets: Secrets,
+    /// The packages.
+    pub packages: Arc<Packages>,
     /// Becomes true when the controller stops.
     pub stopping: watch::Receiver<bool>,
 }

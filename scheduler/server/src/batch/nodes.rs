@@ -172,18 +172,6 @@ pub async fn login(
     Ok(axum::Json(settings).into_response())
 }
 
-/// `GET /applications`: there are none, because no packages are offered.
-pub async fn applications(Extension(call): Extension<Call>) -> Answer {
-    let page = Page::new(call.list_query(List::Applications)?);
-    call.page("applications", page)
-}
-
-/// `GET /applications/{application}`
-pub async fn application(Path(application): Path<String>) -> Answer {
-    let why = format!("There is no application '{application}': packages are not offered by this service.");
-    Err(BatchError::new(ErrorCode::ApplicationNotFound, why).into())
-}
-
 struct PoolRow<'a>(&'a str);
 
 impl Properties for PoolRow<'_> {

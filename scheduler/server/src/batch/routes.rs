@@ -10,7 +10,7 @@ use muster_batch::openapi::{self, Answer, Operation as Op, Parameter};
 use serde_json::Value;
 
 use super::call::VERSION_MIN;
-use super::{Service, files, jobs, native, nodes, pools, schedules, tasks, usage};
+use super::{Service, files, jobs, native, nodes, packages, pools, schedules, tasks, usage};
 
 /// An operation, and what answers it.
 pub(super) struct Route {
@@ -82,8 +82,11 @@ const NODES: &[Route] = &[
     route(Op::get("/nodecounts", "Account_ListPoolNodeCounts", "Counts nodes by pool and state.").lists(List::NodeCounts, "PoolNodeCounts"), || get(nodes::counts)),
     route(Op::get("/poolusagemetrics", "Pool_ListUsageMetrics", "Lists the core hours of pools by the hour.").lists(List::UsageMetrics, "PoolUsageMetrics").asks(HOURS), || get(usage::metrics)),
     route(Op::get("/supportedimages", "Account_ListSupportedImages", "Lists the names under which clients look for an image; nodes are as they are.").lists(List::SupportedImages, "Image"), || get(nodes::images)),
-    route(Op::get("/applications", "Application_List", "Lists application packages.").lists(List::Applications, "Application"), || get(nodes::applications)),
-    route(Op::get("/applications/{application}", "Application_Get", "Shows an application.").gives(Answer::One("Application")), || get(nodes::application)),
+    route(Op::get("/applications", "Application_List", "Lists application packages.").lists(List::Applications, "Application"), || get(packages::list)),
+    route(Op::get("/applications/{application}", "Application_Get", "Shows an application.").gives(Answer::One("Application")), || get(packages::show)),
+    route(Op::patch("/applications/{application}", "Application_Patch", "Says which version is meant where none is named.").takes("ApplicationChange"), || patch(packages::patch)),
+    route(Op::put("/applications/{application}/versions/{version}", "Application_AddVersion", "Adds a package: the body is a zip.").with_status(201), || put(packages::add)),
+    route(Op::delete("/applications/{application}/versions/{version}", "Application_DeleteVersion", "Removes a package."), || delete(packages::remove)),
 ];
 
 #[rustfmt::skip]

@@ -11,9 +11,21 @@ use muster_wire::v1;
 /// Longest sentence about files that is kept, in characters.
 const MESSAGE_CHARS_MAX: usize = 2000;
 
-/// What a node is told of the files of a task; its own files go to the primary alone.
-pub(super) fn staging(key: AttemptKey, spec: &JobSpec, is_primary: bool) -> Option<v1::Staging> {
+/// What a node is told of the files of a task; its own files go to the primary alone. `sign` gives the address of a container of
+/// the embedded store that is good for so many seconds.
+pub(super) fn staging(
+    key: AttemptKey,
+    spec: &JobSpec,
+    is_primary: bool,
+    sign: impl Fn(&str, u64) -> Option<String>,
+) -> Option<v1::Staging> {
     let staging = spec.staging.as_deref()?;
+    let sign = |container: &str| {
+        // The store may have been taken out of the configuration since the task was added: the node says what it cannot reach.
+        let address = sign(container, staging.prepare_s);
+        address.unwrap_or_else(|| format!("no-store://{container}"))
+    };
+    let input = |file: &InputFile| input(file, &sign);
     let words = |command: &Option<Command>| {
         command.as_ref().map(|command| command.words().to_vec()).unwrap_or_default()
     };
@@ -25,6 +37,7 @@ pub(super) fn staging(key: AttemptKey, spec: &JobSpec, is_primary: bool) -> Opti
         open: staging.open,
         inputs: inputs.iter().map(input).collect(),
         common_inputs: staging.common_inputs.iter().map(input).collect(),
+        packages: Vec::new(),
         coordination: words(&staging.coordination),
         outputs: outputs.iter().map(output).collect(),
         retention_s: staging.retention_s,
@@ -42,12 +55,15 @@ fn folder(key: AttemptKey, spec: &JobSpec, staging: &Staging) -> String {
     }
 }
 
-fn input(input: &InputFile) -> v1::StageInput {
+fn input(input: &InputFile, sign: &dyn Fn(&str) -> String) -> v1::StageInput {
     use v1::stage_input::Source;
     let source = match &input.source {
         InputSource::Http { url } => Source::Url(url.secret().to_owned()),
         InputSource::Container { url, prefix } => {
             Source::Container(v1::StageContainer { url: url.secret().to_owned(), prefix: prefix.clone() })
+        }
+        InputSource::AutoStorage { container, prefix } => {
+            Source::Container(v1::StageContainer { url: sign(container), prefix: prefix.clone() })
         }
         InputSource::Path { path } => Source::Path(path.clone()),
     };

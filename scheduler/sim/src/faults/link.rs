@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use muster_core::ids::{AttemptKey, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{Effect, InstanceReport};
 
 use crate::rng::Rng;
@@ -47,6 +47,10 @@ impl Message for Effect {
             | Self::SignalStep { key, .. }
             | Self::AttachStep { key, .. }
             | Self::Forget { key, .. } => *key,
+            // It is about no attempt, and keeps its order with others of its kind.
+            Self::SetUp { .. } => {
+                AttemptKey { task: TaskId { job: JobId(0), index: TaskIndex(0) }, attempt: 0 }
+            }
         }
     }
 }
@@ -116,7 +120,7 @@ impl<M: Message> Link<M> {
 
 #[cfg(test)]
 mod tests {
-    use muster_core::ids::{JobId, NodeId, TaskId, TaskIndex};
+    use muster_core::ids::NodeId;
 
     use super::*;
 

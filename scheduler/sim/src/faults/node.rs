@@ -119,6 +119,8 @@ impl SimNode {
             }
             // What it does to a script is up to the script.
             Effect::Signal { .. } | Effect::SignalStep { .. } | Effect::AttachStep { .. } => None,
+            // No pool of these worlds wants anything on its nodes.
+            Effect::SetUp { .. } => None,
             Effect::Forget { key, .. } => {
                 self.held.retain(|k, held| k != key || !matches!(held.phase, InstancePhase::Gone { .. }));
                 None

@@ -169,6 +169,7 @@ impl World {
                 | Effect::Signal { node, .. }
                 | Effect::SignalStep { node, .. }
                 | Effect::AttachStep { node, .. }
+                | Effect::SetUp { node, .. }
                 | Effect::Forget { node, .. } => node.0 as usize,
             };
             // What is sent to a node without a session is lost: the next hello must make up for it.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use muster_core::batch::{
     BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, ChoreSpec,
-    Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, NewTask, Retries, ScheduleSpec,
-    ScheduleTimes, TaskShape,
+    Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, Mount, NewTask, PackageDigest,
+    PackageReference, PoolSetup, Retries, ScheduleSpec, ScheduleTimes, SetupError, TaskShape,
 };
 use muster_core::cluster::Fill;
 use muster_core::ids::{JobId, NodeId, TaskIndex};
@@ -54,6 +54,7 @@ fn shape() -> TaskShape {
         wall_clock_max_s: Some(600),
         retries: None,
         staging: Staging::default(),
+        packages: Vec::new(),
         environment: Vec::new(),
         near: None,
         dedicated: false,
@@ -144,6 +145,44 @@ impl Story {
         self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(before) });
     }
 
+    /// Packages that come and go, and a node that is set up with one at the second try.
+    fn packages(&mut self) {
+        for (version, digit) in [("1", "a"), ("2", "b")] {
+            self.ask(BatchCommand::AddPackage {
+                application: "Render".to_owned(),
+                version: version.to_owned(),
+                digest: PackageDigest::try_from(digit.repeat(64)).unwrap(),
+                bytes: 7,
+                default: version == "1",
+            });
+        }
+        self.ask(BatchCommand::RemovePackage { application: id("render"), version: id("2") });
+        let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
+        let before = (*self.state().batch_pool(&key).unwrap().spec).clone();
+        let packages = vec![PackageReference { application: "render".to_owned(), version: None }];
+        let setup = PoolSetup { packages, mounts: vec![Mount::parse("nas:/export", "data", "ro").unwrap()] };
+        self.ask(BatchCommand::UpdatePool {
+            pool: id("pool"),
+            spec: Box::new(BatchPoolSpec { setup, ..before.clone() }),
+        });
+        let nodes = self.state().batch_pool(&key).unwrap().nodes.len() as u32;
+        for target in [0, nodes] {
+            let (pool, how) = (id("pool"), Deallocation::Requeue);
+            self.ask(BatchCommand::ResizePool { pool, target, timeout_s: 300, how });
+        }
+        let all: Vec<NodeId> = self.state().batch_pool(&key).unwrap().nodes.keys().copied().collect();
+        let error = SetupError { code: "MountConfigurationError".to_owned(), message: "no".to_owned() };
+        for errors in [vec![error], Vec::new()] {
+            for node in &all {
+                let number = self.state().batch_setup_of(*node).unwrap().number;
+                let (node, errors) = (self.state().node(*node).name.clone(), errors.clone());
+                self.input(Input::NodeSetUp { node, number, errors });
+            }
+        }
+        self.due();
+        self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(before) });
+    }
+
     /// A schedule that makes a job, misses a time, and goes with what it has made.
     fn schedules(&mut self) {
         let spec = |interval_s| {
@@ -170,6 +209,7 @@ impl Story {
             fill: Fill::Spread,
             inter_node: false,
             start: None,
+            setup: Default::default(),
             said: "{}".into(),
         };
         self.ask(BatchCommand::CreatePool {
@@ -190,6 +230,7 @@ impl Story {
     /// A pool, and jobs whose tasks come to every kind of end.
     pub(super) fn batch(&mut self) {
         self.pool_lives();
+        self.packages();
         self.chores();
         self.schedules();
         let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
@@ -248,6 +289,7 @@ impl Story {
             fill: Fill::Pack,
             inter_node: true,
             start: None,
+            setup: Default::default(),
             said: "{}".into(),
         };
         self.ask(BatchCommand::CreatePool {

@@ -67,7 +67,12 @@ fn full(schema: &str, without: &[&str], depth: u32) -> Value {
     let mut body = Map::new();
     for (name, kind) in properties.iter().filter(|(name, _)| !without.contains(name)) {
         let value = match kind {
-            Text => json!(if *name == "fileMode" { "0640" } else { "word" }),
+            Text => json!(match *name {
+                "fileMode" => "0640",
+                "source" => "nas1:/export",
+                "mountOptions" => "ro",
+                _ => "word",
+            }),
             Integer => json!(1),
             Flag => json!(false),
             Instant => json!("2027-01-31T02:00:00Z"),
@@ -101,6 +106,8 @@ fn what_readers_look_at_is_in_the_document_and_what_is_there_is_looked_at_or_kep
         };
         // A manager task is read as other tasks are, once what it may not have is refused; for a release task nobody waits.
         let refused = [
+            "jobManagerTask.affinityInfo",
+            "jobManagerTask.affinityInfo.affinityId",
             "jobManagerTask.exitConditions",
             "jobManagerTask.multiInstanceSettings",
             "jobReleaseTask.waitForSuccess",
@@ -117,7 +124,7 @@ fn what_readers_look_at_is_in_the_document_and_what_is_there_is_looked_at_or_kep
         seen.extend(paths.into_iter().map(|path| (schema, path)));
     };
     let scale = ["enableAutoScale", "autoScaleFormula", "autoScaleEvaluationInterval"];
-    let chores = ["httpUrl", "blobPrefix"];
+    let chores = ["httpUrl", "blobPrefix", "autoStorageContainerName"];
     note(
         "NewPool",
         read("NewPool", &[&scale[..], &chores].concat(), &|body| {
@@ -141,9 +148,9 @@ fn what_readers_look_at_is_in_the_document_and_what_is_there_is_looked_at_or_kep
         read("Scaling", &[], &|body| ok(wire::read_scaling(FoldedId::of("p"), body).map(|_| ()))),
     );
     note("Trial", read("Trial", &[], &|body| ok(wire::read_trial(body).map(|_| ()))));
-    let auto = [&chores[..], &["poolId", "targetLowPriorityNodes"]].concat();
+    let auto = [&scale[..], &chores, &["poolId", "targetLowPriorityNodes"]].concat();
     note("NewJob", read("NewJob", &auto, &|body| ok(wire::read_job(body, &user()).map(|_| ()))));
-    let files = ["storageContainerUrl", "blobPrefix"];
+    let files = ["storageContainerUrl", "blobPrefix", "autoStorageContainerName"];
     note("NewTask", read("NewTask", &files, &|body| ok(wire::read_task(body, &user()).map(|_| ()))));
     note(
         "NewJobSchedule",

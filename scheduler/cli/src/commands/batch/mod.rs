@@ -1,5 +1,6 @@
 //! `muster batch`: the batch service for people who write no program. What is printed as JSON is the protocol's own.
 
+mod app;
 mod events;
 mod file;
 mod job;
@@ -80,6 +81,9 @@ enum Subject {
     Events(events::EventsArgs),
     /// Print the OpenAPI document of all that the service answers
     Openapi,
+    /// Application packages: add, list, show, remove them
+    #[command(subcommand)]
+    App(app::Command),
 }
 
 pub(crate) fn run(args: &BatchArgs) -> Result<ExitCode, CliError> {
@@ -93,6 +97,7 @@ pub(crate) fn run(args: &BatchArgs) -> Result<ExitCode, CliError> {
             print_json(&args.common.connect()?.document()?)?;
             Ok(Exit::Ok.into())
         }
+        Subject::App(command) => app::run(command, &args.common),
     }
 }
 

@@ -45,7 +45,7 @@ fn ready_for(
     job: &BatchJob,
 ) -> BTreeSet<String> {
     let starts = pool.spec.start.as_ref().is_some_and(|start| start.waits);
-    let pool = starts.then(|| pool_key.pool_name());
+    let pool = (starts || pool.sets_nodes_up()).then(|| pool_key.pool_name());
     let job = job.spec.preparation.as_ref().map(|_| key.job_key().ready_name());
     pool.into_iter().chain(job).collect()
 }
@@ -94,7 +94,7 @@ pub(super) fn spec(
         requeue: true,
         request,
         folder: task_folder(&key.job, key.task.as_str()),
-        staging: Staging { coordination, ..shape.staging.clone() },
+        staging: Staging { coordination, packages: !shape.packages.is_empty(), ..shape.staging.clone() },
     };
     made.spec(state, now)
 }

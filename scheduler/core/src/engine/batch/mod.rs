@@ -9,6 +9,7 @@ mod job;
 mod low;
 mod make;
 mod own_pool;
+mod package;
 mod pool;
 mod scale;
 mod schedule;
@@ -18,6 +19,7 @@ mod tick;
 use std::sync::Arc;
 
 pub(super) use self::low::taken_back;
+pub(super) use self::package::{effects, set_up};
 pub use self::scale::Trial;
 pub(super) use self::tick::due;
 use crate::batch::{
@@ -66,6 +68,9 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decis
         | BatchCommand::DisableSchedule { .. }
         | BatchCommand::TerminateSchedule { .. }
         | BatchCommand::DeleteSchedule { .. } => schedule::decide(state, input, now),
+        BatchCommand::AddPackage { .. }
+        | BatchCommand::SetDefaultVersion { .. }
+        | BatchCommand::RemovePackage { .. } => package::decide(state, input),
         BatchCommand::AddTasks { .. }
         | BatchCommand::UpdateTask { .. }
         | BatchCommand::TerminateTask { .. }
@@ -150,6 +155,8 @@ mod elastic_tests;
 mod low_tests;
 #[cfg(test)]
 mod own_pool_tests;
+#[cfg(test)]
+mod package_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

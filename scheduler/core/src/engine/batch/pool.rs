@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Decided, chore, end, event, invalid, not_found, scale};
+use super::{Decided, chore, end, event, invalid, not_found, package, scale};
 use crate::batch::{
     BatchCommand, BatchEvent, BatchInput, BatchPoolKey, BatchPoolSpec, BatchRefusal, Deallocation, EndWish,
     FoldedId, NODES_PER_REMOVAL_MAX, NodeMove, POOLS_PER_ACCOUNT_MAX, RESIZE_TIMEOUT_MIN_S, ResizeError,
@@ -38,12 +38,14 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
         BatchCommand::UpdatePool { pool, spec } => {
             let (pool, before) = active(state, input, pool)?;
             check_spec(state, spec)?;
+            package::check_setup(state, &pool.account, &spec.setup)?;
             let is_same = spec.id == before.spec.id && spec.home == before.spec.home;
             if !is_same || spec.slots_per_node != before.spec.slots_per_node {
                 return Err(invalid("taskSlotsPerNode", "vmSize, id and slots of a pool stay as they are"));
             }
             // What waits was made for nodes that are made ready as the pool said before.
-            let mut events = match spec.start == before.spec.start {
+            let is_as_before = spec.start == before.spec.start && spec.setup == before.spec.setup;
+            let mut events = match is_as_before {
                 true => Vec::new(),
                 false => unqueue(state, &pool, now),
             };
@@ -159,6 +161,7 @@ pub(super) fn create(
         return Err(BatchRefusal::Quota { what: "pools", limit: POOLS_PER_ACCOUNT_MAX });
     }
     check_spec(state, spec)?;
+    package::check_setup(state, &key.account, &spec.setup)?;
     let created = event(BatchEvent::PoolCreated {
         pool: key.clone(),
         spec: spec.clone().into(),

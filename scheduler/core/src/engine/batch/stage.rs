@@ -34,6 +34,7 @@ pub(super) fn pool(name: &str, slots: u32) -> BatchPoolSpec {
         fill: Fill::Pack,
         inter_node: slots == 1,
         start: None,
+        setup: Default::default(),
         said: "{}".into(),
     }
 }
@@ -68,6 +69,7 @@ pub(super) fn shape() -> TaskShape {
         wall_clock_max_s: None,
         retries: None,
         staging: Staging::default(),
+        packages: Vec::new(),
         environment: vec![("A".to_owned(), "task".to_owned())],
         token: false,
         near: None,

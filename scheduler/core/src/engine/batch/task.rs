@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Decided, check_goes_on, end, event, invalid, not_found};
+use super::{Decided, check_goes_on, end, event, invalid, not_found, package};
 use crate::batch::{
     Added, BatchCommand, BatchEvent, BatchInput, BatchJobSpec, BatchRefusal, BatchTaskKey,
     DEPENDENCY_CHARS_MAX, DEPENDENCY_RANGES_MAX, DependsOn, EndWish, FailedIn, Failure, FailureCategory,
@@ -39,7 +39,9 @@ pub(super) fn add(
             return Err(BatchRefusal::Quota { what: "tasks in the job", limit: TASKS_PER_JOB_MAX });
         }
         let shape = shapes.get(task.shape as usize);
-        check_task(job, task, shape.ok_or_else(|| invalid("value", "is incomplete"))?)?;
+        let shape = shape.ok_or_else(|| invalid("value", "is incomplete"))?;
+        check_task(job, task, shape)?;
+        package::check(state, &key.account, &shape.packages)?;
         here.insert(id);
         Ok(())
     };
@@ -138,6 +140,7 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
                 return Err(BatchRefusal::TaskCompleted);
             }
             check_shape(&job.spec, shape)?;
+            package::check(state, &key.account, &shape.packages)?;
             Ok(vec![event(BatchEvent::TaskUpdated { task: key, shape: Arc::clone(shape) })])
         }
         BatchCommand::TerminateTask { job, task } => {

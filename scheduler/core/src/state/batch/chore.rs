@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{BatchJob, JobPhase};
 use super::pool::{BatchPool, Seat};
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
-use super::{happen, moves};
+use super::{happen, moves, setup};
 use crate::batch::{
     BatchJobKey, BatchPoolKey, ChoreKey, ChoreOf, ChoreOutcome, ChoreSpec, FoldedId, NodeMove,
 };
@@ -113,10 +113,11 @@ impl ChoreRun {
 }
 
 impl Seat {
-    /// Whether the node's start task lets tasks run there.
+    /// Whether the node is set up, and its start task lets tasks run there.
     #[must_use]
     pub fn is_started(&self, pool: &BatchPool) -> bool {
-        self.start.as_ref().is_none_or(|start| start.lets_tasks_run(pool.spec.start.as_ref()))
+        self.is_set_up()
+            && self.start.as_ref().is_none_or(|start| start.lets_tasks_run(pool.spec.start.as_ref()))
     }
 }
 
@@ -194,7 +195,8 @@ pub(super) fn can_run(state: &State, key: &ChoreKey) -> bool {
         ChoreOf::Start { pool } => Some(pool),
         ChoreOf::Preparation { .. } | ChoreOf::Release { .. } => row(state, key).map(|row| &row.pool),
     };
-    seat.is_some_and(Seat::is_open)
+    let is_first = matches!(key.of, ChoreOf::Start { .. });
+    seat.is_some_and(|seat| seat.is_open() && (seat.is_set_up() || !is_first))
         && holder.account == key.account
         && of_pool == Some(&holder.pool)
         && gets_work(state.node(key.node))
@@ -324,6 +326,7 @@ pub(in crate::state) fn node_up(state: &mut State, node: NodeId, boot_id: &str, 
         return;
     }
     let Some(key) = state.batch.holders.get(&node).cloned() else { return };
+    setup::again(state, &key, node, at);
     let again = state.batch.pool_mut(&key).and_then(|pool| {
         let has_start = pool.spec.start.is_some();
         let seat = pool.nodes.get_mut(&node)?;
@@ -506,10 +509,11 @@ impl State {
         run(self, chore)
     }
 
-    /// Whether an unfinished job of the cluster was made of a chore.
+    /// The account of the task or chore that an unfinished job of the cluster was made of.
     #[must_use]
-    pub fn is_batch_chore(&self, job: JobId) -> bool {
-        self.batch.chores_made.contains_key(&job)
+    pub fn batch_account_of(&self, job: JobId) -> Option<&Arc<str>> {
+        let task = self.batch.made.get(&job).map(|task| &task.account);
+        task.or_else(|| self.batch.chores_made.get(&job).map(|chore| &chore.account))
     }
 
     /// Unfinished jobs of the cluster that a chore was made into.

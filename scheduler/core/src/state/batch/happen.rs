@@ -8,7 +8,7 @@ use super::moves::{jobs_of_pool_changed, nodes_moved, pool_moved, with_pool, wit
 use super::pool::{BatchPool, PoolAllocation};
 use super::scale::Scale;
 use super::task::{BatchTask, Completed, Made, Settling, TaskState, Tries};
-use super::{chore, depends, ready, retained, schedule};
+use super::{chore, depends, ready, retained, schedule, setup};
 use crate::batch::{BatchEvent, BatchJobKey, FoldedId, NewTask, Outcome, ScheduleKey, TaskShape};
 use crate::event::Verdict;
 use crate::ids::{JobId, NodeId, TaskIndex, Timestamp};
@@ -139,6 +139,10 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
         BatchEvent::ChoreDue { chore, task } => chore::due(state, chore, task.as_ref(), version, at),
         BatchEvent::ChoreMade { chore, made } => chore::made(state, chore, *made, at),
         BatchEvent::ChoreSettled { chore, outcome } => chore::settled(state, chore, outcome, version, at),
+        BatchEvent::PackageAdded { .. }
+        | BatchEvent::DefaultVersionSet { .. }
+        | BatchEvent::PackageRemoved { .. }
+        | BatchEvent::NodeSetUp { .. } => setup::happened(state, event, at),
     }
 }
 

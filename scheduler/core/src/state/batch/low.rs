@@ -24,6 +24,7 @@ impl BatchPool {
             enabled: true,
             low: true,
             retained_until: None,
+            setup: None,
             start: None,
         };
         let gone = self.preempted.iter().map(move |(node, since)| (*node, Cow::Owned(gone(*since))));

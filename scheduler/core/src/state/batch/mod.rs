@@ -13,6 +13,7 @@ mod ready;
 mod retained;
 mod scale;
 mod schedule;
+mod setup;
 mod shapes;
 mod stats;
 mod task;
@@ -28,13 +29,14 @@ pub use self::job::{BatchJob, JobPhase, JobWord, JobWork};
 pub use self::pool::{BatchPool, PoolAllocation, PoolWork, Seat};
 pub use self::scale::Scale;
 pub use self::schedule::{BatchSchedule, ScheduleWork};
+pub use self::setup::{SetupRun, SetupState};
 pub use self::stats::{Metered, Stats, TaskStats};
 pub use self::task::{
     BatchTask, Completed, Counted, Counts, Made, Settling, TaskState as BatchTaskState, TaskWord, Tries,
 };
 pub use self::why::{BatchWhy, Misfit, Open as OpenDependency, Stands};
 use super::State;
-use crate::batch::{BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, FoldedId, ScheduleKey};
+use crate::batch::{Application, BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, FoldedId, ScheduleKey};
 use crate::cluster::ClusterConfig;
 use crate::ids::{JobId, NodeId, Timestamp};
 
@@ -110,6 +112,9 @@ pub struct BatchAccount {
     /// Its job schedules, by id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub schedules: BTreeMap<FoldedId, BatchSchedule>,
+    /// Its applications, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub applications: BTreeMap<FoldedId, Application>,
     /// Those that have not completed.
     #[serde(default)]
     pub(super) active_jobs: BTreeSet<FoldedId>,

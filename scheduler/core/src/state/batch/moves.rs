@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::happen::{refresh_job, set};
 use super::pool::{BatchPool, PoolAllocation, Seat, with_pools, work};
 use super::scale::Scale;
-use super::{chore, low, retained, stats};
+use super::{chore, low, retained, setup, stats};
 use crate::batch::{BatchJobKey, BatchPoolKey, ChoreKey, NodeMove};
 use crate::cluster::ClusterConfig;
 use crate::event::Event;
@@ -51,7 +51,9 @@ pub(super) fn nodes_moved(
     for (node, _) in moves {
         meter(state, key, *node, at);
     }
-    let Some(pool) = state.batch.pool_mut(key) else { return };
+    let number = state.batch.changes;
+    let Some(account) = state.batch.accounts.get_mut(&key.account) else { return };
+    let Some(pool) = account.pools.get_mut(&key.pool) else { return };
     for (node, to) in moves {
         let before = pool.nodes.get(node);
         let (to, low) = match to {
@@ -68,8 +70,10 @@ pub(super) fn nodes_moved(
         };
         let retained_until = before.and_then(|seat| seat.retained_until);
         let start = chore::seated(pool, to, before, at);
+        let setup = setup::seated(pool, &account.applications, to, before, number, at);
         pool.preempted.remove(node);
-        pool.nodes.insert(*node, Seat { at: to, since: at, enabled: true, low, retained_until, start });
+        pool.nodes
+            .insert(*node, Seat { at: to, since: at, enabled: true, low, retained_until, setup, start });
     }
     pool.forget_preempted();
     let has_left = |to: &NodeMove| matches!(to, NodeMove::Back | NodeMove::Preempted);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::chore::ChoreRun;
 use super::low;
 use super::scale::Scale;
+use super::setup::SetupRun;
 use crate::batch::{BatchPoolKey, BatchPoolSpec, Deallocation, NodeMove, ResizeError};
 use crate::cluster::{ClusterConfig, Order, PoolConfig, Preempt};
 use crate::ids::{NodeId, Timestamp};
@@ -93,6 +94,9 @@ pub struct Seat {
     /// Until when what tasks have left there is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retained_until: Option<Timestamp>,
+    /// What the node has because of the pool, if the pool wanted anything when it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<SetupRun>,
     /// The pool's start task on it, if the pool has one since it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<ChoreRun>,
