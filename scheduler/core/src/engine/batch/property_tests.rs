@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use super::stage::{batch_job, caller, id, pool, shape, task, the_chore};
 use crate::batch::{
     AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
-    DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, Retries, ScheduleSpec, ScheduleTimes,
-    TaskShape,
+    DependsOn, Disable, IdRange, Manager, Mount, MultiInstance, NewTask, PoolSetup, Retries, ScheduleSpec,
+    ScheduleTimes, SetupError, TaskShape,
 };
-use crate::ids::AttemptKey;
+use crate::ids::{AttemptKey, NodeId};
 use crate::input::{GoneHow, Input};
 use crate::staging::Command;
 use crate::state::{InstanceState, LivePhase, State};
@@ -26,6 +26,8 @@ enum Step {
     Lose(u8),
     Hello(u8),
     Shrink(bool),
+    /// A node has been set up as it was told, or could not be.
+    SetUp(u8, bool),
 }
 
 fn name(of: &'static str) -> impl Strategy<Value = String> + Clone {
@@ -44,11 +46,18 @@ fn start() -> impl Strategy<Value = Option<Arc<ChoreSpec>>> + Clone {
     })
 }
 
+fn setup() -> impl Strategy<Value = PoolSetup> + Clone {
+    prop::bool::weighted(0.3).prop_map(|wants| {
+        let mounts = wants.then(|| Mount::parse("nas:/export", "data", "").unwrap()).into_iter().collect();
+        PoolSetup { packages: Vec::new(), mounts }
+    })
+}
+
 fn on_pools() -> impl Strategy<Value = BatchCommand> {
     prop_oneof![
-        (name("p"), 1..3u32, 0..4u32, start()).prop_map(|(name, slots, target, start)| {
+        (name("p"), 1..3u32, 0..4u32, start(), setup()).prop_map(|(name, slots, target, start, setup)| {
             BatchCommand::CreatePool {
-                spec: Box::new(BatchPoolSpec { start, ..pool(&name, slots) }),
+                spec: Box::new(BatchPoolSpec { start, setup, ..pool(&name, slots) }),
                 target,
                 timeout_s: 300,
                 scaling: None,
@@ -77,9 +86,11 @@ fn on_pools() -> impl Strategy<Value = BatchCommand> {
         (name("p"), 1..4u8, prop::option::of(deallocation())).prop_map(|(name, node, disable)| {
             BatchCommand::ScheduleNode { pool: id(&name), node: format!("n{node}"), disable }
         }),
-        (name("p"), 1..3u32, start()).prop_map(|(name, slots, start)| BatchCommand::UpdatePool {
-            pool: id(&name),
-            spec: Box::new(BatchPoolSpec { start, ..pool(&name, slots) }),
+        (name("p"), 1..3u32, start(), setup()).prop_map(|(name, slots, start, setup)| {
+            BatchCommand::UpdatePool {
+                pool: id(&name),
+                spec: Box::new(BatchPoolSpec { start, setup, ..pool(&name, slots) }),
+            }
         }),
         name("p").prop_map(|name| BatchCommand::StopResize { pool: id(&name) }),
         name("p").prop_map(|name| BatchCommand::DeletePool { pool: id(&name) }),
@@ -185,6 +196,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..4u8).prop_map(Step::Lose),
         2 => (1..4u8).prop_map(Step::Hello),
         1 => any::<bool>().prop_map(Step::Shrink),
+        3 => (1..4u8, prop::bool::weighted(0.2)).prop_map(|(node, fails)| Step::SetUp(node, fails)),
     ]
 }
 
@@ -227,6 +239,13 @@ fn take(bench: &mut Bench, step: Step) {
         Step::Shrink(small) => {
             let cores: &[u32] = if small { &[4, 4] } else { &[4, 4, 4] };
             bench.input(Input::Configure(Arc::new(config(cores))));
+        }
+        Step::SetUp(node, fails) => {
+            let (name, id) = (format!("n{node}"), NodeId(u32::from(node) - 1));
+            let number = bench.engine.state().batch_setup_of(id).map_or(0, |setup| setup.number);
+            let error = || SetupError { code: "MountConfigurationError".to_owned(), message: "no".to_owned() };
+            let errors = fails.then(error).into_iter().collect();
+            bench.input(Input::NodeSetUp { node: name, number, errors });
         }
     }
     bench.settle();
