@@ -110,7 +110,8 @@ fn references_to_what_is_not_there_are_refused() {
     bench.add_package("Blender", "1.0", 'a', false).unwrap();
     let refused = |bench: &mut Bench, reference| {
         let spec = Box::new(with_packages(vec![reference]));
-        match bench.batch(BatchCommand::CreatePool { spec, target: 1, timeout_s: 900, scaling: None }) {
+        match bench.batch(BatchCommand::CreatePool { spec, target: 1.into(), timeout_s: 900, scaling: None })
+        {
             Err(BatchRefusal::Packages { why }) => why,
             other => panic!("{other:?}"),
         }
@@ -123,7 +124,8 @@ fn references_to_what_is_not_there_are_refused() {
     assert_eq!(why, "there is no default version of application 'blender'; versions: 1.0");
     let many = vec![reference("blender", Some("1.0")); PACKAGE_REFERENCES_MAX + 1];
     let spec = Box::new(with_packages(many));
-    let many = bench.batch(BatchCommand::CreatePool { spec, target: 1, timeout_s: 900, scaling: None });
+    let many =
+        bench.batch(BatchCommand::CreatePool { spec, target: 1.into(), timeout_s: 900, scaling: None });
     assert!(matches!(many, Err(BatchRefusal::Invalid { .. })), "{many:?}");
     bench.create_pool(pool("P", 1), 1);
     bench.create_job(batch_job("J", "P"));
@@ -207,7 +209,7 @@ fn a_node_that_cannot_be_set_up_takes_no_work_until_it_can() {
     bench.batch(BatchCommand::UpdatePool { pool: id("p"), spec: Box::new(pool("P", 1)) }).unwrap();
     for target in [0, 2] {
         let (pool, timeout_s, how) = (id("p"), 900, Deallocation::Terminate);
-        bench.batch(BatchCommand::ResizePool { pool, target, timeout_s, how }).unwrap();
+        bench.batch(BatchCommand::ResizePool { pool, target: target.into(), timeout_s, how }).unwrap();
         let live: Vec<_> = bench.engine.state().live().map(|(key, ..)| key.task.job).collect();
         live.into_iter().for_each(|job| bench.task_stopped(job));
     }
@@ -222,6 +224,7 @@ fn two_file_systems_have_two_places() {
         vec![Mount::parse("nas:/a", "data", "").unwrap(), Mount::parse("nas:/b", "data", "").unwrap()];
     let setup = PoolSetup { packages: Vec::new(), mounts: twice };
     let spec = Box::new(BatchPoolSpec { setup, ..pool("P", 1) });
-    let refused = bench.batch(BatchCommand::CreatePool { spec, target: 1, timeout_s: 900, scaling: None });
+    let refused =
+        bench.batch(BatchCommand::CreatePool { spec, target: 1.into(), timeout_s: 900, scaling: None });
     assert!(matches!(refused, Err(BatchRefusal::Invalid { property: "mountConfiguration", .. })));
 }

@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use super::stage::{batch_job, caller, elastic, id, pool, shape, task, the_chore};
 use crate::batch::{
     AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
-    DependsOn, Disable, IdRange, Manager, MultiInstance, NewTask, PoolLifetime, Retries, Scaling,
-    ScheduleSpec, ScheduleTimes, Targets, TaskShape,
+    DependsOn, Disable, IdRange, Manager, Mount, MultiInstance, NewTask, PoolLifetime, PoolSetup, Retries,
+    Scaling, ScheduleSpec, ScheduleTimes, SetupError, Targets, TaskShape,
 };
-use crate::ids::AttemptKey;
+use crate::ids::{AttemptKey, NodeId};
 use crate::input::{GoneHow, Input};
 use crate::staging::Command;
 use crate::state::{InstanceState, LivePhase, State};
@@ -28,6 +28,8 @@ enum Step {
     Shrink(bool),
     /// The program for a node comes to its end.
     Power(u8, bool),
+    /// A node has been set up as it was told, or could not be.
+    SetUp(u8, bool),
 }
 
 fn name(of: &'static str) -> impl Strategy<Value = String> + Clone {
@@ -56,11 +58,18 @@ fn start() -> impl Strategy<Value = Option<Arc<ChoreSpec>>> + Clone {
     })
 }
 
+fn setup() -> impl Strategy<Value = PoolSetup> + Clone {
+    prop::bool::weighted(0.3).prop_map(|wants| {
+        let mounts = wants.then(|| Mount::parse("nas:/export", "data", "").unwrap()).into_iter().collect();
+        PoolSetup { packages: Vec::new(), mounts }
+    })
+}
+
 fn on_pools() -> impl Strategy<Value = BatchCommand> {
     prop_oneof![
-        (name("p"), 1..3u32, targets(), start()).prop_map(|(name, slots, target, start)| {
+        (name("p"), 1..3u32, targets(), start(), setup()).prop_map(|(name, slots, target, start, setup)| {
             BatchCommand::CreatePool {
-                spec: Box::new(BatchPoolSpec { start, ..pool(&name, slots) }),
+                spec: Box::new(BatchPoolSpec { start, setup, ..pool(&name, slots) }),
                 target,
                 timeout_s: 300,
                 scaling: None,
@@ -89,9 +98,11 @@ fn on_pools() -> impl Strategy<Value = BatchCommand> {
         (name("p"), 1..4u8, prop::option::of(deallocation())).prop_map(|(name, node, disable)| {
             BatchCommand::ScheduleNode { pool: id(&name), node: format!("n{node}"), disable }
         }),
-        (name("p"), 1..3u32, start()).prop_map(|(name, slots, start)| BatchCommand::UpdatePool {
-            pool: id(&name),
-            spec: Box::new(BatchPoolSpec { start, ..pool(&name, slots) }),
+        (name("p"), 1..3u32, start(), setup()).prop_map(|(name, slots, start, setup)| {
+            BatchCommand::UpdatePool {
+                pool: id(&name),
+                spec: Box::new(BatchPoolSpec { start, setup, ..pool(&name, slots) }),
+            }
         }),
         name("p").prop_map(|name| BatchCommand::StopResize { pool: id(&name) }),
         name("p").prop_map(|name| BatchCommand::DeletePool { pool: id(&name) }),
@@ -231,6 +242,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..4u8).prop_map(Step::Hello),
         1 => any::<bool>().prop_map(Step::Shrink),
         3 => (2..4u8, any::<bool>()).prop_map(|(node, fails)| Step::Power(node, fails)),
+        3 => (1..4u8, prop::bool::weighted(0.2)).prop_map(|(node, fails)| Step::SetUp(node, fails)),
     ]
 }
 
@@ -275,6 +287,14 @@ fn take(bench: &mut Bench, step: Step) {
             bench.input(Input::Configure(Arc::new(elastic(config(cores), 1))));
         }
         Step::Power(node, fails) => bench.power(&format!("n{node}"), fails.then_some("no room")),
+        Step::SetUp(node, fails) => {
+            let (name, id) = (format!("n{node}"), NodeId(u32::from(node) - 1));
+            let number = bench.engine.state().batch_setup_of(id).map_or(0, |setup| setup.number);
+            let error =
+                || SetupError { code: "MountConfigurationError".to_owned(), message: "no".to_owned() };
+            let errors = fails.then(error).into_iter().collect();
+            bench.input(Input::NodeSetUp { node: name, number, errors });
+        }
     }
     bench.settle();
 }
