@@ -126,7 +126,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
         all.push(json!({ "$ref": "#/components/parameters/apiVersion" }));
     }
     if let Some(list) = operation.list {
-        all.extend(of_list(list));
+        all.extend(of_list(list, matches!(operation.answer, Answer::Page(_))));
     }
     all.extend(operation.parameters.iter().map(|(name, kind, what)| query(name, kind.schema(), what)));
     if operation.answer == Answer::Bytes && operation.path.ends_with("{*path}") {
@@ -144,12 +144,12 @@ fn parameters(operation: &Operation) -> Vec<Value> {
     all
 }
 
-/// The query of a list.
-fn of_list(list: List) -> Vec<Value> {
+/// The query of a list, or of one thing of it.
+fn of_list(list: List, is_page: bool) -> Vec<Value> {
     let text = || json!({ "type": "string" });
     let mut all = Vec::new();
     let filterable = list.filterable();
-    if !filterable.is_empty() {
+    if is_page && !filterable.is_empty() {
         let one = |(property, operators): &(crate::odata::Property, crate::odata::Operators)| {
             format!("{} ({})", property.path(), operators.told())
         };
@@ -165,9 +165,11 @@ fn of_list(list: List) -> Vec<Value> {
     if list.has_stats() {
         all.push(query("$expand", json!({ "type": "string", "enum": ["stats"] }), "With their statistics."));
     }
-    let most = json!({ "type": "integer", "minimum": 1, "maximum": RESULTS_MAX, "default": RESULTS_MAX });
-    all.push(query("maxresults", most, "Most of one page."));
-    all.push(query("$skiptoken", text(), "Where a page begins: as odata.nextLink has it."));
+    if is_page {
+        let most = json!({ "type": "integer", "minimum": 1, "maximum": RESULTS_MAX, "default": RESULTS_MAX });
+        all.push(query("maxresults", most, "Most of one page."));
+        all.push(query("$skiptoken", text(), "Where a page begins: as odata.nextLink has it."));
+    }
     all
 }
 

@@ -144,6 +144,12 @@ impl Operation {
         Self { list: Some(list), answer: Answer::Page(of), ..self }
     }
 
+    /// It answers with a thing of a list, which may be shortened as the list may.
+    #[must_use]
+    pub const fn shows(self, list: List, schema: &'static str) -> Self {
+        Self { list: Some(list), answer: Answer::One(schema), ..self }
+    }
+
     /// It takes a body.
     #[must_use]
     pub const fn takes(self, body: &'static str) -> Self {

@@ -215,7 +215,9 @@ fn created(pool: &BatchPool) -> Value {
 
 fn sizes(pool: &BatchPool) -> Value {
     json!({
-        "currentDedicatedNodes": pool.lent(),
+        "currentDedicatedNodes": pool.dedicated(),
+        "currentLowPriorityNodes": pool.low(),
+        "targetLowPriorityNodes": pool.target_low,
         "targetDedicatedNodes": pool.target,
         "enableAutoScale": pool.scale.is_some(),
     })

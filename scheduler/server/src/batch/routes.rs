@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{MethodRouter, delete, get, head, patch, post, put};
 use muster_batch::odata::List;
-use muster_batch::openapi::Kind::{Flag, Integer, Text, Words};
+use muster_batch::openapi::Kind::{Flag, Instant, Integer, Text, Words};
 use muster_batch::openapi::{self, Answer, Operation as Op, Parameter};
 use serde_json::Value;
 
@@ -38,8 +38,12 @@ fn all() -> impl Iterator<Item = &'static Route> {
 }
 
 const HOURS: &[Parameter] = &[
-    ("starttime", Text, "From the hour of this instant on; this hour without."),
-    ("endtime", Text, "Until the hour of this instant; this hour without."),
+    ("starttime", Instant, "From the hour of this instant on; this hour without."),
+    ("endtime", Instant, "Until the hour of this instant; this hour without."),
+];
+const PACKAGE: &[Parameter] = &[
+    ("sha256", Text, "The digest of the zip, in hexadecimal digits."),
+    ("default", Flag, "Whether references that name no version stand for this one."),
 ];
 const RECURSIVE: Parameter = ("recursive", Flag, "With all that is in folders as well.");
 const ONE_NODE: Answer = Answer::Refused(409);
@@ -48,7 +52,7 @@ const ONE_NODE: Answer = Answer::Refused(409);
 const POOLS: &[Route] = &[
     route(Op::get("/pools", "Pool_List", "Lists the account's pools.").lists(List::Pools, "Pool"), || get(pools::list)),
     route(Op::post("/pools", "Pool_Add", "Makes a pool, which then gets its nodes.").takes("NewPool").with_status(201), || post(pools::create)),
-    route(Op::get("/pools/{pool}", "Pool_Get", "Shows a pool.").gives(Answer::One("Pool")).if_unchanged(), || get(pools::show)),
+    route(Op::get("/pools/{pool}", "Pool_Get", "Shows a pool.").shows(List::Pools, "Pool").if_unchanged(), || get(pools::show)),
     route(Op::head("/pools/{pool}", "Pool_Exists", "Says whether there is such a pool."), || head(pools::exists)),
     route(Op::patch("/pools/{pool}", "Pool_Patch", "Changes what it names of a pool.").takes("PoolChange").if_unchanged(), || patch(pools::patch)),
     route(Op::delete("/pools/{pool}", "Pool_Delete", "Gives a pool's nodes back; the pool is gone then.").with_status(202).if_unchanged(), || delete(pools::delete)),
@@ -84,16 +88,16 @@ const NODES: &[Route] = &[
     route(Op::get("/supportedimages", "Account_ListSupportedImages", "Lists the names under which clients look for an image; nodes are as they are.").lists(List::SupportedImages, "Image"), || get(nodes::images)),
     route(Op::get("/applications", "Application_List", "Lists application packages.").lists(List::Applications, "Application"), || get(packages::list)),
     route(Op::get("/applications/{application}", "Application_Get", "Shows an application.").gives(Answer::One("Application")), || get(packages::show)),
-    route(Op::patch("/applications/{application}", "Application_Patch", "Says which version is meant where none is named.").takes("ApplicationChange"), || patch(packages::patch)),
-    route(Op::put("/applications/{application}/versions/{version}", "Application_AddVersion", "Adds a package: the body is a zip.").with_status(201), || put(packages::add)),
-    route(Op::delete("/applications/{application}/versions/{version}", "Application_DeleteVersion", "Removes a package."), || delete(packages::remove)),
+    route(Op::patch("/applications/{application}", "Application_Patch", "Says which version is the default one; the service's own.").takes("ApplicationChange"), || patch(packages::patch)),
+    route(Op::put("/applications/{application}/versions/{version}", "Application_AddVersion", "Adds a package, a zip that is the body; the service's own.").asks(PACKAGE).with_status(201).gives(Answer::One("Application")), || put(packages::add)),
+    route(Op::delete("/applications/{application}/versions/{version}", "Application_RemoveVersion", "Removes a package; the service's own.").with_status(204), || delete(packages::remove)),
 ];
 
 #[rustfmt::skip]
 const SCHEDULES: &[Route] = &[
     route(Op::get("/jobschedules", "JobSchedule_List", "Lists the account's job schedules.").lists(List::Schedules, "JobSchedule"), || get(schedules::list)),
     route(Op::post("/jobschedules", "JobSchedule_Add", "Makes a job schedule.").takes("NewJobSchedule").with_status(201), || post(schedules::create)),
-    route(Op::get("/jobschedules/{schedule}", "JobSchedule_Get", "Shows a job schedule.").gives(Answer::One("JobSchedule")).if_unchanged(), || get(schedules::show)),
+    route(Op::get("/jobschedules/{schedule}", "JobSchedule_Get", "Shows a job schedule.").shows(List::Schedules, "JobSchedule").if_unchanged(), || get(schedules::show)),
     route(Op::head("/jobschedules/{schedule}", "JobSchedule_Exists", "Says whether there is such a job schedule."), || head(schedules::exists)),
     route(Op::patch("/jobschedules/{schedule}", "JobSchedule_Patch", "Changes what it names of a job schedule.").takes("JobScheduleChange").if_unchanged(), || patch(schedules::patch)),
     route(Op::put("/jobschedules/{schedule}", "JobSchedule_Update", "Replaces what may change of a job schedule.").takes("JobScheduleChange").if_unchanged(), || put(schedules::put)),
@@ -108,7 +112,7 @@ const SCHEDULES: &[Route] = &[
 const JOBS: &[Route] = &[
     route(Op::get("/jobs", "Job_List", "Lists the account's jobs.").lists(List::Jobs, "Job"), || get(jobs::list)),
     route(Op::post("/jobs", "Job_Add", "Makes a job.").takes("NewJob").with_status(201), || post(jobs::create)),
-    route(Op::get("/jobs/{job}", "Job_Get", "Shows a job.").gives(Answer::One("Job")).if_unchanged(), || get(jobs::show)),
+    route(Op::get("/jobs/{job}", "Job_Get", "Shows a job.").shows(List::Jobs, "Job").if_unchanged(), || get(jobs::show)),
     route(Op::patch("/jobs/{job}", "Job_Patch", "Changes what it names of a job.").takes("JobChange").if_unchanged(), || patch(jobs::patch)),
     route(Op::put("/jobs/{job}", "Job_Update", "Replaces what may change of a job.").takes("JobChange").if_unchanged(), || put(jobs::put)),
     route(Op::delete("/jobs/{job}", "Job_Delete", "Ends a job's tasks and deletes it with them.").with_status(202).if_unchanged(), || delete(jobs::delete)),
@@ -124,7 +128,7 @@ const TASKS: &[Route] = &[
     route(Op::get("/jobs/{job}/tasks", "Task_List", "Lists a job's tasks.").lists(List::Tasks, "Task"), || get(tasks::list)),
     route(Op::post("/jobs/{job}/tasks", "Task_Add", "Adds a task to a job.").takes("NewTask").with_status(201), || post(tasks::add)),
     route(Op::post("/jobs/{job}/addtaskcollection", "Task_AddCollection", "Adds up to 100 tasks to a job, with an answer for each.").takes("TaskCollection").gives(Answer::All("TaskAddResult")), || post(tasks::add_collection)),
-    route(Op::get("/jobs/{job}/tasks/{task}", "Task_Get", "Shows a task.").gives(Answer::One("Task")).if_unchanged(), || get(tasks::show)),
+    route(Op::get("/jobs/{job}/tasks/{task}", "Task_Get", "Shows a task.").shows(List::Tasks, "Task").if_unchanged(), || get(tasks::show)),
     route(Op::put("/jobs/{job}/tasks/{task}", "Task_Update", "Replaces a task's constraints.").takes("TaskChange").if_unchanged(), || put(tasks::put)),
     route(Op::delete("/jobs/{job}/tasks/{task}", "Task_Delete", "Deletes a task.").if_unchanged(), || delete(tasks::delete)),
     route(Op::post("/jobs/{job}/tasks/{task}/terminate", "Task_Terminate", "Ends a task.").with_status(204).if_unchanged(), || post(tasks::terminate)),

@@ -82,17 +82,17 @@ fn statistics() {
     let farm = Farm::of(1);
     farm.pool("p", 1, json!({}));
     farm.job("j", "p", json!({}));
-    farm.task("j", "good", "true", json!({}));
-    farm.task("j", "bad", "exit 1", json!({}));
-    farm.task_is("j", "bad", "completed");
-    farm.task_is("j", "good", "completed");
-    assert!(farm.get("/jobs/j").json["stats"].is_null(), "nobody has asked for them");
-    let stats = &farm.get("/jobs?$select=id,stats").json["value"][0]["stats"];
-    assert_eq!((&stats["numSucceededTasks"], &stats["numFailedTasks"]), (&json!(1), &json!(1)), "{stats}");
-    let of_pool = &farm.get("/pools?$expand=stats").json["value"][0]["stats"];
-    assert!(of_pool["usageStats"]["dedicatedCoreTime"].is_string(), "{of_pool}");
-    let metrics = &farm.get("/poolusagemetrics").json["value"][0];
-    assert!(metrics["poolId"] == "p" && metrics["totalCoreHours"].is_number(), "{metrics}");
+    farm.task("j", "a", "exit 1", json!({ "constraints": { "maxTaskRetryCount": 1 } }));
+    farm.task_is("j", "a", "completed");
+    let stats = farm.get("/jobs/j?$expand=stats").json["stats"].clone();
+    assert_eq!((&stats["numFailedTasks"], &stats["numTaskRetries"]), (&json!(1), &json!(1)), "{stats}");
+    assert!(farm.get("/jobs/j").json["stats"].is_null(), "only where they are asked for");
+    assert!(farm.get("/jobs?$select=id,stats").json["value"][0]["stats"]["wallClockTime"].is_string());
+    assert!(farm.get("/jobs/j/tasks/a?$select=stats").json["stats"]["waitTime"].is_string());
+    let pools = farm.get("/pools?$expand=stats").json;
+    assert!(pools["value"][0]["stats"]["usageStats"]["dedicatedCoreTime"].is_string(), "{pools}");
+    let usage = farm.get("/poolusagemetrics?$filter=poolId%20eq%20%27p%27").json;
+    assert_eq!((&usage["value"][0]["poolId"], &usage["value"][0]["vmSize"]), (&json!("p"), &json!("main")));
     assert_eq!(farm.get("/pools?$expand=nodes").refused(), (400, "InvalidQueryParameterValue"));
 }
 

@@ -447,7 +447,7 @@ async fn play(mut node: Node, world: Arc<World>) {
                 let answer = file(&world, &request);
                 node.say(Said::File(v1::FileReply { id: request.id, answer: Some(answer) })).await;
             }
-            Some(Told::Welcome(_) | Told::Signal(_)) => {}
+            Some(Told::Welcome(_) | Told::Signal(_) | Told::Setup(_)) => {}
         }
     }
 }

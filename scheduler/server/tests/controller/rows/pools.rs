@@ -51,14 +51,24 @@ fn pool_image() {
 
 #[test]
 fn low_priority() {
-    let farm = Farm::of(1);
-    farm.post("/pools", json!({ "id": "low", "vmSize": "main", "targetLowPriorityNodes": 1 }));
-    farm.until("it has the idle node", |farm| farm.get("/pools/low").json["currentLowPriorityNodes"] == 1);
-    assert_eq!(farm.get("/pools/low").json["targetLowPriorityNodes"], 1);
-    assert_eq!(farm.get("/pools/low/nodes").json["value"][0]["isDedicated"], false);
-    farm.pool("own", 1, json!({}));
-    assert_eq!(farm.get("/pools/own").json["currentDedicatedNodes"], 1, "a dedicated target goes before");
-    assert_eq!(farm.get("/pools/low/nodes").json["value"][0]["state"], "preempted");
+    let farm = Farm::of(2);
+    let body = json!({ "id": "p", "vmSize": "main", "targetLowPriorityNodes": 2 });
+    farm.post("/pools", body);
+    farm.until("it has two", |farm| farm.get("/pools/p").json["currentLowPriorityNodes"] == 2);
+    assert_eq!(farm.get("/pools/p/nodes/n01").json["isDedicated"], false);
+    farm.job("j", "p", json!({}));
+    farm.task("j", "a", "stay", json!({}));
+    farm.task("j", "b", "stay", json!({}));
+    farm.task_is("j", "b", "running");
+    // A pool with dedicated nodes has one back; the task there waits again, which no counter counts.
+    farm.pool("q", 1, json!({}));
+    farm.until("a node is preempted", |farm| {
+        farm.get("/nodecounts").json.to_string().contains("\"preempted\":1")
+    });
+    let waits = |farm: &Farm| ["a", "b"].into_iter().find(|task| farm.task_state("j", task) == "active");
+    farm.until("a task waits", |farm| waits(farm).is_some());
+    let info = farm.show_task("j", waits(&farm).unwrap())["executionInfo"].clone();
+    assert_eq!((&info["retryCount"], &info["requeueCount"]), (&json!(0), &json!(0)));
 }
 
 #[test]
@@ -174,26 +184,35 @@ fn application_packages() {
     let farm = Farm::without_nodes();
     assert_eq!(farm.get("/applications").ids(), Vec::<&str>::new());
     assert_eq!(farm.get("/applications/blender").refused(), (404, "ApplicationNotFound"));
+    assert_eq!(farm.delete("/applications/blender/versions/4").status, 404);
+    let undigested = farm.ask("PUT", "/applications/blender/versions/4", None, &[]);
+    assert_eq!(undigested.refused(), (400, "InvalidQueryParameterValue"), "what comes must be signed");
     let packages = json!([{ "applicationId": "blender", "version": "4" }]);
     let body = json!({ "id": "p", "vmSize": "main", "applicationPackageReferences": packages });
-    assert_eq!(
-        farm.try_post("/pools", body).property(),
-        ("UnsupportedProperty", "applicationPackageReferences")
-    );
+    assert_eq!(farm.try_post("/pools", body).refused(), (409, "InvalidApplicationPackageReferences"));
     farm.job("j", "p", json!({}));
     let task = json!({ "id": "a", "commandLine": "true", "applicationPackageReferences": packages });
-    assert_eq!(
-        farm.try_post("/jobs/j/tasks", task).property(),
-        ("UnsupportedProperty", "applicationPackageReferences")
-    );
+    assert_eq!(farm.try_post("/jobs/j/tasks", task).refused(), (409, "InvalidApplicationPackageReferences"));
 }
 
 #[test]
 fn mounts() {
     let farm = Farm::without_nodes();
-    let mount = json!({ "nfsMountConfiguration": { "source": "store:/data", "relativeMountPath": "data" } });
-    let body = json!({ "id": "p", "vmSize": "main", "mountConfiguration": [mount] });
-    assert_eq!(farm.try_post("/pools", body).property(), ("UnsupportedProperty", "mountConfiguration"));
+    let with = |mount| {
+        farm.try_post("/pools", json!({ "id": "p", "vmSize": "main", "mountConfiguration": [mount] }))
+    };
+    let unlisted =
+        with(json!({ "nfsMountConfiguration": { "source": "store:/data", "relativeMountPath": "data" } }));
+    assert_eq!(
+        unlisted.property(),
+        ("InvalidPropertyValue", "mountConfiguration.nfsMountConfiguration.source"),
+        "the site lists what may be mounted"
+    );
+    let cloud = with(json!({ "azureFileShareConfiguration": { "accountName": "a" } }));
+    assert_eq!(
+        cloud.property(),
+        ("UnsupportedProperty", "mountConfiguration[0].azureFileShareConfiguration")
+    );
 }
 
 #[test]

@@ -174,9 +174,9 @@ fn resource_files() {
         assert_eq!(farm.try_post("/jobs/j/tasks", task).property(), ("InvalidPropertyValue", property));
     }
     let auto =
-        json!({ "id": "b", "commandLine": "true", "resourceFiles": [{ "autoStorageContainerName": "c" }] });
+        json!({ "id": "b", "commandLine": "true", "resourceFiles": [{ "autoStorageContainerName": "C" }] });
     let refused = farm.try_post("/jobs/j/tasks", auto);
-    assert_eq!(refused.property(), ("UnsupportedProperty", "resourceFiles[0].autoStorageContainerName"));
+    assert_eq!(refused.property(), ("InvalidPropertyValue", "resourceFiles[0].autoStorageContainerName"));
 }
 
 #[test]
@@ -232,13 +232,16 @@ fn task_authentication_token() {
 
 #[test]
 fn affinity() {
-    let farm = with_job(1, json!({}));
-    farm.task("j", "a", "true", json!({ "affinityInfo": { "affinityId": "n01" } }));
-    let task = farm.task_is("j", "a", "completed");
-    assert_eq!(
-        (&task["affinityInfo"]["affinityId"], &task["nodeInfo"]["affinityId"]),
-        (&json!("n01"), &json!("n01"))
-    );
+    let farm = Farm::of(2);
+    farm.pool("p", 2, json!({ "taskSlotsPerNode": 2 }));
+    farm.job("j", "p", json!({}));
+    for (task, node) in [("a", "n02"), ("b", "n02"), ("c", "n01")] {
+        farm.task("j", task, "stay", json!({ "affinityInfo": { "affinityId": node } }));
+        assert_eq!(farm.task_is("j", task, "running")["nodeInfo"]["affinityId"], node);
+    }
+    // It is a wish: where there is no room, another node will do.
+    farm.task("j", "d", "stay", json!({ "affinityInfo": { "affinityId": "n02" } }));
+    assert_eq!(farm.task_is("j", "d", "running")["nodeInfo"]["nodeId"], "n01");
 }
 
 #[test]
