@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use muster_core::batch::{
-    BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec, ChoreSpec,
-    Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, Mount, NewTask, PackageDigest,
-    PackageReference, PoolSetup, Retries, ScheduleSpec, ScheduleTimes, SetupError, TaskShape,
+    AutoPool, BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec,
+    ChoreSpec, Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, Mount, NewTask, PackageDigest,
+    PackageReference, PoolLifetime, PoolSetup, Retries, ScheduleSpec, ScheduleTimes, SetupError, TaskShape,
 };
 use muster_core::cluster::Fill;
 use muster_core::ids::{JobId, NodeId, TaskIndex};
@@ -53,7 +53,7 @@ fn shape() -> TaskShape {
         multi_instance: None,
         wall_clock_max_s: Some(600),
         retries: None,
-        staging: Staging::default(),
+        staging: Staging { retention_s: 60, ..Staging::default() },
         packages: Vec::new(),
         environment: Vec::new(),
         near: None,
@@ -142,7 +142,26 @@ impl Story {
         self.gone(attempt, 0, GoneHow::Stopped);
         self.due();
         self.end_chore(node, 0);
-        self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(before) });
+        self.ask(BatchCommand::UpdatePool { pool: id("pool"), spec: Box::new(before.clone()) });
+        // What the task has left there is kept for a minute.
+        let (target, how) = (0.into(), Deallocation::RetainedData);
+        self.ask(BatchCommand::ResizePool { pool: id("pool"), target, timeout_s: 300, how });
+        self.after_s(61);
+        self.due();
+        self.ask(resize(nodes));
+        let pool = BatchPoolSpec { home: "nowhere".to_owned(), ..before };
+        let own = AutoPool {
+            prefix: String::new(),
+            pool,
+            target: 1,
+            target_low: 0,
+            timeout_s: 300,
+            scaling: None,
+            lifetime: PoolLifetime::Job,
+            keep_alive: false,
+        };
+        let spec = BatchJobSpec { auto_pool: Some(Box::new(own)), ..job_spec("lost") };
+        self.ask(BatchCommand::CreateJob { spec: Box::new(spec) });
     }
 
     /// Packages that come and go, and a node that is set up with one at the second try.
@@ -168,7 +187,7 @@ impl Story {
         let nodes = self.state().batch_pool(&key).unwrap().nodes.len() as u32;
         for target in [0, nodes] {
             let (pool, how) = (id("pool"), Deallocation::Requeue);
-            self.ask(BatchCommand::ResizePool { pool, target, timeout_s: 300, how });
+            self.ask(BatchCommand::ResizePool { pool, target: target.into(), timeout_s: 300, how });
         }
         let all: Vec<NodeId> = self.state().batch_pool(&key).unwrap().nodes.keys().copied().collect();
         let error = SetupError { code: "MountConfigurationError".to_owned(), message: "no".to_owned() };

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use muster_core::cluster::ClusterConfig;
+use muster_core::cluster::{ClusterConfig, ElasticNode};
 use muster_core::cron::{CronEntry, Crontab, Schedule};
 use muster_core::engine::Engine;
 use muster_core::event::{Endpoint, Hardware, HardwareCore, Record, Usage};
 use muster_core::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{
-    Caller, GoneHow, Input, InstancePhase, InstanceReport, JobChange, NodeChange, Reply,
+    Caller, GoneHow, Input, InstancePhase, InstanceReport, JobChange, NodeChange, PowerReport, Reply,
 };
 use muster_core::reservation::{ReservationSpec, ReservedNodes, Windows};
 use muster_core::spec::JobSpec;
-use muster_core::state::{PoolState, State};
+use muster_core::state::{PoolState, Power, State};
 use serde_json::{Value, json};
 
 const ANN: Caller = Caller { uid: 1000, admin: false };
@@ -277,6 +277,23 @@ impl Story {
         let wide = self.submit("wide", json!({"request": wide}));
         self.cancel(wide, None);
         self.batch();
+        self.power();
+    }
+
+    /// A node that nobody wants is taken down, at the second try.
+    fn power(&mut self) {
+        let mut config = (**self.state().declared_config()).clone();
+        config.nodes[1].elastic = Some(ElasticNode { up_timeout_s: 60, idle_s: 0 });
+        self.input(Input::Configure(Arc::new(config)));
+        self.hello(2, Vec::new());
+        self.after_s(1);
+        for problem in [Some("no answer".to_owned()), None] {
+            let Some(Power::PoweringDown { since: asked, .. }) = self.state().nodes[1].power else {
+                panic!("{:?}", self.state().nodes[1]);
+            };
+            let report = PowerReport { asked, problem };
+            self.input(Input::NodePower { node: "n2".to_owned(), report });
+        }
     }
 
     /// Jobs change after they were accepted: by themselves, by their owner, and by an admin.
