@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn references_name_an_application_and_perhaps_a_version() {
-        let said = json!([{ "applicationId": "Tool", "version": "1.0" }, { "applicationId": "b", "version": "" }]);
+        let said =
+            json!([{ "applicationId": "Tool", "version": "1.0" }, { "applicationId": "b", "version": "" }]);
         let setup = pool_with("applicationPackageReferences", &said).unwrap();
         let versions: Vec<Option<&str>> =
             setup.packages.iter().map(|reference| reference.version.as_deref()).collect();
@@ -122,7 +123,10 @@ mod tests {
         assert_eq!(code(nfs("nas1:/x", "data", "suid")), place("mountOptions"));
         for name in NOT_OFFERED {
             let refused = pool_with("mountConfiguration", &json!([{ name: {} }]));
-            assert_eq!(code(refused), (ErrorCode::UnsupportedProperty, format!("mountConfiguration[0].{name}")));
+            assert_eq!(
+                code(refused),
+                (ErrorCode::UnsupportedProperty, format!("mountConfiguration[0].{name}"))
+            );
         }
         let empty = pool_with("mountConfiguration", &json!([{}]));
         assert_eq!(code(empty).1, "mountConfiguration[0].nfsMountConfiguration");

@@ -243,7 +243,8 @@ fn take(bench: &mut Bench, step: Step) {
         Step::SetUp(node, fails) => {
             let (name, id) = (format!("n{node}"), NodeId(u32::from(node) - 1));
             let number = bench.engine.state().batch_setup_of(id).map_or(0, |setup| setup.number);
-            let error = || SetupError { code: "MountConfigurationError".to_owned(), message: "no".to_owned() };
+            let error =
+                || SetupError { code: "MountConfigurationError".to_owned(), message: "no".to_owned() };
             let errors = fails.then(error).into_iter().collect();
             bench.input(Input::NodeSetUp { node: name, number, errors });
         }
