@@ -13,11 +13,14 @@ use std::time::Duration;
 use axum::body::Body;
 use muster_core::batch::PackageDigest;
 use muster_core::state::State;
+use muster_wire::v1;
 use ring::digest::{Context, SHA256};
-use tokio::io::AsyncWriteExt as _;
-use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
 
 use crate::error::ServerError;
 use crate::tls::private_folder;
@@ -30,6 +33,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const AT_ONCE_MAX: usize = 4;
 /// How much of the disk stays free, in bytes.
 const FREE_MIN: u64 = 2 << 30;
+/// Parts of a package that wait for a slow node.
+const PARTS_AHEAD: usize = 4;
+/// The largest part of a package in one message.
+const PART_BYTES: usize = 256 << 10;
 /// How a zip begins, and how one does that holds nothing (APPNOTE.TXT 6.3.10, 4.3.7 and 4.3.16).
 const ZIP_STARTS: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
 
@@ -206,12 +213,38 @@ impl Packages {
         }
     }
 
-    /// Opens a package for reading.
+    /// A package in parts, as a node fetches it.
     ///
     /// # Errors
-    /// What the system says.
-    pub async fn read(&self, digest: &PackageDigest) -> std::io::Result<tokio::fs::File> {
-        tokio::fs::File::open(self.path(digest)).await
+    /// `NotFound` if there is none, and `Internal` if it cannot be read.
+    pub async fn parts(
+        &self,
+        digest: &PackageDigest,
+    ) -> Result<ReceiverStream<Result<v1::PackagePart, Status>>, Status> {
+        let opened = tokio::fs::File::open(self.path(digest)).await;
+        let mut file = opened.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Status::not_found("the controller has no such package"),
+            _ => Status::internal(error.to_string()),
+        })?;
+        let (sender, parts) = mpsc::channel(PARTS_AHEAD);
+        tokio::spawn(async move {
+            loop {
+                let mut data = vec![0; PART_BYTES];
+                let part = match file.read(&mut data).await {
+                    Ok(0) => return,
+                    Ok(length) => {
+                        data.truncate(length);
+                        Ok(v1::PackagePart { data })
+                    }
+                    Err(error) => Err(Status::internal(error.to_string())),
+                };
+                let is_last = part.is_err();
+                if sender.send(part).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Ok(ReceiverStream::new(parts))
     }
 
     /// The folder.
@@ -265,7 +298,9 @@ mod tests {
         let arrived = packages.receive(Body::from(zip), length, &digest).await.unwrap();
         drop(packages.name(arrived, &digest).await.unwrap());
         assert_eq!(names(&packages), [digest.as_str()]);
-        assert!(packages.read(&digest).await.is_ok());
+        let mut parts = packages.parts(&digest).await.unwrap();
+        assert_eq!(parts.next().await.unwrap().unwrap().data.len() as u64, length);
+        assert!(parts.next().await.is_none() && packages.parts(&digest_of(b"other")).await.is_err());
         packages.sweep(|| [digest.as_str().to_owned()].into()).await;
         assert_eq!(names(&packages).len(), 1);
         packages.sweep(BTreeSet::new).await;

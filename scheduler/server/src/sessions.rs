@@ -15,7 +15,6 @@ use muster_core::input::{Effect, Input, Reply};
 use muster_core::state::{Power, State};
 use muster_wire::v1::node_controller_server::NodeController;
 use muster_wire::{PROTOCOL_VERSION, v1};
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -303,11 +302,6 @@ impl NodeService {
     }
 }
 
-/// Parts of a package that wait for a slow node.
-const PARTS_AHEAD: usize = 4;
-/// The largest part of a package in one message.
-const PART_BYTES: usize = 256 << 10;
-
 #[tonic::async_trait]
 impl NodeController for NodeService {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::ToNode, Status>> + Send>>;
@@ -322,29 +316,7 @@ impl NodeController for NodeService {
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let packages = self.sessions.packages.clone();
         let packages = packages.ok_or_else(|| Status::not_found("this controller has no batch service"))?;
-        let mut file = packages.read(&digest).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Status::not_found("the controller has no such package"),
-            _ => Status::internal(error.to_string()),
-        })?;
-        let (sender, parts) = mpsc::channel(PARTS_AHEAD);
-        tokio::spawn(async move {
-            loop {
-                let mut data = vec![0; PART_BYTES];
-                let part = match file.read(&mut data).await {
-                    Ok(0) => return,
-                    Ok(length) => {
-                        data.truncate(length);
-                        Ok(v1::PackagePart { data })
-                    }
-                    Err(error) => Err(Status::internal(error.to_string())),
-                };
-                let is_last = part.is_err();
-                if sender.send(part).await.is_err() || is_last {
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(parts))))
+        Ok(Response::new(Box::pin(packages.parts(&digest).await?)))
     }
 
     async fn session(
