@@ -70,6 +70,7 @@ fn error(refusal: &BatchRefusal) -> SchedulingError {
     let code = match refusal {
         BatchRefusal::Quota { .. } => "AutoPoolCreationFailedWithQuotaReached",
         BatchRefusal::Formula { .. } => "InvalidAutoScaleFormulaInAutoPool",
+        BatchRefusal::Packages { .. } => "InvalidApplicationPackageReferencesInAutoPool",
         _ => "InvalidAutoPoolSettings",
     };
     let message = format!("the pool that the job brings could not be made: {refusal}");

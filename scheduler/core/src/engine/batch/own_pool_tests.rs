@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::stage::{ACCOUNT, batch_job, id, pool, shape, task};
 use crate::batch::{
     AutoPool, BatchCommand, BatchJobSpec, BatchPoolSpec, BatchRefusal, Manager, POOLS_PER_ACCOUNT_MAX,
-    PoolLifetime, Scaling, ScheduleSpec, ScheduleTimes, SchedulingError,
+    PackageReference, PoolLifetime, PoolSetup, Scaling, ScheduleSpec, ScheduleTimes, SchedulingError,
 };
 use crate::state::JobPhase;
 use crate::testing::{Bench, config};
@@ -82,6 +82,11 @@ fn a_job_whose_pool_cannot_be_made_has_completed_and_says_why() {
     let wrong = Scaling { formula: "$TargetDedicatedNodes = ".into(), interval_s: 300 };
     bench.create_job(brings("formula", AutoPool { target: 0, scaling: Some(wrong), ..own() }));
     assert_eq!(error_of(&bench, "formula").code, "InvalidAutoScaleFormulaInAutoPool");
+    let packages = vec![PackageReference { application: "render".to_owned(), version: None }];
+    let setup = PoolSetup { packages, mounts: Vec::new() };
+    let lacking = BatchPoolSpec { setup, ..pool("", 2) };
+    bench.create_job(brings("packages", AutoPool { pool: lacking, ..own() }));
+    assert_eq!(error_of(&bench, "packages").code, "InvalidApplicationPackageReferencesInAutoPool");
     assert!(pools(&bench).is_empty());
     assert_eq!(
         bench.batch(BatchCommand::TerminateJob { job: id("formula"), reason: None }),
