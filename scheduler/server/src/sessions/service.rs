@@ -1,0 +1,82 @@
+//! The service that nodes connect to.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use muster_core::batch::PackageDigest;
+use muster_wire::v1;
+use muster_wire::v1::node_controller_server::NodeController;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{OUTBOX_MAX, Sessions};
+
+/// What nodes call: one session each, and packages.
+#[derive(Clone)]
+pub struct NodeService {
+    sessions: Arc<Sessions>,
+}
+
+impl NodeService {
+    /// Serves these sessions.
+    #[must_use]
+    pub fn new(sessions: Arc<Sessions>) -> Self {
+        Self { sessions }
+    }
+}
+
+impl NodeService {
+    /// The node that asks, by its certificate.
+    fn caller<T>(&self, request: &Request<T>) -> Result<String, Status> {
+        let certificates = request.peer_certs().unwrap_or_default();
+        let certificate =
+            certificates.first().ok_or_else(|| Status::unauthenticated("show a certificate"))?;
+        self.sessions.authority.name_of(certificate).ok_or_else(|| {
+            tracing::warn!(peer = ?request.remote_addr(), "a session with an unknown certificate was refused");
+            Status::unauthenticated(
+                "this certificate is not one that the controller made for a node of its configuration: \
+                 declare the node, and give it the certificate under tls/nodes/ of the controller's state_dir",
+            )
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl NodeController for NodeService {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::ToNode, Status>> + Send>>;
+    type PackageStream = Pin<Box<dyn Stream<Item = Result<v1::PackagePart, Status>> + Send>>;
+
+    async fn package(
+        &self,
+        request: Request<v1::PackageRequest>,
+    ) -> Result<Response<Self::PackageStream>, Status> {
+        self.caller(&request)?;
+        let digest = PackageDigest::try_from(request.into_inner().digest)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let packages = self.sessions.packages.clone();
+        let packages = packages.ok_or_else(|| Status::not_found("this controller has no batch service"))?;
+        Ok(Response::new(Box::pin(packages.parts(&digest).await?)))
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::FromNode>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let name = self.caller(&request)?;
+        // The welcome goes first, but only once the hello is durable; what the engine says because of the hello
+        // waits behind it.
+        let (welcome, first) = mpsc::channel(1);
+        let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
+        let sessions = Arc::clone(&self.sessions);
+        tokio::spawn(async move {
+            let slot = sessions.slot(&name);
+            if let Err(status) = sessions.keep(&slot, request.into_inner(), welcome, outbox.clone()).await {
+                tracing::warn!(node = %slot.node, reason = status.message(), "the session ended");
+                let _ = outbox.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(first).chain(ReceiverStream::new(messages)))))
+    }
+}
