@@ -77,13 +77,13 @@ enum Subject {
     /// Files of tasks and of the store: list, print, copy, remove them
     #[command(subcommand)]
     File(file::Command),
+    /// Application packages: add, list, show, remove them
+    #[command(subcommand)]
+    App(app::Command),
     /// What happened of late: pools, tasks and chores; with --follow what happens, as it comes
     Events(events::EventsArgs),
     /// Print the OpenAPI document of all that the service answers
     Openapi,
-    /// Application packages: add, list, show, remove them
-    #[command(subcommand)]
-    App(app::Command),
 }
 
 pub(crate) fn run(args: &BatchArgs) -> Result<ExitCode, CliError> {

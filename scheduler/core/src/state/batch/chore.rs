@@ -1,5 +1,7 @@
 //! Chores of pools and jobs on nodes, and for whose tasks they have made the nodes ready.
 
+mod known;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use crate::batch::{
     BatchJobKey, BatchPoolKey, ChoreKey, ChoreOf, ChoreOutcome, ChoreSpec, FoldedId, NodeMove,
 };
 use crate::ids::{JobId, NodeId, Timestamp};
-use crate::state::{Finished, FinishedHow, Node, NodeStatus, State};
+use crate::state::{Finished, Node, NodeStatus, State};
 
 /// A chore on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -454,84 +456,5 @@ fn changed(state: &mut State, key: &ChoreKey) {
         }
         (_, Some(job)) => happen::refresh_job(state, &job),
         (_, None) => {}
-    }
-}
-
-impl Completed {
-    /// The end of something of which no job of the cluster is known.
-    pub(super) fn without_job(
-        exit_code: Option<i32>,
-        failure: Option<crate::batch::Failure>,
-        satisfies: bool,
-    ) -> Self {
-        Self { job: None, attempt: 0, started: None, nodes: Vec::new(), exit_code, failure, satisfies }
-    }
-
-    /// The same of something whose job of the cluster has ended.
-    pub(super) fn after(settling: &Settling, ended: Self) -> Self {
-        let nodes = match &settling.finished.how {
-            FinishedHow::Ran { allocation, .. } => allocation.shares.iter().map(|share| share.node).collect(),
-            _ => Vec::new(),
-        };
-        Self {
-            job: Some(settling.made.job),
-            attempt: settling.finished.how.attempts().0,
-            started: settling.made.started,
-            nodes,
-            ..ended
-        }
-    }
-}
-
-impl State {
-    /// Chores of which something is to be done.
-    pub fn batch_chores_due(&self) -> impl Iterator<Item = (&ChoreKey, Option<&ChoreRun>, ChoreWork)> {
-        let due = self.batch.chores_due.iter();
-        due.filter_map(|key| Some((key, run(self, key), chore_work(self, key)?)))
-    }
-
-    /// Unfinished jobs of the cluster that chores on a node were made into.
-    pub fn batch_chores_on(&self, node: NodeId) -> impl Iterator<Item = (JobId, &ChoreKey)> {
-        let on = move |(_, key): &(&JobId, &ChoreKey)| key.node == node;
-        self.batch.chores_made.iter().filter(on).map(|(job, key)| (*job, key))
-    }
-
-    /// The chore that an unfinished job of the cluster was made of, and how it stands.
-    #[must_use]
-    pub fn batch_chore_of(&self, job: JobId) -> Option<(&ChoreKey, &ChoreRun)> {
-        let key = self.batch.chores_made.get(&job)?;
-        Some((key, run(self, key)?))
-    }
-
-    /// How a chore stands, if it is known.
-    #[must_use]
-    pub fn batch_chore(&self, chore: &ChoreKey) -> Option<&ChoreRun> {
-        run(self, chore)
-    }
-
-    /// The account of the task or chore that an unfinished job of the cluster was made of.
-    #[must_use]
-    pub fn batch_account_of(&self, job: JobId) -> Option<&Arc<str>> {
-        let task = self.batch.made.get(&job).map(|task| &task.account);
-        task.or_else(|| self.batch.chores_made.get(&job).map(|chore| &chore.account))
-    }
-
-    /// Unfinished jobs of the cluster that a chore was made into.
-    pub fn batch_chore_jobs<'a>(&'a self, chore: &'a ChoreKey) -> impl Iterator<Item = JobId> + 'a {
-        self.batch.chores_made.iter().filter(move |(_, key)| *key == chore).map(|(job, _)| *job)
-    }
-
-    /// Whether a chore could run on its node now.
-    #[must_use]
-    pub fn batch_chore_can_run(&self, chore: &ChoreKey) -> bool {
-        can_run(self, chore)
-    }
-
-    /// Cores and memory that every declared node of a configured pool has.
-    #[must_use]
-    pub(crate) fn smallest_node(&self, home: &str) -> Option<(u32, u64)> {
-        let kinds = self.pool_nodes(home).map(|nodes| nodes.kinds.as_slice()).unwrap_or_default();
-        let nodes = || kinds.iter().map(|kind| self.node(kind.node));
-        Some((nodes().map(|node| node.cores).min()?, nodes().map(|node| node.memory_bytes).min()?))
     }
 }

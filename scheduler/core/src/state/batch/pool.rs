@@ -336,3 +336,13 @@ pub(super) fn candidates<'a>(state: &'a State, pool: &BatchPool) -> impl Iterato
         state.batch.holder(*node).is_none() && comes && !is_reserved()
     })
 }
+
+impl State {
+    /// Cores and memory that every declared node of a configured pool has.
+    #[must_use]
+    pub(crate) fn smallest_node(&self, home: &str) -> Option<(u32, u64)> {
+        let kinds = self.pool_nodes(home).map(|nodes| nodes.kinds.as_slice()).unwrap_or_default();
+        let nodes = || kinds.iter().map(|kind| self.node(kind.node));
+        Some((nodes().map(|node| node.cores).min()?, nodes().map(|node| node.memory_bytes).min()?))
+    }
+}

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{DependsOn, EndWish, Failure, FoldedId, TaskShape};
 use crate::ids::{JobId, NodeId, Timestamp};
-use crate::state::Finished;
+use crate::state::{Finished, FinishedHow};
 
 /// A task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -253,6 +253,32 @@ impl Counts {
         }
         if let TaskState::Completed(completed) = state {
             add(if completed.failure.is_none() { &mut self.succeeded } else { &mut self.failed });
+        }
+    }
+}
+
+impl Completed {
+    /// The end of something of which no job of the cluster is known.
+    pub(super) fn without_job(
+        exit_code: Option<i32>,
+        failure: Option<crate::batch::Failure>,
+        satisfies: bool,
+    ) -> Self {
+        Self { job: None, attempt: 0, started: None, nodes: Vec::new(), exit_code, failure, satisfies }
+    }
+
+    /// The same of something whose job of the cluster has ended.
+    pub(super) fn after(settling: &Settling, ended: Self) -> Self {
+        let nodes = match &settling.finished.how {
+            FinishedHow::Ran { allocation, .. } => allocation.shares.iter().map(|share| share.node).collect(),
+            _ => Vec::new(),
+        };
+        Self {
+            job: Some(settling.made.job),
+            attempt: settling.finished.how.attempts().0,
+            started: settling.made.started,
+            nodes,
+            ..ended
         }
     }
 }
