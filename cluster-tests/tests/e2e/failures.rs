@@ -1,10 +1,10 @@
 //! Whatever fails in a gang, all of it is gone from every host within seconds, and the user reads why.
 
-use muster_client::api::TaskState;
+use muster_client::api::{JobDetail, TaskState};
 use muster_core::ids::JobId;
 use nix::sys::signal::Signal;
 
-use crate::support::{ANN, Bench, mpich_prologue};
+use crate::support::{ANN, Bench, PATIENCE, mpich_prologue};
 
 const NODES: [&str; 4] = ["node01", "node02", "node03", "node04"];
 /// Options of a gang on all nodes that is not tried again.
@@ -18,12 +18,16 @@ fn mpich(mode: &str) -> String {
     format!("{}exec mpiexec \"$MUSTER_MPI_TASKS/mpich/misbehave\" --rank 5 --mode {mode}", mpich_prologue())
 }
 
-/// A gang of 8 ranks of which one never reaches the barrier: it runs until something ends it.
+/// A gang of 8 ranks of which one never reaches the barrier: it runs until something ends it. All of them have been through
+/// MPI_Init: Open MPI's mpirun waits for ever at times if a rank dies while it is being connected to its daemon.
 fn hanging(bench: &Bench, body: &str) -> JobId {
     let job = bench.submit(&GANG, body);
     for node in NODES {
         bench.await_processes(node, "misbehave", 2);
     }
+    let running = |detail: &JobDetail| detail.summary.state == TaskState::Running;
+    let detail = bench.site.wait_until(job, PATIENCE, running).unwrap();
+    bench.until("a rank speaks", PATIENCE, || !bench.output(&detail).is_empty());
     job
 }
 
