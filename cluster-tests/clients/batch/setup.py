@@ -3,19 +3,8 @@ account's own store. setup.py 14|15 URL ACCOUNT KEYFILE WORK SHARED; the package
 """
 
 import sys
-import time
 
-WITHIN_S = 90
-
-
-def until(what, holds):
-    end = time.monotonic() + WITHIN_S
-    while True:
-        value = holds()
-        if value:
-            return value
-        assert time.monotonic() < end, f"after {WITHIN_S} s still not: {what}"
-        time.sleep(0.05)
+from story import refused, until
 
 
 class Older:
@@ -143,16 +132,6 @@ class Newer:
 
     def read(self, job, id, path):
         return b"".join(self.client.download_task_file(job, id, path)).decode()
-
-
-def refused(service, code, call):
-    try:
-        call()
-    except service.Error as error:
-        found = service.code(error)
-        assert found == code, f"{found} rather than {code}: {error}"
-        return
-    raise AssertionError(f"{code} was expected, and nothing was refused")
 
 
 def states(service, pool):

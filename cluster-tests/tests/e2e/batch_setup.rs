@@ -75,8 +75,10 @@ fn run(generation: &str) {
     assert!(shown.contains("Broken") && shown.contains("Default") && shown.contains("2.0"), "{shown}");
     good("mkdir -p in && echo one > in/a && echo two > in/b");
     good(&format!("{account}; muster batch file upload in/a in/b store:data/in/"));
-    let client = repository().join("cluster-tests/clients/batch/setup.py");
-    std::fs::copy(client, bench.work.join("setup.py")).unwrap();
+    let clients = repository().join("cluster-tests/clients/batch");
+    for file in ["setup.py", "story.py"] {
+        std::fs::copy(clients.join(file), bench.work.join(file)).unwrap();
+    }
     good(&format!(
         "timeout 240 {} -B setup.py {generation} http://127.0.0.1:8443 lab key $PWD {}",
         python.display(),

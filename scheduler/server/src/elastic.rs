@@ -3,7 +3,7 @@
 //! Which nodes are to come and to go is the engine's, and in its state: a controller that was stopped runs the programs again
 //! whose end it has not heard of, so that each must be able to run twice.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -100,8 +100,8 @@ struct Runner {
 impl Runner {
     async fn run(self) {
         let mut changes = self.shared.power_changes();
-        let mut running: HashSet<(usize, String)> = HashSet::new();
-        let mut runs: JoinSet<(usize, String)> = JoinSet::new();
+        let mut running: HashMap<String, usize> = HashMap::new();
+        let mut runs: JoinSet<String> = JoinSet::new();
         loop {
             changes.borrow_and_update();
             if self.lease.as_ref().is_some_and(|lease| !lease.is_valid()) {
@@ -109,12 +109,12 @@ impl Runner {
             }
             let (due, next) = self.due(&running);
             for run in due {
-                running.insert((run.group, run.node.clone()));
+                running.insert(run.node.clone(), run.group);
                 let engine = self.engine.clone();
                 runs.spawn(async move {
                     let problem = execute(&run).await.err();
                     say(&engine, &run, problem).await;
-                    (run.group, run.node)
+                    run.node
                 });
             }
             let later = async {
@@ -129,8 +129,8 @@ impl Runner {
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
                 Some(ended) = runs.join_next() => {
-                    if let Ok(ended) = ended {
-                        running.remove(&ended);
+                    if let Ok(node) = ended {
+                        running.remove(&node);
                     }
                 }
                 () = later => {}
@@ -138,13 +138,14 @@ impl Runner {
         }
     }
 
-    /// The programs to be run now, one of a node at a time, and when another one is due.
-    fn due(&self, running: &HashSet<(usize, String)>) -> (Vec<Run>, Option<Timestamp>) {
+    /// The programs to be run now, one of a node at a time, and when another one is due. `running` has the groups of the nodes
+    /// for which one runs.
+    fn due(&self, running: &HashMap<String, usize>) -> (Vec<Run>, Option<Timestamp>) {
         let programs = self.programs.read().unwrap_or_else(PoisonError::into_inner);
         let now = self.shared.now();
         let mut free: Vec<usize> = (0..programs.groups.len())
             .map(|group| {
-                let busy = running.iter().filter(|(of, _)| *of == group).count();
+                let busy = running.values().filter(|of| **of == group).count();
                 programs.groups[group].at_once.saturating_sub(busy)
             })
             .collect();
@@ -152,7 +153,6 @@ impl Runner {
         let reading = self.shared.read();
         for (_, node) in reading.state().elastic_nodes() {
             let Some(&group) = programs.group_of.get(&node.name) else { continue };
-            let is_running = running.iter().any(|(_, name)| *name == node.name);
             let of = &programs.groups[group];
             let (program, asked, time_max) = match &node.power {
                 Some(Power::PoweringUp { since, until, called: false }) => {
@@ -167,7 +167,7 @@ impl Runner {
                 }
                 _ => continue,
             };
-            if is_running || free[group] == 0 {
+            if running.contains_key(&node.name) || free[group] == 0 {
                 continue;
             }
             free[group] -= 1;

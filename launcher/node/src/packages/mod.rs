@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 pub use self::unpack::Limits;
 use crate::config::AgentDir;
-use crate::error::{NodeError, Result};
+use crate::error::{NodeError, Result, sentence};
 
 /// The folder below the root for work that has all of them.
 const FOLDER: &str = "applications";
@@ -138,7 +138,7 @@ impl Shelf {
         fetch(&mut file)?;
         std::fs::create_dir(unfinished).map_err(NodeError::file("create the folder", unfinished))?;
         unpack::unpack(file, unfinished, limits).map_err(|error| {
-            wrong(format!("package {} cannot be unpacked: {}", package.name, error.sentence()))
+            wrong(format!("package {} cannot be unpacked: {}", package.name, sentence(&error)))
         })?;
         // A folder that has its name is whole, also after a loss of power.
         let disk = File::open(unfinished).map_err(NodeError::file("open", unfinished))?;

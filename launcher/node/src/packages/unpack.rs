@@ -83,20 +83,6 @@ pub enum UnpackError {
     },
 }
 
-impl UnpackError {
-    /// The message and its causes as one sentence.
-    pub fn sentence(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
-    }
-}
-
 /// Unpacks a zip into an empty folder.
 ///
 /// # Errors
@@ -170,23 +156,15 @@ fn inner(raw: &str) -> Result<Option<String>, UnpackError> {
     Ok(Some(name.to_owned()))
 }
 
-/// Whether the text of a link, from the place that it has, leads to something in the package.
+/// Whether the text of a link, from the place that it has, leads to something in the package. It goes up at its beginning alone,
+/// where it goes through folders: behind another link, `..` would be somewhere else.
 fn stays(name: &str, text: &str) -> bool {
     if text.is_empty() || text.len() as u64 > LINK_BYTES_MAX || text.starts_with('/') || text.contains('\0') {
         return false;
     }
-    let mut depth = name.matches('/').count();
-    for part in text.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => match depth.checked_sub(1) {
-                Some(above) => depth = above,
-                None => return false,
-            },
-            _ => depth += 1,
-        }
-    }
-    true
+    let parts = || text.split('/').filter(|part| !matches!(*part, "" | "."));
+    let up = parts().take_while(|part| *part == "..").count();
+    up <= name.matches('/').count() && !parts().skip(up).any(|part| part == "..")
 }
 
 /// Makes a folder of the package and those above it. No link is there yet that could lead elsewhere.
@@ -347,6 +325,15 @@ mod tests {
                 unpacked(|zip| zip.add_symlink(name, text, options(0o777)).unwrap(), Limits::default());
             assert!(matches!(result, Err(UnpackError::Link { .. })), "{name} -> {text}: {result:?}");
         }
+        // What would lead out through another link.
+        let (_outer, result) = unpacked(
+            |zip| {
+                zip.add_symlink("d/up", "..", options(0o777)).unwrap();
+                zip.add_symlink("out", "d/up/..", options(0o777)).unwrap();
+            },
+            Limits::default(),
+        );
+        assert!(matches!(result, Err(UnpackError::Link { .. })), "{result:?}");
         // The entry after the link has a name below it: the folder is there first, and the link finds no place.
         let (outer, result) = unpacked(
             |zip| {

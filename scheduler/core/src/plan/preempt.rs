@@ -148,6 +148,18 @@ impl<'a> Pass<'a> {
             && self.budgets.left(self.state, job) > 0
     }
 
+    /// The tasks of a job from `index` on that may start and for which no place is kept yet: no more than `budget`, and than a
+    /// pass can look for.
+    pub(super) fn unsettled(&self, job: &Job, index: TaskIndex, budget: u64) -> Vec<TaskIndex> {
+        let waits = |index: &TaskIndex| {
+            job.tried.get(index).is_none_or(|tried| tried.not_before <= self.now)
+                && !self.clearing.has_settled(job.id, *index)
+        };
+        let from = eligible::indices(job, self.now).skip_while(|first| *first != index);
+        let most = usize::try_from(budget.min(u64::from(SEARCHES_MAX) + 1)).unwrap_or(usize::MAX);
+        from.filter(waits).take(most).collect()
+    }
+
     /// Makes room for the tasks of a job from `index` on that may start, as many as `budget`, by ending attempts over
     /// which it has a right. Says whether room is now kept for all of them.
     pub(super) fn clear_places(
@@ -171,14 +183,7 @@ impl<'a> Pass<'a> {
         if is_ranked && victims.are_none() && victims.under_way().is_empty() {
             return false;
         }
-        let waits = |index: &TaskIndex| {
-            job.tried.get(index).is_none_or(|tried| tried.not_before <= self.now)
-                && !self.clearing.has_settled(job.id, *index)
-        };
-        let from = eligible::indices(job, self.now).skip_while(|first| *first != index);
-        let most = usize::try_from(budget.min(u64::from(SEARCHES_MAX) + 1)).unwrap_or(usize::MAX);
-        let indices: Vec<TaskIndex> = from.filter(waits).take(most).collect();
-        for index in indices {
+        for index in self.unsettled(job, index, budget) {
             // Whatever has become of its place, it waits for those that are leaving before it asks for more.
             let is_under_way = self.planner.victims.under_way().contains_key(&TaskId { job: job.id, index });
             if is_under_way || self.budgets.left(self.state, job) == 0 {

@@ -3,12 +3,12 @@
 //! A job that does not fit, and for which nobody can be ended, is given them if it can start with them: as few as there have to be, and
 //! each as a whole. Until they are empty its place is kept, so that what waits behind it does not take it.
 
+use super::advance;
 use super::fit::NodeRoom;
 use super::pass::Pass;
 use super::preempt::{Left, SEARCHES_MAX};
 use super::ranges;
 use super::span::Span;
-use super::{advance, eligible};
 use crate::cluster::PoolConfig;
 use crate::ids::{JobId, NodeId, TaskId, TaskIndex};
 use crate::place::{Candidate, Chosen};
@@ -32,14 +32,7 @@ impl Pass<'_> {
         if advance::lets_start_here(self.state, job, self.now).is_err() {
             return false;
         }
-        let waits = |index: &TaskIndex| {
-            job.tried.get(index).is_none_or(|tried| tried.not_before <= self.now)
-                && !self.clearing.has_settled(job.id, *index)
-        };
-        let from = eligible::indices(job, self.now).skip_while(|first| *first != index);
-        let most = usize::try_from(budget.min(u64::from(SEARCHES_MAX) + 1)).unwrap_or(usize::MAX);
-        let indices: Vec<TaskIndex> = from.filter(waits).take(most).collect();
-        for index in indices {
+        for index in self.unsettled(job, index, budget) {
             if self.clearing.searches >= SEARCHES_MAX || self.budgets.left(self.state, job) == 0 {
                 return false;
             }
