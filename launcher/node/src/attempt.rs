@@ -81,6 +81,9 @@ pub struct AttemptState {
     pub containment: Containment,
     /// The folder that belongs to the user.
     pub run: PathBuf,
+    /// Whether it starts as soon as it is prepared: then its phase does not say that nothing of it has run.
+    #[serde(default)]
+    pub at_once: bool,
     /// The present phase.
     pub report: InstanceReport,
 }
@@ -123,7 +126,9 @@ impl AttemptDir {
         }
         let made = std::fs::DirBuilder::new().mode(0o700).create(path);
         made.map_err(NodeError::file("create the folder", path))?;
-        unfinished.save(state)?;
+        let state_path = unfinished.state();
+        let text = unfinished.to_text(state)?;
+        std::fs::write(&state_path, text).map_err(NodeError::file("write", &state_path))?;
         std::fs::rename(path, &self.0).map_err(NodeError::file("create the folder", &self.0))
     }
 
@@ -135,6 +140,18 @@ impl AttemptDir {
     /// The socket at which the supervisor listens for an agent.
     pub fn control(&self) -> PathBuf {
         self.0.join("control.sock")
+    }
+
+    /// Removes the folder. Most hold these two files and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As of remove_dir_all.
+    pub fn remove(&self) -> std::io::Result<()> {
+        for file in [self.control(), self.state()] {
+            let _ = std::fs::remove_file(file);
+        }
+        std::fs::remove_dir(&self.0).or_else(|_| std::fs::remove_dir_all(&self.0))
     }
 
     /// What the supervisor logs.
@@ -168,13 +185,16 @@ impl AttemptDir {
     /// [`NodeError::File`] if it cannot be written.
     pub fn save(&self, state: &AttemptState) -> Result<()> {
         let (path, new) = (self.state(), self.0.join("state.json.new"));
-        let text = serde_json::to_vec(state).map_err(|source| NodeError::Malformed {
-            kind: "attempt's state",
-            path: path.clone(),
-            source,
-        })?;
-        std::fs::write(&new, text).map_err(NodeError::file("write", &new))?;
+        std::fs::write(&new, self.to_text(state)?).map_err(NodeError::file("write", &new))?;
         std::fs::rename(&new, &path).map_err(NodeError::file("replace", &path))
+    }
+
+    fn to_text(&self, state: &AttemptState) -> Result<Vec<u8>> {
+        serde_json::to_vec(state).map_err(|source| NodeError::Malformed {
+            kind: "attempt's state",
+            path: self.state(),
+            source,
+        })
     }
 }
 
@@ -214,6 +234,7 @@ mod tests {
             supervisor: ProcessId { pid: 1, start_ticks: 2 },
             containment: Containment::Subreaper,
             run: "/run/muster/attempts/12_3.1".into(),
+            at_once: true,
             report: InstanceReport {
                 key: Some(key),
                 instance: 2,

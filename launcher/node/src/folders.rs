@@ -318,7 +318,15 @@ mod tests {
     fn own() -> Account {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
-        Account { name: "me".into(), uid, gid, groups: vec![gid], home: "/".into(), shell: "/bin/sh".into() }
+        Account {
+            name: "me".into(),
+            uid,
+            gid,
+            group: None,
+            groups: vec![gid],
+            home: "/".into(),
+            shell: "/bin/sh".into(),
+        }
     }
 
     impl Bench {

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> muster_node::Result<ExitCode> {
     match command {
         Command::Agent(folder) => {
-            log();
+            log(std::io::stderr);
             agent::run(AgentDir::open(&folder.dir)?)?;
         }
         Command::Start { folder, json } => {
@@ -93,7 +93,7 @@ fn run(command: Command) -> muster_node::Result<ExitCode> {
         Command::Stop(folder) => println!("{}", daemon::stop(&AgentDir::open(&folder.dir)?)?),
         Command::Status { folder, json } => return status(&AgentDir::open(&folder.dir)?, json),
         Command::Supervise { shelter } => {
-            log();
+            log(supervisor::log::stderr);
             if let Some(entrance) = shelter
                 && let Err(error) = std::fs::write(&entrance, "0")
             {
@@ -102,7 +102,7 @@ fn run(command: Command) -> muster_node::Result<ExitCode> {
             supervisor::run()?;
         }
         Command::Deploy { folder, mounts } => {
-            log();
+            log(std::io::stderr);
             deploy::run(&AgentDir::open(&folder.dir)?, mounts)?;
         }
     }
@@ -110,9 +110,9 @@ fn run(command: Command) -> muster_node::Result<ExitCode> {
 }
 
 /// Logs to standard error, at the level that `MUSTER_LOG` says, `info` by default.
-fn log() {
+fn log(writer: fn() -> std::io::Stderr) {
     let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false).init();
 }
 
 fn status(dir: &AgentDir, json: bool) -> muster_node::Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! Naming processes so that a number that the kernel gives away again is not mistaken for the old one.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -102,9 +103,13 @@ fn start_ticks(stat: &str) -> Option<u64> {
 /// What changes with every boot of the node: the kernel's boot id, and the start of process 1, because the hosts
 /// of a virtual cluster share a kernel and boot one by one.
 pub fn boot_id() -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let init = ProcessId::of(1).map_or(0, |init| init.start_ticks);
-    format!("{}-{init}", kernel.trim())
+    static FOUND: OnceLock<String> = OnceLock::new();
+    let find = || {
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let init = ProcessId::of(1).map_or(0, |init| init.start_ticks);
+        format!("{}-{init}", kernel.trim())
+    };
+    FOUND.get_or_init(find).clone()
 }
 
 /// Microseconds since 1970.

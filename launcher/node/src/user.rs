@@ -19,6 +19,8 @@ pub struct Account {
     pub uid: u32,
     /// The group that new files get.
     pub gid: u32,
+    /// That group's name, if the node knows one.
+    pub group: Option<String>,
     /// All groups, as this node's databases tell them.
     pub groups: Vec<u32>,
     /// The home folder.
@@ -57,10 +59,12 @@ impl Account {
         if !groups.iter().any(|group| group.as_raw() == user.gid) {
             return Err(NodeError::GidDiffers { name: user.name.clone(), gid: user.gid });
         }
+        let group = nix::unistd::Group::from_gid(Gid::from_raw(user.gid)).ok().flatten();
         Ok(Self {
             name: found.name,
             uid: user.uid,
             gid: user.gid,
+            group: group.map(|group| group.name),
             groups: groups.into_iter().map(Gid::as_raw).collect(),
             home: found.dir,
             shell: found.shell,

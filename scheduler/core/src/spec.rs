@@ -133,6 +133,13 @@ impl JobSpec {
     pub fn prepares_for_s(&self) -> u64 {
         self.staging.as_ref().map_or(0, |staging| staging.prepares_for_s())
     }
+
+    /// Whether an attempt on so many nodes is told to start with the word to prepare: where nobody waits for anybody, and no
+    /// files are waited for, a second round trip would bring nothing.
+    #[must_use]
+    pub fn starts_at_once(&self, nodes: usize) -> bool {
+        nodes == 1 && self.staging.is_none()
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

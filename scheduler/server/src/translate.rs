@@ -344,6 +344,7 @@ fn prepare(
         cluster: state.config.name.clone(),
         number: if spec.array.is_some() { key.task.number() } else { key.task.job.0 },
         staging: None,
+        at_once: spec.starts_at_once(allocation.shares.len()),
     }
 }
 

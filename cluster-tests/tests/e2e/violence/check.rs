@@ -127,8 +127,9 @@ impl<'a> Check<'a> {
         if trace.cores.iter().any(|core| !given.contains(core)) {
             wrong.push(format!("could use cores {:?} of {host}, and was given {given:?}", trace.cores));
         }
-        if known.go_at.is_none_or(|go| go.0 > trace.first_us) {
-            wrong.push(format!("ran on {host} at {} before the go at {:?}", trace.first_us, known.go_at));
+        let word = known.at_once.or(known.go_at);
+        if word.is_none_or(|word| word.0 > trace.first_us) {
+            wrong.push(format!("ran on {host} at {} before the word to start at {word:?}", trace.first_us));
         }
         let gone = self.journal.gone_at(&key, instance);
         if gone.is_none_or(|gone| gone.0 < trace.last_us) {

@@ -15,6 +15,8 @@ use serde::Deserialize;
 pub struct Attempt {
     pub allocation: Arc<Allocation>,
     pub go_at: Option<Timestamp>,
+    /// When it was placed, if it may start from then on.
+    pub at_once: Option<Timestamp>,
     /// By instance: when its share became free, and whether because its node was given up.
     pub free: Vec<Option<Freed>>,
     /// How it ended, and whether the task waits for another.
@@ -103,8 +105,10 @@ impl Journal {
                 self.jobs.get_mut(job).unwrap().ended_waiting.extend(ended);
             }
             Event::AttemptPlaced { key, allocation, .. } => {
-                let free = vec![None; allocation.shares.len()];
-                let attempt = Attempt { allocation: Arc::clone(allocation), go_at: None, free, ended: None };
+                let nodes = allocation.shares.len();
+                let at_once = self.jobs[&key.task.job].spec.starts_at_once(nodes).then_some(at);
+                let (allocation, free) = (Arc::clone(allocation), vec![None; nodes]);
+                let attempt = Attempt { allocation, go_at: None, at_once, free, ended: None };
                 if self.attempts.insert(*key, attempt).is_some() {
                     self.wrong.push(format!("{key} was placed twice"));
                 }

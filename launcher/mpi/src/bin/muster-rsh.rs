@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -130,11 +131,19 @@ fn unread_errors() -> i32 {
     if answer == 0 { bytes } else { 0 }
 }
 
+/// The text of the peers' file, which an attempt on one node does not have.
+fn read_peers(path: &Path) -> Result<String, MpiError> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|source| MpiError::File { doing: "read", path: path.to_owned(), source }),
+    }
+}
+
 /// Whether a host is this node, by any of the names and addresses that Hydra's users say.
 fn is_here(dir: &AttemptDir, host: &str) -> bool {
     let node = std::env::var("MUSTER_NODE").unwrap_or_default();
     let peers = dir.peers();
-    let text = std::fs::read_to_string(&peers).unwrap_or_default();
+    let text = read_peers(&peers).unwrap_or_default();
     let peers = parse_peers(&text, &peers).unwrap_or_default();
     match find_peer(&peers, host) {
         Ok(peer) => peer.host == node,
@@ -153,11 +162,7 @@ fn run_here(request: &Request) -> ExitCode {
 
 fn run(dir: &AttemptDir, request: &Request) -> Result<ExitStatus, MpiError> {
     let path = dir.peers();
-    let text = std::fs::read_to_string(&path).map_err(|source| MpiError::File {
-        doing: "read",
-        path: path.clone(),
-        source,
-    })?;
+    let text = read_peers(&path)?;
     let peers = parse_peers(&text, &path)?;
     let peer = find_peer(&peers, &request.host)?;
     let remote = |source| MpiError::Remote { host: peer.host.clone(), source };

@@ -162,6 +162,7 @@ impl Registry {
             supervisor: ProcessId { pid: 0, start_ticks: 0 },
             containment: self.node.containment.clone(),
             run: self.run_folder(&key),
+            at_once: false,
             report: InstanceReport {
                 key: Some(key),
                 instance,
@@ -207,14 +208,16 @@ impl Registry {
             return Some(held.report.clone());
         }
         let dir = AttemptDir::new(&self.node.dir.attempts(), &key);
-        let mut state = self.unknown_state(key, prepare.instance);
+        let at_once = prepare.at_once;
+        let mut state = AttemptState { at_once, ..self.unknown_state(key, prepare.instance) };
         match self.hand_over(&dir, &mut state, prepare) {
             Ok(supervisor) => {
                 let report = state.report;
                 let steps = Reader::new(&dir);
                 let held = Held { dir, report: report.clone(), steps, supervisor: Some(supervisor) };
                 self.held.insert(order(&key), held);
-                Some(report)
+                // Of what starts at once there is more to tell in a moment.
+                (!at_once).then_some(report)
             }
             Err(error) => Some(self.refuse(dir, state, &error)),
         }
@@ -344,7 +347,7 @@ impl Registry {
         let order = order(key);
         match self.held.get(&order) {
             Some(held) if held.is_gone() => {
-                if let Err(error) = std::fs::remove_dir_all(held.dir.path()) {
+                if let Err(error) = held.dir.remove() {
                     tracing::warn!(attempt = %key, %error, "an attempt's folder cannot be removed");
                 }
                 self.held.remove(&order);

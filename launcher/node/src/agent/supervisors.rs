@@ -253,11 +253,11 @@ async fn sweep(state: &AttemptState, boot_id: &str) -> v1::Gone {
 
 /// What became of an attempt whose supervisor is gone. The phase is on the disk before anything of it happens, though a
 /// loss of power may take it from there; so in the same boot, and if its supervisor is known, an attempt that was being
-/// prepared has run nothing of its user's.
+/// prepared has run nothing of its user's, unless it was to start as soon as it is prepared.
 fn how_it_was_left(state: &AttemptState, same_boot: bool) -> v1::gone::How {
     let preparing = matches!(state.report.phase, Some(Phase::Preparing(_)));
     let reason = match same_boot {
-        true if preparing && state.supervisor.pid != 0 => {
+        true if preparing && !state.at_once && state.supervisor.pid != 0 => {
             let reason = "the supervisor was killed while it prepared this attempt".to_owned();
             return v1::gone::How::PrepareFailed(v1::PrepareFailed { reason, node_at_fault: true });
         }
@@ -279,6 +279,7 @@ mod tests {
             supervisor: ProcessId { pid, start_ticks: 1 },
             containment: Containment::Subreaper,
             run: PathBuf::new(),
+            at_once: false,
             report: InstanceReport { phase: Some(phase), ..InstanceReport::default() },
         };
         let preparing = Phase::Preparing(v1::Preparing {});
@@ -286,7 +287,9 @@ mod tests {
             |state, same_boot| matches!(how_it_was_left(&state, same_boot), v1::gone::How::PrepareFailed(_));
         assert!(is_unprepared(state(7, preparing.clone()), true));
         assert!(!is_unprepared(state(7, preparing.clone()), false), "the disk may have lost a later phase");
-        assert!(!is_unprepared(state(0, preparing), true), "nothing is known of it");
+        assert!(!is_unprepared(state(0, preparing.clone()), true), "nothing is known of it");
+        let at_once = AttemptState { at_once: true, ..state(7, preparing) };
+        assert!(!is_unprepared(at_once, true), "it may have started");
         assert!(
             !is_unprepared(state(7, Phase::Ready(v1::Ready::default())), true),
             "the word to start may have come"

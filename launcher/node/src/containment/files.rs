@@ -41,6 +41,12 @@ pub(super) fn make(folder: &Path) -> Result<()> {
 
 /// Removes a group and the groups below it: whether nothing is left.
 pub(super) fn remove(folder: &Path) -> bool {
+    // There hardly ever are any, and a list of a group's files is long.
+    match std::fs::remove_dir(folder) {
+        Ok(()) => return true,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
+        Err(_) => {}
+    }
     for below in below(folder) {
         remove(&below);
     }

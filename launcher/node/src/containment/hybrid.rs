@@ -16,16 +16,25 @@ pub struct Trees {
     pub(super) kill: v2::Tree,
     /// Controllers and the parent group in each one's mount.
     limits: Vec<(String, PathBuf)>,
+    /// Whether a new cpuset has what its parent has.
+    #[serde(default)]
+    cpusets_inherit: bool,
 }
 
 impl Trees {
     /// Makes the parent groups. A controller that cannot be used is left out.
     pub(super) fn establish(kill: v2::Tree, mounts: &[(String, PathBuf)], parent: &str) -> Self {
         let mut limits = Vec::new();
-        for (controller, mount) in mounts {
+        let mut cpusets_inherit = false;
+        // The kernel counts CPU time there as well, without a controller (Linux 4.15).
+        let counts_cpu = kill.counts_cpu();
+        for (controller, mount) in mounts.iter().filter(|(name, _)| !(counts_cpu && name == "cpuacct")) {
             let folder = mount.join(parent);
             let made = make(&folder).and_then(|()| match controller.as_str() {
-                "cpuset" => inherit_cpuset(mount, &folder),
+                "cpuset" => {
+                    cpusets_inherit = set(&folder, "cgroup.clone_children", "1").is_ok();
+                    inherit_cpuset(mount, &folder)
+                }
                 _ => Ok(()),
             });
             match made {
@@ -39,12 +48,13 @@ impl Trees {
                 }
             }
         }
-        Self { kill, limits }
+        Self { kill, limits, cpusets_inherit }
     }
 
     pub(super) fn group(&self, name: &str) -> Group {
         let limits = self.limits.iter().map(|(controller, parent)| (controller.clone(), parent.join(name)));
-        Group { kill: self.kill.group(name), limits: limits.collect() }
+        let cpuset_inherits = self.cpusets_inherit;
+        Group { kill: self.kill.group(name), limits: limits.collect(), cpuset_inherits }
     }
 }
 
@@ -61,6 +71,7 @@ fn inherit_cpuset(from: &Path, to: &Path) -> Result<()> {
 pub struct Group {
     pub(super) kill: v2::Group,
     limits: Vec<(String, PathBuf)>,
+    cpuset_inherits: bool,
 }
 
 impl Group {
@@ -70,7 +81,7 @@ impl Group {
             make(folder)?;
             match controller.as_str() {
                 "cpuset" => {
-                    if let Some(parent) = folder.parent() {
+                    if let Some(parent) = folder.parent().filter(|_| !self.cpuset_inherits) {
                         inherit_cpuset(parent, folder)?;
                     }
                     if !limits.cpus.is_empty() {

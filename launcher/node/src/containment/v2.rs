@@ -1,6 +1,7 @@
 //! cgroup version 2 (Documentation/admin-guide/cgroup-v2.rst of the kernel).
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use muster_wire::v1;
 use nix::sys::signal::Signal;
@@ -69,6 +70,11 @@ impl Tree {
             set(mount, "cgroup.subtree_control", &switch)?;
         }
         set(&self.parent, "cgroup.subtree_control", &switch)
+    }
+
+    /// Whether the kernel counts CPU time here, whatever the controllers.
+    pub(super) fn counts_cpu(&self) -> bool {
+        number_of(&get(&self.parent, "cpu.stat"), "usage_usec").is_some()
     }
 
     /// Whether any limit can be set.
@@ -142,7 +148,10 @@ impl Group {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.exists() || number_of(&get(&self.path, "cgroup.events"), "populated") == Some(0)
+        match number_of(&get(&self.path, "cgroup.events"), "populated") {
+            Some(populated) => populated == 0,
+            None => !self.exists(),
+        }
     }
 
     pub(super) fn signal(&self, signal: Signal) {
@@ -200,8 +209,9 @@ fn processes_in(folder: &Path) -> Vec<i32> {
 /// How many processes and threads an attempt may have: half of what the node can have at all, so that a task that
 /// forks without end locks out neither the agent nor the node's administrator.
 pub(super) fn pids_max() -> u64 {
+    static FOUND: OnceLock<u64> = OnceLock::new();
     let limit = |file| get(Path::new("/proc/sys/kernel"), file).trim().parse().unwrap_or(32768u64);
-    limit("pid_max").min(limit("threads-max")) / 2
+    *FOUND.get_or_init(|| limit("pid_max").min(limit("threads-max")) / 2)
 }
 
 #[cfg(test)]

@@ -84,7 +84,8 @@ impl Shelf {
         if !self.place(digest).is_dir() {
             return Ok(None);
         }
-        let Some(lock) = self.lock(digest, FlockArg::LockSharedNonblock)? else { return Ok(None) };
+        // Where it is there whole, nobody has the lock alone for longer than to look, or to remove it.
+        let Some(lock) = self.lock(digest, FlockArg::LockShared)? else { return Ok(None) };
         if !self.place(digest).is_dir() {
             return Ok(None);
         }
@@ -107,10 +108,16 @@ impl Shelf {
         if !is_digest(&package.digest) {
             return Err(wrong(format!("there is no {}", package.name)));
         }
-        if self.hold(&package.digest)?.is_some() {
-            return Ok(());
-        }
-        let _lock = self.lock(&package.digest, FlockArg::LockExclusive)?;
+        // The lock is not waited for alone: those who use the package hold it for as long as their tasks run.
+        let _lock = loop {
+            if self.hold(&package.digest)?.is_some() {
+                return Ok(());
+            }
+            if let Some(lock) = self.lock(&package.digest, FlockArg::LockExclusiveNonblock)? {
+                break lock;
+            }
+            drop(self.lock(&package.digest, FlockArg::LockShared)?);
+        };
         let place = self.place(&package.digest);
         if place.is_dir() {
             return Ok(());
@@ -278,6 +285,20 @@ mod tests {
         assert!(shelf.place(&digest).is_dir(), "it was used just now");
         shelf.tidy(later, || false);
         assert_eq!(std::fs::read_dir(&shelf.0).unwrap().count(), 0, "nothing of it is left");
+    }
+
+    #[test]
+    fn who_waits_for_a_package_does_not_wait_for_its_users() {
+        let (_root, shelf) = shelf();
+        let digest = package('a').digest;
+        // It is there, and used, while the other is on its way to the lock.
+        let used = shelf.lock(&digest, FlockArg::LockShared).unwrap();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| shelf.ensure(&package('a'), Limits::default(), |_| unreachable!()));
+            std::fs::create_dir(shelf.place(&digest)).unwrap();
+            waits.join().unwrap().unwrap();
+        });
+        drop(used);
     }
 
     #[test]

@@ -152,11 +152,14 @@ impl Supervisor {
         if out_of_memory && matches!(outcome, Ok(Outcome::Exited(_))) {
             self.say_out_of_memory(&prepared.account);
         }
-        let not_taken = self.stage_out(prepared, &outcome, out_of_memory).await;
-        if let Err(error) = self.end_group(prepared).await {
-            tracing::error!(error = error.sentence(), "the end of the attempt cannot be awaited");
+        let mut not_taken = None;
+        if self.prepare.staging.is_some() {
+            not_taken = self.stage_out(prepared, &outcome, out_of_memory).await;
+            if let Err(error) = self.end_group(prepared).await {
+                tracing::error!(error = error.sentence(), "the end of the attempt cannot be awaited");
+            }
+            self.reap_the_rest().await;
         }
-        self.reap_the_rest().await;
         let usage = prepared.group.usage();
         self.note_end_of_folder();
         prepared.group.remove().await;

@@ -36,8 +36,7 @@ impl Supervisor {
         };
         if let Some(script) = &prepared.script {
             self.write_peers(&prepared.account, &go.peers)?;
-            let pid = self.start_command(prepared, script)?;
-            self.script = Some(pid);
+            self.script = Some(self.start_script(prepared, script)?);
             tokio::spawn(local_daemons::watch(
                 prepared.group.clone(),
                 prepared.endpoint.host.clone(),
@@ -46,6 +45,22 @@ impl Supervisor {
         }
         self.started_at_us = now_us();
         Ok(membership)
+    }
+
+    /// Starts the script. What was not checked before is checked if it does not start, for the better words, and because a
+    /// folder for its output may only be on its way: then it is tried once more.
+    fn start_script(&self, prepared: &Prepared, script: &Script) -> Result<i32> {
+        let first = self.start_command(prepared, script);
+        let (true, Err(NodeError::Spawn { step, .. }), Some(work)) =
+            (self.prepare.at_once, &first, &self.prepare.work)
+        else {
+            return first;
+        };
+        if !matches!(step, Step::Directory | Step::Stdin | Step::Stdout | Step::Stderr | Step::Exec) {
+            return first;
+        }
+        self.check_work(work, &prepared.account)?;
+        self.start_command(prepared, script)
     }
 
     /// Starts the script, or another command of the task, as its user and in its containment.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use muster_wire::v1;
-use nix::unistd::{Gid, Group};
 
 use super::Supervisor;
 use crate::user::Account;
@@ -39,8 +38,8 @@ impl Supervisor {
         for (name, value) in texts.into_iter().filter(|(_, value)| !value.is_empty()) {
             set(name, value.clone());
         }
-        if let Ok(Some(group)) = Group::from_gid(Gid::from_raw(account.gid)) {
-            set("SLURM_JOB_GROUP", group.name);
+        if let Some(group) = &account.group {
+            set("SLURM_JOB_GROUP", group.clone());
         }
         if let Some(bounds) = &self.prepare.bounds {
             set("SLURM_ARRAY_TASK_MIN", bounds.min.to_string());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use muster_mpi::{AttemptDir, AttemptKeys, Binding, GangLayout, Instance, Peer, RankfileCores, SshdConfig};
 use muster_wire::v1;
@@ -23,8 +24,12 @@ const UCX_HOOKS: &str = "UCX_MEM_MMAP_HOOK_MODE";
 /// Whether the node has anything with which memory is registered: an InfiniBand card, or a module for copies between
 /// processes. Without it nothing is to be noticed.
 fn keeps_memory_registered() -> bool {
-    let has_cards = std::fs::read_dir("/sys/class/infiniband").is_ok_and(|mut cards| cards.next().is_some());
-    has_cards || ["/dev/xpmem", "/dev/knem"].iter().any(|device| Path::new(device).exists())
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let mut cards = std::fs::read_dir("/sys/class/infiniband").into_iter().flatten();
+        let devices = ["/dev/xpmem", "/dev/knem"];
+        cards.next().is_some() || devices.iter().any(|device| Path::new(device).exists())
+    })
 }
 
 impl Supervisor {
@@ -125,8 +130,8 @@ impl Supervisor {
         Ok(keys.public_line)
     }
 
-    /// Writes where the other instances are reached. The folder is the user's by now, so it is written with the
-    /// user's rights.
+    /// Writes where the other instances are reached, if there are any. The folder is the user's by now, so it is written
+    /// with the user's rights.
     ///
     /// # Errors
     ///
@@ -143,6 +148,9 @@ impl Supervisor {
         });
         let peers = peers.collect::<Option<Vec<_>>>();
         let peers = peers.ok_or(NodeError::Incomplete { part: "peers' addresses" })?;
+        if peers.is_empty() {
+            return Ok(());
+        }
         let path = AttemptDir::new(&self.assignment.run).peers();
         let text = muster_mpi::format_peers(&peers);
         account.with_rights(|| write_private(&path, text.as_bytes())).map_err(NodeError::file("write", &path))

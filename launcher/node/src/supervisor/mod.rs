@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | preparing | user, folders, files, containment, ports (`prepare`), inputs, coordination command (`stage`) | ready, or gone: prepare failed |
 //! | ready | nothing of the user's runs | go: running; stop: gone |
+//! | running, of an attempt that starts at once | the same without a ready and a go; a start that is over soon is told with its end | as running |
 //! | running | script (`go`), ranks of other nodes' launchers (`ssh_endpoint`), steps (`steps`), membership (`gang`) | the script's end, stop, a break |
 //! | gone | everything was killed and removed (`end`) | the agent gives the process another attempt, or it ends |
 
@@ -20,6 +21,7 @@ mod job_words;
 mod last_words;
 mod launch;
 mod local_daemons;
+pub mod log;
 mod packages;
 mod prepare;
 mod signal;
@@ -33,8 +35,8 @@ pub(crate) use control::FREE;
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{self, Gone, InstanceReport};
@@ -52,6 +54,9 @@ const EVENTS_MAX: usize = 256;
 
 /// How many attempts a supervisor holds one after another: whatever one may leave behind in it ends with its process.
 const ATTEMPTS_MAX: u32 = 1000;
+
+/// How long the start of an attempt that starts at once is kept back: if it is over by then, one report tells all of it.
+const TOLD_AFTER: Duration = Duration::from_millis(20);
 
 /// Something that happened to the attempt.
 #[derive(Debug)]
@@ -159,6 +164,9 @@ pub fn run() -> Result<()> {
         unsafe { nix::sys::signal::signal(ignored, SigHandler::SigIgn) }
             .map_err(NodeError::system("ignore signals"))?;
     }
+    log::catch_panics();
+    // It takes nothing from the modes of what is made for users, who get theirs with their scripts.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     crate::process::go_ahead_of_work();
     let mut free = Free { line: control::Line::new(take_standard_input()?), accounts: Accounts::default() };
     for _ in 0..ATTEMPTS_MAX {
@@ -204,9 +212,9 @@ async fn hold_one_attempt(free: Free) -> Result<Option<Free>> {
     // An agent that ends, or is replaced, leaves its idle supervisors without an attempt.
     let Some((assignment, prepare)) = agent.next_assignment().await? else { return Ok(None) };
     let private = AttemptDir::at(assignment.private.clone());
-    log_to(&private.log())?;
+    log::begin(private.log());
+    // The agent has written down that it is being prepared.
     let mut supervisor = Supervisor::new(assignment, prepare, free.accounts)?;
-    supervisor.publish(Phase::Preparing(v1::Preparing {}))?;
     let connections =
         control::serve(&private.control(), agent, supervisor.report.subscribe(), supervisor.sender.clone())?;
     let gone = supervisor.live().await;
@@ -217,27 +225,18 @@ async fn hold_one_attempt(free: Free) -> Result<Option<Free>> {
     // The connections end with the last report; an agent that does not listen reads it from the disk.
     drop(supervisor);
     let Some(line) = connections.finish().await.filter(|_| is_alone) else { return Ok(None) };
-    log_to(Path::new("/dev/null"))?;
+    log::end()?;
     Ok(line.offer().await.map(|line| Free { line, accounts }))
-}
-
-fn log_to(path: &Path) -> Result<()> {
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(NodeError::file("open", path))?;
-    // SAFETY: both descriptors are open.
-    if unsafe { libc::dup2(file.as_raw_fd(), 2) } < 0 {
-        return Err(NodeError::system("redirect the log")(std::io::Error::last_os_error()));
-    }
-    Ok(())
 }
 
 impl Supervisor {
     fn new(assignment: Assignment, prepare: v1::Prepare, accounts: Accounts) -> Result<Self> {
-        let report =
-            InstanceReport { key: prepare.key, instance: prepare.instance, ..InstanceReport::default() };
+        let report = InstanceReport {
+            key: prepare.key,
+            instance: prepare.instance,
+            phase: Some(Phase::Preparing(v1::Preparing {})),
+            ..InstanceReport::default()
+        };
         let (sender, inbox) = mpsc::channel(EVENTS_MAX);
         Ok(Self {
             state: AttemptState {
@@ -245,6 +244,7 @@ impl Supervisor {
                 supervisor: ProcessId::own(),
                 containment: assignment.containment.clone(),
                 run: assignment.run.clone(),
+                at_once: prepare.at_once,
                 report: report.clone(),
             },
             report: watch::Sender::new(report),
@@ -315,15 +315,25 @@ impl Supervisor {
         if let Some(stopped) = self.stage_in(prepared).await? {
             return Ok(stopped);
         }
-        self.publish(Phase::Ready(v1::Ready { endpoint: Some(prepared.endpoint.clone()) }))?;
-        let go = loop {
-            match self.next_event().await {
-                Event::Go(go) => break go,
-                Event::Stop(stop) => return Ok(Outcome::stopped(&stop)),
-                other => tracing::debug!(event = ?other, "an event before the go"),
+        if self.prepare.at_once {
+            *gang = self.go(prepared, &v1::Go { key: self.prepare.key, peers: Vec::new() })?;
+            if let Ok(event) = tokio::time::timeout(TOLD_AFTER, self.next_event()).await {
+                self.found.push_front(event);
             }
-        };
-        *gang = self.go(prepared, &go)?;
+            if matches!(self.found.front(), Some(Event::ScriptEnded(_))) {
+                return Ok(self.watch_over(prepared, gang).await);
+            }
+        } else {
+            self.publish(Phase::Ready(v1::Ready { endpoint: Some(prepared.endpoint.clone()) }))?;
+            let go = loop {
+                match self.next_event().await {
+                    Event::Go(go) => break go,
+                    Event::Stop(stop) => return Ok(Outcome::stopped(&stop)),
+                    other => tracing::debug!(event = ?other, "an event before the go"),
+                }
+            };
+            *gang = self.go(prepared, &go)?;
+        }
         self.publish(Phase::Running(v1::Running { started_at_us: self.started_at_us }))?;
         Ok(self.watch_over(prepared, gang).await)
     }

@@ -2,8 +2,8 @@
 
 use std::ffi::CString;
 use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -108,9 +108,25 @@ impl Supervisor {
         })
     }
 
-    /// Checks what the script needs, as its user, and says how it is run.
+    /// Says how the script is run, and checks what it needs before others wait for it: one that starts at once finds out by
+    /// itself.
     fn prepare_work(&self, account: &Account) -> Result<Script> {
         let work = self.prepare.work.as_ref().ok_or(NodeError::Incomplete { part: "work" })?;
+        if !self.prepare.at_once {
+            self.check_work(work, account)?;
+        }
+        match self.prepare.staging.as_ref().filter(|staging| !staging.command.is_empty()) {
+            Some(staging) => Script::direct(&staging.command),
+            None => Script::of(work, &self.assignment.run),
+        }
+    }
+
+    /// Checks what the script needs, as its user.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::UserPath`] for the first thing that is missing, or not the user's.
+    pub(super) fn check_work(&self, work: &v1::Work, account: &Account) -> Result<()> {
         let refuse = |action: &'static str, path: &Path| {
             let (path, user) = (path.to_owned(), account.name.clone());
             move |source| NodeError::UserPath { action, path, user, source }
@@ -131,15 +147,12 @@ impl Supervisor {
                 .with_rights(|| try_output_soon(&path, work.umask))
                 .map_err(refuse("write the output file", &path))?;
         }
-        if let Some(staging) = self.prepare.staging.as_ref().filter(|staging| !staging.command.is_empty()) {
-            return Script::direct(&staging.command);
-        }
-        let script = Script::of(work, &self.assignment.run)?;
-        if let Some(interpreter) = interpreter(&work.script) {
+        let is_script = self.prepare.staging.as_ref().is_none_or(|staging| staging.command.is_empty());
+        if let Some(interpreter) = interpreter(&work.script).filter(|_| is_script) {
             let path = Path::new(&interpreter.0);
             account.may_run(path).map_err(refuse("run the script's interpreter", path))?;
         }
-        Ok(script)
+        Ok(())
     }
 }
 
@@ -163,7 +176,7 @@ fn try_output_soon(path: &Path, mask: u32) -> std::io::Result<()> {
     let end = Instant::now() + FOLDER_WITHIN;
     loop {
         match try_output(path, mask) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && Instant::now() < end => {
+            Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < end => {
                 std::thread::sleep(FOLDER_PAUSE);
             }
             tried => return tried,
@@ -247,25 +260,26 @@ pub(super) struct RunFolder<'a> {
 
 impl<'a> RunFolder<'a> {
     fn make(path: &Path, account: &'a Account) -> Result<Self> {
-        if let Some(parent) = path.parent() {
-            // Everybody may pass: the users' folders below are closed themselves.
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
-            made.map_err(NodeError::file("create the folder", parent))?;
-        }
-        match std::fs::remove_dir_all(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(NodeError::file("remove the old folder", path)(error));
+        let make = || std::fs::DirBuilder::new().mode(0o700).create(path);
+        let made = match make() {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                std::fs::remove_dir_all(path).map_err(NodeError::file("remove the old folder", path))?;
+                make()
             }
-            _ => {}
-        }
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(path)
-            .map_err(NodeError::file("create the folder", path))?;
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let parent = path.parent().unwrap_or(Path::new("/"));
+                // Everybody may pass: the users' folders below are closed themselves.
+                let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
+                made.map_err(NodeError::file("create the folder", parent))?;
+                make()
+            }
+            made => made,
+        };
+        made.map_err(NodeError::file("create the folder", path))?;
         Ok(Self { path: path.to_owned(), account })
     }
 
-    /// Makes a file for the user.
+    /// Makes a file for the user, with rights for nobody else.
     ///
     /// # Errors
     ///
@@ -279,10 +293,10 @@ impl<'a> RunFolder<'a> {
             .open(&path)
             .map_err(NodeError::file("create", &path))?;
         file.write_all(contents).map_err(NodeError::file("write", &path))?;
-        // The mode of open(2) is cut by the mask.
-        file.set_permissions(std::fs::Permissions::from_mode(mode))
-            .map_err(NodeError::file("set the rights of", &path))?;
-        self.give(&path)?;
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::fchown(&file, Some(self.account.uid), Some(self.account.gid))
+                .map_err(NodeError::file("give to the user", &path))?;
+        }
         Ok(path)
     }
 

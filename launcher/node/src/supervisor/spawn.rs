@@ -4,26 +4,21 @@
 //! the child does between fork and exec allocates nothing and calls the system only.
 
 use std::ffi::{CStr, CString};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::unistd::ForkResult;
 
 use crate::error::{NodeError, Result};
 use crate::user::Account;
 
 /// What the child does between fork and exec, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Step {
     /// A session of its own.
-    Session = 1,
+    Session,
     /// Entering the cgroups.
     Containment,
     /// Binding to the instance's CPUs.
@@ -42,25 +37,6 @@ pub enum Step {
     Stderr,
     /// Becoming the program.
     Exec,
-}
-
-impl Step {
-    const ALL: [Self; 10] = [
-        Self::Session,
-        Self::Containment,
-        Self::Affinity,
-        Self::Limit,
-        Self::Identity,
-        Self::Directory,
-        Self::Stdin,
-        Self::Stdout,
-        Self::Stderr,
-        Self::Exec,
-    ];
-
-    fn from_byte(byte: u8) -> Self {
-        Self::ALL.into_iter().find(|step| *step as u8 == byte).unwrap_or(Self::Exec)
-    }
 }
 
 impl std::fmt::Display for Step {
@@ -161,48 +137,63 @@ pub fn c_path(path: &Path) -> Result<CString> {
 impl Child<'_> {
     /// Starts the process and returns its number as soon as it has become its program.
     ///
-    /// The calling process must have one thread only, because the child goes on from a copy of it.
+    /// Until then the child runs in the memory of this process, which waits for it, as with vfork(2): a copy of the
+    /// memory's map, and of every page that is written meanwhile, would cost more than all else here. The calling
+    /// process must have one thread only.
     ///
     /// # Errors
     ///
     /// [`NodeError::Spawn`] with the step that failed; nothing is left then. [`NodeError::System`] if no process
     /// could be made.
     pub fn start(&self) -> Result<i32> {
-        let (report_from, report_to) =
-            nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(NodeError::system("make a pipe"))?;
         let mut plan = Plan::of(self);
-        // SAFETY: the child only makes system calls on memory that was prepared before, and never returns.
-        match unsafe { nix::unistd::fork() }.map_err(NodeError::system("fork"))? {
-            ForkResult::Child => {
-                let (step, error) = plan.carry_out();
-                let [a, b, c, d] = (error as i32).to_ne_bytes();
-                let bytes = [step as u8, a, b, c, d];
-                // SAFETY: a write of a small buffer to an open pipe; then the end of this process.
-                unsafe {
-                    libc::write(report_to.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
-                    libc::_exit(127)
-                }
-            }
-            ForkResult::Parent { child } => {
-                drop(report_to);
-                let mut report = Vec::new();
-                // The write end closes by itself when the program starts, and then there is nothing to read.
-                File::from(report_from)
-                    .read_to_end(&mut report)
-                    .map_err(NodeError::system("hear from a child"))?;
-                let Some((step, error)) = report.split_first().filter(|(_, rest)| rest.len() >= 4) else {
-                    return Ok(child.as_raw());
-                };
-                let _ = nix::sys::wait::waitpid(child, None);
-                let error = i32::from_ne_bytes([error[0], error[1], error[2], error[3]]);
-                Err(NodeError::Spawn {
-                    program: self.program.to_string_lossy().into_owned(),
-                    step: Step::from_byte(*step),
-                    source: Errno::from_raw(error),
-                })
-            }
-        }
+        let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
+        let before = block_signals();
+        // SAFETY: the child has a stack of its own and gets a plan that lives until this call returns, which is when the child
+        // has become its program or ended. It only makes system calls on memory that was prepared before.
+        let pid = unsafe {
+            libc::clone(
+                carry_out,
+                stack.as_mut_ptr_range().end.cast(),
+                libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+                std::ptr::from_mut(&mut plan).cast(),
+            )
+        };
+        let made = Errno::result(pid).map_err(NodeError::system("make a process"));
+        set_signal_mask(&before);
+        let pid = made?;
+        let Some((step, source)) = plan.failed else { return Ok(pid) };
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+        Err(NodeError::Spawn { program: self.program.to_string_lossy().into_owned(), step, source })
     }
+}
+
+/// The stack of a child until it has become its program.
+const STACK_BYTES: usize = 64 << 10;
+
+/// What a child does. It never returns to the caller's code.
+extern "C" fn carry_out(plan: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `start` passes its plan, and waits.
+    let plan = unsafe { &mut *plan.cast::<Plan>() };
+    plan.failed = Some(plan.carry_out());
+    // SAFETY: ends the child, and nothing else: buffers and handlers are the caller's.
+    unsafe { libc::_exit(127) }
+}
+
+/// Keeps all signals back, so that no handler runs in a child with the memory of its parent. The answer is the mask before.
+fn block_signals() -> libc::sigset_t {
+    // SAFETY: both sets are plain data; the full one is made before it is used.
+    unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        before
+    }
+}
+
+fn set_signal_mask(mask: &libc::sigset_t) {
+    // SAFETY: the set is valid.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
 }
 
 /// Everything that the child needs, in the form that the kernel wants, made before the fork.
@@ -214,6 +205,8 @@ struct Plan<'a> {
     own_number: Vec<u8>,
     cpus: libc::cpu_set_t,
     become_user: bool,
+    /// What the child could not do, and why. It writes into this memory.
+    failed: Option<(Step, Errno)>,
 }
 
 type Done = std::result::Result<(), (Step, Errno)>;
@@ -245,6 +238,7 @@ impl<'a> Plan<'a> {
             own_number,
             cpus,
             become_user: nix::unistd::geteuid().is_root(),
+            failed: None,
         }
     }
 
@@ -315,8 +309,9 @@ impl<'a> Plan<'a> {
             unsafe {
                 let (count, groups) = (account.groups.len(), account.groups.as_ptr());
                 check(libc::syscall(libc::SYS_setgroups, count, groups), Step::Identity)?;
-                check(libc::setresgid(account.gid, account.gid, account.gid), Step::Identity)?;
-                check(libc::setresuid(account.uid, account.uid, account.uid), Step::Identity)?;
+                let (gid, uid) = (account.gid, account.uid);
+                check(libc::syscall(libc::SYS_setresgid, gid, gid, gid), Step::Identity)?;
+                check(libc::syscall(libc::SYS_setresuid, uid, uid, uid), Step::Identity)?;
             }
         }
         // SAFETY: no memory is involved.

@@ -228,7 +228,8 @@ fn effects(state: &State, event: &Event, out: &mut Vec<Effect>) {
             out.extend((0..allocation.shares.len()).filter_map(|i| prepare_effect(state, *key, i as u32)));
         }
         Event::AttemptGo { key } => {
-            let Some(live) = state.live_attempt(key.task) else { return };
+            // What starts at once has started already.
+            let Some(live) = state.live_attempt(key.task).filter(|live| live.is_ready()) else { return };
             out.extend((0..live.instances.len()).map(|i| go_effect(live, *key, i as u32)));
         }
         Event::AttemptSignalled { key } => out.extend(signal::wished(state, *key)),
@@ -312,6 +313,8 @@ pub fn describe(state: &State, verdict: &Verdict) -> String {
     }
 }
 
+#[cfg(test)]
+mod at_once_tests;
 #[cfg(test)]
 mod change_tests;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::{done, power, prepare_effect, refused};
 use crate::event::{Event, Hardware, Usage, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
 use crate::input::{Decision, Effect, InstancePhase, InstanceReport, Refusal, Reply};
-use crate::state::{InstanceState, LivePhase, Node, State};
+use crate::state::{InstanceState, LivePhase, Node, NodeStatus, State};
 
 /// A node says what it holds, and the two sides are brought together: what it holds and should not is ended,
 /// what it should hold and does not is given up, what was lost on the way is said again.
@@ -24,6 +24,8 @@ pub(super) fn hello(
     };
     let stale: Vec<AttemptKey> =
         held.iter().filter(|r| !is_gone(r) && !is_live_on(state, node, r.key)).map(|r| r.key).collect();
+    let same_boot =
+        matches!(&state.node(node).status, NodeStatus::Up { boot_id: known, .. } if known == boot_id);
     let up = Event::NodeUp { node, boot_id: boot_id.to_owned(), hardware: Arc::clone(hardware), stale };
     // What an admin has said of the node stands until an admin takes it back.
     let by_admin = state.node(node).held.as_ref().is_some_and(|held| held.by_uid.is_some());
@@ -54,7 +56,7 @@ pub(super) fn hello(
     }
     let expected: Vec<AttemptKey> = after.node(node).attempts.iter().copied().collect();
     for key in expected.into_iter().filter(|key| !held.iter().any(|r| r.key == *key)) {
-        let (new, effect) = missing(&after, node, key, now);
+        let (new, effect) = missing(&after, node, key, same_boot, now);
         effects.extend(effect);
         happen(&mut after, new);
     }
@@ -132,11 +134,19 @@ fn too_few_devices(node: &Node, hardware: &Hardware) -> Option<String> {
 }
 
 /// An attempt that should be on the node, which does not hold it.
-fn missing(state: &State, node: NodeId, key: AttemptKey, now: Timestamp) -> (Vec<Event>, Option<Effect>) {
+fn missing(
+    state: &State,
+    node: NodeId,
+    key: AttemptKey,
+    same_boot: bool,
+    now: Timestamp,
+) -> (Vec<Event>, Option<Effect>) {
     let known = state.jobs.get(&key.task.job).and_then(|job| Some((job, job.live.get(&key.task.index)?)));
     let Some((job, live)) = known else { return (Vec::new(), None) };
     let Some(instance) = live.allocation.instance_on(node) else { return (Vec::new(), None) };
-    let untouched = live.instances[instance as usize].state == InstanceState::Preparing;
+    // What starts at once may have run when the node lost its power, and its memory of that.
+    let untouched = live.instances[instance as usize].state == InstanceState::Preparing
+        && (same_boot || !job.spec.starts_at_once(live.instances.len()));
     let mut events = Vec::new();
     let verdict = match &live.phase {
         // The word to prepare was lost on the way, or the agent's memory with it: nothing has run yet.

@@ -30,19 +30,12 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
             }
             done(events)
         }
-        InstancePhase::Running { started_at } => match live.phase {
-            LivePhase::Running { started_at: None, .. } if instance == 0 => {
-                done(vec![running(key, live, *started_at, now)])
-            }
-            _ => done(Vec::new()),
-        },
+        InstancePhase::Running { started_at } => done(started(job, live, key, instance, *started_at, now)),
         InstancePhase::Gone { how, usage, started_at } => {
-            let mut events = Vec::new();
-            if let (LivePhase::Running { started_at: None, .. }, Some(started_at), 0) =
-                (&live.phase, started_at, instance)
-            {
-                events.push(running(key, live, *started_at, now));
-            }
+            let mut events = match started_at {
+                Some(started_at) => started(job, live, key, instance, *started_at, now),
+                None => Vec::new(),
+            };
             events.push(Event::InstanceGone { key, instance, usage: *usage });
             let verdict = if ending { None } else { verdict(job, live, node, instance, how) };
             if let Some(verdict) = &verdict {
@@ -57,6 +50,27 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
             events.extend(ended_if_last(state, job, live, key, instance, verdict, now));
             done(events)
         }
+    }
+}
+
+/// What the start of the script means, if it is news. That of an attempt that starts at once is the first that is heard of
+/// it, so that the word to start is written down with it.
+fn started(
+    job: &Job,
+    live: &Live,
+    key: AttemptKey,
+    instance: u32,
+    started_at: Timestamp,
+    now: Timestamp,
+) -> Vec<Event> {
+    match live.phase {
+        LivePhase::Running { started_at: None, .. } if instance == 0 => {
+            vec![running(key, live, started_at, now)]
+        }
+        LivePhase::Preparing if job.spec.starts_at_once(live.instances.len()) => {
+            vec![Event::AttemptGo { key }, running(key, live, started_at, now)]
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -333,6 +333,13 @@ impl Live {
         AttemptKey { task: TaskId { job, index }, attempt: self.attempt }
     }
 
+    /// Whether all instances have said that they are ready. One that starts at once never does: the word to start came with
+    /// its place.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.instances.iter().all(|instance| matches!(instance.state, InstanceState::Ready(_)))
+    }
+
     /// When the attempt must have ended: its own time limit, or its job's, counts from the word to start.
     #[must_use]
     pub fn deadline(&self, job_limit_s: Option<u64>) -> Option<Timestamp> {

@@ -36,8 +36,10 @@ const JOBS_LISTED_MAX: usize = 100_000;
 const WAIT_MAX: Duration = Duration::from_secs(600);
 /// How long the controller looks ahead for a job that is only tested.
 const TEST_TIME_MAX: Duration = Duration::from_secs(2);
-/// Changes of a running array within this time are answered as one: an answer shows thousands of tasks.
+/// Changes of a running array within this time are answered as one: an answer shows thousands of tasks. The time is longer by
+/// as much for each [`ARRAY_TASKS`] that it shows, so that who waits for a swarm does not take the time that it needs itself.
 const ARRAY_PAUSE: Duration = Duration::from_millis(200);
+const ARRAY_TASKS: u32 = 2_000;
 
 /// `POST /v1/jobs`
 pub async fn submit(
@@ -356,13 +358,12 @@ pub async fn wait(
     // Subscribed before the first look, so that no change can fall between the two.
     let mut changes = app.shared.subscribe(target.job);
     let mut stopping = app.stopping.clone();
-    let early = start + ARRAY_PAUSE;
     loop {
         let news = news(&app, target.job, query.seen);
         let now = Instant::now();
         let due = match news {
             News::None => end,
-            News::OfArray => early.min(end),
+            News::OfArray { shown } => end.min(start + ARRAY_PAUSE * (1 + shown / ARRAY_TASKS)),
             News::Now => now,
         };
         if due <= now || *stopping.borrow() {
@@ -379,7 +380,10 @@ pub async fn wait(
 enum News {
     None,
     /// One of many tasks changed: others will soon.
-    OfArray,
+    OfArray {
+        /// How many have been placed so far.
+        shown: u32,
+    },
     Now,
 }
 
@@ -389,7 +393,7 @@ fn news(app: &App, job: JobId, seen: Option<u64>) -> News {
     if reading.version(job) == seen {
         News::None
     } else if known.is_array() && known.finished_at.is_none() {
-        News::OfArray
+        News::OfArray { shown: u32::try_from(known.live.len() + known.finished.len()).unwrap_or(u32::MAX) }
     } else {
         News::Now
     }

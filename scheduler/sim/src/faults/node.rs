@@ -28,6 +28,8 @@ struct Held {
     instance: u32,
     cores: CoreSet,
     phase: InstancePhase,
+    /// Whether it starts without another word once it is prepared.
+    at_once: bool,
     /// Told to stop; processes go after a while.
     stopping: bool,
 }
@@ -90,12 +92,13 @@ impl SimNode {
     /// Obeys a message from the controller.
     pub fn obey(&mut self, effect: &Effect) -> Option<Happened> {
         match effect {
-            Effect::Prepare { key, instance, allocation, .. } => {
+            Effect::Prepare { key, instance, allocation, spec, .. } => {
                 let share = &allocation.shares[*instance as usize];
                 self.held.entry(*key).or_insert_with(|| Held {
                     instance: *instance,
                     cores: share.cores.clone(),
                     phase: InstancePhase::Preparing,
+                    at_once: spec.starts_at_once(allocation.shares.len()),
                     stopping: false,
                 });
                 None
@@ -144,7 +147,10 @@ impl SimNode {
                     let reason = "simulated".to_owned();
                     Some(gone(GoneHow::PrepareFailed { reason, node_at_fault: rng.one_in(2) }))
                 }
-                InstancePhase::Preparing => rng.one_in(2).then(|| InstancePhase::Ready(Endpoint::default())),
+                InstancePhase::Preparing => rng.one_in(2).then(|| match held.at_once {
+                    true => InstancePhase::Running { started_at: self.heard },
+                    false => InstancePhase::Ready(Endpoint::default()),
+                }),
                 InstancePhase::Running { .. } if started.insert(*key) && rng.one_in(12) => {
                     let how =
                         GoneHow::Exited { code: rng.below(3) as u32 / 2, signal: 0, out_of_memory: false };
@@ -156,6 +162,9 @@ impl SimNode {
                 _ => None,
             };
             if let Some(phase) = next {
+                if matches!((&held.phase, &phase), (InstancePhase::Preparing, InstancePhase::Running { .. })) {
+                    happened.push(Happened::Started(*key));
+                }
                 held.phase = phase;
                 happened.push(Happened::Report(held.report(*key)));
             }
