@@ -51,8 +51,38 @@ pub fn run(samples: usize) -> Result<()> {
             median(|s| s.interpreter)
         );
     }
+    std::fs::write(work.join("nothing.sh"), "#!/bin/sh\ntrue\n")?;
+    println!("\n{samples} times on a host of the cluster, each a whole process; medians in milliseconds");
+    for (what, command) in [
+        ("the script by itself", "/bin/sh nothing.sh"),
+        ("muster submit -W, until its end is known", "muster submit -W -o /dev/null -t5 nothing.sh"),
+        ("muster submit", "muster submit -o /dev/null -t5 nothing.sh"),
+    ] {
+        println!("{what:42} {:>8.1}", whole_process(&site, &work, command, samples)? as f64 / 1000.0);
+    }
     site.down()?;
     Ok(())
+}
+
+/// How long a command takes from before its process is made until it has ended, in microseconds: the median.
+fn whole_process(site: &Site, work: &Path, command: &str, samples: usize) -> Result<u64> {
+    let script = format!(
+        "cd {} && PATH={}:$PATH && for i in $(seq {samples}); do \
+           a=$EPOCHREALTIME; {command} >/dev/null || exit 1; echo $a $EPOCHREALTIME; done",
+        work.display(),
+        site.staged.bin.display(),
+    );
+    let mut shell = site.cluster.exec("head", Some(USER))?;
+    let output = shell.args(["/bin/bash", "-c", &script]).env("MUSTER_SOCKET", site.socket()).output()?;
+    ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?.replace(['.', ','], "");
+    let mut times = Vec::new();
+    for line in text.lines() {
+        let (from, to) = line.split_once(' ').context("a line without two times")?;
+        times.push(to.parse::<u64>()?.saturating_sub(from.parse()?));
+    }
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().context("no time was taken")
 }
 
 fn sample(site: &Site, work: &Path, nodes: &str) -> Result<Sample> {

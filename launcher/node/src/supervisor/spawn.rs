@@ -184,7 +184,8 @@ extern "C" fn carry_out(plan: *mut libc::c_void) -> libc::c_int {
 fn block_signals() -> libc::sigset_t {
     // SAFETY: both sets are plain data; the full one is made before it is used.
     unsafe {
-        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = (std::mem::zeroed(), std::mem::zeroed());
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) =
+            (std::mem::zeroed(), std::mem::zeroed());
         libc::sigfillset(&raw mut all);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
         before

@@ -415,7 +415,8 @@ fn free_share(state: &mut State, key: AttemptKey, instance: u32, at: Timestamp) 
 fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
     drop_instants(state, key);
     let Some(live) = live_mut(state, key) else { return };
-    live.phase = LivePhase::Running { go_at: if live.is_ready() { at } else { live.placed_at }, started_at: None };
+    live.phase =
+        LivePhase::Running { go_at: if live.is_ready() { at } else { live.placed_at }, started_at: None };
     enter_instants(state, key);
     depends::tell(state, key.task.job, News::Began { index: key.task.index }, at);
 }

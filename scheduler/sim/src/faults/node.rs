@@ -162,7 +162,8 @@ impl SimNode {
                 _ => None,
             };
             if let Some(phase) = next {
-                if matches!((&held.phase, &phase), (InstancePhase::Preparing, InstancePhase::Running { .. })) {
+                if matches!((&held.phase, &phase), (InstancePhase::Preparing, InstancePhase::Running { .. }))
+                {
                     happened.push(Happened::Started(*key));
                 }
                 held.phase = phase;
