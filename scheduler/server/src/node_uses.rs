@@ -43,8 +43,18 @@ struct Known {
     left: HashMap<BatchPoolKey, BTreeMap<NodeId, NodeUse>>,
 }
 
+/// How its machine is, as a node says that has it for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Machine {
+    /// The load average over one minute, in hundredths.
+    pub load_hundredths: Option<u32>,
+    /// Memory that holds nothing at all, in bytes.
+    pub memory_idle_bytes: Option<u64>,
+}
+
 struct KnownNode {
     heard: Instant,
+    machine: Machine,
     /// What it has said in the last time, the oldest first.
     recent: VecDeque<NodeUse>,
     /// All that it has said since its pool was last told of, as one of that pool.
@@ -105,12 +115,20 @@ impl NodeUses {
         if used.period_ms == 0 {
             return;
         }
-        let new = || KnownNode { heard: now, recent: VecDeque::new(), since: NodeUse::default(), pool: None };
+        let new = || KnownNode {
+            heard: now,
+            machine: Machine::default(),
+            recent: VecDeque::new(),
+            since: NodeUse::default(),
+            pool: None,
+        };
         let node = known.nodes.entry(node.to_owned()).or_insert_with(new);
         if now.saturating_duration_since(node.heard) > RECENT_AGE_MAX {
             node.recent.clear();
         }
         node.heard = now;
+        node.machine =
+            Machine { load_hundredths: said.load_hundredths, memory_idle_bytes: said.memory_free_bytes };
         node.since = node.since.and(used);
         node.recent.push_back(used);
         while node.recent.len() > 1
@@ -118,6 +136,15 @@ impl NodeUses {
         {
             node.recent.pop_front();
         }
+    }
+
+    /// How the machine of a node is, if the node has said it lately.
+    #[must_use]
+    pub fn machine(&self, node: &str, now: Instant) -> Machine {
+        let known = self.lock();
+        let node =
+            known.nodes.get(node).filter(|node| now.saturating_duration_since(node.heard) <= RECENT_AGE_MAX);
+        node.map(|node| node.machine).unwrap_or_default()
     }
 
     /// What the engine is to hear: of each pool that is due, what its nodes use, and what those used that have left it.
@@ -287,6 +314,31 @@ mod tests {
         uses.heard("n1", &said(100), clock.after_s(5));
         uses.readings(vec![pool("p", false, &[])], clock.0);
         assert!(uses.lock().left.is_empty());
+    }
+
+    #[test]
+    fn how_a_machine_is_is_known_for_as_long_as_it_is_new() {
+        let (uses, mut clock) = (NodeUses::default(), Clock(Instant::now()));
+        let loaded = v1::NodeUse { load_hundredths: Some(150), memory_free_bytes: Some(7), ..said(1) };
+        uses.heard("n1", &loaded, clock.0);
+        let machine = Machine { load_hundredths: Some(150), memory_idle_bytes: Some(7) };
+        assert_eq!((uses.machine("n1", clock.0), uses.machine("n2", clock.0)), (machine, Machine::default()));
+        assert_eq!(uses.machine("n1", clock.after_s(40)), Machine::default());
+    }
+
+    #[test]
+    fn ten_thousand_nodes_are_one_message() {
+        let (uses, mut clock) = (NodeUses::default(), Clock(Instant::now()));
+        let nodes: Vec<u32> = (0..10_000).collect();
+        let all = |uses: &NodeUses, now| {
+            nodes.iter().for_each(|node| uses.heard(&format!("n{node}"), &said(10), now))
+        };
+        all(&uses, clock.0);
+        uses.readings(vec![pool("p", false, &nodes)], clock.0);
+        all(&uses, clock.after_s(5));
+        let found = uses.readings(vec![pool("p", true, &nodes)], clock.0);
+        assert_eq!((found.len(), found[0].nodes.len()), (1, 10_000));
+        assert!(found[0].nodes.iter().all(|node| node.since.busy_ms == 500));
     }
 
     #[test]
