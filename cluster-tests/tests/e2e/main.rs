@@ -7,6 +7,7 @@
 mod bad_input;
 mod batch;
 mod batch_gangs;
+mod batch_load;
 mod batch_people;
 mod batch_setup;
 mod changes;

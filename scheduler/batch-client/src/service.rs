@@ -73,6 +73,14 @@ impl Service {
         self.transport.json(self.ask(Method::GET, &target(path, &[]), None)?)
     }
 
+    /// A thing with its statistics.
+    ///
+    /// # Errors
+    /// What the service refuses, or why it does not answer.
+    pub fn get_with_stats(&self, path: &str) -> Result<Value> {
+        self.transport.json(self.ask(Method::GET, &target(path, &[("$expand", "stats")]), None)?)
+    }
+
     /// Does something.
     ///
     /// # Errors

@@ -110,6 +110,12 @@ pub struct NodeView {
     pub agent_version: String,
     /// How it contains work.
     pub containment: String,
+    /// The load average of its machine over one minute, in hundredths; none where its agent does not tell, or it is a part of a machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_hundredths: Option<u32>,
+    /// Memory of its machine that holds nothing at all, in bytes; none where the same is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_idle_bytes: Option<u64>,
     /// Advance reservations that have it, the earliest window first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept_for: Vec<KeptFor>,

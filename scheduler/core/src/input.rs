@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::batch::{BatchInput, BatchReply, NodeSetup, SetupError};
+use crate::batch::{BatchInput, BatchReply, NodeSetup, PoolReadings, SetupError};
 use crate::cluster::ClusterConfig;
 use crate::cron::Crontab;
 use crate::eligibility::Dependency;
@@ -181,6 +181,8 @@ pub enum Input {
         /// Why it could not be; it was without any.
         errors: Vec<SetupError>,
     },
+    /// It was heard of the nodes of a pool of the batch service what they use.
+    PoolUsed(Box<PoolReadings>),
     /// The shell heard nothing from a node for too long.
     NodeSilent {
         /// The node's name.

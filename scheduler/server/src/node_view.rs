@@ -12,7 +12,7 @@ use muster_core::state::{Job, Node, NodeStatus, Power, State};
 
 use crate::reservation_view;
 
-/// All nodes that are declared, in the configuration's order; which of them are connected is not known here.
+/// All nodes that are declared, in the configuration's order; which of them are connected, and how loaded, is not known here.
 #[must_use]
 pub fn nodes(state: &State, now: Timestamp) -> Vec<NodeView> {
     let by_name: HashMap<&str, &Node> = state.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
@@ -75,6 +75,8 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
         address: hardware.map(|hardware| hardware.address.clone()).unwrap_or_default(),
         agent_version: hardware.map(|hardware| hardware.agent_version.clone()).unwrap_or_default(),
         containment: hardware.map(|hardware| hardware.containment.clone()).unwrap_or_default(),
+        load_hundredths: None,
+        memory_idle_bytes: None,
         kept_for: Vec::new(),
     }
 }

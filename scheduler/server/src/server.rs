@@ -30,6 +30,7 @@ use crate::engine_loop::{self, EngineHandle, InputError, Outlets, chain};
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
 use crate::mail::Mail;
+use crate::node_uses;
 use crate::packages::Packages;
 use crate::secrets::Secrets;
 use crate::sessions::{NodeService, Sessions};
@@ -185,11 +186,16 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
             Lead { lease, view }
         }),
     });
+    let uses = batch.as_ref().map(|_| {
+        let (shared, sessions) = (Arc::clone(&shared), Arc::clone(&sessions));
+        tokio::spawn(node_uses::tell(shared, sessions, engine.clone(), stopping.clone()))
+    });
     let (node_address, nodes) = serve_nodes(&config, &authority, &sessions, stopping)?;
     let clients = api::listen(&config.controller.socket)?;
     let mut serving = vec![nodes, tokio::spawn(api::serve(clients, app))];
     let batch_address = batch.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
     serving.extend(batch.map(|(listener, service)| tokio::spawn(batch::serve(listener, service))));
+    serving.extend(uses);
     let giving_up = {
         let sessions = Arc::clone(&sessions);
         tokio::spawn(async move { sessions.give_up_missing().await }).abort_handle()

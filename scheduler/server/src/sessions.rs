@@ -22,6 +22,7 @@ pub use self::service::NodeService;
 use crate::batch_site::BatchSite;
 use crate::engine_loop::EngineHandle;
 use crate::files::Files;
+use crate::node_uses::NodeUses;
 use crate::packages::Packages;
 use crate::secrets::Secrets;
 use crate::shared::Shared;
@@ -57,6 +58,7 @@ pub struct Sessions {
     /// The term in which this controller leads; 0 where there are no others.
     term: u64,
     files: Files,
+    uses: NodeUses,
 }
 
 /// One node's place.
@@ -103,7 +105,7 @@ impl Sessions {
     ) -> Self {
         let (slots, engine) = (Mutex::new(HashMap::new()), OnceLock::new());
         let stopping = AtomicBool::new(false);
-        let files = Files::default();
+        let (files, uses) = (Files::default(), NodeUses::default());
         Self {
             slots,
             secrets,
@@ -118,6 +120,7 @@ impl Sessions {
             shared,
             authority,
             files,
+            uses,
         }
     }
 
@@ -217,6 +220,12 @@ impl Sessions {
     #[must_use]
     pub fn files(&self) -> &Files {
         &self.files
+    }
+
+    /// What nodes use.
+    #[must_use]
+    pub fn uses(&self) -> &NodeUses {
+        &self.uses
     }
 
     /// Tells a node something that is not the engine's. Says whether it has a session that takes it.

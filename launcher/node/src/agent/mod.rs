@@ -13,6 +13,7 @@ mod registry;
 mod setup;
 pub mod status;
 mod supervisors;
+mod used;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -171,6 +172,8 @@ struct Agent {
     /// What the node is to have for the pool that has it.
     setups: setup::Setups,
     setups_done: mpsc::Receiver<v1::SetupDone>,
+    /// Looks at what the node uses, while there is a session.
+    meter: Option<used::Meter>,
 }
 
 impl Agent {
@@ -209,6 +212,7 @@ impl Agent {
             disk_problem: None,
             setups: setup::Setups::new(done_to),
             setups_done,
+            meter: None,
         })
     }
 
@@ -250,7 +254,8 @@ impl Agent {
                     self.sequence += 1;
                     self.registry.let_idle_go();
                     crate::daemon::limit_log(&self.registry.node.dir);
-                    let beat = v1::Heartbeat { sequence: self.sequence };
+                    let used = self.meter.as_ref().and_then(used::Meter::take);
+                    let beat = v1::Heartbeat { sequence: self.sequence, used };
                     self.send(from_node::Body::Heartbeat(beat));
                 }
             }
@@ -280,6 +285,7 @@ impl Agent {
                 self.outbox = None;
                 self.controller = None;
                 self.heartbeat = None;
+                self.meter = None;
             }
         }
     }
@@ -295,6 +301,7 @@ impl Agent {
                 if let Some(setup) = welcome.setup.clone() {
                     self.setups.begin(&self.registry.node, setup);
                 }
+                self.meter = Some(used::Meter::start(&self.registry.node, &welcome));
                 self.registry.welcome = Some(welcome);
                 None
             }

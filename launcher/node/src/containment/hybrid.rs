@@ -51,6 +51,11 @@ impl Trees {
         Self { kill, limits, cpusets_inherit }
     }
 
+    /// All attempts together.
+    pub(super) fn whole(&self) -> Group {
+        Group { kill: self.kill.whole(), limits: self.limits.clone() }
+    }
+
     pub(super) fn group(&self, name: &str) -> Group {
         let limits = self.limits.iter().map(|(controller, parent)| (controller.clone(), parent.join(name)));
         let cpuset_inherits = self.cpusets_inherit;
@@ -128,6 +133,13 @@ impl Group {
             cpu_system_us: number(system).map_or(known.cpu_system_us, |time_ns| time_ns / 1000),
             ..known
         }
+    }
+
+    /// Memory in use, without files that are kept only because there is room, in bytes.
+    pub(super) fn memory_in_use(&self) -> u64 {
+        let Some(folder) = self.folder("memory") else { return 0 };
+        let held: u64 = get(folder, "memory.usage_in_bytes").trim().parse().unwrap_or(0);
+        held.saturating_sub(number_of(&get(folder, "memory.stat"), "total_inactive_file").unwrap_or(0))
     }
 
     pub(super) fn out_of_memory(&self) -> bool {

@@ -125,6 +125,24 @@ impl Containment {
         }
     }
 
+    /// Whether this node is a part of its machine, as a container is.
+    pub fn sees_part(&self) -> bool {
+        match self {
+            Self::V2(tree) => tree.sees_part(),
+            Self::Hybrid(trees) => trees.kill.sees_part(),
+            Self::Subreaper => false,
+        }
+    }
+
+    /// What holds all attempts of this node, if anything does.
+    pub fn whole(&self) -> Option<Group> {
+        match self {
+            Self::V2(tree) => Some(Group::V2(tree.whole())),
+            Self::Hybrid(trees) => Some(Group::Hybrid(trees.whole())),
+            Self::Subreaper => None,
+        }
+    }
+
     /// Makes the containment of an attempt.
     ///
     /// # Errors
@@ -249,6 +267,15 @@ impl Group {
             Self::V2(group) => group.usage(),
             Self::Hybrid(group) => group.usage(),
             Self::Subreaper(_) => v1::Usage::default(),
+        }
+    }
+
+    /// Memory in use inside at this moment, in bytes; 0 if it is not known.
+    pub fn memory_in_use(&self) -> u64 {
+        match self {
+            Self::V2(group) => group.memory_in_use(),
+            Self::Hybrid(group) => group.memory_in_use(),
+            Self::Subreaper(_) => 0,
         }
     }
 

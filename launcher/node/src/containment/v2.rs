@@ -95,6 +95,18 @@ impl Tree {
         make(&folder).ok().map(|()| folder.join("cgroup.procs"))
     }
 
+    /// Whether the hierarchy that is seen here is a part of the machine's, as in a container: every group but the machine's own root
+    /// has a type.
+    pub(super) fn sees_part(&self) -> bool {
+        let groups = self.parent.ancestors().filter(|folder| folder.join("cgroup.procs").exists());
+        groups.last().is_some_and(|root| root.join("cgroup.type").exists())
+    }
+
+    /// All attempts together, with the agent.
+    pub(super) fn whole(&self) -> Group {
+        Group { path: self.parent.clone(), controllers: self.controllers.clone() }
+    }
+
     pub(super) fn group(&self, name: &str) -> Group {
         Group { path: self.parent.join(name), controllers: self.controllers.clone() }
     }
@@ -186,6 +198,12 @@ impl Group {
             read_operations: sum_of(&devices, "rios"),
             write_operations: sum_of(&devices, "wios"),
         }
+    }
+
+    /// Memory in use, without files that are kept only because there is room, in bytes.
+    pub(super) fn memory_in_use(&self) -> u64 {
+        let held: u64 = get(&self.path, "memory.current").trim().parse().unwrap_or(0);
+        held.saturating_sub(number_of(&get(&self.path, "memory.stat"), "inactive_file").unwrap_or(0))
     }
 
     pub(super) fn out_of_memory(&self) -> bool {

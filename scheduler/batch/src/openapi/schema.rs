@@ -219,6 +219,19 @@ const SCHEMAS: &[Schema] = &[
     ("PoolUsageMetrics", &[
         ("poolId", Text), ("startTime", Instant), ("endTime", Instant), ("vmSize", Text), ("totalCoreHours", Number),
     ], &["poolId", "startTime", "endTime", "vmSize", "totalCoreHours"]),
+    ("PoolStatistics", &[
+        ("url", Url), ("startTime", Instant), ("lastUpdateTime", Instant), ("usageStats", One("UsageStatistics")), ("resourceStats", One("ResourceStatistics")),
+    ], &["url", "startTime", "lastUpdateTime", "usageStats"]),
+    ("UsageStatistics", &[("startTime", Instant), ("lastUpdateTime", Instant), ("dedicatedCoreTime", Duration)],
+        &["startTime", "lastUpdateTime", "dedicatedCoreTime"]),
+    ("ResourceStatistics", &[
+        ("startTime", Instant), ("lastUpdateTime", Instant), ("avgCPUPercentage", Number), ("avgMemoryGiB", Number), ("peakMemoryGiB", Number),
+        ("avgDiskGiB", Number), ("peakDiskGiB", Number), ("diskReadIOps", Integer), ("diskWriteIOps", Integer), ("diskReadGiB", Number),
+        ("diskWriteGiB", Number), ("networkReadGiB", Number), ("networkWriteGiB", Number),
+    ], &[
+        "startTime", "lastUpdateTime", "avgCPUPercentage", "avgMemoryGiB", "peakMemoryGiB", "avgDiskGiB", "peakDiskGiB", "diskReadIOps", "diskWriteIOps",
+        "diskReadGiB", "diskWriteGiB", "networkReadGiB", "networkWriteGiB",
+    ]),
     ("Application", &[
         ("id", Text), ("displayName", Text), ("versions", Texts), ("defaultVersion", Text), ("packages", Many("Package")),
     ], &["id", "versions"]),
@@ -290,6 +303,7 @@ fn kind(list: List, name: &str) -> Kind {
             return Words(&["active", "disabling", "disabled", "terminating", "completed", "deleting"]);
         }
         (List::Pools, "state") => return Words(&["active", "deleting"]),
+        (List::Pools, "stats") => return One("PoolStatistics"),
         (List::Tasks, "state") => return Words(&["active", "preparing", "running", "completed"]),
         (List::Schedules, "state") => {
             return Words(&["active", "disabled", "terminating", "completed", "deleting"]);

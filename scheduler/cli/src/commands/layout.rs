@@ -200,6 +200,8 @@ mod tests {
             address: String::new(),
             agent_version: String::new(),
             containment: String::new(),
+            load_hundredths: None,
+            memory_idle_bytes: None,
             features: Vec::new(),
         }
     }

@@ -189,6 +189,16 @@ pub(super) fn sockets(node: &NodeView) -> (u32, u32) {
     }
 }
 
+/// A load average.
+pub(super) fn load(hundredths: Option<u32>) -> String {
+    hundredths.map_or_else(|| "N/A".to_owned(), |load| format!("{}.{:02}", load / 100, load % 100))
+}
+
+/// Memory that holds nothing, in MiB.
+pub(super) fn free_mib(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "N/A".to_owned(), |bytes| (bytes >> 20).to_string())
+}
+
 /// A list, or what Slurm shows for an empty one.
 pub(super) fn list_or_null(list: &[String]) -> String {
     if list.is_empty() { "(null)".to_owned() } else { list.join(",") }

@@ -280,6 +280,8 @@ fn nodes_are_listed_drained_taken_down_and_resumed() {
         address: "10.0.0.1".into(),
         agent_version: "0.1.0".into(),
         containment: "cgroup v2".into(),
+        load_hundredths: Some(205),
+        memory_idle_bytes: Some(1 << 30),
         features: vec!["gpu".into()],
     };
     let nodes = json(&NodeList { schema: SCHEMA, nodes: vec![node] });

@@ -13,6 +13,7 @@ use super::scaling::{PoolSample, ScaleRun, Scaling};
 use super::schedule::{SchedulePhase, ScheduleSpec};
 use super::setup::SetupError;
 use super::spec::{BatchJobSpec, BatchPoolSpec, NewTask, TaskShape};
+use super::used::{PoolTotals, PoolUse};
 use crate::ids::{JobId, NodeId, Timestamp};
 use crate::spec::User;
 
@@ -105,6 +106,16 @@ pub enum BatchEvent {
         pool: BatchPoolKey,
         /// How it stood.
         sample: PoolSample,
+    },
+    /// It was heard of the nodes of a pool what they use.
+    PoolUsed {
+        /// Its name.
+        pool: BatchPoolKey,
+        /// A sample of it, if any of them has said something lately.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recent: Option<PoolUse>,
+        /// What they have used since the last time.
+        more: PoolTotals,
     },
     /// A pool's formula was evaluated. If it wants another number of nodes, the resize follows.
     PoolScaled {

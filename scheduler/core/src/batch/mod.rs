@@ -14,6 +14,7 @@ mod scaling;
 mod schedule;
 mod setup;
 mod spec;
+mod used;
 
 pub use self::chore::{
     ChoreKey, ChoreOf, ChoreOutcome, ChoreSpec, PREPARATION_ID, RELEASE_ID, RELEASE_MAX_S, STARTUP_FOLDER,
@@ -41,6 +42,9 @@ pub use self::setup::{MOUNT_ERROR, NodeSetup, PACKAGE_ERROR, PoolSetup, SETUP_ER
 pub use self::spec::{
     AutoPool, BatchJobSpec, BatchPoolSpec, DependsOn, IdRange, Manager, MultiInstance, NewTask, PoolLifetime,
     Retries, TaskShape,
+};
+pub use self::used::{
+    Flows, NodeReading, NodeUse, PoolReadings, PoolTotals, PoolUse, USED_EVERY_S, USED_PERIOD_MS_MAX,
 };
 
 /// Pools of one account.

@@ -203,6 +203,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         }
         Input::NodeHealth { node, problem } => node::health(state, node, problem.as_ref()),
         Input::NodeSetUp { node, number, errors } => batch::set_up(state, node, *number, errors),
+        Input::PoolUsed(readings) => done(batch::heard(state, readings)),
         Input::NodeReport { node, report } => node::report(state, node, report, now),
         Input::NodeSilent { node, reason } => node::silent(state, node, reason, now),
         Input::NodePower { node, report } => power::report(state, node, report, now),

@@ -43,7 +43,7 @@ pub use self::batch::{
     BatchAccount, BatchJob, BatchPool, BatchSchedule, BatchTask, BatchTaskState, BatchWhy, ChoreRun,
     ChoreState, ChoreWork, Completed, Counted, Counts, JobNode, JobPhase, JobWord, JobWork, Made, Metered,
     Misfit, OpenDependency, PoolAllocation, PoolWork, Scale, ScheduleWork, Seat, Settling, SetupRun,
-    SetupState, Stands, Stats as BatchStats, TaskStats as BatchTaskStats, TaskWord, Tries,
+    SetupState, Stands, Stats as BatchStats, TaskStats as BatchTaskStats, TaskWord, Tries, Used,
 };
 pub use self::crontabs::{CronId, CronRun, Standing as StandingCrontab};
 pub use self::depends::{Known, Standing, Unfulfillable};

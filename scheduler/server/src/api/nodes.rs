@@ -1,6 +1,7 @@
 //! `/v1/ping`, `/v1/nodes`, `/v1/pools` and `/v1/licenses`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -42,6 +43,8 @@ pub async fn nodes(Shell(app): Shell<Arc<App>>) -> Answered<NodeList> {
         blocking(&app, |app| Ok(node_view::nodes(app.shared.read().state(), app.shared.now()))).await?;
     for node in &mut nodes {
         node.connected = app.sessions.is_present(&node.name);
+        let machine = app.sessions.uses().machine(&node.name, Instant::now());
+        (node.load_hundredths, node.memory_idle_bytes) = (machine.load_hundredths, machine.memory_idle_bytes);
     }
     Ok(Json(NodeList { schema: SCHEMA, nodes }))
 }

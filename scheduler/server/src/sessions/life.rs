@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_core::input::{Input, Reply};
 use muster_wire::{PROTOCOL_VERSION, v1};
@@ -123,7 +123,12 @@ impl Sessions {
     async fn heard(&self, slot: &Slot, generation: u64, message: v1::FromNode) -> Result<(), Status> {
         use v1::from_node::Body;
         let report = match message.body {
-            Some(Body::Heartbeat(_)) => return Ok(()),
+            Some(Body::Heartbeat(beat)) => {
+                if let Some(used) = &beat.used {
+                    self.uses.heard(&slot.node, used, Instant::now());
+                }
+                return Ok(());
+            }
             Some(Body::Health(health)) => {
                 let input =
                     Input::NodeHealth { node: slot.node.clone(), problem: translate::problem(&health) };

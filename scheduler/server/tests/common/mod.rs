@@ -307,7 +307,7 @@ impl Drop for Node {
 
 async fn beat(outbox: mpsc::Sender<v1::FromNode>) {
     for sequence in 0.. {
-        let body = Some(Said::Heartbeat(v1::Heartbeat { sequence }));
+        let body = Some(Said::Heartbeat(v1::Heartbeat { sequence, used: None }));
         if outbox.send(v1::FromNode { body }).await.is_err() {
             return;
         }

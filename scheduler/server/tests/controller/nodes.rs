@@ -2,6 +2,7 @@
 
 use muster_client::api::TaskState;
 use muster_wire::v1;
+use muster_wire::v1::from_node::Body as Said;
 use muster_wire::v1::to_node::Body as Told;
 use std::time::Duration;
 
@@ -33,6 +34,32 @@ fn strangers_open_no_session() {
     let session = rt.block_on(Node::connect(address, &here, &here, "n01", other_version));
     assert_eq!(rt.block_on(session.unwrap().next()).unwrap_err().code(), tonic::Code::FailedPrecondition);
     assert_eq!(controller.client().ping().unwrap().nodes_up, 0);
+}
+
+#[test]
+fn how_loaded_a_node_says_that_it_is_is_shown() {
+    let controller = Controller::start(1);
+    let (rt, mut client) = (runtime(), controller.client());
+    let node = rt.block_on(controller.node("n01"));
+    let shown = client.nodes().unwrap().nodes.remove(0);
+    assert_eq!((shown.load_hundredths, shown.memory_idle_bytes), (None, None), "it has said nothing of it");
+    let used = v1::NodeUse {
+        period_ms: 5_000,
+        load_hundredths: Some(205),
+        memory_free_bytes: Some(3 << 30),
+        ..v1::NodeUse::default()
+    };
+    rt.block_on(node.say(Said::Heartbeat(v1::Heartbeat { sequence: 1, used: Some(used) })));
+    // What a node says and what a client asks come by different ways; nodes have no route to wait at.
+    let end = std::time::Instant::now() + SOON;
+    loop {
+        let shown = client.nodes().unwrap().nodes.remove(0);
+        if (shown.load_hundredths, shown.memory_idle_bytes) == (Some(205), Some(3 << 30)) {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "it must be shown: {shown:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

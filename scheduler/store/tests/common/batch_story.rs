@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use muster_core::batch::{
     AutoPool, BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec,
-    ChoreSpec, Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, Mount, NewTask, PackageDigest,
-    PackageReference, PoolLifetime, PoolSetup, Retries, ScheduleSpec, ScheduleTimes, SetupError, TaskShape,
+    ChoreSpec, Condition, Deallocation, DependsOn, Disable, Flows, FoldedId, IdRange, Mount, NewTask,
+    NodeReading, NodeUse, PackageDigest, PackageReference, PoolLifetime, PoolReadings, PoolSetup, Retries,
+    ScheduleSpec, ScheduleTimes, SetupError, TaskShape,
 };
 use muster_core::cluster::Fill;
 use muster_core::ids::{JobId, NodeId, TaskIndex};
@@ -244,6 +245,26 @@ impl Story {
             pool: id("pool"),
             spec: Box::new(BatchPoolSpec { said, ..spec }),
         });
+        self.uses();
+    }
+
+    /// The pool's nodes tell what they use.
+    fn uses(&mut self) {
+        let flows =
+            Flows { disk_read_bytes: 4096, disk_reads: 1, network_in_bytes: 1500, ..Flows::default() };
+        let used = NodeUse {
+            period_ms: 30_000,
+            busy_ms: 12_345,
+            memory_bytes: 1 << 28,
+            memory_peak_bytes: 1 << 29,
+            disk_bytes: 1 << 33,
+            disk_peak_bytes: 1 << 33,
+            flows,
+        };
+        let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
+        let nodes = self.state().batch_pool(&key).unwrap().nodes.keys();
+        let nodes = nodes.map(|node| NodeReading { node: *node, recent: used, since: used }).collect();
+        self.input(Input::PoolUsed(Box::new(PoolReadings { pool: key, nodes, left: Vec::new() })));
     }
 
     /// A pool, and jobs whose tasks come to every kind of end.

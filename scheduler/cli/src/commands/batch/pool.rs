@@ -225,7 +225,7 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<ExitCode, CliErr
             }
             common.done(&format!("pool {id} is made"), || service.get(&path(&id)))
         }
-        Command::Show { id } => common.show(&service.get(&path(id))?, describe),
+        Command::Show { id } => common.show(&service.get_with_stats(&path(id))?, describe),
         Command::List { list } => print_list(common, &service, "/pools", "pools", &list.listing(&[]), &POOLS),
         Command::Nodes { id, list } => {
             let nodes = format!("{}/nodes", path(id));
@@ -345,11 +345,25 @@ fn describe(pool: &Value) -> String {
         ("Fill", at(pool, "taskSchedulingPolicy/nodeFillType")),
         ("MPI", if pool["enableInterNodeCommunication"] == true { "yes" } else { "no" }.to_owned()),
         ("Made", when(pool, "creationTime")),
+        ("Used", used(&pool["stats"]["resourceStats"])),
         ("Scales by", at(pool, "autoScaleFormula")),
         ("Found", at(pool, "autoScaleRun/results")),
         ("Trouble", at(pool, "autoScaleRun/error/message")),
         ("Resize", errors.join("; ")),
     ])
+}
+
+/// What a node of the pool has used on average, over the pool's life.
+fn used(stats: &Value) -> String {
+    let number = |name: &str| stats[name].as_f64();
+    let (Some(busy), Some(memory_gib), Some(disk_gib)) =
+        (number("avgCPUPercentage"), number("avgMemoryGiB"), number("avgDiskGiB"))
+    else {
+        return String::new();
+    };
+    format!(
+        "{busy:.1} per cent of the cores, {memory_gib:.1} GiB of memory, {disk_gib:.1} GiB of disks, on average"
+    )
 }
 
 fn evaluation(run: &Value) -> String {

@@ -6,7 +6,7 @@ use muster_core::notation::format_hosts;
 
 use super::rows::Row;
 use crate::slurm::columns::{Column, Layout};
-use crate::slurm::node::{State, cores_held, list_or_null, sockets};
+use crate::slurm::node::{State, cores_held, free_mib, list_or_null, load, sockets};
 use crate::slurm::people::user_name;
 use crate::slurm::time::{Times, short_span};
 
@@ -14,6 +14,8 @@ use crate::slurm::time::{Times, short_span};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     AllocMem,
+    CpuLoad,
+    FreeMem,
     Available,
     Cores,
     Cpus,
@@ -73,7 +75,7 @@ impl Field {
             | PriorityTier | Time => Of::Pool,
             Features | Gres | GresUsed | Reason | StateCompact | StateComplete | StateLong | TimeStamp
             | User | UserLong | Version => Of::Nodes,
-            AllocMem | Cores | Cpus | Memory | SocketCoreThread | Sockets => Of::Kind,
+            AllocMem | Cores | CpuLoad | Cpus | FreeMem | Memory | SocketCoreThread | Sockets => Of::Kind,
             CpusState | NodeAi | NodeAiot | NodeAddr | NodeHost | NodeList | Nodes => Of::Sum,
             Fixed(_) => Of::Nothing,
         }
@@ -93,7 +95,7 @@ pub(super) const FIELDS: [Known; 48] = [
     (Some('C'), "cpusstate", "CPUS(A/I/O/T)", Field::CpusState),
     (Some('d'), "disk", "TMP_DISK", Field::Fixed("0")),
     (Some('D'), "nodes", "NODES", Field::Nodes),
-    (Some('e'), "freemem", "FREE_MEM", Field::Fixed("N/A")),
+    (Some('e'), "freemem", "FREE_MEM", Field::FreeMem),
     (Some('E'), "reason", "REASON", Field::Reason),
     (Some('f'), "features", "AVAIL_FEATURES", Field::Features),
     (Some('F'), "nodeaiot", "NODES(A/I/O/T)", Field::NodeAiot),
@@ -110,7 +112,7 @@ pub(super) const FIELDS: [Known; 48] = [
     (Some('n'), "nodehost", "HOSTNAMES", Field::NodeHost),
     (Some('N'), "nodelist", "NODELIST", Field::NodeList),
     (Some('o'), "nodeaddr", "NODE_ADDR", Field::NodeAddr),
-    (Some('O'), "cpusload", "CPU_LOAD", Field::Fixed("N/A")),
+    (Some('O'), "cpusload", "CPU_LOAD", Field::CpuLoad),
     (Some('p'), "prioritytier", "PRIO_TIER", Field::PriorityTier),
     (Some('P'), "partition", "PARTITION", Field::Partition),
     (Some('r'), "root", "ROOT", Field::Fixed("no")),
@@ -216,6 +218,8 @@ impl View {
                 let (sockets, cores) = sockets(node);
                 format!("{sockets}:{cores}:1")
             }
+            Field::CpuLoad => load(node.load_hundredths),
+            Field::FreeMem => free_mib(node.memory_idle_bytes),
             field => self.number(field, node).to_string(),
         }
     }
@@ -258,10 +262,27 @@ impl View {
             let least = texts.clone().min().unwrap_or_default();
             return if texts.clone().any(|text| text != least) { format!("{least}+") } else { least };
         }
+        match field {
+            Field::CpuLoad => return range(row.nodes.iter().map(|(node, _)| node.load_hundredths), load),
+            Field::FreeMem => {
+                return range(row.nodes.iter().map(|(node, _)| node.memory_idle_bytes), free_mib);
+            }
+            _ => {}
+        }
         let numbers = row.nodes.iter().map(|(node, _)| self.number(field, node));
         let least = numbers.clone().min().unwrap_or_else(|| self.number(field, first.0));
         if numbers.clone().any(|number| number > least) { format!("{least}+") } else { least.to_string() }
     }
+}
+
+/// The least and the most of those that are known, if they differ.
+fn range<T: Ord + Copy>(
+    all: impl Iterator<Item = Option<T>> + Clone,
+    text: fn(Option<T>) -> String,
+) -> String {
+    let known = all.flatten();
+    let (least, most) = (text(known.clone().min()), text(known.max()));
+    if least == most { least } else { format!("{least}-{most}") }
 }
 
 /// What the nodes of a row are together.
@@ -317,5 +338,14 @@ mod tests {
             );
         }
         assert_eq!(of_name("NodeAIOT"), of_letter('F'));
+    }
+
+    #[test]
+    fn nodes_that_say_how_loaded_they_are_show_the_least_and_the_most() {
+        let loads = |all: &[Option<u32>]| range(all.iter().copied(), load);
+        assert_eq!(loads(&[None, None]), "N/A");
+        assert_eq!(loads(&[Some(7), None, Some(7)]), "0.07");
+        assert_eq!(loads(&[Some(1250), Some(7)]), "0.07-12.50");
+        assert_eq!(range([Some(3 << 20), Some(5 << 30)].into_iter(), free_mib), "3-5120");
     }
 }

@@ -15,6 +15,7 @@ mod scale;
 mod schedule;
 mod task;
 mod tick;
+mod used;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub(super) use self::low::taken_back;
 pub(super) use self::package::{effects, set_up};
 pub use self::scale::Trial;
 pub(super) use self::tick::due;
+pub(super) use self::used::heard;
 use crate::batch::{
     BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchPoolKey, BatchRefusal, BatchReply, FoldedId,
     Target,
@@ -171,3 +173,5 @@ mod stage;
 mod stats_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod used_tests;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::stage::{batch_job, caller, elastic, id, pool, shape, task, the_chore};
+use super::stage::{batch_job, caller, elastic, id, pool, pool_key, shape, task, the_chore};
 use crate::batch::{
     AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
-    DependsOn, Disable, IdRange, Manager, Mount, MultiInstance, NewTask, PoolLifetime, PoolSetup, Retries,
-    Scaling, ScheduleSpec, ScheduleTimes, SetupError, Targets, TaskShape,
+    DependsOn, Disable, Flows, IdRange, Manager, Mount, MultiInstance, NewTask, NodeReading, NodeUse,
+    PoolLifetime, PoolReadings, PoolSetup, Retries, Scaling, ScheduleSpec, ScheduleTimes, SetupError,
+    Targets, TaskShape,
 };
 use crate::ids::{AttemptKey, NodeId};
 use crate::input::{GoneHow, Input};
@@ -30,6 +31,8 @@ enum Step {
     Power(u8, bool),
     /// A node has been set up as it was told, or could not be.
     SetUp(u8, bool),
+    /// It is heard of all nodes that they use this, whether they are of the pool or not.
+    Use(String, u64),
 }
 
 fn name(of: &'static str) -> impl Strategy<Value = String> + Clone {
@@ -243,6 +246,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Shrink),
         3 => (2..4u8, any::<bool>()).prop_map(|(node, fails)| Step::Power(node, fails)),
         3 => (1..4u8, prop::bool::weighted(0.2)).prop_map(|(node, fails)| Step::SetUp(node, fails)),
+        1 => (name("p"), any::<u64>()).prop_map(|(pool, much)| Step::Use(pool, much)),
     ]
 }
 
@@ -294,6 +298,15 @@ fn take(bench: &mut Bench, step: Step) {
                 || SetupError { code: "MountConfigurationError".to_owned(), message: "no".to_owned() };
             let errors = fails.then(error).into_iter().collect();
             bench.input(Input::NodeSetUp { node: name, number, errors });
+        }
+        Step::Use(pool, much) => {
+            let flows = Flows { disk_read_bytes: much, network_out_bytes: much, ..Flows::default() };
+            let used =
+                NodeUse { period_ms: 30_000, busy_ms: much, memory_bytes: much, flows, ..NodeUse::default() };
+            let reading = |node: u32| NodeReading { node: NodeId(node), recent: used, since: used };
+            let nodes = (0..4).map(reading).collect();
+            let readings = PoolReadings { pool: pool_key(&pool), nodes, left: vec![reading(0)] };
+            bench.input(Input::PoolUsed(Box::new(readings)));
         }
     }
     bench.settle();

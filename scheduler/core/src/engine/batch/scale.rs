@@ -41,19 +41,13 @@ impl Trial {
     /// How a pool stands at an instant.
     #[must_use]
     pub fn of(state: &State, key: &BatchPoolKey, pool: &BatchPool, now: Timestamp) -> Self {
-        Self::with(state, pool, state.batch_sample(key, pool), None, now)
+        Self::with(state, pool, state.batch_sample(key, pool), false, now)
     }
 
-    fn with(
-        state: &State,
-        pool: &BatchPool,
-        sample: PoolSample,
-        taken: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Self {
+    fn with(state: &State, pool: &BatchPool, sample: PoolSample, is_taken: bool, now: Timestamp) -> Self {
         let seed = now.0 ^ state.batch_changes().rotate_left(32);
         Self {
-            metrics: state.batch_metrics(pool, sample, taken),
+            metrics: state.batch_metrics(pool, sample, is_taken, now),
             now,
             seed,
             dedicated: pool.target,
@@ -94,8 +88,8 @@ pub(super) fn step(
 ) {
     let Some(scale) = &pool.scale else { return };
     let sample = state.batch_sample(key, pool);
-    let taken = (scale.sample_at <= now).then_some(now);
-    if taken.is_some() {
+    let is_taken = scale.sample_at <= now;
+    if is_taken {
         events.push(event(BatchEvent::PoolSampled { pool: key.clone(), sample }));
     }
     if scale.run_at > now {
@@ -103,7 +97,7 @@ pub(super) fn step(
     }
     // It was read when it was given.
     let Ok(formula) = Formula::parse(&scale.spec.formula) else { return };
-    let outcome = Trial::with(state, pool, sample, taken, now).evaluate(&formula);
+    let outcome = Trial::with(state, pool, sample, is_taken, now).evaluate(&formula);
     events.push(event(BatchEvent::PoolScaled { pool: key.clone(), run: run(&outcome, now) }));
     let Ok(targets) = outcome.targets else { return };
     // No pool gets more nodes than there are of its class, and none waits for them.

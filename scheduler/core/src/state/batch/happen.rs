@@ -38,6 +38,7 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
                 nodes: Default::default(),
                 errors: Vec::new(),
                 scale: None,
+                used: None,
             };
             state
                 .batch
@@ -102,6 +103,12 @@ pub(in crate::state) fn happened(state: &mut State, event: &BatchEvent, at: Time
         BatchEvent::PoolSampled { pool, sample } => with_scale(state, pool, |pool| {
             pool.scale.iter_mut().for_each(|scale| scale.sampled(*sample, at));
         }),
+        // Nothing that is due follows from it.
+        BatchEvent::PoolUsed { pool, recent, more } => {
+            if let Some(pool) = state.batch.pool_mut(pool) {
+                pool.heard(*recent, *more, at);
+            }
+        }
         BatchEvent::PoolScaled { pool, run } => with_scale(state, pool, |pool| {
             pool.scale.iter_mut().for_each(|scale| scale.ran(run.clone()));
         }),

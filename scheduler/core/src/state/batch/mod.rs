@@ -17,6 +17,7 @@ mod setup;
 mod shapes;
 mod stats;
 mod task;
+mod used;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ pub use self::stats::{Metered, Stats, TaskStats};
 pub use self::task::{
     BatchTask, Completed, Counted, Counts, Made, Settling, TaskState as BatchTaskState, TaskWord, Tries,
 };
+pub use self::used::Used;
 pub use self::why::{BatchWhy, Misfit, Open as OpenDependency, Stands};
 use super::State;
 use crate::batch::{Application, BatchJobKey, BatchPoolKey, BatchTaskKey, ChoreKey, FoldedId, ScheduleKey};

@@ -9,6 +9,7 @@ use super::chore::ChoreRun;
 use super::low;
 use super::scale::Scale;
 use super::setup::SetupRun;
+use super::used::Used;
 use crate::batch::{BatchPoolKey, BatchPoolSpec, Deallocation, NodeMove, ResizeError};
 use crate::cluster::{ClusterConfig, Order, PoolConfig, Preempt};
 use crate::ids::{NodeId, Timestamp};
@@ -59,6 +60,9 @@ pub struct BatchPool {
     /// By what it finds out itself how many nodes it is to have, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
+    /// What its nodes use, once it was heard of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Box<Used>>,
 }
 
 /// Whether a pool is on its way to another number of nodes.

@@ -102,10 +102,15 @@ impl State {
         sample
     }
 
-    /// What a pool's formula looks at, if `now` is how the pool stands. `taken` is when that was taken as a sample, if it was
-    /// just now.
+    /// What a pool's formula looks at, if `stands` is how the pool stands. It was taken as a sample if that is so.
     #[must_use]
-    pub fn batch_metrics(&self, pool: &BatchPool, now: PoolSample, taken: Option<Timestamp>) -> Metrics {
+    pub fn batch_metrics(
+        &self,
+        pool: &BatchPool,
+        stands: PoolSample,
+        is_taken: bool,
+        now: Timestamp,
+    ) -> Metrics {
         let of = |metric: Metric, sample: &PoolSample| -> Option<f64> {
             #[expect(clippy::cast_precision_loss, reason = "numbers of tasks are far below 2^52")]
             let count = |count: u64| count as f64;
@@ -120,16 +125,17 @@ impl State {
                 Metric::PreemptedNodeCount => f64::from(sample.preempted_nodes),
                 Metric::UsableNodeCount => f64::from(sample.usable_nodes),
                 Metric::TaskSlotsPerNode => f64::from(pool.spec.slots_per_node),
-                // What nodes use is not sampled.
+                // What nodes use comes from them.
                 _ => return None,
             })
         };
         let samples = pool.scale.as_ref().map(|scale| &scale.samples);
         let history = |metric: Metric| {
             let kept = samples.into_iter().flatten().copied();
-            let all = kept.chain(taken.map(|at| (at, now)));
+            let all = kept.chain(is_taken.then_some((now, stands)));
             let all = all.filter_map(|(at, sample)| Some(Sample { at, value: of(metric, &sample)? }));
-            Some((metric, History { current: of(metric, &now)?, samples: all.collect() }))
+            let counted = of(metric, &stands).map(|current| History { current, samples: all.collect() });
+            Some((metric, counted.or_else(|| pool.use_history(metric, now))?))
         };
         Metric::ALL.iter().filter_map(|metric| history(*metric)).collect()
     }

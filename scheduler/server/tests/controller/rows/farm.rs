@@ -70,6 +70,8 @@ pub struct World {
     staying: AtomicUsize,
     /// Nodes whose tasks are to end now, if they stay: with this exit code.
     ends: Mutex<Option<tokio::sync::watch::Sender<u32>>>,
+    /// What all nodes say that they use.
+    uses: tokio::sync::watch::Sender<Option<v1::NodeUse>>,
 }
 
 pub struct Farm {
@@ -164,6 +166,11 @@ impl Farm {
     pub fn end_those_that_stay(&self, code: u32) {
         self.until("a task that stays", |farm| farm.world.staying.load(Ordering::SeqCst) > 0);
         self.world.ends.lock().unwrap().as_ref().unwrap().send_replace(code);
+    }
+
+    /// Has all nodes say that they use this.
+    pub fn say_used(&self, used: v1::NodeUse) {
+        self.world.uses.send_replace(Some(used));
     }
 
     /// Sends a request; what answers it is as the service's document has it.
@@ -378,10 +385,16 @@ async fn play(mut node: Node, world: Arc<World>) {
     let mut held: HashMap<(u64, u32), v1::Prepare> = HashMap::new();
     let mut staying: Vec<(u64, u32)> = Vec::new();
     let mut ends = world.ends.lock().unwrap().as_ref().unwrap().subscribe();
+    let mut uses = world.uses.subscribe();
     let key = |key: Option<v1::AttemptKey>| key.map(|key| (key.job, key.attempt)).unwrap_or_default();
     loop {
         let told = tokio::select! {
             told = node.next_within(PLAYED_FOR) => told,
+            Ok(()) = uses.changed() => {
+                let used = *uses.borrow();
+                node.say(Said::Heartbeat(v1::Heartbeat { sequence: 0, used })).await;
+                continue;
+            }
             changed = ends.changed() => {
                 let code = *ends.borrow();
                 if changed.is_err() { return }

@@ -1,5 +1,6 @@
 //! Pools, and what makes their nodes ready.
 
+use muster_wire::v1;
 use serde_json::json;
 
 use super::Farm;
@@ -150,6 +151,34 @@ fn autoscale() {
     assert_eq!(wrong.refused(), (400, "AutoScalingFormulaSyntaxError"));
     let soon = json!({ "autoScaleFormula": formula, "autoScaleEvaluationInterval": "PT1M" });
     assert_eq!(farm.try_post("/pools/p/enableautoscale", soon).status, 400, "5 minutes are the least");
+    // What nodes use, a formula sees, and so do the statistics; a node that is of no use to formulas is not believed.
+    let used = v1::NodeUse {
+        period_ms: 1_000,
+        cpu_hundredths: 9_000,
+        memory_bytes: 1 << 30,
+        network_in_bytes: 1 << 20,
+        disk_reads: u64::MAX,
+        ..v1::NodeUse::default()
+    };
+    let tried = |formula: &str| {
+        let run = farm.post("/pools/p/evaluateautoscale", json!({ "autoScaleFormula": formula }));
+        run.json["results"].as_str().unwrap_or_default().to_owned()
+    };
+    farm.until("the formula sees how busy the node is", |farm| {
+        farm.say_used(used);
+        tried("$TargetDedicatedNodes = 1; $busy = $CPUPercent").contains("$busy=90")
+    });
+    let many = tried(
+        "$TargetDedicatedNodes = 1; $samples = $CPUPercent.Count(); $memory = $MemoryBytes; $there = $WallClockSeconds > 0; \
+         $believed = $DiskReadOps < 1e12",
+    );
+    for expected in ["$samples=1", "$memory=1024", "$there=1", "$believed=1"] {
+        assert!(many.split(';').any(|result| result == expected), "{expected}: {many}");
+    }
+    let stats = farm.get("/pools/p?$expand=stats").json["stats"]["resourceStats"].clone();
+    assert!((89.0..=90.0).contains(&stats["avgCPUPercentage"].as_f64().unwrap()), "{stats}");
+    assert_eq!((&stats["peakMemoryGiB"], &stats["diskWriteIOps"]), (&json!(1.0), &json!(0)), "{stats}");
+    assert!(stats["networkReadGiB"].as_f64().unwrap() > 0.0, "{stats}");
     farm.post("/pools/p/disableautoscale", json!({}));
     assert_eq!(farm.get("/pools/p").json["enableAutoScale"], false);
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Shown;
 use crate::slurm::fault::{self, Fault};
 use crate::slurm::job_json::{document, number};
-use crate::slurm::node::{State, cores_held, list_or_null, sockets, tres};
+use crate::slurm::node::{State, cores_held, free_mib, list_or_null, load, sockets, tres};
 use crate::slurm::people::user_name;
 use crate::slurm::time::Times;
 
@@ -61,16 +61,21 @@ fn groups(node: &NodeView, times: &Times) -> Vec<String> {
     let version = if node.agent_version.is_empty() { "N/A" } else { &node.agent_version };
     let mut groups = vec![
         format!("NodeName={} Arch={ARCH} CoresPerSocket={cores} ", node.name),
-        format!("CPUAlloc={held} CPUEfctv={0} CPUTot={0} CPULoad=N/A", node.cores),
+        format!(
+            "CPUAlloc={held} CPUEfctv={0} CPUTot={0} CPULoad={1}",
+            node.cores,
+            load(node.load_hundredths)
+        ),
         format!("AvailableFeatures={features}"),
         format!("ActiveFeatures={features}"),
         format!("Gres={}", list_or_null(&node.gres)),
         format!("NodeAddr={address} NodeHostName={} Version={version}", node.name),
         "OS=Linux ".to_owned(),
         format!(
-            "RealMemory={} AllocMem={} FreeMem=N/A Sockets={sockets} Boards=1",
+            "RealMemory={} AllocMem={} FreeMem={} Sockets={sockets} Boards=1",
             node.memory_bytes >> 20,
-            memory_held >> 20
+            memory_held >> 20,
+            free_mib(node.memory_idle_bytes)
         ),
         format!("State={} ThreadsPerCore=1 TmpDisk=0 Weight=1 Owner=N/A MCS_label=N/A", state.with_flags()),
         format!("Partitions={} ", node.pools.join(",")),
@@ -122,6 +127,8 @@ fn entry(node: &NodeView, now_us: u64) -> Value {
         "weight": 1,
         "real_memory": node.memory_bytes >> 20,
         "alloc_memory": memory_held >> 20,
+        "cpu_load": node.load_hundredths.unwrap_or(0),
+        "free_mem": number(node.memory_idle_bytes.map(|bytes| bytes >> 20)),
         "reason": node.reason_given,
         "reason_changed_at": number(Some(Times::seconds(node.since_us))),
         "reason_set_by_user": node.by_uid.map(user_name),
