@@ -53,7 +53,7 @@ impl Trees {
 
     /// All attempts together.
     pub(super) fn whole(&self) -> Group {
-        Group { kill: self.kill.whole(), limits: self.limits.clone() }
+        Group { kill: self.kill.whole(), limits: self.limits.clone(), cpuset_inherits: self.cpusets_inherit }
     }
 
     pub(super) fn group(&self, name: &str) -> Group {

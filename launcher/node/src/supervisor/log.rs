@@ -25,7 +25,7 @@ pub fn stderr() -> std::io::Stderr {
 pub(super) fn catch_panics() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        drop(stderr());
+        let _ = stderr();
         tell(panic);
     }));
 }
