@@ -214,7 +214,7 @@ fn both(muster: &str, slurm: &str, value: &str) -> Vec<(String, String)> {
 }
 
 /// What a session of the user would have at least.
-fn login_environment(account: &Account) -> BTreeMap<String, String> {
+pub(super) fn login_environment(account: &Account) -> BTreeMap<String, String> {
     let pairs = [
         ("HOME", account.home.display().to_string()),
         ("USER", account.name.clone()),

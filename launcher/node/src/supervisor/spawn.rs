@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub enum Step {
     Session = 1,
     /// Entering the cgroups.
     Containment,
+    /// Entering the container.
+    Container,
     /// Binding to the instance's CPUs.
     Affinity,
     /// Lowering or raising a soft limit.
@@ -45,9 +47,10 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Session,
         Self::Containment,
+        Self::Container,
         Self::Affinity,
         Self::Limit,
         Self::Identity,
@@ -68,6 +71,7 @@ impl std::fmt::Display for Step {
         f.write_str(match self {
             Self::Session => "making a session",
             Self::Containment => "entering the cgroups",
+            Self::Container => "entering the container",
             Self::Affinity => "binding to the cores",
             Self::Limit => "setting a resource limit",
             Self::Identity => "becoming the user",
@@ -118,6 +122,8 @@ pub struct Child<'a> {
     pub account: &'a Account,
     /// The files to write `0` to.
     pub entrances: Vec<CString>,
+    /// The mount namespace of its container, in which all other paths are; none: the node's own.
+    pub namespace: Option<BorrowedFd<'a>>,
     /// The kernel's CPU numbers to bind to; none: as the supervisor.
     pub cpus: &'a [u32],
     /// Whether the node has more cores than the machine, so that others wait for the core while this process spins.
@@ -285,6 +291,10 @@ impl<'a> Plan<'a> {
             // SAFETY: the descriptor is this function's own.
             unsafe { libc::close(fd) };
         }
+        if let Some(namespace) = self.child.namespace {
+            // SAFETY: an open descriptor and a flag.
+            check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) }, Step::Container)?;
+        }
         if self.child.cpus.is_empty() {
             return Ok(());
         }
@@ -318,6 +328,11 @@ impl<'a> Plan<'a> {
                 check(libc::setresgid(account.gid, account.gid, account.gid), Step::Identity)?;
                 check(libc::setresuid(account.uid, account.uid, account.uid), Step::Identity)?;
             }
+        }
+        if self.child.namespace.is_some() {
+            // No program of an image gives more rights than its user has.
+            // SAFETY: numbers only.
+            check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, Step::Container)?;
         }
         // SAFETY: no memory is involved.
         unsafe { libc::umask(self.child.umask) };

@@ -106,6 +106,7 @@ impl Supervisor {
             entrances: prepared.entrances()?,
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
+            namespace: None,
             directory: None,
             umask: 0o077,
             limits: Vec::new(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use muster_core::batch::{
     AutoPool, BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec,
-    ChoreSpec, Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, Mount, NewTask, PackageDigest,
-    PackageReference, PoolLifetime, PoolSetup, Retries, ScheduleSpec, ScheduleTimes, SetupError, TaskShape,
+    ChoreSpec, Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, ImageName, Mount, NewTask,
+    PackageDigest, PackageReference, PoolContainers, PoolLifetime, PoolSetup, Retries, ScheduleSpec, ScheduleTimes, SetupError, TaskShape,
 };
 use muster_core::cluster::Fill;
 use muster_core::ids::{JobId, NodeId, TaskIndex};
@@ -55,6 +55,7 @@ fn shape() -> TaskShape {
         retries: None,
         staging: Staging { retention_s: 60, ..Staging::default() },
         packages: Vec::new(),
+        container: None,
         environment: Vec::new(),
         near: None,
         dedicated: false,
@@ -107,6 +108,7 @@ impl Story {
                 waits: true,
                 reruns: true,
                 staging: Staging::default(),
+                container: None,
                 environment: vec![("A".to_owned(), "b".to_owned())],
             }))
         };
@@ -179,7 +181,9 @@ impl Story {
         let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
         let before = (*self.state().batch_pool(&key).unwrap().spec).clone();
         let packages = vec![PackageReference { application: "render".to_owned(), version: None }];
-        let setup = PoolSetup { packages, mounts: vec![Mount::parse("nas:/export", "data", "ro").unwrap()] };
+        let mounts = vec![Mount::parse("nas:/export", "data", "ro").unwrap()];
+        let containers = Some(PoolContainers { images: vec![ImageName::parse("debian:12").unwrap()] });
+        let setup = PoolSetup { packages, mounts, containers };
         self.ask(BatchCommand::UpdatePool {
             pool: id("pool"),
             spec: Box::new(BatchPoolSpec { setup, ..before.clone() }),

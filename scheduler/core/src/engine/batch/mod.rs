@@ -4,6 +4,7 @@
 //! at once, so that a task that waits costs little, and that what has the higher priority need not overtake.
 
 mod chore;
+mod container;
 mod end;
 mod job;
 mod low;
@@ -157,6 +158,8 @@ mod low_tests;
 mod own_pool_tests;
 #[cfg(test)]
 mod package_tests;
+#[cfg(test)]
+mod container_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

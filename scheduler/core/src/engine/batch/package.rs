@@ -179,6 +179,7 @@ pub(super) fn check(
 /// Checks what a pool wants on its nodes.
 pub(super) fn check_setup(state: &State, account: &str, setup: &PoolSetup) -> Result<(), BatchRefusal> {
     check(state, account, &setup.packages)?;
+    super::container::check_setup(setup)?;
     if setup.mounts.len() > MOUNTS_PER_POOL_MAX {
         let reason = format!("must have at most {MOUNTS_PER_POOL_MAX} entries");
         return Err(invalid("mountConfiguration", reason));

@@ -61,7 +61,7 @@ fn start() -> impl Strategy<Value = Option<Arc<ChoreSpec>>> + Clone {
 fn setup() -> impl Strategy<Value = PoolSetup> + Clone {
     prop::bool::weighted(0.3).prop_map(|wants| {
         let mounts = wants.then(|| Mount::parse("nas:/export", "data", "").unwrap()).into_iter().collect();
-        PoolSetup { packages: Vec::new(), mounts }
+        PoolSetup { packages: Vec::new(), mounts, ..PoolSetup::default() }
     })
 }
 
