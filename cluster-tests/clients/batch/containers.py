@@ -37,12 +37,33 @@ def pool(service, id, images, generation, start=None, inter_node=False, nodes=1)
         service.client.create_pool(m.BatchPoolCreateOptions(start_task=start, **more))
 
 
-def task(service, job, id, command, container, generation):
+def task(service, job, id, command, container, generation, coordination=None):
     m = service.models
+    gang = m.MultiInstanceSettings(number_of_instances=2, coordination_command_line=coordination) if coordination else None
+    more = dict(id=id, command_line=command, container_settings=container, multi_instance_settings=gang)
     if generation == "14":
-        service.client.task.add(job, m.TaskAddParameter(id=id, command_line=command, container_settings=container))
+        service.client.task.add(job, m.TaskAddParameter(**more))
     else:
-        service.client.create_task(job, m.BatchTaskCreateOptions(id=id, command_line=command, container_settings=container))
+        service.client.create_task(job, m.BatchTaskCreateOptions(**more))
+
+
+def gang(service, generation, images):
+    """MPI over two nodes, whose ranks have the image as their root on both; its programs and libraries are the nodes' own."""
+    image = f"oci-archive:{images}/mpi.tar"
+    pool(service, "Gang", [image], generation, inter_node=True, nodes=2)
+    job = f"Gang{generation}"
+    service.job(job, "Gang")
+    own = "-v /usr:/usr:ro -v /etc/alternatives:/etc/alternatives:ro -v /etc/openmpi:/etc/openmpi:ro"
+    hello = "sh -c 'cat together; mpirun --map-by node -n 2 cat /etc/image && mpirun --map-by node -n 2 python3 -m mpi4py.bench helloworld'"
+    task(service, job, "mpi", hello, settings(service, image, generation, own), generation, "sh -c 'cat /etc/image > together'")
+    info = ended(service, job, "mpi").execution_info
+    said = service.read(job, "mpi", "stdout.txt") + service.read(job, "mpi", "stderr.txt")
+    assert info.exit_code == 0, (info.failure_info, said)
+    lines = sorted(said.splitlines())
+    assert lines.count("the image of MPI") == 3, said
+    hosts = {line.rsplit(" ", 1)[1] for line in lines if line.startswith("Hello, World! I am process")}
+    assert len(hosts) == 2, said
+    service.delete_pool("Gang")
 
 
 def tell(service, generation, images, listed):
@@ -99,6 +120,8 @@ def tell(service, generation, images, listed):
     assert ended(service, job, "none").execution_info.failure_info.code == "CommandProgramNotFound"
     assert ended(service, job, "missing").execution_info.failure_info.code == "ContainerInvalidImage"
     service.delete_pool("Boxes")
+    if generation == "15":
+        gang(service, generation, images)
     until("the pools are gone", lambda: service.pools() == [])
     print("told")
 

@@ -18,19 +18,24 @@ fn clients() -> PathBuf {
     PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
 }
 
-/// An image of programs of this machine, with things in it that claim more rights.
-fn make_image(to: &std::path::Path) {
-    let programs = ["/bin/sh", "/bin/cat", "/bin/ls", "/bin/touch", "/usr/bin/id"];
-    let made = Command::new("python3")
-        .arg(repository().join("cluster-tests/clients/batch/image.py"))
-        .arg(to)
-        .args(programs.iter().flat_map(|program| ["--program", program]))
-        .args(["--file", "/etc/image=the image\n", "--env", "FROM=image", "--env", "PATH=/usr/bin:/bin"])
-        .args(["--workdir", "/etc", "--setuid", "/bin/su-id=/usr/bin/id", "--device", "/disk=1:3"])
-        .output()
-        .unwrap();
+fn make_image(to: &std::path::Path, of: &[&str]) {
+    let maker = repository().join("cluster-tests/clients/batch/image.py");
+    let made = Command::new("python3").arg(maker).arg(to).args(of).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
+
+/// Programs of this machine, with things beside them that claim more rights.
+#[rustfmt::skip]
+const TOOL: [&str; 20] = [
+    "--program", "/bin/sh", "--program", "/bin/cat", "--program", "/bin/ls", "--program", "/bin/touch", "--program", "/usr/bin/id",
+    "--file", "/etc/image=the image\n", "--env", "FROM=image", "--workdir", "/etc",
+    "--setuid", "/bin/su-id=/usr/bin/id", "--device", "/disk=1:3",
+];
+/// Nothing but links to where the node's own programs will be.
+#[rustfmt::skip]
+const MPI: [&str; 10] = [
+    "--file", "/etc/image=the image of MPI\n", "--link", "/bin=usr/bin", "--link", "/lib=usr/lib", "--link", "/lib64=usr/lib64", "--link", "/sbin=usr/sbin",
+];
 
 #[test]
 fn both_sdks_run_tasks_in_containers() {
@@ -45,10 +50,11 @@ fn both_sdks_run_tasks_in_containers() {
         std::fs::set_permissions(made, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     std::fs::write(listed.join("input"), "shared\n").unwrap();
-    make_image(&images.join("tool.tar"));
+    make_image(&images.join("tool.tar"), &TOOL);
+    make_image(&images.join("mpi.tar"), &MPI);
     let section = format!(
         "[batch]\nlisten = \"0.0.0.0:8443\"\nurl = \"http://head:8443\"\npackages = \"{packages}\"\n\
-         mount_sources = [\"file://{listed}\"]\nimage_sources = [\"oci-archive:{images}\"]\n\
+         mount_sources = [\"file://{listed}\", \"file:///usr\", \"file:///etc/alternatives\", \"file:///etc/openmpi\"]\nimage_sources = [\"oci-archive:{images}\"]\n\
          [[batch.account]]\nname = \"lab\"\nuser = \"ann\"\nkey_file = \"{key}\"\n",
         packages = folder.path().join("packages").display(),
         listed = listed.display(),

@@ -6,9 +6,9 @@
 
 mod bad_input;
 mod batch;
+mod batch_containers;
 mod batch_gangs;
 mod batch_people;
-mod batch_containers;
 mod batch_setup;
 mod changes;
 mod claims;

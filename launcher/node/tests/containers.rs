@@ -19,8 +19,16 @@ use muster_wire::v1::{Container, Gone, Image, Setup, Staging, Volume, to_node};
 
 const NODE: &str = "node01";
 /// What scripts of these tests need.
-const PROGRAMS: [&str; 8] =
-    ["/bin/sh", "/bin/cat", "/bin/ls", "/bin/touch", "/bin/stat", "/usr/bin/id", "/usr/bin/env", "/usr/bin/head"];
+const PROGRAMS: [&str; 8] = [
+    "/bin/sh",
+    "/bin/cat",
+    "/bin/ls",
+    "/bin/touch",
+    "/bin/stat",
+    "/usr/bin/id",
+    "/usr/bin/env",
+    "/usr/bin/head",
+];
 
 fn make_image(to: &Path, more: &[&str]) -> String {
     let maker = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cluster-tests/clients/batch/image.py");
@@ -87,7 +95,11 @@ async fn run(controller: &mut Controller, node: &Node, name: &str, of: Container
     let folder = folder(node, name);
     let text = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
     let said = format!("{}{}", text("stdout.txt"), text("stderr.txt"));
-    assert!(matches!(&gone.how, Some(How::Exited(exited)) if exited.code == 0), "{gone:?}\n{said}\n{}", node.log());
+    assert!(
+        matches!(&gone.how, Some(How::Exited(exited)) if exited.code == 0),
+        "{gone:?}\n{said}\n{}",
+        node.log()
+    );
     said
 }
 
@@ -105,7 +117,8 @@ async fn a_task_has_its_image_as_its_root_and_is_its_user_and_its_files_are_in_i
         return;
     }
     let (mut controller, node) = one_node().await;
-    let (_kept, image) = archive(&["--env", "FROM=image", "--env", "PATH=/bin:/usr/bin", "--env", "TOLD=image"]);
+    let (_kept, image) =
+        archive(&["--env", "FROM=image", "--env", "PATH=/bin:/usr/bin", "--env", "TOLD=image"]);
     assert_eq!(set_up(&mut controller, 1, vec![image.clone()]).await, []);
     let script = "cat /etc/image; echo $FROM $TOLD $HOME; id; ls /; ls /root 2>&1; pwd; echo made > made; cat /proc/self/cgroup; \
                   head -c 1 /dev/zero > /tmp/x && echo written; cat /etc/passwd";
@@ -123,16 +136,25 @@ async fn a_task_has_its_image_as_its_root_and_is_its_user_and_its_files_are_in_i
     // Its processes are in the attempt's group, whatever its root.
     assert!(said.lines().any(|line| line.contains(&node.cgroup)), "{said}");
     let made = folder.join("wd/made");
-    assert_eq!((std::fs::read_to_string(&made).unwrap().as_str(), made.metadata().unwrap().uid()), ("made\n", 65534));
+    assert_eq!(
+        (std::fs::read_to_string(&made).unwrap().as_str(), made.metadata().unwrap().uid()),
+        ("made\n", 65534)
+    );
     // What a task has written beside its folder is gone with it, and nothing of it is mounted on the node.
-    let said = run(&mut controller, &node, "b", container(&image), "ls /tmp/x 2>/dev/null; ls /etc/image").await;
+    let said =
+        run(&mut controller, &node, "b", container(&image), "ls /tmp/x 2>/dev/null; ls /etc/image").await;
     assert_eq!(said, "/etc/image\n");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&format!("{}/images", node.dir.path().display())), "{mounts}");
     // Nobody but root can look at unpacked images: what is in them may claim any rights.
     let images = node.dir.path().join("images");
     assert_eq!(images.metadata().unwrap().mode() & 0o7777, 0o700);
-    assert!(std::fs::read_dir(&images).unwrap().flatten().all(|entry| !entry.file_name().to_string_lossy().starts_with(".way-")));
+    assert!(
+        std::fs::read_dir(&images)
+            .unwrap()
+            .flatten()
+            .all(|entry| !entry.file_name().to_string_lossy().starts_with(".way-"))
+    );
 }
 
 #[tokio::test]
@@ -150,9 +172,24 @@ async fn nothing_in_an_image_leads_out_of_it_or_gives_more_rights() {
     let above = format!("/tmp=../../../../..{}", outside.path().display());
     let run_out = format!("/run={}", outside.path().display());
     let (_kept, image) = archive(&[
-        "--link", &passwd, "--link", &hosts, "--link", &above, "--link", &run_out, "--link", "/etc/group=/proc/1/root/etc/shadow",
-        "--link", "/etc/resolv.conf=../../../../../etc/resolv.conf", "--link", "/var=/proc/self/cwd",
-        "--setuid", "/bin/su-id=/usr/bin/id", "--device", "/disk=1:3",
+        "--link",
+        &passwd,
+        "--link",
+        &hosts,
+        "--link",
+        &above,
+        "--link",
+        &run_out,
+        "--link",
+        "/etc/group=/proc/1/root/etc/shadow",
+        "--link",
+        "/etc/resolv.conf=../../../../../etc/resolv.conf",
+        "--link",
+        "/var=/proc/self/cwd",
+        "--setuid",
+        "/bin/su-id=/usr/bin/id",
+        "--device",
+        "/disk=1:3",
     ]);
     let script = "/bin/su-id -u; cat /disk 2>&1; cat /etc/hosts > /dev/null && echo hosts; cat /etc/shadow 2>&1; \
                   head -n 1 /etc/passwd; cat /proc/self/status | { while read name value; do case $name in NoNewPrivs:|CapEff:) echo $name $value;; esac; done; }; \
@@ -172,7 +209,9 @@ async fn nothing_in_an_image_leads_out_of_it_or_gives_more_rights() {
         });
         match made.await {
             None => {
-                controller.go(NODE, muster_wire::v1::Go { key: Some(task.key()), peers: vec![Default::default()] }).await;
+                controller
+                    .go(NODE, muster_wire::v1::Go { key: Some(task.key()), peers: vec![Default::default()] })
+                    .await;
                 controller.gone(NODE, task.key()).await;
                 (String::new(), std::fs::read_to_string(folder(&node, "a").join("stdout.txt")).unwrap())
             }
@@ -187,8 +226,20 @@ async fn nothing_in_an_image_leads_out_of_it_or_gives_more_rights() {
     assert!(said.contains("/tmp") || said.contains("/run") || said.contains("/var"), "{said}");
     // The same without those: what remains leads to places within the image, and claims rights in vain.
     let (_kept, image) = archive(&[
-        "--link", &passwd, "--link", &hosts, "--link", "/etc/group=/proc/1/root/etc/shadow", "--link", "/proc=/elsewhere",
-        "--file", "/elsewhere/x=", "--setuid", "/bin/su-id=/usr/bin/id", "--device", "/disk=1:3",
+        "--link",
+        &passwd,
+        "--link",
+        &hosts,
+        "--link",
+        "/etc/group=/proc/1/root/etc/shadow",
+        "--link",
+        "/proc=/elsewhere",
+        "--file",
+        "/elsewhere/x=",
+        "--setuid",
+        "/bin/su-id=/usr/bin/id",
+        "--device",
+        "/disk=1:3",
     ]);
     let said = run(&mut controller, &node, "b", container(&image), script).await;
     assert!(said.starts_with("65534\n"), "a set-user-id program gives nothing: {said}");
@@ -220,7 +271,10 @@ async fn a_container_is_as_its_task_says() {
     let of = Container { directory: Some(Directory::ImageDirectory(true)), ..container(&image) };
     let task_in = task("a", of, &["image"]);
     controller.run(NODE, &task_in.prepare).await;
-    assert_eq!(std::fs::read_to_string(folder(&node, "a").join("stdout.txt")).unwrap(), "this is the image\n");
+    assert_eq!(
+        std::fs::read_to_string(folder(&node, "a").join("stdout.txt")).unwrap(),
+        "this is the image\n"
+    );
     let of = Container {
         entrypoint: Some(String::new()),
         directory: Some(Directory::Path("/opt".into())),
@@ -241,12 +295,15 @@ async fn a_container_is_as_its_task_says() {
     for wrong in ["closed/inner", "link", "none"] {
         let source = shared.path().join(wrong).display().to_string();
         let volumes = vec![Volume { source, ..volume("/data", false) }];
-        let task = task(&format!("c-{}", wrong.replace('/', "-")), Container { volumes, ..of.clone() }, &["true"]);
+        let task =
+            task(&format!("c-{}", wrong.replace('/', "-")), Container { volumes, ..of.clone() }, &["true"]);
         let (code, message) = refused(&mut controller, &task).await;
         assert!(code == "ContainerInvalidSettings" && message.contains(wrong), "{code}: {message}");
     }
     let problem = Volume { problem: "it is not listed".into(), ..volume("/data", false) };
-    let (code, message) = refused(&mut controller, &task("d", Container { volumes: vec![problem], ..of.clone() }, &["true"])).await;
+    let (code, message) =
+        refused(&mut controller, &task("d", Container { volumes: vec![problem], ..of.clone() }, &["true"]))
+            .await;
     assert_eq!((code.as_str(), message.as_str()), ("ContainerInvalidSettings", "it is not listed"));
     // A program that is not there is told as without a container.
     let task = task("e", of, &["no-such-program"]);
@@ -265,12 +322,21 @@ async fn images_that_cannot_be_had_are_told_with_the_reason() {
     let (kept, fine) = archive(&[]);
     std::fs::write(folder.path().join("damaged.tar"), "no archive").unwrap();
     std::os::unix::fs::symlink(kept.path().join("image.tar"), folder.path().join("link.tar")).unwrap();
-    let at = |name: &str| Image { name: format!("oci-archive:{}/{name}", folder.path().display()), ..Image::default() };
+    let at = |name: &str| Image {
+        name: format!("oci-archive:{}/{name}", folder.path().display()),
+        ..Image::default()
+    };
     let unlisted = Image { problem: "it is not listed".into(), ..fine.clone() };
     let nobody = Image { name: "127.0.0.1:1/none:latest".into(), ..Image::default() };
     let wanted = vec![at("none.tar"), at("damaged.tar"), at("link.tar"), unlisted, nobody.clone(), fine];
     let errors = set_up(&mut controller, 1, wanted).await;
-    let says = ["none.tar is no file", "damaged.tar cannot be brought", "through a link", "it is not listed", "connection refused"];
+    let says = [
+        "none.tar is no file",
+        "damaged.tar cannot be brought",
+        "through a link",
+        "it is not listed",
+        "connection refused",
+    ];
     assert_eq!(errors.len(), says.len(), "{errors:?}");
     for (says, (code, message)) in says.iter().zip(&errors) {
         assert!(code == "ContainerInvalidImage" && message.contains(says), "{says}: {code}: {message}");
@@ -279,7 +345,8 @@ async fn images_that_cannot_be_had_are_told_with_the_reason() {
     assert!(code == "ContainerInvalidImage" && message.contains("connection refused"), "{code}: {message}");
     let left: Vec<_> = std::fs::read_dir(node.dir.path().join("images")).unwrap().flatten().collect();
     let names = left.iter().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let names: Vec<String> = names.filter(|name| name.starts_with(".way-") || name.ends_with(".new")).collect();
+    let names: Vec<String> =
+        names.filter(|name| name.starts_with(".way-") || name.ends_with(".new")).collect();
     assert!(names.is_empty(), "{names:?}");
 }
 
@@ -313,7 +380,11 @@ impl Registry {
                 let mut stream = stream.unwrap();
                 let mut head = Vec::new();
                 // What begins a conversation by TLS is no request.
-                while head.first() != Some(&0x16) && !head.ends_with(b"\r\n\r\n") && std::io::Read::by_ref(&mut stream).take(1).read_to_end(&mut head).unwrap_or(0) > 0 {}
+                while head.first() != Some(&0x16)
+                    && !head.ends_with(b"\r\n\r\n")
+                    && std::io::Read::by_ref(&mut stream).take(1).read_to_end(&mut head).unwrap_or(0) > 0
+                {
+                }
                 let head = String::from_utf8_lossy(&head).into_owned();
                 let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
                 notes.lock().unwrap().push(path.clone());

@@ -68,8 +68,9 @@ impl BatchSite {
         }
         if let Some(staging) = &mut prepare.staging {
             staging.packages = packages;
-            staging.container =
-                state.batch_container_of(key.task.job).map(|container| containers::container(self, container));
+            staging.container = state
+                .batch_container_of(key.task.job)
+                .map(|container| containers::container(self, container));
         }
     }
 

@@ -364,7 +364,7 @@ impl Agent {
         tokio::task::spawn_blocking(move || {
             let now_s = crate::process::now_us() / 1_000_000;
             let _ = looks.blocking_send(janitor::look(&root, &records, &attempts, now_s));
-            images.tidy(std::time::SystemTime::now(), || janitor::is_nearly_full(&root));
+            images.tidy(std::time::SystemTime::now(), janitor::is_nearly_full);
         });
     }
 

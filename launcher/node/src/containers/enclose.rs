@@ -21,6 +21,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Group, pivot_root};
 use serde::{Deserialize, Serialize};
 
+use super::tools::{self, Tools};
 use super::{NODE_ERROR, SETTINGS_ERROR};
 use crate::user::Account;
 
@@ -42,8 +43,10 @@ pub struct Plan {
     pub read_only: bool,
     /// Folders of the node that are at the same place there.
     pub folders: Vec<PathBuf>,
-    /// Programs of the node that are at the same place there.
+    /// Programs of the node that launchers of MPI start, at the same place there.
     pub programs: Vec<PathBuf>,
+    /// The node's SSH server, if other nodes start processes there.
+    pub sshd: Option<PathBuf>,
     /// Folders of the node that the task wants.
     pub volumes: Vec<Volume>,
     /// Whose it is.
@@ -126,12 +129,15 @@ struct Tree {
 /// Makes the namespace, and everything in it.
 fn enclose(plan: &Plan) -> Result<(), Problem> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let sshd: Vec<PathBuf> = plan.sshd.iter().cloned().collect();
+    let tools = tools::find(&plan.programs, &sshd);
+    let tools = tools.map_err(|error| (NODE_ERROR, format!("this node cannot run ldd: {error}")))?;
     let none: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS).map_err(node("make a mount namespace"))?;
     // What the node unmounts goes from here as well; nothing that is mounted here is seen there.
     let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(none, "/", none, flags, none).map_err(node("part its mounts"))?;
-    let trees = trees(plan)?;
+    let trees = trees(plan, &tools)?;
     let of_node = [("/etc/hosts", text_of("/etc/hosts")), ("/etc/resolv.conf", text_of("/etc/resolv.conf"))];
     let groups = group_lines(&plan.user);
     lay(plan)?;
@@ -147,8 +153,11 @@ fn enclose(plan: &Plan) -> Result<(), Problem> {
     write_users(&plan.user, &groups)?;
     for (path, text) in &of_node {
         if let Some(text) = text {
-            replace(Path::new(path), text)?;
+            replace(Path::new(path), text, 0o644)?;
         }
+    }
+    for (path, script) in &tools.scripts {
+        replace(path, script.as_bytes(), 0o755)?;
     }
     let places = trees.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     for (tree, place) in trees.iter().zip(&places) {
@@ -162,7 +171,7 @@ fn enclose(plan: &Plan) -> Result<(), Problem> {
 }
 
 /// Takes copies of the mounts of the node that the container is to have, as long as the node's own root is there.
-fn trees(plan: &Plan) -> Result<Vec<Tree>, Problem> {
+fn trees(plan: &Plan, tools: &Tools) -> Result<Vec<Tree>, Problem> {
     let mut trees = Vec::new();
     let mut add = |source: &Path, target: &Path, found: nix::Result<OwnedFd>, flags: u64, is_folder: bool| {
         let tree = found.and_then(|found| clone_tree(&found)).and_then(|tree| {
@@ -181,9 +190,9 @@ fn trees(plan: &Plan) -> Result<Vec<Tree>, Problem> {
     for path in &plan.folders {
         add(path, path, open_path(path, OFlag::O_DIRECTORY), libc::MOUNT_ATTR_NODEV, true)?;
     }
-    for path in &plan.programs {
+    for (target, path) in &tools.files {
         let flags = libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY;
-        add(path, path, open_path(path, OFlag::empty()), flags, false)?;
+        add(path, target, open_path(path, OFlag::empty()), flags, false)?;
     }
     let user = &plan.user;
     let account = Account {
@@ -263,22 +272,24 @@ fn place(tree: &Tree) -> Result<OwnedFd, Problem> {
     if tree.is_folder {
         make_folder(path)?;
     } else {
-        replace(path, b"")?;
+        replace(path, b"", 0o644)?;
     }
     let kind = if tree.is_folder { OFlag::O_DIRECTORY } else { OFlag::O_NOFOLLOW };
     open_path(path, kind).map_err(|error| file("have", path)(error.into()))
 }
 
 /// Writes a file in the place of the image's, whatever that is.
-fn replace(path: &Path, text: &[u8]) -> Result<(), Problem> {
+fn replace(path: &Path, text: &[u8], mode: u32) -> Result<(), Problem> {
     if let Some(parent) = path.parent() {
         make_folder(parent)?;
     }
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file("replace", path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(file("replace", path)(error));
+        }
         _ => {}
     }
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     made.and_then(|mut made| made.write_all(text)).map_err(file("write", path))
 }
 
@@ -313,7 +324,7 @@ fn write_users(user: &User, groups: &[(u32, String)]) -> Result<(), Problem> {
     let own = [(user.uid, format!("{}:x:{}:{}::{home}:/bin/sh", user.name, user.uid, user.gid))];
     for (path, lines) in [("/etc/passwd", &own[..]), ("/etc/group", groups)] {
         let text = merged(&text_of(path).unwrap_or_default(), lines);
-        replace(Path::new(path), text.as_bytes())?;
+        replace(Path::new(path), text.as_bytes(), 0o644)?;
     }
     Ok(())
 }
@@ -372,7 +383,8 @@ mod tests {
 
     #[test]
     fn the_user_takes_the_place_of_whoever_had_the_name_or_the_number() {
-        let before = b"root:x:0:0::/root:/bin/sh\nann:x:7:7::/:/x\nother:x:1000:1::/:/x\nbroken\nlast:x:9:9::/:/x";
+        let before =
+            b"root:x:0:0::/root:/bin/sh\nann:x:7:7::/:/x\nother:x:1000:1::/:/x\nbroken\nlast:x:9:9::/:/x";
         let lines = [(1000, "ann:x:1000:1000::/wd:/bin/sh".to_owned())];
         let text = merged(before, &lines);
         let names: Vec<&str> = text.lines().map(|line| line.split(':').next().unwrap()).collect();

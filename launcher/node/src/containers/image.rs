@@ -93,11 +93,13 @@ mod tests {
 
     #[test]
     fn what_an_image_leaves_out_is_nothing() {
-        let image: Image = serde_json::from_str(r#"{"config":{"Env":["A=b"],"Cmd":["x"]},"os":"linux"}"#).unwrap();
+        let image: Image =
+            serde_json::from_str(r#"{"config":{"Env":["A=b"],"Cmd":["x"]},"os":"linux"}"#).unwrap();
         assert_eq!(image.config.unwrap().environment.unwrap(), ["A=b"]);
         let image: Image = serde_json::from_str(r#"{"config":{"Env":null,"Entrypoint":null}}"#).unwrap();
         assert_eq!(image.config.unwrap(), Config::default());
-        let layers: Layers = serde_json::from_str(r#"{"layers":[{"size":3},{"size":18446744073709551615}]}"#).unwrap();
+        let layers: Layers =
+            serde_json::from_str(r#"{"layers":[{"size":3},{"size":18446744073709551615}]}"#).unwrap();
         assert_eq!(layers.bytes(), u64::MAX);
     }
 

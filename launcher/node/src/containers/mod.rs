@@ -7,6 +7,7 @@
 pub mod enclose;
 mod image;
 mod pull;
+pub mod tools;
 
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -108,8 +109,8 @@ impl Images {
     }
 
     /// Removes what nobody uses and nobody has used for long, and more while the disk is nearly full.
-    pub fn tidy(&self, now: SystemTime, is_full: impl Fn() -> bool) {
-        self.shelf.tidy(now, is_full);
+    pub fn tidy(&self, now: SystemTime, is_full: impl Fn(&Path) -> bool) {
+        self.shelf.tidy(now, || is_full(&self.folder));
         for name in std::fs::read_dir(self.folder.join("names")).into_iter().flatten().flatten() {
             let digest = std::fs::read_to_string(name.path()).unwrap_or_default();
             if !(is_digest(&digest) && self.shelf.place(&digest).exists()) {

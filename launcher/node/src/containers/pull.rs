@@ -51,9 +51,16 @@ impl Tools {
     /// Finds them; or says why there can be no containers here.
     pub fn find() -> std::result::Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
-            return Err("this node's agent does not run as root, without which there are no containers".to_owned());
+            return Err(
+                "this node's agent does not run as root, without which there are no containers".to_owned()
+            );
         }
-        let find = |name: &str| PLACES.iter().map(|place| Path::new(place).join(name)).find(|path| path.is_file());
+        Self::find_in(&PLACES)
+    }
+
+    fn find_in(places: &[&str]) -> std::result::Result<Self, String> {
+        let find =
+            |name: &str| places.iter().map(|place| Path::new(place).join(name)).find(|path| path.is_file());
         match (find("skopeo"), find("umoci")) {
             (Some(skopeo), Some(umoci)) => Ok(Self { skopeo, umoci }),
             (skopeo, umoci) => {
@@ -104,7 +111,13 @@ pub(super) async fn bring(images: &Images, tools: &Tools, wanted: &v1::Image) ->
     if !wanted.problem.is_empty() {
         return Err(wrong(IMAGE_ERROR, wanted.problem.clone()));
     }
-    let way = Way { tools, name, deadline: Instant::now() + WITHIN, plain: wanted.plain_http, scratch: Scratch::make(images)? };
+    let way = Way {
+        tools,
+        name,
+        deadline: Instant::now() + WITHIN,
+        plain: wanted.plain_http,
+        scratch: Scratch::make(images)?,
+    };
     let source = way.source()?;
     let (digest, layers) = match way.manifest(&source).await {
         Ok(found) => found,
@@ -142,10 +155,15 @@ impl Way<'_> {
 
     /// What skopeo is told to take. An archive is copied first, so that it is the file that was looked at.
     fn source(&self) -> Result<String> {
-        let Some(path) = self.name.strip_prefix(ARCHIVE) else { return Ok(format!("docker://{}", self.name)) };
+        let Some(path) = self.name.strip_prefix(ARCHIVE) else {
+            return Ok(format!("docker://{}", self.name));
+        };
         let found = super::open_plainly(Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK);
         let mut found = found.map_err(|error| {
-            self.bad(format_args!("{path} is no file of this node, or is reached through a link: {}", error.desc()))
+            self.bad(format_args!(
+                "{path} is no file of this node, or is reached through a link: {}",
+                error.desc()
+            ))
         })?;
         let about = found.metadata().map_err(|error| self.bad(error))?;
         if !about.is_file() {
@@ -204,7 +222,8 @@ impl Way<'_> {
     /// An empty list of logins: none that root has elsewhere is for users to use.
     fn no_login(&self) -> Result<String> {
         let path = self.scratch.0.join("auth.json");
-        let made = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let made =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
         let written = made.and_then(|mut file| file.write_all(b"{}"));
         written.map_err(NodeError::file("write", &path))?;
         Ok(path.display().to_string())
@@ -291,6 +310,16 @@ fn told(said: &str, otherwise: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_without_the_programs_says_what_to_install() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().to_str().unwrap();
+        let why = Tools::find_in(&[place]).unwrap_err();
+        assert!(why.contains("no skopeo and umoci") && why.contains("apt-get install skopeo umoci"), "{why}");
+        std::fs::write(folder.path().join("skopeo"), "").unwrap();
+        assert!(Tools::find_in(&[place]).unwrap_err().contains("has no umoci,"));
+    }
 
     #[test]
     fn a_program_is_quoted_without_the_marks_of_its_log() {

@@ -81,9 +81,13 @@ impl Supervisor {
         };
         let plan = self.plan(account, said, &image)?;
         let enclosed = tokio::time::timeout(MADE_WITHIN, enclose(&plan));
-        let late = |_| failed(NODE_ERROR, format!("the container was not there within {} s", MADE_WITHIN.as_secs()));
+        let late =
+            |_| failed(NODE_ERROR, format!("the container was not there within {} s", MADE_WITHIN.as_secs()));
         let (namespace, root) = enclosed.await.map_err(late)??;
         self.container = Some(Container { namespace, root, said: said.clone(), image });
+        if self.is_reached_by_ssh() {
+            self.write_ssh_words(account)?;
+        }
         Ok(None)
     }
 
@@ -104,6 +108,7 @@ impl Supervisor {
             read_only: said.read_only,
             folders: vec![self.assignment.work.clone(), self.assignment.run.clone()],
             programs: programs.into_iter().filter(|program| program.is_file()).collect(),
+            sshd: self.is_reached_by_ssh().then(|| self.assignment.sshd.clone()),
             volumes: said.volumes.iter().map(volume).collect(),
             user: User {
                 name: account.name.clone(),
@@ -113,6 +118,11 @@ impl Supervisor {
                 home: self.home(),
             },
         })
+    }
+
+    /// Whether other nodes start processes here.
+    fn is_reached_by_ssh(&self) -> bool {
+        self.prepare.members.len() > 1
     }
 
     /// The home folder of a task in a container, where the user's own is not there.
@@ -198,8 +208,8 @@ async fn enclose(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     near.write_all(&text).await.map_err(NodeError::system(action))?;
     let mut line = String::new();
     near.read_line(&mut line).await.map_err(NodeError::system(action))?;
-    let enclosed: Enclosed =
-        serde_json::from_str(&line).map_err(|_| failed(NODE_ERROR, "the program that makes containers was killed"))?;
+    let enclosed: Enclosed = serde_json::from_str(&line)
+        .map_err(|_| failed(NODE_ERROR, "the program that makes containers was killed"))?;
     if let Some((code, message)) = enclosed.problem {
         return Err(failed(&code, message));
     }

@@ -108,9 +108,15 @@ impl Supervisor {
             0o600,
             format!("{}\n", self.prepare.ssh_authorized_key.trim()).as_bytes(),
         )?;
+        folder.write(config, 0o600, self.ssh_words(account)?.as_bytes())?;
+        Ok(keys.public_line)
+    }
+
+    /// The configuration of the SSH endpoint.
+    fn ssh_words(&self, account: &Account) -> Result<String> {
         // A variable that a configuration cannot hold does not reach other nodes, as with any SSH server.
         let variables: Vec<(String, String)> = self
-            .environment(account)
+            .own_environment(account)
             .into_iter()
             .filter(|(name, value)| {
                 !value.contains(['\n', '\r', '\0'])
@@ -121,8 +127,17 @@ impl Supervisor {
         let layout = self.layout();
         let text =
             SshdConfig { user: &account.name, attempt_dir: &layout.attempt_dir, environment: &variables };
-        folder.write(config, 0o600, text.to_text().map_err(NodeError::Mpi)?.as_bytes())?;
-        Ok(keys.public_line)
+        text.to_text().map_err(NodeError::Mpi)
+    }
+
+    /// Says again, in the user's folder by now, what processes find that other nodes start: in a container it is another environment.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] or [`NodeError::Mpi`] if it cannot be said.
+    pub(super) fn write_ssh_words(&self, account: &Account) -> Result<()> {
+        let (path, text) = (self.assignment.run.join(super::ssh_endpoint::CONFIG), self.ssh_words(account)?);
+        account.with_rights(|| write_private(&path, text.as_bytes())).map_err(NodeError::file("write", &path))
     }
 
     /// Writes where the other instances are reached. The folder is the user's by now, so it is written with the

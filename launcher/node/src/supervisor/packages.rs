@@ -61,10 +61,9 @@ impl Supervisor {
                 Ok(Event::Deployed(done)) => {
                     return match done?.errors.into_iter().next() {
                         None => Ok(None),
-                        Some(error) => Err(NodeError::Staged(StagingFailed {
-                            code: error.code,
-                            message: error.message,
-                        })),
+                        Some(error) => {
+                            Err(NodeError::Staged(StagingFailed { code: error.code, message: error.message }))
+                        }
                     };
                 }
                 Ok(Event::Stop(stop)) => {

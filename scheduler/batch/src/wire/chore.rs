@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::files::inputs;
-use super::{container, iso};
 use super::job::retries;
 use super::task::failure_info;
+use super::{container, iso};
 use crate::error::BatchError;
 
 /// What all chores say.

@@ -53,9 +53,9 @@ pub(super) fn settings(fields: &Fields<'_>) -> Result<Option<Box<Container>>, Ba
     };
     let options = fields.text("containerRunOptions")?.unwrap_or_default();
     let container = plain.with_options(options);
-    container.map(|container| Some(Box::new(container))).map_err(|error| {
-        fields.wrong("containerRunOptions", &error.to_string())
-    })
+    container
+        .map(|container| Some(Box::new(container)))
+        .map_err(|error| fields.wrong("containerRunOptions", &error.to_string()))
 }
 
 #[cfg(test)]
@@ -108,7 +108,10 @@ mod tests {
         let with = |registry: Value| code(of_pool(json!({ "containerRegistries": [registry] })));
         let secret = with(json!({ "registryServer": "reg.example", "username": "a", "password": "b" }));
         assert_eq!(secret, (ErrorCode::UnsupportedProperty, place("containerRegistries[0].username")));
-        assert_eq!(with(json!({ "registryServer": "a b" })), invalid("containerRegistries[0].registryServer"));
+        assert_eq!(
+            with(json!({ "registryServer": "a b" })),
+            invalid("containerRegistries[0].registryServer")
+        );
     }
 
     #[test]

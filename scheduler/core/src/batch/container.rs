@@ -18,8 +18,7 @@ pub const VOLUMES_MAX: usize = 20;
 /// Folders of a container that are the node's own there.
 const TAKEN: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// What may be said of a container, for messages.
-const KNOWN: &str =
-    "--workdir PATH, --env NAME=VALUE, --entrypoint PROGRAM, --volume FOLDER:PATH[:ro], --read-only, --network host, --rm";
+const KNOWN: &str = "--workdir PATH, --env NAME=VALUE, --entrypoint PROGRAM, --volume FOLDER:PATH[:ro], --read-only, --network host, --rm";
 
 /// What a pool says of containers: its tasks may run in them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -92,7 +91,9 @@ pub enum BadOptions {
         why: String,
     },
     /// There is too much of them.
-    #[error("the options are too long; at most {OPTIONS_BYTES_MAX} bytes and {VOLUMES_MAX} volumes are allowed")]
+    #[error(
+        "the options are too long; at most {OPTIONS_BYTES_MAX} bytes and {VOLUMES_MAX} volumes are allowed"
+    )]
     Long,
     /// One is not offered.
     #[error("the option {option} is not offered; there are: {KNOWN}")]
@@ -101,7 +102,9 @@ pub enum BadOptions {
         option: String,
     },
     /// Whom a task runs as is not for the container to say.
-    #[error("the option {option} is not offered: in a container a task runs as the user of the key that added it, as elsewhere")]
+    #[error(
+        "the option {option} is not offered: in a container a task runs as the user of the key that added it, as elsewhere"
+    )]
     User {
         /// Which.
         option: String,
@@ -248,10 +251,11 @@ mod tests {
     fn options_are_those_of_a_list() {
         let said = with("--rm -w /data --env A='b c' -e=x 2>/dev/null");
         assert!(matches!(said, Err(BadOptions::Unknown { option }) if option == "-e=x"));
-        let said =
-            with("--rm --workdir=/data --env A='b c' -e B= --read-only --net=host --network host \
-                  --entrypoint /bin/sh -v /srv/data:/data:ro --volume=/srv/x:/x")
-            .unwrap();
+        let said = with(
+            "--rm --workdir=/data --env A='b c' -e B= --read-only --net=host --network host \
+                  --entrypoint /bin/sh -v /srv/data:/data:ro --volume=/srv/x:/x",
+        )
+        .unwrap();
         assert_eq!(said.directory, ContainerDirectory::At("/data".to_owned()));
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(said.environment, [pair("A", "b c"), pair("B", "")]);
@@ -271,7 +275,9 @@ mod tests {
             let refused = with(option).unwrap_err();
             assert!(matches!(&refused, BadOptions::User { .. }), "{option}: {refused}");
         }
-        for option in ["--cap-add=ALL", "--device /dev/sda", "--security-opt x", "--pid=host", "--mount x", "x"] {
+        for option in
+            ["--cap-add=ALL", "--device /dev/sda", "--security-opt x", "--pid=host", "--mount x", "x"]
+        {
             let refused = with(option).unwrap_err();
             assert!(matches!(&refused, BadOptions::Unknown { .. }), "{option}: {refused}");
         }

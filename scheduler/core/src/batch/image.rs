@@ -115,7 +115,8 @@ impl ImageSource {
         };
         let rest = rest.trim_end_matches('/');
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let is_fine = is_host(host) && is_host_like(host) && (path.is_empty() || path.split('/').all(is_part));
+        let is_fine =
+            is_host(host) && is_host_like(host) && (path.is_empty() || path.split('/').all(is_part));
         is_fine.then(|| Self::Registry { host: host.to_ascii_lowercase(), path: path.to_owned(), plain })
     }
 }
@@ -260,9 +261,12 @@ mod tests {
         assert!(comes("oci-archive:/srv/images/a.tar", "oci-archive:/srv/images"));
         assert!(!comes("oci-archive:/srv/images2/a.tar", "oci-archive:/srv/images"));
         assert!(!comes("reg.example/srv", "oci-archive:/"));
-        let plain = |text: &str| matches!(ImageSource::parse(text), Some(ImageSource::Registry { plain: true, .. }));
+        let plain =
+            |text: &str| matches!(ImageSource::parse(text), Some(ImageSource::Registry { plain: true, .. }));
         assert!(plain("http://10.0.0.1:5000") && !plain("10.0.0.1:5000"));
-        for wrong in ["", "debian", "oci-archive:srv", "ftp://x.y", "http://", "reg.example/Team", "file:///srv"] {
+        for wrong in
+            ["", "debian", "oci-archive:srv", "ftp://x.y", "http://", "reg.example/Team", "file:///srv"]
+        {
             assert!(ImageSource::parse(wrong).is_none(), "{wrong}");
         }
     }

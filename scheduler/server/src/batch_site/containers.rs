@@ -23,7 +23,8 @@ pub(crate) fn refused<'a>(
     let folder = |volume: &Volume| {
         let source = folder(volume);
         let is_listed = site.is_some_and(|site| site.allows(&source));
-        (!is_listed).then(|| ("containerSettings.containerRunOptions", source.to_string(), not_listed(&source)))
+        (!is_listed)
+            .then(|| ("containerSettings.containerRunOptions", source.to_string(), not_listed(&source)))
     };
     let of_container = |container: &Container| {
         let named = image("containerSettings.imageName", &container.image);

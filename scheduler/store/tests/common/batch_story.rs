@@ -5,7 +5,8 @@ use std::sync::Arc;
 use muster_core::batch::{
     AutoPool, BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec,
     ChoreSpec, Condition, Deallocation, DependsOn, Disable, FoldedId, IdRange, ImageName, Mount, NewTask,
-    PackageDigest, PackageReference, PoolContainers, PoolLifetime, PoolSetup, Retries, ScheduleSpec, ScheduleTimes, SetupError, TaskShape,
+    PackageDigest, PackageReference, PoolContainers, PoolLifetime, PoolSetup, Retries, ScheduleSpec,
+    ScheduleTimes, SetupError, TaskShape,
 };
 use muster_core::cluster::Fill;
 use muster_core::ids::{JobId, NodeId, TaskIndex};

@@ -1,7 +1,9 @@
 //! Containers of tasks and chores: their pools say whether there may be any.
 
 use super::invalid;
-use crate::batch::{BatchJobSpec, BatchPoolKey, BatchPoolSpec, BatchRefusal, Container, IMAGES_PER_POOL_MAX, PoolSetup};
+use crate::batch::{
+    BatchJobSpec, BatchPoolKey, BatchPoolSpec, BatchRefusal, Container, IMAGES_PER_POOL_MAX, PoolSetup,
+};
 use crate::state::State;
 
 /// Checks what a pool says of containers.
@@ -19,7 +21,8 @@ pub(super) fn check_setup(setup: &PoolSetup) -> Result<(), BatchRefusal> {
 fn check(setup: Option<&PoolSetup>, container: Option<&Container>) -> Result<(), BatchRefusal> {
     match (setup, container) {
         (Some(setup), Some(_)) if setup.containers.is_none() => {
-            let reason = "needs a pool with containers: say containerConfiguration in its virtualMachineConfiguration";
+            let reason =
+                "needs a pool with containers: say containerConfiguration in its virtualMachineConfiguration";
             Err(invalid("containerSettings", reason))
         }
         _ => Ok(()),

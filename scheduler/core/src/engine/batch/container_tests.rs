@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::stage::{batch_job, id, pool, shape, task, the_chore};
 use crate::batch::{
-    BatchCommand, BatchJobSpec, BatchPoolSpec, BatchRefusal, Container, IMAGES_PER_POOL_MAX, ImageName, Manager,
-    PoolContainers, PoolSetup, SetupError, TaskShape,
+    BatchCommand, BatchJobSpec, BatchPoolSpec, BatchRefusal, Container, IMAGES_PER_POOL_MAX, ImageName,
+    Manager, PoolContainers, PoolSetup, SetupError, TaskShape,
 };
 use crate::ids::NodeId;
 use crate::input::{Effect, Input};
@@ -103,7 +103,10 @@ fn what_wants_a_container_needs_a_pool_with_them() {
         BatchJobSpec { preparation: chore.clone(), ..batch_job("K", "P") },
         BatchJobSpec { manager: Some(Box::new(manager)), ..batch_job("K", "P") },
     ] {
-        assert_eq!(property(bench.batch(BatchCommand::CreateJob { spec: Box::new(spec) })), "containerSettings");
+        assert_eq!(
+            property(bench.batch(BatchCommand::CreateJob { spec: Box::new(spec) })),
+            "containerSettings"
+        );
     }
     // A pool that is not there yet may have them when it comes.
     bench.create_job(BatchJobSpec { preparation: chore, ..batch_job("L", "later") });

@@ -151,6 +151,8 @@ fn check_goes_on(job: &BatchJob) -> Result<(), BatchRefusal> {
 #[cfg(test)]
 mod chore_tests;
 #[cfg(test)]
+mod container_tests;
+#[cfg(test)]
 mod elastic_tests;
 #[cfg(test)]
 mod low_tests;
@@ -158,8 +160,6 @@ mod low_tests;
 mod own_pool_tests;
 #[cfg(test)]
 mod package_tests;
-#[cfg(test)]
-mod container_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

@@ -22,7 +22,10 @@ fn reference(application: &str, version: Option<&str>) -> PackageReference {
 }
 
 fn with_packages(packages: Vec<PackageReference>) -> BatchPoolSpec {
-    BatchPoolSpec { setup: PoolSetup { packages, mounts: Vec::new(), ..PoolSetup::default() }, ..pool("P", 1) }
+    BatchPoolSpec {
+        setup: PoolSetup { packages, mounts: Vec::new(), ..PoolSetup::default() },
+        ..pool("P", 1)
+    }
 }
 
 fn error() -> SetupError {

@@ -270,8 +270,13 @@ fn containers() {
         json!({ "virtualMachineConfiguration": { "nodeAgentSKUId": "x", "containerConfiguration": containers } })
     };
     farm.pool("p", 1, with(&["debian:12"]));
-    farm.until("the node has the image", |farm| farm.get("/pools/p/nodes").json["value"][0]["state"] == "idle");
-    assert_eq!(farm.get("/pools/p").json["virtualMachineConfiguration"], with(&["debian:12"])["virtualMachineConfiguration"]);
+    farm.until("the node has the image", |farm| {
+        farm.get("/pools/p/nodes").json["value"][0]["state"] == "idle"
+    });
+    assert_eq!(
+        farm.get("/pools/p").json["virtualMachineConfiguration"],
+        with(&["debian:12"])["virtualMachineConfiguration"]
+    );
     farm.job("j", "p", json!({}));
     let settings = json!({
         "imageName": "10.0.0.1:5000/tool:1", "workingDirectory": "containerImageDefault",
@@ -282,18 +287,29 @@ fn containers() {
     let staging = farm.prepared("lab/j/a")[0].1.staging.clone().unwrap();
     let told = staging.container.unwrap();
     let image = told.image.unwrap();
-    assert_eq!((image.name.as_str(), image.plain_http, image.problem.as_str()), ("10.0.0.1:5000/tool:1", true, ""));
-    assert_eq!((told.environment, told.entrypoint, told.read_only), (vec!["A=1".to_owned()], Some(String::new()), true));
+    assert_eq!(
+        (image.name.as_str(), image.plain_http, image.problem.as_str()),
+        ("10.0.0.1:5000/tool:1", true, "")
+    );
+    assert_eq!(
+        (told.environment, told.entrypoint, told.read_only),
+        (vec!["A=1".to_owned()], Some(String::new()), true)
+    );
     assert_eq!(told.directory, Some(muster_wire::v1::container::Directory::ImageDirectory(true)));
     let volume = &told.volumes[0];
-    assert_eq!((volume.source.as_str(), volume.target.as_str(), volume.read_only), ("/srv/listed/data", "/data", true));
+    assert_eq!(
+        (volume.source.as_str(), volume.target.as_str(), volume.read_only),
+        ("/srv/listed/data", "/data", true)
+    );
     // A task that says nothing of a container runs in none, also in such a pool.
     farm.task("j", "b", "true", json!({}));
     farm.task_is("j", "b", "completed");
     assert!(farm.prepared("lab/j/b")[0].1.staging.clone().unwrap().container.is_none());
     // A node that cannot have an image is good for nothing, and says why.
     farm.pool("q", 1, with(&["missing"]));
-    farm.until("the node is unusable", |farm| farm.get("/pools/q/nodes").json["value"][0]["state"] == "unusable");
+    farm.until("the node is unusable", |farm| {
+        farm.get("/pools/q/nodes").json["value"][0]["state"] == "unusable"
+    });
     let node = &farm.get("/pools/q/nodes").json["value"][0];
     assert_eq!(node["errors"][0]["code"], "ContainerInvalidImage");
     // What the site does not list, and what would give more rights, is refused.
@@ -306,7 +322,10 @@ fn containers() {
     let task = |name: &str, value: serde_json::Value| {
         let mut settings = json!({ "imageName": "debian" });
         settings[name] = value;
-        farm.try_post("/jobs/j/tasks", json!({ "id": "c", "commandLine": "true", "containerSettings": settings }))
+        farm.try_post(
+            "/jobs/j/tasks",
+            json!({ "id": "c", "commandLine": "true", "containerSettings": settings }),
+        )
     };
     let settings = |name: &str| format!("containerSettings.{name}");
     for (name, value) in [
