@@ -370,7 +370,8 @@ struct Registry {
 }
 
 impl Registry {
-    fn serve(layout: PathBuf, digest: String) -> Self {
+    /// `login`, if there is one, is what a request must say.
+    fn serve(layout: PathBuf, digest: String, login: Option<&'static str>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -401,8 +402,14 @@ impl Registry {
                     None => Some(b"{}".to_vec()),
                     Some(name) => std::fs::read(layout.join("blobs").join(name.replace(':', "/"))).ok(),
                 };
-                let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
-                let body = body.unwrap_or_default();
+                let is_let_in =
+                    login.is_none_or(|login| head.contains(&format!("Authorization: Basic {login}\r\n")));
+                let status = match &body {
+                    _ if !is_let_in => "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"test\"",
+                    Some(_) => "200 OK",
+                    None => "404 Not Found",
+                };
+                let body = body.filter(|_| is_let_in).unwrap_or_default();
                 let _ = write!(
                     stream,
                     "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -427,7 +434,7 @@ async fn an_image_comes_from_its_registry_once_and_is_used_while_that_is_away() 
     let (mut controller, node) = one_node().await;
     let layout = tempfile::tempdir().unwrap();
     let digest = make_image(layout.path(), &["--layout", "--file", "/etc/image=from a registry\n"]);
-    let registry = Registry::serve(layout.path().to_owned(), digest);
+    let registry = Registry::serve(layout.path().to_owned(), digest, None);
     let image = |tag: &str, plain_http| Image {
         name: format!("{}/team/tool:{tag}", registry.address),
         plain_http,
@@ -446,4 +453,28 @@ async fn an_image_comes_from_its_registry_once_and_is_used_while_that_is_away() 
     // Its registry does not know it any more.
     std::fs::remove_dir_all(layout.path().join("blobs")).unwrap();
     assert_eq!(set_up(&mut controller, 4, vec![image("1", true)]).await, []);
+}
+
+#[tokio::test]
+async fn logins_to_registries_are_the_sites_and_no_other() {
+    if !is_root() {
+        return;
+    }
+    let (mut controller, node) = one_node().await;
+    let layout = tempfile::tempdir().unwrap();
+    let digest = make_image(layout.path(), &["--layout"]);
+    // The name and the password are `a` and `b`, in base64.
+    let registry = Registry::serve(layout.path().to_owned(), digest, Some("YTpi"));
+    let image = Image { name: format!("{}/tool:1", registry.address), plain_http: true, ..Image::default() };
+    let errors = set_up(&mut controller, 1, vec![image.clone()]).await;
+    assert!(errors[0].1.to_lowercase().contains("unauthorized"), "{errors:?}");
+    let logins = node.dir.path().join("registries.json");
+    let text = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"YTpi\"}}}}}}", registry.address);
+    std::fs::write(&logins, text).unwrap();
+    std::fs::set_permissions(&logins, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let errors = set_up(&mut controller, 2, vec![image.clone()]).await;
+    assert!(errors[0].1.contains("chmod 600"), "{errors:?}");
+    std::fs::set_permissions(&logins, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(set_up(&mut controller, 3, vec![image]).await, []);
+    assert!(!node.log().contains("YTpi"));
 }

@@ -32,6 +32,8 @@ pub const NODE_ERROR: &str = "ContainerMiscError";
 const SETUP_ERROR: &str = "ContainerPoolSetupFailed";
 /// The folder below the agent's that has all images.
 const FOLDER: &str = "images";
+/// The file beside it with logins to registries.
+const LOGINS: &str = "registries.json";
 /// The folder in an image's that is its root, and the file beside it with what it says of programs.
 pub const ROOT: &str = "rootfs";
 const CONFIG: &str = "image.json";
@@ -41,6 +43,8 @@ const CONFIG: &str = "image.json";
 pub struct Images {
     folder: PathBuf,
     shelf: Shelf,
+    /// The file with the site's logins to registries, as `skopeo login --authfile` writes it; there need not be one.
+    logins: PathBuf,
 }
 
 /// An image that is used: it stays where it is meanwhile.
@@ -62,7 +66,7 @@ impl Images {
     /// The images of an agent.
     pub fn of(dir: &Path) -> Self {
         let folder = dir.join(FOLDER);
-        Self { shelf: Shelf::at(folder.clone()), folder }
+        Self { shelf: Shelf::at(folder.clone()), folder, logins: dir.join(LOGINS) }
     }
 
     /// Makes the folder that has them, which is root's alone.

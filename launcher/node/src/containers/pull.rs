@@ -1,7 +1,7 @@
 //! Bringing images: `skopeo` fetches one into an OCI layout, `umoci` unpacks it, layer by layer.
 
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -117,6 +117,7 @@ pub(super) async fn bring(images: &Images, tools: &Tools, wanted: &v1::Image) ->
         deadline: Instant::now() + WITHIN,
         plain: wanted.plain_http,
         scratch: Scratch::make(images)?,
+        logins: &images.logins,
     };
     let source = way.source()?;
     let (digest, layers) = match way.manifest(&source).await {
@@ -146,6 +147,7 @@ struct Way<'a> {
     deadline: Instant,
     plain: bool,
     scratch: Scratch,
+    logins: &'a Path,
 }
 
 impl Way<'_> {
@@ -183,7 +185,7 @@ impl Way<'_> {
     async fn manifest(&self, source: &str) -> Result<(String, u64)> {
         let mut command = self.skopeo();
         command.args(["inspect", "--raw", "--no-tags", self.tls("--tls-verify")]);
-        let text = self.run(command.args(["--authfile", &self.no_login()?]).arg(source)).await?;
+        let text = self.run(command.args(["--authfile", &self.logins()?]).arg(source)).await?;
         let layers: Layers = serde_json::from_slice(&text).map_err(|error| self.bad(error))?;
         Ok((format!("{:x}", Sha256::digest(&text)), layers.bytes()))
     }
@@ -203,7 +205,7 @@ impl Way<'_> {
         let image = format!("oci:{}:image", layout.display());
         let mut command = self.skopeo();
         command.args(["copy", "--quiet", self.tls("--src-tls-verify")]);
-        command.args(["--src-authfile", &self.no_login()?, &exact, &image]);
+        command.args(["--src-authfile", &self.logins()?, &exact, &image]);
         self.run(&mut command).await?;
         let config = image::read(&layout, self.name)?;
         let root = folder.join(ROOT);
@@ -219,8 +221,20 @@ impl Way<'_> {
         std::fs::remove_dir_all(&layout).map_err(NodeError::file("remove", &layout))
     }
 
-    /// An empty list of logins: none that root has elsewhere is for users to use.
-    fn no_login(&self) -> Result<String> {
+    /// The logins that the site has given the node for this, or an empty list: none that root has elsewhere is for users to use.
+    fn logins(&self) -> Result<String> {
+        match std::fs::symlink_metadata(&self.logins) {
+            Ok(about) if about.is_file() && about.uid() == 0 && about.mode() & 0o077 == 0 => {
+                return Ok(self.logins.display().to_string());
+            }
+            Ok(_) => {
+                let path = self.logins.display();
+                return Err(
+                    self.bad(format_args!("{path} must be a file that root alone may read (chmod 600)"))
+                );
+            }
+            Err(_) => {}
+        }
         let path = self.scratch.0.join("auth.json");
         let made =
             std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
