@@ -305,6 +305,15 @@ async fn a_container_is_as_its_task_says() {
         refused(&mut controller, &task("d", Container { volumes: vec![problem], ..of.clone() }, &["true"]))
             .await;
     assert_eq!((code.as_str(), message.as_str()), ("ContainerInvalidSettings", "it is not listed"));
+    // So is a folder to begin in that the image lacks.
+    let nowhere = Container { directory: Some(Directory::Path("/nowhere".into())), ..of.clone() };
+    let begins = task("f", nowhere, &["sh", "-c", ":"]);
+    controller.launch(NODE, &begins.prepare).await;
+    let gone = controller.gone(NODE, begins.key()).await;
+    assert!(
+        matches!(&gone.how, Some(How::StageInFailed(failed)) if failed.code == "ContainerInvalidSettings"),
+        "{gone:?}"
+    );
     // A program that is not there is told as without a container.
     let task = task("e", of, &["no-such-program"]);
     controller.launch(NODE, &task.prepare).await;

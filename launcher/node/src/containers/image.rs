@@ -73,7 +73,12 @@ pub(super) fn read(layout: &Path, name: &str) -> Result<Config> {
     let manifest = index.manifests.first().and_then(|found| blob(layout, &found.digest));
     let manifest: Manifest = manifest.ok_or_else(|| bad("manifest"))?;
     let image: Image = blob(layout, &manifest.config.digest).ok_or_else(|| bad("configuration"))?;
-    Ok(image.config.unwrap_or_default())
+    let config = image.config.unwrap_or_default();
+    let texts = config.environment.iter().chain(&config.entrypoint).flatten().chain(&config.directory);
+    match texts.into_iter().any(|text| text.contains('\0')) {
+        true => Err(bad("configuration without zero bytes")),
+        false => Ok(config),
+    }
 }
 
 fn blob<T: serde::de::DeserializeOwned>(layout: &Path, digest: &str) -> Option<T> {

@@ -130,13 +130,15 @@ pub async fn bring(dir: &AgentDir, setup: &v1::Setup) -> Vec<SetupError> {
         return Vec::new();
     }
     let told = |code: &str, message: String| SetupError { code: code.to_owned(), message };
+    // A task has another code for it than a pool.
+    let unable = if setup.containers { SETUP_ERROR } else { NODE_ERROR };
     let tools = match pull::Tools::find() {
         Ok(tools) => tools,
-        Err(message) => return vec![told(SETUP_ERROR, message)],
+        Err(message) => return vec![told(unable, message)],
     };
     let images = Images::of(dir.path());
     if let Err(error) = images.make() {
-        return vec![told(SETUP_ERROR, error.sentence())];
+        return vec![told(unable, error.sentence())];
     }
     let mut errors = Vec::new();
     for image in &setup.images {

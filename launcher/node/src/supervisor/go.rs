@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use super::prepare::{Prepared, Script};
 use super::spawn::{Child, Stdio, Step, c_path, c_text, resource};
 use super::{Supervisor, gang, local_daemons};
+use crate::containers::SETTINGS_ERROR;
 use crate::error::{NodeError, Result};
 use crate::process::now_us;
 use crate::user::Account;
@@ -96,6 +97,12 @@ impl Supervisor {
         child.start().map_err(|error| match error {
             NodeError::Spawn { step: Step::Exec, source, .. } if script.is_direct => {
                 not_started(script, source)
+            }
+            NodeError::Spawn { step: Step::Directory, source, .. } if self.container.is_some() => {
+                let place = begins.as_deref().unwrap_or(directory).display();
+                let message =
+                    format!("its command cannot begin in {place} of the container: {}", source.desc());
+                NodeError::Staging { code: SETTINGS_ERROR, message }
             }
             other => other,
         })

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::stage::{batch_job, id, pool, shape, task, the_chore};
 use crate::batch::{
     BatchCommand, BatchJobSpec, BatchPoolSpec, BatchRefusal, Container, IMAGES_PER_POOL_MAX, ImageName,
-    Manager, PoolContainers, PoolSetup, SetupError, TaskShape,
+    Manager, PoolContainers, PoolSetup, SetupError, Targets, TaskShape,
 };
 use crate::ids::NodeId;
 use crate::input::{Effect, Input};
 use crate::state::TaskWord;
-use crate::testing::{Bench, config};
+use crate::testing::{ANN, Bench, config, job};
 
 fn image(name: &str) -> ImageName {
     ImageName::parse(name).unwrap()
@@ -129,4 +129,25 @@ fn start_tasks_run_in_containers_too() {
     assert_eq!(state.batch_container_of(job), contained().as_deref());
     let told = bench.effects.iter().filter(|effect| matches!(effect, Effect::SetUp { .. })).count();
     assert_eq!(told, 1);
+}
+
+#[test]
+fn nodes_that_others_may_take_back_are_told_as_well_and_told_again_when_they_go() {
+    let mut bench = Bench::new(config(&[4]));
+    let target = Targets { dedicated: Some(0), low_priority: Some(1) };
+    let spec = Box::new(with_images(vec![image("debian:12")]));
+    bench.batch(BatchCommand::CreatePool { spec, target, timeout_s: 900, scaling: None }).unwrap();
+    bench.settle();
+    let told = |bench: &Bench| -> Vec<usize> {
+        let setups = bench.effects.iter().filter_map(|effect| match effect {
+            Effect::SetUp { what, .. } => Some(what.containers.as_ref().map_or(0, |told| told.images.len())),
+            _ => None,
+        });
+        setups.collect()
+    };
+    assert_eq!(told(&bench), [1]);
+    let job = bench.submit(ANN, job(ANN)).unwrap();
+    bench.settle();
+    assert!(bench.is_live(job), "it has taken the node back");
+    assert_eq!(told(&bench), [1, 0]);
 }
