@@ -223,7 +223,7 @@ impl Way<'_> {
 
     /// The logins that the site has given the node for this, or an empty list: none that root has elsewhere is for users to use.
     fn logins(&self) -> Result<String> {
-        match std::fs::symlink_metadata(&self.logins) {
+        match std::fs::symlink_metadata(self.logins) {
             Ok(about) if about.is_file() && about.uid() == 0 && about.mode() & 0o077 == 0 => {
                 return Ok(self.logins.display().to_string());
             }

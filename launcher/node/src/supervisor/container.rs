@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::launch::login_environment;
-use super::{Outcome, Supervisor};
+use super::{Event, Outcome, Supervisor};
 use crate::containers::enclose::{Enclosed, Plan, User, Volume};
 use crate::containers::{HeldImage, IMAGE_ERROR, Images, NODE_ERROR, ROOT, SETTINGS_ERROR};
 use crate::error::{NodeError, Result};
@@ -81,9 +81,19 @@ impl Supervisor {
         };
         let plan = self.plan(account, said, &image)?;
         let enclosed = tokio::time::timeout(MADE_WITHIN, enclose(&plan));
+        tokio::pin!(enclosed);
+        let made = loop {
+            tokio::select! {
+                made = &mut enclosed => break made,
+                event = self.next_event() => match event {
+                    Event::Stop(stop) => return Ok(Some(Outcome::stopped(&stop))),
+                    other => self.note_step(other),
+                },
+            }
+        };
         let late =
             |_| failed(NODE_ERROR, format!("the container was not there within {} s", MADE_WITHIN.as_secs()));
-        let (namespace, root) = enclosed.await.map_err(late)??;
+        let (namespace, root) = made.map_err(late)??;
         self.container = Some(Container { namespace, root, said: said.clone(), image });
         if self.is_reached_by_ssh() {
             self.write_ssh_words(account)?;

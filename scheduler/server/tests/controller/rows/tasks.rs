@@ -312,6 +312,8 @@ fn containers() {
     });
     let node = &farm.get("/pools/q/nodes").json["value"][0];
     assert_eq!(node["errors"][0]["code"], "ContainerInvalidImage");
+    let images = farm.get("/supportedimages").json;
+    assert_eq!(images["value"][0]["capabilities"], json!(["DockerCompatible"]), "clients look for it");
     // What the site does not list, and what would give more rights, is refused.
     let invalid = "InvalidPropertyValue";
     let mut unlisted = with(&["evil.example/x"]);
