@@ -287,6 +287,15 @@ async fn a_container_is_as_its_task_says() {
     let said = run(&mut controller, &node, "b", of.clone(), script).await;
     assert_eq!(said, "x\nshared\nread-only\nmade\nkept\nown\n");
     assert!(shared.path().join("made").exists());
+    // What its pool has mounted is there as well.
+    let source = Some(muster_wire::v1::mount::Source::Local(shared.path().display().to_string()));
+    let mounts = vec![muster_wire::v1::Mount { name: "data".into(), source, ..Default::default() }];
+    controller.send(NODE, to_node::Body::Setup(Setup { number: 1, mounts, ..Setup::default() })).await;
+    assert_eq!(controller.set_up(NODE, 1).await.errors, []);
+    let said = run(&mut controller, &node, "g", of.clone(), "cat $AZ_BATCH_NODE_MOUNTS_DIR/data/input").await;
+    assert_eq!(said, "shared\n");
+    controller.send(NODE, to_node::Body::Setup(Setup::default())).await;
+    common::eventually("nothing is mounted", || !node.dir.path().join("mounts.json").exists()).await;
     // A folder is no easier to reach in a container than it is outside, and not through a link.
     let closed = shared.path().join("closed");
     std::fs::create_dir_all(closed.join("inner")).unwrap();

@@ -306,9 +306,13 @@ impl Way<'_> {
     }
 }
 
-/// How many bytes more may be written to the disk of a folder.
+/// How many bytes more may be written to the disk of a folder; none where it can hold no more files.
 fn room(folder: &Path) -> u64 {
     let Ok(disk) = nix::sys::statvfs::statvfs(folder) else { return u64::MAX };
+    // Some file systems do not count their files.
+    if disk.files() > 0 && disk.files_available() < disk.files() / 100 * FREE_PERCENT_MIN {
+        return 0;
+    }
     let (all, free) = (disk.blocks(), disk.blocks_available());
     let [all, free] = [all, free].map(|blocks| blocks.saturating_mul(disk.fragment_size()));
     free.saturating_sub(FREE_BYTES_MIN.min(all / 100 * FREE_PERCENT_MIN))
