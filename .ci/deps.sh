@@ -15,12 +15,12 @@ RUST_MIN=1.95
 # run:   sshd and ssh, ip, Open MPI, Python for its test programs and for pip; of Debian's MPICH only Hydra, with which
 #        the agents' and the shim's tests start shells; PostgreSQL, of which tests start servers of their own; libfaketime
 #        and strace, with which they set a controller's clock and make its disk slow; Slurm, with whose commands the faces are compared;
-#        sudo, by which agents are brought to nodes without a login as root;
+#        sudo, by which agents are brought to nodes without a login as root; skopeo and umoci, by which nodes bring images of containers;
 #        LAMMPS, HPCC and mpi4py, whose answers are compared with those of plain mpirun
 PACKAGES=(
     build-essential pkg-config libhwloc-dev libssl-dev libudev-dev libclang-dev protobuf-compiler
     openssh-server openssh-client iproute2 openmpi-bin libopenmpi-dev mpich python3 python3-venv
-    postgresql libfaketime strace slurm-wlm munge sudo
+    postgresql libfaketime strace slurm-wlm munge sudo skopeo umoci
     lammps hpcc python3-mpi4py
     unzip curl ca-certificates git openssl
 )

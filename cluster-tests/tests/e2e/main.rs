@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod batch;
+mod batch_containers;
 mod batch_gangs;
 mod batch_load;
 mod batch_people;

@@ -1,4 +1,5 @@
-//! The program that makes a node what a pool or a task of the batch service wants it to be: it unpacks packages and mounts file systems.
+//! The program that makes a node what a pool or a task of the batch service wants it to be: it unpacks packages, mounts
+//! file systems and brings images of containers.
 //!
 //! It is a process of its own (`muster-node deploy`), started by the agent or a supervisor with a socket for input and output: one
 //! [`Setup`] comes, one [`SetupDone`] goes. It ends when the other end of the socket does.
@@ -14,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::config::AgentDir;
 use crate::error::{NodeError, Result};
-use crate::{frame, mounts, packages};
+use crate::{containers, frame, mounts, packages};
 
 /// Starts the program for an agent's folder; the order is to be written to the socket, and the answer read from it. Without
 /// `with_mounts` it leaves file systems as they are.
@@ -103,6 +104,7 @@ async fn carry_out(dir: &AgentDir, setup: &Setup, with_mounts: bool) -> SetupDon
     if with_mounts {
         errors.extend(mounts::reconcile(dir, &setup.mounts).await);
     }
+    errors.extend(containers::bring(dir, setup).await);
     SetupDone { number: setup.number, errors }
 }
 

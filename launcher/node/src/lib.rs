@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod attempt;
 pub mod config;
+pub mod containers;
 pub mod containment;
 pub mod daemon;
 pub mod deploy;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use muster_node::config::AgentDir;
-use muster_node::{agent, daemon, deploy, supervisor};
+use muster_node::{agent, containers, daemon, deploy, supervisor};
 use tracing_subscriber::EnvFilter;
 
 /// Runs tasks of a Muster cluster on this node.
@@ -54,6 +54,9 @@ enum Command {
         #[arg(long)]
         mounts: bool,
     },
+    /// Make the file systems of a container (started by supervisors)
+    #[command(hide = true)]
+    Enclose,
 }
 
 #[derive(Debug, clap::Args)]
@@ -105,6 +108,7 @@ fn run(command: Command) -> muster_node::Result<ExitCode> {
             log(std::io::stderr);
             deploy::run(&AgentDir::open(&folder.dir)?, mounts)?;
         }
+        Command::Enclose => containers::enclose::run(),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -40,7 +40,7 @@ async fn set_up(
     packages: Vec<Package>,
     mounts: Vec<Mount>,
 ) -> Vec<(String, String)> {
-    controller.send(NODE, to_node::Body::Setup(Setup { number, packages, mounts })).await;
+    controller.send(NODE, to_node::Body::Setup(Setup { number, packages, mounts, ..Setup::default() })).await;
     let done = controller.set_up(NODE, number).await;
     done.errors.into_iter().map(|error| (error.code, error.message)).collect()
 }

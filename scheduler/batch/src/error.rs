@@ -113,6 +113,7 @@ codes! {
         BlobNotFound, BlobAccessDenied, CommandProgramNotFound, CommandLaunchFailed, TaskEnded,
         TaskSchedulingConstraintFailed, MaxInternalRetryCountReached, FailureExitCode,
         FileUploadContainerNotFound, FileUploadAccessDenied, FileUploadMiscError, ApplicationPackageError,
+        ContainerInvalidImage, ContainerInvalidSettings, ContainerMiscError,
         JobPreparationTaskFailed, BlobDownloadTimedOut, BlobDownloadMiscError, ResourceDirectoryCreateFailed,
         ResourceFileCreateFailed, ResourceFileWriteFailed, DiskFull, Unknown,
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use muster_core::batch::MountSource;
+use muster_core::batch::{ImageSource, MountSource};
 
 use crate::problem::ProblemKind;
 use crate::section::{At, Reader, Section};
@@ -15,8 +15,8 @@ const ACCOUNTS_MAX: usize = 1_000;
 const ACCOUNT_GIB_DEFAULT: u64 = 1024;
 /// The largest package, in MiB, unless the file says.
 const PACKAGE_MIB_DEFAULT: u64 = 1024;
-/// Most sources that pools may mount.
-const MOUNTS_MAX: usize = 100;
+/// Most sources that pools may mount, and from which images may come.
+const SOURCES_MAX: usize = 100;
 /// What the paths of the batch service begin with: where there is a store, no account is called so.
 const TAKEN: [&str; 8] = [
     "applications",
@@ -50,6 +50,8 @@ pub struct BatchConfig {
     pub package_mib: u64,
     /// What pools may mount on their nodes: each of these, and what lies in it.
     pub mounts: Vec<MountSource>,
+    /// Where images of containers may come from.
+    pub images: Vec<ImageSource>,
 }
 
 impl BatchConfig {
@@ -103,7 +105,8 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
     let packages = section.path(reader, "packages", "/var/lib/muster/packages").map(|at| at.value);
     let package_mib = section.number(reader, "package_mib", (1, 1 << 20));
     let package_mib = package_mib.map_or(PACKAGE_MIB_DEFAULT, |at| at.value);
-    let mounts = mounts(reader, &mut section);
+    let mounts = sources(reader, &mut section, &MOUNTS, |text| MountSource::parse(text).ok());
+    let images = sources(reader, &mut section, &IMAGES, ImageSource::parse);
     let accounts = section.tables(reader, "account");
     let span = section.span.clone();
     section.finish(reader);
@@ -143,8 +146,8 @@ pub(crate) fn batch(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) -
     let listen = listen?;
     match listen.value.parse() {
         Ok(listen) => {
-            let mounts = mounts?;
-            Some(BatchConfig { listen, url, keys, store, tls, packages, package_mib, mounts })
+            let (mounts, images) = (mounts?, images?);
+            Some(BatchConfig { listen, url, keys, store, tls, packages, package_mib, mounts, images })
         }
         Err(_) => {
             let expected = "an address with a port, such as 127.0.0.1:8443";
@@ -163,23 +166,47 @@ fn store(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Option<Batch
     folder.map(|folder| BatchStoreConfig { folder: folder.value, account_gib })
 }
 
-/// What pools may mount; none where one of them is wrong.
-fn mounts(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Option<Vec<MountSource>> {
-    let said = section.texts(reader, "mount_sources", "nas1:/export").unwrap_or_default();
-    if said.len() > MOUNTS_MAX {
-        let (what, found) = ("mount_sources", said.len());
-        reader.problem(section.span.clone(), ProblemKind::TooMany { what, found, max: MOUNTS_MAX });
+/// A list of sources: its key, an example, and what each of them must be.
+struct Sources {
+    key: &'static str,
+    example: &'static str,
+    expected: &'static str,
+}
+
+/// What pools may mount.
+const MOUNTS: Sources = Sources {
+    key: "mount_sources",
+    example: "nas1:/export",
+    expected: "an export such as nas1:/export, or a folder of the nodes such as file:///srv/data",
+};
+/// Where images may come from.
+const IMAGES: Sources = Sources {
+    key: "image_sources",
+    example: "docker.io/library",
+    expected: "a registry or a part of it such as registry.example/team, http://10.0.0.1:5000 without TLS, or archives in a \
+               folder of the nodes such as oci-archive:/srv/images",
+};
+
+/// Sources of one kind; none where one of them is wrong.
+fn sources<T>(
+    reader: &mut Reader<'_>,
+    section: &mut Section<'_, '_>,
+    Sources { key, example, expected }: &Sources,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Option<Vec<T>> {
+    let said = section.texts(reader, key, example).unwrap_or_default();
+    if said.len() > SOURCES_MAX {
+        let (what, found) = (*key, said.len());
+        reader.problem(section.span.clone(), ProblemKind::TooMany { what, found, max: SOURCES_MAX });
         return None;
     }
     let mut sources = Vec::with_capacity(said.len());
     let mut is_wrong = false;
     for At { value, span } in said {
-        match MountSource::parse(&value) {
-            Ok(source) => sources.push(source),
-            Err(_) => {
-                let expected =
-                    "an export such as nas1:/export, or a folder of the nodes such as file:///srv/data";
-                reader.problem(span, ProblemKind::BadText { key: "mount_sources", expected, found: value });
+        match parse(&value) {
+            Some(source) => sources.push(source),
+            None => {
+                reader.problem(span, ProblemKind::BadText { key, expected, found: value });
                 is_wrong = true;
             }
         }
@@ -286,6 +313,12 @@ mod tests {
         assert_eq!((said.package_mib, sources), (5, vec!["nas1:/export".into(), "file:///srv".into()]));
         assert!(read("mount_sources = [\"nas1\"]\n").unwrap_err().contains("nas1:/export"));
         assert!(read("package_mib = 0\n").unwrap_err().contains("package_mib"));
+        assert_eq!(plain.images, []);
+        let said = read("image_sources = [\"docker.io/library\", \"oci-archive:/srv/images\"]\n").unwrap();
+        assert_eq!(said.images.len(), 2);
+        assert!(read("image_sources = [\"debian\"]\n").unwrap_err().contains("registry.example/team"));
+        let many = format!("image_sources = [{}]\n", "\"docker.io\",".repeat(101));
+        assert!(read(&many).unwrap_err().contains("image_sources"));
         let many = format!("mount_sources = [{}]\n", "\"nas1:/export\",".repeat(101));
         assert!(read(&many).unwrap_err().contains("mount_sources"));
     }

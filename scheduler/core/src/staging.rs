@@ -71,7 +71,7 @@ pub struct Staging {
     /// How long inputs and the coordination command may take, in seconds.
     #[serde(default = "prepare_default")]
     pub prepare_s: u64,
-    /// Whether packages are unpacked on the nodes first, which takes its time as inputs do.
+    /// Whether packages are unpacked or images brought on the nodes first, which takes its time as inputs do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub packages: bool,
     /// Whether everybody may read the folder: other tasks use what it brings to the node.

@@ -1,11 +1,13 @@
 //! What nodes are told because of the batch service: where it is, what is in its store, and what they are to have for its pools.
 
+pub(crate) mod containers;
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use muster_batch::query::encode;
 use muster_blobs::{Accounts, Permissions, Resource, sign_url};
-use muster_core::batch::{APPLICATIONS_FOLDER, Mount, MountSource, NodeSetup};
+use muster_core::batch::{APPLICATIONS_FOLDER, ImageSource, Mount, MountSource, NodeSetup};
 use muster_core::ids::{AttemptKey, NodeId};
 use muster_core::state::{SetupRun, State};
 use muster_wire::v1;
@@ -24,6 +26,8 @@ pub struct BatchSite {
     pub store: Option<Accounts>,
     /// What pools may mount.
     pub mounts: Vec<MountSource>,
+    /// Where images of containers may come from.
+    pub images: Vec<ImageSource>,
 }
 
 impl BatchSite {
@@ -64,6 +68,9 @@ impl BatchSite {
         }
         if let Some(staging) = &mut prepare.staging {
             staging.packages = packages;
+            staging.container = state
+                .batch_container_of(key.task.job)
+                .map(|container| containers::container(self, container));
         }
     }
 
@@ -84,6 +91,8 @@ impl BatchSite {
             number,
             packages: what.packages.iter().map(wire_package).collect(),
             mounts: what.mounts.iter().map(|mount| self.mount(mount)).collect(),
+            containers: what.containers.is_some(),
+            images: containers::images(self, what.containers.as_ref()),
         }
     }
 

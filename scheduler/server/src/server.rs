@@ -134,6 +134,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         url: batch.client_url(),
         store: batch.store.as_ref().map(|_| accounts.shared_keys()),
         mounts: batch.mounts.clone(),
+        images: batch.images.clone(),
     });
     let sessions = Arc::new(sessions.with_batch(site.zip(packages.clone())));
     let mail = Mail::start(config.controller.mail_program.clone());

@@ -81,7 +81,7 @@ fn tidy_caches(caches: &Path, now: SystemTime, is_full: impl Fn() -> bool) {
     }
 }
 
-fn is_nearly_full(root: &Path) -> bool {
+pub(super) fn is_nearly_full(root: &Path) -> bool {
     let Ok(disk) = nix::sys::statvfs::statvfs(root) else { return false };
     is_below(disk.blocks_available(), disk.blocks())
 }

@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::{AgentConfig, AgentDir};
+use crate::containers::Images;
 use crate::containment::Containment;
 use crate::error::{NodeError, Result};
 use crate::folders::Records;
@@ -366,9 +367,11 @@ impl Agent {
         let node = &self.registry.node;
         let (root, records) = (node.dir.work(&node.config), Records::at(node.dir.folders()));
         let (attempts, looks) = (node.dir.attempts(), self.looks_to.clone());
+        let images = Images::of(node.dir.path());
         tokio::task::spawn_blocking(move || {
             let now_s = crate::process::now_us() / 1_000_000;
             let _ = looks.blocking_send(janitor::look(&root, &records, &attempts, now_s));
+            images.tidy(std::time::SystemTime::now(), janitor::is_nearly_full);
         });
     }
 

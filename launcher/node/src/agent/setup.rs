@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::Node;
+use crate::containers::{HeldImage, Images};
 use crate::deploy;
 use crate::packages::{Held, Shelf};
 
@@ -19,12 +20,14 @@ pub(super) struct Setups {
     working: Option<AbortHandle>,
     /// The packages of it: they stay while the pool has the node.
     held: Vec<Held>,
+    /// Its images.
+    images: Vec<HeldImage>,
     done_to: mpsc::Sender<SetupDone>,
 }
 
 impl Setups {
     pub fn new(done_to: mpsc::Sender<SetupDone>) -> Self {
-        Self { told: Setup::default(), working: None, held: Vec::new(), done_to }
+        Self { told: Setup::default(), working: None, held: Vec::new(), images: Vec::new(), done_to }
     }
 
     /// The node is to have this, and nothing else of that kind. What is under way for something else ends.
@@ -36,6 +39,7 @@ impl Setups {
         let dir = node.dir.path().to_owned();
         if setup == Setup::default() && !crate::mounts::are_there(&dir) {
             self.held.clear();
+            self.images.clear();
             return;
         }
         let done_to = self.done_to.clone();
@@ -80,6 +84,8 @@ impl Setups {
         }
         // Those of the pool that had the node before may go from here on.
         self.held = held;
+        let images = Images::of(node.dir.path());
+        self.images = self.told.images.iter().filter_map(|image| images.hold(&image.name).ok()?).collect();
         for error in &done.errors {
             tracing::warn!(
                 code = error.code,

@@ -41,7 +41,47 @@ pub struct Held {
     _lock: Flock<File>,
 }
 
+/// A folder that is being filled; it is removed again unless that is finished.
+#[derive(Debug)]
+pub struct Making {
+    _lock: Flock<File>,
+    unfinished: PathBuf,
+    place: PathBuf,
+}
+
+impl Making {
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.unfinished
+    }
+
+    /// From here on others find it.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`] if the disk cannot be written.
+    pub fn finish(self) -> Result<()> {
+        // A folder that has its name is whole, also after a loss of power.
+        let disk = File::open(&self.unfinished).map_err(NodeError::file("open", &self.unfinished))?;
+        nix::unistd::syncfs(&disk).map_err(NodeError::system("write to the disk"))?;
+        std::fs::rename(&self.unfinished, &self.place)
+            .map_err(NodeError::file("put in its place", &self.place))
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        // What is finished is not there any more.
+        let _ = std::fs::remove_dir_all(&self.unfinished);
+    }
+}
+
 impl Shelf {
+    /// What lies in a folder, which is the node's own.
+    pub fn at(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
     /// The packages below a root for work.
     pub fn below(root: &Path) -> Self {
         Self(root.join(FOLDER))
@@ -108,49 +148,54 @@ impl Shelf {
         if !is_digest(&package.digest) {
             return Err(wrong(format!("there is no {}", package.name)));
         }
-        // The lock is not waited for alone: those who use the package hold it for as long as their tasks run.
-        let _lock = loop {
-            if self.hold(&package.digest)?.is_some() {
-                return Ok(());
+        let Some(making) = self.begin(&package.digest)? else { return Ok(()) };
+        let zip = self.beside(&package.digest, ZIP);
+        let unpacked = self.unpack(package, limits, (&zip, making.folder()), fetch);
+        let _ = std::fs::remove_file(&zip);
+        unpacked?;
+        making.finish()
+    }
+
+    /// Begins to make what a digest names, in an empty folder, unless it is there whole. Blocks for as long as others make the same.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if the folder cannot be made.
+    pub fn begin(&self, digest: &str) -> Result<Option<Making>> {
+        // The lock is not waited for alone: those who use it hold it for as long as their tasks run.
+        let lock = loop {
+            if self.hold(digest)?.is_some() {
+                return Ok(None);
             }
-            if let Some(lock) = self.lock(&package.digest, FlockArg::LockExclusiveNonblock)? {
+            if let Some(lock) = self.lock(digest, FlockArg::LockExclusiveNonblock)? {
                 break lock;
             }
-            drop(self.lock(&package.digest, FlockArg::LockShared)?);
+            drop(self.lock(digest, FlockArg::LockShared)?);
         };
-        let place = self.place(&package.digest);
+        let place = self.place(digest);
         if place.is_dir() {
-            return Ok(());
+            return Ok(None);
         }
-        let (zip, unfinished) = (self.beside(&package.digest, ZIP), self.beside(&package.digest, UNFINISHED));
-        let made = self.unpack(package, limits, (&zip, &unfinished, &place), fetch);
-        let _ = std::fs::remove_file(&zip);
-        if made.is_err() {
-            let _ = std::fs::remove_dir_all(&unfinished);
-        }
-        made
+        let unfinished = self.beside(digest, UNFINISHED);
+        remove(&unfinished)?;
+        std::fs::create_dir(&unfinished).map_err(NodeError::file("create the folder", &unfinished))?;
+        Ok(Some(Making { _lock: lock, unfinished, place }))
     }
 
     fn unpack(
         &self,
         package: &v1::Package,
         limits: Limits,
-        (zip, unfinished, place): (&Path, &Path, &Path),
+        (zip, unfinished): (&Path, &Path),
         fetch: impl FnOnce(&mut File) -> Result<()>,
     ) -> Result<()> {
-        remove(unfinished)?;
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(zip).map_err(NodeError::file("create", zip))?;
         fetch(&mut file)?;
-        std::fs::create_dir(unfinished).map_err(NodeError::file("create the folder", unfinished))?;
         unpack::unpack(file, unfinished, limits).map_err(|error| {
             wrong(format!("package {} cannot be unpacked: {}", package.name, sentence(&error)))
-        })?;
-        // A folder that has its name is whole, also after a loss of power.
-        let disk = File::open(unfinished).map_err(NodeError::file("open", unfinished))?;
-        nix::unistd::syncfs(&disk).map_err(NodeError::system("write to the disk"))?;
-        std::fs::rename(unfinished, place).map_err(NodeError::file("put in its place", place))
+        })
     }
 
     /// Removes what nobody uses and nobody has used for long; and while the disk is nearly full, what was not used for longest.
@@ -202,7 +247,7 @@ fn remove(folder: &Path) -> Result<()> {
 }
 
 /// Whether a text is a SHA-256 digest, and so can name a folder.
-fn is_digest(text: &str) -> bool {
+pub(crate) fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
 }
 

@@ -1,6 +1,8 @@
 //! The start of the script.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use muster_wire::v1;
@@ -9,6 +11,7 @@ use nix::errno::Errno;
 use super::prepare::{Prepared, Script};
 use super::spawn::{Child, Stdio, Step, c_path, c_text, resource};
 use super::{Supervisor, gang, local_daemons};
+use crate::containers::SETTINGS_ERROR;
 use crate::error::{NodeError, Result};
 use crate::process::now_us;
 use crate::user::Account;
@@ -77,19 +80,26 @@ impl Supervisor {
         };
         let same = work.stderr_path.is_empty() || work.stderr_path == work.stdout_path;
         let cpus = self.assignment.cpus();
-        let program = match script.is_direct {
-            true => self.find_program(&prepared.account, &script.program)?,
-            false => script.program.clone(),
+        let environment = self.own_environment(&prepared.account);
+        let arguments = match &self.container {
+            Some(container) => container.words(&script.arguments)?,
+            None => script.arguments.clone(),
         };
+        let program = match (script.is_direct, arguments.first()) {
+            (true, Some(program)) => self.find_program(&prepared.account, program, &environment)?,
+            _ => script.program.clone(),
+        };
+        let begins = self.container.as_ref().map(|container| container.directory(directory));
         let child = Child {
             program,
-            arguments: script.arguments.clone(),
-            environment: self.environment_texts(&prepared.account)?,
+            arguments,
+            environment: texts(&environment)?,
             account: &prepared.account,
             entrances: prepared.entrances()?,
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
-            directory: Some(c_path(directory)?),
+            namespace: self.container.as_ref().map(|container| container.namespace.as_fd()),
+            directory: Some(c_path(begins.as_deref().unwrap_or(directory))?),
             umask: work.umask,
             limits: limits(&work.limits),
             stdio: Stdio::Files {
@@ -103,21 +113,35 @@ impl Supervisor {
             NodeError::Spawn { step: Step::Exec, source, .. } if script.is_direct => {
                 not_started(script, source)
             }
+            NodeError::Spawn { step: Step::Directory, source, .. } if self.container.is_some() => {
+                let place = begins.as_deref().unwrap_or(directory).display();
+                let message =
+                    format!("its command cannot begin in {place} of the container: {}", source.desc());
+                NodeError::Staging { code: SETTINGS_ERROR, message }
+            }
             other => other,
         })
     }
 
     /// The file of a program that is named without a path, as the task's own environment finds it.
-    fn find_program(&self, account: &Account, name: &CString) -> Result<CString> {
+    fn find_program(
+        &self,
+        account: &Account,
+        name: &CString,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<CString> {
         if name.as_bytes().contains(&b'/') {
             return Ok(name.clone());
         }
-        let environment = self.environment(account);
         let name = name.to_string_lossy();
-        let places = environment.get("PATH").map(String::as_str).unwrap_or_default().split(':');
-        let found = places
-            .map(|place| Path::new(place).join(&*name))
-            .find(|path| path.is_absolute() && path.is_file() && account.may_run(path).is_ok());
+        let places = environment.get("PATH").map(String::as_str).unwrap_or_default();
+        let found = match &self.container {
+            Some(container) => container.find(account, &name, places),
+            None => places
+                .split(':')
+                .map(|place| Path::new(place).join(&*name))
+                .find(|path| path.is_absolute() && path.is_file() && account.may_run(path).is_ok()),
+        };
         match found {
             Some(path) => c_path(&path),
             None => Err(NodeError::Staging {
@@ -128,9 +152,12 @@ impl Supervisor {
     }
 
     pub(super) fn environment_texts(&self, account: &Account) -> Result<Vec<CString>> {
-        let all = self.environment(account);
-        all.iter().map(|(name, value)| c_text(&format!("{name}={value}"), "environment")).collect()
+        texts(&self.environment(account))
     }
+}
+
+fn texts(environment: &BTreeMap<String, String>) -> Result<Vec<CString>> {
+    environment.iter().map(|(name, value)| c_text(&format!("{name}={value}"), "environment")).collect()
 }
 
 /// Why a command of the task was not started.

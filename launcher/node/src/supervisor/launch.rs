@@ -113,9 +113,15 @@ impl Supervisor {
             0o600,
             format!("{}\n", self.prepare.ssh_authorized_key.trim()).as_bytes(),
         )?;
+        folder.write(config, 0o600, self.ssh_words(account)?.as_bytes())?;
+        Ok(keys.public_line)
+    }
+
+    /// The configuration of the SSH endpoint.
+    fn ssh_words(&self, account: &Account) -> Result<String> {
         // A variable that a configuration cannot hold does not reach other nodes, as with any SSH server.
         let variables: Vec<(String, String)> = self
-            .environment(account)
+            .own_environment(account)
             .into_iter()
             .filter(|(name, value)| {
                 !value.contains(['\n', '\r', '\0'])
@@ -126,8 +132,17 @@ impl Supervisor {
         let layout = self.layout();
         let text =
             SshdConfig { user: &account.name, attempt_dir: &layout.attempt_dir, environment: &variables };
-        folder.write(config, 0o600, text.to_text().map_err(NodeError::Mpi)?.as_bytes())?;
-        Ok(keys.public_line)
+        text.to_text().map_err(NodeError::Mpi)
+    }
+
+    /// Says again, in the user's folder by now, what processes find that other nodes start: in a container it is another environment.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] or [`NodeError::Mpi`] if it cannot be said.
+    pub(super) fn write_ssh_words(&self, account: &Account) -> Result<()> {
+        let (path, text) = (self.assignment.run.join(super::ssh_endpoint::CONFIG), self.ssh_words(account)?);
+        account.with_rights(|| write_private(&path, text.as_bytes())).map_err(NodeError::file("write", &path))
     }
 
     /// Writes where the other instances are reached, if there are any. The folder is the user's by now, so it is written
@@ -222,7 +237,7 @@ fn both(muster: &str, slurm: &str, value: &str) -> Vec<(String, String)> {
 }
 
 /// What a session of the user would have at least.
-fn login_environment(account: &Account) -> BTreeMap<String, String> {
+pub(super) fn login_environment(account: &Account) -> BTreeMap<String, String> {
     let pairs = [
         ("HOME", account.home.display().to_string()),
         ("USER", account.name.clone()),

@@ -11,6 +11,7 @@
 //! | running | script (`go`), ranks of other nodes' launchers (`ssh_endpoint`), steps (`steps`), membership (`gang`) | the script's end, stop, a break |
 //! | gone | everything was killed and removed (`end`) | the agent gives the process another attempt, or it ends |
 
+mod container;
 mod control;
 mod end;
 mod events;
@@ -147,6 +148,8 @@ struct Supervisor {
     folder: Option<folder::Folder>,
     /// The packages that the task uses: they stay on the node for as long as the attempt lives.
     packages: Vec<crate::packages::Held>,
+    /// The container in which the task's processes run, if they run in one.
+    container: Option<container::Container>,
 }
 
 /// Runs a supervisor that takes its assignment from the socket on standard input.
@@ -259,6 +262,7 @@ impl Supervisor {
             accounts,
             folder: None,
             packages: Vec::new(),
+            container: None,
             assignment,
             prepare,
         })

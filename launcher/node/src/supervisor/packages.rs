@@ -24,26 +24,47 @@ impl Supervisor {
         if missing.is_empty() {
             return Ok(None);
         }
+        let order = Setup { packages: missing.clone(), ..Setup::default() };
+        let late = "the packages were not there in time";
+        if let Some(stopped) = self.have_deployed(order, deadline, (ERROR, late)).await? {
+            return Ok(Some(stopped));
+        }
+        let failed =
+            |message: String| Err(NodeError::Staged(StagingFailed { code: ERROR.to_owned(), message }));
+        match self.hold_packages(&missing).first() {
+            None => Ok(None),
+            Some(package) => failed(format!("package {} was removed before it could be used", package.name)),
+        }
+    }
+
+    /// Has something brought to the node that tasks share. The answer is how the attempt ends, if it was stopped meanwhile; `late` is
+    /// what is wrong where it takes too long.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Staged`] if it cannot be had.
+    pub(super) async fn have_deployed(
+        &mut self,
+        order: Setup,
+        deadline: Instant,
+        (code, late): (&str, &str),
+    ) -> Result<Option<Outcome>> {
         // It brings nothing of the task's own, and is no process of the attempt: it ends with the socket, and what it leaves is of
         // use to others.
         let (socket, _reaped_as_an_orphan_is) = deploy::start(&self.assignment.agent, false)?;
-        let order = Setup { packages: missing.clone(), ..Setup::default() };
         let events = self.sender.clone();
         let asked = tokio::spawn(async move {
             let _ = events.send(Event::Deployed(deploy::ask(socket, &order).await)).await;
         });
-        let failed =
-            |message: String| Err(NodeError::Staged(StagingFailed { code: ERROR.to_owned(), message }));
         loop {
             match tokio::time::timeout_at(deadline, self.next_event()).await {
                 Ok(Event::Deployed(done)) => {
-                    if let Some(error) = done?.errors.into_iter().next() {
-                        return Err(NodeError::Staged(StagingFailed {
-                            code: error.code,
-                            message: error.message,
-                        }));
-                    }
-                    break;
+                    return match done?.errors.into_iter().next() {
+                        None => Ok(None),
+                        Some(error) => {
+                            Err(NodeError::Staged(StagingFailed { code: error.code, message: error.message }))
+                        }
+                    };
                 }
                 Ok(Event::Stop(stop)) => {
                     asked.abort();
@@ -52,13 +73,10 @@ impl Supervisor {
                 Ok(other) => self.note_step(other),
                 Err(_) => {
                     asked.abort();
-                    return failed("the packages were not there in time".to_owned());
+                    let (code, message) = (code.to_owned(), late.to_owned());
+                    return Err(NodeError::Staged(StagingFailed { code, message }));
                 }
             }
-        }
-        match self.hold_packages(&missing).first() {
-            None => Ok(None),
-            Some(package) => failed(format!("package {} was removed before it could be used", package.name)),
         }
     }
 

@@ -4,7 +4,7 @@
 //! the child does between fork and exec allocates nothing and calls the system only.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub enum Step {
     Session,
     /// Entering the cgroups.
     Containment,
+    /// Entering the container.
+    Container,
     /// Binding to the instance's CPUs.
     Affinity,
     /// Lowering or raising a soft limit.
@@ -44,6 +46,7 @@ impl std::fmt::Display for Step {
         f.write_str(match self {
             Self::Session => "making a session",
             Self::Containment => "entering the cgroups",
+            Self::Container => "entering the container",
             Self::Affinity => "binding to the cores",
             Self::Limit => "setting a resource limit",
             Self::Identity => "becoming the user",
@@ -94,6 +97,8 @@ pub struct Child<'a> {
     pub account: &'a Account,
     /// The files to write `0` to.
     pub entrances: Vec<CString>,
+    /// The mount namespace of its container, in which all other paths are; none: the node's own.
+    pub namespace: Option<BorrowedFd<'a>>,
     /// The kernel's CPU numbers to bind to; none: as the supervisor.
     pub cpus: &'a [u32],
     /// Whether the node has more cores than the machine, so that others wait for the core while this process spins.
@@ -280,6 +285,10 @@ impl<'a> Plan<'a> {
             // SAFETY: the descriptor is this function's own.
             unsafe { libc::close(fd) };
         }
+        if let Some(namespace) = self.child.namespace {
+            // SAFETY: an open descriptor and a flag.
+            check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) }, Step::Container)?;
+        }
         if self.child.cpus.is_empty() {
             return Ok(());
         }
@@ -314,6 +323,11 @@ impl<'a> Plan<'a> {
                 check(libc::syscall(libc::SYS_setresgid, gid, gid, gid), Step::Identity)?;
                 check(libc::syscall(libc::SYS_setresuid, uid, uid, uid), Step::Identity)?;
             }
+        }
+        if self.child.namespace.is_some() {
+            // No program of an image gives more rights than its user has.
+            // SAFETY: numbers only.
+            check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, Step::Container)?;
         }
         // SAFETY: no memory is involved.
         unsafe { libc::umask(self.child.umask) };

@@ -3,8 +3,10 @@
 //! No daemon stands behind the port. Each connection gets one `sshd -i`, started as the attempt's user inside the
 //! attempt's containment, so whatever a launcher starts is inside as well.
 
+use std::ffi::CString;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 
 use muster_wire::v1;
 use tokio::sync::mpsc;
@@ -12,6 +14,7 @@ use tokio::sync::mpsc;
 use super::prepare::{Prepared, RunFolder};
 use super::spawn::{Child, Stdio, c_path};
 use super::{Event, Supervisor};
+use crate::containers::tools;
 use crate::error::{NodeError, Result};
 use crate::user::Account;
 
@@ -19,7 +22,7 @@ use crate::user::Account;
 const DAEMONS_MAX: usize = 1024;
 
 /// The configuration's name in the attempt's folder.
-const CONFIG: &str = "sshd_config";
+pub(super) const CONFIG: &str = "sshd_config";
 
 /// The open port.
 pub(super) struct Endpoint(TcpListener);
@@ -98,14 +101,22 @@ impl Supervisor {
         let config = c_path(&run.join(CONFIG))?;
         let log: PathBuf = run.join("sshd.log");
         let cpus = self.assignment.cpus();
+        let mut arguments = match &self.container {
+            // The image need not have what the node's server is made of.
+            Some(_) => ssh_in_container(&self.assignment.sshd)?,
+            None => vec![sshd],
+        };
+        let program = arguments[0].clone();
+        arguments.extend([c"-i".into(), c"-f".into(), config, c"-E".into(), c_path(&log)?]);
         let child = Child {
-            program: sshd.clone(),
-            arguments: vec![sshd, c"-i".into(), c"-f".into(), config, c"-E".into(), c_path(&log)?],
+            program,
+            arguments,
             environment: vec![c"PATH=/usr/local/bin:/usr/bin:/bin".into()],
             account: &prepared.account,
             entrances: prepared.entrances()?,
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
+            namespace: self.container.as_ref().map(|container| container.namespace.as_fd()),
             directory: None,
             umask: 0o077,
             limits: Vec::new(),
@@ -113,4 +124,11 @@ impl Supervisor {
         };
         child.start()
     }
+}
+
+/// How the node's SSH server is run in a container: with its own loader and libraries.
+fn ssh_in_container(sshd: &Path) -> Result<Vec<CString>> {
+    let name = Path::new(tools::FOLDER).join(sshd.file_name().unwrap_or_default());
+    let words = [Path::new(tools::LOADER), Path::new("--library-path"), Path::new(tools::FOLDER), &name];
+    words.into_iter().map(c_path).collect()
 }

@@ -52,6 +52,11 @@ impl Supervisor {
         if let Some(stopped) = self.bring_packages(&staging.packages, deadline).await? {
             return Ok(Some(stopped));
         }
+        if let Some(said) = &staging.container
+            && let Some(stopped) = self.make_container(&prepared.account, said, deadline).await?
+        {
+            return Ok(Some(stopped));
+        }
         if !(staging.inputs.is_empty() && staging.common_inputs.is_empty()) {
             let orders = StageOrders {
                 inputs: staging.inputs.clone(),
@@ -194,6 +199,7 @@ impl Supervisor {
             entrances: prepared.entrances()?,
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
+            namespace: None,
             directory: None,
             umask: 0o077,
             limits: Vec::new(),

@@ -361,6 +361,7 @@ impl Supervisor {
             entrances: prepared.entrances()?,
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
+            namespace: None,
             directory: None,
             umask: 0o077,
             limits: work.map(|work| go::limits(&work.limits)).unwrap_or_default(),

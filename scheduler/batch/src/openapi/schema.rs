@@ -64,7 +64,7 @@ const ON_FAILURE: Kind = Words(&["noaction", "performexitoptionsjobaction"]);
 const SCHEMAS: &[Schema] = &[
     // Pools.
     ("NewPool", &[
-        ("id", Text), ("displayName", Text), ("vmSize", Text), ("virtualMachineConfiguration", Any), ("networkConfiguration", Any),
+        ("id", Text), ("displayName", Text), ("vmSize", Text), ("virtualMachineConfiguration", One("VirtualMachineConfiguration")), ("networkConfiguration", Any),
         ("resizeTimeout", Duration), ("targetDedicatedNodes", Integer), ("targetLowPriorityNodes", Integer), ("enableAutoScale", Flag),
         ("autoScaleFormula", Text), ("autoScaleEvaluationInterval", Duration), ("enableInterNodeCommunication", Flag),
         ("startTask", One("StartTask")), ("taskSlotsPerNode", Integer), ("taskSchedulingPolicy", One("TaskSchedulingPolicy")),
@@ -72,10 +72,21 @@ const SCHEMAS: &[Schema] = &[
         ("mountConfiguration", Many("MountConfiguration")),
     ], &["id", "vmSize"]),
     ("PoolChange", &[
-        ("displayName", Text), ("virtualMachineConfiguration", Any), ("networkConfiguration", Any), ("startTask", One("StartTask")),
+        ("displayName", Text), ("virtualMachineConfiguration", One("VirtualMachineConfiguration")), ("networkConfiguration", Any), ("startTask", One("StartTask")),
         ("taskSchedulingPolicy", One("TaskSchedulingPolicy")), ("userAccounts", Any), ("metadata", Many("NameValue")), ("applicationPackageReferences", Many("ApplicationPackageReference")),
         ("mountConfiguration", Many("MountConfiguration")),
     ], &[]),
+    ("VirtualMachineConfiguration", &[
+        ("imageReference", Any), ("nodeAgentSKUId", Text), ("containerConfiguration", One("ContainerConfiguration")),
+    ], &[]),
+    ("ContainerConfiguration", &[
+        ("type", Words(&["dockerCompatible", "criCompatible"])), ("containerImageNames", Texts), ("containerRegistries", Many("ContainerRegistry")),
+    ], &[]),
+    ("ContainerRegistry", &[("registryServer", Text)], &[]),
+    ("ContainerSettings", &[
+        ("imageName", Text), ("containerRunOptions", Text), ("registry", One("ContainerRegistry")),
+        ("workingDirectory", Words(&["taskWorkingDirectory", "containerImageDefault"])),
+    ], &["imageName"]),
     ("ApplicationPackageReference", &[("applicationId", Text), ("version", Text)], &["applicationId"]),
     ("MountConfiguration", &[("nfsMountConfiguration", One("NfsMount"))], &["nfsMountConfiguration"]),
     ("NfsMount", &[("source", Text), ("relativeMountPath", Text), ("mountOptions", Text)], &["source", "relativeMountPath"]),
@@ -89,7 +100,7 @@ const SCHEMAS: &[Schema] = &[
     ("NodeDisable", &[("nodeDisableSchedulingOption", DEALLOCATION)], &[]),
     ("TaskSchedulingPolicy", &[("nodeFillType", Words(&["spread", "pack"]))], &[]),
     ("StartTask", &[
-        ("commandLine", Text), ("resourceFiles", Many("ResourceFile")), ("environmentSettings", Many("NameValue")), ("userIdentity", Any),
+        ("commandLine", Text), ("containerSettings", One("ContainerSettings")), ("resourceFiles", Many("ResourceFile")), ("environmentSettings", Many("NameValue")), ("userIdentity", Any),
         ("maxTaskRetryCount", Integer), ("waitForSuccess", Flag),
     ], &["commandLine"]),
     // Jobs.
@@ -118,7 +129,7 @@ const SCHEMAS: &[Schema] = &[
         ("autoPoolIdPrefix", Text), ("poolLifetimeOption", Words(&["job", "jobschedule"])), ("keepAlive", Flag), ("pool", One("PoolSpecification")),
     ], &["poolLifetimeOption", "pool"]),
     ("PoolSpecification", &[
-        ("displayName", Text), ("vmSize", Text), ("virtualMachineConfiguration", Any), ("networkConfiguration", Any),
+        ("displayName", Text), ("vmSize", Text), ("virtualMachineConfiguration", One("VirtualMachineConfiguration")), ("networkConfiguration", Any),
         ("resizeTimeout", Duration), ("targetDedicatedNodes", Integer), ("targetLowPriorityNodes", Integer),
         ("enableAutoScale", Flag), ("autoScaleFormula", Text), ("autoScaleEvaluationInterval", Duration),
         ("enableInterNodeCommunication", Flag), ("startTask", One("StartTask")), ("taskSlotsPerNode", Integer),
@@ -126,22 +137,22 @@ const SCHEMAS: &[Schema] = &[
         ("mountConfiguration", Many("MountConfiguration")),
     ], &["vmSize"]),
     ("JobManagerTask", &[
-        ("id", Text), ("displayName", Text), ("commandLine", Text), ("resourceFiles", Many("ResourceFile")), ("outputFiles", Many("OutputFile")),
+        ("id", Text), ("displayName", Text), ("commandLine", Text), ("containerSettings", One("ContainerSettings")), ("resourceFiles", Many("ResourceFile")), ("outputFiles", Many("OutputFile")),
         ("environmentSettings", Many("NameValue")), ("constraints", One("TaskConstraints")), ("requiredSlots", Integer), ("killJobOnCompletion", Flag),
         ("userIdentity", Any), ("runExclusive", Flag), ("authenticationTokenSettings", One("AuthenticationTokenSettings")), ("allowLowPriorityNode", Flag),
         ("applicationPackageReferences", Many("ApplicationPackageReference")),
     ], &["id", "commandLine"]),
     ("JobPreparationTask", &[
-        ("id", Text), ("commandLine", Text), ("resourceFiles", Many("ResourceFile")), ("environmentSettings", Many("NameValue")),
+        ("id", Text), ("commandLine", Text), ("containerSettings", One("ContainerSettings")), ("resourceFiles", Many("ResourceFile")), ("environmentSettings", Many("NameValue")),
         ("constraints", One("TaskConstraints")), ("waitForSuccess", Flag), ("userIdentity", Any), ("rerunOnNodeRebootAfterSuccess", Flag),
     ], &["commandLine"]),
     ("JobReleaseTask", &[
-        ("id", Text), ("commandLine", Text), ("resourceFiles", Many("ResourceFile")), ("environmentSettings", Many("NameValue")),
+        ("id", Text), ("commandLine", Text), ("containerSettings", One("ContainerSettings")), ("resourceFiles", Many("ResourceFile")), ("environmentSettings", Many("NameValue")),
         ("maxWallClockTime", Duration), ("retentionTime", Duration), ("userIdentity", Any),
     ], &["commandLine"]),
     // Tasks.
     ("NewTask", &[
-        ("id", Text), ("displayName", Text), ("commandLine", Text), ("exitConditions", One("ExitConditions")), ("resourceFiles", Many("ResourceFile")),
+        ("id", Text), ("displayName", Text), ("commandLine", Text), ("containerSettings", One("ContainerSettings")), ("exitConditions", One("ExitConditions")), ("resourceFiles", Many("ResourceFile")),
         ("outputFiles", Many("OutputFile")), ("environmentSettings", Many("NameValue")), ("affinityInfo", One("AffinityInformation")), ("constraints", One("TaskConstraints")),
         ("requiredSlots", Integer), ("userIdentity", Any), ("multiInstanceSettings", One("MultiInstanceSettings")), ("dependsOn", One("TaskDependencies")),
         ("authenticationTokenSettings", One("AuthenticationTokenSettings")),
@@ -284,11 +295,10 @@ const PROPERTIES: &[(&str, Kind)] = &[
 ];
 
 /// Properties of lists that the protocol knows and that nothing here has.
-const NOT_SHOWN: [&str; 10] = [
+const NOT_SHOWN: [&str; 9] = [
     "applicationLicenses",
     "certificateReferences",
     "cloudServiceConfiguration",
-    "containerSettings",
     "currentNodeCommunicationMode",
     "identity",
     "resourceTags",

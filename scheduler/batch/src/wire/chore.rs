@@ -11,17 +11,13 @@ use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::files::inputs;
-use super::iso;
 use super::job::retries;
 use super::task::failure_info;
+use super::{container, iso};
 use crate::error::BatchError;
-
-/// Properties of a chore that are not offered.
-const NOT_OFFERED: [&str; 1] = ["containerSettings"];
 
 /// What all chores say.
 fn read(fields: &Fields<'_>, user: &User) -> Result<ChoreSpec, BatchError> {
-    fields.without(&NOT_OFFERED)?;
     Ok(ChoreSpec {
         user: user.clone(),
         id: String::new(),
@@ -36,6 +32,7 @@ fn read(fields: &Fields<'_>, user: &User) -> Result<ChoreSpec, BatchError> {
             retention_s: RETENTION_MAX_S,
             ..Staging::default()
         },
+        container: container::settings(fields)?,
         environment: fields.pairs("environmentSettings")?,
     })
 }

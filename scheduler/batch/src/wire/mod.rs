@@ -1,6 +1,7 @@
 //! The values of the protocol: what bodies of requests say, and what is answered.
 
 mod chore;
+mod container;
 mod duration;
 mod event;
 mod fields;

@@ -4,7 +4,7 @@ use muster_core::batch::{Application, Mount, PackageReference, PoolSetup};
 use serde_json::{Value, json};
 
 use super::fields::Fields;
-use super::iso;
+use super::{container, iso};
 use crate::error::BatchError;
 
 /// What a pool wants on its nodes.
@@ -13,6 +13,7 @@ pub(super) fn pool(fields: &Fields<'_>) -> Result<PoolSetup, BatchError> {
     Ok(PoolSetup {
         packages: references(fields)?,
         mounts: mounts.iter().map(mount).collect::<Result<_, _>>()?,
+        containers: container::pool(fields)?,
     })
 }
 

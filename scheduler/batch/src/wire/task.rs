@@ -16,7 +16,7 @@ use super::fields::Fields;
 use super::files::{inputs, outputs};
 use super::job::{pool_id, retries};
 use super::pool::{said, text};
-use super::{etag, iso, setup, without_secrets};
+use super::{container, etag, iso, setup, without_secrets};
 use crate::error::BatchError;
 
 /// Reads a new task, and what it may have in common with others.
@@ -35,7 +35,6 @@ pub fn read_task(body: &Value, user: &User) -> Result<(NewTask, TaskShape), Batc
 }
 
 fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
-    fields.without(&["containerSettings"])?;
     let token = token(fields)?;
     let constraints = fields.inner("constraints")?;
     let (wall_clock_max_s, retention_s, retries) = match &constraints {
@@ -75,6 +74,7 @@ fn shape(fields: &Fields<'_>, user: &User) -> Result<TaskShape, BatchError> {
         retries,
         staging,
         packages: setup::references(fields)?,
+        container: container::settings(fields)?,
         environment: fields.pairs("environmentSettings")?,
         token,
         near,

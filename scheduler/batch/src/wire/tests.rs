@@ -72,7 +72,7 @@ fn what_is_wrong_with_a_task_is_told_with_its_place() {
         body[name] = value;
         code(read_task(&body, &user()))
     };
-    use ErrorCode::{InvalidPropertyValue as Wrong, MissingRequiredProperty as Missing, UnsupportedProperty};
+    use ErrorCode::{InvalidPropertyValue as Wrong, MissingRequiredProperty as Missing};
     assert_eq!(with("commandLine", Value::Null), (Missing, "commandLine".to_owned()));
     assert_eq!(with("requiredSlots", json!("2")), (Wrong, "requiredSlots".to_owned()));
     assert_eq!(
@@ -89,7 +89,7 @@ fn what_is_wrong_with_a_task_is_told_with_its_place() {
         with("environmentSettings", json!([{ "name": "A=B" }])),
         (Wrong, "environmentSettings[0].name".to_owned())
     );
-    assert_eq!(with("containerSettings", json!({})), (UnsupportedProperty, "containerSettings".to_owned()));
+    assert_eq!(with("containerSettings", json!({})), (Missing, "containerSettings.imageName".to_owned()));
     assert_eq!(
         with("multiInstanceSettings", json!({ "numberOfInstances": 2 })),
         (Missing, "multiInstanceSettings.coordinationCommandLine".to_owned())
@@ -177,11 +177,11 @@ fn chores_say_what_makes_nodes_ready() {
     assert_eq!((before.wall_clock_max_s, before.staging.retention_s), (Some(60), 3600));
     assert_eq!((after.id.as_str(), after.wall_clock_max_s), ("After", Some(900)));
     let boxed = job(
-        json!({ "jobPreparationTask": { "commandLine": "a", "containerSettings": { "imageName": "x" } } }),
+        json!({ "jobPreparationTask": { "commandLine": "a", "containerSettings": { "imageName": "X" } } }),
     );
     assert_eq!(
         code(boxed),
-        (ErrorCode::UnsupportedProperty, "jobPreparationTask.containerSettings".to_owned())
+        (ErrorCode::InvalidPropertyValue, "jobPreparationTask.containerSettings.imageName".to_owned())
     );
     assert_eq!(code(job(json!({ "jobPreparationTask": {} }))).1, "jobPreparationTask.commandLine");
 }

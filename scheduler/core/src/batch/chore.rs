@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::container::Container;
 use super::exit::Failure;
 use super::ids::{BatchJobKey, BatchPoolKey, FoldedId};
 use super::spec::Retries;
@@ -45,6 +46,9 @@ pub struct ChoreSpec {
     /// Its files: what is brought, and how long they are kept.
     #[serde(default)]
     pub staging: Staging,
+    /// The container in which it runs, if it runs in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<Container>>,
     /// Variables of its command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<(String, String)>,

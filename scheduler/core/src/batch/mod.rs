@@ -5,9 +5,11 @@
 
 mod chore;
 mod command;
+mod container;
 mod event;
 mod exit;
 mod ids;
+mod image;
 mod mount;
 mod package;
 mod scaling;
@@ -23,11 +25,15 @@ pub use self::command::{
     Added, BatchCaller, BatchCommand, BatchInput, BatchRefusal, BatchReply, Condition, Deallocation, Disable,
     Target, Targets,
 };
+pub use self::container::{
+    BadOptions, Container, ContainerDirectory, IMAGES_PER_POOL_MAX, PoolContainers, VOLUMES_MAX, Volume,
+};
 pub use self::event::{BatchEvent, EndWish, NodeMove, Outcome, ResizeError, SchedulingError};
 pub use self::exit::{
     DependencyAction, ExitAction, ExitConditions, FailedIn, Failure, FailureCategory, JobAction,
 };
 pub use self::ids::{BatchJobKey, BatchPoolKey, BatchTaskKey, FoldedId, ID_CHARS_MAX, ScheduleKey, is_id};
+pub use self::image::{BadImage, ImageName, ImageSource};
 pub use self::mount::{BadMount, MOUNTS_FOLDER, MOUNTS_PER_POOL_MAX, Mount, MountSource};
 pub use self::package::{
     APPLICATIONS_FOLDER, APPLICATIONS_PER_ACCOUNT_MAX, Application, BadDigest, FoundPackage,

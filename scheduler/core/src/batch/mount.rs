@@ -165,7 +165,7 @@ impl std::fmt::Display for MountSource {
 }
 
 /// An absolute path that leads nowhere else, without a slash at its end.
-fn absolute(path: &str) -> Option<String> {
+pub(super) fn absolute(path: &str) -> Option<String> {
     let parts: Vec<&str> = path.strip_prefix('/')?.trim_end_matches('/').split('/').collect();
     let is_fine =
         |part: &&str| !matches!(*part, "" | "." | "..") && !part.chars().any(|c| c.is_control() || c == ',');

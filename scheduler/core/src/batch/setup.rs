@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::container::PoolContainers;
 use super::mount::Mount;
 use super::package::{FoundPackage, PackageReference};
 
@@ -14,13 +15,16 @@ pub struct PoolSetup {
     /// File systems that are mounted there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// Set if its tasks may run in containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<PoolContainers>,
 }
 
 impl PoolSetup {
     /// Whether there is nothing to be done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.packages.is_empty() && self.mounts.is_empty()
+        self.packages.is_empty() && self.mounts.is_empty() && self.containers.is_none()
     }
 }
 
@@ -33,6 +37,9 @@ pub struct NodeSetup {
     /// File systems.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// Set if tasks may run in containers there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<PoolContainers>,
 }
 
 /// Why a node could not be set up.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::chore::ChoreSpec;
+use super::container::Container;
 use super::exit::ExitConditions;
 use super::ids::FoldedId;
 use super::package::PackageReference;
@@ -179,6 +180,9 @@ pub struct TaskShape {
     /// Packages that are unpacked on their nodes before they start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<PackageReference>,
+    /// The container in which they run, if they run in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<Container>>,
     /// Variables of their commands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<(String, String)>,

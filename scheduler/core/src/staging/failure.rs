@@ -34,6 +34,12 @@ pub enum FailureCode {
     DiskFull,
     /// An application package could not be unpacked.
     ApplicationPackageError,
+    /// The image of a container cannot be had or unpacked.
+    ContainerInvalidImage,
+    /// A container cannot be made as its settings say.
+    ContainerInvalidSettings,
+    /// A container cannot be made for a reason of the node's own.
+    ContainerMiscError,
     /// The program of a command is not there.
     CommandProgramNotFound,
     /// A command could not be started.
@@ -52,7 +58,7 @@ pub enum FailureCode {
 
 impl FailureCode {
     /// Every code.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::BlobNotFound,
         Self::BlobAccessDenied,
         Self::BlobDownloadTimedOut,
@@ -62,6 +68,9 @@ impl FailureCode {
         Self::ResourceFileWriteFailed,
         Self::DiskFull,
         Self::ApplicationPackageError,
+        Self::ContainerInvalidImage,
+        Self::ContainerInvalidSettings,
+        Self::ContainerMiscError,
         Self::CommandProgramNotFound,
         Self::CommandLaunchFailed,
         Self::CoordinationCommandFailed,
@@ -84,6 +93,9 @@ impl FailureCode {
             Self::ResourceFileWriteFailed => "ResourceFileWriteFailed",
             Self::DiskFull => "DiskFull",
             Self::ApplicationPackageError => "ApplicationPackageError",
+            Self::ContainerInvalidImage => "ContainerInvalidImage",
+            Self::ContainerInvalidSettings => "ContainerInvalidSettings",
+            Self::ContainerMiscError => "ContainerMiscError",
             Self::CommandProgramNotFound => "CommandProgramNotFound",
             Self::CommandLaunchFailed => "CommandLaunchFailed",
             Self::CoordinationCommandFailed => "CoordinationCommandFailed",
@@ -111,6 +123,7 @@ impl FailureCode {
                 | Self::ResourceFileCreateFailed
                 | Self::ResourceFileWriteFailed
                 | Self::DiskFull
+                | Self::ContainerMiscError
         )
     }
 }

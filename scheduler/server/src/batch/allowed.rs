@@ -1,13 +1,16 @@
 //! What the site has to have or to allow before a request can be granted.
 
 use muster_batch::{BatchError, ErrorCode};
-use muster_core::batch::{BatchCommand, BatchJobSpec, BatchPoolSpec, PoolSetup};
+use muster_core::batch::{
+    BatchCommand, BatchJobSpec, BatchPoolSpec, ChoreSpec, Container, ImageName, PoolSetup, TaskShape,
+};
 use muster_core::staging::Staging;
 
 use super::Service;
-use crate::batch_site::not_listed;
+use crate::batch_site::{containers, not_listed};
 
-/// Checks that there is a store where a request takes files from it, and that the site lets pools mount what they ask for.
+/// Checks that there is a store where a request takes files from it, and that the site lets pools mount what they ask for and images come
+/// from where they do.
 ///
 /// # Errors
 /// `UnsupportedProperty`, or `InvalidPropertyValue` for a source that the site does not list.
@@ -19,6 +22,9 @@ pub(super) fn check(service: &Service, command: &BatchCommand) -> Result<(), Bat
         return Err(BatchError::new(ErrorCode::UnsupportedProperty, why).with("PropertyName", name));
     }
     let site = service.sessions.batch();
+    if let Some((property, said, why)) = containers::refused(site, images(command), own_containers(command)) {
+        return Err(BatchError::invalid_property(property, &said, &why));
+    }
     let mut mounts = setup(command).into_iter().flat_map(|setup| &setup.mounts);
     match mounts.find(|mount| !site.is_some_and(|site| site.allows(&mount.source))) {
         None => Ok(()),
@@ -48,16 +54,36 @@ fn setup(command: &BatchCommand) -> Option<&PoolSetup> {
     pool(command).map(|pool| &pool.setup)
 }
 
-/// Everything whose files a request says.
-fn stagings(command: &BatchCommand) -> impl Iterator<Item = &Staging> {
+/// Tasks of which a request says anything.
+fn shapes(command: &BatchCommand) -> impl Iterator<Item = &TaskShape> {
     let tasks = match command {
         BatchCommand::AddTasks { shapes, .. } => shapes.as_slice(),
         BatchCommand::UpdateTask { shape, .. } => std::slice::from_ref(shape),
         _ => &[],
     };
-    let job = job(command);
-    let manager = job.and_then(|job| job.manager.as_ref()).map(|manager| &manager.shape);
-    let chores = job.into_iter().flat_map(|job| job.preparation.iter().chain(&job.release));
-    let chores = chores.chain(pool(command).and_then(|pool| pool.start.as_ref()));
-    tasks.iter().chain(manager).map(|shape| &shape.staging).chain(chores.map(|chore| &chore.staging))
+    let manager = job(command).and_then(|job| job.manager.as_ref()).map(|manager| &manager.shape);
+    tasks.iter().chain(manager).map(|shape| &**shape)
+}
+
+/// Chores of which a request says anything.
+fn chores(command: &BatchCommand) -> impl Iterator<Item = &ChoreSpec> {
+    let of_job = job(command).into_iter().flat_map(|job| job.preparation.iter().chain(&job.release));
+    of_job.chain(pool(command).and_then(|pool| pool.start.as_ref())).map(|chore| &**chore)
+}
+
+/// Everything whose files a request says.
+fn stagings(command: &BatchCommand) -> impl Iterator<Item = &Staging> {
+    shapes(command).map(|shape| &shape.staging).chain(chores(command).map(|chore| &chore.staging))
+}
+
+/// The images that a request has brought to nodes.
+fn images(command: &BatchCommand) -> impl Iterator<Item = &ImageName> {
+    let containers = setup(command).and_then(|setup| setup.containers.as_ref());
+    containers.into_iter().flat_map(|containers| &containers.images)
+}
+
+/// The containers of what a request says.
+fn own_containers(command: &BatchCommand) -> impl Iterator<Item = &Container> {
+    let shapes = shapes(command).filter_map(|shape| shape.container.as_deref());
+    shapes.chain(chores(command).filter_map(|chore| chore.container.as_deref()))
 }

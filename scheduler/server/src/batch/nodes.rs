@@ -279,10 +279,13 @@ impl Properties for Image {
 }
 
 /// `GET /supportedimages`
-pub async fn images(Extension(call): Extension<Call>) -> Answer {
+pub async fn images(Shell(service): Shell<Arc<Service>>, Extension(call): Extension<Call>) -> Answer {
     let mut page = Page::new(call.list_query(List::SupportedImages)?);
     let after = page.after().map(str::to_owned);
     let names: Vec<String> = (0..IMAGES.len()).map(|i| i.to_string()).collect();
+    // By this clients choose a machine for containers.
+    let has_containers = service.sessions.batch().is_some_and(|site| !site.images.is_empty());
+    let capabilities: &[&str] = if has_containers { &["DockerCompatible"] } else { &[] };
     let mut last: Option<&str> = None;
     for (name, image) in names.iter().zip(&IMAGES) {
         if after.as_deref().is_some_and(|after| name.as_str() <= after) {
@@ -296,7 +299,7 @@ pub async fn images(Extension(call): Extension<Call>) -> Answer {
                 },
                 "osType": "linux",
                 "verificationType": "verified",
-                "capabilities": [],
+                "capabilities": capabilities,
             })
         };
         if page.offer(image, last, show) {

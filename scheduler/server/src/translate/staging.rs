@@ -38,6 +38,7 @@ pub(super) fn staging(
         inputs: inputs.iter().map(input).collect(),
         common_inputs: staging.common_inputs.iter().map(input).collect(),
         packages: Vec::new(),
+        container: None,
         coordination: words(&staging.coordination),
         outputs: outputs.iter().map(output).collect(),
         retention_s: staging.retention_s,

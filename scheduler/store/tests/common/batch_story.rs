@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use muster_core::batch::{
     AutoPool, BatchCaller, BatchCommand, BatchInput, BatchJobKey, BatchJobSpec, BatchPoolKey, BatchPoolSpec,
-    ChoreSpec, Condition, Deallocation, DependsOn, Disable, Flows, FoldedId, IdRange, Mount, NewTask,
-    NodeReading, NodeUse, PackageDigest, PackageReference, PoolLifetime, PoolReadings, PoolSetup, Retries,
-    ScheduleSpec, ScheduleTimes, SetupError, TaskShape,
+    ChoreSpec, Condition, Deallocation, DependsOn, Disable, Flows, FoldedId, IdRange, ImageName, Mount,
+    NewTask, NodeReading, NodeUse, PackageDigest, PackageReference, PoolContainers, PoolLifetime,
+    PoolReadings, PoolSetup, Retries, ScheduleSpec, ScheduleTimes, SetupError, TaskShape,
 };
 use muster_core::cluster::Fill;
 use muster_core::ids::{JobId, NodeId, TaskIndex};
@@ -56,6 +56,7 @@ fn shape() -> TaskShape {
         retries: None,
         staging: Staging { retention_s: 60, ..Staging::default() },
         packages: Vec::new(),
+        container: None,
         environment: Vec::new(),
         near: None,
         dedicated: false,
@@ -108,6 +109,7 @@ impl Story {
                 waits: true,
                 reruns: true,
                 staging: Staging::default(),
+                container: None,
                 environment: vec![("A".to_owned(), "b".to_owned())],
             }))
         };
@@ -180,7 +182,9 @@ impl Story {
         let key = BatchPoolKey { account: "lab".into(), pool: id("pool") };
         let before = (*self.state().batch_pool(&key).unwrap().spec).clone();
         let packages = vec![PackageReference { application: "render".to_owned(), version: None }];
-        let setup = PoolSetup { packages, mounts: vec![Mount::parse("nas:/export", "data", "ro").unwrap()] };
+        let mounts = vec![Mount::parse("nas:/export", "data", "ro").unwrap()];
+        let containers = Some(PoolContainers { images: vec![ImageName::parse("debian:12").unwrap()] });
+        let setup = PoolSetup { packages, mounts, containers };
         self.ask(BatchCommand::UpdatePool {
             pool: id("pool"),
             spec: Box::new(BatchPoolSpec { setup, ..before.clone() }),

@@ -71,6 +71,7 @@ fn full(schema: &str, without: &[&str], depth: u32) -> Value {
                 "fileMode" => "0640",
                 "source" => "nas1:/export",
                 "mountOptions" => "ro",
+                "containerRunOptions" => "--rm",
                 _ => "word",
             }),
             Integer => json!(1),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Decided, check_goes_on, chore, end, event, invalid, own_pool, package, task};
+use super::{Decided, check_goes_on, chore, container, end, event, invalid, own_pool, package, task};
 use crate::batch::{
     ACTIVE_JOBS_PER_ACCOUNT_MAX, BatchCommand, BatchEvent, BatchInput, BatchJobKey, BatchJobSpec,
     BatchRefusal, Disable, EndWish, FoldedId, JOBS_PER_ACCOUNT_MAX, NewTask, PRIORITY_MAX, RELEASE_MAX_S,
@@ -105,6 +105,7 @@ pub(super) fn made(
     if let Some(manager) = &spec.manager {
         package::check(state, &key.account, &manager.shape.packages)?;
     }
+    container::check_job(state, &input.pool_key(&spec.pool), spec)?;
     let account = state.batch_account(&key.account);
     if account.is_some_and(|account| account.active_jobs_and_schedules() >= ACTIVE_JOBS_PER_ACCOUNT_MAX) {
         let what = "active jobs and job schedules";

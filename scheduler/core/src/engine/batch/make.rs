@@ -94,7 +94,12 @@ pub(super) fn spec(
         requeue: true,
         request,
         folder: task_folder(&key.job, key.task.as_str()),
-        staging: Staging { coordination, packages: !shape.packages.is_empty(), ..shape.staging.clone() },
+        staging: Staging {
+            coordination,
+            packages: !shape.packages.is_empty() || shape.container.is_some(),
+            ..shape.staging.clone()
+        },
+        contained: shape.container.is_some(),
     };
     made.spec(state, now)
 }
@@ -142,7 +147,8 @@ pub(super) fn chore(
         requeue: false,
         request: Request { nodelist: [node.clone()].into(), ..request },
         folder,
-        staging: Staging { open: true, ..spec.staging.clone() },
+        staging: Staging { open: true, packages: spec.container.is_some(), ..spec.staging.clone() },
+        contained: spec.container.is_some(),
     };
     made.spec(state, now)
 }
@@ -165,6 +171,8 @@ struct Making<'a> {
     request: Request,
     folder: String,
     staging: Staging,
+    /// Whether it runs in a container.
+    contained: bool,
 }
 
 impl Making<'_> {
@@ -189,10 +197,12 @@ impl Making<'_> {
                 fixed.push(("AZ_BATCH_JOB_PREP_DIR", folder));
             }
         }
+        let usual =
+            [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
+        let usual = usual.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        // What is usual in a container its image says.
         let mut environment: BTreeMap<String, String> =
-            [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into();
+            if self.contained { BTreeMap::new() } else { usual.into() };
         environment.extend(common.iter().chain(self.environment).cloned());
         environment.extend(fixed.into_iter().map(|(name, value)| (name.to_owned(), value)));
         environment

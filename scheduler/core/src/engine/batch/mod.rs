@@ -4,6 +4,7 @@
 //! at once, so that a task that waits costs little, and that what has the higher priority need not overtake.
 
 mod chore;
+mod container;
 mod end;
 mod job;
 mod low;
@@ -151,6 +152,8 @@ fn check_goes_on(job: &BatchJob) -> Result<(), BatchRefusal> {
 
 #[cfg(test)]
 mod chore_tests;
+#[cfg(test)]
+mod container_tests;
 #[cfg(test)]
 mod elastic_tests;
 #[cfg(test)]

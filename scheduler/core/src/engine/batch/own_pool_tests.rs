@@ -83,7 +83,7 @@ fn a_job_whose_pool_cannot_be_made_has_completed_and_says_why() {
     bench.create_job(brings("formula", AutoPool { target: 0, scaling: Some(wrong), ..own() }));
     assert_eq!(error_of(&bench, "formula").code, "InvalidAutoScaleFormulaInAutoPool");
     let packages = vec![PackageReference { application: "render".to_owned(), version: None }];
-    let setup = PoolSetup { packages, mounts: Vec::new() };
+    let setup = PoolSetup { packages, mounts: Vec::new(), ..PoolSetup::default() };
     let lacking = BatchPoolSpec { setup, ..pool("", 2) };
     bench.create_job(brings("packages", AutoPool { pool: lacking, ..own() }));
     assert_eq!(error_of(&bench, "packages").code, "InvalidApplicationPackageReferencesInAutoPool");

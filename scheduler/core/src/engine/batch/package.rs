@@ -179,6 +179,7 @@ pub(super) fn check(
 /// Checks what a pool wants on its nodes.
 pub(super) fn check_setup(state: &State, account: &str, setup: &PoolSetup) -> Result<(), BatchRefusal> {
     check(state, account, &setup.packages)?;
+    super::container::check_setup(setup)?;
     if setup.mounts.len() > MOUNTS_PER_POOL_MAX {
         let reason = format!("must have at most {MOUNTS_PER_POOL_MAX} entries");
         return Err(invalid("mountConfiguration", reason));
@@ -219,10 +220,10 @@ pub(in crate::engine) fn effects(state: &State, event: &BatchEvent, out: &mut Ve
     for (node, to) in moves {
         let setup = state.batch_setup_of(*node);
         match (to, setup) {
-            (NodeMove::Lent, Some(setup)) => {
+            (NodeMove::Lent | NodeMove::LentLow, Some(setup)) => {
                 out.push(Effect::SetUp { node: *node, number: setup.number, what: Arc::clone(&setup.what) });
             }
-            (NodeMove::Back, None) => {
+            (NodeMove::Back | NodeMove::Preempted, None) => {
                 out.push(Effect::SetUp { node: *node, number: 0, what: Arc::new(NodeSetup::default()) });
             }
             _ => {}

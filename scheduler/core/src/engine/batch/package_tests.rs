@@ -22,7 +22,10 @@ fn reference(application: &str, version: Option<&str>) -> PackageReference {
 }
 
 fn with_packages(packages: Vec<PackageReference>) -> BatchPoolSpec {
-    BatchPoolSpec { setup: PoolSetup { packages, mounts: Vec::new() }, ..pool("P", 1) }
+    BatchPoolSpec {
+        setup: PoolSetup { packages, mounts: Vec::new(), ..PoolSetup::default() },
+        ..pool("P", 1)
+    }
 }
 
 fn error() -> SetupError {
@@ -193,7 +196,7 @@ fn a_node_is_set_up_before_its_start_task_and_its_tasks() {
 fn a_node_that_cannot_be_set_up_takes_no_work_until_it_can() {
     let mut bench = Bench::new(config(&[4, 4]));
     let mounts = vec![Mount::parse("nas:/export", "data", "ro").unwrap()];
-    let setup = PoolSetup { packages: Vec::new(), mounts };
+    let setup = PoolSetup { packages: Vec::new(), mounts, ..PoolSetup::default() };
     bench.create_pool(BatchPoolSpec { setup, ..pool("P", 1) }, 2);
     bench.create_job(batch_job("J", "P"));
     bench.add("J", shape(), vec![task("a"), task("b")]);
@@ -222,7 +225,7 @@ fn two_file_systems_have_two_places() {
     let mut bench = Bench::new(config(&[4]));
     let twice =
         vec![Mount::parse("nas:/a", "data", "").unwrap(), Mount::parse("nas:/b", "data", "").unwrap()];
-    let setup = PoolSetup { packages: Vec::new(), mounts: twice };
+    let setup = PoolSetup { packages: Vec::new(), mounts: twice, ..PoolSetup::default() };
     let spec = Box::new(BatchPoolSpec { setup, ..pool("P", 1) });
     let refused =
         bench.batch(BatchCommand::CreatePool { spec, target: 1.into(), timeout_s: 900, scaling: None });

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Decided, chore, end, event, invalid, not_found, package, scale};
+use super::{Decided, chore, container, end, event, invalid, not_found, package, scale};
 use crate::batch::{
     BatchCommand, BatchEvent, BatchInput, BatchPoolKey, BatchPoolSpec, BatchRefusal, Deallocation, EndWish,
     FoldedId, NODES_PER_REMOVAL_MAX, NodeMove, POOLS_PER_ACCOUNT_MAX, RESIZE_TIMEOUT_MIN_S, ResizeError,
@@ -39,6 +39,7 @@ pub(super) fn decide(state: &State, input: &BatchInput, now: Timestamp) -> Decid
             let (pool, before) = active(state, input, pool)?;
             check_spec(state, spec)?;
             package::check_setup(state, &pool.account, &spec.setup)?;
+            container::check_start(spec)?;
             let is_same = spec.id == before.spec.id && spec.home == before.spec.home;
             if !is_same || spec.slots_per_node != before.spec.slots_per_node {
                 return Err(invalid("taskSlotsPerNode", "vmSize, id and slots of a pool stay as they are"));
@@ -162,6 +163,7 @@ pub(super) fn create(
     }
     check_spec(state, spec)?;
     package::check_setup(state, &key.account, &spec.setup)?;
+    container::check_start(spec)?;
     let created = event(BatchEvent::PoolCreated {
         pool: key.clone(),
         spec: spec.clone().into(),

@@ -6,10 +6,10 @@ use proptest::prelude::*;
 
 use super::stage::{batch_job, caller, elastic, id, pool, pool_key, shape, task, the_chore};
 use crate::batch::{
-    AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Deallocation,
-    DependsOn, Disable, Flows, IdRange, Manager, Mount, MultiInstance, NewTask, NodeReading, NodeUse,
-    PoolLifetime, PoolReadings, PoolSetup, Retries, Scaling, ScheduleSpec, ScheduleTimes, SetupError,
-    Targets, TaskShape,
+    AutoPool, BatchCommand, BatchInput, BatchJobSpec, BatchPoolSpec, ChoreSpec, Condition, Container,
+    Deallocation, DependsOn, Disable, Flows, IdRange, ImageName, Manager, Mount, MultiInstance, NewTask,
+    NodeReading, NodeUse, PoolContainers, PoolLifetime, PoolReadings, PoolSetup, Retries, Scaling,
+    ScheduleSpec, ScheduleTimes, SetupError, Targets, TaskShape,
 };
 use crate::ids::{AttemptKey, NodeId};
 use crate::input::{GoneHow, Input};
@@ -62,9 +62,10 @@ fn start() -> impl Strategy<Value = Option<Arc<ChoreSpec>>> + Clone {
 }
 
 fn setup() -> impl Strategy<Value = PoolSetup> + Clone {
-    prop::bool::weighted(0.3).prop_map(|wants| {
-        let mounts = wants.then(|| Mount::parse("nas:/export", "data", "").unwrap()).into_iter().collect();
-        PoolSetup { packages: Vec::new(), mounts }
+    (prop::bool::weighted(0.2), prop::bool::weighted(0.2)).prop_map(|(mounts, containers)| PoolSetup {
+        packages: Vec::new(),
+        mounts: mounts.then(|| Mount::parse("nas:/export", "data", "").unwrap()).into_iter().collect(),
+        containers: containers.then(PoolContainers::default),
     })
 }
 
@@ -216,7 +217,10 @@ fn on_tasks() -> impl Strategy<Value = BatchCommand> {
     let shapes = (1..3u32, any::<bool>()).prop_map(move |(slots, is_gang)| {
         let multi_instance = is_gang.then(|| gang.clone());
         let near = (slots == 2).then(|| "n2".into());
-        TaskShape { slots: if is_gang { 1 } else { slots }, multi_instance, near, ..shape() }
+        // Its pool may have containers, or none yet, or none.
+        let container =
+            (slots == 2 && is_gang).then(|| Container::of(ImageName::parse("debian").unwrap()).into());
+        TaskShape { slots: if is_gang { 1 } else { slots }, multi_instance, near, container, ..shape() }
     });
     let both = || (name("j"), (0..8u8).prop_map(|number| number.to_string()));
     prop_oneof![

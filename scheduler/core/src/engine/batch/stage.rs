@@ -70,6 +70,7 @@ pub(super) fn shape() -> TaskShape {
         retries: None,
         staging: Staging::default(),
         packages: Vec::new(),
+        container: None,
         environment: vec![("A".to_owned(), "task".to_owned())],
         token: false,
         near: None,
@@ -90,6 +91,7 @@ pub(super) fn the_chore(name: &str) -> ChoreSpec {
         waits: true,
         reruns: true,
         staging: Staging::default(),
+        container: None,
         environment: Vec::new(),
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Decided, check_goes_on, end, event, invalid, not_found, package};
+use super::{Decided, check_goes_on, container, end, event, invalid, not_found, package};
 use crate::batch::{
-    Added, BatchCommand, BatchEvent, BatchInput, BatchJobSpec, BatchRefusal, BatchTaskKey,
+    Added, BatchCommand, BatchEvent, BatchInput, BatchJobSpec, BatchPoolKey, BatchRefusal, BatchTaskKey,
     DEPENDENCY_CHARS_MAX, DEPENDENCY_RANGES_MAX, DependsOn, EndWish, FailedIn, Failure, FailureCategory,
     FoldedId, Manager, NewTask, Outcome, SAID_BYTES_MAX, SLOTS_PER_NODE_MAX, TASKS_PER_COLLECTION_MAX,
     TASKS_PER_JOB_MAX, Target, TaskShape, is_id,
@@ -29,6 +29,7 @@ pub(super) fn add(
         let reason = format!("at most {TASKS_PER_COLLECTION_MAX} tasks can be added at once");
         return Err(invalid("value", reason));
     }
+    let pool = BatchPoolKey { account: Arc::clone(&key.account), pool: job.spec.pool.clone() };
     let mut here: BTreeSet<FoldedId> = BTreeSet::new();
     let mut check = |task: &NewTask| {
         let id = FoldedId::of(&task.id);
@@ -42,6 +43,7 @@ pub(super) fn add(
         let shape = shape.ok_or_else(|| invalid("value", "is incomplete"))?;
         check_task(job, task, shape)?;
         package::check(state, &key.account, &shape.packages)?;
+        container::check_task(state, &pool, shape.container.as_deref())?;
         here.insert(id);
         Ok(())
     };

@@ -65,7 +65,8 @@ impl SetupRun {
             }
         }
         let state = if errors.is_empty() { SetupState::UnderWay } else { SetupState::Failed { errors } };
-        let what = Arc::new(NodeSetup { packages, mounts: wanted.mounts.clone() });
+        let (mounts, containers) = (wanted.mounts.clone(), wanted.containers.clone());
+        let what = Arc::new(NodeSetup { packages, mounts, containers });
         Some(Self { number, what, state, since })
     }
 

@@ -116,7 +116,8 @@ impl Farm {
             )
         };
         let section = format!(
-            "[batch]\nlisten = \"127.0.0.1:0\"\n{}{}",
+            "[batch]\nlisten = \"127.0.0.1:0\"\nmount_sources = [\"file:///srv/listed\"]\n\
+             image_sources = [\"docker.io/library\", \"http://10.0.0.1:5000\"]\n{}{}",
             account("nobody", &one),
             account("daemon", &other)
         );
@@ -460,7 +461,18 @@ async fn play(mut node: Node, world: Arc<World>) {
                 let answer = file(&world, &request);
                 node.say(Said::File(v1::FileReply { id: request.id, answer: Some(answer) })).await;
             }
-            Some(Told::Welcome(_) | Told::Signal(_) | Told::Setup(_)) => {}
+            Some(Told::Setup(setup)) => {
+                let lacks = setup.images.iter().filter(|image| image.name.contains("missing"));
+                let error = |image: &v1::Image| v1::SetupError {
+                    code: "ContainerInvalidImage".to_owned(),
+                    message: format!("{} is not there", image.name),
+                };
+                let done = v1::SetupDone { number: setup.number, errors: lacks.map(error).collect() };
+                if setup.number > 0 {
+                    node.say(Said::Setup(done)).await;
+                }
+            }
+            Some(Told::Welcome(_) | Told::Signal(_)) => {}
         }
     }
 }

@@ -264,14 +264,87 @@ fn identities() {
 
 #[test]
 fn containers() {
-    let farm = with_job(1, json!({}));
-    let task = json!({ "id": "a", "commandLine": "true", "containerSettings": { "imageName": "debian" } });
-    assert_eq!(farm.try_post("/jobs/j/tasks", task).property(), ("UnsupportedProperty", "containerSettings"));
-    let start = json!({ "id": "q", "vmSize": "main", "startTask": { "commandLine": "true", "containerSettings": { "imageName": "debian" } } });
+    let farm = Farm::of(2);
+    let with = |images: &[&str]| {
+        let containers = json!({ "type": "dockerCompatible", "containerImageNames": images });
+        json!({ "virtualMachineConfiguration": { "nodeAgentSKUId": "x", "containerConfiguration": containers } })
+    };
+    farm.pool("p", 1, with(&["debian:12"]));
+    farm.until("the node has the image", |farm| {
+        farm.get("/pools/p/nodes").json["value"][0]["state"] == "idle"
+    });
     assert_eq!(
-        farm.try_post("/pools", start).property(),
-        ("UnsupportedProperty", "startTask.containerSettings")
+        farm.get("/pools/p").json["virtualMachineConfiguration"],
+        with(&["debian:12"])["virtualMachineConfiguration"]
     );
+    farm.job("j", "p", json!({}));
+    let settings = json!({
+        "imageName": "10.0.0.1:5000/tool:1", "workingDirectory": "containerImageDefault",
+        "containerRunOptions": "--rm --env A=1 --read-only -v /srv/listed/data:/data:ro --entrypoint ''",
+    });
+    farm.task("j", "a", "true", json!({ "containerSettings": settings }));
+    assert_eq!(farm.task_is("j", "a", "completed")["containerSettings"], settings);
+    let staging = farm.prepared("lab/j/a")[0].1.staging.clone().unwrap();
+    let told = staging.container.unwrap();
+    let image = told.image.unwrap();
+    assert_eq!(
+        (image.name.as_str(), image.plain_http, image.problem.as_str()),
+        ("10.0.0.1:5000/tool:1", true, "")
+    );
+    assert_eq!(
+        (told.environment, told.entrypoint, told.read_only),
+        (vec!["A=1".to_owned()], Some(String::new()), true)
+    );
+    assert_eq!(told.directory, Some(muster_wire::v1::container::Directory::ImageDirectory(true)));
+    let volume = &told.volumes[0];
+    assert_eq!(
+        (volume.source.as_str(), volume.target.as_str(), volume.read_only),
+        ("/srv/listed/data", "/data", true)
+    );
+    // A task that says nothing of a container runs in none, also in such a pool.
+    farm.task("j", "b", "true", json!({}));
+    farm.task_is("j", "b", "completed");
+    assert!(farm.prepared("lab/j/b")[0].1.staging.clone().unwrap().container.is_none());
+    // A node that cannot have an image is good for nothing, and says why.
+    farm.pool("q", 1, with(&["missing"]));
+    farm.until("the node is unusable", |farm| {
+        farm.get("/pools/q/nodes").json["value"][0]["state"] == "unusable"
+    });
+    let node = &farm.get("/pools/q/nodes").json["value"][0];
+    assert_eq!(node["errors"][0]["code"], "ContainerInvalidImage");
+    let images = farm.get("/supportedimages").json;
+    assert_eq!(images["value"][0]["capabilities"], json!(["DockerCompatible"]), "clients look for it");
+    // What the site does not list, and what would give more rights, is refused.
+    let invalid = "InvalidPropertyValue";
+    let mut unlisted = with(&["evil.example/x"]);
+    unlisted["id"] = "r".into();
+    unlisted["vmSize"] = "main".into();
+    let place = "virtualMachineConfiguration.containerConfiguration.containerImageNames";
+    assert_eq!(farm.try_post("/pools", unlisted).property(), (invalid, place));
+    let task = |name: &str, value: serde_json::Value| {
+        let mut settings = json!({ "imageName": "debian" });
+        settings[name] = value;
+        farm.try_post(
+            "/jobs/j/tasks",
+            json!({ "id": "c", "commandLine": "true", "containerSettings": settings }),
+        )
+    };
+    let settings = |name: &str| format!("containerSettings.{name}");
+    for (name, value) in [
+        ("imageName", json!("evil.example/x")),
+        ("containerRunOptions", json!("--privileged")),
+        ("containerRunOptions", json!("-v /etc:/host-etc")),
+    ] {
+        assert_eq!(task(name, value).property(), (invalid, settings(name).as_str()));
+    }
+    let secret = task("registry", json!({ "registryServer": "docker.io", "username": "a", "password": "b" }));
+    assert_eq!(secret.property(), ("UnsupportedProperty", settings("registry.username").as_str()));
+    farm.delete("/pools/q");
+    farm.until("the pool is gone", |farm| farm.get("/pools/q").status == 404);
+    farm.pool("plain", 1, json!({}));
+    farm.job("k", "plain", json!({}));
+    let body = json!({ "id": "a", "commandLine": "true", "containerSettings": { "imageName": "debian" } });
+    assert_eq!(farm.try_post("/jobs/k/tasks", body).property(), (invalid, "containerSettings"));
 }
 
 #[test]

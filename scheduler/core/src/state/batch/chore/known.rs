@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ChoreRun, ChoreWork, can_run, chore_work, run};
-use crate::batch::ChoreKey;
+use crate::batch::{BatchPoolKey, ChoreKey, ChoreOf, Container};
 use crate::ids::{JobId, NodeId};
 use crate::state::State;
 
@@ -38,6 +38,25 @@ impl State {
     pub fn batch_account_of(&self, job: JobId) -> Option<&Arc<str>> {
         let task = self.batch.made.get(&job).map(|task| &task.account);
         task.or_else(|| self.batch.chores_made.get(&job).map(|chore| &chore.account))
+    }
+
+    /// The container of the task or chore that an unfinished job of the cluster was made of, if it has one.
+    #[must_use]
+    pub fn batch_container_of(&self, job: JobId) -> Option<&Container> {
+        if let Some(task) = self.batch_task_of(job) {
+            let (job, task) = self.batch_task(task)?;
+            return job.shape(task).container.as_deref();
+        }
+        let key = self.batch.chores_made.get(&job)?;
+        let spec = match &key.of {
+            ChoreOf::Start { pool } => {
+                let pool = BatchPoolKey { account: Arc::clone(&key.account), pool: pool.clone() };
+                self.batch_pool(&pool)?.spec.start.as_ref()
+            }
+            ChoreOf::Preparation { .. } => self.batch_job(&key.job_key()?)?.spec.preparation.as_ref(),
+            ChoreOf::Release { .. } => self.batch_job(&key.job_key()?)?.spec.release.as_ref(),
+        };
+        spec?.container.as_deref()
     }
 
     /// Unfinished jobs of the cluster that a chore was made into.
