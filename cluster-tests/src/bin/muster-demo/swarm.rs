@@ -24,8 +24,12 @@ pub fn run(count: usize) -> Result<()> {
         "{:24} {:>9} {:>9} {:>18} {:>14}",
         "", "seconds", "tasks/s", "controller, us/task", "node, us/task"
     );
-    let floor = by_xargs(&site, &work, count)?;
+    std::fs::write(work.join("nothing.sh"), "#!/bin/sh\ntrue\n")?;
+    let floor = by_xargs(&site, &work, count, "/bin/sh nothing.sh")?;
     println!("{:24} {floor:>9.2} {:>9.0}", "xargs -P 8", count as f64 / floor);
+    // What the file system takes for the files, which no scheduler can spare.
+    let with_files = by_xargs(&site, &work, count, "/bin/sh -c '. ./nothing.sh >of-xargs/$0'")?;
+    println!("{:24} {with_files:>9.2} {:>9.0}", "the same, with files", count as f64 / with_files);
     let (seconds, controller, node) = as_array(&site, &work, count)?;
     let each = |used: f64| used * 1e6 / count as f64;
     println!(
@@ -36,15 +40,15 @@ pub fn run(count: usize) -> Result<()> {
         each(node)
     );
     println!("{:24} {:>9.2}", "of the floor's rate", floor / seconds);
+    println!("{:24} {:>9.2}", "of that with files", with_files / seconds);
     site.down()?;
     Ok(())
 }
 
 /// The same script, once for each number, by xargs on the same host and as the same user.
-fn by_xargs(site: &Site, work: &Path, count: usize) -> Result<f64> {
-    std::fs::write(work.join("nothing.sh"), "#!/bin/sh\ntrue\n")?;
+fn by_xargs(site: &Site, work: &Path, count: usize, each: &str) -> Result<f64> {
     let command = format!(
-        "cd {} && mkdir -p out && seq {count} | xargs -P {SLOTS} -n 1 /bin/sh nothing.sh",
+        "cd {} && mkdir -p out of-xargs && seq {count} | xargs -P {SLOTS} -n 1 {each}",
         work.display()
     );
     let before = Instant::now();

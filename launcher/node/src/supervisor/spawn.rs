@@ -152,14 +152,14 @@ impl Child<'_> {
     /// could be made.
     pub fn start(&self) -> Result<i32> {
         let mut plan = Plan::of(self);
-        let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
+        let mut stack = Vec::<u128>::with_capacity(STACK_BYTES / size_of::<u128>());
         let before = block_signals();
         // SAFETY: the child has a stack of its own and gets a plan that lives until this call returns, which is when the child
         // has become its program or ended. It only makes system calls on memory that was prepared before.
         let pid = unsafe {
             libc::clone(
                 carry_out,
-                stack.as_mut_ptr_range().end.cast(),
+                stack.spare_capacity_mut().as_mut_ptr_range().end.cast(),
                 libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
                 std::ptr::from_mut(&mut plan).cast(),
             )
