@@ -84,15 +84,7 @@ fn both_sdks_run_tasks_in_containers() {
     }
     // Nothing of a container is mounted on the nodes, now or ever.
     for node in ["node01", "node02"] {
-        let mounts = bench
-            .site
-            .cluster
-            .exec(node, None)
-            .unwrap()
-            .args(["cat", "/proc/self/mountinfo"])
-            .output()
-            .unwrap();
-        assert!(!String::from_utf8_lossy(&mounts.stdout).contains("/images/"), "{node}");
+        assert!(!bench.mounts(node).contains("/images/"), "{node}");
     }
     assert!(!listed.join("x").exists());
 }

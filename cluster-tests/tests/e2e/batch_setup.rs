@@ -86,15 +86,7 @@ fn run(generation: &str) {
     ));
     // What the pools had mounted is gone with them, and nothing in it was touched.
     for node in ["node01", "node02"] {
-        let mounts = bench
-            .site
-            .cluster
-            .exec(node, None)
-            .unwrap()
-            .args(["cat", "/proc/self/mountinfo"])
-            .output()
-            .unwrap();
-        assert!(!String::from_utf8_lossy(&mounts.stdout).contains("fsmounts/"), "{node}");
+        assert!(!bench.mounts(node).contains("fsmounts/"), "{node}");
     }
     assert_eq!(std::fs::read_to_string(shared.join("input")).unwrap(), "shared\n");
     // Versions that no pool refers to any more can go, and their files with them.

@@ -55,6 +55,14 @@ impl Bench {
         Some(Self { site, work })
     }
 
+    /// What is mounted on a host.
+    pub fn mounts(&self, host: &str) -> String {
+        let mut command = self.site.cluster.exec(host, None).unwrap();
+        let output = command.args(["cat", "/proc/self/mountinfo"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Writes a bash script into ann's directory and submits it with these options.
     pub fn submit(&self, options: &[&str], body: &str) -> JobId {
         let name = format!("job-{:x}.sh", body.len() * 31 + options.len());

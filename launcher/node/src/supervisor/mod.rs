@@ -173,7 +173,7 @@ pub fn run() -> Result<()> {
     crate::process::go_ahead_of_work();
     let mut free = Free { line: control::Line::new(take_standard_input()?), accounts: Accounts::default() };
     for _ in 0..ATTEMPTS_MAX {
-        // One thread only: the script is started by a plain fork. A runtime for each attempt, because nothing that it
+        // One thread only: a process that starts uses this one's memory until it is its program. A runtime for each attempt, because nothing that it
         // has begun shall outlive it.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -1,7 +1,7 @@
 //! Starting a process inside an attempt's containment, as the attempt's user.
 //!
 //! The child enters its cgroups before it becomes the program, so no process of an attempt is ever outside. What
-//! the child does between fork and exec allocates nothing and calls the system only.
+//! the child does until its exec allocates nothing and calls the system only.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};

@@ -60,22 +60,12 @@ pub(super) fn settings(fields: &Fields<'_>) -> Result<Option<Box<Container>>, Ba
 
 #[cfg(test)]
 mod tests {
-    use muster_core::spec::User;
     use serde_json::json;
 
+    use super::super::tests::{code, user};
     use super::super::{read_job, read_pool, read_task};
     use super::*;
     use crate::error::ErrorCode;
-
-    fn user() -> User {
-        User { name: "ann".to_owned(), uid: 1000, gid: 1000 }
-    }
-
-    fn code<T: std::fmt::Debug>(read: Result<T, BatchError>) -> (ErrorCode, String) {
-        let error = read.unwrap_err();
-        let name = error.values.iter().find(|value| value.key == "PropertyName");
-        (error.code, name.map(|name| name.value.clone()).unwrap_or_default())
-    }
 
     fn of_pool(containers: Value) -> Result<Option<PoolContainers>, BatchError> {
         let machine = json!({ "nodeAgentSKUId": "x", "containerConfiguration": containers });

@@ -70,22 +70,12 @@ pub fn show_application(application: &Application) -> Value {
 #[cfg(test)]
 mod tests {
     use muster_core::batch::MountSource;
-    use muster_core::spec::User;
     use muster_core::staging::InputSource;
 
+    use super::super::tests::{code, user};
     use super::super::{read_pool, read_task};
     use super::*;
     use crate::error::ErrorCode;
-
-    fn user() -> User {
-        User { name: "ann".to_owned(), uid: 1000, gid: 1000 }
-    }
-
-    fn code<T: std::fmt::Debug>(read: Result<T, BatchError>) -> (ErrorCode, String) {
-        let error = read.unwrap_err();
-        let name = error.values.iter().find(|value| value.key == "PropertyName");
-        (error.code, name.map(|name| name.value.clone()).unwrap_or_default())
-    }
 
     fn pool_with(name: &str, value: &Value) -> Result<PoolSetup, BatchError> {
         let body = json!({ "id": "P", "vmSize": "main", name: value });

@@ -13,11 +13,12 @@ use super::{
 };
 use crate::error::{BatchError, ErrorCode};
 
-fn user() -> User {
+pub(super) fn user() -> User {
     User { name: "ann".to_owned(), uid: 1000, gid: 1000 }
 }
 
-fn code<T: std::fmt::Debug>(read: Result<T, BatchError>) -> (ErrorCode, String) {
+/// The code of a refusal, and the property that it names.
+pub(super) fn code<T: std::fmt::Debug>(read: Result<T, BatchError>) -> (ErrorCode, String) {
     let error = read.unwrap_err();
     let name = error.values.iter().find(|value| value.key == "PropertyName");
     (error.code, name.map(|name| name.value.clone()).unwrap_or_default())
