@@ -162,9 +162,10 @@ impl Transfer {
     /// Moves what can be moved now in all three directions; says whether anything moved.
     ///
     /// All three take turns: reading one stream to its end while the other fills the channel's window would stop
-    /// both for ever.
+    /// both for ever. Sending comes last: what is read brings in the host's leave to send more, which no event on the
+    /// socket would announce again.
     fn step(&mut self, channel: &mut ssh2::Channel, stdin: &mut dyn Read) -> io::Result<bool> {
-        let mut moved = self.send(channel, stdin)?;
+        let mut moved = false;
         if let Some(length) = pump::read_some(channel, &mut self.buffer)? {
             self.stdout.extend_from_slice(&self.buffer[..length]);
             moved |= length > 0;
@@ -173,6 +174,7 @@ impl Transfer {
             self.stderr.extend_from_slice(&self.buffer[..length]);
             moved |= length > 0;
         }
+        moved |= self.send(channel, stdin)?;
         Ok(moved)
     }
 

@@ -116,7 +116,9 @@ impl Relay {
                 self.outward.drain(..length);
                 moved |= length > 0;
             }
-            if !moved {
+            // Sending takes in what has come, which no event on the socket would announce again.
+            let queued = self.channel.read_window().available > 0 || self.channel.eof();
+            if !moved && !(queued && self.inward.is_empty()) {
                 self.wait()?;
             }
         }
