@@ -20,7 +20,8 @@ pub struct Assignment {
     pub address: String,
     /// The attempt's folder that only the agent's user may enter.
     pub private: PathBuf,
-    /// The attempt's folder that belongs to its user.
+    /// The attempt's folder that belongs to its user. It has the name of the attempt for which it was made, which may be an earlier
+    /// one.
     pub run: PathBuf,
     /// The folder with `muster-rsh` and `muster-rank`.
     pub bin_dir: PathBuf,
@@ -48,6 +49,16 @@ pub struct Assignment {
     pub stage_files_max: u64,
     /// How many bytes a task may have moved at once.
     pub stage_bytes_max: u64,
+}
+
+/// The containment that belongs to a folder of an attempt: it has the folder's name.
+pub fn group(containment: &Containment, run: &Path) -> Group {
+    containment.group(&group_name(run), run.to_owned())
+}
+
+/// The name of such a containment.
+pub fn group_name(run: &Path) -> String {
+    run.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl Assignment {
@@ -91,8 +102,7 @@ pub struct AttemptState {
 impl AttemptState {
     /// The attempt's containment.
     pub fn group(&self) -> Group {
-        let name = self.report.key.unwrap_or_default().to_string();
-        self.containment.group(&name, self.run.clone())
+        group(&self.containment, &self.run)
     }
 }
 

@@ -191,6 +191,12 @@ impl AgentDir {
     pub fn attempts(&self) -> PathBuf {
         self.0.join("attempts")
     }
+
+    /// The notes of what supervisors may keep between two attempts.
+    #[must_use]
+    pub fn places(&self) -> PathBuf {
+        self.0.join("places")
+    }
 }
 
 /// The digest over the contents of `agent.json`, the authority's certificate, the node's and its key, in this order.

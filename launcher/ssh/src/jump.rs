@@ -118,7 +118,7 @@ impl Relay {
             }
             // Sending takes in what has come, which no event on the socket would announce again.
             let queued = self.channel.read_window().available > 0 || self.channel.eof();
-            if !moved && !(queued && self.inward.is_empty()) {
+            if !(moved || queued && self.inward.is_empty()) {
                 self.wait()?;
             }
         }

@@ -9,6 +9,7 @@ mod health;
 mod janitor;
 pub mod link;
 pub mod lock;
+mod places;
 mod registry;
 mod setup;
 pub mod status;

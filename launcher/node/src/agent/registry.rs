@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Node;
 use super::link::{Link, LinkEvent};
+use super::places::Places;
 use super::status::{self, Question};
 use super::supervisors::{self, Event, Idle};
 use crate::attempt::{Assignment, AttemptDir, AttemptState, UNFINISHED, parse_key};
@@ -18,6 +19,7 @@ use crate::error::{NodeError, Result};
 use crate::folders::Records;
 use crate::process::{ProcessId, now_us};
 use crate::step_log::Reader;
+use crate::supervisor;
 
 /// The most attempts that a node holds, those that the controller has not yet told to forget included.
 const HELD_MAX: usize = 4096;
@@ -71,6 +73,7 @@ pub(super) struct Registry {
     pub address: String,
     held: BTreeMap<Key, Held>,
     idle: VecDeque<Idle>,
+    places: Places,
     events: mpsc::Sender<Event>,
     /// Until the agent serves.
     start: Option<(Link, mpsc::Sender<LinkEvent>, mpsc::Sender<Question>)>,
@@ -84,8 +87,10 @@ impl Registry {
         questions: mpsc::Sender<Question>,
     ) -> Result<Self> {
         let link = Link::new(&node.dir, &node.config)?;
+        let places = Places::new(node.dir.places(), node.containment.clone());
         Ok(Self {
             node,
+            places,
             welcome: None,
             address: String::new(),
             held: BTreeMap::new(),
@@ -111,6 +116,7 @@ impl Registry {
     }
 
     fn find_attempts(&mut self) -> Result<()> {
+        let mut places = self.places.noted();
         let folder = self.node.dir.attempts();
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(NodeError::file("create the folder", &folder))?;
@@ -118,7 +124,10 @@ impl Registry {
         for entry in entries.flatten() {
             let name = entry.file_name();
             match name.to_str().and_then(parse_key) {
-                Some(key) => self.find(key, AttemptDir::at(entry.path())),
+                Some(key) => {
+                    let run = self.find(key, AttemptDir::at(entry.path()));
+                    places.retain(|place| Some(&place.run) != run.as_ref());
+                }
                 // An agent was killed before it had given the attempt to anybody.
                 None if name.to_str().is_some_and(|name| name.ends_with(UNFINISHED)) => {
                     let _ = std::fs::remove_dir_all(entry.path());
@@ -128,10 +137,15 @@ impl Registry {
                 }
             }
         }
+        // The supervisors that waited there have ended with the agent before, or are about to.
+        for place in places {
+            tokio::spawn(place.clear(None));
+        }
         Ok(())
     }
 
-    fn find(&mut self, key: AttemptKey, dir: AttemptDir) {
+    /// Takes up an attempt. The answer is its folder, if it has not ended.
+    fn find(&mut self, key: AttemptKey, dir: AttemptDir) -> Option<std::path::PathBuf> {
         let state = dir.load().unwrap_or_else(|error| {
             tracing::warn!(attempt = %key, error = error.sentence(), "an attempt without a state");
             self.unknown_state(key, 0)
@@ -139,6 +153,7 @@ impl Registry {
         let steps = Reader::new(&dir);
         let mut held = Held { dir: dir.clone(), report: told(state.report.clone()), steps, supervisor: None };
         let same_boot = state.boot_id == self.node.boot_id;
+        let run = (!held.is_gone()).then(|| state.run.clone());
         if !held.is_gone() {
             // A state that cannot be read, perhaps because another version wrote it, is no reason to end the attempt:
             // whoever listens at its socket holds it.
@@ -154,6 +169,7 @@ impl Registry {
             }
         }
         self.held.insert(order(&key), held);
+        run
     }
 
     fn unknown_state(&self, key: AttemptKey, instance: u32) -> AttemptState {
@@ -191,9 +207,21 @@ impl Registry {
 
     /// Lets those end that have waited for long and are more than needed.
     pub fn let_idle_go(&mut self) {
+        self.idle.retain_mut(|idle| {
+            let is_there = idle.is_there();
+            if let Some(place) = idle.place.take_if(|_| !is_there) {
+                tokio::spawn(place.clear(Some(idle.process)));
+            }
+            is_there
+        });
         while self.idle.len() > IDLE_SUPERVISORS
-            && self.idle.pop_back_if(|idle| idle.since.elapsed() > IDLE_FOR).is_some()
-        {}
+            && let Some(idle) = self.idle.pop_back_if(|idle| idle.since.elapsed() > IDLE_FOR)
+        {
+            // It ends with its line.
+            if let Some(place) = idle.place {
+                tokio::spawn(place.clear(Some(idle.process)));
+            }
+        }
     }
 
     /// Every attempt in its present phase.
@@ -241,6 +269,19 @@ impl Registry {
         let cores = map.cpus_by_core(&member.cores, prepare.threads_per_core).map_err(NodeError::Cores)?;
         let declared = self.welcome.as_ref().map_or(&[][..], |welcome| &welcome.declared_devices);
         let withheld = devices::withheld(declared, &self.node.topology, &member.devices)?;
+        let idle = self.take_idle(&prepare)?;
+        let place = match supervisor::leaves_place(&prepare) {
+            true => {
+                match idle.place.clone().filter(|place| Some(place.job) == prepare.key.map(|key| key.job)) {
+                    Some(place) => Some(place),
+                    None => Some(self.places.note(prepare.key.unwrap_or_default().job, &state.run)?),
+                }
+            }
+            false => None,
+        };
+        if let Some(place) = &place {
+            state.run.clone_from(&place.run);
+        }
         let assignment = Assignment {
             node: self.node.config.node.clone(),
             address: self.address.clone(),
@@ -259,16 +300,29 @@ impl Registry {
             stage_files_max: self.node.config.stage_files_max,
             stage_bytes_max: self.node.config.stage_bytes_max,
         };
-        // One that was killed while it waited shall not take an attempt with it.
-        self.idle.retain(Idle::is_there);
-        let idle = match self.idle.pop_front() {
-            Some(idle) => idle,
-            None => Idle::start(self.node.containment.shelter_entrance("supervisors"))?,
-        };
         // On the disk before the supervisor knows of it: an agent that starts now finds it.
         state.supervisor = idle.process;
         dir.create(state)?;
-        idle.assign(&assignment, prepare, self.events.clone())
+        idle.assign(&assignment, prepare, place, self.events.clone())
+    }
+
+    /// A supervisor for an attempt: one that has held a task of the same job, if there is one.
+    fn take_idle(&mut self, prepare: &v1::Prepare) -> Result<Idle> {
+        let job = prepare.key.map(|key| key.job);
+        let held_job = |idle: &Idle| idle.place.as_ref().map(|place| place.job);
+        let at = self.idle.iter().position(|idle| job.is_some() && held_job(idle) == job);
+        let mut next = self.idle.remove(at.unwrap_or(0));
+        while let Some(idle) = next {
+            // One that was killed while it waited shall not take an attempt with it.
+            if idle.is_there() {
+                return Ok(idle);
+            }
+            if let Some(place) = idle.place {
+                tokio::spawn(place.clear(Some(idle.process)));
+            }
+            next = self.idle.pop_front();
+        }
+        Idle::start(self.node.containment.shelter_entrance("supervisors"))
     }
 
     /// An attempt that never began is kept like one that has ended.

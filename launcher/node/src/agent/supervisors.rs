@@ -16,6 +16,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::places::Place;
 use crate::attempt::{Assignment, AttemptDir, AttemptState};
 use crate::error::{NodeError, Result};
 use crate::frame;
@@ -51,6 +52,8 @@ pub(super) struct Idle {
     pub process: ProcessId,
     /// Since when it has had nothing to do.
     pub since: Instant,
+    /// What it may have kept from its last attempt.
+    pub place: Option<Place>,
     socket: UnixStream,
 }
 
@@ -85,7 +88,7 @@ impl Idle {
         let process = ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 });
         near.set_nonblocking(true).map_err(NodeError::system(action))?;
         let socket = UnixStream::from_std(near).map_err(NodeError::system(action))?;
-        Ok(Self { process, since: Instant::now(), socket })
+        Ok(Self { process, since: Instant::now(), place: None, socket })
     }
 
     /// Whether it is there to take an attempt: its end of the socket closes with its process.
@@ -94,7 +97,7 @@ impl Idle {
         recv(self.socket.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
     }
 
-    /// Gives it an attempt. Whatever goes wrong from here on is told as events.
+    /// Gives it an attempt, in a place that may be the one that it has. Whatever goes wrong from here on is told as events.
     ///
     /// # Errors
     ///
@@ -103,8 +106,10 @@ impl Idle {
         mut self,
         assignment: &Assignment,
         prepare: v1::Prepare,
+        place: Option<Place>,
         events: mpsc::Sender<Event>,
     ) -> Result<mpsc::Sender<ToNode>> {
+        let other = std::mem::replace(&mut self.place, place).filter(|other| other.run != assignment.run);
         let assignment = serde_json::to_vec(assignment).map_err(|error| NodeError::Frame(Box::new(error)))?;
         let key = prepare.key.unwrap_or_default();
         let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
@@ -121,6 +126,15 @@ impl Idle {
                 }
             };
             self.since = Instant::now();
+            match other {
+                // It goes before anything of the next attempt is made.
+                Some(other) if is_free => other.forget(),
+                Some(other) => drop(tokio::spawn(other.clear(Some(self.process)))),
+                None => {}
+            }
+            if let Some(place) = self.place.take_if(|_| !is_free) {
+                tokio::spawn(place.clear(Some(self.process)));
+            }
             let _ = events.send(if is_free { Event::Free(key, self) } else { Event::Closed(key) }).await;
         });
         Ok(outbox)

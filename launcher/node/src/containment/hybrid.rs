@@ -10,6 +10,9 @@ use super::files::{get, make, number_of, remove, set};
 use super::v2;
 use crate::error::Result;
 
+/// How much may be charged to a group that serves another attempt: about what the kernel sets aside for it on each CPU.
+const CHARGED_BYTES_MAX: u64 = 2 << 20;
+
 /// The parent groups of all attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trees {
@@ -132,6 +135,21 @@ impl Group {
             memory_peak_bytes: number(memory).unwrap_or(0),
             cpu_system_us: number(system).map_or(known.cpu_system_us, |time_ns| time_ns / 1000),
             ..known
+        }
+    }
+
+    /// Whether it can serve another attempt.
+    pub(super) fn renew(&self) -> bool {
+        let Some(folder) = self.folder("memory") else { return true };
+        let held = get(folder, "memory.usage_in_bytes").trim().parse::<u64>();
+        held.is_ok_and(|held| held <= CHARGED_BYTES_MAX)
+            && set(folder, "memory.max_usage_in_bytes", "0").is_ok()
+    }
+
+    pub(super) fn move_to(&self, cpus: &[u32]) -> Result<()> {
+        match self.folder("cpuset") {
+            Some(folder) => set(folder, "cpuset.cpus", &muster_topo::format_list(cpus)),
+            None => Ok(()),
         }
     }
 

@@ -270,6 +270,30 @@ impl Group {
         }
     }
 
+    /// Makes the empty containment ready for another attempt: what was used up to now is the answer, and the peak of memory counts
+    /// anew. `None` if it must be made anew as well: nothing may be charged to it that was another's.
+    pub fn renew(&self) -> Option<v1::Usage> {
+        let is_ready = match self {
+            Self::V2(group) => group.renew(),
+            Self::Hybrid(group) => group.renew(),
+            Self::Subreaper(_) => true,
+        };
+        is_ready.then(|| self.usage())
+    }
+
+    /// Moves the empty containment to other CPUs, as many as before.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if the kernel refuses.
+    pub fn move_to(&self, cpus: &[u32]) -> Result<()> {
+        match self {
+            Self::V2(group) => group.move_to(cpus),
+            Self::Hybrid(group) => group.move_to(cpus),
+            Self::Subreaper(_) => Ok(()),
+        }
+    }
+
     /// Memory in use inside at this moment, in bytes; 0 if it is not known.
     pub fn memory_in_use(&self) -> u64 {
         match self {

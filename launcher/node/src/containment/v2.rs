@@ -200,6 +200,18 @@ impl Group {
         }
     }
 
+    /// Whether it can serve another attempt. The peak of memory of a group cannot be set back for all who read it.
+    pub(super) fn renew(&self) -> bool {
+        !self.controllers.iter().any(|name| name == "memory")
+    }
+
+    pub(super) fn move_to(&self, cpus: &[u32]) -> Result<()> {
+        match self.controllers.iter().any(|name| name == "cpuset") {
+            true => set(&self.path, "cpuset.cpus", &muster_topo::format_list(cpus)),
+            false => Ok(()),
+        }
+    }
+
     /// Memory in use, without files that are kept only because there is room, in bytes.
     pub(super) fn memory_in_use(&self) -> u64 {
         let held: u64 = get(&self.path, "memory.current").trim().parse().unwrap_or(0);

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Event;
+use super::place::{KEPT_FOR, Place};
 use crate::attempt::Assignment;
 use crate::error::{NodeError, Result};
 use crate::frame::{self, FrameReader};
@@ -62,17 +63,27 @@ pub(super) struct OpenLine {
 
 impl OpenLine {
     /// The next attempt; `None` once the agent has gone or was replaced. What the agent still said to the attempt
-    /// before is passed over.
+    /// before is passed over. A place that is kept for it is removed if it does not come soon.
     ///
     /// # Errors
     ///
     /// [`NodeError::Frame`] if it cannot be read.
-    pub async fn next_assignment(&mut self) -> Result<Option<(Assignment, Prepare)>> {
+    pub async fn next_assignment(
+        &mut self,
+        kept: &mut Option<Place>,
+    ) -> Result<Option<(Assignment, Prepare)>> {
         let broken = |error| NodeError::Frame(Box::new(error));
         loop {
-            let Some(frame) = self.reader.next(&mut self.stream).await.map_err(broken)? else {
-                return Ok(None);
+            let frame = match tokio::time::timeout(KEPT_FOR, self.reader.next(&mut self.stream)).await {
+                Ok(frame) => frame,
+                Err(_) => {
+                    if let Some(place) = kept.take() {
+                        place.remove().await;
+                    }
+                    self.reader.next(&mut self.stream).await
+                }
             };
+            let Some(frame) = frame.map_err(broken)? else { return Ok(None) };
             if !frame.starts_with(ASSIGNMENT_STARTS) {
                 continue;
             }

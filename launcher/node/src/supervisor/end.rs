@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::events::RemoteLost;
 use super::gang::{self, News};
+use super::place::{self, KeptGroup, Place};
 use super::prepare::Prepared;
 use super::{Event, Outcome, Supervisor};
 use crate::error::NodeError;
@@ -117,7 +118,7 @@ impl Supervisor {
     /// Ends the attempt on this node: what is told afterwards holds, nothing is left.
     pub(super) async fn end(
         &mut self,
-        prepared: &Prepared,
+        prepared: &mut Prepared,
         gang: &gang::Handle,
         outcome: Result<Outcome, NodeError>,
     ) -> Gone {
@@ -136,13 +137,12 @@ impl Supervisor {
         {
             self.ask_to_end(prepared, Duration::from_millis(u64::from(*grace_ms))).await;
         }
-        let group = &prepared.group;
         if let Err(error) = self.end_group(prepared).await {
             tracing::error!(error = error.sentence(), "the end of the attempt cannot be awaited");
         }
         self.reap_the_rest().await;
         self.end_steps().await;
-        let mut out_of_memory = group.out_of_memory();
+        let mut out_of_memory = prepared.group.out_of_memory();
         if let Ok(Outcome::Exited(status)) = &outcome
             && !status.success()
             && !out_of_memory
@@ -160,12 +160,10 @@ impl Supervisor {
             }
             self.reap_the_rest().await;
         }
-        let usage = prepared.group.usage();
+        let usage = place::since(prepared.group.usage(), &prepared.used_before);
         self.note_end_of_folder();
-        prepared.group.remove().await;
-        if let Err(error) = std::fs::remove_dir_all(&self.assignment.run) {
-            tracing::warn!(%error, "the attempt's folder cannot be removed");
-        }
+        let may_leave = matches!(outcome, Ok(Outcome::Exited(_))) && !out_of_memory;
+        self.leave_place(prepared, may_leave).await;
         let how = match outcome {
             Ok(Outcome::Exited(status)) => match not_taken.filter(|_| status.success() && !out_of_memory) {
                 Some(failed) => How::StageOutFailed(failed),
@@ -184,6 +182,25 @@ impl Supervisor {
             Err(error) => How::Broken(v1::Broken { reason: error.sentence() }),
         };
         Gone { how: Some(how), usage: Some(usage), started_at_us: self.started_at_us, ended_at_us: now_us() }
+    }
+
+    /// Leaves the empty containment and the folder to another attempt, or removes them.
+    async fn leave_place(&mut self, prepared: &mut Prepared, may_leave: bool) {
+        let in_use = prepared.in_use.take().filter(|_| may_leave);
+        let used = in_use.as_ref().and_then(|_| prepared.group.renew());
+        let kept = used.map(|used| KeptGroup {
+            group: prepared.group.clone(),
+            limits: std::mem::take(&mut prepared.limits),
+            used,
+        });
+        if kept.is_none() {
+            prepared.group.remove().await;
+        }
+        self.place = in_use.and_then(|in_use| Place::of(&self.assignment, &self.prepare, in_use, kept));
+        if self.place.is_none() {
+            prepared.group.remove().await;
+            place::remove_folder(&self.assignment.run);
+        }
     }
 
     /// Kills everything. Children are reaped meanwhile, so that the sweep does not see them for ever.

@@ -1,10 +1,11 @@
 //! `events.sock`: where launchers on this node tell what they have seen.
 
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use serde::Deserialize;
 use tokio::io::unix::AsyncFd;
@@ -51,6 +52,20 @@ impl Socket {
         Ok(Self(socket.into()))
     }
 
+    /// A second handle on the same socket.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::System`] if there can be none.
+    pub fn try_clone(&self) -> Result<Self> {
+        self.0.try_clone().map(Self).map_err(NodeError::system("keep the events' socket"))
+    }
+
+    /// Whether there is something that nobody has read.
+    pub fn has_news(&self) -> bool {
+        is_readable(&self.0)
+    }
+
     /// Passes messages on for as long as the attempt lives. Every process of the user may write here, so what cannot
     /// be read is dropped.
     pub async fn listen(self, events: mpsc::Sender<Event>) {
@@ -63,6 +78,12 @@ impl Socket {
             }
         }
     }
+}
+
+/// Whether something is there to be read or accepted, or wrong with it.
+pub(super) fn is_readable(socket: &impl AsFd) -> bool {
+    let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    poll(&mut sockets, PollTimeout::ZERO) != Ok(0)
 }
 
 /// One message and the number of its sender.

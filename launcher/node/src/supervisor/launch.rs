@@ -10,7 +10,7 @@ use muster_mpi::{AttemptDir, AttemptKeys, Binding, GangLayout, Instance, Peer, R
 use muster_wire::v1;
 
 use super::Supervisor;
-use super::prepare::RunFolder;
+use super::run_folder::RunFolder;
 use crate::containment::Containment;
 use crate::error::{NodeError, Result};
 use crate::process::now_us;
@@ -61,12 +61,12 @@ impl Supervisor {
     /// # Errors
     ///
     /// [`NodeError::File`] if one cannot be written.
-    pub(super) fn write_launch_files(&self, folder: &RunFolder) -> Result<()> {
+    pub(super) fn write_launch_files(&self, folder: &mut RunFolder) -> Result<()> {
         let layout = self.layout();
         if let Some(own) = layout.instances.get(self.prepare.instance as usize) {
             let (cpus, width) = (&self.assignment.cores, layout.cores_per_rank);
             let binding = Binding::for_instance(own, cpus, width, layout.wraps_cores);
-            folder.write("binding", 0o600, binding.to_text().as_bytes())?;
+            folder.publish("binding", binding.to_text().as_bytes())?;
         }
         if !self.is_primary() {
             return Ok(());
@@ -82,7 +82,7 @@ impl Supervisor {
             ("rankfile", muster_mpi::rankfile_openmpi(&layout, numbering)),
         ];
         for (name, text) in texts {
-            folder.write(name, 0o600, text.as_bytes())?;
+            folder.publish(name, text.as_bytes())?;
         }
         if !self.prepare.ssh_private_key.is_empty() {
             folder.write("id_ed25519", 0o600, self.prepare.ssh_private_key.as_bytes())?;
@@ -97,7 +97,7 @@ impl Supervisor {
     /// [`NodeError::File`] or [`NodeError::Mpi`] if they cannot be made.
     pub(super) fn write_ssh_files(
         &self,
-        folder: &RunFolder,
+        folder: &mut RunFolder,
         account: &Account,
         config: &str,
     ) -> Result<String> {

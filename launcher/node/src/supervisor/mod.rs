@@ -9,7 +9,7 @@
 //! | ready | nothing of the user's runs | go: running; stop: gone |
 //! | running, of an attempt that starts at once | the same without a ready and a go; a start that is over soon is told with its end | as running |
 //! | running | script (`go`), ranks of other nodes' launchers (`ssh_endpoint`), steps (`steps`), membership (`gang`) | the script's end, stop, a break |
-//! | gone | everything was killed and removed (`end`) | the agent gives the process another attempt, or it ends |
+//! | gone | everything was killed, and removed or left to the next task of an array (`end`, `place`) | the agent gives the process another attempt, or it ends |
 
 mod container;
 mod control;
@@ -24,7 +24,9 @@ mod launch;
 mod local_daemons;
 pub mod log;
 mod packages;
+mod place;
 mod prepare;
+mod run_folder;
 mod signal;
 pub mod spawn;
 mod ssh_endpoint;
@@ -32,6 +34,7 @@ mod stage;
 mod steps;
 
 pub(crate) use control::FREE;
+pub(crate) use place::is_for as leaves_place;
 
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::AsRawFd;
@@ -45,6 +48,7 @@ use nix::sys::signal::{SigHandler, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use self::place::Place;
 use crate::attempt::{Assignment, AttemptDir, AttemptState};
 use crate::error::{NodeError, Result};
 use crate::process::{ProcessId, boot_id, now_us};
@@ -150,6 +154,8 @@ struct Supervisor {
     packages: Vec<crate::packages::Held>,
     /// The container in which the task's processes run, if they run in one.
     container: Option<container::Container>,
+    /// What the attempt before has left for this one, and afterwards what this one leaves.
+    place: Option<Place>,
 }
 
 /// Runs a supervisor that takes its assignment from the socket on standard input.
@@ -171,15 +177,16 @@ pub fn run() -> Result<()> {
     // It takes nothing from the modes of what is made for users, who get theirs with their scripts.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     crate::process::go_ahead_of_work();
-    let mut free = Free { line: control::Line::new(take_standard_input()?), accounts: Accounts::default() };
-    for _ in 0..ATTEMPTS_MAX {
+    let line = control::Line::new(take_standard_input()?);
+    let mut free = Free { line, accounts: Accounts::default(), place: None };
+    for held in 0..ATTEMPTS_MAX {
         // One thread only: a process that starts uses this one's memory until it is its program. A runtime for each attempt, because nothing that it
         // has begun shall outlive it.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(NodeError::system("start the runtime"))?;
-        match runtime.block_on(hold_one_attempt(free))? {
+        match runtime.block_on(hold_one_attempt(free, held + 1 < ATTEMPTS_MAX))? {
             Some(again) => free = again,
             None => break,
         }
@@ -207,17 +214,25 @@ fn take_standard_input() -> Result<std::os::unix::net::UnixStream> {
 struct Free {
     line: control::Line,
     accounts: Accounts,
+    place: Option<Place>,
 }
 
-/// Holds the next attempt to its end. Gives back what another one may go on with.
-async fn hold_one_attempt(free: Free) -> Result<Option<Free>> {
-    let mut agent = free.line.open()?;
+/// Holds the next attempt to its end. Gives back what another one may go on with, if there may be one.
+async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
+    let Free { line, accounts, mut place } = free;
+    let mut agent = line.open()?;
+    let next = agent.next_assignment(&mut place).await;
+    let fits = |place: &mut Place| matches!(&next, Ok(Some((assignment, prepare))) if place.fits(assignment, prepare));
+    let fitting = place.take_if(fits);
+    if let Some(place) = place {
+        place.remove().await;
+    }
     // An agent that ends, or is replaced, leaves its idle supervisors without an attempt.
-    let Some((assignment, prepare)) = agent.next_assignment().await? else { return Ok(None) };
+    let Some((assignment, prepare)) = next? else { return Ok(None) };
     let private = AttemptDir::at(assignment.private.clone());
     log::begin(private.log());
     // The agent has written down that it is being prepared.
-    let mut supervisor = Supervisor::new(assignment, prepare, free.accounts)?;
+    let mut supervisor = Supervisor::new(assignment, prepare, accounts, fitting)?;
     let connections =
         control::serve(&private.control(), agent, supervisor.report.subscribe(), supervisor.sender.clone())?;
     let gone = supervisor.live().await;
@@ -225,15 +240,32 @@ async fn hold_one_attempt(free: Free) -> Result<Option<Free>> {
     // Whoever has left a process here that cannot be ended keeps its supervisor.
     let is_alone = !supervisor.reap();
     let accounts = std::mem::take(&mut supervisor.accounts);
+    let mut place = supervisor.place.take();
     // The connections end with the last report; an agent that does not listen reads it from the disk.
     drop(supervisor);
-    let Some(line) = connections.finish().await.filter(|_| is_alone) else { return Ok(None) };
+    let line = connections.finish().await.filter(|_| is_alone && may_go_on);
+    let line = match line {
+        Some(line) => line.offer().await,
+        None => None,
+    };
     log::end()?;
-    Ok(line.offer().await.map(|line| Free { line, accounts }))
+    match (line, place.take()) {
+        (Some(line), place) => Ok(Some(Free { line, accounts, place })),
+        (None, Some(place)) => {
+            place.remove().await;
+            Ok(None)
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 impl Supervisor {
-    fn new(assignment: Assignment, prepare: v1::Prepare, accounts: Accounts) -> Result<Self> {
+    fn new(
+        assignment: Assignment,
+        prepare: v1::Prepare,
+        accounts: Accounts,
+        place: Option<Place>,
+    ) -> Result<Self> {
         let report = InstanceReport {
             key: prepare.key,
             instance: prepare.instance,
@@ -263,6 +295,7 @@ impl Supervisor {
             folder: None,
             packages: Vec::new(),
             container: None,
+            place,
             assignment,
             prepare,
         })
@@ -287,10 +320,11 @@ impl Supervisor {
 
     /// The whole life of the attempt on this node.
     async fn live(&mut self) -> Gone {
-        let prepared = self.account().and_then(|account| {
-            self.make_folder(&account)?;
-            self.prepare(account)
-        });
+        let account = self.account().and_then(|account| self.make_folder(&account).map(|()| account));
+        let prepared = match account {
+            Ok(account) => self.prepare(account).await,
+            Err(error) => Err(error),
+        };
         let mut prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.refused(&error),
@@ -306,7 +340,7 @@ impl Supervisor {
                 gang.end();
             }
         }
-        let gone = self.end(&prepared, &gang, outcome).await;
+        let gone = self.end(&mut prepared, &gang, outcome).await;
         gang.end();
         gone
     }

@@ -2,9 +2,9 @@
 
 use std::ffi::CString;
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use muster_wire::v1;
@@ -12,12 +12,18 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
 use super::gang::Membership;
+use super::place::{self, InUse, KeptGroup};
+use super::run_folder::RunFolder;
 use super::spawn::{c_path, c_text};
 use super::ssh_endpoint::Endpoint;
 use super::{Supervisor, events, steps};
+use crate::attempt::group_name;
 use crate::containment::{Group, Limits};
 use crate::error::{NodeError, Result};
 use crate::user::Account;
+
+/// The name of the socket at which launchers tell what they see.
+const EVENTS: &str = "events.sock";
 
 /// Everything that a preparation makes.
 pub(super) struct Prepared {
@@ -35,6 +41,12 @@ pub(super) struct Prepared {
     pub events: Option<events::Socket>,
     /// Until the go.
     pub steps: Option<steps::Socket>,
+    /// What another attempt may have afterwards.
+    pub in_use: Option<InUse>,
+    /// What the containment was limited to.
+    pub limits: Limits,
+    /// What was used in the containment before.
+    pub used_before: v1::Usage,
 }
 
 /// What is run.
@@ -52,20 +64,44 @@ impl Supervisor {
     /// # Errors
     ///
     /// The first thing that fails; nothing of the preparation is left then.
-    pub(super) fn prepare(&self, account: Account) -> Result<Prepared> {
-        let prepared = self.prepare_parts(account);
+    pub(super) async fn prepare(&mut self, account: Account) -> Result<Prepared> {
+        let limits = Limits {
+            cpus: self.assignment.cpus(),
+            memory_bytes: self.prepare.memory_bytes,
+            withheld: self.assignment.withheld.clone(),
+        };
+        let (left, kept) = match self.place.take() {
+            Some(place) => (Some(place.in_use), place::limited(place.group, &limits).await),
+            None => (None, None),
+        };
+        let group = kept.as_ref().map(|kept| kept.group.clone());
+        let prepared = self.prepare_parts(account, limits, left, kept);
         if prepared.is_err() {
+            if let Some(group) = group {
+                group.remove().await;
+            }
             let _ = std::fs::remove_dir_all(&self.assignment.run);
         }
         prepared
     }
 
-    fn prepare_parts(&self, account: Account) -> Result<Prepared> {
+    fn prepare_parts(
+        &self,
+        account: Account,
+        limits: Limits,
+        left: Option<InUse>,
+        kept: Option<KeptGroup>,
+    ) -> Result<Prepared> {
         let script = match self.is_primary() {
             true => Some(self.prepare_work(&account)?),
             false => None,
         };
-        let folder = RunFolder::make(&self.assignment.run, &account)?;
+        let (mut folder, sockets) = match left {
+            Some(InUse { contents, events, steps }) => {
+                (RunFolder::again(contents, &account), Some((events, steps)))
+            }
+            None => (RunFolder::make(&self.assignment.run, &account)?, None),
+        };
         if let Some((work, _)) = self.prepare.work.as_ref().zip(script.as_ref()) {
             folder.write("script", 0o700, &work.script)?;
         }
@@ -79,23 +115,35 @@ impl Supervisor {
             ..v1::Endpoint::default()
         };
         let gang = self.prepare.members.len() > 1;
-        let ssh = if gang { Some(Endpoint::prepare(self, &folder, &account, &mut endpoint)?) } else { None };
+        let ssh =
+            if gang { Some(Endpoint::prepare(self, &mut folder, &account, &mut endpoint)?) } else { None };
         let membership = if gang { Some(Membership::prepare(self, &mut endpoint)?) } else { None };
-        self.write_launch_files(&folder)?;
-        let events_path = folder.path.join("events.sock");
-        let events = events::Socket::bind(&events_path)?;
-        folder.give(&events_path)?;
-        let steps_path = folder.path.join(muster_step::SOCKET_NAME);
-        let steps = steps::Socket::bind(&steps_path)?;
-        folder.give(&steps_path)?;
-        folder.hand_over()?;
-        let limits = Limits {
-            cpus: self.assignment.cpus(),
-            memory_bytes: self.prepare.memory_bytes,
-            withheld: self.assignment.withheld.clone(),
+        self.write_launch_files(&mut folder)?;
+        let (events, steps) = match sockets {
+            Some(sockets) => {
+                for name in [EVENTS, muster_step::SOCKET_NAME] {
+                    folder.keep_socket(name);
+                }
+                sockets
+            }
+            None => (
+                folder.bind(EVENTS, events::Socket::bind)?,
+                folder.bind(muster_step::SOCKET_NAME, steps::Socket::bind)?,
+            ),
         };
-        let name = self.prepare.key.unwrap_or_default().to_string();
-        let group = self.assignment.containment.create(&name, self.assignment.run.clone(), &limits)?;
+        let contents = folder.hand_over()?;
+        let in_use = match place::is_for(&self.prepare) {
+            true => Some(InUse { contents, events: events.try_clone()?, steps: steps.try_clone()? }),
+            false => None,
+        };
+        let (group, used_before) = match kept {
+            Some(kept) => (kept.group, kept.used),
+            None => {
+                let run = &self.assignment.run;
+                let made = self.assignment.containment.create(&group_name(run), run.clone(), &limits)?;
+                (made, v1::Usage::default())
+            }
+        };
         Ok(Prepared {
             account,
             group,
@@ -105,6 +153,9 @@ impl Supervisor {
             membership,
             events: Some(events),
             steps: Some(steps),
+            in_use,
+            limits,
+            used_before,
         })
     }
 
@@ -249,70 +300,6 @@ fn forbids_programs(folder: &Path) -> bool {
         .ancestors()
         .find_map(|folder| nix::sys::statvfs::statvfs(folder).ok())
         .is_some_and(|found| found.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC))
-}
-
-/// The attempt's folder that belongs to its user. It is root's while it is filled, so that the user cannot turn a
-/// file into a link meanwhile.
-pub(super) struct RunFolder<'a> {
-    pub path: PathBuf,
-    account: &'a Account,
-}
-
-impl<'a> RunFolder<'a> {
-    fn make(path: &Path, account: &'a Account) -> Result<Self> {
-        let make = || std::fs::DirBuilder::new().mode(0o700).create(path);
-        let made = match make() {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                std::fs::remove_dir_all(path).map_err(NodeError::file("remove the old folder", path))?;
-                make()
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let parent = path.parent().unwrap_or(Path::new("/"));
-                // Everybody may pass: the users' folders below are closed themselves.
-                let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
-                made.map_err(NodeError::file("create the folder", parent))?;
-                make()
-            }
-            made => made,
-        };
-        made.map_err(NodeError::file("create the folder", path))?;
-        Ok(Self { path: path.to_owned(), account })
-    }
-
-    /// Makes a file for the user, with rights for nobody else.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::File`] if that fails.
-    pub fn write(&self, name: &str, mode: u32, contents: &[u8]) -> Result<PathBuf> {
-        let path = self.path.join(name);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&path)
-            .map_err(NodeError::file("create", &path))?;
-        file.write_all(contents).map_err(NodeError::file("write", &path))?;
-        if nix::unistd::geteuid().is_root() {
-            std::os::unix::fs::fchown(&file, Some(self.account.uid), Some(self.account.gid))
-                .map_err(NodeError::file("give to the user", &path))?;
-        }
-        Ok(path)
-    }
-
-    /// Gives something in the folder, or the folder itself, to the user.
-    fn give(&self, path: &Path) -> Result<()> {
-        if !nix::unistd::geteuid().is_root() {
-            return Ok(());
-        }
-        std::os::unix::fs::lchown(path, Some(self.account.uid), Some(self.account.gid))
-            .map_err(NodeError::file("give to the user", path))
-    }
-
-    /// From here on the folder is the user's.
-    fn hand_over(&self) -> Result<()> {
-        self.give(&self.path)
-    }
 }
 
 #[cfg(test)]

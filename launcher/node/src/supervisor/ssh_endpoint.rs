@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use muster_wire::v1;
 use tokio::sync::mpsc;
 
-use super::prepare::{Prepared, RunFolder};
+use super::prepare::Prepared;
+use super::run_folder::RunFolder;
 use super::spawn::{Child, Stdio, c_path};
 use super::{Event, Supervisor};
 use crate::containers::tools;
@@ -35,7 +36,7 @@ impl Endpoint {
     /// [`NodeError`] if there is no sshd, or the port or the files cannot be made.
     pub fn prepare(
         supervisor: &Supervisor,
-        folder: &RunFolder,
+        folder: &mut RunFolder,
         account: &Account,
         endpoint: &mut v1::Endpoint,
     ) -> Result<Self> {

@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::super::Event;
+use super::super::events::is_readable;
 use super::super::gang::ToPrimary;
 use super::elsewhere::{self, Sealed};
 use crate::error::{NodeError, Result};
@@ -120,6 +121,20 @@ impl Socket {
         let socket = made.map_err(NodeError::file("make the socket", path))?;
         socket.set_nonblocking(true).map_err(NodeError::file("use the socket", path))?;
         Ok(Self(socket))
+    }
+
+    /// A second handle on the same socket.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::System`] if there can be none.
+    pub fn try_clone(&self) -> Result<Self> {
+        self.0.try_clone().map(Self).map_err(NodeError::system("keep the steps' socket"))
+    }
+
+    /// Whether there is a starter that nobody has heard.
+    pub fn has_news(&self) -> bool {
+        is_readable(&self.0)
     }
 
     /// Takes starters of this user, and root's, for as long as the attempt lives. Those that came earlier have waited. On

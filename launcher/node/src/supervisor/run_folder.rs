@@ -1,0 +1,293 @@
+//! The attempt's folder that belongs to its user, and what is in it.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown};
+use std::path::{Path, PathBuf};
+
+use crate::error::{NodeError, Result};
+use crate::user::Account;
+
+/// The folder's rights: all for its owner.
+const FOLDER_MODE: u32 = 0o700;
+/// Those of a file that everybody may read who comes to the folder.
+const PUBLIC_MODE: u32 = 0o644;
+
+/// The folder is root's while it is filled, so that the user cannot turn a file into a link meanwhile.
+pub(super) struct RunFolder<'a> {
+    pub path: PathBuf,
+    account: &'a Account,
+    entries: Vec<Entry>,
+    /// What an attempt before has left, and this one has not asked for yet.
+    left: Vec<Entry>,
+}
+
+/// What is in a folder that was filled.
+#[derive(Debug)]
+pub(super) struct Contents {
+    path: PathBuf,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    inode: u64,
+    kind: Kind,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// The user's, who may have changed it.
+    Private,
+    /// Root's, with this text.
+    Public(Vec<u8>),
+    Socket,
+}
+
+impl<'a> RunFolder<'a> {
+    /// Makes it.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if that fails.
+    pub fn make(path: &Path, account: &'a Account) -> Result<Self> {
+        let make = || std::fs::DirBuilder::new().mode(FOLDER_MODE).create(path);
+        let made = match make() {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                std::fs::remove_dir_all(path).map_err(NodeError::file("remove the old folder", path))?;
+                make()
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let parent = path.parent().unwrap_or(Path::new("/"));
+                // Everybody may pass: the users' folders below are closed themselves.
+                let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
+                made.map_err(NodeError::file("create the folder", parent))?;
+                make()
+            }
+            made => made,
+        };
+        made.map_err(NodeError::file("create the folder", path))?;
+        Ok(Self { path: path.to_owned(), account, entries: Vec::new(), left: Vec::new() })
+    }
+
+    /// The folder of an attempt before, which was taken back from its user.
+    pub fn again(contents: Contents, account: &'a Account) -> Self {
+        Self { path: contents.path, account, entries: Vec::new(), left: contents.entries }
+    }
+
+    /// Makes a file of the user's, with rights for nobody else.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if that fails.
+    pub fn write(&mut self, name: &str, mode: u32, contents: &[u8]) -> Result<()> {
+        self.remove_left(name)?;
+        let inode = self.create(name, mode, contents, nix::unistd::geteuid().is_root())?;
+        self.entries.push(Entry { name: name.to_owned(), inode, kind: Kind::Private });
+        Ok(())
+    }
+
+    /// Makes a file that the user may read and nobody but root may change.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if that fails.
+    pub fn publish(&mut self, name: &str, contents: &[u8]) -> Result<()> {
+        let same = |entry: &Entry| {
+            entry.name == name && matches!(&entry.kind, Kind::Public(text) if text == contents)
+        };
+        if let Some(at) = self.left.iter().position(same) {
+            self.entries.push(self.left.swap_remove(at));
+            return Ok(());
+        }
+        self.remove_left(name)?;
+        let inode = self.create(name, PUBLIC_MODE, contents, false)?;
+        self.entries.push(Entry { name: name.to_owned(), inode, kind: Kind::Public(contents.to_owned()) });
+        Ok(())
+    }
+
+    /// Makes a socket of the user's.
+    ///
+    /// # Errors
+    ///
+    /// Those of `bind`, and [`NodeError::File`] if it cannot be given to the user.
+    pub fn bind<T>(&mut self, name: &str, bind: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        self.remove_left(name)?;
+        let path = self.path.join(name);
+        let socket = bind(&path)?;
+        self.give(&path)?;
+        let made = std::fs::symlink_metadata(&path).map_err(NodeError::file("look at", &path))?;
+        self.entries.push(Entry { name: name.to_owned(), inode: made.ino(), kind: Kind::Socket });
+        Ok(socket)
+    }
+
+    /// Leaves a socket as it is that is still open.
+    pub fn keep_socket(&mut self, name: &str) {
+        if let Some(at) = self.left.iter().position(|entry| entry.name == name) {
+            self.entries.push(self.left.swap_remove(at));
+        }
+    }
+
+    /// From here on the folder is the user's, and holds what was put there and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if it cannot be given to the user.
+    pub fn hand_over(mut self) -> Result<Contents> {
+        for entry in std::mem::take(&mut self.left) {
+            self.remove(&entry.name)?;
+        }
+        self.give(&self.path)?;
+        Ok(Contents { path: self.path, entries: self.entries })
+    }
+
+    fn remove_left(&mut self, name: &str) -> Result<()> {
+        match self.left.iter().position(|entry| entry.name == name) {
+            Some(at) => {
+                self.left.swap_remove(at);
+                self.remove(name)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        std::fs::remove_file(&path).map_err(NodeError::file("remove", path))
+    }
+
+    /// Makes a file, and tells its number in the file system.
+    fn create(&self, name: &str, mode: u32, contents: &[u8], is_users: bool) -> Result<u64> {
+        let path = self.path.join(name);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&path)
+            .map_err(NodeError::file("create", &path))?;
+        file.write_all(contents).map_err(NodeError::file("write", &path))?;
+        if is_users {
+            fchown(&file, Some(self.account.uid), Some(self.account.gid))
+                .map_err(NodeError::file("give to the user", &path))?;
+        }
+        let made = file.metadata().map_err(NodeError::file("look at", &path))?;
+        Ok(made.ino())
+    }
+
+    /// Gives something in the folder, or the folder itself, to the user.
+    fn give(&self, path: &Path) -> Result<()> {
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(());
+        }
+        lchown(path, Some(self.account.uid), Some(self.account.gid))
+            .map_err(NodeError::file("give to the user", path))
+    }
+}
+
+impl Contents {
+    /// Takes the folder back from its user. Says whether it holds what it was given with, and nothing else: what the user made there, or
+    /// in the place of something, is not for another attempt.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn take_back(&self) -> std::io::Result<bool> {
+        lchown(&self.path, Some(0), Some(0))?;
+        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(FOLDER_MODE))?;
+        let mut found = 0;
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let Some(known) = self.entries.iter().find(|known| entry.file_name() == known.name.as_str())
+            else {
+                return Ok(false);
+            };
+            let about = entry.metadata()?;
+            let is_roots = about.uid() == 0 && about.mode() & 0o777 == PUBLIC_MODE;
+            if about.ino() != known.inode || (matches!(known.kind, Kind::Public(_)) && !is_roots) {
+                return Ok(false);
+            }
+            found += 1;
+        }
+        Ok(found == self.entries.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Somebody who is not root; none if the tests do not run as root.
+    fn nobody() -> Option<Account> {
+        let user = nix::unistd::User::from_uid(65534.into()).unwrap().unwrap();
+        nix::unistd::geteuid().is_root().then(|| Account {
+            name: user.name,
+            uid: 65534,
+            gid: 65534,
+            group: None,
+            groups: vec![65534],
+            home: user.dir,
+            shell: user.shell,
+        })
+    }
+
+    fn filled<'a>(path: &Path, account: &'a Account) -> RunFolder<'a> {
+        let mut folder = RunFolder::make(path, account).unwrap();
+        folder.write("script", 0o700, b"#!/bin/sh\n").unwrap();
+        folder.publish("hostfile", b"node01\n").unwrap();
+        folder.publish("old", b"1\n").unwrap();
+        folder.bind("s", |path| Ok(std::os::unix::net::UnixListener::bind(path).unwrap())).unwrap();
+        folder
+    }
+
+    #[test]
+    fn what_is_the_same_stays_and_what_is_not_is_made_anew() {
+        let Some(account) = nobody() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1_0.1");
+        let number = |name: &str| std::fs::symlink_metadata(path.join(name)).unwrap().ino();
+        let contents = filled(&path, &account).hand_over().unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), account.uid);
+        let before = ["script", "hostfile", "s"].map(number);
+        assert!(contents.take_back().unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), 0);
+
+        let mut again = RunFolder::again(contents, &account);
+        again.write("script", 0o700, b"#!/bin/bash\n").unwrap();
+        again.publish("hostfile", b"node01\n").unwrap();
+        again.keep_socket("s");
+        let contents = again.hand_over().unwrap();
+        assert_eq!(["hostfile", "s"].map(number), before[1..]);
+        assert_eq!(std::fs::read(path.join("script")).unwrap(), b"#!/bin/bash\n");
+        assert!(!path.join("old").exists(), "nobody asked for it again");
+        assert!(contents.take_back().unwrap());
+        let mut again = RunFolder::again(contents, &account);
+        again.publish("hostfile", b"node02\n").unwrap();
+        again.hand_over().unwrap();
+        assert_eq!(std::fs::read(path.join("hostfile")).unwrap(), b"node02\n");
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_its_user_has_changed_is_not_for_another_attempt() {
+        let Some(account) = nobody() else { return };
+        let changes: [fn(&Path); 5] = [
+            |path| std::fs::write(path.join("more"), "").unwrap(),
+            |path| std::fs::remove_file(path.join("hostfile")).unwrap(),
+            |path| {
+                std::fs::rename(path.join("hostfile"), path.join("aside")).unwrap();
+                std::fs::write(path.join("hostfile"), "node01\n").unwrap();
+                std::fs::remove_file(path.join("aside")).unwrap();
+            },
+            |path| std::fs::rename(path.join("old"), path.join("hostfile")).unwrap(),
+            |path| std::os::unix::fs::symlink("/etc/passwd", path.join("link")).unwrap(),
+        ];
+        for change in changes {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("1_0.1");
+            let contents = filled(&path, &account).hand_over().unwrap();
+            change(&path);
+            assert!(!contents.take_back().unwrap());
+        }
+    }
+}
