@@ -24,8 +24,9 @@ impl ProcessId {
 
     /// The calling process.
     pub fn own() -> Self {
+        static OWN: OnceLock<ProcessId> = OnceLock::new();
         let pid = std::process::id().cast_signed();
-        Self::of(pid).unwrap_or(Self { pid, start_ticks: 0 })
+        *OWN.get_or_init(|| Self::of(pid).unwrap_or(Self { pid, start_ticks: 0 }))
     }
 
     /// A handle that becomes readable when the process ends; `None` if it has ended already.

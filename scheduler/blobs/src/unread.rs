@@ -13,8 +13,9 @@ use http::{Request, header};
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt as _};
 
-/// How much is read of a body that nobody wanted: the client of a larger one will find its connection closed.
-const UNREAD_BYTES_MAX: usize = 4 << 20;
+/// How much is read of a body that nobody wanted, which is what the SDKs send at once: the client of a larger one will find its
+/// connection closed.
+const UNREAD_BYTES_MAX: usize = 64 << 20;
 
 /// How long its client may take to send it.
 const UNREAD_WITHIN: Duration = Duration::from_secs(5);

@@ -25,6 +25,8 @@ pub(super) struct Place {
     pub job: u64,
     /// The folder of its tasks, one after another.
     pub run: PathBuf,
+    /// The cores of the last of them.
+    pub cores: Vec<u32>,
     places: Places,
 }
 
@@ -39,7 +41,7 @@ impl Places {
     ///
     /// [`NodeError::File`] if that cannot be noted.
     pub fn note(&self, job: u64, run: &Path) -> Result<Place> {
-        let place = Place { job, run: run.to_owned(), places: self.clone() };
+        let place = Place { job, run: run.to_owned(), cores: Vec::new(), places: self.clone() };
         let note = place.note();
         let written = match std::fs::write(&note, run.as_os_str().as_encoded_bytes()) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -60,6 +62,7 @@ impl Places {
             // One whose agent was killed while it wrote was not in use yet.
             (run.is_absolute() && run.file_name()? == note.file_name()).then(|| Place {
                 job: 0,
+                cores: Vec::new(),
                 run,
                 places: self.clone(),
             })

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::time::Duration;
 
 use muster_wire::v1::instance_report::Phase;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Node;
 use super::link::{Link, LinkEvent};
-use super::places::Places;
+use super::places::{Place, Places};
 use super::status::{self, Question};
 use super::supervisors::{self, Event, Idle};
 use crate::attempt::{Assignment, AttemptDir, AttemptState, UNFINISHED, parse_key};
@@ -270,15 +271,7 @@ impl Registry {
         let declared = self.welcome.as_ref().map_or(&[][..], |welcome| &welcome.declared_devices);
         let withheld = devices::withheld(declared, &self.node.topology, &member.devices)?;
         let idle = self.take_idle(&prepare)?;
-        let place = match supervisor::leaves_place(&prepare) {
-            true => {
-                match idle.place.clone().filter(|place| Some(place.job) == prepare.key.map(|key| key.job)) {
-                    Some(place) => Some(place),
-                    None => Some(self.places.note(prepare.key.unwrap_or_default().job, &state.run)?),
-                }
-            }
-            false => None,
-        };
+        let place = self.place(&prepare, member, &idle, &state.run)?;
         if let Some(place) = &place {
             state.run.clone_from(&place.run);
         }
@@ -306,11 +299,36 @@ impl Registry {
         idle.assign(&assignment, prepare, place, self.events.clone())
     }
 
-    /// A supervisor for an attempt: one that has held a task of the same job, if there is one.
+    /// Where a supervisor is to hold an attempt, if it may leave that place to another one: where it held a task of the same job.
+    fn place(
+        &self,
+        prepare: &v1::Prepare,
+        member: &v1::Member,
+        idle: &Idle,
+        run: &Path,
+    ) -> Result<Option<Place>> {
+        let job = prepare.key.unwrap_or_default().job;
+        if !supervisor::leaves_place(prepare) {
+            return Ok(None);
+        }
+        let mut place = match idle.place.clone().filter(|place| place.job == job) {
+            Some(place) => place,
+            None => self.places.note(job, run)?,
+        };
+        place.cores.clone_from(&member.cores);
+        Ok(Some(place))
+    }
+
+    /// A supervisor for an attempt: one that has held a task of the same job, if there is one, and best on the same cores.
     fn take_idle(&mut self, prepare: &v1::Prepare) -> Result<Idle> {
         let job = prepare.key.map(|key| key.job);
-        let held_job = |idle: &Idle| idle.place.as_ref().map(|place| place.job);
-        let at = self.idle.iter().position(|idle| job.is_some() && held_job(idle) == job);
+        let cores = prepare.members.get(prepare.instance as usize).map(|member| &member.cores);
+        let place = |idle: &Idle, same_cores: bool| {
+            let place = idle.place.as_ref().filter(|place| Some(place.job) == job);
+            place.is_some_and(|place| !same_cores || Some(&place.cores) == cores)
+        };
+        let at = self.idle.iter().position(|idle| place(idle, true));
+        let at = at.or_else(|| self.idle.iter().position(|idle| place(idle, false)));
         let mut next = self.idle.remove(at.unwrap_or(0));
         while let Some(idle) = next {
             // One that was killed while it waited shall not take an attempt with it.

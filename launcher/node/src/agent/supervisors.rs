@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::places::Place;
 use crate::attempt::{Assignment, AttemptDir, AttemptState};
 use crate::error::{NodeError, Result};
-use crate::frame;
+use crate::frame::{self, FrameReader};
 use crate::process::{ProcessId, now_us};
 use crate::supervisor::FREE;
 
@@ -180,8 +180,10 @@ async fn relay(
     events: &mpsc::Sender<Event>,
 ) -> bool {
     let (mut from, mut to) = socket.split();
+    // The last report and the word that it is free come at once.
+    let mut reader = FrameReader::default();
     let hear = async {
-        while let Ok(Some(bytes)) = frame::read_bytes(&mut from).await {
+        while let Ok(Some(bytes)) = reader.next(&mut from).await {
             if bytes == FREE {
                 return true;
             }

@@ -1,5 +1,6 @@
 //! The small files of a cgroup.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::{NodeError, Result};
@@ -17,8 +18,23 @@ pub(super) fn set(folder: &Path, file: &str, value: &str) -> Result<()> {
 
 /// Reads a whole file; empty if it cannot be read.
 pub(super) fn get(folder: &Path, file: &str) -> String {
-    std::fs::read_to_string(folder.join(file)).unwrap_or_default()
+    read(&folder.join(file)).unwrap_or_default()
 }
+
+/// The kernel tells no length of these files, and hands over as much as there is room for.
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = vec![0; READ_BYTES];
+    let mut file = std::fs::File::open(path)?;
+    let length = file.read(&mut text)?;
+    text.truncate(length);
+    if length == READ_BYTES {
+        file.read_to_end(&mut text)?;
+    }
+    String::from_utf8(text).map_err(std::io::Error::other)
+}
+
+/// Room for all of these files but lists of processes.
+const READ_BYTES: usize = 2048;
 
 /// The number after a key in a file of `key number` lines.
 pub(super) fn number_of(text: &str, key: &str) -> Option<u64> {

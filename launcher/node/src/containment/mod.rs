@@ -13,6 +13,7 @@ pub mod subreaper;
 pub mod v2;
 mod watch;
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -182,6 +183,19 @@ impl Group {
         }
     }
 
+    /// The entrances, opened for processes that are to enter.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] for the first that cannot be opened.
+    pub fn open_entrances(&self) -> Result<Vec<OwnedFd>> {
+        let open = |path: PathBuf| match std::fs::OpenOptions::new().write(true).open(&path) {
+            Ok(file) => Ok(file.into()),
+            Err(error) => Err(NodeError::file("open", path)(error)),
+        };
+        self.entrances().into_iter().map(open).collect()
+    }
+
     /// The processes inside at this moment.
     pub fn processes(&self) -> Vec<i32> {
         match self {
@@ -270,15 +284,14 @@ impl Group {
         }
     }
 
-    /// Makes the empty containment ready for another attempt: what was used up to now is the answer, and the peak of memory counts
-    /// anew. `None` if it must be made anew as well: nothing may be charged to it that was another's.
-    pub fn renew(&self) -> Option<v1::Usage> {
-        let is_ready = match self {
+    /// Makes the empty containment ready for another attempt: the peak of memory counts anew, and all else goes on. False if it must be
+    /// made anew as well: nothing may be charged to it that was another's.
+    pub fn renew(&self) -> bool {
+        match self {
             Self::V2(group) => group.renew(),
             Self::Hybrid(group) => group.renew(),
             Self::Subreaper(_) => true,
-        };
-        is_ready.then(|| self.usage())
+        }
     }
 
     /// Moves the empty containment to other CPUs, as many as before.

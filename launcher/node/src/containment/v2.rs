@@ -189,9 +189,11 @@ impl Group {
     pub(super) fn usage(&self) -> v1::Usage {
         let cpu = get(&self.path, "cpu.stat");
         let devices = get(&self.path, "io.stat");
+        let has_memory = self.controllers.iter().any(|name| name == "memory");
+        let peak = if has_memory { get(&self.path, "memory.peak") } else { String::new() };
         v1::Usage {
             cpu_time_us: number_of(&cpu, "usage_usec").unwrap_or(0),
-            memory_peak_bytes: get(&self.path, "memory.peak").trim().parse().unwrap_or(0),
+            memory_peak_bytes: peak.trim().parse().unwrap_or(0),
             cpu_system_us: number_of(&cpu, "system_usec").unwrap_or(0),
             read_bytes: sum_of(&devices, "rbytes"),
             write_bytes: sum_of(&devices, "wbytes"),

@@ -168,7 +168,7 @@ impl Container {
             Some(program) => vec![program.to_owned()],
             None => self.image.config.entrypoint.clone().unwrap_or_default(),
         };
-        let own = own.iter().map(|word| super::spawn::c_text(word, "entrypoint"));
+        let own = own.iter().map(|word| super::spawn::c_text(word.as_str(), "entrypoint"));
         own.chain(command.iter().cloned().map(Ok)).collect()
     }
 

@@ -6,14 +6,15 @@
 //! when it is free for the next attempt.
 
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_wire::v1::{InstanceReport, Prepare, ToNode, to_node::Body};
 use prost::Message as _;
+use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
 use super::Event;
 use super::place::{KEPT_FOR, Place};
@@ -108,7 +109,7 @@ impl OpenLine {
 }
 
 /// The task that owns all connections. It gives the first one back if all that was to say was said there.
-pub(super) struct Connections(tokio::task::JoinHandle<Option<OpenLine>>);
+pub(super) struct Connections(JoinHandle<Option<OpenLine>>);
 
 impl Connections {
     /// Waits until all agents have the last report. The report's sender must be gone already.
@@ -117,32 +118,61 @@ impl Connections {
     }
 }
 
-/// Serves the agent that started this supervisor, and those that come later.
+/// How long it is not tried again to make a socket that could not be made.
+const BIND_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+fn bind(path: &Path) -> Result<UnixListener> {
+    UnixListener::bind(path).map_err(NodeError::file("listen at", path))
+}
+
+/// The next agent; there is none before there is a socket.
+async fn accept(listener: Option<&UnixListener>) -> std::io::Result<(UnixStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Serves the agent that started this supervisor, and those that come later, for whom there is a socket `after` a while: an
+/// attempt that is over by then needs none.
 ///
 /// # Errors
 ///
 /// [`NodeError::File`] if the socket cannot be made.
 pub(super) fn serve(
-    path: &Path,
+    path: PathBuf,
+    after: Duration,
     first: OpenLine,
     report: watch::Receiver<InstanceReport>,
     events: mpsc::Sender<Event>,
 ) -> Result<Connections> {
-    let listener = UnixListener::bind(path).map_err(NodeError::file("listen at", path))?;
-    Ok(Connections(tokio::spawn(async move {
-        let first = tokio::spawn(talk(first, report.clone(), events.clone()));
+    let mut listener = match after.is_zero() {
+        true => Some(bind(&path)?),
+        false => None,
+    };
+    Ok(Connections(spawn_local(async move {
+        let first = spawn_local(talk(first, report.clone(), events.clone()));
         let mut agents = JoinSet::new();
         let mut ended = report.clone();
+        let wait = tokio::time::sleep(after);
+        tokio::pin!(wait);
         loop {
             tokio::select! {
-                accepted = listener.accept() => {
+                accepted = accept(listener.as_ref()) => {
                     if let Ok((stream, _)) = accepted {
                         let line = OpenLine { stream, reader: FrameReader::default() };
-                        agents.spawn(talk(line, report.clone(), events.clone()));
+                        agents.spawn_local(talk(line, report.clone(), events.clone()));
                     }
                 }
                 // An error means that the sender is gone: the attempt has ended.
                 changed = ended.changed() => if changed.is_err() { break },
+                () = &mut wait, if listener.is_none() => match bind(&path) {
+                    Ok(made) => listener = Some(made),
+                    Err(error) => {
+                        tracing::error!(error = error.sentence(), "no other agent can be heard");
+                        wait.set(tokio::time::sleep(BIND_AGAIN_AFTER));
+                    }
+                },
             }
             while agents.try_join_next().is_some() {}
         }

@@ -160,10 +160,11 @@ impl Supervisor {
             }
             self.reap_the_rest().await;
         }
-        let usage = place::since(prepared.group.usage(), &prepared.used_before);
+        let used = prepared.group.usage();
+        let usage = place::since(used, &prepared.used_before);
         self.note_end_of_folder();
         let may_leave = matches!(outcome, Ok(Outcome::Exited(_))) && !out_of_memory;
-        self.leave_place(prepared, may_leave).await;
+        self.leave_place(prepared, used, may_leave).await;
         let how = match outcome {
             Ok(Outcome::Exited(status)) => match not_taken.filter(|_| status.success() && !out_of_memory) {
                 Some(failed) => How::StageOutFailed(failed),
@@ -185,13 +186,13 @@ impl Supervisor {
     }
 
     /// Leaves the empty containment and the folder to another attempt, or removes them.
-    async fn leave_place(&mut self, prepared: &mut Prepared, may_leave: bool) {
+    async fn leave_place(&mut self, prepared: &mut Prepared, used: v1::Usage, may_leave: bool) {
         let in_use = prepared.in_use.take().filter(|_| may_leave);
-        let used = in_use.as_ref().and_then(|_| prepared.group.renew());
-        let kept = used.map(|used| KeptGroup {
+        let kept = (in_use.is_some() && prepared.group.renew()).then(|| KeptGroup {
             group: prepared.group.clone(),
             limits: std::mem::take(&mut prepared.limits),
             used,
+            entrances: std::mem::take(&mut prepared.open_entrances),
         });
         if kept.is_none() {
             prepared.group.remove().await;

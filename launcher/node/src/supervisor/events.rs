@@ -113,7 +113,7 @@ async fn take(bytes: &[u8], sender: Option<i32>, events: &mpsc::Sender<Event>) {
     let launcher = sender.and_then(parent_of).filter(|parent| *parent > 1).and_then(ProcessId::of);
     let event = match launcher {
         Some(launcher) => {
-            tokio::spawn(follow(launcher, lost.clone(), events.clone()));
+            tokio::task::spawn_local(follow(launcher, lost.clone(), events.clone()));
             Event::Followed { host: lost.host }
         }
         None => Event::RemoteLost(lost),
@@ -131,6 +131,7 @@ async fn follow(launcher: ProcessId, lost: RemoteLost, events: mpsc::Sender<Even
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::task::LocalSet;
 
     #[test]
     fn the_shims_message_is_understood() {
@@ -142,18 +143,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_launcher_that_does_not_end_is_stuck() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("events.sock");
-        let socket = Socket::bind(&path).unwrap();
-        let (events, mut inbox) = mpsc::channel(8);
-        let listener = tokio::spawn(socket.listen(events));
-        let sender = UnixDatagram::unbound().unwrap();
-        sender.send_to(b"nonsense", &path).unwrap();
-        sender.send_to(muster_mpi::shim::remote_lost_event("node02", "why").as_bytes(), &path).unwrap();
-        // The parent of this test lives on for longer than the grace.
-        assert!(matches!(inbox.recv().await, Some(Event::Followed { host }) if host == "node02"));
-        let stuck = tokio::time::timeout(LOST_GRACE * 2, inbox.recv()).await.unwrap();
-        assert!(matches!(stuck, Some(Event::LauncherStuck(lost)) if lost.detail == "why"));
-        listener.abort();
+        LocalSet::new()
+            .run_until(async {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("events.sock");
+                let socket = Socket::bind(&path).unwrap();
+                let (events, mut inbox) = mpsc::channel(8);
+                let listener = tokio::task::spawn_local(socket.listen(events));
+                let sender = UnixDatagram::unbound().unwrap();
+                sender.send_to(b"nonsense", &path).unwrap();
+                sender
+                    .send_to(muster_mpi::shim::remote_lost_event("node02", "why").as_bytes(), &path)
+                    .unwrap();
+                // The parent of this test lives on for longer than the grace.
+                assert!(matches!(inbox.recv().await, Some(Event::Followed { host }) if host == "node02"));
+                let stuck = tokio::time::timeout(LOST_GRACE * 2, inbox.recv()).await.unwrap();
+                assert!(matches!(stuck, Some(Event::LauncherStuck(lost)) if lost.detail == "why"));
+                listener.abort();
+            })
+            .await;
     }
 }

@@ -321,6 +321,7 @@ mod tests {
         use super::*;
         use muster_step::words::{Answer, Ask, StepEnd, StepRequest};
         use std::net::Ipv4Addr;
+        use tokio::task::LocalSet;
 
         struct Gang {
             port: u16,
@@ -370,47 +371,66 @@ mod tests {
 
         #[tokio::test]
         async fn news_goes_up_and_the_end_goes_down() {
-            let mut gang = gang();
-            let (outbox, mut inbox) = join(gang.port, "token");
-            outbox
-                .send(Line::DaemonLost { host: "node02".into(), detail: "was killed by signal 9".into() })
-                .await
-                .unwrap();
-            match next(&mut gang.primary).await {
-                News::DaemonLost(lost) => assert_eq!(lost.host, "node02"),
-                other => panic!("{other:?}"),
-            }
-            gang.handle.end();
-            assert!(matches!(next(&mut inbox).await, News::PrimaryEnded));
-            outbox.send(Line::Ended { out_of_memory: true }).await.unwrap();
-            assert!(gang.handle.were_out_of_memory(1).await);
+            LocalSet::new()
+                .run_until(async {
+                    let mut gang = gang();
+                    let (outbox, mut inbox) = join(gang.port, "token");
+                    outbox
+                        .send(Line::DaemonLost {
+                            host: "node02".into(),
+                            detail: "was killed by signal 9".into(),
+                        })
+                        .await
+                        .unwrap();
+                    match next(&mut gang.primary).await {
+                        News::DaemonLost(lost) => assert_eq!(lost.host, "node02"),
+                        other => panic!("{other:?}"),
+                    }
+                    gang.handle.end();
+                    assert!(matches!(next(&mut inbox).await, News::PrimaryEnded));
+                    outbox.send(Line::Ended { out_of_memory: true }).await.unwrap();
+                    assert!(gang.handle.were_out_of_memory(1).await);
+                })
+                .await;
         }
 
         #[tokio::test]
         async fn a_steps_order_goes_down_even_before_its_instance_has_joined_and_its_end_goes_up() {
-            let mut gang = gang();
-            let order =
-                StepOrder { step: 3, nonce: "n".into(), starter: ("node01".into(), 4000), listens: true };
-            assert!(gang.handle.start_step(1, order.clone()));
-            assert!(!gang.handle.start_step(2, order.clone()));
-            let (outbox, mut inbox) = join(gang.port, "token");
-            match next(&mut inbox).await {
-                News::StartStep(told) => assert_eq!(told, order),
-                other => panic!("{other:?}"),
-            }
-            let address = ("node02".to_owned(), 4001);
-            outbox.send(Line::StepListens { step: 3, address: address.clone() }).await.unwrap();
-            match next(&mut gang.primary).await {
-                News::StepListens { step: 3, instance: 1, address: told } => assert_eq!(told, address),
-                other => panic!("{other:?}"),
-            }
-            gang.handle.end_step(1, 3);
-            assert!(matches!(next(&mut inbox).await, News::EndStep { step: 3 }));
-            outbox.send(Line::StepGone { step: 3, failed: Some("why".into()) }).await.unwrap();
-            match next(&mut gang.primary).await {
-                News::StepGone { step: 3, instance: 1, failed } => assert_eq!(failed.as_deref(), Some("why")),
-                other => panic!("{other:?}"),
-            }
+            LocalSet::new()
+                .run_until(async {
+                    let mut gang = gang();
+                    let order = StepOrder {
+                        step: 3,
+                        nonce: "n".into(),
+                        starter: ("node01".into(), 4000),
+                        listens: true,
+                    };
+                    assert!(gang.handle.start_step(1, order.clone()));
+                    assert!(!gang.handle.start_step(2, order.clone()));
+                    let (outbox, mut inbox) = join(gang.port, "token");
+                    match next(&mut inbox).await {
+                        News::StartStep(told) => assert_eq!(told, order),
+                        other => panic!("{other:?}"),
+                    }
+                    let address = ("node02".to_owned(), 4001);
+                    outbox.send(Line::StepListens { step: 3, address: address.clone() }).await.unwrap();
+                    match next(&mut gang.primary).await {
+                        News::StepListens { step: 3, instance: 1, address: told } => {
+                            assert_eq!(told, address)
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                    gang.handle.end_step(1, 3);
+                    assert!(matches!(next(&mut inbox).await, News::EndStep { step: 3 }));
+                    outbox.send(Line::StepGone { step: 3, failed: Some("why".into()) }).await.unwrap();
+                    match next(&mut gang.primary).await {
+                        News::StepGone { step: 3, instance: 1, failed } => {
+                            assert_eq!(failed.as_deref(), Some("why"))
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                })
+                .await;
         }
 
         /// What starters say first.
@@ -421,95 +441,111 @@ mod tests {
 
         #[tokio::test]
         async fn a_starter_of_another_node_speaks_with_the_primary() {
-            let mut gang = gang();
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("steps.sock");
-            let socket = Socket::bind(&path).unwrap();
-            let allocation = Answer::Allocation {
-                job: 7,
-                address: "127.0.0.1".into(),
-                supervisor_pid: 1,
-                hosts: vec!["node01".into()],
-            };
-            let own = nix::unistd::getuid().as_raw();
-            let desk = Desk::new(mpsc::channel(1).0);
-            socket.listen(own, allocation.clone(), desk, Some(way(gang.port, "token"))).unwrap();
-            let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
-            let (from, mut to) = stream.into_split();
-            let mut from = tokio::io::BufReader::new(from);
-            let mut hear = async || {
-                let mut line = String::new();
-                from.read_line(&mut line).await.unwrap();
-                serde_json::from_str::<Answer>(&line).unwrap()
-            };
-            assert_eq!(hear().await, allocation);
-            let mut say = async |ask: &Ask| {
-                let text = format!("{}\n", serde_json::to_string(ask).unwrap());
-                to.write_all(text.as_bytes()).await.unwrap();
-            };
-            say(&ask()).await;
-            let (starter, answers) = match gang.primary.recv().await.unwrap() {
-                Event::Starter(StarterNews::Asked { starter, address, ask: told, answers }) => {
-                    assert_eq!((address.as_deref(), told), (Some("127.0.0.1"), ask()));
-                    (starter, answers)
-                }
-                other => panic!("{other:?}"),
-            };
-            let attach = Answer::Attach { hosts: "n".into(), port: 1, key: "secret".into() };
-            for answer in [Answer::Waiting, attach] {
-                answers.send(answer.clone()).unwrap();
-                assert_eq!(hear().await, answer);
-            }
-            say(&Ask::Ended(StepEnd::default())).await;
-            assert!(matches!(
-                gang.primary.recv().await,
-                Some(Event::Starter(StarterNews::Ended { starter: ended, .. })) if ended == starter
-            ));
-            drop(to);
-            assert!(matches!(
-                gang.primary.recv().await,
-                Some(Event::Starter(StarterNews::Left { starter: left })) if left == starter
-            ));
+            LocalSet::new()
+                .run_until(async {
+                    let mut gang = gang();
+                    let folder = tempfile::tempdir().unwrap();
+                    let path = folder.path().join("steps.sock");
+                    let socket = Socket::bind(&path).unwrap();
+                    let allocation = Answer::Allocation {
+                        job: 7,
+                        address: "127.0.0.1".into(),
+                        supervisor_pid: 1,
+                        hosts: vec!["node01".into()],
+                    };
+                    let own = nix::unistd::getuid().as_raw();
+                    let desk = Desk::new(mpsc::channel(1).0);
+                    socket.listen(own, allocation.clone(), desk, Some(way(gang.port, "token"))).unwrap();
+                    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+                    let (from, mut to) = stream.into_split();
+                    let mut from = tokio::io::BufReader::new(from);
+                    let mut hear = async || {
+                        let mut line = String::new();
+                        from.read_line(&mut line).await.unwrap();
+                        serde_json::from_str::<Answer>(&line).unwrap()
+                    };
+                    assert_eq!(hear().await, allocation);
+                    let mut say = async |ask: &Ask| {
+                        let text = format!("{}\n", serde_json::to_string(ask).unwrap());
+                        to.write_all(text.as_bytes()).await.unwrap();
+                    };
+                    say(&ask()).await;
+                    let (starter, answers) = match gang.primary.recv().await.unwrap() {
+                        Event::Starter(StarterNews::Asked { starter, address, ask: told, answers }) => {
+                            assert_eq!((address.as_deref(), told), (Some("127.0.0.1"), ask()));
+                            (starter, answers)
+                        }
+                        other => panic!("{other:?}"),
+                    };
+                    let attach = Answer::Attach { hosts: "n".into(), port: 1, key: "secret".into() };
+                    for answer in [Answer::Waiting, attach] {
+                        answers.send(answer.clone()).unwrap();
+                        assert_eq!(hear().await, answer);
+                    }
+                    say(&Ask::Ended(StepEnd::default())).await;
+                    assert!(matches!(
+                        gang.primary.recv().await,
+                        Some(Event::Starter(StarterNews::Ended { starter: ended, .. })) if ended == starter
+                    ));
+                    drop(to);
+                    assert!(matches!(
+                        gang.primary.recv().await,
+                        Some(Event::Starter(StarterNews::Left { starter: left })) if left == starter
+                    ));
+                })
+                .await;
         }
 
         #[tokio::test]
         async fn starters_of_other_nodes_have_a_limit_and_must_know_the_token() {
-            let gang = gang();
-            assert!(way(gang.port, "guess").connect_for_starter().await.is_err());
-            let mut others = Vec::new();
-            while let Some(other) = way(gang.port, "token").connect_for_starter().await.unwrap() {
-                others.push(other);
-                assert!(others.len() < 1 << 20, "there is no limit");
-            }
-            assert!(others.len() >= 16);
-            // Who leaves makes room.
-            others.pop();
-            while way(gang.port, "token").connect_for_starter().await.unwrap().is_none() {
-                tokio::task::yield_now().await;
-            }
+            LocalSet::new()
+                .run_until(async {
+                    let gang = gang();
+                    assert!(way(gang.port, "guess").connect_for_starter().await.is_err());
+                    let mut others = Vec::new();
+                    while let Some(other) = way(gang.port, "token").connect_for_starter().await.unwrap() {
+                        others.push(other);
+                        assert!(others.len() < 1 << 20, "there is no limit");
+                    }
+                    assert!(others.len() >= 16);
+                    // Who leaves makes room.
+                    others.pop();
+                    while way(gang.port, "token").connect_for_starter().await.unwrap().is_none() {
+                        tokio::task::yield_now().await;
+                    }
+                })
+                .await;
         }
 
         #[tokio::test]
         async fn who_does_not_know_the_token_is_lost_on_both_sides() {
-            let mut gang = gang();
-            let (_outbox, mut inbox) = join(gang.port, "guess");
-            match next(&mut gang.primary).await {
-                News::LostContact { with } => assert_eq!(with, "node02"),
-                other => panic!("{other:?}"),
-            }
-            match next(&mut inbox).await {
-                News::LostContact { with } => assert_eq!(with, "the primary on node01"),
-                other => panic!("{other:?}"),
-            }
+            LocalSet::new()
+                .run_until(async {
+                    let mut gang = gang();
+                    let (_outbox, mut inbox) = join(gang.port, "guess");
+                    match next(&mut gang.primary).await {
+                        News::LostContact { with } => assert_eq!(with, "node02"),
+                        other => panic!("{other:?}"),
+                    }
+                    match next(&mut inbox).await {
+                        News::LostContact { with } => assert_eq!(with, "the primary on node01"),
+                        other => panic!("{other:?}"),
+                    }
+                })
+                .await;
         }
 
         #[tokio::test]
         async fn who_leaves_is_not_missed_and_who_falls_silent_is() {
-            let mut gang = gang();
-            let (outbox, _inbox) = join(gang.port, "token");
-            outbox.send(Line::Leave).await.unwrap();
-            let waited = tokio::time::timeout(GANG_TIMEOUT + PING_EVERY, gang.primary.recv()).await;
-            assert!(waited.is_err(), "{waited:?}");
+            LocalSet::new()
+                .run_until(async {
+                    let mut gang = gang();
+                    let (outbox, _inbox) = join(gang.port, "token");
+                    outbox.send(Line::Leave).await.unwrap();
+                    let waited = tokio::time::timeout(GANG_TIMEOUT + PING_EVERY, gang.primary.recv()).await;
+                    assert!(waited.is_err(), "{waited:?}");
+                })
+                .await;
         }
     }
 }

@@ -24,7 +24,7 @@ impl Supervisor {
     /// [`NodeError`] if the script cannot be started.
     pub(super) fn go(&mut self, prepared: &mut Prepared, go: &v1::Go) -> Result<gang::Handle> {
         if let Some(socket) = prepared.events.take() {
-            tokio::spawn(socket.listen(self.sender.clone()));
+            tokio::task::spawn_local(socket.listen(self.sender.clone()));
         }
         if let Some(socket) = prepared.steps.take() {
             let way = if self.is_primary() { None } else { Some(gang::ToPrimary::of(self, go)?) };
@@ -40,7 +40,7 @@ impl Supervisor {
         if let Some(script) = &prepared.script {
             self.write_peers(&prepared.account, &go.peers)?;
             self.script = Some(self.start_script(prepared, script)?);
-            tokio::spawn(local_daemons::watch(
+            tokio::task::spawn_local(local_daemons::watch(
                 prepared.group.clone(),
                 prepared.endpoint.host.clone(),
                 self.sender.clone(),
@@ -95,7 +95,8 @@ impl Supervisor {
             arguments,
             environment: texts(&environment)?,
             account: &prepared.account,
-            entrances: prepared.entrances()?,
+            entrances: if prepared.open_entrances.is_empty() { prepared.entrances()? } else { Vec::new() },
+            open_entrances: &prepared.open_entrances,
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
             namespace: self.container.as_ref().map(|container| container.namespace.as_fd()),
@@ -157,7 +158,15 @@ impl Supervisor {
 }
 
 fn texts(environment: &BTreeMap<String, String>) -> Result<Vec<CString>> {
-    environment.iter().map(|(name, value)| c_text(&format!("{name}={value}"), "environment")).collect()
+    let text = |(name, value): (&String, &String)| {
+        // With room for the zero byte at its end.
+        let mut text = String::with_capacity(name.len() + value.len() + 2);
+        text.push_str(name);
+        text.push('=');
+        text.push_str(value);
+        c_text(text, "environment")
+    };
+    environment.iter().map(text).collect()
 }
 
 /// Why a command of the task was not started.

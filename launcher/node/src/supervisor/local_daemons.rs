@@ -38,7 +38,7 @@ pub(super) async fn watch(group: Group, host: String, events: mpsc::Sender<Event
         for pid in daemons.difference(&known) {
             let parent = crate::process::parent_of(*pid).and_then(ProcessId::of);
             if let Some((daemon, launcher)) = ProcessId::of(*pid).zip(parent) {
-                tokio::spawn(follow(daemon, launcher, host.clone(), events.clone()));
+                tokio::task::spawn_local(follow(daemon, launcher, host.clone(), events.clone()));
             }
         }
         known = daemons;

@@ -44,9 +44,9 @@ use std::time::Duration;
 
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{self, Gone, InstanceReport};
-use nix::sys::signal::{SigHandler, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
 
 use self::place::Place;
 use crate::attempt::{Assignment, AttemptDir, AttemptState};
@@ -167,26 +167,22 @@ pub fn run() -> Result<()> {
     // The kernel's name for a program started through /proc/self/exe says nothing to an administrator.
     let _ = nix::sys::prctl::set_name(c"muster-superv");
     nix::sys::prctl::set_child_subreaper(true).map_err(NodeError::system("become a subreaper"))?;
-    for ignored in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
-        // A supervisor ends when its attempt does; whoever wants it to end earlier stops the attempt.
-        // SAFETY: ignoring a signal runs no code.
-        unsafe { nix::sys::signal::signal(ignored, SigHandler::SigIgn) }
-            .map_err(NodeError::system("ignore signals"))?;
-    }
+    spawn::ignore_signals();
     log::catch_panics();
     // It takes nothing from the modes of what is made for users, who get theirs with their scripts.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     crate::process::go_ahead_of_work();
     let line = control::Line::new(take_standard_input()?);
     let mut free = Free { line, accounts: Accounts::default(), place: None };
+    // One thread only: a process that starts uses this one's memory until it is its program.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(NodeError::system("start the runtime"))?;
     for held in 0..ATTEMPTS_MAX {
-        // One thread only: a process that starts uses this one's memory until it is its program. A runtime for each attempt, because nothing that it
-        // has begun shall outlive it.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(NodeError::system("start the runtime"))?;
-        match runtime.block_on(hold_one_attempt(free, held + 1 < ATTEMPTS_MAX))? {
+        // With the set goes all that an attempt has begun and that is not over.
+        let tasks = LocalSet::new();
+        match tasks.block_on(&runtime, hold_one_attempt(free, held + 1 < ATTEMPTS_MAX))? {
             Some(again) => free = again,
             None => break,
         }
@@ -233,8 +229,9 @@ async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
     log::begin(private.log());
     // The agent has written down that it is being prepared.
     let mut supervisor = Supervisor::new(assignment, prepare, accounts, fitting)?;
-    let connections =
-        control::serve(&private.control(), agent, supervisor.report.subscribe(), supervisor.sender.clone())?;
+    let after = if supervisor.prepare.at_once { TOLD_AFTER } else { Duration::ZERO };
+    let (report, sender) = (supervisor.report.subscribe(), supervisor.sender.clone());
+    let connections = control::serve(private.control(), after, agent, report, sender)?;
     let gone = supervisor.live().await;
     supervisor.publish(Phase::Gone(gone))?;
     // Whoever has left a process here that cannot be ended keeps its supervisor.

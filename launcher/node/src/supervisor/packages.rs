@@ -53,7 +53,7 @@ impl Supervisor {
         // use to others.
         let (socket, _reaped_as_an_orphan_is) = deploy::start(&self.assignment.agent, false)?;
         let events = self.sender.clone();
-        let asked = tokio::spawn(async move {
+        let asked = tokio::task::spawn_local(async move {
             let _ = events.send(Event::Deployed(deploy::ask(socket, &order).await)).await;
         });
         loop {

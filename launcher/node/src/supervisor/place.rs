@@ -5,6 +5,7 @@
 //! or cgroups to which memory is still charged, are removed. The agent tells which folder an attempt has; while it waits, a place is
 //! the supervisor's, which removes it after a moment without work, or for the sake of another job, or at its own end.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub(super) struct KeptGroup {
     pub limits: Limits,
     /// What was used in them until now.
     pub used: v1::Usage,
+    /// Their entrances, open.
+    pub entrances: Vec<OwnedFd>,
 }
 
 impl Place {

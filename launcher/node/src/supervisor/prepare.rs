@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use super::run_folder::RunFolder;
 use super::spawn::{c_path, c_text};
 use super::ssh_endpoint::Endpoint;
 use super::{Supervisor, events, steps};
-use crate::attempt::group_name;
+use crate::attempt::{group, group_name};
 use crate::containment::{Group, Limits};
 use crate::error::{NodeError, Result};
 use crate::user::Account;
@@ -41,6 +42,8 @@ pub(super) struct Prepared {
     pub events: Option<events::Socket>,
     /// Until the go.
     pub steps: Option<steps::Socket>,
+    /// The containment's entrances, if they are kept open for another attempt.
+    pub open_entrances: Vec<OwnedFd>,
     /// What another attempt may have afterwards.
     pub in_use: Option<InUse>,
     /// What the containment was limited to.
@@ -74,12 +77,9 @@ impl Supervisor {
             Some(place) => (Some(place.in_use), place::limited(place.group, &limits).await),
             None => (None, None),
         };
-        let group = kept.as_ref().map(|kept| kept.group.clone());
         let prepared = self.prepare_parts(account, limits, left, kept);
         if prepared.is_err() {
-            if let Some(group) = group {
-                group.remove().await;
-            }
+            group(&self.assignment.containment, &self.assignment.run).remove().await;
             let _ = std::fs::remove_dir_all(&self.assignment.run);
         }
         prepared
@@ -136,12 +136,13 @@ impl Supervisor {
             true => Some(InUse { contents, events: events.try_clone()?, steps: steps.try_clone()? }),
             false => None,
         };
-        let (group, used_before) = match kept {
-            Some(kept) => (kept.group, kept.used),
+        let (group, used_before, open_entrances) = match kept {
+            Some(kept) => (kept.group, kept.used, kept.entrances),
             None => {
                 let run = &self.assignment.run;
                 let made = self.assignment.containment.create(&group_name(run), run.clone(), &limits)?;
-                (made, v1::Usage::default())
+                let entrances = if in_use.is_some() { made.open_entrances() } else { Ok(Vec::new()) };
+                (made, v1::Usage::default(), entrances?)
             }
         };
         Ok(Prepared {
@@ -153,6 +154,7 @@ impl Supervisor {
             membership,
             events: Some(events),
             steps: Some(steps),
+            open_entrances,
             in_use,
             limits,
             used_before,
@@ -267,7 +269,7 @@ impl Script {
         arguments.push(c_path(&path)?);
         let program = arguments[0].clone();
         for argument in &work.arguments {
-            arguments.push(c_text(argument, "script's argument")?);
+            arguments.push(c_text(argument.as_str(), "script's argument")?);
         }
         Ok(Self { is_direct: false, program, arguments })
     }
@@ -278,7 +280,8 @@ impl Script {
     ///
     /// [`NodeError::ZeroByte`] or [`NodeError::Incomplete`] if no program can be given these words.
     pub fn direct(words: &[String]) -> Result<Self> {
-        let texts: Vec<CString> = words.iter().map(|word| c_text(word, "command")).collect::<Result<_>>()?;
+        let texts: Vec<CString> =
+            words.iter().map(|word| c_text(word.as_str(), "command")).collect::<Result<_>>()?;
         let program = texts.first().cloned().ok_or(NodeError::Incomplete { part: "command" })?;
         Ok(Self { is_direct: true, program, arguments: texts })
     }

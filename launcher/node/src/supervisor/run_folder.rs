@@ -38,8 +38,12 @@ struct Entry {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
-    /// The user's, who may have changed it.
-    Private,
+    /// The user's, with these rights and this text, and when it was last changed.
+    Private {
+        mode: u32,
+        text: Vec<u8>,
+        changed_at_ns: i128,
+    },
     /// Root's, with this text.
     Public(Vec<u8>),
     Socket,
@@ -82,9 +86,16 @@ impl<'a> RunFolder<'a> {
     ///
     /// [`NodeError::File`] if that fails.
     pub fn write(&mut self, name: &str, mode: u32, contents: &[u8]) -> Result<()> {
-        self.remove_left(name)?;
-        let inode = self.create(name, mode, contents, nix::unistd::geteuid().is_root())?;
-        self.entries.push(Entry { name: name.to_owned(), inode, kind: Kind::Private });
+        let same = |entry: &Entry| match &entry.kind {
+            Kind::Private { mode: rights, text, .. } => *rights == mode && text == contents,
+            _ => false,
+        };
+        if self.is_left(name, same)? {
+            return Ok(());
+        }
+        let made = self.create(name, mode, contents, nix::unistd::geteuid().is_root())?;
+        let kind = Kind::Private { mode, text: contents.to_owned(), changed_at_ns: changed_at_ns(&made) };
+        self.entries.push(Entry { name: name.to_owned(), inode: made.ino(), kind });
         Ok(())
     }
 
@@ -94,17 +105,27 @@ impl<'a> RunFolder<'a> {
     ///
     /// [`NodeError::File`] if that fails.
     pub fn publish(&mut self, name: &str, contents: &[u8]) -> Result<()> {
-        let same = |entry: &Entry| {
-            entry.name == name && matches!(&entry.kind, Kind::Public(text) if text == contents)
-        };
-        if let Some(at) = self.left.iter().position(same) {
-            self.entries.push(self.left.swap_remove(at));
+        let same = |entry: &Entry| matches!(&entry.kind, Kind::Public(text) if text == contents);
+        if self.is_left(name, same)? {
             return Ok(());
         }
-        self.remove_left(name)?;
-        let inode = self.create(name, PUBLIC_MODE, contents, false)?;
-        self.entries.push(Entry { name: name.to_owned(), inode, kind: Kind::Public(contents.to_owned()) });
+        let made = self.create(name, PUBLIC_MODE, contents, false)?;
+        let kind = Kind::Public(contents.to_owned());
+        self.entries.push(Entry { name: name.to_owned(), inode: made.ino(), kind });
         Ok(())
+    }
+
+    /// Whether something is there as it is wanted. What is not is removed.
+    fn is_left(&mut self, name: &str, same: impl FnOnce(&Entry) -> bool) -> Result<bool> {
+        let Some(at) = self.left.iter().position(|entry| entry.name == name) else { return Ok(false) };
+        let entry = self.left.swap_remove(at);
+        let is_same = same(&entry);
+        if is_same {
+            self.entries.push(entry);
+        } else {
+            self.remove(name)?;
+        }
+        Ok(is_same)
     }
 
     /// Makes a socket of the user's.
@@ -113,7 +134,6 @@ impl<'a> RunFolder<'a> {
     ///
     /// Those of `bind`, and [`NodeError::File`] if it cannot be given to the user.
     pub fn bind<T>(&mut self, name: &str, bind: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-        self.remove_left(name)?;
         let path = self.path.join(name);
         let socket = bind(&path)?;
         self.give(&path)?;
@@ -142,23 +162,12 @@ impl<'a> RunFolder<'a> {
         Ok(Contents { path: self.path, entries: self.entries })
     }
 
-    fn remove_left(&mut self, name: &str) -> Result<()> {
-        match self.left.iter().position(|entry| entry.name == name) {
-            Some(at) => {
-                self.left.swap_remove(at);
-                self.remove(name)
-            }
-            None => Ok(()),
-        }
-    }
-
     fn remove(&self, name: &str) -> Result<()> {
         let path = self.path.join(name);
         std::fs::remove_file(&path).map_err(NodeError::file("remove", path))
     }
 
-    /// Makes a file, and tells its number in the file system.
-    fn create(&self, name: &str, mode: u32, contents: &[u8], is_users: bool) -> Result<u64> {
+    fn create(&self, name: &str, mode: u32, contents: &[u8], is_users: bool) -> Result<std::fs::Metadata> {
         let path = self.path.join(name);
         let mut file = OpenOptions::new()
             .write(true)
@@ -171,8 +180,7 @@ impl<'a> RunFolder<'a> {
             fchown(&file, Some(self.account.uid), Some(self.account.gid))
                 .map_err(NodeError::file("give to the user", &path))?;
         }
-        let made = file.metadata().map_err(NodeError::file("look at", &path))?;
-        Ok(made.ino())
+        file.metadata().map_err(NodeError::file("look at", &path))
     }
 
     /// Gives something in the folder, or the folder itself, to the user.
@@ -198,19 +206,32 @@ impl Contents {
         let mut found = 0;
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
-            let Some(known) = self.entries.iter().find(|known| entry.file_name() == known.name.as_str())
-            else {
-                return Ok(false);
-            };
+            let name = entry.file_name();
+            let known = self.entries.iter().find(|known| name == known.name.as_str());
             let about = entry.metadata()?;
-            let is_roots = about.uid() == 0 && about.mode() & 0o777 == PUBLIC_MODE;
-            if about.ino() != known.inode || (matches!(known.kind, Kind::Public(_)) && !is_roots) {
+            if !known.is_some_and(|known| known.is_as_before(&about)) {
                 return Ok(false);
             }
             found += 1;
         }
         Ok(found == self.entries.len())
     }
+}
+
+impl Entry {
+    fn is_as_before(&self, about: &std::fs::Metadata) -> bool {
+        let is_unchanged = match &self.kind {
+            Kind::Public(_) => about.uid() == 0 && about.mode() & 0o777 == PUBLIC_MODE,
+            Kind::Private { changed_at_ns: then, .. } => changed_at_ns(about) == *then,
+            Kind::Socket => true,
+        };
+        is_unchanged && about.ino() == self.inode
+    }
+}
+
+/// When a file was last changed in any way, its rights and owner included, which nobody can set.
+fn changed_at_ns(about: &std::fs::Metadata) -> i128 {
+    i128::from(about.ctime()) * 1_000_000_000 + i128::from(about.ctime_nsec())
 }
 
 #[cfg(test)]
@@ -248,7 +269,7 @@ mod tests {
         let number = |name: &str| std::fs::symlink_metadata(path.join(name)).unwrap().ino();
         let contents = filled(&path, &account).hand_over().unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().uid(), account.uid);
-        let before = ["script", "hostfile", "s"].map(number);
+        let before = ["hostfile", "s"].map(number);
         assert!(contents.take_back().unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().uid(), 0);
 
@@ -257,7 +278,7 @@ mod tests {
         again.publish("hostfile", b"node01\n").unwrap();
         again.keep_socket("s");
         let contents = again.hand_over().unwrap();
-        assert_eq!(["hostfile", "s"].map(number), before[1..]);
+        assert_eq!(["hostfile", "s"].map(number), before);
         assert_eq!(std::fs::read(path.join("script")).unwrap(), b"#!/bin/bash\n");
         assert!(!path.join("old").exists(), "nobody asked for it again");
         assert!(contents.take_back().unwrap());
@@ -271,7 +292,16 @@ mod tests {
     #[test]
     fn what_its_user_has_changed_is_not_for_another_attempt() {
         let Some(account) = nobody() else { return };
-        let changes: [fn(&Path); 5] = [
+        let changes: [fn(&Path); 6] = [
+            // Until the kernel's clock has gone on to the next time of a change.
+            |path| {
+                let script = path.join("script");
+                let changed_at = || changed_at_ns(&std::fs::metadata(&script).unwrap());
+                let before = changed_at();
+                while changed_at() == before {
+                    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+                }
+            },
             |path| std::fs::write(path.join("more"), "").unwrap(),
             |path| std::fs::remove_file(path.join("hostfile")).unwrap(),
             |path| {

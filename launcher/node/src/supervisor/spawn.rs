@@ -3,6 +3,7 @@
 //! The child enters its cgroups before it becomes the program, so no process of an attempt is ever outside. What
 //! the child does until its exec allocates nothing and calls the system only.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -10,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 
 use crate::error::{NodeError, Result};
 use crate::user::Account;
@@ -97,6 +99,8 @@ pub struct Child<'a> {
     pub account: &'a Account,
     /// The files to write `0` to.
     pub entrances: Vec<CString>,
+    /// More of them, which are open.
+    pub open_entrances: &'a [OwnedFd],
     /// The mount namespace of its container, in which all other paths are; none: the node's own.
     pub namespace: Option<BorrowedFd<'a>>,
     /// The kernel's CPU numbers to bind to; none: as the supervisor.
@@ -126,7 +130,7 @@ pub const OWN_NUMBER: &CStr = c"SLURM_TASK_PID=";
 /// # Errors
 ///
 /// [`NodeError::ZeroByte`] if it holds one.
-pub fn c_text(text: &str, what: &'static str) -> Result<CString> {
+pub fn c_text(text: impl Into<Vec<u8>>, what: &'static str) -> Result<CString> {
     CString::new(text).map_err(|_| NodeError::ZeroByte { what })
 }
 
@@ -152,18 +156,20 @@ impl Child<'_> {
     /// could be made.
     pub fn start(&self) -> Result<i32> {
         let mut plan = Plan::of(self);
-        let mut stack = Vec::<u128>::with_capacity(STACK_BYTES / size_of::<u128>());
         let before = block_signals();
-        // SAFETY: the child has a stack of its own and gets a plan that lives until this call returns, which is when the child
-        // has become its program or ended. It only makes system calls on memory that was prepared before.
-        let pid = unsafe {
-            libc::clone(
-                carry_out,
-                stack.spare_capacity_mut().as_mut_ptr_range().end.cast(),
-                libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
-                std::ptr::from_mut(&mut plan).cast(),
-            )
-        };
+        let pid = STACK.with_borrow_mut(|stack| {
+            stack.reserve_exact(STACK_BYTES / size_of::<u128>());
+            // SAFETY: the child has a stack of its own and gets a plan that lives until this call returns, which is when the
+            // child has become its program or ended. It only makes system calls on memory that was prepared before.
+            unsafe {
+                libc::clone(
+                    carry_out,
+                    stack.spare_capacity_mut().as_mut_ptr_range().end.cast(),
+                    libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+                    std::ptr::from_mut(&mut plan).cast(),
+                )
+            }
+        });
         let made = Errno::result(pid).map_err(NodeError::system("make a process"));
         set_signal_mask(&before);
         let pid = made?;
@@ -175,6 +181,11 @@ impl Child<'_> {
 
 /// The stack of a child until it has become its program.
 const STACK_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// The stack of one child after another.
+    static STACK: RefCell<Vec<u128>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What a child does. It never returns to the caller's code.
 extern "C" fn carry_out(plan: *mut libc::c_void) -> libc::c_int {
@@ -280,10 +291,12 @@ impl<'a> Plan<'a> {
         }
         for entrance in &self.child.entrances {
             let fd = open(entrance, libc::O_WRONLY | libc::O_CLOEXEC, Step::Containment)?;
-            // SAFETY: one byte from a constant to a descriptor that was just opened.
-            check(unsafe { libc::write(fd, c"0".as_ptr().cast(), 1) } as i64, Step::Containment)?;
+            move_in(fd)?;
             // SAFETY: the descriptor is this function's own.
             unsafe { libc::close(fd) };
+        }
+        for entrance in self.child.open_entrances {
+            move_in(entrance.as_raw_fd())?;
         }
         if let Some(namespace) = self.child.namespace {
             // SAFETY: an open descriptor and a flag.
@@ -409,12 +422,33 @@ fn check(result: impl Into<i64>, step: Step) -> Done {
     if result.into() < 0 { Err((step, Errno::last())) } else { Ok(()) }
 }
 
-/// Gives all signals their default meaning. A program inherits what is ignored: a supervisor ignores SIGTERM, and
-/// Rust programs ignore SIGPIPE.
-fn reset_signals() {
+/// Moves the calling process into the group of an open entrance.
+fn move_in(entrance: RawFd) -> Done {
+    // SAFETY: one byte from a constant.
+    check(unsafe { libc::write(entrance, c"0".as_ptr().cast(), 1) } as i64, Step::Containment)
+}
+
+/// What a supervisor ignores, and nothing else: it ends when its attempt does, and whoever wants it to end earlier stops the attempt.
+const IGNORED: [Signal; 5] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE];
+
+/// Has this process ignore what a supervisor ignores, and give all other signals their default meaning, whatever it was started with.
+pub(super) fn ignore_signals() {
     for number in 1..=64 {
         // SAFETY: the default disposition is valid for every signal; those that cannot be set are refused.
         unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    for ignored in IGNORED {
+        // SAFETY: ignoring a signal runs no code.
+        unsafe { libc::signal(ignored as libc::c_int, libc::SIG_IGN) };
+    }
+}
+
+/// Gives all signals their default meaning. A program inherits what is ignored; handlers end with what was there before.
+fn reset_signals() {
+    for ignored in IGNORED {
+        // SAFETY: the default disposition is valid for every signal.
+        unsafe { libc::signal(ignored as libc::c_int, libc::SIG_DFL) };
     }
     // SAFETY: an empty set is made before it is used.
     unsafe {

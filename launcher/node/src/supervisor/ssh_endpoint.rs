@@ -59,7 +59,7 @@ impl Endpoint {
     pub fn listen(self, events: mpsc::Sender<Event>) -> Result<()> {
         let listener =
             tokio::net::TcpListener::from_std(self.0).map_err(NodeError::system("use the SSH port"))?;
-        tokio::spawn(async move {
+        tokio::task::spawn_local(async move {
             loop {
                 let Ok((connection, _)) = listener.accept().await else { continue };
                 let Ok(connection) = connection.into_std() else { continue };
@@ -115,6 +115,7 @@ impl Supervisor {
             environment: vec![c"PATH=/usr/local/bin:/usr/bin:/bin".into()],
             account: &prepared.account,
             entrances: prepared.entrances()?,
+            open_entrances: &[],
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
             namespace: self.container.as_ref().map(|container| container.namespace.as_fd()),

@@ -197,6 +197,7 @@ impl Supervisor {
             environment: self.environment_texts(&prepared.account)?,
             account: &prepared.account,
             entrances: prepared.entrances()?,
+            open_entrances: &[],
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
             namespace: None,
@@ -209,7 +210,7 @@ impl Supervisor {
         // The program's end of the socket is its alone, so that its end is heard.
         drop(child);
         let events = self.sender.clone();
-        tokio::spawn(async move {
+        tokio::task::spawn_local(async move {
             let moved = async {
                 frame::write(&mut ours, &orders).await?;
                 frame::read::<StageDone>(&mut ours).await

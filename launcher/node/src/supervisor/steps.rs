@@ -359,6 +359,7 @@ impl Supervisor {
             environment: vec![c"PATH=/usr/local/bin:/usr/bin:/bin".into()],
             account: &prepared.account,
             entrances: prepared.entrances()?,
+            open_entrances: &[],
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
             namespace: None,
@@ -487,7 +488,7 @@ impl Supervisor {
         let untold = self.steps.running.values().any(|running| !running.record.is_written());
         if (news || untold) && !std::mem::replace(&mut self.steps.records.due, true) {
             let events = self.sender.clone();
-            tokio::spawn(async move {
+            tokio::task::spawn_local(async move {
                 tokio::time::sleep(records::TELL_EVERY).await;
                 let _ = events.send(Event::StepsDue).await;
             });

@@ -75,11 +75,11 @@ pub(super) fn begin(
         orders: ends.orders.into_iter().map(|orders| Arc::new(tokio::sync::Mutex::new(orders))).collect(),
         desk,
     };
-    tokio::spawn(miss(gang.clone(), hosts));
-    tokio::spawn(async move {
+    tokio::task::spawn_local(miss(gang.clone(), hosts));
+    tokio::task::spawn_local(async move {
         loop {
             if let Ok((connection, _)) = listener.accept().await {
-                tokio::spawn(serve(gang.clone(), connection));
+                tokio::task::spawn_local(serve(gang.clone(), connection));
             }
         }
     });

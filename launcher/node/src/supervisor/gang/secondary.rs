@@ -53,7 +53,7 @@ pub(super) struct Way {
 
 /// Starts the task.
 pub(super) fn begin(mut way: Way) {
-    tokio::spawn(async move {
+    tokio::task::spawn_local(async move {
         let mut heard = Instant::now();
         loop {
             let over = timeout(GANG_TIMEOUT.saturating_sub(heard.elapsed()), way.to.join()).await;

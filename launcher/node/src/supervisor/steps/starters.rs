@@ -146,7 +146,7 @@ impl Socket {
     pub fn listen(self, uid: u32, allocation: Answer, desk: Desk, way: Option<ToPrimary>) -> Result<()> {
         let listener = UnixListener::from_std(self.0).map_err(NodeError::system("use the steps' socket"))?;
         let shared = Arc::new((allocation, way));
-        tokio::spawn(async move {
+        tokio::task::spawn_local(async move {
             loop {
                 let Ok(permit) = desk.room.clone().acquire_owned().await else { return };
                 let Ok((stream, _)) = listener.accept().await else { continue };
@@ -155,7 +155,7 @@ impl Socket {
                     continue;
                 }
                 let (desk, shared) = (desk.clone(), shared.clone());
-                tokio::spawn(async move {
+                tokio::task::spawn_local(async move {
                     match &*shared {
                         (allocation, None) => hear_own(stream, allocation, &desk).await,
                         (allocation, Some(way)) => elsewhere::pass_on(stream, allocation, way).await,
