@@ -197,17 +197,23 @@ fn a_repeated_submission_carries_the_same_key() {
     // The first connection ends after it has taken the request; the second is told "not now" before it is let in.
     let script = vec![
         vec![(0, "")],
-        vec![(503, r#"{"code":"busy","message":"m"}"#), (201, r#"{"schema":1,"job":7}"#)],
+        vec![
+            (503, r#"{"code":"busy","message":"m"}"#),
+            (201, r#"{"schema":1,"job":7}"#),
+            (201, r#"{"schema":1,"job":8}"#),
+        ],
     ];
     let seen = serve(UnixListener::bind(&socket).unwrap(), script);
     let mut client = Client::connect_with(options(&socket)).unwrap();
     assert_eq!(client.submit(&job()).unwrap().job, Some(7));
+    assert_eq!(client.submit(&job()).unwrap().job, Some(8));
     let keys: Vec<String> = seen
         .iter()
-        .take(3)
+        .take(4)
         .map(|s| serde_json::from_str::<SubmitRequest>(&s.body).unwrap().request_key.unwrap())
         .collect();
-    assert!(keys[0].len() == 36 && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    assert!(keys[0].len() > 36 && keys[..3].iter().all(|key| *key == keys[0]), "{keys:?}");
+    assert_ne!(keys[3], keys[0], "the next submission is another one");
 }
 
 #[test]
