@@ -53,7 +53,11 @@ pub const TABLE: [(Exit, &str, &str); 12] = [
     (Exit::NotFound, "no such job, task, node or output file", "see muster queue --all, muster nodes"),
     (Exit::NotAllowed, "not yours to see or change", "ask the owner or an admin"),
     (Exit::Ended, "the job or task has ended already", ""),
-    (Exit::Limit, "a limit of the cluster is reached", "wait until some of your jobs have ended"),
+    (
+        Exit::Limit,
+        "a limit of the cluster is reached: of jobs, of requests a second, or of connections",
+        "wait until some of your jobs have ended, or ask less often",
+    ),
     (
         Exit::BadAnswer,
         "the controller's answer cannot be understood",

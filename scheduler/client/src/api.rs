@@ -44,7 +44,8 @@
 //! | `POST /v1/diagnostics/reset`     | → `{}`: it counts anew; for admins                    |
 //!
 //! A refusal is answered with [`ErrorBody`] and status 400 (bad request), 403 (not yours), 404 (no such thing),
-//! 409 (has ended), 429 (a limit is reached), 503 (cannot be stored at present).
+//! 409 (has ended), 429 (a limit is reached; with `again_ms`, of requests a second or of connections), 503 (cannot be stored
+//! at present).
 
 use std::collections::BTreeMap;
 
@@ -109,6 +110,8 @@ pub struct LeaderView {
     pub term: u64,
 }
 
+/// The code of the refusal, with status 429, of a user who asks too often: it says when to ask again.
+pub const TOO_OFTEN: &str = "too_often";
 /// The code of the refusal, with status 503, of a controller that stands by: another one can be asked.
 pub const NOT_LEADING: &str = "not_leading";
 
@@ -128,6 +131,9 @@ pub struct ErrorBody {
     pub code: String,
     /// A sentence for people.
     pub message: String,
+    /// Of what was asked too often, or by too many at once: when to ask again, in milliseconds from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_ms: Option<u64>,
 }
 
 /// The state of a job or task.

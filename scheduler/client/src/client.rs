@@ -2,6 +2,8 @@
 
 use std::env;
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,8 @@ const RETRY_MAX: Duration = Duration::from_secs(366 * 86_400);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// And of one who asks too often, unless the controller names a longer one.
+const LIMITED_PAUSE_MAX: Duration = Duration::from_secs(4);
 
 /// The sockets that `MUSTER_SOCKET` names, with a colon between them, else [`SOCKET_DEFAULT`].
 #[must_use]
@@ -72,10 +76,13 @@ pub struct Options {
     pub sockets: Vec<PathBuf>,
     /// How long to try again while the controller is away.
     pub retry: Duration,
-    /// The same for [`Client::wait_change`] and [`Client::wait_finished`], once the controller has answered.
+    /// The same for [`Client::wait_change`] and [`Client::wait_finished`], once the controller has answered; and for whatever the
+    /// controller puts off because this user asks too often.
     pub retry_waiting: Duration,
     /// Called with a sentence when the first try has failed and others will follow.
     pub on_away: Box<dyn FnMut(&str) + Send>,
+    /// Called with a sentence, once, when the controller makes this user wait who asks too often.
+    pub on_limited: Box<dyn FnMut(&str) + Send>,
 }
 
 impl Options {
@@ -96,6 +103,12 @@ impl Options {
             retry: said.unwrap_or(RETRY_DEFAULT),
             retry_waiting: said.unwrap_or(RETRY_WAITING_DEFAULT),
             on_away: Box::new(|sentence| eprintln!("muster: {sentence}")),
+            // A script has nothing to do about it, and gets what it asked for.
+            on_limited: Box::new(|sentence| {
+                if std::io::stderr().is_terminal() {
+                    eprintln!("muster: {sentence}");
+                }
+            }),
         }
     }
 }
@@ -124,6 +137,16 @@ pub struct Client {
     retry: Duration,
     retry_waiting: Duration,
     on_away: Box<dyn FnMut(&str) + Send>,
+    on_limited: Box<dyn FnMut(&str) + Send>,
+    /// Whether that was called.
+    has_said_limited: bool,
+    keys: Option<Keys>,
+}
+
+/// Keys of submissions: a random one for the client, and a number.
+struct Keys {
+    random: String,
+    count: u64,
 }
 
 impl Client {
@@ -140,8 +163,17 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`] once the retries are used up, [`ClientError::Closed`] at once.
     pub fn connect_with(options: Options) -> Result<Self, ClientError> {
-        let Options { sockets, retry, retry_waiting, on_away } = options;
-        let mut client = Self { transport: Transport::new(sockets)?, retry, retry_waiting, on_away };
+        let Options { sockets, retry, retry_waiting, on_away, on_limited } = options;
+        let transport = Transport::new(sockets)?;
+        let mut client = Self {
+            transport,
+            retry,
+            retry_waiting,
+            on_away,
+            on_limited,
+            has_said_limited: false,
+            keys: None,
+        };
         client.until_reached(retry, Transport::open)?;
         Ok(client)
     }
@@ -162,8 +194,17 @@ impl Client {
         if request.request_key.is_some() {
             return self.post("/v1/jobs".to_owned(), request);
         }
-        let keyed = SubmitRequest { request_key: Some(new_request_key()?), ..request.clone() };
+        let keyed = SubmitRequest { request_key: Some(self.next_key()?), ..request.clone() };
         self.post("/v1/jobs".to_owned(), &keyed)
+    }
+
+    fn next_key(&mut self) -> Result<String, ClientError> {
+        let keys = match &mut self.keys {
+            Some(keys) => keys,
+            none => none.insert(Keys { random: new_request_key()?, count: 0 }),
+        };
+        keys.count += 1;
+        Ok(format!("{}-{}", keys.random, keys.count))
     }
 
     /// Lists jobs, oldest first.
@@ -511,9 +552,19 @@ impl Client {
         let mut said = false;
         // Each is tried once, even where there is no time for retries.
         let mut first_round = self.transport.count();
+        let mut limited = Limited::new(self.retry_waiting);
         loop {
-            first_round = first_round.saturating_sub(1);
             let result = attempt(&mut self.transport);
+            if let Some(put_off) = result.as_ref().ok().and_then(Reached::put_off)
+                && let Some(pause) = limited.pause(put_off.again)
+            {
+                if !std::mem::replace(&mut self.has_said_limited, true) {
+                    (self.on_limited)(&format!("waiting: {}", put_off.message));
+                }
+                self.transport.pause(pause);
+                continue;
+            }
+            first_round = first_round.saturating_sub(1);
             let left = end.saturating_duration_since(Instant::now());
             let is_last = left.is_zero() && first_round == 0;
             let cause = match result {
@@ -544,9 +595,46 @@ impl Client {
     }
 }
 
+/// What the controller says to a user who asks too often.
+struct PutOff {
+    again: Duration,
+    message: String,
+}
+
+/// The waits of a user who asks too often. Many processes may wait at once, and each is told when the next request is taken, and
+/// not when its own is: so they come back more and more rarely, and not all at the same instant.
+struct Limited {
+    end: Instant,
+    pause: Duration,
+}
+
+impl Limited {
+    fn new(time: Duration) -> Self {
+        Self { end: Instant::now() + time.min(RETRY_MAX), pause: PAUSE_MIN }
+    }
+
+    /// How long to wait when the controller says that it takes a request in `again`; none if the time for that is over.
+    fn pause(&mut self, again: Duration) -> Option<Duration> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        // From half to one and a half of the pause.
+        let part = RandomState::new().hash_one(0) % 1024;
+        let pause = self.pause / 2 + self.pause * part as u32 / 1024;
+        self.pause = (self.pause * 2).min(LIMITED_PAUSE_MAX);
+        Some(pause.max(again).min(left))
+    }
+}
+
 /// Whether a try that reached the controller is to be taken as it is.
 trait Reached {
     fn is_able(&self) -> bool;
+
+    /// Whether it is to be asked again later, and when.
+    fn put_off(&self) -> Option<PutOff> {
+        None
+    }
 
     /// What is the matter, for a sentence about the controller.
     fn cause(&self) -> String {
@@ -563,6 +651,14 @@ impl Reached for () {
 impl Reached for Answer {
     fn is_able(&self) -> bool {
         self.status != 503
+    }
+
+    fn put_off(&self) -> Option<PutOff> {
+        if self.status != 429 {
+            return None;
+        }
+        let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
+        Some(PutOff { again: Duration::from_millis(body.again_ms?), message: body.message })
     }
 
     fn cause(&self) -> String {

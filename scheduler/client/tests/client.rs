@@ -197,17 +197,23 @@ fn a_repeated_submission_carries_the_same_key() {
     // The first connection ends after it has taken the request; the second is told "not now" before it is let in.
     let script = vec![
         vec![(0, "")],
-        vec![(503, r#"{"code":"busy","message":"m"}"#), (201, r#"{"schema":1,"job":7}"#)],
+        vec![
+            (503, r#"{"code":"busy","message":"m"}"#),
+            (201, r#"{"schema":1,"job":7}"#),
+            (201, r#"{"schema":1,"job":8}"#),
+        ],
     ];
     let seen = serve(UnixListener::bind(&socket).unwrap(), script);
     let mut client = Client::connect_with(options(&socket)).unwrap();
     assert_eq!(client.submit(&job()).unwrap().job, Some(7));
+    assert_eq!(client.submit(&job()).unwrap().job, Some(8));
     let keys: Vec<String> = seen
         .iter()
-        .take(3)
+        .take(4)
         .map(|s| serde_json::from_str::<SubmitRequest>(&s.body).unwrap().request_key.unwrap())
         .collect();
-    assert!(keys[0].len() == 36 && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    assert!(keys[0].len() > 36 && keys[..3].iter().all(|key| *key == keys[0]), "{keys:?}");
+    assert_ne!(keys[3], keys[0], "the next submission is another one");
 }
 
 #[test]
@@ -257,3 +263,37 @@ const DETAIL: &str = r#"{"schema":1,"job":7,"name":"n","user":"u","pool":"p","st
 "finished_at_us":null,"time_limit_s":null,"priority":0,"reason":"","working_directory":"/","stdout":null,
 "stderr":null,"request":{"nodes":null,"ranks":1,"ranks_per_node":null,"cores_per_rank":1,"memory":"pool_default",
 "exclusive":false},"array_spec":null,"requeue":true,"task_list":[],"version":5}"#;
+
+const PUT_OFF: &str = r#"{"code":"too_often","message":"not so often","again_ms":3}"#;
+
+#[test]
+fn what_is_put_off_is_asked_again_and_said_once() {
+    let (_folder, socket) = room();
+    let answers = vec![(429, PUT_OFF), (429, PUT_OFF), (200, PING), (429, PUT_OFF), (200, PING)];
+    let _seen = serve(UnixListener::bind(&socket).unwrap(), vec![answers]);
+    let (tell, told) = mpsc::channel();
+    let mut options = options(&socket);
+    // Not a matter of a controller that is away.
+    options.retry = Duration::ZERO;
+    options.on_limited = Box::new(move |sentence| tell.send(sentence.to_owned()).unwrap());
+    let mut client = Client::connect_with(options).unwrap();
+    for _ in 0..2 {
+        assert_eq!(client.ping().unwrap().nodes, 2);
+    }
+    drop(client);
+    assert_eq!(told.iter().collect::<Vec<_>>(), ["waiting: not so often"]);
+}
+
+#[test]
+fn what_is_put_off_for_too_long_or_for_good_is_refused() {
+    const FULL: &str = r#"{"code":"limit_reached","message":"full"}"#;
+    let (_folder, socket) = room();
+    let _seen = serve(UnixListener::bind(&socket).unwrap(), vec![vec![(429, FULL), (429, PUT_OFF)]]);
+    let mut options = options(&socket);
+    options.retry_waiting = Duration::ZERO;
+    let mut client = Client::connect_with(options).unwrap();
+    for right in ["full", "not so often"] {
+        let Err(ClientError::Refused { status: 429, body }) = client.ping() else { panic!("it is refused") };
+        assert_eq!(body.message, right);
+    }
+}

@@ -5,14 +5,19 @@ use std::path::PathBuf;
 
 use muster_core::cluster::Policy;
 use muster_core::cores::CORES_PER_NODE_MAX;
+use muster_core::rate::Rate;
 
 use crate::pools::check_name;
 use crate::problem::ProblemKind;
 use crate::section::{At, Reader, Section};
-use crate::{ControllerConfig, HealthConfig, StoreConfig};
+use crate::{CONNECTIONS_MAX, ClientLimits, ControllerConfig, HealthConfig, StoreConfig};
 
 /// The port on which node agents connect unless the file says otherwise (slurmctld's own).
 const PORT_DEFAULT: u16 = 6817;
+/// Requests of one user a second, or at once: more than a controller answers are no limit.
+const REQUESTS_PER_USER_MAX: u64 = 1_000_000;
+/// Unless the file says otherwise, a user who has not asked for a while may ask at once as often as in so many seconds.
+const BURST_DEFAULT_S: u64 = 10;
 /// A year: longer waits are mistakes in the unit.
 const SECONDS_MAX: u64 = 366 * 86_400;
 
@@ -48,6 +53,7 @@ pub(crate) fn controller(
         node_timeout_s: 5,
         heartbeat_ms: 1000,
         mail_program: None,
+        clients: ClientLimits::default(),
     };
     if let Some(section) = section {
         read_controller(reader, section, &mut config);
@@ -110,6 +116,7 @@ fn read_controller(reader: &mut Reader<'_>, mut section: Section<'_, '_>, config
     if let Some(path) = section.path(reader, "mail_program", "/usr/bin/mail") {
         config.mail_program = Some(path.value);
     }
+    config.clients = clients(reader, &mut section);
     if let Some(at) = section.number(reader, "node_timeout_s", (1, 3600)) {
         config.node_timeout_s = at.value;
     }
@@ -125,6 +132,24 @@ fn read_controller(reader: &mut Reader<'_>, mut section: Section<'_, '_>, config
         config.heartbeat_ms = (config.node_timeout_s * 200).min(1000) as u32;
     }
     section.finish(reader);
+}
+
+/// What the clients of one user may ask.
+fn clients(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> ClientLimits {
+    let mut limits = ClientLimits::default();
+    let per_s = section.number(reader, "requests_per_user_s", (1, REQUESTS_PER_USER_MAX));
+    let burst = section.number(reader, "requests_per_user_burst", (1, REQUESTS_PER_USER_MAX));
+    if burst.is_some() && !section.has("requests_per_user_s") {
+        section.missing(reader, "requests_per_user_s", "requests_per_user_s = 20");
+    }
+    if let Some(per_s) = per_s {
+        let burst = burst.map_or(per_s.value * BURST_DEFAULT_S, |burst| burst.value);
+        limits.rate = Some(Rate { per_s: per_s.value as u32, burst: burst as u32 });
+    }
+    if let Some(at) = section.number(reader, "connections_per_user_max", (1, CONNECTIONS_MAX.into())) {
+        limits.connections_max = at.value as u32;
+    }
+    limits
 }
 
 /// `store` and the files that go with it.

@@ -28,6 +28,7 @@ pub use batch::{BatchConfig, BatchKeyConfig, BatchStoreConfig, BatchTlsConfig};
 pub use bootstrap::{BadJumpHost, BootstrapConfig, FAN_OUT_MAX, JUMPS_MAX, JumpHost};
 pub use elastic::ElasticConfig;
 use muster_core::cluster::ClusterConfig;
+use muster_core::rate::Rate;
 pub use problem::{ConfigErrors, Place, Problem, ProblemKind};
 use section::Reader;
 
@@ -71,6 +72,26 @@ pub struct ControllerConfig {
     pub heartbeat_ms: u32,
     /// The program by which people are told of what becomes of their jobs.
     pub mail_program: Option<PathBuf>,
+    /// What one user's clients may ask of the controller.
+    pub clients: ClientLimits,
+}
+
+/// What the clients of one user may ask of the controller. Nothing of it limits those who administer the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// How often they may ask; without a limit if none.
+    pub rate: Option<Rate>,
+    /// How many connections they may have open at once.
+    pub connections_max: u32,
+}
+
+/// Connections of clients that the controller has open at once, whoever they are.
+pub const CONNECTIONS_MAX: u32 = 4096;
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self { rate: None, connections_max: CONNECTIONS_MAX / 4 }
+    }
 }
 
 /// A database of a PostgreSQL server that several controllers share.

@@ -6,7 +6,7 @@ use muster_core::cluster::{Fill, Preempt};
 use proptest::prelude::*;
 
 use crate::BootstrapConfig;
-use crate::{Config, load, parse};
+use crate::{ClientLimits, Config, load, parse};
 
 pub(crate) const GOOD: &str = r#"
 [cluster]
@@ -66,6 +66,9 @@ state_dir = "/tmp/state"
 admins = ["root", "ann"]
 node_timeout_s = 3
 heartbeat_ms = 500
+requests_per_user_s = 12
+requests_per_user_burst = 34
+connections_per_user_max = 56
 [policy]
 root_may_submit = true
 tasks_waiting_max = 5
@@ -147,6 +150,8 @@ at_once = 2
     assert_eq!(config.cluster.switches[2].switches, ["left", "right"]);
     assert_eq!(config.controller.admins, ["root", "ann"]);
     assert_eq!(config.controller.addresses, ["head:7000", "10.77.0.10:7000"]);
+    let rate = Some(muster_core::rate::Rate { per_s: 12, burst: 34 });
+    assert_eq!(config.controller.clients, ClientLimits { rate, connections_max: 56 });
     let bootstrap = &config.bootstrap;
     assert!(bootstrap.by_controller && bootstrap.sudo);
     assert_eq!((bootstrap.user.as_str(), bootstrap.port, bootstrap.fan_out), ("muster", 2222, 64));
@@ -520,4 +525,18 @@ proptest! {
             prop_assert!(problems.contains("m.toml"), "{}", problems);
         }
     }
+}
+
+#[test]
+fn limits_of_users_have_defaults_and_depend_on_each_other() {
+    let limits = |lines: &str| read(&format!("{GOOD}[controller]\n{lines}")).unwrap().controller.clients;
+    assert_eq!(limits(""), ClientLimits { rate: None, connections_max: 1024 });
+    let rate = limits("requests_per_user_s = 7").rate.unwrap();
+    assert_eq!((rate.per_s, rate.burst), (7, 70));
+    refused(
+        &format!("{GOOD}[controller]\nrequests_per_user_burst = 5"),
+        r"
+m.toml:11:1: [controller] needs the key 'requests_per_user_s': write requests_per_user_s = 20
+",
+    );
 }

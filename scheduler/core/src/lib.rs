@@ -25,6 +25,7 @@ pub mod place;
 pub mod plan;
 pub mod preempt;
 pub mod priority;
+pub mod rate;
 mod refusal;
 pub mod reservation;
 pub mod spec;

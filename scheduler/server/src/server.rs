@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use muster_client::api::LeaderView;
-use muster_config::{BatchConfig, Config, ControllerConfig};
+use muster_config::{BatchConfig, CONNECTIONS_MAX, Config, ControllerConfig};
 use muster_core::cluster::ClusterConfig;
 use muster_core::input::Input;
 use muster_store::StoreError;
@@ -20,7 +20,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::api::{self, Admins, App, Lead};
+use crate::api::{self, Admins, App, Door, Lead};
 use crate::batch;
 use crate::batch_site::BatchSite;
 use crate::bootstrap::{Bootstrap, Plans};
@@ -64,6 +64,7 @@ pub struct Running {
     engine: EngineHandle,
     engine_ended: oneshot::Receiver<()>,
     admins: Admins,
+    door: Arc<Door>,
     authority: Arc<Authority>,
     sessions: Arc<Sessions>,
     plans: Arc<Plans>,
@@ -153,6 +154,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
 
     let (stop, stopping) = watch::channel(false);
     let admins: Admins = Arc::new(RwLock::new(config.controller.admins.clone()));
+    let door = Arc::new(Door::new(config.controller.clients));
     let plans = Arc::new(Plans::new(&config, Arc::clone(&authority)));
     let batch = match (&config.batch, feed, accounts, packages) {
         (Some(batch), Some(feed), Some(accounts), Some(packages)) => {
@@ -178,8 +180,11 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         mail,
         diagnostics,
         sessions: Arc::clone(&sessions),
-        places: Arc::new(Semaphore::new(api::CONNECTIONS_MAX)),
+        places: Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)),
+        part_turns: api::part_turns(),
         admins: Arc::clone(&admins),
+        names: Arc::default(),
+        door: Arc::clone(&door),
         plans: Arc::clone(&plans),
         stopping: stopping.clone(),
         lead: lease.clone().map(|lease| {
@@ -193,7 +198,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
     });
     let (node_address, nodes) = serve_nodes(&config, &authority, &sessions, stopping)?;
     let clients = api::listen(&config.controller.socket)?;
-    let mut serving = vec![nodes, tokio::spawn(api::serve(clients, app))];
+    let mut serving = vec![nodes, api::start(clients, app)?];
     let batch_address = batch.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
     serving.extend(batch.map(|(listener, service)| tokio::spawn(batch::serve(listener, service))));
     serving.extend(uses);
@@ -213,6 +218,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         engine,
         engine_ended,
         admins,
+        door,
         authority,
         sessions,
         plans,
@@ -423,6 +429,7 @@ impl Running {
         }
         configure(&self.engine, &config).await;
         *self.admins.write().expect("no code panics under this lock") = config.controller.admins.clone();
+        self.door.configure(config.controller.clients);
         self.plans.configure(&config);
         if let Some(bootstrap) = &mut self.bootstrap {
             bootstrap.reconcile();

@@ -21,6 +21,9 @@ const PLAN_AGE_MAX: Duration = Duration::from_secs(1);
 /// And no longer than it took so many times to find them: where that is a matter of a moment, they are never old.
 const PLAN_AGE_MAX_TIMES: u32 = 10;
 
+/// Jobs that are looked at as a whole while nothing can become durable: a matter of a millisecond.
+const JOBS_LOOKED_AT_MAX: usize = 1000;
+
 /// The durable state, for readers.
 pub struct Shared {
     durable: RwLock<Durable>,
@@ -198,11 +201,16 @@ impl Shared {
                 return Arc::clone(&known.plan);
             }
         }
-        let begun = Instant::now();
-        let plan = Arc::new(plan::plan(&durable.state, now));
+        let (begun, seq) = (Instant::now(), durable.seq);
+        let plan = Arc::new(for_long(durable, |state| plan::plan(state, now)));
         let (made, took) = (Instant::now(), begun.elapsed());
-        *known = Some(KnownPlan { seq: durable.seq, made, took, plan: Arc::clone(&plan) });
+        *known = Some(KnownPlan { seq, made, took, plan: Arc::clone(&plan) });
         plan
+    }
+
+    /// Looks at the durable state for longer than the engine may wait to go on.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        for_long(self.durable.read().expect("evolving a state does not panic"), look)
     }
 
     /// A copy of the durable state.
@@ -217,6 +225,16 @@ impl Shared {
         let reading = self.read();
         (reading.0.state.clone(), reading.0.seq)
     }
+}
+
+/// Looks at a copy of a large state, which takes a tenth of the time to make that looking at all of it takes.
+fn for_long<T>(durable: RwLockReadGuard<'_, Durable>, look: impl FnOnce(&State) -> T) -> T {
+    if durable.state.jobs.len() < JOBS_LOOKED_AT_MAX {
+        return look(&durable.state);
+    }
+    let copy = durable.state.clone();
+    drop(durable);
+    look(&copy)
 }
 
 fn may_change_power(event: &Event) -> bool {

@@ -6,13 +6,17 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Controller, configuration, job};
+use muster_client::JobFilter;
 use muster_core::engine::Engine;
 use muster_core::event::{Endpoint, Event, Hardware, HardwareCore, Record, Usage};
 use muster_core::ids::{AttemptKey, Timestamp};
@@ -76,21 +80,136 @@ fn submit_from(controller: &Controller, clients: usize, time: Duration) -> Vec<D
     all
 }
 
+/// How long a request and its answer take over a stream to a thread that only sends something back: half of them take less.
+fn echo_ms<S: Read + Write + Send + 'static>(mut near: S, mut far: S) -> f64 {
+    // As many bytes as a submit has, and its answer.
+    const BYTES: (usize, usize) = (800, 150);
+    let echo = std::thread::spawn(move || {
+        let mut request = vec![0; BYTES.0];
+        while far.read_exact(&mut request).is_ok() && far.write_all(&request[..BYTES.1]).is_ok() {}
+    });
+    let (request, mut answer) = (vec![1; BYTES.0], vec![0; BYTES.1]);
+    let started = Instant::now();
+    let mut took = Vec::new();
+    while started.elapsed() < WHILE / 8 {
+        let before = Instant::now();
+        near.write_all(&request).unwrap();
+        near.read_exact(&mut answer).unwrap();
+        took.push(before.elapsed());
+    }
+    drop(near);
+    echo.join().unwrap();
+    took.sort_unstable();
+    percentile(&took, 50)
+}
+
+/// What nothing can be faster than: a synced write, and a round trip over a Unix socket and over TCP.
+struct Floor {
+    sync_ms: f64,
+    unix_ms: f64,
+    tcp_ms: f64,
+}
+
+impl Floor {
+    fn measure(folder: &Path) -> Self {
+        let (near, far) = UnixStream::pair().unwrap();
+        let unix_ms = echo_ms(near, far);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = listener.accept().unwrap().0;
+        near.set_nodelay(true).unwrap();
+        far.set_nodelay(true).unwrap();
+        Self { sync_ms: sync_ms(folder), unix_ms, tcp_ms: echo_ms(near, far) }
+    }
+}
+
+/// The processor time that the controller has used, in seconds.
+fn cpu_s(controller: &Controller) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", controller.pid())).unwrap();
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    // USER_HZ is 100 on every Linux that there is (proc(5), times(2)).
+    ticks as f64 / 100.0
+}
+
 #[test]
 #[ignore = "a measurement, for a quiet machine and a release build"]
 fn acknowledged_submits_per_second() {
-    for clients in [1, 8, 64] {
+    let mut request = job("bench");
+    request.eligibility.hold = true;
+    let mut alone = None;
+    for (clients, is_bare) in [(1, false), (64, false), (1, true), (8, true), (64, true)] {
         let mut controller = Controller::prepared(1, "");
         more_jobs_for_each_user(&controller);
         controller.run();
-        let before = sync_ms(controller.folder.path());
-        let took = submit_from(&controller, clients, WHILE);
-        let after = sync_ms(controller.folder.path());
+        let floor = Floor::measure(controller.folder.path());
+        let cpu_before = cpu_s(&controller);
+        let took = match is_bare {
+            true => common::bare::submit(&controller.socket(), clients, WHILE, &request),
+            false => submit_from(&controller, clients, WHILE),
+        };
+        let rate = took.len() as f64 / WHILE.as_secs_f64();
+        let cpu_us = (cpu_s(&controller) - cpu_before) * 1e6 / took.len() as f64;
         println!(
-            "{clients:3} clients: {:7.0} submits/s, median {:6.2} ms, 99 % {:6.2} ms; one sync {before:.2} ms before, {after:.2} ms after",
-            took.len() as f64 / WHILE.as_secs_f64(),
+            "{clients:3} {}: {rate:7.0} submits/s, median {:.3} ms, 99 % {:.2} ms, {cpu_us:.0} us of the controller's CPU each; \
+             floor {:.3} ms = one sync {:.3} + one round trip {:.3} (TCP {:.3})",
+            if is_bare { "bare connections " } else { "clients, 1 thread each" },
             percentile(&took, 50),
             percentile(&took, 99),
+            floor.sync_ms + floor.unix_ms,
+            floor.sync_ms,
+            floor.unix_ms,
+            floor.tcp_ms,
+        );
+        match alone.filter(|_| clients > 1) {
+            None => {
+                println!("      {:.2} x the floor", percentile(&took, 50) / (floor.sync_ms + floor.unix_ms));
+                alone = Some(rate);
+            }
+            Some(alone) => println!("      {:.1} x the rate of one", rate / alone),
+        }
+    }
+}
+
+/// How long submits take while others list a hundred thousand jobs all the time.
+#[test]
+#[ignore = "a measurement, for a quiet machine and a release build"]
+fn submits_while_others_list() {
+    const JOBS: usize = 100_000;
+    let mut controller = Controller::prepared(1, "");
+    more_jobs_for_each_user(&controller);
+    controller.run();
+    let mut request = job("bench");
+    request.request.exclusive = true;
+    let mut made = 0;
+    while made < JOBS {
+        made += common::bare::submit(&controller.socket(), 64, Duration::from_millis(500), &request).len();
+    }
+    for listing in [0, 1, 4, 16] {
+        let (stop, lists) = (AtomicBool::new(false), AtomicU64::new(0));
+        let took = std::thread::scope(|scope| {
+            for _ in 0..listing {
+                scope.spawn(|| {
+                    let mut client = controller.client();
+                    while !stop.load(Ordering::Relaxed) {
+                        assert!(client.jobs(&JobFilter::default()).unwrap().jobs.len() >= JOBS);
+                        lists.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let took = submit_from(&controller, 1, 2 * WHILE);
+            stop.store(true, Ordering::Relaxed);
+            took
+        });
+        println!(
+            "{listing:2} list {made} jobs: {:5.0} submits/s, median {:.2} ms, 99 % {:.2} ms, longest {:.0} ms; {:.1} lists/s; {} MiB",
+            took.len() as f64 / (2 * WHILE).as_secs_f64(),
+            percentile(&took, 50),
+            percentile(&took, 99),
+            percentile(&took, 100),
+            lists.load(Ordering::Relaxed) as f64 / (2 * WHILE).as_secs_f64(),
+            resident_bytes(&controller) >> 20,
         );
     }
 }

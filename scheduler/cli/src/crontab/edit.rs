@@ -115,6 +115,7 @@ mod tests {
         let body = muster_client::api::ErrorBody {
             code: "crontab_line".to_owned(),
             message: "line 3 of the crontab: the job can never run".to_owned(),
+            again_ms: None,
         };
         let error = CliError::Client(ClientError::Refused { status: 400, body });
         assert_eq!(with_bad_line("a\nb\nc\n", &error), "a\nb\n#BAD: c\n");

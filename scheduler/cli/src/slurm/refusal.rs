@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn refusals_have_slurms_texts() {
         let refused = |code: &str, message: &str| {
-            let body = ErrorBody { code: code.to_owned(), message: message.to_owned() };
+            let body = ErrorBody { code: code.to_owned(), message: message.to_owned(), again_ms: None };
             text(&ClientError::Refused { status: 400, body })
         };
         assert_eq!(refused("unknown_pool", ""), "Invalid partition name specified");

@@ -12,6 +12,7 @@ use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
 use super::leaving::Leaving;
+use super::parked::Parked;
 use super::suits::{is_choosy, suits};
 use super::victims::Victims;
 use crate::cluster::{ClusterConfig, PoolConfig};
@@ -47,8 +48,8 @@ pub struct Planner {
     pub(super) is_denied: bool,
     /// Whether the next pass could go on where the last one stopped looking.
     pub(super) is_unfinished: bool,
-    /// Jobs that wait for something other than room, with the instant at which that is over if it is known.
-    parked: BTreeMap<JobId, Option<Timestamp>>,
+    /// Jobs that wait for something other than room.
+    parked: Parked,
     /// Jobs that changed since the last pass: it looks whether they wait for something other than room.
     fresh: BTreeSet<JobId>,
     /// Whether something happened since the last pass that could let a task start.
@@ -148,7 +149,7 @@ impl Planner {
             cleared: BTreeMap::new(),
             is_denied: false,
             is_unfinished: false,
-            parked: BTreeMap::new(),
+            parked: Parked::default(),
             fresh: BTreeSet::new(),
             changed: true,
             last_pass: Timestamp(0),
@@ -327,19 +328,13 @@ impl Planner {
 
     /// Puts jobs back whose time has come.
     pub(super) fn unpark_due(&mut self, state: &State, now: Timestamp) {
-        let due: Vec<JobId> = self
-            .parked
-            .iter()
-            .filter(|(_, until)| until.is_some_and(|until| until <= now))
-            .map(|(job, _)| *job)
-            .collect();
-        for job in due {
+        for job in self.parked.due(now) {
             self.readmit(state, job);
         }
     }
 
     fn readmit(&mut self, state: &State, id: JobId) {
-        self.parked.remove(&id);
+        self.parked.remove(id);
         if let Some(job) = state.jobs.get(&id).filter(|job| !job.waiting.is_empty()) {
             self.admit(state, job);
         }
@@ -366,9 +361,8 @@ impl Planner {
         let exempt = self.victims.next_exempt(self.last_pass).filter(|_| self.is_denied);
         let unfinished = self.is_unfinished.then_some(self.last_pass);
         let reservation = state.next_reservation_instant(self.last_pass);
-        let parked = self.parked.values().flatten().copied();
-        let others = [eligible, exempt, unfinished, reservation].into_iter().flatten();
-        parked.chain(promised).chain(others).min()
+        let others = [self.parked.next(), eligible, exempt, unfinished, reservation].into_iter().flatten();
+        promised.chain(others).min()
     }
 
     /// Lets an event happen in the state, and follows.
@@ -384,7 +378,7 @@ impl Planner {
             && let Some(job) = state.jobs.get(job)
         {
             // Afterwards nobody remembers where it was.
-            self.parked.remove(&job.id);
+            self.parked.remove(job.id);
             self.dismiss(state, job);
         }
         state.evolve(event, at);
@@ -477,7 +471,7 @@ impl Planner {
                 && kept.cores_free == fresh.cores_free
                 && (&kept.slots, &kept.lent) == (&fresh.slots, &fresh.lent)
         });
-        let parked = self.parked.keys().filter(|job| state.jobs.contains_key(job)).count();
+        let parked = self.parked.jobs().filter(|job| state.jobs.contains_key(job)).count();
         let jobs = |planner: &Self| planner.pools.iter().map(|pool| pool.classes.jobs()).sum::<usize>();
         pools
             && (self.advance_is_old || self.advance == self.advance.anew(state))
@@ -492,7 +486,7 @@ impl Planner {
         self.changed = true;
         let Some(job) = state.jobs.get(&id) else { return };
         if job.waiting.is_empty() {
-            self.parked.remove(&id);
+            self.parked.remove(id);
             self.dismiss(state, job);
         } else {
             self.readmit(state, id);

@@ -23,6 +23,7 @@ mod index;
 mod leaving;
 mod limits;
 mod order;
+mod parked;
 mod pass;
 mod preempt;
 mod profile;

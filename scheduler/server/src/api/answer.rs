@@ -4,12 +4,14 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
-use muster_client::api::{ErrorBody, NOT_LEADING};
+use muster_client::api::{ErrorBody, NOT_LEADING, TOO_OFTEN};
 use muster_core::eligibility::BadDependency;
 use muster_core::ids::{BadJobRef, JobRef};
 use muster_core::input::Refusal;
 use muster_core::notation::NotationError;
+use muster_core::rate::Rate;
 use muster_store::{Leader, StoreError};
 use serde::de::DeserializeOwned;
 
@@ -118,6 +120,35 @@ pub enum ApiError {
     /// A node's certificate could not be made or read.
     #[error("the nodes' certificates cannot be had: {}", chain(.0))]
     Certificates(#[source] ServerError),
+    /// The caller asks more often than the site lets a user.
+    #[error(
+        "you ask more often than this cluster takes it: {} a second of each user, and {} at once after a pause \
+         (requests_per_user_s under [controller]); ask again in {:.1} s, or ask for more in one request",
+        requests(.rate.per_s), .rate.burst, *.again_ms as f64 / 1000.0
+    )]
+    TooOften {
+        /// How often each may.
+        rate: Rate,
+        /// When the next request is taken, in milliseconds from now.
+        again_ms: u64,
+    },
+    /// The caller has too many connections.
+    #[error(
+        "you have {limit} connections to the controller already, as many as a user may \
+         (connections_per_user_max under [controller]): end some of your commands, or try again in a moment"
+    )]
+    UserConnections {
+        /// How many each may have.
+        limit: u32,
+        /// When to try again, in milliseconds from now.
+        again_ms: u64,
+    },
+    /// All clients together have too many connections.
+    #[error("the controller has {limit} connections of clients, and takes no more: try again in a moment")]
+    Connections {
+        /// How many there may be.
+        limit: u32,
+    },
     /// The server's own fault.
     #[error("the controller failed over this request; its log says why")]
     Panicked,
@@ -208,6 +239,9 @@ impl ApiError {
             Self::File(error) => file_code(error),
             Self::NotRoot => (StatusCode::FORBIDDEN, "not_root"),
             Self::Certificates(_) => (StatusCode::INTERNAL_SERVER_ERROR, "certificates"),
+            Self::TooOften { .. } => (StatusCode::TOO_MANY_REQUESTS, TOO_OFTEN),
+            Self::UserConnections { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
+            Self::Connections { .. } => (StatusCode::SERVICE_UNAVAILABLE, "too_many_connections"),
             Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
             Self::TooLong => (StatusCode::SERVICE_UNAVAILABLE, "too_long"),
         }
@@ -229,14 +263,34 @@ fn file_code(error: &FileError) -> (StatusCode, &'static str) {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+/// A number of requests in words.
+fn requests(count: u32) -> String {
+    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
+}
+
+impl ApiError {
+    /// As HTTP has it.
+    pub fn response(&self) -> Response {
         let (status, code) = self.code();
-        if let Self::History(error) = &self {
+        if let Self::History(error) = self {
             tracing::warn!(error = %chain(error), "the accounting tables cannot be read");
         }
-        let body = ErrorBody { code: code.to_owned(), message: self.to_string() };
-        (status, Json(body)).into_response()
+        let again_ms = match self {
+            Self::TooOften { again_ms, .. } | Self::UserConnections { again_ms, .. } => Some(*again_ms),
+            _ => None,
+        };
+        let body = ErrorBody { code: code.to_owned(), message: self.to_string(), again_ms };
+        let mut response = (status, Json(body)).into_response();
+        if let Some(again_ms) = again_ms {
+            response.headers_mut().insert(RETRY_AFTER, again_ms.div_ceil(1000).max(1).into());
+        }
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.response()
     }
 }
 

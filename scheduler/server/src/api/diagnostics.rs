@@ -8,12 +8,13 @@ use axum::extract::{Extension, MatchedPath, Request, State as Shell};
 use axum::middleware::Next;
 use axum::response::Response;
 use muster_client::api::{Diagnostics, SCHEMA, TaskCounts};
+use muster_config::CONNECTIONS_MAX;
 use muster_core::input::Refusal;
 use serde_json::{Value, json};
 
+use super::App;
 use super::answer::Answered;
 use super::peer::Peer;
-use super::{App, CONNECTIONS_MAX};
 
 /// `GET /v1/diagnostics`
 pub async fn show(Shell(app): Shell<Arc<App>>) -> Json<Diagnostics> {
@@ -27,7 +28,7 @@ pub async fn show(Shell(app): Shell<Arc<App>>) -> Json<Diagnostics> {
         schema: SCHEMA,
         at_us: app.shared.now().0,
         since_us: counts.since.0,
-        connections: (CONNECTIONS_MAX - app.places.available_permits()) as u64,
+        connections: (CONNECTIONS_MAX as usize - app.places.available_permits()) as u64,
         messages_queued,
         nodes_behind,
         clock_latency_us: app.diagnostics.clock_latency_us,

@@ -1,6 +1,5 @@
 //! `/v1/jobs`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +8,9 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State as Shell};
 use axum::http::StatusCode;
+use axum::response::Response;
 use muster_client::api::{
-    CancelAnswer, JobDetail, JobList, JobSummary, SCHEMA, SubmitAnswer, SubmitRequest, TASKS_SHOWN_MAX,
-    TaskState, TestView,
+    CancelAnswer, JobDetail, SCHEMA, SubmitAnswer, SubmitRequest, TASKS_SHOWN_MAX, TestView,
 };
 use muster_core::engine;
 use muster_core::event::{Allocation, Event};
@@ -26,12 +25,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answered, ApiError, read_json};
 use super::peer::Peer;
-use super::{App, blocking};
+use super::{App, blocking, parts};
 use crate::accounting;
 use crate::view;
 
-/// Most jobs in one list.
-const JOBS_LISTED_MAX: usize = 100_000;
 /// Longest wait of one request.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 /// How long the controller looks ahead for a job that is only tested.
@@ -203,105 +200,10 @@ pub(super) async fn ended_before(app: &Arc<App>, target: JobRef, error: ApiError
     if known.is_ok() { Refusal::AlreadyEnded { target }.into() } else { error }
 }
 
-/// The query of `GET /v1/jobs`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListQuery {
-    state: Option<String>,
-    user: Option<String>,
-    all: Option<String>,
-    limit: Option<usize>,
-    starts: Option<String>,
-}
-
-/// What a list is to hold.
-struct Filter {
-    states: Vec<TaskState>,
-    user: Option<String>,
-    finished: bool,
-    limit: usize,
-    /// Whether it says when what waits is expected to start.
-    starts: bool,
-}
-
-impl Filter {
-    fn new(query: ListQuery) -> Result<Self, ApiError> {
-        let words = query.state.unwrap_or_default();
-        let state = |word: &str| {
-            let known = || TaskState::ALL.map(TaskState::word).join(", ");
-            let found = TaskState::ALL.into_iter().find(|state| state.word() == word);
-            found.ok_or_else(|| ApiError::BadState { word: word.to_owned(), known: known() })
-        };
-        let states: Vec<TaskState> =
-            words.split(',').filter(|word| !word.is_empty()).map(state).collect::<Result<_, _>>()?;
-        let is_set = |value: Option<String>| value.is_some_and(|v| !matches!(v.as_str(), "" | "0" | "false"));
-        let (all, starts) = (is_set(query.all), is_set(query.starts));
-        let finished = all || states.iter().any(|state| state.is_finished());
-        let limit = query.limit.unwrap_or(JOBS_LISTED_MAX).min(JOBS_LISTED_MAX);
-        Ok(Self { states, user: query.user, finished, limit, starts })
-    }
-
-    fn takes(&self, summary: &JobSummary) -> bool {
-        (self.states.is_empty() || self.states.iter().any(|state| summary.tasks.contains_key(state)))
-            && self.user.as_ref().is_none_or(|user| *user == summary.user)
-    }
-}
-
-/// `GET /v1/jobs`: the newest that match, oldest first.
-pub async fn list(
-    Shell(app): Shell<Arc<App>>,
-    query: Result<Query<ListQuery>, QueryRejection>,
-) -> Answered<JobList> {
-    let filter = Filter::new(query?.0)?;
-    blocking(&app, move |app| listed(app, &filter)).await.map(Json)
-}
-
-fn listed(app: &App, filter: &Filter) -> Result<JobList, ApiError> {
-    let plan = app.shared.plan(app.shared.now(), None);
-    let mut jobs: BTreeMap<u64, JobSummary> = BTreeMap::new();
-    // One more than the limit, to know whether there are more.
-    let most = filter.limit.saturating_add(1);
-    {
-        let reading = app.shared.read();
-        let state = reading.state();
-        let wanted = state.jobs.values().rev().filter(|job| filter.finished || job.finished_at.is_none());
-        let wanted = wanted.filter(|job| filter.user.as_ref().is_none_or(|user| *user == job.spec.user.name));
-        let summaries = wanted.map(|job| view::summary(state, &plan, job));
-        jobs.extend(summaries.filter(|summary| filter.takes(summary)).take(most).map(|s| (s.job, s)));
-    }
-    if filter.finished {
-        let rows =
-            app.history().jobs(JobId(u64::MAX), filter.user.as_deref(), most).map_err(ApiError::History)?;
-        for row in rows {
-            let Ok(detail) = serde_json::from_str::<JobDetail>(&row.detail) else { continue };
-            if filter.takes(&detail.summary) {
-                jobs.entry(row.job.0).or_insert(detail.summary);
-            }
-        }
-    }
-    let cut = jobs.len() > filter.limit;
-    let skip = jobs.len().saturating_sub(filter.limit);
-    let mut jobs: Vec<JobSummary> = jobs.into_values().skip(skip).collect();
-    if filter.starts {
-        add_starts(app, &mut jobs);
-    }
-    Ok(JobList { schema: SCHEMA, jobs, cut })
-}
-
-/// Adds when what waits is expected to start, as far as that can be told in a moment.
-fn add_starts(app: &App, jobs: &mut [JobSummary]) {
-    let waits = |job: &&JobSummary| job.tasks.contains_key(&TaskState::Waiting);
-    let waiting: Vec<JobId> = jobs.iter().filter(waits).map(|job| JobId(job.job)).collect();
-    let starts = app.forecasts.starts(&app.shared, &waiting, app.shared.now());
-    for job in jobs {
-        job.expected_start_us = starts.get(&JobId(job.job)).map(|at| at.0);
-    }
-}
-
 /// `GET /v1/jobs/{ref}`
-pub async fn show(Shell(app): Shell<Arc<App>>, Path(target): Path<String>) -> Answered<JobDetail> {
+pub async fn show(Shell(app): Shell<Arc<App>>, Path(target): Path<String>) -> Result<Response, ApiError> {
     let target: JobRef = target.parse()?;
-    blocking(&app, move |app| detail(app, target)).await.map(Json)
+    parts::whole(&app, move |app| detail(app, target)).await
 }
 
 /// A job from memory, else from the accounting tables.
@@ -349,7 +251,7 @@ pub async fn wait(
     Shell(app): Shell<Arc<App>>,
     Path(target): Path<String>,
     query: Result<Query<WaitQuery>, QueryRejection>,
-) -> Answered<JobDetail> {
+) -> Result<Response, ApiError> {
     let target: JobRef = target.parse()?;
     let query = query?.0;
     let time = Duration::from_millis(query.timeout_ms.unwrap_or(u64::MAX)).min(WAIT_MAX);
@@ -367,7 +269,7 @@ pub async fn wait(
             News::Now => now,
         };
         if due <= now || *stopping.borrow() {
-            return blocking(&app, move |app| detail(app, target)).await.map(Json);
+            return parts::whole(&app, move |app| detail(app, target)).await;
         }
         tokio::select! {
             _ = timeout_at(due, changes.changed()) => {}

@@ -4,42 +4,39 @@ mod answer;
 mod changes;
 mod crontabs;
 mod diagnostics;
+mod door;
 mod files;
+mod job_list;
 mod jobs;
 mod nodes;
+mod parts;
 mod peer;
 mod priority;
 mod reservations;
+mod serve;
 mod tasks;
 mod usage;
 pub(crate) mod why;
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware;
 use axum::routing::{delete, get, post};
-use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use muster_client::api::LeaderView;
 use muster_store::{HistoryReader, Leader, Lease};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 
 use self::answer::ApiError;
-pub use self::peer::{Admins, Peer};
+pub use self::door::Door;
+pub use self::parts::part_turns;
+pub use self::peer::{Admins, Names, Peer};
+pub use self::serve::{listen, start};
 use crate::bootstrap::Plans;
 use crate::diagnostics::Diagnostics;
 use crate::engine_loop::EngineHandle;
-use crate::error::ServerError;
 use crate::forecasts::Forecasts;
 use crate::mail::Mail;
 use crate::sessions::Sessions;
@@ -47,12 +44,6 @@ use crate::shared::Shared;
 
 /// Largest body of a request: a script, an environment and arguments, in JSON.
 const BODY_BYTES_MAX: usize = 8 << 20;
-/// Open connections; more wait to be accepted.
-pub(crate) const CONNECTIONS_MAX: usize = 4096;
-/// How long a client may take over the head of a request.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
-/// How long any answer may take: longer than the longest wait.
-const ANSWER_WITHIN: Duration = Duration::from_secs(660);
 
 /// What the routes work with.
 pub struct App {
@@ -72,8 +63,14 @@ pub struct App {
     pub sessions: Arc<Sessions>,
     /// Places for connections of clients.
     pub places: Arc<Semaphore>,
+    /// How many parts of lists are made at once.
+    pub part_turns: Semaphore,
     /// Who administers the cluster.
     pub admins: Admins,
+    /// Login names.
+    pub names: Arc<Names>,
+    /// Who is let in.
+    pub door: Arc<Door>,
     /// What nodes need to be brought up.
     pub plans: Arc<Plans>,
     /// Becomes true when the controller stops: waits are answered then.
@@ -109,7 +106,7 @@ async fn blocking<T: Send + 'static>(
 fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/ping", get(nodes::ping))
-        .route("/v1/jobs", get(jobs::list).post(jobs::submit))
+        .route("/v1/jobs", get(job_list::list).post(jobs::submit))
         .route("/v1/jobs/{ref}", get(jobs::show))
         .route("/v1/jobs/{ref}/why", get(why::why))
         .route("/v1/jobs/{ref}/wait", get(jobs::wait))
@@ -146,18 +143,8 @@ fn router(app: Arc<App>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), while_leading))
-        .layer(middleware::from_fn(within_time))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), diagnostics::count))
         .with_state(app)
-}
-
-/// What a controller knows that may have been replaced is not to be shown.
-async fn while_leading(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match &app.lead {
-        Some(lead) if !lead.lease.is_valid() => ApiError::NotLeading { leader: None }.into_response(),
-        _ => next.run(request).await,
-    }
 }
 
 /// Answers every request with who leads, until it is dropped.
@@ -182,85 +169,4 @@ pub async fn serve_standby(
 async fn no_route(request: Request) -> ApiError {
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
     ApiError::NoRoute { method, path }
-}
-
-async fn within_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::TooLong.into_response(),
-    }
-}
-
-/// Listens at `path`, for everybody on this host: what a caller may do is decided by who they are.
-///
-/// # Errors
-/// [`ServerError::File`] if the socket cannot be made.
-pub fn listen(path: &Path) -> Result<UnixListener, ServerError> {
-    if let Some(folder) = path.parent() {
-        let mut builder = DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o755)
-            .create(folder)
-            .map_err(ServerError::file("make the folder", folder))?;
-    }
-    // The lock on the state shows that no other controller is alive: a socket that is there is a dead one's.
-    if fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket()) {
-        fs::remove_file(path).map_err(ServerError::file("remove the old socket", path))?;
-    }
-    let listener = UnixListener::bind(path).map_err(ServerError::file("listen at", path))?;
-    fs::set_permissions(path, Permissions::from_mode(0o666))
-        .map_err(ServerError::file("open to all users", path))?;
-    Ok(listener)
-}
-
-/// Serves until the controller stops.
-pub async fn serve(listener: UnixListener, app: Arc<App>) {
-    let routes = router(Arc::clone(&app));
-    let mut stopping = app.stopping.clone();
-    loop {
-        let Ok(place) = Arc::clone(&app.places).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stop| *stop) => return,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (routes, app) = (routes.clone(), Arc::clone(&app));
-                tokio::spawn(async move {
-                    serve_connection(stream, routes, app).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: those that are open must end first.
-                tracing::warn!(%error, "cannot accept a client");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn serve_connection(stream: UnixStream, routes: Router, app: Arc<App>) {
-    let Ok(credentials) = stream.peer_cred() else { return };
-    let admins = Arc::clone(&app.admins);
-    let look_up = move || Peer::new(credentials.uid(), credentials.gid(), &admins);
-    let Ok(peer) = tokio::task::spawn_blocking(look_up).await else { return };
-    let routes = TowerToHyperService::new(routes);
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        routes.call(request)
-    });
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let mut stopping = app.stopping.clone();
-    // A client that breaks off harms only itself.
-    tokio::select! {
-        _ = &mut connection => return,
-        _ = stopping.wait_for(|stop| *stop) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
 }

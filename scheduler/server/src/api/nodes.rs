@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, State as Shell};
+use axum::response::Response;
 use muster_client::api::{
     BootstrapPlan, BootstrapPlanRequest, HoldRequest, LicenseList, LicenseView, NodeList, NodesRequest, Ping,
     PoolList, PoolStateRequest, ResumeRequest, SCHEMA,
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answered, ApiError, read_json};
 use super::peer::Peer;
-use super::{App, blocking};
+use super::{App, blocking, parts};
 use crate::bootstrap::NoPlan;
 use crate::node_view;
 
@@ -38,15 +39,18 @@ pub async fn ping(Shell(app): Shell<Arc<App>>) -> Json<Ping> {
 }
 
 /// `GET /v1/nodes`
-pub async fn nodes(Shell(app): Shell<Arc<App>>) -> Answered<NodeList> {
-    let mut nodes =
-        blocking(&app, |app| Ok(node_view::nodes(app.shared.read().state(), app.shared.now()))).await?;
-    for node in &mut nodes {
-        node.connected = app.sessions.is_present(&node.name);
-        let machine = app.sessions.uses().machine(&node.name, Instant::now());
-        (node.load_hundredths, node.memory_idle_bytes) = (machine.load_hundredths, machine.memory_idle_bytes);
-    }
-    Ok(Json(NodeList { schema: SCHEMA, nodes }))
+pub async fn nodes(Shell(app): Shell<Arc<App>>) -> Result<Response, ApiError> {
+    parts::whole(&app, |app| {
+        let mut nodes = node_view::nodes(app.shared.read().state(), app.shared.now());
+        for node in &mut nodes {
+            node.connected = app.sessions.is_present(&node.name);
+            let machine = app.sessions.uses().machine(&node.name, Instant::now());
+            (node.load_hundredths, node.memory_idle_bytes) =
+                (machine.load_hundredths, machine.memory_idle_bytes);
+        }
+        Ok(NodeList { schema: SCHEMA, nodes })
+    })
+    .await
 }
 
 /// `GET /v1/pools`

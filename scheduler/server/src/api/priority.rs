@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Shell};
+use axum::response::Response;
 use muster_client::api::{FactorView, FactorsView, JobPriority, PriorityList, SCHEMA, ShareLine, ShareList};
 use muster_core::cluster::Order;
 use muster_core::ids::{JobId, JobRef, Timestamp};
@@ -13,8 +13,8 @@ use muster_core::priority::{Factor, Factors, Scale, ShareKind, Shares};
 use muster_core::state::{Job, State};
 use serde::Deserialize;
 
-use super::answer::{Answered, ApiError};
-use super::{App, blocking};
+use super::answer::ApiError;
+use super::{App, parts};
 
 /// Most jobs in one list.
 const JOBS_LISTED_MAX: usize = 100_000;
@@ -32,9 +32,9 @@ pub struct PriorityQuery {
 pub async fn priority(
     Shell(app): Shell<Arc<App>>,
     query: Result<Query<PriorityQuery>, QueryRejection>,
-) -> Answered<PriorityList> {
-    let query = query?.0;
-    blocking(&app, move |app| list(app.shared.read().state(), &query, app.shared.now())).await.map(Json)
+) -> Result<Response, ApiError> {
+    let (query, now) = (query?.0, app.shared.now());
+    parts::whole(&app, move |app| app.shared.look(|state| list(state, &query, now))).await
 }
 
 fn list(state: &State, query: &PriorityQuery, now: Timestamp) -> Result<PriorityList, ApiError> {
@@ -113,10 +113,9 @@ pub struct SharesQuery {
 pub async fn shares(
     Shell(app): Shell<Arc<App>>,
     query: Result<Query<SharesQuery>, QueryRejection>,
-) -> Answered<ShareList> {
-    let query = query?.0;
-    let list = move |app: &App| tree(app.shared.read().state(), query.user.as_deref(), app.shared.now());
-    blocking(&app, move |app| Ok(list(app))).await.map(Json)
+) -> Result<Response, ApiError> {
+    let (query, now) = (query?.0, app.shared.now());
+    parts::whole(&app, move |app| Ok(app.shared.look(|state| tree(state, query.user.as_deref(), now)))).await
 }
 
 fn tree(state: &State, user: Option<&str>, now: Timestamp) -> ShareList {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Shell};
+use axum::response::Response;
 use muster_client::api::{LINES_MAX, SCHEMA, STEPS_MAX, StepView, TaskLine, TaskList, TaskState, Which};
 use muster_core::ids::{JobId, JobRef, Timestamp};
 use muster_core::plan::Plan;
@@ -13,8 +13,9 @@ use muster_core::state::{Job, State};
 use muster_store::{JobRow, JobSpan, Period, TaskRow};
 use serde::Deserialize;
 
-use super::answer::{Answered, ApiError};
-use super::{App, blocking};
+use super::App;
+use super::answer::ApiError;
+use super::parts::{self, LOOKED_AT_ONCE, PART_ENTRIES, Part, Parts, add_entry};
 use crate::task_lines::{Lines, of_history};
 use crate::view;
 
@@ -92,32 +93,106 @@ impl Filter {
 pub async fn list(
     Shell(app): Shell<Arc<App>>,
     query: Result<Query<TasksQuery>, QueryRejection>,
-) -> Answered<TaskList> {
+) -> Result<Response, ApiError> {
     let filter = Filter::new(query?.0, app.shared.now())?;
-    blocking(&app, move |app| listed(app, &filter)).await.map(Json)
+    parts::answer(app, move |app| Ok(TaskParts::new(app, filter))).await
 }
 
-fn listed(app: &App, filter: &Filter) -> Result<TaskList, ApiError> {
-    let now = app.shared.now();
-    let needed = filter.jobs.first().map(|job| job.job);
-    let plan = app.shared.plan(now, needed);
-    let mut list = TaskList {
+/// A list under way. What is in memory alone is sent line by line; what needs the accounting, or more of each job than its
+/// lines, is put together first.
+struct TaskParts {
+    filter: Filter,
+    now: Timestamp,
+    plan: Arc<Plan>,
+    /// Which jobs are looked at next.
+    cursor: Cursor,
+    known: Vec<u64>,
+    sent: usize,
+}
+
+impl TaskParts {
+    fn new(app: &App, filter: Filter) -> Self {
+        let now = app.shared.now();
+        let plan = app.shared.plan(now, filter.jobs.first().map(|job| job.job));
+        let cursor = Cursor::new(&filter);
+        Self { filter, now, plan, cursor, known: Vec::new(), sent: 0 }
+    }
+
+    fn is_sent_in_parts(&self) -> bool {
+        let Filter { finished_from, detail, starts, steps, .. } = &self.filter;
+        finished_from.is_none() && !detail && !starts && !steps
+    }
+}
+
+impl Parts for TaskParts {
+    fn next(&mut self, app: &App) -> Result<Part, ApiError> {
+        if !self.is_sent_in_parts() {
+            let list = listed(app, &self.filter, &self.plan, self.now)?;
+            return Ok(Part { bytes: serde_json::to_vec(&list)?, is_last: true });
+        }
+        let mut bytes = Vec::with_capacity(64 << 10);
+        let mut list = blank(app, self.now);
+        if self.sent == 0 && self.cursor.is_new {
+            bytes.extend_from_slice(b"{\"lines\":[");
+        }
+        // Jobs that are passed over make no lines: many may be looked at for one part.
+        while list.lines.is_empty() && !self.cursor.is_over() {
+            self.cursor.add(app, &self.plan, &self.filter, &mut list);
+        }
+        self.known.append(&mut list.known);
+        let mut cut = false;
+        for line in list.lines.drain(..) {
+            cut = self.sent == LINES_MAX;
+            if cut {
+                break;
+            }
+            let mut is_first = self.sent == 0;
+            add_entry(&mut bytes, &mut is_first, &line)?;
+            self.sent += 1;
+        }
+        let is_last = cut || self.cursor.is_over();
+        if is_last {
+            let end = TaskList { known: std::mem::take(&mut self.known), cut, ..list };
+            close(&mut bytes, "lines", &end)?;
+        }
+        Ok(Part { bytes, is_last })
+    }
+}
+
+/// Closes an array and the object that it is in, with the other fields of that.
+fn close(out: &mut Vec<u8>, array: &str, rest: &TaskList) -> Result<(), ApiError> {
+    let mut rest = serde_json::to_value(rest)?;
+    if let Some(fields) = rest.as_object_mut() {
+        fields.remove(array);
+    }
+    let rest = serde_json::to_vec(&rest)?;
+    out.extend_from_slice(b"],");
+    out.extend_from_slice(&rest[1..]);
+    Ok(())
+}
+
+/// A list without lines.
+fn blank(app: &App, now: Timestamp) -> TaskList {
+    TaskList {
         schema: SCHEMA,
-        cluster: String::new(),
+        cluster: app.shared.read().state().config.name.clone(),
         now_us: now.0,
         lines: Vec::new(),
         jobs: BTreeMap::new(),
         steps: Vec::new(),
         known: Vec::new(),
         cut: false,
-    };
-    let in_memory = {
-        let reading = app.shared.read();
-        list.cluster.clone_from(&reading.state().config.name);
-        add_present(reading.state(), &plan, filter, &mut list)
-    };
+    }
+}
+
+fn listed(app: &App, filter: &Filter, plan: &Plan, now: Timestamp) -> Result<TaskList, ApiError> {
+    let mut list = blank(app, now);
+    let mut cursor = Cursor::new(filter);
+    while !cursor.is_over() && list.lines.len() <= LINES_MAX {
+        cursor.add(app, plan, filter, &mut list);
+    }
     if filter.finished_from.is_some() {
-        add_past(app, filter, &in_memory, &mut list)?;
+        add_past(app, filter, &cursor.seen, &mut list)?;
     }
     list.cut = list.lines.len() > LINES_MAX;
     list.lines.truncate(LINES_MAX);
@@ -130,33 +205,81 @@ fn listed(app: &App, filter: &Filter) -> Result<TaskList, ApiError> {
     Ok(list)
 }
 
-/// Adds what is in memory. Gives the jobs that are, as far as they were asked for.
-fn add_present(state: &State, plan: &Plan, filter: &Filter, list: &mut TaskList) -> BTreeSet<JobId> {
-    let lines = Lines::new(state, plan, filter.finished_from, filter.detail);
-    let mut add = |job: &Job| {
-        if list.lines.len() > LINES_MAX || !filter.takes_job(job) {
-            return;
-        }
-        list.known.push(job.id.0);
-        let from = list.lines.len();
-        lines.of_job(job, &mut list.lines);
-        if !filter.jobs.is_empty() {
-            let mut new = list.lines.split_off(from);
-            new.retain(|line| filter.takes_line(line));
-            list.lines.append(&mut new);
-        }
-        if filter.detail && list.lines.len() > from {
-            list.jobs.insert(job.id.0, view::frame(state, plan, job, 0));
-        }
-    };
-    if filter.jobs.is_empty() {
-        state.jobs.values().for_each(&mut add);
-        list.known.clear();
-        return state.jobs.keys().copied().collect();
+/// Goes through the jobs in memory that are asked for, rising, and lets the state go now and then.
+struct Cursor {
+    /// The jobs that are asked for and were not looked at yet; none if all are asked for.
+    asked: Option<BTreeSet<JobId>>,
+    /// The next job, if there may be one.
+    from: Option<JobId>,
+    is_new: bool,
+    /// The jobs that were in memory.
+    seen: BTreeSet<JobId>,
+}
+
+impl Cursor {
+    fn new(filter: &Filter) -> Self {
+        let asked = (!filter.jobs.is_empty()).then(|| filter.ids());
+        Self { asked, from: Some(JobId(0)), is_new: true, seen: BTreeSet::new() }
     }
-    let ids = filter.ids();
-    ids.iter().filter_map(|id| state.jobs.get(id)).for_each(&mut add);
-    ids.into_iter().filter(|id| state.jobs.contains_key(id)).collect()
+
+    fn is_over(&self) -> bool {
+        self.from.is_none()
+    }
+
+    /// Adds the lines of the next jobs to a list, and as much else of them as is asked for.
+    fn add(&mut self, app: &App, plan: &Plan, filter: &Filter, list: &mut TaskList) {
+        self.is_new = false;
+        let Some(from) = self.from.take() else { return };
+        let reading = app.shared.read();
+        let state = reading.state();
+        let lines = Lines::new(state, plan, filter.finished_from, filter.detail);
+        let (mut looked_at, before) = (0, list.lines.len());
+        let mut add = |job: &Job| {
+            looked_at += 1;
+            if filter.finished_from.is_some() {
+                self.seen.insert(job.id);
+            }
+            add_present(&lines, state, plan, filter, job, list);
+            // Whether this was the last one for now.
+            looked_at == LOOKED_AT_ONCE || list.lines.len() - before >= PART_ENTRIES
+        };
+        let last = match &mut self.asked {
+            None => state.jobs.range(from..).find(|(_, job)| add(job)).map(|(id, _)| *id),
+            Some(asked) => {
+                let ids = std::mem::take(asked);
+                for job in ids.into_iter().filter_map(|id| state.jobs.get(&id)) {
+                    add(job);
+                }
+                None
+            }
+        };
+        self.from = last.map(|last| JobId(last.0 + 1));
+    }
+}
+
+/// Adds a job that is in memory.
+fn add_present(
+    lines: &Lines<'_>,
+    state: &State,
+    plan: &Plan,
+    filter: &Filter,
+    job: &Job,
+    list: &mut TaskList,
+) {
+    if list.lines.len() > LINES_MAX || !filter.takes_job(job) {
+        return;
+    }
+    list.known.extend((!filter.jobs.is_empty()).then_some(job.id.0));
+    let from = list.lines.len();
+    lines.of_job(job, &mut list.lines);
+    if !filter.jobs.is_empty() {
+        let mut new = list.lines.split_off(from);
+        new.retain(|line| filter.takes_line(line));
+        list.lines.append(&mut new);
+    }
+    if filter.detail && list.lines.len() > from {
+        list.jobs.insert(job.id.0, view::frame(state, plan, job, 0));
+    }
 }
 
 /// Adds what has left the memory.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Shell};
+use axum::response::Response;
 use muster_client::api::{SCHEMA, USAGE_LINES_MAX, UsageLine, UsageReport, UsageView};
 use muster_core::event::Allocation;
 use muster_core::ids::{AttemptKey, JobId, TaskId, Timestamp};
@@ -13,8 +13,8 @@ use muster_core::state::{FinishedHow, Job, Node, NodeStatus, State};
 use muster_store::{After, AwayTime, UsageQuery, UsedRow};
 use serde::Deserialize;
 
-use super::answer::{Answered, ApiError};
-use super::{App, blocking};
+use super::answer::ApiError;
+use super::{App, parts};
 
 /// Rows of the accounting that are read at once: others read it between two pages.
 const PAGE_ROWS: usize = 20_000;
@@ -33,9 +33,9 @@ pub struct PeriodQuery {
 pub async fn usage(
     Shell(app): Shell<Arc<App>>,
     query: Result<Query<PeriodQuery>, QueryRejection>,
-) -> Answered<UsageReport> {
+) -> Result<Response, ApiError> {
     let query = query?.0;
-    blocking(&app, move |app| report(app, &query)).await.map(Json)
+    parts::whole(&app, move |app| report(app, &query)).await
 }
 
 fn report(app: &App, query: &PeriodQuery) -> Result<UsageReport, ApiError> {

@@ -21,4 +21,5 @@ mod slow_disk;
 mod storage;
 mod store;
 mod usage;
+mod users;
 mod why;

@@ -90,7 +90,7 @@ fn may_fit_elsewhere(error: &ClientError) -> bool {
 
 fn refused_pool(name: &str) -> ClientError {
     let message = format!("there is no pool '{name}'; muster pools lists those that there are");
-    let body = muster_client::api::ErrorBody { code: "unknown_pool".to_owned(), message };
+    let body = muster_client::api::ErrorBody { code: "unknown_pool".to_owned(), message, again_ms: None };
     ClientError::Refused { status: 400, body }
 }
 
