@@ -69,11 +69,12 @@ fmt: ## Format everything.
 sim: ## Run a thousand simulated worlds full of faults.
 	@cargo run --release --locked -q -p muster-sim -- faults --seeds 1000
 
-bench: ## Measure submits, steps, swarms, the batch service, the start of MPI, and commands beside Slurm's, on idle clusters.
+bench: ## Measure submits, steps, swarms, thousands of agents, the batch service, the start of MPI, and commands beside Slurm's, on idle clusters.
 	@$(MAKE) --no-print-directory build mpi-tasks
 	@target/release/muster-demo latency
 	@target/release/muster-demo steps
 	@target/release/muster-demo swarm
+	@target/release/muster-demo agents
 	@if [ "$$(id -u)" = 0 ]; then .ci/batch-clients.sh; fi
 	@target/release/muster-demo batch
 	@cargo test --release --locked -q -p muster-cluster-tests --test e2e -- --ignored --nocapture --test-threads=1 compare::

@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+pub mod agents;
 mod cgroup;
 mod cluster;
 mod error;

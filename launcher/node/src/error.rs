@@ -110,6 +110,9 @@ pub enum NodeError {
         /// The part of the message.
         part: &'static str,
     },
+    /// The members of a gang that the controller packed.
+    #[error("the members of the gang")]
+    Members(#[source] muster_wire::PackError),
     /// No OpenSSH server program was found.
     #[error(
         "this node has no sshd (looked for {}), which a gang task needs; install the OpenSSH server",

@@ -82,7 +82,10 @@ impl Gang {
         task.prepare.ssh_authorized_key = keys.public_line;
         task.prepare.memory_bytes = memory_bytes;
         task.work().environment.insert("GREETING".into(), "good day".into());
-        let secondary = Prepare { instance: 1, ..task.prepare.clone() };
+        let mut secondary = Prepare { instance: 1, ..task.prepare.clone() };
+        // As in a large gang.
+        let members = std::mem::take(&mut secondary.members);
+        secondary.members_packed = muster_wire::pack_members(members).unwrap();
         task.prepare.ssh_private_key = keys.private_openssh;
         self.controller.prepare("node01", &task.prepare).await;
         self.controller.prepare("node02", &secondary).await;
@@ -91,9 +94,9 @@ impl Gang {
             peers.push(self.controller.ready(name, task.key()).await);
         }
         assert!(peers[0].gang_port != 0 && peers[1].gang_port == 0);
-        for name in NODES {
-            self.controller.go(name, Go { key: Some(task.key()), peers: peers.clone() }).await;
-        }
+        let primary_alone = peers[..1].to_vec();
+        self.controller.go("node01", Go { key: Some(task.key()), peers }).await;
+        self.controller.go("node02", Go { key: Some(task.key()), peers: primary_alone }).await;
         task
     }
 

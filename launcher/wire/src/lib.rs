@@ -3,6 +3,10 @@
 //! This crate is all that the two halves of Muster share. It holds no behaviour beyond the limits that both
 //! sides keep to.
 
+mod members;
+
+pub use members::{PackError, pack_members, unpack_members};
+
 /// The protocol version that this build speaks, said in `Hello`.
 pub const PROTOCOL_VERSION: u32 = 1;
 

@@ -386,7 +386,7 @@ pub enum Effect {
         node: NodeId,
         /// The attempt.
         key: AttemptKey,
-        /// All endpoints, by instance.
+        /// To the primary, all endpoints, by instance; to the others, that of the primary.
         peers: Vec<Endpoint>,
     },
     /// Tell a node to end an instance.

@@ -95,9 +95,15 @@ pub enum ServerError {
         #[source]
         source: rustls_pki_types::pem::Error,
     },
-    /// The server for nodes ended.
-    #[error("the server for node agents failed")]
-    Transport(#[source] tonic::transport::Error),
+    /// Nodes cannot be listened to with the authority's certificates.
+    #[error(
+        "the controller's certificates below tls/ of its state_dir cannot be used: if they were not changed, remove the \
+         controller's and its key, and musterd makes new ones"
+    )]
+    NodeTls {
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The operating system refuses something basic.
     #[error("cannot {doing}")]
     System {

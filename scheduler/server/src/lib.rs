@@ -21,6 +21,7 @@ pub mod error;
 pub mod files;
 pub mod forecasts;
 pub mod mail;
+mod node_listener;
 pub mod node_uses;
 mod node_view;
 pub mod packages;

@@ -86,14 +86,17 @@ fn main() -> ExitCode {
 fn exit_code(error: &ServerError) -> u8 {
     match error {
         ServerError::Config(_) => 3,
-        ServerError::Store(_) | ServerError::BadCertificate { .. } | ServerError::Certificate { .. } => 4,
+        ServerError::Store(_)
+        | ServerError::BadCertificate { .. }
+        | ServerError::Certificate { .. }
+        | ServerError::NodeTls { .. } => 4,
         ServerError::Listen { .. }
         | ServerError::ListenBatch { .. }
         | ServerError::BatchKey { .. }
         | ServerError::BatchTls { .. }
         | ServerError::Blobs { .. }
         | ServerError::File { .. } => 5,
-        ServerError::Transport(_) | ServerError::System { .. } | ServerError::EngineEnded => 1,
+        ServerError::System { .. } | ServerError::EngineEnded => 1,
     }
 }
 
@@ -125,12 +128,36 @@ fn run(arguments: &Arguments) -> Result<(), ServerError> {
     let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    allow_descriptors(config.cluster.nodes.len());
     let system = |source| ServerError::System { doing: "start the runtime", source };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(system)?;
     let result = runtime.block_on(serve(arguments, config));
     // Nothing that is still under way needs to be waited for: what matters is durable.
     runtime.shutdown_background();
     result
+}
+
+/// Descriptors beside one for each node: clients', files', and those of the store.
+const OTHER_DESCRIPTORS: u64 = 1000;
+
+/// Takes as many descriptors as the hard limit allows: each node has a connection, and the soft limit is often 1024.
+fn allow_descriptors(nodes: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| {
+        setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+        Ok(most)
+    });
+    let wanted = nodes as u64 + OTHER_DESCRIPTORS;
+    match raised {
+        Ok(most) if most < wanted => tracing::warn!(
+            most,
+            wanted,
+            "there are fewer file descriptors than {nodes} nodes and their clients may want: raise the hard limit \
+             (`ulimit -Hn`, or LimitNOFILE= of systemd)"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of file descriptors cannot be raised"),
+    }
 }
 
 /// Prints what muster-sim looks at, and nothing of what the jobs do.

@@ -14,7 +14,8 @@ pub struct Secrets {
     key: hmac::Key,
 }
 
-/// A key pair in OpenSSH's formats.
+/// A key pair in OpenSSH's formats; both empty where there is none.
+#[derive(Default)]
 pub(crate) struct SshKeys {
     /// One line.
     pub public: String,

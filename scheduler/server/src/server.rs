@@ -17,8 +17,7 @@ use muster_wire::MESSAGE_BYTES_MAX;
 use muster_wire::v1::node_controller_server::NodeControllerServer;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
 use crate::api::{self, Admins, App, Door, Lead};
 use crate::batch;
@@ -30,6 +29,7 @@ use crate::engine_loop::{self, EngineHandle, InputError, Outlets, chain};
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
 use crate::mail::Mail;
+use crate::node_listener;
 use crate::node_uses;
 use crate::packages::Packages;
 use crate::secrets::Secrets;
@@ -47,9 +47,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 const STEP_DOWN_WITHIN: Duration = Duration::from_millis(500);
 /// How often it is looked whether the lease was found over.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long a node may take to show its certificate.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
-/// Between two signs of life that the transport asks of a node, so that a cut cable is noticed.
+/// Between two signs of life that the transport asks of a node, so that a cut cable is noticed, at least.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// A controller that runs.
@@ -369,22 +367,14 @@ fn serve_nodes(
     sessions: &Arc<Sessions>,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(SocketAddr, JoinHandle<()>), ServerError> {
-    let address = config.controller.listen;
-    let listen = |source| ServerError::Listen { address, source };
-    let incoming = TcpIncoming::bind(address).map_err(listen)?.with_nodelay(Some(true));
-    let node_address = incoming.local_addr().map_err(listen)?;
-    let controller = authority.controller();
-    let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(&controller.cert_pem, &controller.key_pem))
-        .client_ca_root(Certificate::from_pem(authority.ca_pem()))
-        .timeout(HANDSHAKE_WITHIN);
+    let (node_address, incoming) = node_listener::listen(config.controller.listen, authority)?;
+    // Whoever has a session is heard more often than that; what is asked here of the others would be work for each idle node.
+    let keepalive = KEEPALIVE.max(Duration::from_secs(config.controller.node_timeout_s));
     let service = NodeControllerServer::new(NodeService::new(Arc::clone(sessions)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = Server::builder()
-        .tls_config(tls)
-        .map_err(ServerError::Transport)?
-        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_interval(Some(keepalive))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(service);
     let serving = tokio::spawn(async move {

@@ -27,13 +27,15 @@ use crate::packages::Packages;
 use crate::secrets::Secrets;
 use crate::shared::Shared;
 use crate::tls::Authority;
-use crate::translate;
+use crate::translate::{self, Gangs};
 
 /// Messages that may wait for a slow node before its session is closed. It says hello again, and hears what it
 /// missed.
 const OUTBOX_MAX: usize = 4096;
 
-type Outbox = mpsc::Sender<Result<v1::ToNode, Status>>;
+/// Boxed: a channel has room for 32 messages as soon as it has held one, which would be 35 KiB for each idle node.
+type Outgoing = Box<Result<v1::ToNode, Status>>;
+type Outbox = mpsc::Sender<Outgoing>;
 
 /// Why a session is closed, for the node's log.
 type CloseReason = &'static str;
@@ -59,6 +61,7 @@ pub struct Sessions {
     term: u64,
     files: Files,
     uses: NodeUses,
+    gangs: Gangs,
 }
 
 /// One node's place.
@@ -105,7 +108,7 @@ impl Sessions {
     ) -> Self {
         let (slots, engine) = (Mutex::new(HashMap::new()), OnceLock::new());
         let stopping = AtomicBool::new(false);
-        let (files, uses) = (Files::default(), NodeUses::default());
+        let (files, uses, gangs) = (Files::default(), NodeUses::default(), Gangs::default());
         Self {
             slots,
             secrets,
@@ -121,6 +124,7 @@ impl Sessions {
             authority,
             files,
             uses,
+            gangs,
         }
     }
 
@@ -204,14 +208,15 @@ impl Sessions {
         | Effect::AttachStep { node, .. }
         | Effect::SetUp { node, .. }
         | Effect::Forget { node, .. }) = effect;
-        self.send(state, *node, || translate::message(state, &self.secrets, self.batch.as_ref(), effect));
+        let batch = self.batch.as_ref();
+        self.send(state, *node, || translate::message(state, &self.secrets, &self.gangs, batch, effect));
     }
 
     fn send(&self, state: &State, node: NodeId, message: impl FnOnce() -> v1::ToNode) {
         let slot = self.slot(&state.node(node).name);
         let outbox = slot.lock_live().as_ref().map(|session| session.outbox.clone());
         let Some(outbox) = outbox else { return };
-        if outbox.try_send(Ok(message())).is_err() {
+        if outbox.try_send(Box::new(Ok(message()))).is_err() {
             slot.close("the node does not take what it is told");
         }
     }
@@ -231,7 +236,7 @@ impl Sessions {
     /// Tells a node something that is not the engine's. Says whether it has a session that takes it.
     pub(crate) fn tell_node(&self, node: &str, message: v1::ToNode) -> bool {
         let outbox = self.slot(node).lock_live().as_ref().map(|session| session.outbox.clone());
-        outbox.is_some_and(|outbox| outbox.try_send(Ok(message)).is_ok())
+        outbox.is_some_and(|outbox| outbox.try_send(Box::new(Ok(message))).is_ok())
     }
 
     /// How many messages are yet to be sent to nodes, and to how many nodes.

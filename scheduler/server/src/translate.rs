@@ -1,5 +1,6 @@
 //! Between the engine's words and the wire's.
 
+mod gang;
 mod staging;
 
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use muster_config::HealthConfig;
 use muster_core::batch::{SETUP_ERRORS_MAX, SetupError};
 use muster_core::event::{Allocation, Endpoint, Hardware, HardwareCore, HardwareDevice, Usage};
-use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX, ShareGres};
+use muster_core::gres::{GRES_COUNT_MAX, GRES_KINDS_PER_NODE_MAX};
 use muster_core::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use muster_core::input::{Effect, GoneHow, InstancePhase, InstanceReport, StopCause};
 use muster_core::patterns;
@@ -16,6 +17,7 @@ use muster_core::staging::FailureCode;
 use muster_core::state::State;
 use muster_wire::v1;
 
+pub use self::gang::Gangs;
 use crate::batch_site::BatchSite;
 use crate::secrets::Secrets;
 use crate::view;
@@ -218,12 +220,19 @@ pub fn hardware(hello: &v1::Hello) -> Hardware {
 
 /// The message that carries an effect out.
 #[must_use]
-pub fn message(state: &State, secrets: &Secrets, site: Option<&BatchSite>, effect: &Effect) -> v1::ToNode {
+pub fn message(
+    state: &State,
+    secrets: &Secrets,
+    gangs: &Gangs,
+    site: Option<&BatchSite>,
+    effect: &Effect,
+) -> v1::ToNode {
     use v1::to_node::Body;
     let body = match effect {
         Effect::Prepare { node, key, instance, allocation, spec, time_limit_s } => {
             let work = |primary: &str| work(*key, spec, *time_limit_s, primary, *instance == 0);
-            let mut prepare = prepare(state, secrets, *key, *instance, allocation, spec, work);
+            let gang = gangs.of(state, secrets, *key, allocation);
+            let mut prepare = prepare(state, &gang, *key, *instance, allocation, spec, work);
             prepare.staging = staging::staging(*key, spec, *instance == 0, |container, for_s| {
                 site?.container_url(state.batch_account_of(key.task.job)?, container, for_s)
             });
@@ -305,37 +314,27 @@ fn wire_cause(cause: StopCause) -> v1::stop::Cause {
 
 fn prepare(
     state: &State,
-    secrets: &Secrets,
+    gang: &gang::Gang,
     key: AttemptKey,
     instance: u32,
     allocation: &Arc<Allocation>,
     spec: &Arc<JobSpec>,
     work: impl Fn(&str) -> v1::Work,
 ) -> v1::Prepare {
-    let members = allocation.shares.iter().map(|share| v1::Member {
-        host: state.node(share.node).name.clone(),
-        cores: share.cores.iter().collect(),
-        ranks: share.ranks,
-        devices: share.gres.iter().map(devices).collect(),
-        address: state.node(share.node).hardware().map_or_else(String::new, |found| found.address.clone()),
-    });
-    let members: Vec<v1::Member> = members.collect();
-    let primary = members.first().map_or(String::new(), |member| member.host.clone());
-    let is_primary = instance == 0;
-    // A task on one node reaches no other: it has no SSH endpoint, and needs no key to one.
-    let keys = (members.len() > 1).then(|| secrets.ssh_keys(key));
-    let (public, private) = keys.map(|keys| (keys.public, keys.private)).unwrap_or_default();
+    let primary = allocation.shares.first().map_or("", |share| &state.node(share.node).name);
+    let (members, members_packed) = gang.members();
     let share = allocation.shares.get(instance as usize);
     v1::Prepare {
         key: Some(wire_key(key)),
         instance,
         members,
+        members_packed,
         memory_bytes: share.map_or(0, |share| share.memory_bytes),
         user: Some(v1::User { name: spec.user.name.clone(), uid: spec.user.uid, gid: spec.user.gid }),
-        work: Some(work(&primary)),
-        gang_token: secrets.gang_token(key),
-        ssh_authorized_key: public,
-        ssh_private_key: if is_primary { private } else { String::new() },
+        work: Some(work(primary)),
+        gang_token: gang.token.clone(),
+        ssh_authorized_key: gang.keys.public.clone(),
+        ssh_private_key: if instance == 0 { gang.keys.private.clone() } else { String::new() },
         cpus_per_rank: allocation.cores_per_rank,
         threads_per_core: spec.request.threads_per_core.unwrap_or(0),
         task_count: spec.array.as_ref().map_or(1, task_count),
@@ -346,11 +345,6 @@ fn prepare(
         staging: None,
         at_once: spec.starts_at_once(allocation.shares.len()),
     }
-}
-
-fn devices(held: &ShareGres) -> v1::Devices {
-    let kind = held.kind.clone().unwrap_or_default();
-    v1::Devices { name: held.name.clone(), kind, numbers: held.devices.iter().collect() }
 }
 
 fn bounds(array: &ArraySpec) -> Option<v1::ArrayBounds> {

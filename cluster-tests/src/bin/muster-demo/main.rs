@@ -1,5 +1,6 @@
 //! The main job, shown: a cluster over SSH, MPI gangs next to independent tasks, and what became of them.
 
+mod agents;
 mod batch;
 mod batch_demo;
 mod batch_site;
@@ -58,6 +59,9 @@ enum Command {
         #[arg(long, default_value_t = 10_000)]
         count: usize,
     },
+    /// Measure the controller under thousands of agents, which speak the real protocol over real connections and carry nothing out.
+    #[command(after_help = "Example:\n  muster-demo agents --agents 5000 --gang 4000 --json")]
+    Agents(agents::Options),
     /// Measure the batch service through its SDK: tasks added and finished, memory, and a filtered list.
     #[command(after_help = "Example:\n  muster-demo batch --tasks 10000 --listed 100000")]
     Batch {
@@ -113,6 +117,7 @@ fn main() -> ExitCode {
         Some(Command::Latency { samples }) => latency::run(samples),
         Some(Command::Steps { count, way }) => steps::run(count, way.map(usize::from)),
         Some(Command::Swarm { count }) => swarm::run(count),
+        Some(Command::Agents(options)) => agents::run(&options),
         Some(Command::Batch { tasks, listed }) => batch::run(tasks, listed),
         Some(Command::BatchDemo { out }) => batch_demo::run(&out),
         Some(Command::Cluster(ClusterCommand::Up { nodes, cpus, env_file })) => {

@@ -231,7 +231,7 @@ impl Registry {
     }
 
     /// Prepares an attempt; a known one is only reported again.
-    pub fn prepare(&mut self, prepare: v1::Prepare) -> Option<InstanceReport> {
+    pub fn prepare(&mut self, mut prepare: v1::Prepare) -> Option<InstanceReport> {
         let key = prepare.key?;
         if let Some(held) = self.held.get(&order(&key)) {
             return Some(held.report.clone());
@@ -239,6 +239,9 @@ impl Registry {
         let dir = AttemptDir::new(&self.node.dir.attempts(), &key);
         let at_once = prepare.at_once;
         let mut state = AttemptState { at_once, ..self.unknown_state(key, prepare.instance) };
+        if let Err(error) = muster_wire::unpack_members(&mut prepare) {
+            return Some(self.refuse(dir, state, &NodeError::Members(error)));
+        }
         match self.hand_over(&dir, &mut state, prepare) {
             Ok(supervisor) => {
                 let report = state.report;

@@ -85,7 +85,25 @@ impl Engine {
 
     /// Decides one input and lets its events happen.
     pub fn apply(&mut self, input: &Input, now: Timestamp) -> Applied {
+        let more = match input {
+            Input::NodeHello { node, boot_id, held, .. } => node::steps(&self.state, node, boot_id, held),
+            _ => Vec::new(),
+        };
         let decision = decide(&self.state, input, now);
+        let mut applied = self.happen_so(decision, now);
+        for step in more {
+            let decision = node::step(&self.state, &step, now);
+            let goes = decision.events.iter().any(|event| matches!(event, Event::AttemptGo { .. }));
+            let more = self.happen_so(decision, now);
+            applied.records.extend(more.records);
+            applied.effects.extend(more.effects);
+            applied.effects.extend(node::repeated(&self.state, &step).filter(|_| !goes));
+        }
+        applied
+    }
+
+    /// Lets happen what was decided.
+    fn happen_so(&mut self, decision: Decision, now: Timestamp) -> Applied {
         let mut applied = self.happen(decision.events, now);
         applied.effects.extend(decision.effects);
         applied.reply = decision.reply;
@@ -140,7 +158,7 @@ impl Engine {
         let signal = self.state.signals().next().map(|(at, _)| at);
         let mark = self.state.marks().next().map(|(at, _)| at);
         let delayed = self.planner.next_wake(&self.state);
-        let held = self.state.nodes.iter().filter_map(|node| node.held.as_ref()?.until).min();
+        let held = self.state.next_release();
         let expiring = self.state.expiring().next().map(|(at, _)| at);
         // Due at once.
         let unfulfillable = self.state.unfulfillable().next().map(|_| Timestamp(0));
@@ -166,7 +184,8 @@ impl Engine {
     }
 }
 
-/// Decides what an input means. Pure: nothing has happened before the events are let happen.
+/// Decides what an input means. Pure: nothing has happened before the events are let happen. What a hello says of attempts is
+/// decided after that, step by step, by [`Engine::apply`].
 #[must_use]
 pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
     match input {
@@ -199,7 +218,7 @@ pub fn decide(state: &State, input: &Input, now: Timestamp) -> Decision {
         Input::MakeReservation { caller, spec } => reservations::make(state, *caller, spec, now),
         Input::RemoveReservation { caller, name } => reservations::remove(state, *caller, name),
         Input::NodeHello { node, boot_id, hardware, held } => {
-            node::hello(state, node, boot_id, hardware, held, now)
+            node::hello(state, node, boot_id, hardware, held)
         }
         Input::NodeHealth { node, problem } => node::health(state, node, problem.as_ref()),
         Input::NodeSetUp { node, number, errors } => batch::set_up(state, node, *number, errors),
@@ -270,7 +289,9 @@ fn go_effect(live: &Live, key: AttemptKey, instance: u32) -> Effect {
         InstanceState::Ready(endpoint) => endpoint.clone(),
         _ => Default::default(),
     };
-    let peers = live.instances.iter().map(endpoint).collect();
+    // The primary reaches all others, and they it alone: to tell each of all would take the square of their number.
+    let told = if instance == 0 { live.instances.len() } else { 1 };
+    let peers = live.instances.iter().take(told).map(endpoint).collect();
     Effect::Go { node: live.allocation.shares[instance as usize].node, key, peers }
 }
 

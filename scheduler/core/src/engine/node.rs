@@ -2,65 +2,80 @@
 
 use std::sync::Arc;
 
-use super::report::{self, all_gone};
+use super::report::{self, is_last};
 use super::{done, power, prepare_effect, refused};
 use crate::event::{Event, Hardware, Usage, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
 use crate::input::{Decision, Effect, InstancePhase, InstanceReport, Refusal, Reply};
 use crate::state::{InstanceState, LivePhase, Node, NodeStatus, State};
 
-/// A node says what it holds, and the two sides are brought together: what it holds and should not is ended,
-/// what it should hold and does not is given up, what was lost on the way is said again.
+/// A node says that it is there. What it holds is looked at after that, in [`steps`].
 pub(super) fn hello(
     state: &State,
     name: &str,
     boot_id: &str,
     hardware: &Arc<Hardware>,
     held: &[InstanceReport],
-    now: Timestamp,
 ) -> Decision {
-    let Some(node) = state.node_by_name(name).filter(|id| state.node(*id).declared) else {
+    let Some(node) = declared(state, name) else {
         return refused(Refusal::UnknownNode { node: name.to_owned() });
     };
     let stale: Vec<AttemptKey> =
         held.iter().filter(|r| !is_gone(r) && !is_live_on(state, node, r.key)).map(|r| r.key).collect();
-    let same_boot =
-        matches!(&state.node(node).status, NodeStatus::Up { boot_id: known, .. } if known == boot_id);
     let up = Event::NodeUp { node, boot_id: boot_id.to_owned(), hardware: Arc::clone(hardware), stale };
     // What an admin has said of the node stands until an admin takes it back.
     let by_admin = state.node(node).held.as_ref().is_some_and(|held| held.by_uid.is_some());
     let held_back = unfit(state, node, hardware).filter(|_| !by_admin);
-    if held.is_empty() && state.node(node).attempts.is_empty() {
-        return done([Some(up), held_back].into_iter().flatten().collect());
-    }
-    // The reports are decided one after another, each in the state that the ones before it leave.
-    let mut after = state.clone();
-    let mut events = Vec::new();
-    let mut effects = Vec::new();
-    let mut happen = |after: &mut State, new: Vec<Event>| {
-        for event in new {
-            after.evolve(&event, now);
-            events.push(event);
+    done([Some(up), held_back].into_iter().flatten().collect())
+}
+
+fn declared(state: &State, name: &str) -> Option<NodeId> {
+    state.node_by_name(name).filter(|id| state.node(*id).declared)
+}
+
+/// A step by which the two sides are brought together after a hello: what the node holds and should not is ended, what it should
+/// hold and does not is given up, what was lost on the way is said again. Each is decided in the state that the ones before it
+/// leave.
+pub(super) enum Step<'a> {
+    /// It holds this.
+    Holds { node: NodeId, report: &'a InstanceReport },
+    /// It does not hold this, unless it is over by now.
+    Lacks { node: NodeId, key: AttemptKey, same_boot: bool },
+}
+
+/// The steps after a hello, given the state before it.
+pub(super) fn steps<'a>(
+    state: &State,
+    name: &str,
+    boot_id: &str,
+    held: &'a [InstanceReport],
+) -> Vec<Step<'a>> {
+    let Some(node) = declared(state, name) else { return Vec::new() };
+    let same_boot =
+        matches!(&state.node(node).status, NodeStatus::Up { boot_id: known, .. } if known == boot_id);
+    let holds = held.iter().map(|report| Step::Holds { node, report });
+    let expected = state.node(node).attempts.iter().copied();
+    let lacks = expected.filter(|key| !held.iter().any(|report| report.key == *key));
+    holds.chain(lacks.map(|key| Step::Lacks { node, key, same_boot })).collect()
+}
+
+/// Decides a step.
+pub(super) fn step(state: &State, step: &Step<'_>, now: Timestamp) -> Decision {
+    match *step {
+        Step::Holds { node, report } => report::report(state, node, report, now),
+        Step::Lacks { node, key, .. } if !is_live_on(state, node, key) => done(Vec::new()),
+        Step::Lacks { node, key, same_boot } => {
+            let (events, effect) = missing(state, node, key, same_boot, now);
+            Decision { events, effects: effect.into_iter().collect(), reply: Ok(Reply::Done) }
         }
-    };
-    happen(&mut after, [Some(up), held_back].into_iter().flatten().collect());
-    for report in held {
-        let decision = report::report(&after, node, report, now);
-        effects.extend(decision.effects);
-        let went = decision.events.iter().any(|event| matches!(event, Event::AttemptGo { .. }));
-        happen(&mut after, decision.events);
-        let live = after.live_attempt(report.key.task).filter(|live| live.attempt == report.key.attempt);
-        if let Some(live) = live.filter(|_| !went) {
-            report::repeat(&after, live, node, report, &mut effects);
-        }
     }
-    let expected: Vec<AttemptKey> = after.node(node).attempts.iter().copied().collect();
-    for key in expected.into_iter().filter(|key| !held.iter().any(|r| r.key == *key)) {
-        let (new, effect) = missing(&after, node, key, same_boot, now);
-        effects.extend(effect);
-        happen(&mut after, new);
-    }
-    Decision { events, effects, reply: Ok(Reply::Done) }
+}
+
+/// What the node must hear again, once the step has happened.
+pub(super) fn repeated(state: &State, step: &Step<'_>) -> Option<Effect> {
+    let Step::Holds { node, report } = *step else { return None };
+    let live = state.live_attempt(report.key.task).filter(|live| live.attempt == report.key.attempt)?;
+    report::repeat(state, live, node, report)
 }
 
 fn is_gone(report: &InstanceReport) -> bool {
@@ -163,9 +178,7 @@ fn missing(
             verdict
         }
     };
-    let mut after = live.clone();
-    after.instances[instance as usize].state = InstanceState::Gone;
-    if all_gone(&after) {
+    if is_last(live, instance) {
         events.push(report::ended(state, job, key, verdict, now));
     }
     (events, None)
@@ -201,9 +214,7 @@ pub(super) fn silent(state: &State, name: &str, reason: &str, now: Timestamp) ->
                 verdict
             }
         };
-        let mut after = live.clone();
-        after.instances[instance as usize].state = InstanceState::Lost;
-        if all_gone(&after) {
+        if is_last(live, instance) {
             events.push(report::ended(state, job, *key, verdict, now));
         }
     }

@@ -4,14 +4,14 @@ use super::{done, stop_effect};
 use crate::event::{Event, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
 use crate::input::{Decision, Effect, GoneHow, InstancePhase, InstanceReport, Reply, StopCause};
-use crate::state::{Held, InstanceState, Job, Live, LivePhase, State};
+use crate::state::{Held, Instance, InstanceState, Job, Live, LivePhase, State};
 
 /// Decides what a report means. A report always says the instance's whole phase, so one that comes twice, or
 /// late, says nothing new.
 pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: Timestamp) -> Decision {
     let key = report.key;
     let known = state.jobs.get(&key.task.job).and_then(|job| Some((job, job.live.get(&key.task.index)?)));
-    let held = known.and_then(|(job, live)| Some((job, live, instance_on(live, node, key)?)));
+    let held = known.and_then(|(job, live)| Some((job, live, instance_on(live, node, report)?)));
     let Some((job, live, instance)) = held else { return unknown(state, node, report) };
     let ending = matches!(live.phase, LivePhase::Ending { .. });
     match &report.phase {
@@ -21,11 +21,8 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
                 return done(Vec::new());
             }
             let mut events = vec![Event::InstanceReady { key, instance, endpoint: endpoint.clone() }];
-            let others_ready =
-                live.instances.iter().enumerate().all(|(i, other)| {
-                    i == instance as usize || matches!(other.state, InstanceState::Ready(_))
-                });
-            if others_ready && live.phase == LivePhase::Preparing {
+            let not_ready = |other: &Instance| !matches!(other.state, InstanceState::Ready(_));
+            if live.phase == LivePhase::Preparing && !others(live, instance).any(not_ready) {
                 events.push(Event::AttemptGo { key });
             }
             done(events)
@@ -86,9 +83,28 @@ fn running(key: AttemptKey, live: &Live, started_at: Timestamp, now: Timestamp) 
 
 /// Which instance of this live attempt the node holds a share for. One that was given up does not, even if its node
 /// has come back with it. The allocation says which it is: a node that knows nothing of the attempt does not.
-fn instance_on(live: &Live, node: NodeId, key: AttemptKey) -> Option<u32> {
-    let instance = live.allocation.instance_on(node).filter(|_| live.attempt == key.attempt)?;
+fn instance_on(live: &Live, node: NodeId, report: &InstanceReport) -> Option<u32> {
+    if live.attempt != report.key.attempt {
+        return None;
+    }
+    // What the report says is nearly always so, and spares looking for it among thousands.
+    let shares = &live.allocation.shares;
+    let said = shares.get(report.instance as usize).filter(|share| share.node == node);
+    let instance = said.map(|_| report.instance).or_else(|| live.allocation.instance_on(node))?;
     live.instances[instance as usize].holds_share().then_some(instance)
+}
+
+/// The other instances, those that are next to this one first. Those of a gang report in no particular order, or in their own: one
+/// about which something is not yet known is soon found from here, where a search from the first would pass all that are known.
+fn others(live: &Live, instance: u32) -> impl Iterator<Item = &Instance> {
+    let at = instance as usize;
+    let (before, after) = live.instances.split_at(at.min(live.instances.len()));
+    let mut after = after.iter().skip(1);
+    let mut before = before.iter().rev();
+    std::iter::from_fn(move || {
+        after.next().map(|other| (other, before.next())).or_else(|| Some((before.next()?, None)))
+    })
+    .flat_map(|(one, other)| std::iter::once(one).chain(other))
 }
 
 /// A report of an attempt that is not live here: it ended, or never was.
@@ -181,8 +197,7 @@ fn ended_if_last(
     verdict: Option<Verdict>,
     now: Timestamp,
 ) -> Option<Event> {
-    let mut others = live.instances.iter().enumerate().filter(|(i, _)| *i != gone as usize);
-    if others.any(|(_, instance)| instance.holds_share()) {
+    if !is_last(live, gone) {
         return None;
     }
     let verdict = match (&live.phase, verdict) {
@@ -196,6 +211,11 @@ fn ended_if_last(
 /// Whether nothing of the attempt is left anywhere.
 pub(super) fn all_gone(live: &Live) -> bool {
     !live.instances.iter().any(|instance| instance.holds_share())
+}
+
+/// Whether nothing of the attempt is left anywhere but for this instance.
+pub(super) fn is_last(live: &Live, instance: u32) -> bool {
+    !others(live, instance).any(Instance::holds_share)
 }
 
 /// Whether a task whose attempt ends like this is tried again, were it not for the limit of attempts.
@@ -225,21 +245,13 @@ pub(super) fn ended(state: &State, job: &Job, key: AttemptKey, verdict: Verdict,
 }
 
 /// What a node must hear again after it reconnected, given what it says it holds.
-pub(super) fn repeat(
-    state: &State,
-    live: &Live,
-    node: NodeId,
-    report: &InstanceReport,
-    out: &mut Vec<Effect>,
-) {
+pub(super) fn repeat(state: &State, live: &Live, node: NodeId, report: &InstanceReport) -> Option<Effect> {
     let key = report.key;
-    let Some(instance) = live.allocation.instance_on(node) else { return };
+    let instance = live.allocation.instance_on(node)?;
     match (&live.phase, &report.phase) {
-        (_, InstancePhase::Gone { .. }) => {}
-        (LivePhase::Ending { verdict, .. }, _) => out.push(stop_effect(state, live, key, instance, verdict)),
-        (LivePhase::Running { .. }, InstancePhase::Ready(_)) => {
-            out.push(super::go_effect(live, key, instance));
-        }
-        _ => {}
+        (_, InstancePhase::Gone { .. }) => None,
+        (LivePhase::Ending { verdict, .. }, _) => Some(stop_effect(state, live, key, instance, verdict)),
+        (LivePhase::Running { .. }, InstancePhase::Ready(_)) => Some(super::go_effect(live, key, instance)),
+        _ => None,
     }
 }

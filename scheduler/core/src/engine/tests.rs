@@ -30,7 +30,12 @@ fn a_gang_goes_only_when_all_instances_are_ready() {
         );
     }
     bench.report(key, 1, InstancePhase::Ready(Endpoint::default()));
-    assert_eq!(bench.effects.iter().filter(|e| matches!(e, Effect::Go { .. })).count(), 3);
+    let told = |effect: &Effect| match effect {
+        Effect::Go { peers, .. } => Some(peers.len()),
+        _ => None,
+    };
+    let told: Vec<usize> = bench.effects.iter().filter_map(told).collect();
+    assert_eq!(told, [3, 1, 1], "the primary hears of all, the others of the primary");
     bench.exit(key, 0);
     assert_eq!(verdict(&bench, id), Verdict::Exited { code: 0 });
     assert_eq!(bench.effects.iter().filter(|e| matches!(e, Effect::Forget { .. })).count(), 3);

@@ -45,9 +45,11 @@ pub(super) fn tick(state: &State, now: Timestamp) -> Vec<Event> {
     events.extend(cron::due(state, now));
     events.extend(power::due(state, now));
     batch::due(state, now, &mut events);
-    for (i, node) in state.nodes.iter().enumerate() {
-        if node.held.as_ref().and_then(|held| held.until).is_some_and(|until| until <= now) {
-            events.extend(nodes::released(state, NodeId(i as u32)));
+    if state.next_release().is_some_and(|first| first <= now) {
+        for (i, node) in state.nodes.iter().enumerate() {
+            if node.held.as_ref().and_then(|held| held.until).is_some_and(|until| until <= now) {
+                events.extend(nodes::released(state, NodeId(i as u32)));
+            }
         }
     }
     events

@@ -101,11 +101,17 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             n.status = NodeStatus::Down { since: at, reason: reason.clone() };
             n.stale.clear();
         }),
-        Event::NodeHeld { node, reason, until, by_uid, down } => with_node(state, *node, |n| {
-            let reason = reason.clone();
-            n.held = Some(Held { since: at, reason, until: *until, by_uid: *by_uid, down: *down });
-        }),
-        Event::NodeReleased { node } => with_node(state, *node, |n| n.held = None),
+        Event::NodeHeld { node, reason, until, by_uid, down } => {
+            state.next_release = Default::default();
+            with_node(state, *node, |n| {
+                let reason = reason.clone();
+                n.held = Some(Held { since: at, reason, until: *until, by_uid: *by_uid, down: *down });
+            });
+        }
+        Event::NodeReleased { node } => {
+            state.next_release = Default::default();
+            with_node(state, *node, |n| n.held = None);
+        }
         Event::NodeHealth { node, problem } => with_node(state, *node, |n| {
             n.unhealthy = problem.clone().map(|problem| Unhealthy { since: at, problem });
         }),

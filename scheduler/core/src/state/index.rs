@@ -7,7 +7,7 @@ use foldhash::HashMap;
 use super::{Node, State};
 use crate::cluster::{AccountConfig, QosConfig};
 use crate::gres::NodeGres;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Timestamp};
 use crate::place::SwitchTree;
 use crate::spec::JobSpec;
 
@@ -23,6 +23,18 @@ impl PartialEq for Derived {
 
 impl Eq for Derived {}
 
+/// The first instant at which a node that is held back is let go; found when it is first asked for after one was held back or let go.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NextRelease(OnceLock<Option<Timestamp>>);
+
+impl PartialEq for NextRelease {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for NextRelease {}
+
 #[derive(Debug)]
 struct Index {
     by_name: HashMap<String, NodeId>,
@@ -34,6 +46,8 @@ struct Index {
     accounts: HashMap<String, usize>,
     /// The accounts that list a user, in the configuration's order.
     accounts_of: HashMap<String, Vec<usize>>,
+    /// Declared nodes that the site's programs bring up and take down.
+    elastic: Vec<NodeId>,
 }
 
 /// The declared nodes of a pool.
@@ -112,6 +126,18 @@ impl State {
         kinds.iter().map(|kind| u64::from(kind.count) * u64::from(self.node(kind.node).cores)).sum()
     }
 
+    /// Declared nodes that the site's programs bring up and take down.
+    pub(super) fn elastic_ids(&self) -> &[NodeId] {
+        &self.index().elastic
+    }
+
+    /// When the first of the nodes that are held back for a while is let go.
+    #[must_use]
+    pub fn next_release(&self) -> Option<Timestamp> {
+        let first = || self.nodes.iter().filter_map(|node| node.held.as_ref()?.until).min();
+        *self.next_release.0.get_or_init(first)
+    }
+
     fn index(&self) -> &Index {
         self.derived.0.get_or_init(|| Arc::new(Index::new(self)))
     }
@@ -140,7 +166,11 @@ impl Index {
                 accounts_of.entry(user.clone()).or_default().push(i);
             }
         }
-        Self { pools: pools.collect(), by_name, qos, accounts, accounts_of, tree: OnceLock::new() }
+        let is_elastic = |node: &Node| node.declared && node.elastic.is_some();
+        let elastic = (0..).map(NodeId).zip(&state.nodes).filter(|(_, node)| is_elastic(node));
+        let elastic = elastic.map(|(id, _)| id).collect();
+        let tree = OnceLock::new();
+        Self { pools: pools.collect(), by_name, qos, accounts, accounts_of, elastic, tree }
     }
 }
 

@@ -127,6 +127,9 @@ pub struct State {
     /// Follows from the configuration and the nodes.
     #[serde(skip)]
     derived: index::Derived,
+    /// Follows from the nodes.
+    #[serde(skip)]
+    next_release: index::NextRelease,
     /// Request keys of the jobs in memory, by user.
     #[serde(with = "request_keys")]
     request_keys: HashMap<(u32, String), JobId>,

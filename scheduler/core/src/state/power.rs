@@ -186,7 +186,6 @@ impl State {
 
     /// Nodes that the site's programs bring up and take down.
     pub fn elastic_nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
-        let nodes = (0..).map(NodeId).zip(&self.nodes);
-        nodes.filter(|(_, node)| node.declared && node.elastic.is_some())
+        self.elastic_ids().iter().map(|id| (*id, self.node(*id)))
     }
 }

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{OUTBOX_MAX, Sessions};
+use super::{OUTBOX_MAX, Outgoing, Sessions};
 
 /// What nodes call: one session each, and packages.
 #[derive(Clone)]
@@ -74,9 +74,10 @@ impl NodeController for NodeService {
             let slot = sessions.slot(&name);
             if let Err(status) = sessions.keep(&slot, request.into_inner(), welcome, outbox.clone()).await {
                 tracing::warn!(node = %slot.node, reason = status.message(), "the session ended");
-                let _ = outbox.send(Err(status)).await;
+                let _ = outbox.send(Box::new(Err(status))).await;
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(first).chain(ReceiverStream::new(messages)))))
+        let all = ReceiverStream::new(first).chain(ReceiverStream::new(messages));
+        Ok(Response::new(Box::pin(all.map(|message: Outgoing| *message))))
     }
 }

@@ -71,8 +71,11 @@ fn a_gang_is_prepared_on_all_its_nodes_before_it_starts() {
     rt.block_on(one.report(ready(&first)));
     rt.block_on(two.report(ready(&second)));
     let (go_one, go_two) = rt.block_on(async { (one.told_to_go().await, two.told_to_go().await) });
-    assert_eq!(go_one, go_two);
-    assert_eq!(go_one.peers.iter().map(|peer| peer.ssh_port).collect::<Vec<_>>(), [2200, 2201]);
+    let (to_primary, to_other) = if first.instance == 0 { (go_one, go_two) } else { (go_two, go_one) };
+    let ports = |go: &v1::Go| go.peers.iter().map(|peer| peer.ssh_port).collect::<Vec<_>>();
+    assert_eq!(ports(&to_primary), [2200, 2201]);
+    assert_eq!(ports(&to_other), [2200], "the other needs to know where the primary is");
+    assert_eq!(to_primary.key, to_other.key);
     let why = client.why(JobRef { job: JobId(id), task: None }).unwrap();
     assert_eq!(why.state, TaskState::Running);
     client.cancel(whole(id)).unwrap();

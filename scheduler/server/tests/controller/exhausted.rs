@@ -13,7 +13,7 @@ use crate::common::{Controller, SOON, exited, job, ready, running, runtime, unti
 const DESCRIPTORS_MAX: usize = 80;
 
 fn with_few_descriptors() -> Controller {
-    let mut controller = Controller::prepared(1, "");
+    let mut controller = Controller::prepared(2, "");
     let musterd = controller.command();
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", &format!("ulimit -n {DESCRIPTORS_MAX}; exec \"$@\"")]);
@@ -46,6 +46,8 @@ fn without_descriptors_what_is_connected_goes_on_and_others_wait() {
     let mut client = controller.client();
     client.ping().unwrap();
     let strangers = take_all(&controller);
+    // A node that comes now is not accepted, and nothing ends because of it.
+    let early = std::net::TcpStream::connect(controller.node_address.unwrap()).unwrap();
     // Work is accepted, stored, started and ended over the connections that there are.
     let id = client.submit(&job("meanwhile")).unwrap().job.unwrap();
     rt.block_on(async {
@@ -60,4 +62,6 @@ fn without_descriptors_what_is_connected_goes_on_and_others_wait() {
     drop(strangers);
     let state = controller.client().job(whole(id)).unwrap().summary.state;
     assert_eq!(state, TaskState::Completed, "whoever comes now is served");
+    drop(early);
+    drop(rt.block_on(controller.node("n02")));
 }

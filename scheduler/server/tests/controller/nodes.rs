@@ -37,6 +37,21 @@ fn strangers_open_no_session() {
 }
 
 #[test]
+fn connections_that_say_nothing_keep_no_node_out() {
+    let controller = Controller::start(1);
+    let silent = || std::net::TcpStream::connect(controller.node_address.unwrap()).unwrap();
+    // More than there are turns for their address.
+    let silent: Vec<_> = (0..400).map(|_| silent()).collect();
+    let rt = runtime();
+    let _node = rt.block_on(controller.node("n01"));
+    for stream in silent {
+        stream.set_nonblocking(true).unwrap();
+        let read = std::io::Read::read(&mut &stream, &mut [0]);
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the node waited for its end");
+    }
+}
+
+#[test]
 fn how_loaded_a_node_says_that_it_is_is_shown() {
     let controller = Controller::start(1);
     let (rt, mut client) = (runtime(), controller.client());
