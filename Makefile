@@ -71,7 +71,7 @@ sim: ## Run a thousand simulated worlds full of faults.
 
 bench: ## Measure everything beside floors and peers, one report in target/bench (ONLY=swarm,peers QUICK=1), some hour.
 	@$(MAKE) --no-print-directory build mpi-tasks
-	@cargo test --release --locked -q -p muster-cluster-tests -p muster-server --test e2e --test durability --test growth --no-run
+	@cargo test --release --locked -q --workspace --test e2e --test durability --test growth --no-run
 	@if [ "$$(id -u)" = 0 ]; then .ci/batch-clients.sh >/dev/null; fi
 	@target/release/muster-demo bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 

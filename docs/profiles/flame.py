@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Draws a flame graph of what `perf script` prints: flame.py TITLE COMM[,COMM] < script > graph.svg
+"""Draws a flame graph of what `perf script` prints: flame.py TITLE < script > graph.svg
 
-Only samples of threads with these names count ('*' for all). Frames of less than a three-hundredth of the time are left out.
+Frames of less than a three-hundredth of the time are left out.
 """
 
 import html
+import itertools
 import re
 import sys
 import zlib
@@ -31,13 +32,13 @@ def name_of(frame):
         text = shorter
 
 
-def stacks(lines, comms):
+def stacks(lines):
     """Of each sample, its frames from the outermost to the innermost; threads by their name first."""
     comm, frames = None, []
-    for line in lines:
+    for line in itertools.chain(lines, [""]):
         line = line.rstrip("\n")
         if not line.strip():
-            if comm and ("*" in comms or any(comm.startswith(wanted) for wanted in comms)):
+            if comm:
                 yield [comm] + [frame for frame in reversed(frames) if not EMPTY.match(frame)]
             comm, frames = None, []
         elif line[0] not in " \t":
@@ -47,8 +48,6 @@ def stacks(lines, comms):
             fields = line.split(None, 1)
             if len(fields) == 2:
                 frames.append(name_of(re.sub(r" \([^()]*\)$", "", fields[1])))
-    if comm and ("*" in comms or any(comm.startswith(wanted) for wanted in comms)):
-        yield [comm] + [frame for frame in reversed(frames) if not EMPTY.match(frame)]
 
 
 class Node:
@@ -87,6 +86,15 @@ def color(name):
     return f"rgb({170 + shade // 2},{175 + shade // 2},{190 + shade})" if kernel else f"rgb({225 + shade // 2},{190 + shade},{110 + shade})"
 
 
+def shortened(name, room):
+    """As much of a path's end as there is room for, by whole words if that is any."""
+    words = name.split("::")
+    while len(words) > 1 and len("::".join(words)) > room:
+        words.pop(0)
+    short = "::".join(words)
+    return short if len(short) <= room else short[: room - 2] + ".."
+
+
 def draw(title, root):
     out = []
     boxes(root, "all", 0, 0, root.count, out)
@@ -103,8 +111,7 @@ def draw(title, root):
         room = int(width / 5.6)
         text = ""
         if room >= 4:
-            # The end of a path says more than its beginning.
-            short = name if len(name) <= room else ".." + name[-(room - 2):]
+            short = shortened(name, room)
             text = f'<text x="{left + 2:.1f}" y="{top + 11}">{html.escape(short)}</text>'
         print(f'<g><title>{label}: {count / root.count:.1%}</title>'
               f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{ROW}" fill="{color(name)}"/>{text}</g>')
@@ -112,11 +119,11 @@ def draw(title, root):
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 2:
         sys.exit(__doc__)
-    root = tree(stacks(sys.stdin, sys.argv[2].split(",")))
+    root = tree(stacks(sys.stdin))
     if root.count == 0:
-        sys.exit(f"flame.py: no samples of {sys.argv[2]}")
+        sys.exit("flame.py: there are no samples")
     draw(sys.argv[1], root)
 
 

@@ -20,18 +20,24 @@ if [ "$(id -u)" != 0 ] || ! command -v perf >/dev/null; then
     exit 1
 fi
 
-# Samples of some processes and of what they start, with whole stacks; 199 a second, so that no clock's beat is hit.
+# Programs on virtual nodes lie in file systems of their own, and are known by their build ids.
+perf() { command perf --buildid-dir "$work/debug" "$@"; }
+for program in musterd muster-node; do
+    perf buildid-cache --add "target/release/$program"
+done
+
+# Samples of some processes and of what they start, with whole stacks; 499 a second, so that no clock's beat is hit.
 record() { # FILE PIDS
-    perf record -q -o "$1" -F 199 --call-graph dwarf,8192 -p "$2" -- sleep "$seconds" 2>"$work/perf.log" || {
-        cat "$work/perf.log" >&2
+    perf record -q -o "$1" -F 499 --buildid-mmap --call-graph dwarf,8192 -p "$2" -- sleep "$seconds" 2>"$1.log" || {
+        cat "$1.log" >&2
         exit 1
     }
 }
 
-draw() { # FILE TITLE COMMS SVG
-    perf script -i "$1" --no-inline -F comm,tid,time,ip,sym 2>/dev/null | python3 "$here/flame.py" "$2" "$3" >"$work/graph.svg"
-    mv "$work/graph.svg" "$here/$4"
-    say "$here/$4"
+draw() { # FILE TITLE SVG
+    perf script -i "$1" --no-inline -F comm,tid,time,ip,sym 2>/dev/null | python3 "$here/flame.py" "$2" >"$work/graph.svg"
+    mv "$work/graph.svg" "$here/$3"
+    say "$here/$3"
 }
 
 # The line of a file that says so, once it is there.
@@ -56,18 +62,18 @@ swarm() {
     cluster=qsw$((background % 10000))
     head=$(ip netns pids "$cluster-head" | paste -sd,)
     node=$(ip netns pids "$cluster-node01" | paste -sd,)
-    record "$work/swarm.data" "$head,$node"
+    record "$work/head.data" "$head" &
+    local recording=$!
+    record "$work/node.data" "$node"
+    wait "$recording"
     wait "$background"
     background=
-    draw "$work/swarm.data" 'The controller under a swarm of small tasks' "$(threads_of musterd)" controller-swarm.svg
-    draw "$work/swarm.data" 'Agent and supervisors under a swarm of small tasks' muster-node node-swarm.svg
+    draw "$work/head.data" 'The controller under a swarm of small tasks' controller-swarm.svg
+    draw "$work/node.data" 'A node under a swarm of small tasks: agent, supervisors, and the tasks' node-swarm.svg
 }
 
-# The controller's threads have names of their own: all but those of a node's programs and of the tasks.
-threads_of() { echo musterd,engine,snapshots,tokio; }
-
 submits() {
-    cargo test --release --locked -q -p muster-server --test growth -- \
+    cargo test --release --locked -q --workspace --test growth -- \
         --ignored --nocapture waiting_tasks >"$work/submits.out" 2>&1 &
     background=$!
     local controller=
@@ -80,7 +86,7 @@ submits() {
     record "$work/submits.data" "$controller"
     wait "$background"
     background=
-    draw "$work/submits.data" 'Durable submits by 64 clients' '*' submits-64.svg
+    draw "$work/submits.data" 'The controller under durable submits by 64 clients' submits-64.svg
 }
 
 case ${1-all} in

@@ -1,6 +1,6 @@
 //! What many tasks change that wait, or that have finished, on a real controller with nodes that take no time.
 //!
-//! `cargo test --release -p muster-server --test growth -- --ignored --nocapture --test-threads=1`; `MUSTER_HISTORY_TASKS`
+//! `cargo test --release --workspace --test growth -- --ignored --nocapture --test-threads=1`; `MUSTER_HISTORY_TASKS`
 //! says how many tasks have finished, a million without.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -177,8 +177,8 @@ fn disk_bytes(controller: &Controller) -> u64 {
 /// What is measured with and without a history: its figure, what it is, its value and unit, and which way it is good.
 type Row = (&'static str, &'static str, f64, &'static str, Better);
 
-/// Ends with a long queue and without nodes.
-fn measure(controller: &mut Controller, rt: &Runtime, playing: Vec<JoinHandle<()>>) -> Vec<Row> {
+/// Leaves a long queue behind.
+fn measure(controller: &Controller) -> Vec<Row> {
     use Better::{Higher, Lower};
     let mut client = controller.client();
     for _ in 0..WAITING {
@@ -193,8 +193,6 @@ fn measure(controller: &mut Controller, rt: &Runtime, playing: Vec<JoinHandle<()
     let done = client.wait_finished(whole(id), None, |_| {}).unwrap().unwrap().summary;
     let controller_us = (cpu_s(controller) - before) * 1e6 / f64::from(SWARM);
     let swarm_s = (done.finished_at_us.unwrap() - done.submitted_at_us) as f64 / 1e6;
-    let _ = restart(controller, playing);
-    drop(nodes(controller, rt));
     let one = median(&submits(controller, 1, WHILE, usize::MAX)).unwrap();
     let begun = Instant::now();
     let many = submits(controller, CLIENTS, WHILE, usize::MAX).len() as f64 / begun.elapsed().as_secs_f64();
@@ -216,8 +214,8 @@ fn finished_tasks() {
     let rt = runtime();
     let mut empty = controller();
     empty.run();
-    let playing = nodes(&empty, &rt);
-    let without = measure(&mut empty, &rt, playing);
+    let _playing = nodes(&empty, &rt);
+    let without = measure(&empty);
     drop(empty);
 
     let mut full = controller();
@@ -234,8 +232,8 @@ fn finished_tasks() {
         "{tasks} tasks have run: {first:.0}, {between:.0} and {last:.0} a second, the first tenth, most, and the last tenth"
     );
     let many_s = restart(&mut full, playing);
-    let playing = nodes(&full, &rt);
-    let with = measure(&mut full, &rt, playing);
+    let _playing = nodes(&full, &rt);
+    let with = measure(&full);
 
     let mut figures = Vec::new();
     for (with, without) in with.into_iter().zip(without) {

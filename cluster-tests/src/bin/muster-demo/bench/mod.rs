@@ -1,5 +1,6 @@
 //! The suite of all measurements: its parts one after another, and one report of what they told.
 
+mod adapt;
 mod parts;
 mod plot;
 mod report;

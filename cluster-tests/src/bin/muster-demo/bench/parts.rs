@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use muster_cluster_tests::figures::{Against, Better, Figure, Told};
+use muster_cluster_tests::figures::Told;
 use muster_cluster_tests::site::repository;
-use serde_json::Value;
+
+use super::adapt;
 
 /// A part of the suite.
 pub struct Part {
@@ -20,10 +21,14 @@ pub struct Part {
 
 /// What runs for a part: its words, and fewer of everything for a quick run.
 enum Runs {
+    /// `muster-demo agents`, which tells a report of its own shape.
+    Agents { whole: &'static [&'static str], quick: &'static [&'static str] },
     /// A command of this program.
     Demo { whole: &'static [&'static str], quick: &'static [&'static str] },
     /// A measurement among the tests, which knows a quick run by its environment.
-    Test { package: &'static str, target: &'static str, name: &'static str },
+    Test { target: &'static str, name: &'static str },
+    /// The measurement of durable submits among the tests, which tells lines for people.
+    Submits,
     /// `muster-sim scale`, which tells a report of its own shape.
     Scale { whole: &'static [&'static str], quick: &'static [&'static str] },
 }
@@ -52,12 +57,12 @@ pub const PARTS: [Part; 12] = [
     Part {
         name: "peers",
         what: "the same tasks, submits and steps by Slurm and by HyperQueue, where they are installed",
-        runs: Runs::Test { package: "muster-cluster-tests", target: "e2e", name: "compare::peers" },
+        runs: Runs::Test { target: "e2e", name: "compare::peers" },
     },
     Part {
         name: "commands",
         what: "each command as a whole process beside Slurm's of the same name",
-        runs: Runs::Test { package: "muster-cluster-tests", target: "e2e", name: "compare::speed" },
+        runs: Runs::Test { target: "e2e", name: "compare::speed" },
     },
     Part {
         name: "steps",
@@ -70,7 +75,7 @@ pub const PARTS: [Part; 12] = [
     Part {
         name: "mpi",
         what: "the start of 32 MPI ranks beside mpirun over SSH and Slurm's srun",
-        runs: Runs::Test { package: "muster-cluster-tests", target: "e2e", name: "compare::mpi_start" },
+        runs: Runs::Test { target: "e2e", name: "compare::mpi_start" },
     },
     Part {
         name: "batch",
@@ -83,18 +88,27 @@ pub const PARTS: [Part; 12] = [
     Part {
         name: "submits",
         what: "durable submits by 1 to 64 clients beside a loop of fsync and a bare echo",
-        runs: Runs::Test {
-            package: "muster-server",
-            target: "durability",
-            name: "acknowledged_submits_per_second",
-        },
+        runs: Runs::Submits,
     },
     Part {
         name: "agents",
         what: "thousands of agents in one process on the loopback",
-        runs: Runs::Demo {
-            whole: &["agents", "--agents", "5000", "--json"],
-            quick: &["agents", "--agents", "500", "--json"],
+        runs: Runs::Agents {
+            whole: &["agents", "--json"],
+            quick: &[
+                "agents",
+                "--agents",
+                "500",
+                "--gang",
+                "400",
+                "--waiting",
+                "10000",
+                "--tasks",
+                "4000",
+                "--rest-s",
+                "5",
+                "--json",
+            ],
         },
     },
     Part {
@@ -105,12 +119,12 @@ pub const PARTS: [Part; 12] = [
     Part {
         name: "waiting",
         what: "the controller's memory for a million elements and 100,000 jobs that wait",
-        runs: Runs::Test { package: "muster-server", target: "growth", name: "waiting_tasks" },
+        runs: Runs::Test { target: "growth", name: "waiting_tasks" },
     },
     Part {
         name: "history",
         what: "submits, tasks, lists, memory and a restart after 1,000,000 finished tasks, and before the first",
-        runs: Runs::Test { package: "muster-server", target: "growth", name: "finished_tasks" },
+        runs: Runs::Test { target: "growth", name: "finished_tasks" },
     },
 ];
 
@@ -119,7 +133,7 @@ impl Part {
     pub fn command(&self, quick: bool) -> Result<Command> {
         let program = std::env::current_exe().context("this program's own path is not known")?;
         let mut command = match &self.runs {
-            Runs::Demo { whole, quick: less } => {
+            Runs::Demo { whole, quick: less } | Runs::Agents { whole, quick: less } => {
                 let mut command = Command::new(program);
                 command.args(if quick { *less } else { *whole });
                 command
@@ -129,12 +143,8 @@ impl Part {
                 command.args(["scale", "--json"]).args(if quick { *less } else { *whole });
                 command
             }
-            Runs::Test { package, target, name } => {
-                let mut command = Command::new("cargo");
-                command.args(["test", "--release", "--locked", "--quiet", "-p", package, "--test", target]);
-                command.args(["--", "--ignored", "--nocapture", "--test-threads=1", name]);
-                command
-            }
+            Runs::Submits => test("durability", "acknowledged_submits_per_second"),
+            Runs::Test { target, name } => test(target, name),
         };
         command.current_dir(repository());
         if quick {
@@ -146,61 +156,25 @@ impl Part {
     /// What it told, from what it wrote.
     pub fn told(&self, output: &str) -> Result<Told> {
         match self.runs {
-            Runs::Scale { .. } => scale(output),
-            _ => Ok(Told::read(output)?),
+            Runs::Scale { .. } => adapt::scale(output),
+            Runs::Agents { .. } => adapt::agents(output),
+            Runs::Submits => adapt::submits(output),
+            Runs::Demo { .. } | Runs::Test { .. } => Ok(Told::read(output)?),
         }
     }
 }
 
-fn beside(program: &Path, name: &str) -> PathBuf {
-    program.with_file_name(name)
+/// One measurement among the tests.
+fn test(target: &str, name: &str) -> Command {
+    let mut command = Command::new("cargo");
+    // With the whole workspace's features, as everything else was built.
+    command.args(["test", "--release", "--locked", "--quiet", "--workspace", "--test", target]);
+    command.args(["--", "--ignored", "--nocapture", "--test-threads=1", name]);
+    command
 }
 
-/// Figures from the report of `muster-sim scale --json`.
-fn scale(output: &str) -> Result<Told> {
-    let line = output.lines().last().unwrap_or_default();
-    let report: Value = serde_json::from_str(line).context("muster-sim told no report")?;
-    let number = |path: &str| {
-        report.pointer(path).and_then(Value::as_f64).with_context(|| format!("the report has no {path}"))
-    };
-    let cluster = format!("{} nodes, {} waiting jobs", number("/nodes")?, number("/pending_jobs")?);
-    let lower = |name: &str, what: &str, path: &str, unit: &str| {
-        Ok::<_, anyhow::Error>(Figure::new(
-            name,
-            format!("{what} ({cluster})"),
-            number(path)?,
-            unit,
-            Better::Lower,
-        ))
-    };
-    let elements = 1e6;
-    Ok(Told {
-        figures: vec![
-            lower("engine.submit", "one submit in the engine", "/submit_us", "us")?,
-            lower(
-                "engine.full_pass",
-                "a pass over the whole queue of a full cluster",
-                "/passes/full_ms",
-                "ms",
-            )?,
-            lower("engine.next_pass", "the pass after the end of one task", "/incremental/median_us", "us")?,
-            lower(
-                "engine.waiting_job",
-                "memory of a waiting job in the engine",
-                "/memory/per_waiting_job",
-                "bytes",
-            )?,
-            Figure::new(
-                "engine.array_element",
-                "memory of a waiting element of an array of a million, in the engine",
-                number("/memory/million_array")? / elements,
-                "bytes",
-                Better::Lower,
-            )
-            .bar(Against::Value, 64.0),
-        ],
-        ..Told::default()
-    })
+fn beside(program: &Path, name: &str) -> PathBuf {
+    program.with_file_name(name)
 }
 
 #[cfg(test)]
@@ -216,18 +190,5 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), PARTS.len());
         assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase())));
-    }
-
-    #[test]
-    fn a_report_of_the_simulator_becomes_figures() {
-        let report = serde_json::json!({
-            "nodes": 10, "pending_jobs": 20, "submit_us": 2.5, "passes": {"full_ms": 30.0},
-            "incremental": {"median_us": 400.0}, "memory": {"per_waiting_job": 1300.0, "million_array": 4561}
-        });
-        let told = scale(&format!("a line before\n{report}\n")).unwrap();
-        assert_eq!(told.figures[0].what, "one submit in the engine (10 nodes, 20 waiting jobs)");
-        assert_eq!((told.figures[2].value, told.figures[4].value), (400.0, 0.004_561));
-        let error = scale("{\"nodes\": 10}").unwrap_err();
-        assert_eq!(error.to_string(), "the report has no /pending_jobs");
     }
 }

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 use super::plot;
 
+/// The load for each core above which a machine has other work to do.
+const BUSY: f64 = 0.5;
 /// The shape of `report.json`.
 const SCHEMA: u32 = 1;
 
@@ -88,6 +90,12 @@ impl Machine {
             kernel: said("uname", &["-r"]),
             version: said("git", &["describe", "--always", "--dirty"]),
         }
+    }
+
+    fn began(&self) -> String {
+        let seconds = i64::try_from(self.at_unix_s).ok();
+        let began = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        began.map_or_else(|| "at an unknown time".to_owned(), |began| began.to_string())
     }
 
     /// The load over the last minute; 0 where nobody tells it.
@@ -170,15 +178,25 @@ impl Report {
         )
     }
 
-    /// What parts noted, and why others failed.
-    fn notes(&self) -> Vec<(&str, &str)> {
+    /// What parts noted, why others failed, and which ran beside other work.
+    fn notes(&self) -> Vec<(&str, String)> {
         let mut notes = Vec::new();
         for ran in &self.parts {
+            let name = ran.name.as_str();
             match &ran.outcome {
                 Outcome::Measured { told } => {
-                    notes.extend(told.notes.iter().map(|note| (ran.name.as_str(), note.as_str())));
+                    notes.extend(told.notes.iter().map(|note| (name, note.clone())));
                 }
-                Outcome::Failed { why } => notes.push((&ran.name, why)),
+                Outcome::Failed { why } => notes.push((name, why.clone())),
+            }
+            // The parts load the machine themselves, so that the first one alone tells what else was there.
+            let is_first = self.parts.first().is_some_and(|first| std::ptr::eq(first, ran));
+            if is_first && ran.load > BUSY * self.machine.cores as f64 {
+                let note = format!(
+                    "the machine had other work when the run began (a load of {:.1} on {} cores): quote nothing of it",
+                    ran.load, self.machine.cores
+                );
+                notes.push((name, note));
             }
         }
         notes
@@ -188,11 +206,11 @@ impl Report {
     fn markdown(&self) -> String {
         let machine = &self.machine;
         let mut text = format!(
-            "# What Muster costs\n\n{} cores, Linux {}, Muster {}, {} seconds after 1970.{}\n\n{}\n",
+            "# What Muster costs\n\n{} cores, Linux {}, Muster {}, {}.{}\n\n{}\n",
             machine.cores,
             machine.kernel,
             machine.version,
-            machine.at_unix_s,
+            machine.began(),
             if self.quick { " A quick run, which is not to be quoted." } else { "" },
             self.summary(),
         );
@@ -346,7 +364,18 @@ mod tests {
             ),
             ran("mpi", Outcome::Failed { why: "exit status: 1".to_owned() }),
         ];
-        Report { machine: Machine::here(), quick: false, parts }
+        Report { machine: Machine { cores: 2, ..Machine::here() }, quick: false, parts }
+    }
+
+    #[test]
+    fn a_run_beside_other_work_says_so() {
+        let mut report = report();
+        report.parts[0].load = 1.5;
+        assert!(
+            report
+                .table()
+                .contains("swarm: the machine had other work when the run began (a load of 1.5 on 2 cores)")
+        );
     }
 
     #[test]
