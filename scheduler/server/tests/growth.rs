@@ -1,7 +1,8 @@
 //! What many tasks change that wait, or that have finished, on a real controller with nodes that take no time.
 //!
 //! `cargo test --release --workspace --test growth -- --ignored --nocapture --test-threads=1`; `MUSTER_HISTORY_TASKS`
-//! says how many tasks have finished, a million without.
+//! says how many tasks have finished, a million without, and `MUSTER_HISTORY_KEPT` how many of them stay in memory, a
+//! quarter without, as is the default for a million.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -31,6 +32,8 @@ const WHILE: Duration = Duration::from_secs(4);
 const CLIENTS: usize = 64;
 /// How often each list is asked for.
 const LISTS: usize = 25;
+/// Jobs that have ended in a list.
+const LISTED: usize = 20;
 /// Jobs that wait while lists are measured.
 const WAITING: usize = 200;
 /// By how much times may differ that are called the same.
@@ -65,12 +68,15 @@ async fn play(mut node: Node) {
     }
 }
 
-/// A controller with limits that nothing here reaches.
-fn controller() -> Controller {
+/// A controller with limits that nothing here reaches, but for the finished tasks that stay in memory.
+fn controller(kept: u32) -> Controller {
     let controller = Controller::prepared(NODES, "");
+    let policy = format!(
+        "[policy]\njobs_per_user_max = 1000000\ntasks_waiting_max = 10000000\nfinished_tasks_kept = {kept}"
+    );
     let text = configuration(controller.folder.path(), NODES, "")
         .replace("node_timeout_s = 2", "node_timeout_s = 3600")
-        .replace("[policy]", "[policy]\njobs_per_user_max = 1000000\ntasks_waiting_max = 10000000");
+        .replace("[policy]", &policy);
     std::fs::write(controller.config(), text).unwrap();
     controller
 }
@@ -81,10 +87,10 @@ fn nodes(controller: &Controller, rt: &Runtime) -> Vec<JoinHandle<()>> {
     (1..=NODES).map(|number| rt.spawn(play(rt.block_on(controller.node(&name(number)))))).collect()
 }
 
-/// Kills the controller and starts it. Gives the seconds until it was ready.
+/// Stops the controller in good order and starts it. Gives the seconds from its start until it was ready.
 fn restart(controller: &mut Controller, playing: Vec<JoinHandle<()>>) -> f64 {
     playing.into_iter().for_each(|node| node.abort());
-    controller.kill();
+    assert!(controller.stop().success());
     let started = Instant::now();
     controller.run();
     started.elapsed().as_secs_f64()
@@ -174,6 +180,13 @@ fn disk_bytes(controller: &Controller) -> u64 {
         .sum()
 }
 
+/// How long a list of the last jobs takes, which have all ended, in milliseconds.
+fn list_of_ended_ms(controller: &Controller) -> f64 {
+    let mut client = controller.client();
+    let latest = JobFilter { all: true, limit: Some(LISTED as u64), ..JobFilter::default() };
+    milliseconds(|| assert_eq!(client.jobs(&latest).unwrap().jobs.len(), LISTED))
+}
+
 /// What is measured with and without a history: its figure, what it is, its value and unit, and which way it is good.
 type Row = (&'static str, &'static str, f64, &'static str, Better);
 
@@ -187,8 +200,6 @@ fn measure(controller: &Controller) -> Vec<Row> {
     let queue = milliseconds(|| {
         assert!(client.jobs(&JobFilter::default()).unwrap().jobs.len() >= WAITING);
     });
-    let latest = JobFilter { all: true, limit: Some(100), ..JobFilter::default() };
-    let ended = milliseconds(|| assert_eq!(client.jobs(&latest).unwrap().jobs.len(), 100));
     let (before, id) = (cpu_s(controller), client.submit(&array(SWARM)).unwrap().job.unwrap());
     let done = client.wait_finished(whole(id), None, |_| {}).unwrap().unwrap().summary;
     let controller_us = (cpu_s(controller) - before) * 1e6 / f64::from(SWARM);
@@ -202,7 +213,6 @@ fn measure(controller: &Controller) -> Vec<Row> {
         ("history.rate", "small tasks on nodes that take no time", f64::from(SWARM) / swarm_s, "1/s", Higher),
         ("history.controller", "CPU time of the controller for a small task", controller_us, "us", Lower),
         ("history.queue", "the list of the jobs that wait", queue, "ms", Lower),
-        ("history.ended", "the list of the last 100 jobs, ended or not", ended, "ms", Lower),
     ]
 }
 
@@ -211,26 +221,25 @@ fn measure(controller: &Controller) -> Vec<Row> {
 fn finished_tasks() {
     let tasks = std::env::var("MUSTER_HISTORY_TASKS").map_or(1_000_000, |text| text.parse().unwrap());
     let tasks = scaled(tasks);
+    let kept = std::env::var("MUSTER_HISTORY_KEPT").map_or(tasks / 4, |text| text.parse().unwrap());
     let rt = runtime();
-    let mut empty = controller();
+    let mut empty = controller(kept);
     empty.run();
     let _playing = nodes(&empty, &rt);
     let without = measure(&empty);
     drop(empty);
 
-    let mut full = controller();
+    let mut full = controller(kept);
     full.run();
     let mut playing = nodes(&full, &rt);
-    let first = run_tasks(&full, tasks / 10);
-    let few_mib = memory_mib(&full);
+    // By then the memory has all the finished tasks that it keeps.
+    let first = run_tasks(&full, tasks / 10 * 3);
+    let (few_mib, few_ms) = (memory_mib(&full), list_of_ended_ms(&full));
     let few_s = restart(&mut full, std::mem::take(&mut playing));
     playing = nodes(&full, &rt);
-    let between = run_tasks(&full, tasks / 10 * 8);
-    let last = run_tasks(&full, tasks / 10);
-    let (many_mib, bytes) = (memory_mib(&full), disk_bytes(&full));
-    println!(
-        "{tasks} tasks have run: {first:.0}, {between:.0} and {last:.0} a second, the first tenth, most, and the last tenth"
-    );
+    let between = run_tasks(&full, tasks / 10 * 4);
+    let last = run_tasks(&full, tasks / 10 * 3);
+    let (many_mib, many_ms, bytes) = (memory_mib(&full), list_of_ended_ms(&full), disk_bytes(&full));
     let many_s = restart(&mut full, playing);
     let _playing = nodes(&full, &rt);
     let with = measure(&full);
@@ -245,14 +254,32 @@ fn finished_tasks() {
                 .bar(Against::Floor, limit),
         );
     }
-    let tenth = format!("the same after {} tasks", tasks / 10);
+    let early = format!("the same after {} tasks", tasks / 10 * 3);
     let grows = |name: &str, what: &str, value: f64, unit: &str, before: f64| {
         Figure::new(name, format!("{what} after {tasks} tasks"), value, unit, Better::Lower)
-            .floor(&tenth, before)
+            .floor(&early, before)
             .bar(Against::Floor, SAME)
     };
+    figures.push(
+        Figure::new(
+            "history.late_rate",
+            format!("tasks of the last third of {tasks}"),
+            last,
+            "1/s",
+            Better::Higher,
+        )
+        .floor("those of the first third", first)
+        .bar(Against::Floor, 1.0 / SAME),
+    );
+    figures.push(grows("history.ended", "a list of the last jobs, which have ended,", many_ms, "ms", few_ms));
     figures.push(grows("history.memory", "the controller's memory", many_mib, "MiB", few_mib));
-    figures.push(grows("history.restart", "a controller that was killed is ready again", many_s, "s", few_s));
+    figures.push(grows(
+        "history.restart",
+        "a controller that was stopped is ready again",
+        many_s,
+        "s",
+        few_s,
+    ));
     let each = bytes as f64 / f64::from(tasks);
     figures.push(Figure::new(
         "history.disk",
@@ -261,6 +288,9 @@ fn finished_tasks() {
         "bytes",
         Better::Lower,
     ));
+    println!(
+        "{tasks} tasks have run, {first:.0}, {between:.0} and {last:.0} a second, one part after another; {kept} are kept"
+    );
     for figure in &figures {
         let beside = figure.floor.as_ref().map_or(0.0, |floor| floor.value);
         println!("{:20} {:>12.2} {:5} {:>12.2} before", figure.name, figure.value, figure.unit, beside);
@@ -271,7 +301,7 @@ fn finished_tasks() {
 #[test]
 #[ignore = "a measurement, for a quiet machine and a release build"]
 fn waiting_tasks() {
-    let mut controller = controller();
+    let mut controller = controller(1_000_000);
     controller.run();
     let mut client = controller.client();
     let (elements, jobs) = (scaled(ELEMENTS), scaled(JOBS as u32) as usize);
