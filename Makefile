@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build mpi-tasks demo batch-demo cluster cluster-down test test-unit violence lint fmt sim bench clean
+.PHONY: help deps build mpi-tasks demo batch-demo cluster cluster-down test test-unit violence lint fmt sim bench profile clean
 
 NODES ?= 4
 CPUS ?= 8
@@ -69,15 +69,14 @@ fmt: ## Format everything.
 sim: ## Run a thousand simulated worlds full of faults.
 	@cargo run --release --locked -q -p muster-sim -- faults --seeds 1000
 
-bench: ## Measure submits, steps, swarms, thousands of agents, the batch service, the start of MPI, and commands beside Slurm's, on idle clusters.
+bench: ## Measure everything beside floors and peers, one report in target/bench (ONLY=swarm,peers QUICK=1), some hour.
 	@$(MAKE) --no-print-directory build mpi-tasks
-	@target/release/muster-demo latency
-	@target/release/muster-demo steps
-	@target/release/muster-demo swarm
-	@target/release/muster-demo agents
-	@if [ "$$(id -u)" = 0 ]; then .ci/batch-clients.sh; fi
-	@target/release/muster-demo batch
-	@cargo test --release --locked -q -p muster-cluster-tests --test e2e -- --ignored --nocapture --test-threads=1 compare::
+	@cargo test --release --locked -q --workspace --test e2e --test durability --test growth --no-run
+	@if [ "$$(id -u)" = 0 ]; then .ci/batch-clients.sh >/dev/null; fi
+	@target/release/muster-demo bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+
+profile: ## Draw flame graphs of the three hot paths into docs/profiles (perf; as root).
+	@docs/profiles/make.sh
 
 clean: ## Remove what was built.
 	@rm -rf target mpi-tasks/target

@@ -27,6 +27,7 @@ mod cgroup;
 mod cluster;
 mod error;
 mod etc;
+pub mod figures;
 mod guard;
 pub mod host;
 mod links;

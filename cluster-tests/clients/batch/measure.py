@@ -1,5 +1,9 @@
-"""Measures the batch service through azure-batch 15.1: measure.py URL ACCOUNT KEY_FILE finish|list COUNT SLOTS."""
+"""Measures the batch service through azure-batch 15.1: measure.py URL ACCOUNT KEY_FILE finish|list COUNT SLOTS.
 
+The last line is an object of what was measured.
+"""
+
+import json
 import statistics
 import sys
 import time
@@ -41,12 +45,14 @@ def finish():
     assert counts.failed == 0, counts
     say("added", f"{added - begin:9.2f} s, {count / (added - begin):.0f} tasks/s")
     say("added and finished", f"{end - begin:9.2f} s, {count / (end - begin):.0f} tasks/s")
+    print(json.dumps({"added_per_s": count / (added - begin), "finished_per_s": count / (end - begin)}))
 
 
 def list_many():
     begin, added = add("listed", "nowhere")
     say(f"{count} added, that wait", f"{added - begin:9.2f} s, {count / (added - begin):.0f} tasks/s")
     last = f"t{count - 1:06}"
+    medians = []
     for filter, expected in ((f"startswith(id, '{last[:-1]}')", 10), ("state eq 'running'", 0)):
         times = []
         for _ in range(20):
@@ -55,7 +61,9 @@ def list_many():
             times.append(time.monotonic() - begin)
             assert found == expected, (filter, found)
         times.sort()
+        medians.append(statistics.median(times) * 1000)
         say(filter, f"{statistics.median(times) * 1000:9.1f} ms median of 20, {times[-1] * 1000:.1f} ms the longest")
+    print(json.dumps({"found_ms": medians[0], "nothing_ms": medians[1]}))
 
 
 {"finish": finish, "list": list_many}[what]()

@@ -218,6 +218,9 @@ pub(crate) fn policy(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) 
     {
         policy.finished_jobs_kept = at.value as usize;
     }
+    if let Some(at) = section.number(reader, "finished_tasks_kept", (1, 1_000_000_000)) {
+        policy.finished_tasks_kept = at.value;
+    }
     section.finish(reader);
     Some(policy)
 }

@@ -79,6 +79,7 @@ requeue_delay_s = 9
 kill_grace_ms = 10
 prepare_timeout_s = 11
 finished_jobs_kept = 5000
+finished_tasks_kept = 6000
 [[node]]
 name = "n[1-4]"
 address = "10.0.0.[11-14]"
@@ -138,8 +139,14 @@ at_once = 2
         (5, 6, 7, 8)
     );
     assert_eq!(
-        (policy.requeue_delay_s, policy.kill_grace_ms, policy.prepare_timeout_s, policy.finished_jobs_kept),
-        (9, 10, 11, 5000)
+        (
+            policy.requeue_delay_s,
+            policy.kill_grace_ms,
+            policy.prepare_timeout_s,
+            policy.finished_jobs_kept,
+            policy.finished_tasks_kept
+        ),
+        (9, 10, 11, 5000, 6000)
     );
     assert!(policy.root_may_submit);
     assert_eq!(config.addresses["n3"], "10.0.0.13");

@@ -290,12 +290,20 @@ pub struct Policy {
     pub prepare_timeout_s: u64,
     /// How many finished jobs stay in memory.
     pub finished_jobs_kept: usize,
+    /// How many tasks the finished jobs that stay in memory have at most, all together. Journals of before this was said kept
+    /// all of them.
+    #[serde(default = "all_tasks")]
+    pub finished_tasks_kept: u64,
     /// A task that has run for less than this is not preempted, in seconds.
     #[serde(default)]
     pub preempt_exempt_s: u64,
     /// The weights of the order `multifactor`, and how usage is forgotten.
     #[serde(default)]
     pub priority: PriorityPolicy,
+}
+
+fn all_tasks() -> u64 {
+    u64::MAX
 }
 
 /// What the order `multifactor` adds up: each factor is between 0 and 1 and is multiplied by its weight.
@@ -349,6 +357,7 @@ impl Default for Policy {
             kill_grace_ms: 5_000,
             prepare_timeout_s: 60,
             finished_jobs_kept: 10_000,
+            finished_tasks_kept: 250_000,
             preempt_exempt_s: 0,
             priority: PriorityPolicy::default(),
         }

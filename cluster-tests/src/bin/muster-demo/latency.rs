@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
+use muster_cluster_tests::figures::{Against, Better, Figure, Told};
 use muster_cluster_tests::site::{Site, SiteOptions};
 
 use crate::checks;
@@ -23,7 +24,7 @@ struct Sample {
     interpreter: u64,
 }
 
-pub fn run(samples: usize) -> Result<()> {
+pub fn run(samples: usize, json: bool) -> Result<()> {
     ensure!(samples > 0, "at least one sample is needed");
     let name = format!("lat{}", std::process::id() % 10_000);
     let site = Site::up(&SiteOptions::new(&name, 4, 8)?)?;
@@ -33,7 +34,11 @@ pub fn run(samples: usize) -> Result<()> {
         "{samples} submits each, one after another, on an idle cluster of 4 nodes; medians in milliseconds"
     );
     println!("{:24} {:>8} {:>8} {:>8} {:>12}", "", "whole", "command", "launch", "interpreter");
-    for (what, nodes) in [("one task on one node", "1"), ("a gang on four nodes", "4")] {
+    let mut figures = Vec::new();
+    for (what, nodes, name) in [
+        ("one task on one node", "1", "submit.first_line"),
+        ("a gang on four nodes", "4", "submit.gang_first_line"),
+    ] {
         let mut all = Vec::new();
         for _ in 0..samples {
             all.push(sample(&site, &work, nodes)?);
@@ -50,17 +55,34 @@ pub fn run(samples: usize) -> Result<()> {
             median(|s| s.launch),
             median(|s| s.interpreter)
         );
+        let words = format!("{what}: from the submit to its script's first line");
+        figures.push(
+            Figure::new(name, words, median(|s| s.whole), "ms", Better::Lower).bar(Against::Value, 50.0),
+        );
     }
     std::fs::write(work.join("nothing.sh"), "#!/bin/sh\ntrue\n")?;
     println!("\n{samples} times on a host of the cluster, each a whole process; medians in milliseconds");
-    for (what, command) in [
-        ("the script by itself", "/bin/sh nothing.sh"),
-        ("muster submit -W, until its end is known", "muster submit -W -o /dev/null -t5 nothing.sh"),
-        ("muster submit", "muster submit -o /dev/null -t5 nothing.sh"),
-    ] {
-        println!("{what:42} {:>8.1}", whole_process(&site, &work, command, samples)? as f64 / 1000.0);
-    }
+    let time = |what: &str, command: &str| -> Result<f64> {
+        let ms = whole_process(&site, &work, command, samples)? as f64 / 1000.0;
+        println!("{what:42} {ms:>8.1}");
+        Ok(ms)
+    };
+    let (alone, known, taken) =
+        ("the script by itself", "muster submit -W, until its end is known", "muster submit");
+    let floor = time(alone, "/bin/sh nothing.sh")?;
+    let known_ms = time(known, "muster submit -W -o /dev/null -t5 nothing.sh")?;
+    let taken_ms = time(taken, "muster submit -o /dev/null -t5 nothing.sh")?;
+    figures.push(
+        Figure::new("submit.known_end", known, known_ms, "ms", Better::Lower)
+            .floor(alone, floor)
+            .bar(Against::Value, 10.0),
+    );
+    let words = format!("{taken}, until the job is durable");
+    figures.push(Figure::new("submit.process", words, taken_ms, "ms", Better::Lower).floor(alone, floor));
     site.down()?;
+    if json {
+        Told { figures, ..Told::default() }.print()?;
+    }
     Ok(())
 }
 

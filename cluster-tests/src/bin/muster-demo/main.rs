@@ -4,6 +4,7 @@ mod agents;
 mod batch;
 mod batch_demo;
 mod batch_site;
+mod bench;
 mod checks;
 mod demo;
 mod keep;
@@ -41,6 +42,9 @@ enum Command {
         /// Submits of each kind.
         #[arg(long, default_value_t = 30)]
         samples: usize,
+        /// End with a line of JSON for `muster-demo bench`.
+        #[arg(long)]
+        json: bool,
     },
     /// Measure how many steps of one process a job starts in a second, and the controller's CPU time meanwhile.
     #[command(after_help = "Example:\n  muster-demo steps --count 5000")]
@@ -51,6 +55,9 @@ enum Command {
         /// Only this kind: 0 one after another, 1 asked for at once, 2 running at once.
         #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
         way: Option<u8>,
+        /// End with a line of JSON for `muster-demo bench`.
+        #[arg(long)]
+        json: bool,
     },
     /// Measure how many small tasks of one array a node runs in a second, beside xargs.
     #[command(after_help = "Example:\n  muster-demo swarm --count 10000")]
@@ -58,6 +65,12 @@ enum Command {
         /// Tasks of the array.
         #[arg(long, default_value_t = 10_000)]
         count: usize,
+        /// Tasks of a second, larger array, whose rate is to be the same.
+        #[arg(long, value_name = "COUNT")]
+        then: Option<usize>,
+        /// End with a line of JSON for `muster-demo bench`.
+        #[arg(long)]
+        json: bool,
     },
     /// Measure the controller under thousands of agents, which speak the real protocol over real connections and carry nothing out.
     #[command(after_help = "Example:\n  muster-demo agents --agents 5000 --gang 4000 --json")]
@@ -71,7 +84,19 @@ enum Command {
         /// Tasks of the job that is listed with a filter.
         #[arg(long, default_value_t = 100_000)]
         listed: usize,
+        /// End with a line of JSON for `muster-demo bench`.
+        #[arg(long)]
+        json: bool,
     },
+    /// Run all measurements one after another and make one report of them: a table, Markdown, JSON and plots.
+    #[command(
+        after_help = "A part that fails is told in the report, and the others go on. Each part's own words are in NAME.out and \
+                      NAME.err beside the report.\n\nMUSTER_BENCH_HQ names a HyperQueue binary to compare with; Slurm is compared \
+                      with where Debian's slurm-wlm and munge are installed.\n\nExit codes: 0 all parts told their figures, \
+                      whether their bars hold or not, 1 a part failed, 2 wrong usage.\n\nExamples:\n  muster-demo bench\n  \
+                      muster-demo bench --only swarm,peers --out /tmp/swarm\n  muster-demo bench --quick"
+    )]
+    Bench(bench::BenchArgs),
     /// Show the batch service: a film is rendered, frame by frame, and the heat equation is solved by MPI.
     #[command(after_help = "Example:\n  muster-demo batch-demo --out target/batch-demo")]
     BatchDemo {
@@ -114,11 +139,12 @@ fn main() -> ExitCode {
     let result = match Options::parse().command {
         None if nix::unistd::geteuid().is_root() => demo::run(),
         None => local::run(),
-        Some(Command::Latency { samples }) => latency::run(samples),
-        Some(Command::Steps { count, way }) => steps::run(count, way.map(usize::from)),
-        Some(Command::Swarm { count }) => swarm::run(count),
+        Some(Command::Latency { samples, json }) => latency::run(samples, json),
+        Some(Command::Steps { count, way, json }) => steps::run(count, way.map(usize::from), json),
+        Some(Command::Swarm { count, then, json }) => swarm::run(count, then, json),
         Some(Command::Agents(options)) => agents::run(&options),
-        Some(Command::Batch { tasks, listed }) => batch::run(tasks, listed),
+        Some(Command::Batch { tasks, listed, json }) => batch::run(tasks, listed, json),
+        Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::BatchDemo { out }) => batch_demo::run(&out),
         Some(Command::Cluster(ClusterCommand::Up { nodes, cpus, env_file })) => {
             keep::up(nodes, cpus, &env_file)

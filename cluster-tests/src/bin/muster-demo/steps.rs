@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use muster_cluster_tests::figures::{Better, Figure, Told};
 use muster_cluster_tests::site::{Site, SiteOptions};
 
 use crate::checks::{self, controller_cpu};
@@ -13,18 +14,21 @@ const NODES: usize = 4;
 const CORES: u32 = 8;
 const JOB_LIMIT: Duration = Duration::from_secs(1800);
 
-/// A way to start many steps: what it is, and the script, which writes when it began and ended.
-const WAYS: [(&str, &str); 3] = [
+/// A way to start many steps: what it is, its figure, and the script, which writes when it began and ended.
+const WAYS: [(&str, &str, &str); 3] = [
     (
         "one after another",
+        "steps.sequential",
         "for ((i = 0; i < COUNT; i++)); do muster run -N1 -n1 true || failed=$((failed + 1)); done",
     ),
     (
         "all asked for at once, on 32 cores",
+        "steps.asked_at_once",
         "for ((i = 0; i < COUNT; i++)); do muster run -q -N1 -n1 --exact true || echo failed >> failures & done; wait",
     ),
     (
         "all running at once",
+        "steps.running_at_once",
         "for ((i = 0; i < COUNT; i++)); do
            muster run -q -N1 -n1 -i none --overlap -w node0$((i % 4 + 1)) sh -c 'echo >> ready; read -r line < go' \\
              || echo failed >> failures &
@@ -35,7 +39,7 @@ const WAYS: [(&str, &str); 3] = [
     ),
 ];
 
-pub fn run(count: usize, way: Option<usize>) -> Result<()> {
+pub fn run(count: usize, way: Option<usize>, json: bool) -> Result<()> {
     ensure!(count > 0, "at least one step is needed");
     let name = format!("qst{}", std::process::id() % 10_000);
     // Thousands of starters on one node take some GiB.
@@ -44,14 +48,21 @@ pub fn run(count: usize, way: Option<usize>) -> Result<()> {
     println!("{count} steps of one process in one job of {NODES} nodes with {CORES} cores each");
     println!("{:36} {:>9} {:>9} {:>9} {:>16}", "", "seconds", "steps/s", "ms/step", "controller, CPU s");
     let ways = WAYS.iter().enumerate().filter(|(number, _)| way.is_none_or(|way| way == *number));
-    for (_, (what, script)) in ways {
-        measure(&site, &work, what, &script.replace("COUNT", &count.to_string()), count)?;
+    let mut figures = Vec::new();
+    for (_, (what, name, script)) in ways {
+        let rate = measure(&site, &work, what, &script.replace("COUNT", &count.to_string()), count)?;
+        let words = format!("{count} steps of one process, {what}");
+        figures.push(Figure::new(name, words, rate, "1/s", Better::Higher));
     }
     site.down()?;
+    if json {
+        Told { figures, ..Told::default() }.print()?;
+    }
     Ok(())
 }
 
-fn measure(site: &Site, work: &Path, what: &str, script: &str, count: usize) -> Result<()> {
+/// Steps a second.
+fn measure(site: &Site, work: &Path, what: &str, script: &str, count: usize) -> Result<f64> {
     let bin = site.staged.bin.display();
     let text = format!(
         "#!/bin/bash\nPATH={bin}:$PATH\nfailed=0\nrm -f ready go failures\nmkfifo go\ntouch failures\nbegin=$EPOCHREALTIME\n\
@@ -72,5 +83,5 @@ fn measure(site: &Site, work: &Path, what: &str, script: &str, count: usize) -> 
     ensure!(failed == 0, "{failed} of {count} steps failed:\n{output}");
     let rate = count as f64 / seconds;
     println!("{what:36} {seconds:>9.1} {rate:>9.0} {:>9.2} {used:>16.2}", 1e3 / rate);
-    Ok(())
+    Ok(rate)
 }

@@ -1,10 +1,12 @@
 //! How many small tasks of one array a node runs in a second, beside the floor: xargs, which starts the same program and
 //! neither contains, nor records, nor survives anything.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use muster_cluster_tests::figures::{Against, Better, Figure, Told};
 use muster_cluster_tests::site::{Site, SiteOptions};
 
 use crate::checks::{self, TICKS_PER_SECOND, controller_cpu};
@@ -12,11 +14,13 @@ use crate::checks::{self, TICKS_PER_SECOND, controller_cpu};
 const USER: &str = "ann";
 const SLOTS: u32 = 8;
 const JOB_LIMIT: Duration = Duration::from_secs(3600);
+/// The part of a rate that is told apart from the same rate.
+const SAME_RATE: f64 = 0.95;
 
-pub fn run(count: usize) -> Result<()> {
-    ensure!(count > 0, "at least one task is needed");
+pub fn run(count: usize, then: Option<usize>, json: bool) -> Result<()> {
+    ensure!(count > 0 && then != Some(0), "at least one task is needed");
     let name = format!("qsw{}", std::process::id() % 10_000);
-    let policy = format!("tasks_waiting_max = {}", count + 1);
+    let policy = format!("tasks_waiting_max = {}", count.max(then.unwrap_or(0)) + 1);
     let site = Site::up(&SiteOptions { policy, ..SiteOptions::new(&name, 1, SLOTS)? })?;
     let work = checks::user_directory(&site, USER)?;
     println!("{count} tasks that do nothing, {SLOTS} at once, on one node, an output file for each");
@@ -25,53 +29,111 @@ pub fn run(count: usize) -> Result<()> {
         "", "seconds", "tasks/s", "controller, us/task", "node, us/task"
     );
     std::fs::write(work.join("nothing.sh"), "#!/bin/sh\ntrue\n")?;
-    let floor = by_xargs(&site, &work, count, "/bin/sh nothing.sh")?;
+    let (floor, _) = by_xargs(&site, &work, count, "/bin/sh nothing.sh")?;
     println!("{:24} {floor:>9.2} {:>9.0}", "xargs -P 8", count as f64 / floor);
     // What the file system takes for the files, which no scheduler can spare.
-    let with_files = by_xargs(&site, &work, count, "/bin/sh -c '. ./nothing.sh >of-xargs/$0'")?;
+    let (with_files, its_cpu) = by_xargs(&site, &work, count, "/bin/sh -c '. ./nothing.sh >of-xargs/$0'")?;
     println!("{:24} {with_files:>9.2} {:>9.0}", "the same, with files", count as f64 / with_files);
-    let (seconds, controller, node) = as_array(&site, &work, count)?;
-    let each = |used: f64| used * 1e6 / count as f64;
-    println!(
-        "{:24} {seconds:>9.2} {:>9.0} {:>18.0} {:>14.0}",
-        "an array",
-        count as f64 / seconds,
-        each(controller),
-        each(node)
-    );
-    println!("{:24} {:>9.2}", "of the floor's rate", floor / seconds);
-    println!("{:24} {:>9.2}", "of that with files", with_files / seconds);
+    let first = as_array(&site, &work, "out", count)?;
+    first.print("an array");
+    println!("{:24} {:>9.2}", "of the floor's rate", floor / first.seconds);
+    println!("{:24} {:>9.2}", "of that with files", with_files / first.seconds);
+    let mut figures = first.figures(count as f64 / with_files, its_cpu * 1e6 / count as f64);
+    if let Some(count) = then {
+        let large = as_array(&site, &work, "large", count)?;
+        large.print("a larger array");
+        let words = format!("small tasks of an array of {count}");
+        figures.push(
+            Figure::new("swarm.large_rate", words, large.rate(), "1/s", Better::Higher)
+                .floor(format!("those of the array of {}", first.count), first.rate())
+                .bar(Against::Floor, SAME_RATE),
+        );
+    }
     site.down()?;
+    if json {
+        Told { figures, ..Told::default() }.print()?;
+    }
     Ok(())
 }
 
-/// The same script, once for each number, by xargs on the same host and as the same user.
-fn by_xargs(site: &Site, work: &Path, count: usize, each: &str) -> Result<f64> {
-    let command = format!(
-        "cd {} && mkdir -p out of-xargs && seq {count} | xargs -P {SLOTS} -n 1 {each}",
-        work.display()
-    );
-    let before = Instant::now();
-    let status = site.cluster.exec("node01", Some(USER))?.args(["/bin/sh", "-c", &command]).status()?;
-    ensure!(status.success(), "xargs failed: {status}");
-    Ok(before.elapsed().as_secs_f64())
+/// An array that has run.
+struct Swarm {
+    count: usize,
+    seconds: f64,
+    /// CPU time of the controller for each task, in microseconds.
+    controller_us: f64,
+    /// CPU time of everything else for each task, in microseconds.
+    node_us: f64,
 }
 
-/// Seconds from the submit's begin until the job's end is known, and the CPU seconds of the controller and of everything on
-/// the node meanwhile.
-fn as_array(site: &Site, work: &Path, count: usize) -> Result<(f64, f64, f64)> {
+impl Swarm {
+    fn rate(&self) -> f64 {
+        self.count as f64 / self.seconds
+    }
+
+    fn print(&self, what: &str) {
+        println!(
+            "{what:24} {:>9.2} {:>9.0} {:>18.0} {:>14.0}",
+            self.seconds,
+            self.rate(),
+            self.controller_us,
+            self.node_us
+        );
+    }
+
+    /// Beside the rate of xargs and its CPU time for each.
+    fn figures(&self, floor: f64, floor_us: f64) -> Vec<Figure> {
+        let words =
+            format!("small tasks of an array of {}, {SLOTS} at once, with an output file each", self.count);
+        let used = |whose: &str| format!("CPU time of {whose} for a small task");
+        vec![
+            Figure::new("swarm.rate", words, self.rate(), "1/s", Better::Higher)
+                .floor(format!("xargs -P {SLOTS}, with files"), floor)
+                .bar(Against::Floor, 0.8)
+                .bar(Against::Peers, 1.0),
+            Figure::new("swarm.controller", used("the controller"), self.controller_us, "us", Better::Lower)
+                .bar(Against::Value, 30.0),
+            Figure::new("swarm.node", used("everything else"), self.node_us, "us", Better::Lower)
+                .floor("all of it by xargs, with files", floor_us),
+        ]
+    }
+}
+
+/// The same script, once for each number, by xargs on the same host and as the same user: how long it took, and the CPU
+/// time of the machine meanwhile, in seconds.
+fn by_xargs(site: &Site, work: &Path, count: usize, each: &str) -> Result<(f64, f64)> {
+    let command =
+        format!("cd {} && mkdir -p of-xargs && seq {count} | xargs -P {SLOTS} -n 1 {each}", work.display());
+    let (before, cpu) = (Instant::now(), busy_cpu()?);
+    let status = site.cluster.exec("node01", Some(USER))?.args(["/bin/sh", "-c", &command]).status()?;
+    ensure!(status.success(), "xargs failed: {status}");
+    Ok((before.elapsed().as_secs_f64(), busy_cpu()? - cpu))
+}
+
+/// From the submit's begin until the job's end is known.
+fn as_array(site: &Site, work: &Path, folder: &str, count: usize) -> Result<Swarm> {
+    // Made by root, for its tasks to write to.
+    let out = work.join(folder);
+    std::fs::create_dir_all(&out)?;
+    std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o777))?;
     let (controller, all) = (controller_cpu(site)?, busy_cpu()?);
     let before = Instant::now();
-    let last = count - 1;
-    let array = format!("--array=0-{last}");
-    let job = site.submit(USER, work, &[&array, "--output=out/%a", "--mem=10M", "-t5", "nothing.sh"])?;
+    let array = format!("--array=0-{}", count - 1);
+    let output = format!("--output={folder}/%a");
+    let job = site.submit(USER, work, &[&array, &output, "--mem=10M", "-t5", "nothing.sh"])?;
     let detail = site.wait(job, JOB_LIMIT)?;
     let seconds = before.elapsed().as_secs_f64();
     ensure!(checks::all_completed(&detail), "{}", checks::complaint(&detail));
     let controller = controller_cpu(site)? - controller;
-    let files = std::fs::read_dir(work.join("out"))?.count();
+    let files = std::fs::read_dir(out)?.count();
     ensure!(files == count, "{files} output files of {count}");
-    Ok((seconds, controller, busy_cpu()? - all - controller))
+    let each = |used: f64| used * 1e6 / count as f64;
+    Ok(Swarm {
+        count,
+        seconds,
+        controller_us: each(controller),
+        node_us: each(busy_cpu()? - all - controller),
+    })
 }
 
 /// The CPU time of all of this machine, in seconds (proc(5), `/proc/stat`).

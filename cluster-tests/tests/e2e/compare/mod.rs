@@ -1,6 +1,7 @@
 //! The faces beside the real Slurm: the same submissions to both, the same commands, the same answers.
 
 mod mpi_start;
+mod peers;
 mod slurm;
 mod speed;
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::SystemTime;
 
+use muster_cluster_tests::figures::{Better, Figure, Told, median};
+
 use super::slurm::{self, Slurm};
 use crate::support::Bench;
 
@@ -57,6 +59,20 @@ fn thirty_two_ranks() {
     for (way, cells) in ways.into_iter().zip(times.chunks(MPIS.len())) {
         println!("{way:40} {:>22} {:>22}", cell(&cells[0]), cell(&cells[1]));
     }
+    let ms =
+        |place: usize| median(&times[place].iter().map(|micros| *micros as f64 / 1000.0).collect::<Vec<_>>());
+    let figures = MPIS.iter().enumerate().map(|(place, (mpi, ..))| {
+        let what = format!("{RANKS} ranks of {mpi} on {NODES} nodes, from the submit to the last MPI_Init");
+        let mut figure =
+            Figure::new(&format!("mpi.start_{mpi}"), what, ms(place).unwrap(), "ms", Better::Lower);
+        for (peer, place) in ways[1..].iter().zip([MPIS.len() + place, 2 * MPIS.len() + place]) {
+            if let Some(ms) = ms(place) {
+                figure = figure.peer(*peer, ms);
+            }
+        }
+        figure
+    });
+    Told { figures: figures.collect(), ..Told::default() }.print().unwrap();
 }
 
 fn cell(times: &[u64]) -> String {

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use muster_client::api::SubmitRequest;
+use muster_cluster_tests::figures::{Against, Better, Figure, Told, median};
 use muster_core::spec::Request;
 
 use super::Both;
@@ -21,6 +22,10 @@ for _ in range(count):
     print((time.perf_counter() - begun) * 1000)
 "#;
 
+/// What is told where there is no Slurm.
+const NO_SLURM: &str =
+    "Slurm is not installed (Debian's slurm-wlm and munge): no command is compared with it";
+
 /// How often each is run, in turns, and how often in a turn.
 const TURNS: usize = 6;
 const IN_A_TURN: usize = 15;
@@ -31,15 +36,10 @@ fn clock(mut command: Command) -> Vec<f64> {
     String::from_utf8(output.stdout).unwrap().lines().map(|line| line.parse().unwrap()).collect()
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
 #[test]
 #[ignore = "a measurement, for `make bench`"]
 fn commands_beside_slurms() {
-    let Some(both) = Both::up("spd") else { return };
+    let Some(both) = Both::up("spd") else { return Told::note(NO_SLURM).print().unwrap() };
     let clock_file = both.bench.work.join("clock.py");
     std::fs::write(&clock_file, CLOCK).unwrap();
     let clock_file = clock_file.to_str().unwrap();
@@ -48,6 +48,7 @@ fn commands_beside_slurms() {
         both.submit(&["-J", &name, "-n8", "-t60", "--wrap=sleep 1000"]);
     }
     let count = IN_A_TURN.to_string();
+    let mut figures = Vec::new();
     println!("{:<40} {:>8} {:>8} {:>6}", "command (median, ms)", "Muster", "Slurm", "ratio");
     for line in [
         vec!["sbatch", "-H", "-o", "/dev/null", "--wrap=true"],
@@ -69,15 +70,25 @@ fn commands_beside_slurms() {
             let words = [&[clock_file, &count, program.as_str()], &line[1..]].concat();
             theirs.extend(clock(both.slurm.command("python3", &words)));
         }
-        let (ours, theirs) = (median(ours), median(theirs));
-        println!("{:<40} {ours:>8.2} {theirs:>8.2} {:>6.2}", line.join(" "), ours / theirs);
+        let (ours, theirs) = (median(&ours).unwrap(), median(&theirs).unwrap());
+        let line = line.join(" ");
+        println!("{line:<40} {ours:>8.2} {theirs:>8.2} {:>6.2}", ours / theirs);
+        let name = format!("command.{}", line.split(" -").next().unwrap().replace(' ', "_"));
+        let number = figures.iter().filter(|figure: &&Figure| figure.name.starts_with(&name)).count();
+        let name = if number == 0 { name } else { format!("{name}_{}", number + 1) };
+        figures.push(
+            Figure::new(&name, format!("`{line}` as a whole process"), ours, "ms", Better::Lower)
+                .peer("Slurm's", theirs)
+                .bar(Against::Peers, 1.0),
+        );
     }
+    Told { figures, ..Told::default() }.print().unwrap();
 }
 
 #[test]
 #[ignore = "a measurement, for `make bench`"]
 fn a_long_queue() {
-    let Some(both) = Both::up("lng") else { return };
+    let Some(both) = Both::up("lng") else { return Told::note(NO_SLURM).print().unwrap() };
     const JOBS: usize = 100_000;
     const CLIENTS: usize = 32;
     let clock_file = both.bench.work.join("clock.py");
@@ -97,10 +108,17 @@ fn a_long_queue() {
         }
     });
     let face = both.faces.join("squeue");
-    for (what, count) in [("the first", "1"), ("those that follow", "9")] {
+    let mut figures = Vec::new();
+    for (name, what, count) in
+        [("queue.first_list", "the first", "1"), ("queue.list", "those that follow", "9")]
+    {
         let words = ["python3", clock_file.to_str().unwrap(), count, face.to_str().unwrap()];
-        println!("squeue over {JOBS} jobs, {what}: {:.0} ms", median(clock(both.on_head(&words))));
+        let ms = median(&clock(both.on_head(&words))).unwrap();
+        let what = format!("squeue over {JOBS} jobs that wait, {what}");
+        println!("{what}: {ms:.0} ms");
+        figures.push(Figure::new(name, what, ms, "ms", Better::Lower));
     }
+    Told { figures, ..Told::default() }.print().unwrap();
 }
 
 /// One of many different jobs that wait for the whole cluster.

@@ -399,6 +399,31 @@ fn limits_are_kept() {
 }
 
 #[test]
+fn finished_jobs_with_too_many_tasks_leave_the_memory_the_oldest_first() {
+    let mut config = config(&[1]);
+    config.policy.finished_tasks_kept = 5;
+    let mut bench = Bench::new(config);
+    let end = |bench: &mut Bench, tasks: u32| {
+        let id = bench.submit(ANN, job(ANN).array(tasks, None).held()).unwrap();
+        bench.cancel(ANN, id).unwrap();
+        id
+    };
+    let kept = |bench: &Bench| bench.engine.state().jobs.keys().copied().collect::<Vec<_>>();
+    let (first, second) = (end(&mut bench, 3), end(&mut bench, 3));
+    assert_eq!(kept(&bench), [first, second], "what ended in one instant is accounted for first");
+    bench.after_s(1);
+    let third = end(&mut bench, 2);
+    assert_eq!(kept(&bench), [second, third], "five tasks are not too many");
+    bench.after_s(1);
+    let large = end(&mut bench, 9);
+    assert_eq!(kept(&bench), [large], "the last one stays, however large it is");
+    bench.after_s(1);
+    let last = end(&mut bench, 1);
+    assert_eq!(kept(&bench), [last]);
+    bench.engine.state().check_invariants().unwrap();
+}
+
+#[test]
 fn a_node_smaller_than_declared_is_held() {
     let mut bench = Bench::new(config(&[4]));
     bench.hello("n1", 2, vec![]);

@@ -10,7 +10,7 @@ use super::depends::News;
 use super::instants::{drop_instants, enter_instants};
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    PoolState, QueueKey, State, Taken, Tried, Unhealthy, batch, depends, holds, ledger, power,
+    PoolState, QueueKey, State, Taken, Tried, Unhealthy, batch, depends, holds, kept, ledger, power,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
@@ -525,11 +525,5 @@ fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {
             state.jobs_of_user.remove(&uid);
         }
     }
-    state.finished.push_back(id);
-    while state.finished.len() > state.config.policy.finished_jobs_kept.max(1) {
-        let Some(oldest) = state.finished.pop_front() else { break };
-        if let Some(Job { request_key: Some(key), spec, .. }) = state.jobs.remove(&oldest) {
-            state.request_keys.remove(&(spec.user.uid, key));
-        }
-    }
+    kept::keep(state, id, at);
 }

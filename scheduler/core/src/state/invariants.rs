@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LivePhase, Power, QueueKey, State, TaskHold};
+use super::{LivePhase, Power, QueueKey, State, TaskHold, kept};
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskIndex, Timestamp};
@@ -356,6 +356,7 @@ impl State {
             ("queue", queued == self.queue.len() && self.queue.iter().all(is_in_place)),
             ("jobs of users", unfinished == by_user as usize),
             ("finished jobs", self.jobs.len() == unfinished + self.finished.len()),
+            ("tasks of finished jobs", kept::holds(self)),
             ("usage", self.is_charged_rightly()),
             ("recurring jobs", self.crontabs_hold()),
             ("deadlines", self.deadlines.iter().all(|(_, key)| limited.contains(key))),

@@ -24,6 +24,7 @@ mod index;
 mod instants;
 mod invariants;
 mod job;
+mod kept;
 mod ledger;
 mod node;
 mod pools;
@@ -124,6 +125,9 @@ pub struct State {
     /// How many attempts were ever preempted.
     #[serde(default, skip_serializing_if = "job::is_none_preempted")]
     pub preempted: u64,
+    /// Follows from the finished jobs.
+    #[serde(skip)]
+    kept_tasks: kept::KeptTasks,
     /// Follows from the configuration and the nodes.
     #[serde(skip)]
     derived: index::Derived,

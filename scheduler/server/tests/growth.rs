@@ -1,0 +1,343 @@
+//! What many tasks change that wait, or that have finished, on a real controller with nodes that take no time.
+//!
+//! `cargo test --release --workspace --test growth -- --ignored --nocapture --test-threads=1`; `MUSTER_HISTORY_TASKS`
+//! says how many tasks have finished, a million without, and `MUSTER_HISTORY_KEPT` how many of them stay in memory, a
+//! quarter without, as is the default for a million.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Controller, Node, configuration, exited, job, ready, runtime, whole};
+use muster_client::JobFilter;
+use muster_client::api::SubmitRequest;
+use muster_cluster_tests::figures::{Against, Better, Figure, Told, median};
+use muster_core::spec::{ArraySpec, IndexRange};
+use muster_wire::v1::to_node::Body;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+const NODES: u32 = 32;
+/// Tasks of each array of the history.
+const IN_ARRAY: u32 = 1_000;
+/// Tasks of the array that is measured.
+const SWARM: u32 = 20_000;
+/// For how long submits are counted.
+const WHILE: Duration = Duration::from_secs(4);
+/// Who submits at once.
+const CLIENTS: usize = 64;
+/// How often each list is asked for.
+const LISTS: usize = 25;
+/// Jobs that have ended in a list.
+const LISTED: usize = 20;
+/// Jobs that wait while lists are measured.
+const WAITING: usize = 200;
+/// By how much times may differ that are called the same.
+const SAME: f64 = 1.1;
+/// Elements of the array that waits.
+const ELEMENTS: u32 = 1_000_000;
+/// Different jobs that wait.
+const JOBS: usize = 100_000;
+
+/// How many, or a tenth of it for a quick run.
+fn scaled(whole: u32) -> u32 {
+    if std::env::var_os("MUSTER_BENCH_QUICK").is_some() { whole / 10 } else { whole }
+}
+
+/// Answers every order at once, as if preparing and running took no time.
+async fn play(mut node: Node) {
+    let mut prepared = HashMap::new();
+    while let Ok(Some(told)) = node.next().await {
+        match told {
+            Body::Prepare(prepare) if prepare.at_once => node.report(exited(&prepare, 0, 0)).await,
+            Body::Prepare(prepare) => {
+                node.report(ready(&prepare)).await;
+                prepared.insert(prepare.key, prepare);
+            }
+            Body::Go(go) => {
+                if let Some(prepare) = prepared.remove(&go.key) {
+                    node.report(exited(&prepare, 0, 0)).await;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A controller with limits that nothing here reaches, but for the finished tasks that stay in memory.
+fn controller(kept: u32) -> Controller {
+    let controller = Controller::prepared(NODES, "");
+    let policy = format!(
+        "[policy]\njobs_per_user_max = 1000000\ntasks_waiting_max = 10000000\nfinished_tasks_kept = {kept}"
+    );
+    let text = configuration(controller.folder.path(), NODES, "")
+        .replace("node_timeout_s = 2", "node_timeout_s = 3600")
+        .replace("[policy]", &policy);
+    std::fs::write(controller.config(), text).unwrap();
+    controller
+}
+
+/// All nodes, as long as the controller runs.
+fn nodes(controller: &Controller, rt: &Runtime) -> Vec<JoinHandle<()>> {
+    let name = |number| format!("n{number:02}");
+    (1..=NODES).map(|number| rt.spawn(play(rt.block_on(controller.node(&name(number)))))).collect()
+}
+
+/// Stops the controller in good order and starts it. Gives the seconds from its start until it was ready.
+fn restart(controller: &mut Controller, playing: Vec<JoinHandle<()>>) -> f64 {
+    playing.into_iter().for_each(|node| node.abort());
+    assert!(controller.stop().success());
+    let started = Instant::now();
+    controller.run();
+    started.elapsed().as_secs_f64()
+}
+
+fn array(tasks: u32) -> SubmitRequest {
+    let indices = vec![IndexRange { first: 0, last: tasks - 1, step: 1 }];
+    SubmitRequest { array: Some(ArraySpec { indices, running_max: None }), ..job("many") }
+}
+
+/// A job that waits until it is released.
+fn held() -> SubmitRequest {
+    let mut request = job("waits");
+    request.eligibility.hold = true;
+    request
+}
+
+/// Runs so many tasks, in arrays, and gives back how many that were in a second.
+fn run_tasks(controller: &Controller, tasks: u32) -> f64 {
+    let mut client = controller.client();
+    let submit = |_| client.submit(&array(IN_ARRAY)).unwrap().job.unwrap();
+    let jobs: Vec<u64> = (0..tasks / IN_ARRAY).map(submit).collect();
+    let mut span = (u64::MAX, 0);
+    for job in jobs {
+        let detail = client.wait_finished(whole(job), None, |_| {}).unwrap().unwrap();
+        let summary = detail.summary;
+        span = (span.0.min(summary.submitted_at_us), span.1.max(summary.finished_at_us.unwrap()));
+    }
+    f64::from(tasks) / ((span.1 - span.0) as f64 / 1e6)
+}
+
+fn milliseconds(mut work: impl FnMut()) -> f64 {
+    let once = |_| {
+        let started = Instant::now();
+        work();
+        started.elapsed().as_secs_f64() * 1e3
+    };
+    median(&(0..LISTS).map(once).collect::<Vec<_>>()).unwrap()
+}
+
+/// Submits from so many clients while time lasts, or until there were so many. Gives the milliseconds that each took.
+fn submits(controller: &Controller, clients: usize, time: Duration, most: usize) -> Vec<f64> {
+    let (stop, begun) = (AtomicBool::new(false), Instant::now());
+    std::thread::scope(|scope| {
+        let submitting = || {
+            let mut client = controller.client();
+            let (request, mut took) = (held(), Vec::new());
+            while !stop.load(Ordering::Relaxed) && took.len() < most / clients {
+                let started = Instant::now();
+                client.submit(&request).unwrap();
+                took.push(started.elapsed().as_secs_f64() * 1e3);
+                if begun.elapsed() > time {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            took
+        };
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(submitting)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn status_kib(controller: &Controller, key: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", controller.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn memory_mib(controller: &Controller) -> f64 {
+    status_kib(controller, "VmRSS:") / 1024.0
+}
+
+/// CPU time so far, in seconds (proc(5): the fields `utime` and `stime`, in hundredths).
+fn cpu_s(controller: &Controller) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", controller.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+/// What is kept on the disk, in bytes.
+fn disk_bytes(controller: &Controller) -> u64 {
+    let files = std::fs::read_dir(controller.folder.path().join("state")).unwrap();
+    files
+        .map(|file| file.unwrap().metadata().unwrap())
+        .filter(|file| file.is_file())
+        .map(|file| file.len())
+        .sum()
+}
+
+/// How long a list of the last jobs takes, which have all ended, in milliseconds.
+fn list_of_ended_ms(controller: &Controller) -> f64 {
+    let mut client = controller.client();
+    let latest = JobFilter { all: true, limit: Some(LISTED as u64), ..JobFilter::default() };
+    milliseconds(|| assert_eq!(client.jobs(&latest).unwrap().jobs.len(), LISTED))
+}
+
+/// What is measured with and without a history: its figure, what it is, its value and unit, and which way it is good.
+type Row = (&'static str, &'static str, f64, &'static str, Better);
+
+/// Leaves a long queue behind.
+fn measure(controller: &Controller) -> Vec<Row> {
+    use Better::{Higher, Lower};
+    let mut client = controller.client();
+    for _ in 0..WAITING {
+        client.submit(&held()).unwrap();
+    }
+    let queue = milliseconds(|| {
+        assert!(client.jobs(&JobFilter::default()).unwrap().jobs.len() >= WAITING);
+    });
+    let (before, id) = (cpu_s(controller), client.submit(&array(SWARM)).unwrap().job.unwrap());
+    let done = client.wait_finished(whole(id), None, |_| {}).unwrap().unwrap().summary;
+    let controller_us = (cpu_s(controller) - before) * 1e6 / f64::from(SWARM);
+    let swarm_s = (done.finished_at_us.unwrap() - done.submitted_at_us) as f64 / 1e6;
+    let one = median(&submits(controller, 1, WHILE, usize::MAX)).unwrap();
+    let begun = Instant::now();
+    let many = submits(controller, CLIENTS, WHILE, usize::MAX).len() as f64 / begun.elapsed().as_secs_f64();
+    vec![
+        ("history.submit", "one submit, answered once it is durable", one, "ms", Lower),
+        ("history.submits", "submits of 64 clients", many, "1/s", Higher),
+        ("history.rate", "small tasks on nodes that take no time", f64::from(SWARM) / swarm_s, "1/s", Higher),
+        ("history.controller", "CPU time of the controller for a small task", controller_us, "us", Lower),
+        ("history.queue", "the list of the jobs that wait", queue, "ms", Lower),
+    ]
+}
+
+#[test]
+#[ignore = "a measurement, for a quiet machine and a release build"]
+fn finished_tasks() {
+    let tasks = std::env::var("MUSTER_HISTORY_TASKS").map_or(1_000_000, |text| text.parse().unwrap());
+    let tasks = scaled(tasks);
+    let kept = std::env::var("MUSTER_HISTORY_KEPT").map_or(tasks / 4, |text| text.parse().unwrap());
+    let rt = runtime();
+    let mut empty = controller(kept);
+    empty.run();
+    let _playing = nodes(&empty, &rt);
+    let without = measure(&empty);
+    drop(empty);
+
+    let mut full = controller(kept);
+    full.run();
+    let mut playing = nodes(&full, &rt);
+    // By then the memory has all the finished tasks that it keeps.
+    let first = run_tasks(&full, tasks / 10 * 3);
+    let (few_mib, few_ms) = (memory_mib(&full), list_of_ended_ms(&full));
+    let few_s = restart(&mut full, std::mem::take(&mut playing));
+    playing = nodes(&full, &rt);
+    let between = run_tasks(&full, tasks / 10 * 4);
+    let last = run_tasks(&full, tasks / 10 * 3);
+    let (many_mib, many_ms, bytes) = (memory_mib(&full), list_of_ended_ms(&full), disk_bytes(&full));
+    let many_s = restart(&mut full, playing);
+    let _playing = nodes(&full, &rt);
+    let with = measure(&full);
+
+    let mut figures = Vec::new();
+    for (with, without) in with.into_iter().zip(without) {
+        let (name, what, value, unit, better) = with;
+        let limit = if better == Better::Lower { SAME } else { 1.0 / SAME };
+        figures.push(
+            Figure::new(name, format!("{what}, after {tasks} tasks"), value, unit, better)
+                .floor("the same before the first", without.2)
+                .bar(Against::Floor, limit),
+        );
+    }
+    let early = format!("the same after {} tasks", tasks / 10 * 3);
+    let grows = |name: &str, what: &str, value: f64, unit: &str, before: f64| {
+        Figure::new(name, format!("{what} after {tasks} tasks"), value, unit, Better::Lower)
+            .floor(&early, before)
+            .bar(Against::Floor, SAME)
+    };
+    figures.push(
+        Figure::new(
+            "history.late_rate",
+            format!("tasks of the last third of {tasks}"),
+            last,
+            "1/s",
+            Better::Higher,
+        )
+        .floor("those of the first third", first)
+        .bar(Against::Floor, 1.0 / SAME),
+    );
+    figures.push(grows("history.ended", "a list of the last jobs, which have ended,", many_ms, "ms", few_ms));
+    figures.push(grows("history.memory", "the controller's memory", many_mib, "MiB", few_mib));
+    figures.push(grows(
+        "history.restart",
+        "a controller that was stopped is ready again",
+        many_s,
+        "s",
+        few_s,
+    ));
+    let each = bytes as f64 / f64::from(tasks);
+    figures.push(Figure::new(
+        "history.disk",
+        "the disk that a finished task takes",
+        each,
+        "bytes",
+        Better::Lower,
+    ));
+    println!(
+        "{tasks} tasks have run, {first:.0}, {between:.0} and {last:.0} a second, one part after another; {kept} are kept"
+    );
+    for figure in &figures {
+        let beside = figure.floor.as_ref().map_or(0.0, |floor| floor.value);
+        println!("{:20} {:>12.2} {:5} {:>12.2} before", figure.name, figure.value, figure.unit, beside);
+    }
+    Told { figures, ..Told::default() }.print().unwrap();
+}
+
+#[test]
+#[ignore = "a measurement, for a quiet machine and a release build"]
+fn waiting_tasks() {
+    let mut controller = controller(1_000_000);
+    controller.run();
+    let mut client = controller.client();
+    let (elements, jobs) = (scaled(ELEMENTS), scaled(JOBS as u32) as usize);
+    // What the first submit alone brings about is not the array's.
+    client.submit(&held()).unwrap();
+    let empty = memory_mib(&controller);
+    let mut request = array(elements);
+    request.eligibility.hold = true;
+    client.submit(&request).unwrap();
+    let with_array = memory_mib(&controller);
+    let submitted = submits(&controller, CLIENTS, Duration::MAX, jobs).len();
+    let with_jobs = memory_mib(&controller);
+    let bytes = |mib: f64, of: usize| mib.max(0.0) * f64::from(1 << 20) / of as f64;
+    let element = bytes(with_array - empty, elements as usize);
+    let distinct = bytes(with_jobs - with_array, submitted);
+    println!(
+        "{element:.1} bytes for each of {elements} elements, {distinct:.0} for each of {submitted} jobs"
+    );
+    let whole = "the whole controller's memory for";
+    let figures = vec![
+        Figure::new(
+            "memory.element",
+            format!("{whole} a waiting element of an array"),
+            element,
+            "bytes",
+            Better::Lower,
+        )
+        .bar(Against::Value, 64.0),
+        Figure::new(
+            "memory.job",
+            format!("{whole} a waiting job of its own"),
+            distinct,
+            "bytes",
+            Better::Lower,
+        )
+        .bar(Against::Value, 2_000.0),
+    ];
+    Told { figures, ..Told::default() }.print().unwrap();
+}
