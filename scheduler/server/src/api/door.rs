@@ -69,7 +69,7 @@ impl Door {
     /// A connection comes in.
     ///
     /// # Errors
-    /// [`ApiError::UserConnections`] if its user has too many.
+    /// `ApiError::UserConnections` if its user has too many.
     pub fn enter(self: &Arc<Self>, peer: &Peer) -> Result<Entered, ApiError> {
         let uid = (!peer.admin).then_some(peer.uid);
         if let Some(uid) = uid {
@@ -87,7 +87,7 @@ impl Door {
     /// A request comes in.
     ///
     /// # Errors
-    /// [`ApiError::TooOften`] if its user has asked too often.
+    /// `ApiError::TooOften` if its user has asked too often.
     pub fn ask(&self, peer: &Peer, now: Timestamp) -> Result<(), ApiError> {
         if peer.admin {
             return Ok(());
