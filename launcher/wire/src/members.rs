@@ -59,8 +59,6 @@ pub fn unpack_members(prepare: &mut v1::Prepare) -> Result<(), PackError> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     fn members(count: u32) -> Vec<v1::Member> {
