@@ -73,6 +73,8 @@ swarm() {
 }
 
 submits() {
+    # Compiled first: what is looked for below comes soon then.
+    cargo test --release --locked -q --workspace --test growth --no-run
     cargo test --release --locked -q --workspace --test growth -- \
         --ignored --nocapture waiting_tasks >"$work/submits.out" 2>&1 &
     background=$!
@@ -83,6 +85,8 @@ submits() {
         sleep 0.2
     done
     sleep 1
+    # All of them take some six seconds.
+    seconds=3
     record "$work/submits.data" "$controller"
     wait "$background"
     background=

@@ -9,39 +9,11 @@ use muster_core::spec::{ArraySpec, IndexRange, Request};
 #[must_use]
 pub fn job(name: &str, runs_for: &str) -> SubmitRequest {
     SubmitRequest {
-        name: name.to_owned(),
-        pool: None,
-        script: "#!/bin/sh\ntrue\n".to_owned(),
         arguments: vec![runs_for.to_owned()],
         environment: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]),
         working_directory: "/tmp".to_owned(),
-        stdin: None,
-        stdout: None,
-        stderr: None,
-        append: false,
-        umask: 0o022,
-        limits: BTreeMap::new(),
         submit_host: "head".to_owned(),
-        request: Request::default(),
-        time_limit_s: None,
-        array: None,
-        requeue: true,
-        priority: 0,
-        eligibility: Default::default(),
-        account: None,
-        qos: None,
-        reservation: None,
-        signal: None,
-        comment: None,
-        command: None,
-        submit_line: None,
-        nice: 0,
-        wckey: None,
-        mail: None,
-        licenses: BTreeMap::new(),
-        staging: None,
-        request_key: None,
-        test_only: false,
+        ..SubmitRequest::of(name, "#!/bin/sh\ntrue\n")
     }
 }
 

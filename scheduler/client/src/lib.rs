@@ -17,6 +17,7 @@ mod notes;
 mod priority;
 mod query;
 mod reservations;
+mod retry;
 mod steps;
 mod submits;
 mod tasks;

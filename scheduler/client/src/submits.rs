@@ -108,6 +108,48 @@ pub struct SubmitRequest {
     pub test_only: bool,
 }
 
+impl SubmitRequest {
+    /// A job of one task on one core that runs a script, with nothing else wished for.
+    #[must_use]
+    pub fn of(name: &str, script: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            pool: None,
+            script: script.to_owned(),
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            working_directory: "/".to_owned(),
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            append: false,
+            umask: 0o022,
+            limits: BTreeMap::new(),
+            submit_host: String::new(),
+            request: Request::default(),
+            time_limit_s: None,
+            array: None,
+            requeue: true,
+            priority: 0,
+            eligibility: Eligibility::default(),
+            account: None,
+            qos: None,
+            reservation: None,
+            signal: None,
+            comment: None,
+            command: None,
+            submit_line: None,
+            nice: 0,
+            wckey: None,
+            mail: None,
+            licenses: BTreeMap::new(),
+            staging: None,
+            request_key: None,
+            test_only: false,
+        }
+    }
+}
+
 fn yes() -> bool {
     true
 }

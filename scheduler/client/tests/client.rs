@@ -11,7 +11,6 @@ use std::time::Duration;
 use muster_client::api::SubmitRequest;
 use muster_client::{Client, ClientError, JobFilter, Options};
 use muster_core::ids::{JobId, JobRef};
-use muster_core::spec::Request;
 use tempfile::TempDir;
 
 const PING: &str = r#"{"schema":1,"cluster":"c","version":"0","nodes_up":1,"nodes":2}"#;
@@ -81,41 +80,7 @@ fn room() -> (TempDir, PathBuf) {
 }
 
 fn job() -> SubmitRequest {
-    SubmitRequest {
-        name: "j".into(),
-        pool: None,
-        script: "#!/bin/sh\n".into(),
-        arguments: vec![],
-        environment: Default::default(),
-        working_directory: "/".into(),
-        stdin: None,
-        stdout: None,
-        stderr: None,
-        append: false,
-        umask: 0o22,
-        limits: Default::default(),
-        submit_host: "h".into(),
-        request: Request::default(),
-        time_limit_s: None,
-        array: None,
-        requeue: true,
-        priority: 0,
-        eligibility: Default::default(),
-        account: None,
-        qos: None,
-        reservation: None,
-        signal: None,
-        comment: None,
-        command: None,
-        submit_line: None,
-        nice: 0,
-        wckey: None,
-        mail: None,
-        licenses: Default::default(),
-        staging: None,
-        request_key: None,
-        test_only: false,
-    }
+    SubmitRequest::of("j", "#!/bin/sh\n")
 }
 
 #[test]

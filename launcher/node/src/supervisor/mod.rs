@@ -237,7 +237,7 @@ async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
     // Whoever has left a process here that cannot be ended keeps its supervisor.
     let is_alone = !supervisor.reap();
     let accounts = std::mem::take(&mut supervisor.accounts);
-    let mut place = supervisor.place.take();
+    let place = supervisor.place.take();
     // The connections end with the last report; an agent that does not listen reads it from the disk.
     drop(supervisor);
     let line = connections.finish().await.filter(|_| is_alone && may_go_on);
@@ -246,7 +246,7 @@ async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
         None => None,
     };
     log::end()?;
-    match (line, place.take()) {
+    match (line, place) {
         (Some(line), place) => Ok(Some(Free { line, accounts, place })),
         (None, Some(place)) => {
             place.remove().await;

@@ -353,39 +353,11 @@ fn in_phase(prepare: &v1::Prepare, phase: Phase) -> v1::InstanceReport {
 
 pub fn job(name: &str) -> SubmitRequest {
     SubmitRequest {
-        name: name.to_owned(),
-        pool: None,
-        script: "#!/bin/sh\ntrue\n".to_owned(),
         arguments: vec!["one".to_owned()],
         environment: BTreeMap::from([("A".to_owned(), "b".to_owned())]),
         working_directory: "/tmp".to_owned(),
-        stdin: None,
-        stdout: None,
-        stderr: None,
-        append: false,
-        umask: 0o022,
-        limits: BTreeMap::new(),
         submit_host: "head".to_owned(),
-        request: Request::default(),
-        time_limit_s: None,
-        array: None,
-        requeue: true,
-        priority: 0,
-        eligibility: Default::default(),
-        account: None,
-        qos: None,
-        reservation: None,
-        signal: None,
-        comment: None,
-        command: None,
-        submit_line: None,
-        nice: 0,
-        wckey: None,
-        mail: None,
-        licenses: Default::default(),
-        staging: None,
-        request_key: None,
-        test_only: false,
+        ..SubmitRequest::of(name, "#!/bin/sh\ntrue\n")
     }
 }
 

@@ -67,13 +67,18 @@ enum Part {
 
 pub fn run(options: &Options) -> Result<()> {
     ensure!(options.agents >= 10, "at least 10 agents are needed");
-    ensure!(options.gang <= options.agents, "the gang has more nodes than there are agents");
+    ensure!(
+        options.gang <= options.agents,
+        "a gang of {} nodes is more than the {} agents: --gang takes at most as many",
+        options.gang,
+        options.agents
+    );
     let mut bench = Bench::up(options)?;
     bench.measure()?;
-    let mut report = std::mem::take(&mut bench.report);
+    let (mut report, many) = (std::mem::take(&mut bench.report), bench.swarm.take());
     report.memory_peak_mib = mib(bench.controller.figures().memory_peak_bytes);
     drop(bench);
-    if let Some(many) = report.swarm.as_ref().map(|swarm| swarm.many) {
+    if let Some(many) = many {
         let one = one_agent(options)?;
         say_swarm("one agent", &one);
         let ratio = many.tasks_per_s / one.tasks_per_s;
@@ -111,6 +116,8 @@ struct Bench<'a> {
     controller: Loopback,
     client: Client,
     report: Report,
+    /// The swarm on many agents, which is told beside that on one.
+    swarm: Option<Swarm>,
     _folder: Folder,
 }
 
@@ -181,7 +188,7 @@ impl<'a> Bench<'a> {
             registration,
             ..Report::default()
         };
-        Ok(Self { options, agents, controller, client, report, _folder: folder })
+        Ok(Self { options, agents, controller, client, report, swarm: None, _folder: folder })
     }
 
     fn wants(&self, part: Part) -> bool {

@@ -8,12 +8,12 @@ use muster_client::api::{JobDetail, SubmitRequest, TaskState};
 use muster_cluster_tests::agents::{Conduct, Counted, Figures, STAYS, array, gang};
 use muster_core::ids::JobRef;
 
-use super::report::{Deaf, Failure, Gang, Rest, Restart, Swarm, Swarms, kib, mib, say_swarm};
+use super::report::{Deaf, Failure, Gang, Rest, Restart, Swarm, kib, mib, say_swarm};
 use super::{Bench, LIMIT, Part, submit, swarm};
 
 /// Jobs that the waiting tasks belong to.
 const WAITING_JOBS: u32 = 100;
-/// How often the list of all nodes is asked for.
+/// How often the list of all nodes is asked for: there is nothing that tells when one of them changes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Single tasks whose time is taken, one after another.
 const SINGLES: usize = 100;
@@ -32,7 +32,7 @@ impl Bench<'_> {
             let swarm = swarm(&self.agents, &self.controller, &mut self.client, self.options.tasks, cores)?;
             let many = Swarm { agents: self.options.agents, slots: self.options.agents, ..swarm };
             say_swarm("small tasks", &many);
-            self.report.swarm = Some(Swarms { tasks: self.options.tasks, many, one: many, ratio: 1.0 });
+            self.swarm = Some(many);
         }
         if self.wants(Part::Deaf) {
             self.deaf()?;
@@ -220,7 +220,10 @@ impl Bench<'_> {
         self.agents.behave(cut.clone(), Conduct::Cut);
         let (median_ms, p99_ms) = self.singles()?;
         let (mut killed_down_s, mut cut_down_s) = (None, None);
-        while killed_down_s.is_none() || cut_down_s.is_none() {
+        let (killed_down_s, cut_down_s) = loop {
+            if let Some(both) = killed_down_s.zip(cut_down_s) {
+                break both;
+            }
             std::thread::sleep(LOOK_EVERY);
             let nodes = self.client.nodes()?.nodes;
             let seconds = begun.elapsed().as_secs_f64();
@@ -234,7 +237,7 @@ impl Bench<'_> {
             }
             let hurt = nodes[count..].iter().find(|node| node.state == "down");
             ensure!(hurt.is_none(), "{hurt:?} is down as well");
-        }
+        };
         let cpu_s = self.cpu_since(before);
         let back = Instant::now();
         self.agents.behave(0..count, Conduct::Present);
@@ -245,8 +248,8 @@ impl Bench<'_> {
             killed: killed.len() as u32,
             cut: cut.len() as u32,
             node_timeout_s: self.options.node_timeout_s,
-            killed_down_s: killed_down_s.unwrap_or_default(),
-            cut_down_s: cut_down_s.unwrap_or_default(),
+            killed_down_s,
+            cut_down_s,
             median_ms,
             p99_ms,
             cpu_s,
