@@ -20,6 +20,8 @@ const REQUESTS_PER_USER_MAX: u64 = 1_000_000;
 const BURST_DEFAULT_S: u64 = 10;
 /// A year: longer waits are mistakes in the unit.
 const SECONDS_MAX: u64 = 366 * 86_400;
+/// A second at most: whoever comes while a line is worked off waits that long for it.
+const SHORT_TASK_MS_MAX: u64 = 1_000;
 
 /// `[cluster]`: the name, and the file of the switches.
 pub(crate) fn cluster(
@@ -207,6 +209,9 @@ pub(crate) fn policy(reader: &mut Reader<'_>, section: Option<Section<'_, '_>>) 
     }
     if let Some(at) = section.number(reader, "preempt_exempt_s", (0, SECONDS_MAX)) {
         policy.preempt_exempt_s = at.value;
+    }
+    if let Some(at) = section.number(reader, "short_task_ms", (0, SHORT_TASK_MS_MAX)) {
+        policy.short_task_ms = at.value;
     }
     if let Some(at) = section.number(reader, "prepare_timeout_s", (1, SECONDS_MAX)) {
         policy.prepare_timeout_s = at.value;

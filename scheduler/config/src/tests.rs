@@ -80,6 +80,7 @@ kill_grace_ms = 10
 prepare_timeout_s = 11
 finished_jobs_kept = 5000
 finished_tasks_kept = 6000
+short_task_ms = 7
 [[node]]
 name = "n[1-4]"
 address = "10.0.0.[11-14]"
@@ -144,9 +145,10 @@ at_once = 2
             policy.kill_grace_ms,
             policy.prepare_timeout_s,
             policy.finished_jobs_kept,
-            policy.finished_tasks_kept
+            policy.finished_tasks_kept,
+            policy.short_task_ms
         ),
-        (9, 10, 11, 5000, 6000)
+        (9, 10, 11, 5000, 6000, 7)
     );
     assert!(policy.root_may_submit);
     assert_eq!(config.addresses["n3"], "10.0.0.13");

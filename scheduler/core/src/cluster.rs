@@ -294,12 +294,19 @@ pub struct Policy {
     /// all of them.
     #[serde(default = "all_tasks")]
     pub finished_tasks_kept: u64,
+    /// Tasks of an array of which the last ones took no longer than this, in milliseconds, are handed to nodes in lines; 0: none are.
+    #[serde(default = "short_task_ms")]
+    pub short_task_ms: u64,
     /// A task that has run for less than this is not preempted, in seconds.
     #[serde(default)]
     pub preempt_exempt_s: u64,
     /// The weights of the order `multifactor`, and how usage is forgotten.
     #[serde(default)]
     pub priority: PriorityPolicy,
+}
+
+fn short_task_ms() -> u64 {
+    50
 }
 
 fn all_tasks() -> u64 {
@@ -358,6 +365,7 @@ impl Default for Policy {
             prepare_timeout_s: 60,
             finished_jobs_kept: 10_000,
             finished_tasks_kept: 250_000,
+            short_task_ms: short_task_ms(),
             preempt_exempt_s: 0,
             priority: PriorityPolicy::default(),
         }

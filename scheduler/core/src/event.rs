@@ -117,6 +117,20 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         time_limit_s: Option<u64>,
     },
+    /// Tasks of an array, each in its first attempt, were lined up behind another attempt of the same array: one after the other they
+    /// go on with what it holds, as its node ends and starts them, and hold nothing until then.
+    LineMade {
+        /// The attempt that is the last in its line so far.
+        behind: AttemptKey,
+        /// The tasks, in their order.
+        indices: Vec<IndexRange>,
+    },
+    /// An attempt in a line was given back by its node: nothing of it was ever started there. Its task waits as if it had never been
+    /// lined up.
+    AttemptReturned {
+        /// The attempt.
+        key: AttemptKey,
+    },
     /// An instance is prepared.
     InstanceReady {
         /// The attempt.
@@ -328,7 +342,9 @@ impl Event {
             | Self::JobReleased { job, .. }
             | Self::CronMade { job, .. } => Some(*job),
             Self::TaskHeld { task, .. } | Self::TaskReleased { task } => Some(task.job),
-            Self::AttemptPlaced { key, .. }
+            Self::LineMade { behind: key, .. }
+            | Self::AttemptReturned { key }
+            | Self::AttemptPlaced { key, .. }
             | Self::InstanceReady { key, .. }
             | Self::AttemptGo { key }
             | Self::AttemptRunning { key, .. }

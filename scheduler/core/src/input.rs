@@ -355,6 +355,8 @@ pub enum GoneHow {
     StageOutFailed(StagingFailure),
     /// A stop was carried out.
     Stopped,
+    /// It was in a line, and is given back: nothing of it was ever started.
+    Returned,
     /// The node ended it by itself.
     Broken {
         /// A sentence.
@@ -379,6 +381,8 @@ pub enum Effect {
         spec: Arc<JobSpec>,
         /// The time limit of this attempt, in seconds.
         time_limit_s: Option<u64>,
+        /// The attempt whose end on the node it waits for, if it is in a line.
+        after: Option<AttemptKey>,
     },
     /// Tell a node to start.
     Go {

@@ -139,7 +139,11 @@ impl<'a> Lines<'a> {
         TaskLine {
             running_max: array.and_then(|array| array.running_max),
             reason_code: reason_code.to_owned(),
-            restarts: if array.is_none() { job.next_attempt(first) - 1 } else { 0 },
+            restarts: if array.is_none() {
+                job.attempts_until(first, job.next_attempt(first)) - 1
+            } else {
+                0
+            },
             task: self.detail(job, first),
             ..self.blank(job, which, TaskState::Waiting)
         }
@@ -148,7 +152,7 @@ impl<'a> Lines<'a> {
     fn live(&self, job: &Job, index: TaskIndex, live: &Live) -> TaskLine {
         let line = TaskLine {
             end: live_end(live),
-            restarts: live.attempt.saturating_sub(1),
+            restarts: job.attempts_until(index, live.attempt).saturating_sub(1),
             started_at_us: Some(live.started_at().unwrap_or(live.placed_at).0),
             ends_by_us: live.deadline(job.spec.time_limit_s).map(|at| at.0),
             time_limit_s: live.time_limit_s.or(job.spec.time_limit_s),

@@ -143,6 +143,7 @@ fn gone_how(how: v1::gone::How) -> GoneHow {
             GoneHow::StageOutFailed(staging::failure(failed, FailureCode::FileUploadMiscError))
         }
         How::Stopped(_) => GoneHow::Stopped,
+        How::Returned(_) => GoneHow::Returned,
         How::Broken(broken) => GoneHow::Broken { reason: broken.reason },
     }
 }
@@ -214,6 +215,7 @@ pub fn hardware(hello: &v1::Hello) -> Hardware {
         address: hello.address.clone(),
         agent_version: hello.agent_version.clone(),
         containment: containment.to_owned(),
+        takes_lines: hello.takes_lines,
         ..Hardware::default()
     }
 }
@@ -229,10 +231,13 @@ pub fn message(
 ) -> v1::ToNode {
     use v1::to_node::Body;
     let body = match effect {
-        Effect::Prepare { node, key, instance, allocation, spec, time_limit_s } => {
-            let work = |primary: &str| work(*key, spec, *time_limit_s, primary, *instance == 0);
+        Effect::Prepare { node, key, instance, allocation, spec, time_limit_s, after } => {
+            let attempts = attempts_until(state, *key);
+            let work = |primary: &str| work(*key, attempts, spec, *time_limit_s, primary, *instance == 0);
             let gang = gangs.of(state, secrets, *key, allocation);
             let mut prepare = prepare(state, &gang, *key, *instance, allocation, spec, work);
+            prepare.after = after.map(wire_key);
+            prepare.returned = key.attempt - attempts;
             prepare.staging = staging::staging(*key, spec, *instance == 0, |container, for_s| {
                 site?.container_url(state.batch_account_of(key.task.job)?, container, for_s)
             });
@@ -344,6 +349,8 @@ fn prepare(
         number: if spec.array.is_some() { key.task.number() } else { key.task.job.0 },
         staging: None,
         at_once: spec.starts_at_once(allocation.shares.len()),
+        after: None,
+        returned: 0,
     }
 }
 
@@ -358,16 +365,22 @@ fn task_count(array: &ArraySpec) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+/// How many attempts of a task there were with this one, without one that its node gave back.
+fn attempts_until(state: &State, key: AttemptKey) -> u32 {
+    state.jobs.get(&key.task.job).map_or(key.attempt, |job| job.attempts_until(key.task.index, key.attempt))
+}
+
 fn work(
     key: AttemptKey,
+    attempts: u32,
     spec: &JobSpec,
     time_limit_s: Option<u64>,
     primary: &str,
     is_primary: bool,
 ) -> v1::Work {
     let (stdout_path, stderr_path) =
-        view::output_paths(key.task.job, spec, key.task.index, key.attempt, primary);
-    let names = view::names(key.task.job, spec, key.task.index, key.attempt, primary);
+        view::output_paths(key.task.job, spec, key.task.index, attempts, primary);
+    let names = view::names(key.task.job, spec, key.task.index, attempts, primary);
     let stdin = spec.stdin.as_deref().map(|text| patterns::expand(text, names, &spec.working_directory));
     let limit = |(name, soft): (&String, &u64)| v1::ResourceLimit { name: name.clone(), soft: *soft };
     v1::Work {

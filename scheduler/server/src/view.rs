@@ -339,6 +339,7 @@ pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<T
         let is_said = !job.is_array() && tried.and_then(preempted_by).is_some();
         let last =
             tried.filter(|_| !is_said).map(|tried| verdict_reason(state, &job.spec, None, &tried.last));
+        let attempts = job.attempts_until(index, job.next_attempt(index) - 1);
         let mut reason = match job.hold_of(index) {
             Some(held) => Reason::Held { by_admin: held.by_admin }.to_string(),
             None => waiting_reason(job, plan),
@@ -347,10 +348,10 @@ pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<T
             reason = "the task of the same index, for which it waits, ended without success".to_owned();
         }
         if let Some(last) = last {
-            reason = format!("{reason} (attempt {} ended: {last})", job.next_attempt(index) - 1);
+            reason = format!("{reason} (attempt {attempts} ended: {last})");
         }
         TaskView {
-            attempt: job.next_attempt(index) - 1,
+            attempt: attempts,
             preempted: preempted(job, index),
             ..blank_task(index, TaskState::Waiting, reason)
         }
@@ -393,7 +394,7 @@ fn live_task(state: &State, job: &Job, index: TaskIndex, live: &Live) -> TaskVie
         _ => ((None, None), String::new()),
     };
     let task = TaskView {
-        attempt: live.attempt,
+        attempt: job.attempts_until(index, live.attempt),
         preempted: preempted(job, index),
         placed_at_us: Some(live.placed_at.0),
         started_at_us: live.started_at().map(|at| at.0),

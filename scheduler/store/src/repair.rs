@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use muster_core::event::{Event, Record};
-use muster_core::ids::{AttemptKey, JobId, Timestamp};
+use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
 use muster_core::state::State;
 use rusqlite::Connection;
 use serde::Serialize;
@@ -257,6 +257,11 @@ impl Lost {
             | Event::InstanceLost { key, .. }
             | Event::AttemptEnded { key, .. } => {
                 self.attempts.insert(*key);
+            }
+            Event::LineMade { behind, indices } => {
+                let indices = indices.iter().flat_map(|r| (r.first..=r.last).step_by(r.step.max(1) as usize));
+                let task = |index| TaskId { index: TaskIndex(index), ..behind.task };
+                self.attempts.extend(indices.map(|index| AttemptKey { task: task(index), attempt: 1 }));
             }
             _ => {}
         }

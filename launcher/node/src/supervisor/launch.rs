@@ -216,8 +216,9 @@ impl Supervisor {
             let end_s = started_s.saturating_add(work.time_limit_s).to_string();
             all.extend(both("JOB_END_TIME", "JOB_END_TIME", &end_s));
         }
-        if key.attempt > 1 {
-            all.push(("SLURM_RESTART_COUNT".into(), (key.attempt - 1).to_string()));
+        let restarts = key.attempt.saturating_sub(1 + self.prepare.returned);
+        if restarts > 0 {
+            all.push(("SLURM_RESTART_COUNT".into(), restarts.to_string()));
         }
         if self.prepare.array {
             let array = [

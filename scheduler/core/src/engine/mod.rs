@@ -28,7 +28,7 @@ use std::sync::Arc;
 use crate::event::{Event, Record, Verdict};
 use crate::ids::{AttemptKey, Timestamp};
 use crate::input::{Decision, Effect, Input, Refusal, Reply};
-use crate::plan::{Effort, Impossible, Placement, Planner, Preemption};
+use crate::plan::{Effort, Impossible, Line, Placement, Planner, Preemption};
 use crate::state::{Instance, InstanceState, Live, State};
 
 /// Owns the state and lets inputs change it.
@@ -128,8 +128,10 @@ impl Engine {
             ends_by: placement.ends_by,
             time_limit_s: placement.time_limit_s,
         };
+        let line = |Line { behind, indices }: Line| Event::LineMade { behind, indices };
         let ends = plan.preemptions.into_iter().map(ending);
-        let mut applied = self.happen(ends.chain(plan.placements.into_iter().map(placed)).collect(), now);
+        let starts = plan.placements.into_iter().map(placed).chain(plan.lines.into_iter().map(line));
+        let mut applied = self.happen(ends.chain(starts).collect(), now);
         applied.effort = Some(plan.effort);
         // What starts and ends is written down before nodes move: the planner looks at all anew then.
         let taken_back = batch::taken_back(&self.state, &plan.taken_back, now);
@@ -247,6 +249,11 @@ fn effects(state: &State, event: &Event, out: &mut Vec<Effect>) {
         Event::AttemptPlaced { key, allocation, .. } => {
             out.extend((0..allocation.shares.len()).filter_map(|i| prepare_effect(state, *key, i as u32)));
         }
+        Event::LineMade { behind, .. } => {
+            let next = |key: &AttemptKey| state.behind(*key);
+            let line = std::iter::successors(state.behind(*behind), next);
+            out.extend(line.filter_map(|key| prepare_effect(state, key, 0)));
+        }
         Event::AttemptGo { key } => {
             // What starts at once has started already.
             let Some(live) = state.live_attempt(key.task).filter(|live| live.is_ready()) else { return };
@@ -281,6 +288,7 @@ fn prepare_effect(state: &State, key: AttemptKey, instance: u32) -> Option<Effec
         allocation: Arc::clone(&live.allocation),
         spec: Arc::clone(&job.spec),
         time_limit_s: live.time_limit_s.or(job.spec.time_limit_s),
+        after: state.ahead_of(key),
     })
 }
 

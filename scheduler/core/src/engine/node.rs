@@ -53,7 +53,9 @@ pub(super) fn steps<'a>(
     let Some(node) = declared(state, name) else { return Vec::new() };
     let same_boot =
         matches!(&state.node(node).status, NodeStatus::Up { boot_id: known, .. } if known == boot_id);
-    let holds = held.iter().map(|report| Step::Holds { node, report });
+    // What is gone comes first: what followed it in its line may run by now.
+    let (gone, present): (Vec<_>, Vec<_>) = held.iter().partition(|report| is_gone(report));
+    let holds = gone.into_iter().chain(present).map(move |report| Step::Holds { node, report });
     let expected = state.node(node).attempts.iter().copied();
     let lacks = expected.filter(|key| !held.iter().any(|report| report.key == *key));
     holds.chain(lacks.map(|key| Step::Lacks { node, key, same_boot })).collect()

@@ -4,7 +4,7 @@ use super::{done, stop_effect};
 use crate::event::{Event, Verdict};
 use crate::ids::{AttemptKey, NodeId, Timestamp};
 use crate::input::{Decision, Effect, GoneHow, InstancePhase, InstanceReport, Reply, StopCause};
-use crate::state::{Held, Instance, InstanceState, Job, Live, LivePhase, State};
+use crate::state::{FIRST_ATTEMPT, Held, Instance, InstanceState, Job, Live, LivePhase, State};
 
 /// Decides what a report means. A report always says the instance's whole phase, so one that comes twice, or
 /// late, says nothing new.
@@ -28,6 +28,14 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
             done(events)
         }
         InstancePhase::Running { started_at } => done(started(job, live, key, instance, *started_at, now)),
+        InstancePhase::Gone { how: GoneHow::Returned, .. }
+            if live.phase == LivePhase::Preparing
+                && job.spec.starts_at_once(live.instances.len())
+                && key.attempt == FIRST_ATTEMPT =>
+        {
+            let effects = vec![Effect::Forget { node, key }];
+            Decision { events: vec![Event::AttemptReturned { key }], effects, reply: Ok(Reply::Done) }
+        }
         InstancePhase::Gone { how, usage, started_at } => {
             let mut events = match started_at {
                 Some(started_at) => started(job, live, key, instance, *started_at, now),
@@ -146,7 +154,7 @@ fn verdict(job: &Job, live: &Live, node: NodeId, instance: u32, how: &GoneHow) -
         GoneHow::Exited { code, .. } => Verdict::Exited { code: *code },
         // The primary tells the others that the script ended; its own report with the exit status is under way.
         GoneHow::Stopped if instance != 0 && running => return None,
-        GoneHow::Stopped => {
+        GoneHow::Stopped | GoneHow::Returned => {
             let reason = format!("the node stopped job {} without being asked to", job.id);
             Verdict::Broken { node, reason }
         }
@@ -235,7 +243,7 @@ pub(super) fn ended(state: &State, job: &Job, key: AttemptKey, verdict: Verdict,
     // That others took its place, or that somebody wanted it, is no failure of the task.
     let no_failures = job.tried.get(&key.task.index).map_or(0, |tried| tried.preempted + tried.requeued);
     let may_try = matches!(verdict, Verdict::Preempted { .. } | Verdict::Requeued { .. })
-        || key.attempt.saturating_sub(no_failures) < policy.attempts_max;
+        || job.attempts_until(key.task.index, key.attempt).saturating_sub(no_failures) < policy.attempts_max;
     let again_not_before = (would_requeue(job, &verdict) && may_try).then(|| match verdict {
         // The failing node is held back, so that the task may go on at once elsewhere.
         Verdict::PrepareFailed { .. } | Verdict::Preempted { .. } | Verdict::Requeued { .. } => now,

@@ -20,6 +20,9 @@ pub struct Hardware {
     /// Devices that it found, in the order of their PCI addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<HardwareDevice>,
+    /// Whether its agent takes several tasks of an array in a line, to start one after the other by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_lines: bool,
     /// Anything that a later version reports.
     #[serde(default, flatten)]
     pub more: BTreeMap<String, String>,

@@ -72,7 +72,9 @@ pub fn holders(state: &State, job: &Job) -> Option<Holders> {
         let Some(lack) = lack(node, pool, request).filter(|_| node.takes_work()) else { continue };
         for key in &node.attempts {
             let Some(holder) = state.jobs.get(&key.task.job) else { continue };
-            let Some(live) = holder.live.get(&key.task.index) else { continue };
+            let Some(live) = holder.live.get(&key.task.index).filter(|live| live.holds_allocation()) else {
+                continue;
+            };
             let Some(share) = live.allocation.shares.iter().find(|share| share.node == id) else { continue };
             let until = live.deadline(holder.spec.time_limit_s);
             sums.add(key.task, id, lack.weight(node, share), share.cores.len(), until);

@@ -12,6 +12,7 @@ use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
 use super::leaving::Leaving;
+use super::lines::CameToHold;
 use super::parked::Parked;
 use super::suits::{is_choosy, suits};
 use super::victims::Victims;
@@ -23,7 +24,7 @@ use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::place::{Candidate, SwitchTree};
 use crate::preempt::Rights;
 use crate::spec::Request;
-use crate::state::{Job, LivePhase, State};
+use crate::state::{Job, Live, LivePhase, State};
 
 /// Decides what starts. Derived from a state, and told of every event that happens in it.
 #[derive(Debug, Clone)]
@@ -52,6 +53,8 @@ pub struct Planner {
     parked: Parked,
     /// Jobs that changed since the last pass: it looks whether they wait for something other than room.
     fresh: BTreeSet<JobId>,
+    /// Attempts of lines that have come to hold something since the last pass.
+    pub(super) came_to_hold: CameToHold,
     /// Whether something happened since the last pass that could let a task start.
     changed: bool,
     last_pass: Timestamp,
@@ -90,6 +93,28 @@ pub(super) struct NodeView {
     pub takes_work: bool,
     /// The pools that have it, with its slot in each.
     pub seats: Vec<(u32, u32)>,
+}
+
+/// What an event takes an attempt from: nobody remembers it afterwards.
+struct Left {
+    node: NodeId,
+    /// The attempt behind it in its line.
+    behind: Option<AttemptKey>,
+}
+
+impl Left {
+    fn by(state: &State, event: &Event) -> Option<Self> {
+        let (key, instance) = match event {
+            Event::InstanceGone { key, instance, .. } | Event::InstanceLost { key, instance } => {
+                (*key, *instance)
+            }
+            Event::AttemptReturned { key } => (*key, 0),
+            _ => return None,
+        };
+        let live = state.live_attempt(key.task)?;
+        let node = live.allocation.shares.get(instance as usize)?.node;
+        Some(Self { node, behind: state.behind(key) })
+    }
 }
 
 fn slot_of(slots: &[NodeId]) -> Vec<u32> {
@@ -151,11 +176,12 @@ impl Planner {
             is_unfinished: false,
             parked: Parked::default(),
             fresh: BTreeSet::new(),
+            came_to_hold: CameToHold::new(),
             changed: true,
             last_pass: Timestamp(0),
         };
         planner.add_nodes(state);
-        for (key, job, live) in state.live() {
+        for (key, job, live) in state.live().filter(|(.., live)| live.holds_allocation()) {
             let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
             planner.remember_end(state, key, end, &live.allocation);
             planner.follow_victim(state, key, job, &live.phase);
@@ -374,6 +400,7 @@ impl Planner {
             Event::NodeUp { node, .. } => state.nodes.get(node.0 as usize).map(|node| node.threads.clone()),
             _ => None,
         };
+        let left = Left::by(state, event);
         if let Event::JobUpdated { job, .. } = event
             && let Some(job) = state.jobs.get(job)
         {
@@ -388,9 +415,24 @@ impl Planner {
         {
             self.recount_ends(state, *node);
         }
+        if let Some(left) = left {
+            self.follow_left(state, &left);
+        }
         for job in dependents {
             self.job_changed(state, job);
         }
+    }
+
+    /// An attempt may have left something to the one behind it in its line, or a node that gave it back has room.
+    fn follow_left(&mut self, state: &State, left: &Left) {
+        if let Some(heir) =
+            left.behind.filter(|key| state.live_attempt(key.task).is_some_and(Live::holds_allocation))
+        {
+            self.end_moved(state, heir);
+            self.note_heir(state, heir);
+        }
+        self.look_at(state, left.node);
+        self.changed = true;
     }
 
     /// Writes down what an event that has just happened in `state` changes. Placements that a pass of this planner
@@ -419,14 +461,17 @@ impl Planner {
                     self.job_changed(state, key.task.job);
                 }
             }
-            Event::AttemptGo { key } | Event::AttemptEnding { key, .. } => self.end_moved(state, *key),
-            Event::InstanceGone { key, instance, .. } | Event::InstanceLost { key, instance } => {
-                let live = state.live_attempt(key.task);
-                if let Some(share) = live.and_then(|live| live.allocation.shares.get(*instance as usize)) {
-                    self.look_at(state, share.node);
+            Event::LineMade { behind: AttemptKey { task: TaskId { job, .. }, .. }, .. } => {
+                if state.jobs.get(job).is_some_and(|job| job.waiting.is_empty()) {
+                    self.job_changed(state, *job);
                 }
-                self.changed = true;
             }
+            Event::AttemptReturned { key } => {
+                self.forget_end(*key);
+                self.forget_victim(*key);
+                self.job_changed(state, key.task.job);
+            }
+            Event::AttemptGo { key } | Event::AttemptEnding { key, .. } => self.end_moved(state, *key),
             Event::AttemptEnded { key, .. } => {
                 self.forget_end(*key);
                 self.forget_victim(*key);
@@ -456,6 +501,8 @@ impl Planner {
             | Event::CronMade { .. }
             | Event::CronStopped { .. }
             | Event::InstanceReady { .. }
+            | Event::InstanceGone { .. }
+            | Event::InstanceLost { .. }
             | Event::AttemptRunning { .. }
             | Event::AttemptSignalled { .. }
             | Event::AttemptRanFor { .. } => {}
@@ -507,7 +554,7 @@ impl Planner {
 
     fn end_moved(&mut self, state: &State, key: AttemptKey) {
         let Some(job) = state.jobs.get(&key.task.job) else { return };
-        let Some(live) = job.live.get(&key.task.index) else { return };
+        let Some(live) = job.live.get(&key.task.index).filter(|live| live.holds_allocation()) else { return };
         let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
         if self.end_of.get(&key) != Some(&end) {
             self.forget_end(key);

@@ -22,6 +22,7 @@ mod impossible;
 mod index;
 mod leaving;
 mod limits;
+mod lines;
 mod order;
 mod parked;
 mod pass;
@@ -49,6 +50,7 @@ pub use self::forecast::{FORECAST_STEPS_MAX, Forecast, expected_start};
 pub use self::holders::{HOLDERS_NAMED_MAX, Holder, Holders, holders, nodes_away};
 pub use self::impossible::Impossible;
 pub use self::index::Planner;
+pub use self::lines::{LINE_MAX, Line};
 pub use self::reason::Reason;
 pub use self::suits::{never_fits, suits};
 use crate::event::{Allocation, Verdict};
@@ -62,6 +64,8 @@ pub struct Plan {
     pub preemptions: Vec<Preemption>,
     /// Attempts to start now.
     pub placements: Vec<Placement>,
+    /// Tasks to line up behind attempts that hold something.
+    pub lines: Vec<Line>,
     /// Nodes that pools of the batch service have until others need them, and that a job could start with: they are to be given back.
     pub taken_back: Vec<(NodeId, JobId)>,
     /// Why each other job with waiting tasks waits.
@@ -131,6 +135,8 @@ mod fill_tests;
 mod impossible_tests;
 #[cfg(test)]
 mod license_tests;
+#[cfg(test)]
+mod line_tests;
 #[cfg(test)]
 mod places_tests;
 #[cfg(test)]

@@ -80,6 +80,9 @@ impl Planner {
                 pass.step(&config.pools[pool], pool, &mut queues[first]);
             }
         }
+        if !explain {
+            pass.line_up(&queues);
+        }
         let (plan, clearing) = (std::mem::take(&mut pass.plan), std::mem::take(&mut pass.clearing));
         self.passed(now);
         clearing.tell(self);

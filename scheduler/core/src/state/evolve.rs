@@ -10,11 +10,11 @@ use super::depends::News;
 use super::instants::{drop_instants, enter_instants};
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
-    PoolState, QueueKey, State, Taken, Tried, Unhealthy, batch, depends, holds, kept, ledger, power,
+    PoolState, QueueKey, State, Taken, Tried, Unhealthy, batch, depends, holds, kept, ledger, line, power,
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
-use crate::event::{Allocation, Event, Usage, Verdict};
+use crate::event::{Allocation, Event, Verdict};
 use crate::gres::NodeGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::{IndexRange, JobSpec};
@@ -45,6 +45,8 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         Event::AttemptPlaced { key, allocation, time_limit_s, ends_by } => {
             placed(state, *key, allocation, (*time_limit_s, *ends_by), at);
         }
+        Event::LineMade { behind, indices } => line::made(state, *behind, indices, at),
+        Event::AttemptReturned { key } => line::returned(state, *key, at),
         Event::InstanceReady { key, instance, endpoint } => {
             with_instance(state, *key, *instance, |i| i.state = InstanceState::Ready(endpoint.clone()));
         }
@@ -133,7 +135,7 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
     batch::node_changed(state, event);
 }
 
-fn with_node(state: &mut State, id: NodeId, change: impl FnOnce(&mut Node)) {
+pub(super) fn with_node(state: &mut State, id: NodeId, change: impl FnOnce(&mut Node)) {
     if let Some(node) = state.nodes.get_mut(id.0 as usize) {
         change(node);
     }
@@ -232,7 +234,9 @@ fn recount(state: &mut State, id: NodeId) {
     let mut gres = node.gres.clone();
     crate::gres::make_free(&mut gres);
     for key in &node.attempts {
-        let Some(live) = state.live_attempt(key.task) else { continue };
+        let Some(live) = state.live_attempt(key.task).filter(|live| live.holds_allocation()) else {
+            continue;
+        };
         let Some(share) = live.allocation.shares.iter().find(|share| share.node == id) else { continue };
         free.remove_all(&share.cores);
         crate::gres::take(&mut gres, &share.gres);
@@ -267,6 +271,7 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
         waiting,
         live: Default::default(),
         tried: Default::default(),
+        returned: Default::default(),
         finished: Default::default(),
         finished_at: None,
         request_key,
@@ -310,7 +315,7 @@ fn queue_key(state: &State, spec: &JobSpec, id: JobId) -> QueueKey {
 }
 
 /// Keeps the queue's index in step with whether the job has waiting tasks.
-fn requeue_index(state: &mut State, id: JobId) {
+pub(super) fn requeue_index(state: &mut State, id: JobId) {
     let Some(job) = state.jobs.get(&id) else { return };
     let key = queue_key(state, &job.spec, id);
     if job.waiting.is_empty() {
@@ -341,8 +346,9 @@ fn waiting_finished(
         let mut attempts = (0, 0);
         if let Some(tried) = job.tried.remove(&index) {
             state.delayed.remove(&(tried.not_before, TaskId { job: id, index }));
-            attempts = (tried.attempts, tried.preempted);
+            attempts = (job.attempts_until(index, tried.attempts), tried.preempted);
         }
+        job.returned.remove(index.0);
         depends::forget_partner(job, index);
         job.task_holds.remove(&index);
         job.finished.insert(index, Finished { how: how(attempts.0, attempts.1), at });
@@ -371,18 +377,7 @@ fn placed(
     if let Some(tried) = job.tried.get(&key.task.index) {
         state.delayed.remove(&(tried.not_before, key.task));
     }
-    let instance = Instance { state: InstanceState::Preparing, usage: Usage::default() };
-    let live = Live {
-        attempt: key.attempt,
-        allocation: Arc::clone(allocation),
-        instances: vec![instance; allocation.shares.len()],
-        time_limit_s,
-        placed_at: at,
-        ends_by,
-        signalled: false,
-        told_percent: 0,
-        phase: LivePhase::Preparing,
-    };
+    let live = Live { time_limit_s, ends_by, ..Live::placed(key.attempt, allocation, at) };
     job.live.insert(key.task.index, Box::new(live));
     state.waiting_count -= 1;
     state.live.insert(key);
@@ -400,10 +395,17 @@ fn placed(
     }
 }
 
-fn free_share(state: &mut State, key: AttemptKey, instance: u32, at: Timestamp) {
+pub(super) fn free_share(state: &mut State, key: AttemptKey, instance: u32, at: Timestamp) {
     let Some(live) = live_mut(state, key) else { return };
     let Some(true) = live.instances.get(instance as usize).map(Instance::holds_share) else { return };
     let node = live.allocation.shares[instance as usize].node;
+    if line::leave(state, key, at) {
+        return with_node(state, node, |node| {
+            node.attempts.remove(&key);
+            power::used(node, at);
+        });
+    }
+    let Some(live) = live_mut(state, key) else { return };
     let share = &live.allocation.shares[instance as usize];
     let (cores, memory_bytes, gres) = (share.cores.clone(), share.memory_bytes, share.gres.clone());
     ledger::freed(state, key.task.job, u64::from(cores.len()), at);
@@ -476,8 +478,10 @@ fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Ti
     }
     job.tried.remove(&key.task.index);
     job.task_holds.remove(&key.task.index);
+    let attempts = job.attempts_until(key.task.index, key.attempt);
+    job.returned.remove(key.task.index.0);
     let how = FinishedHow::Ran {
-        attempts: key.attempt,
+        attempts,
         preempted,
         verdict: verdict.clone(),
         placed_at: live.placed_at,

@@ -18,6 +18,8 @@ fn instants(state: &State, key: AttemptKey) -> Option<Instants> {
     let job = state.jobs.get(&key.task.job)?;
     let live = job.live.get(&key.task.index)?;
     match live.phase {
+        // Its time begins when the one before it has gone.
+        LivePhase::Preparing if !live.holds_allocation() => None,
         LivePhase::Preparing => {
             let deadline = live
                 .placed_at

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LivePhase, Power, QueueKey, State, TaskHold, kept};
+use super::{LivePhase, Power, QueueKey, State, TaskHold, kept, line};
 use crate::cores::CoreSet;
 use crate::gres::ShareGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskIndex, Timestamp};
@@ -99,6 +99,12 @@ pub enum Broken {
         /// The job's number.
         job: u64,
     },
+    /// A line of attempts is broken.
+    #[error("an attempt of job {job} does not stand where its neighbours in its line say")]
+    Line {
+        /// The job's number.
+        job: u64,
+    },
     /// A task is in two phases or in none.
     #[error("job {job} has {found} tasks in its phases, it was submitted with {expected}")]
     TaskLost {
@@ -129,9 +135,13 @@ impl State {
 
     fn check_allocations(&self) -> Result<(), Broken> {
         let mut holders: BTreeMap<NodeId, Vec<(AttemptKey, &CoreSet, u64)>> = BTreeMap::new();
+        let mut present: BTreeMap<NodeId, BTreeSet<AttemptKey>> = BTreeMap::new();
         for (key, _, live) in self.live() {
             for (share, instance) in live.allocation.shares.iter().zip(&live.instances) {
                 if instance.holds_share() {
+                    present.entry(share.node).or_default().insert(key);
+                }
+                if instance.holds_share() && live.holds_allocation() {
                     holders.entry(share.node).or_default().push((key, &share.cores, share.memory_bytes));
                 }
             }
@@ -159,7 +169,7 @@ impl State {
             if found.is_some_and(|found| found != node.threads) {
                 return Err(Broken::Index { index: "threads of a node's cores" });
             }
-            if !held.iter().map(|(key, _)| key).eq(node.attempts.iter()) {
+            if !present.get(&id).into_iter().flatten().eq(node.attempts.iter()) {
                 return Err(Broken::Index { index: "attempts of a node" });
             }
         }
@@ -168,7 +178,7 @@ impl State {
 
     fn check_devices(&self) -> Result<(), Broken> {
         let mut held: BTreeMap<NodeId, Vec<&ShareGres>> = BTreeMap::new();
-        for (_, _, live) in self.live() {
+        for (_, _, live) in self.live().filter(|(.., live)| live.holds_allocation()) {
             for (share, instance) in live.allocation.shares.iter().zip(&live.instances) {
                 if instance.holds_share() {
                     held.entry(share.node).or_default().extend(&share.gres);
@@ -235,6 +245,11 @@ impl State {
             if found != expected {
                 return Err(Broken::TaskLost { job: job.id.0, found, expected });
             }
+            let is_unfinished =
+                |index: u32| job.waiting.contains(index) || job.live.contains_key(&TaskIndex(index));
+            if !line::are_whole(job) || !job.returned.iter().all(is_unfinished) {
+                return Err(Broken::Line { job: job.id.0 });
+            }
             let held_alone = |index: &TaskIndex| {
                 job.is_array() && (job.waiting.contains(index.0) || job.live.contains_key(index))
             };
@@ -292,8 +307,8 @@ impl State {
     /// keeps within one of them, on the reservation's nodes.
     fn check_reservations(&self) -> Result<(), Broken> {
         for (key, job, live) in self.live() {
-            // What is ending ends as soon as its nodes can end it.
-            if matches!(live.phase, LivePhase::Ending { .. }) {
+            // What is ending ends as soon as its nodes can end it, and what is in a line holds nothing.
+            if matches!(live.phase, LivePhase::Ending { .. }) || !live.holds_allocation() {
                 continue;
             }
             let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
@@ -334,7 +349,7 @@ impl State {
         let limited: BTreeSet<AttemptKey> = self
             .live()
             .filter(|(_, job, live)| match live.phase {
-                LivePhase::Preparing => true,
+                LivePhase::Preparing => live.holds_allocation(),
                 LivePhase::Running { go_at, .. } => job.must_end_at(live, go_at).is_some(),
                 LivePhase::Ending { .. } => false,
             })

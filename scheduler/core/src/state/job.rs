@@ -25,6 +25,10 @@ pub struct Job {
     pub live: BTreeMap<TaskIndex, Box<Live>>,
     /// What is remembered of tasks that were tried before and have not finished.
     pub tried: BTreeMap<TaskIndex, Tried>,
+    /// Unfinished tasks whose first attempt was given back by its node from a line: the number of that attempt is used up, and it counts
+    /// for nothing else.
+    #[serde(default, skip_serializing_if = "IndexSet::is_empty")]
+    pub returned: IndexSet,
     /// Its finished tasks.
     pub finished: BTreeMap<TaskIndex, Finished>,
     /// When its last task finished.
@@ -65,6 +69,12 @@ pub struct Live {
     /// The part of its time limit, in percent, of which was told last; 0 if of none.
     #[serde(default, skip_serializing_if = "is_untold")]
     pub told_percent: u8,
+    /// The task of the same array before it in its line, whose allocation it goes on with; none if it holds it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<TaskIndex>,
+    /// The task after it in its line, which goes on with its allocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed_by: Option<TaskIndex>,
     /// Its phase.
     pub phase: LivePhase,
 }
@@ -322,7 +332,14 @@ impl Job {
     /// The number of the task's next attempt.
     #[must_use]
     pub fn next_attempt(&self, index: TaskIndex) -> u32 {
-        self.tried.get(&index).map_or(1, |tried| tried.attempts + 1)
+        let returned = u32::from(self.returned.contains(index.0));
+        self.tried.get(&index).map_or(returned, |tried| tried.attempts) + 1
+    }
+
+    /// How many attempts of a task there were with the one of this number, without one that its node gave back.
+    #[must_use]
+    pub fn attempts_until(&self, index: TaskIndex, attempt: u32) -> u32 {
+        attempt.saturating_sub(u32::from(self.returned.contains(index.0)))
     }
 }
 
@@ -331,6 +348,12 @@ impl Live {
     #[must_use]
     pub fn key(&self, job: JobId, index: TaskIndex) -> AttemptKey {
         AttemptKey { task: TaskId { job, index }, attempt: self.attempt }
+    }
+
+    /// Whether its allocation is its own, and not yet that of another attempt of its array before it in a line.
+    #[must_use]
+    pub fn holds_allocation(&self) -> bool {
+        self.follows.is_none()
     }
 
     /// Whether all instances have said that they are ready. One that starts at once never does: the word to start came with

@@ -236,7 +236,7 @@ impl State {
 
     /// The specs of live attempts with the cores that each is charged, in hundredths.
     fn charges(&self) -> impl Iterator<Item = (&JobSpec, u64)> {
-        self.live().map(|(_, job, live)| {
+        self.live().filter(|(.., live)| live.holds_allocation()).map(|(_, job, live)| {
             let shares = live.allocation.shares.iter().zip(&live.instances);
             let held = shares.filter(|(_, instance)| instance.holds_share());
             let cores: u64 = held.map(|(share, _)| u64::from(share.cores.len())).sum();

@@ -26,6 +26,8 @@ mod invariants;
 mod job;
 mod kept;
 mod ledger;
+mod line;
+pub use self::line::FIRST_ATTEMPT;
 mod node;
 mod pools;
 mod power;

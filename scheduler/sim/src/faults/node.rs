@@ -21,6 +21,8 @@ pub(crate) struct SimNode {
     pub session: bool,
     /// When the controller last heard of it.
     pub heard: Timestamp,
+    /// Whether its agent takes lines.
+    takes_lines: bool,
     held: BTreeMap<AttemptKey, Held>,
 }
 
@@ -32,6 +34,8 @@ struct Held {
     at_once: bool,
     /// Told to stop; processes go after a while.
     stopping: bool,
+    /// It waits in a line until this one is gone, and holds nothing.
+    after: Option<AttemptKey>,
 }
 
 /// Something that happened on a node and that the world must know.
@@ -51,6 +55,7 @@ impl SimNode {
             linked: true,
             session: false,
             heard: Timestamp(0),
+            takes_lines: cores.is_multiple_of(2),
             held: BTreeMap::new(),
         }
     }
@@ -59,7 +64,11 @@ impl SimNode {
         // Every third core has two threads.
         let threads = |i: u32| if i.is_multiple_of(3) { 2 } else { 1 };
         let place = |i: u32| HardwareCore { package: i / 4, numa: i / 4, l3: i / 2, threads: threads(i) };
-        Arc::new(Hardware { cores: (0..self.cores).map(place).collect(), ..Hardware::default() })
+        Arc::new(Hardware {
+            cores: (0..self.cores).map(place).collect(),
+            takes_lines: self.takes_lines,
+            ..Hardware::default()
+        })
     }
 
     pub fn held_reports(&self) -> Vec<InstanceReport> {
@@ -81,8 +90,7 @@ impl SimNode {
 
     /// Two instances that hold the same core at this instant.
     pub fn core_twice(&self) -> Option<(AttemptKey, AttemptKey)> {
-        let present: Vec<_> =
-            self.held.iter().filter(|(_, h)| !matches!(h.phase, InstancePhase::Gone { .. })).collect();
+        let present: Vec<_> = self.held.iter().filter(|(_, h)| !h.is_gone() && h.after.is_none()).collect();
         present.iter().enumerate().find_map(|(i, (key, held))| {
             let other = present[..i].iter().find(|(_, other)| !other.cores.is_disjoint(&held.cores))?;
             Some((*other.0, **key))
@@ -92,16 +100,25 @@ impl SimNode {
     /// Obeys a message from the controller.
     pub fn obey(&mut self, effect: &Effect) -> Option<Happened> {
         match effect {
-            Effect::Prepare { key, instance, allocation, spec, .. } => {
+            Effect::Prepare { key, instance, allocation, spec, after, .. } => {
                 let share = &allocation.shares[*instance as usize];
+                // One that left its line before its turn is nobody to wait for.
+                let is_known = |after| {
+                    self.held.get(after).is_some_and(|ahead| !ahead.is_gone() || ahead.after.is_none())
+                };
+                let may_wait = after.as_ref().is_none_or(is_known);
+                let waits_for =
+                    after.filter(|after| self.held.get(after).is_some_and(|ahead| !ahead.is_gone()));
+                let is_new = !self.held.contains_key(key);
                 self.held.entry(*key).or_insert_with(|| Held {
                     instance: *instance,
                     cores: share.cores.clone(),
-                    phase: InstancePhase::Preparing,
+                    phase: if may_wait { InstancePhase::Preparing } else { gone(GoneHow::Returned) },
                     at_once: spec.starts_at_once(allocation.shares.len()),
                     stopping: false,
+                    after: if may_wait { waits_for } else { *after },
                 });
-                None
+                (is_new && !may_wait).then(|| Happened::Report(self.held[key].report(*key)))
             }
             Effect::Go { key, .. } => {
                 let held = self.held.get_mut(key)?;
@@ -118,14 +135,14 @@ impl SimNode {
                     return Some(Happened::Report(InstanceReport { key: *key, instance: 0, phase }));
                 };
                 held.stopping = true;
-                matches!(held.phase, InstancePhase::Gone { .. }).then(|| Happened::Report(held.report(*key)))
+                held.is_gone().then(|| Happened::Report(held.report(*key)))
             }
             // What it does to a script is up to the script.
             Effect::Signal { .. } | Effect::SignalStep { .. } | Effect::AttachStep { .. } => None,
             // No pool of these worlds wants anything on its nodes.
             Effect::SetUp { .. } => None,
             Effect::Forget { key, .. } => {
-                self.held.retain(|k, held| k != key || !matches!(held.phase, InstancePhase::Gone { .. }));
+                self.held.retain(|k, held| k != key || !held.is_gone());
                 None
             }
         }
@@ -138,6 +155,8 @@ impl SimNode {
         for (key, held) in &mut self.held {
             let next = match &held.phase {
                 InstancePhase::Gone { .. } => None,
+                _ if held.after.is_some() && held.stopping => Some(gone(GoneHow::Stopped)),
+                _ if held.after.is_some() => rng.one_in(20).then(|| gone(GoneHow::Returned)),
                 // A script may end by itself before it is killed.
                 InstancePhase::Running { .. } if held.stopping && rng.one_in(8) => {
                     Some(gone(GoneHow::Exited { code: 0, signal: 0, out_of_memory: false }))
@@ -170,7 +189,21 @@ impl SimNode {
                 happened.push(Happened::Report(held.report(*key)));
             }
         }
+        self.close_lines();
         happened
+    }
+
+    /// Whoever waits for what is gone waits for the one before that, or for nobody.
+    fn close_lines(&mut self) {
+        let mut ahead: BTreeMap<AttemptKey, Option<AttemptKey>> = BTreeMap::new();
+        ahead.extend(
+            self.held.iter().filter(|(_, held)| held.is_gone()).map(|(key, held)| (*key, held.after)),
+        );
+        for held in self.held.values_mut() {
+            while let Some(before) = held.after.and_then(|after| ahead.get(&after)) {
+                held.after = *before;
+            }
+        }
     }
 }
 
@@ -179,6 +212,10 @@ fn gone(how: GoneHow) -> InstancePhase {
 }
 
 impl Held {
+    fn is_gone(&self) -> bool {
+        matches!(self.phase, InstancePhase::Gone { .. })
+    }
+
     fn report(&self, key: AttemptKey) -> InstanceReport {
         InstanceReport { key, instance: self.instance, phase: self.phase.clone() }
     }

@@ -6,7 +6,7 @@ use muster_core::eligibility::{Dependency, Eligibility, Term};
 use muster_core::ids::{AttemptKey, JobId, JobRef, TaskIndex, Timestamp};
 use muster_core::input::{Caller, Effect, Input, NodeChange};
 use muster_core::on::{On, Tasks};
-use muster_core::spec::{IndexRange, Request, User};
+use muster_core::spec::{ArraySpec, IndexRange, JobSpec, Request, User};
 use muster_core::state::State;
 
 use crate::rng::Rng;
@@ -239,6 +239,19 @@ pub(crate) fn charge(rng: &mut Rng) -> (User, Option<String>, Option<String>) {
     let (name, uid) = if rng.one_in(3) { ("bob", 1001) } else { ("ann", 1000) };
     let qos = (rng.below(3) == 0).then(|| "few".to_owned());
     (User { name: name.to_owned(), uid, gid: uid }, rng.one_in(3).then(|| "b".to_owned()), qos)
+}
+
+/// Most are arrays of small tasks on single nodes that only wait for room.
+pub(crate) fn for_lines(rng: &mut Rng, spec: &mut JobSpec) {
+    (spec.qos, spec.reservation) = (None, None);
+    if rng.one_in(4) {
+        return;
+    }
+    let indices = vec![IndexRange { first: 0, last: 20 + rng.below(60) as u32, step: 1 }];
+    spec.array = Some(ArraySpec { indices, running_max: None });
+    spec.request = Request { ranks: 1 + rng.below(2) as u32, ..Request::default() };
+    spec.eligibility = Default::default();
+    spec.requeue = true;
 }
 
 /// Whether no more tasks of a job's user are live in its quality of service than may be, and no more licences are held than

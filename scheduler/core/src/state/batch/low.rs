@@ -135,6 +135,7 @@ fn concern(state: &State, event: &Event) -> (bool, bool) {
             (true, share.is_none_or(|share| is_idle(share.node)))
         }
         Event::AttemptPlaced { .. } => (true, false),
+        Event::AttemptReturned { .. } => (true, true),
         Event::NodeUp { node, .. }
         | Event::StaleGone { node, .. }
         | Event::NodeLost { node, .. }

@@ -173,6 +173,7 @@ pub(in crate::state) fn node_changed(state: &mut State, event: &Event) {
             | Event::ReservationRemoved { .. }
             | Event::ReservationEnded { .. }
             | Event::AttemptPlaced { .. }
+            | Event::AttemptReturned { .. }
     );
     if is_of_interest {
         let keys: Vec<BatchPoolKey> = state.batch.resizing.iter().cloned().collect();

@@ -1,0 +1,278 @@
+//! Lines of short tasks.
+
+use std::sync::Arc;
+
+use super::lines::LINE_MAX;
+use crate::event::{Event, Hardware, HardwareCore, Usage, Verdict};
+use crate::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
+use crate::input::{Effect, GoneHow, Input, InstancePhase, InstanceReport};
+use crate::spec::JobSpec;
+use crate::state::LivePhase;
+use crate::testing::{ANN, BOB, Bench, ROOT, config, job};
+
+const EXITED: GoneHow = GoneHow::Exited { code: 0, signal: 0, out_of_memory: false };
+
+/// A node says hello whose agent takes lines.
+fn hello(bench: &mut Bench, node: &str, cores: u32, held: Vec<InstanceReport>) {
+    let core = HardwareCore { package: 0, numa: 0, l3: 0, threads: 1 };
+    let hardware = Hardware {
+        cores: vec![core; cores as usize],
+        memory_bytes: 64 * crate::testing::GIB,
+        takes_lines: true,
+        ..Hardware::default()
+    };
+    let (node, boot_id) = (node.to_owned(), "boot".to_owned());
+    bench.input(Input::NodeHello { node, boot_id, hardware: Arc::new(hardware), held });
+}
+
+/// A cluster of one node that takes lines.
+fn cluster(cores: u32) -> Bench {
+    let mut bench = Bench::new(config(&[cores]));
+    hello(&mut bench, "n1", cores, Vec::new());
+    bench
+}
+
+fn key(job: JobId, index: u32) -> AttemptKey {
+    AttemptKey { task: TaskId { job, index: TaskIndex(index) }, attempt: 1 }
+}
+
+fn gone(how: GoneHow, started_at: Option<Timestamp>) -> InstancePhase {
+    InstancePhase::Gone { how, usage: Usage::default(), started_at }
+}
+
+/// It ran from a millisecond ago until now.
+fn ran(bench: &mut Bench, key: AttemptKey) {
+    bench.now = Timestamp(bench.now.0 + 1_000);
+    let started_at = Timestamp(bench.now.0 - 1_000);
+    bench.report(key, 0, gone(EXITED, Some(started_at)));
+}
+
+/// So many tasks of the array have run, and the next one of each core stands at the head of a line.
+fn with_lines(bench: &mut Bench, spec: JobSpec) -> JobId {
+    let id = bench.submit(ANN, spec).unwrap();
+    for index in 0..10 {
+        ran(bench, key(id, index));
+    }
+    id
+}
+
+/// The tasks in a line, from its head on.
+fn line(bench: &Bench, head: AttemptKey) -> Vec<u32> {
+    let state = bench.engine.state();
+    std::iter::successors(Some(head), |key| state.behind(*key)).map(|key| key.task.index.0).collect()
+}
+
+fn head(bench: &Bench, job: JobId) -> AttemptKey {
+    bench
+        .engine
+        .state()
+        .live()
+        .find(|(key, _, live)| key.task.job == job && live.holds_allocation())
+        .unwrap()
+        .0
+}
+
+#[test]
+fn short_tasks_are_lined_up_and_follow_one_another() {
+    let mut bench = cluster(1);
+    let id = with_lines(&mut bench, job(ANN).array(1000, None));
+    let head = head(&bench, id);
+    let before = line(&bench, head);
+    assert!(before.len() > LINE_MAX / 2 && before.len() <= LINE_MAX + 1, "{before:?}");
+    let prepared = |bench: &Bench, key: AttemptKey| {
+        bench.effects.iter().rev().find_map(|effect| match effect {
+            Effect::Prepare { key: prepared, after, .. } if *prepared == key => Some(*after),
+            _ => None,
+        })
+    };
+    let next = key(id, before[1]);
+    assert_eq!(prepared(&bench, next), Some(Some(head)));
+    assert_eq!(bench.engine.state().nodes[0].free.len(), 0);
+    assert_eq!(bench.engine.state().nodes[0].attempts.len(), before.len());
+    // The whole line, and what was added to it meanwhile, runs on the one core.
+    let records = bench.records.len();
+    for _ in 0..100 {
+        let head = self::head(&bench, id);
+        ran(&mut bench, head);
+    }
+    assert_eq!(bench.engine.state().jobs[&id].finished.len(), 110);
+    let events = bench.records[records..].iter().map(|record| &record.event);
+    let (mut placed, mut lines) = (0, 0);
+    events.for_each(|event| match event {
+        Event::AttemptPlaced { .. } => placed += 1,
+        Event::LineMade { .. } => lines += 1,
+        _ => {}
+    });
+    assert_eq!(placed, 0, "each goes on with what the one before it had");
+    assert!(lines <= 100 / (LINE_MAX / 2) + 1, "{lines}");
+}
+
+#[test]
+fn a_whole_array_comes_to_its_end() {
+    let mut bench = cluster(3);
+    let id = with_lines(&mut bench, job(ANN).array(200, None));
+    while bench.engine.state().jobs[&id].finished_at.is_none() {
+        let head = head(&bench, id);
+        ran(&mut bench, head);
+    }
+    assert_eq!(bench.engine.state().nodes[0].free.len(), 3);
+    // Towards the end nobody waits behind another while a core is idle.
+    assert_eq!(bench.engine.state().live_count(), 0);
+}
+
+#[test]
+fn what_a_node_gives_back_waits_as_before() {
+    let mut bench = cluster(1);
+    let id = with_lines(&mut bench, job(ANN).array(1000, None));
+    let head = head(&bench, id);
+    let waiting = bench.engine.state().waiting_count();
+    let tasks = line(&bench, head);
+    bench.report(head, 0, InstancePhase::Running { started_at: bench.now });
+    for index in &tasks[1..] {
+        bench.report(key(id, *index), 0, gone(GoneHow::Returned, None));
+    }
+    let state = bench.engine.state();
+    assert_eq!(state.waiting_count(), waiting + tasks.len() as u64 - 1);
+    assert!(state.jobs[&id].tried.is_empty());
+    assert_eq!(line(&bench, head), [tasks[0]]);
+    let forgotten = |key: AttemptKey| {
+        bench.effects.iter().any(|effect| matches!(effect, Effect::Forget { key: told, .. } if *told == key))
+    };
+    assert!(tasks[1..].iter().all(|index| forgotten(key(id, *index))));
+    // It is placed by itself next, in an attempt of another number that is its first; one that is returned twice changes nothing.
+    bench.report_from("n1", key(id, tasks[1]), 0, gone(GoneHow::Returned, None));
+    ran(&mut bench, head);
+    let again = AttemptKey { attempt: 2, ..key(id, tasks[1]) };
+    assert_eq!(self::head(&bench, id), again);
+    ran(&mut bench, again);
+    let finished = &bench.engine.state().jobs[&id].finished[&again.task.index];
+    assert_eq!(finished.how.attempts(), (1, 0));
+    assert!(!bench.engine.state().jobs[&id].returned.contains(tasks[1]));
+}
+
+#[test]
+fn one_that_leaves_its_line_closes_the_gap() {
+    let mut bench = cluster(1);
+    let id = with_lines(&mut bench, job(ANN).array(1000, None));
+    let head = head(&bench, id);
+    let tasks = line(&bench, head);
+    let target = crate::ids::JobRef { job: id, task: Some(TaskIndex(tasks[2])) };
+    bench.input(Input::Cancel { caller: ANN, target });
+    assert!(
+        matches!(&bench.effects[..], [.., Effect::Stop { key: stopped, .. }] if *stopped == key(id, tasks[2]))
+    );
+    // Also while its end is awaited, it holds nothing.
+    bench.report(key(id, tasks[2]), 0, gone(GoneHow::Stopped, None));
+    assert_eq!(line(&bench, head)[..3], [tasks[0], tasks[1], tasks[3]]);
+    // The head is cancelled: the next one goes on with its core.
+    bench.input(Input::Cancel {
+        caller: ANN,
+        target: crate::ids::JobRef { job: id, task: Some(head.task.index) },
+    });
+    bench.report(head, 0, gone(GoneHow::Stopped, None));
+    assert_eq!(self::head(&bench, id), key(id, tasks[1]));
+    // And the whole job.
+    bench.cancel(ANN, id).unwrap();
+    let live: Vec<AttemptKey> = bench.engine.state().live().map(|(key, ..)| key).collect();
+    for key in live.into_iter().rev() {
+        bench.report(key, 0, gone(GoneHow::Stopped, None));
+    }
+    assert_eq!(bench.engine.state().nodes[0].free.len(), 1);
+    assert!(bench.engine.state().jobs[&id].finished_at.is_some());
+}
+
+#[test]
+fn its_time_counts_from_the_end_of_the_one_before() {
+    let mut bench = cluster(1);
+    let id = with_lines(&mut bench, job(ANN).array(1000, None).limit_s(60));
+    let head = head(&bench, id);
+    let next = key(id, line(&bench, head)[1]);
+    bench.report(head, 0, InstancePhase::Running { started_at: bench.now });
+    // It waits for longer than it could prepare or run.
+    bench.after_s(50);
+    assert_eq!(bench.engine.state().live_attempt(next.task).unwrap().phase, LivePhase::Preparing);
+    bench.report(head, 0, gone(EXITED, None));
+    bench.report(next, 0, InstancePhase::Running { started_at: bench.now });
+    bench.after_s(59);
+    assert!(matches!(bench.engine.state().live_attempt(next.task).unwrap().phase, LivePhase::Running { .. }));
+    bench.after_s(2);
+    let phase = &bench.engine.state().live_attempt(next.task).unwrap().phase;
+    assert!(matches!(phase, LivePhase::Ending { verdict: Verdict::TimedOut, .. }), "{phase:?}");
+}
+
+#[test]
+fn with_a_node_its_lines_are_lost_and_tried_again() {
+    let mut bench = cluster(1);
+    let id = with_lines(&mut bench, job(ANN).array(1000, None));
+    let head = head(&bench, id);
+    let tasks = line(&bench, head);
+    bench.input(Input::NodeSilent { node: "n1".to_owned(), reason: "no heartbeat".to_owned() });
+    let state = bench.engine.state();
+    assert_eq!((state.live_count(), state.nodes[0].free.len()), (0, 1));
+    assert!(tasks.iter().all(|index| state.jobs[&id].tried.contains_key(&TaskIndex(*index))));
+}
+
+#[test]
+fn a_node_that_comes_back_is_told_of_its_line_again() {
+    let mut bench = cluster(1);
+    let id = with_lines(&mut bench, job(ANN).array(1000, None));
+    let head = head(&bench, id);
+    let tasks = line(&bench, head);
+    bench.effects.clear();
+    // The head has gone and the next one runs; what comes after it was lost on the way.
+    let next = key(id, tasks[1]);
+    let held = |key, phase| InstanceReport { key, instance: 0, phase };
+    let present = held(next, InstancePhase::Running { started_at: bench.now });
+    let over = held(head, gone(EXITED, Some(bench.now)));
+    hello(&mut bench, "n1", 1, vec![present, over]);
+    assert_eq!(self::head(&bench, id), next);
+    let told: Vec<(AttemptKey, Option<AttemptKey>)> = (bench.effects.iter())
+        .filter_map(|effect| match effect {
+            Effect::Prepare { key, after, .. } => Some((*key, *after)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told[0], (key(id, tasks[2]), Some(next)));
+    assert!(told.len() >= tasks.len() - 2, "{told:?}");
+}
+
+#[test]
+fn nobody_is_lined_up_where_others_have_a_say() {
+    let long = |bench: &mut Bench| {
+        let id = bench.submit(ANN, job(ANN).array(1000, None)).unwrap();
+        for index in 0..10 {
+            bench.now = Timestamp(bench.now.0 + 200_000);
+            bench.report(key(id, index), 0, gone(EXITED, Some(Timestamp(bench.now.0 - 200_000))));
+        }
+        id
+    };
+    let none_in_line = |bench: &Bench| bench.engine.state().live().all(|(.., live)| live.holds_allocation());
+    // Its tasks take too long.
+    let mut bench = cluster(1);
+    long(&mut bench);
+    assert!(none_in_line(&bench));
+    // The node's agent does not know of lines.
+    let mut bench = Bench::new(config(&[1]));
+    with_lines(&mut bench, job(ANN).array(1000, None));
+    assert!(none_in_line(&bench));
+    // What may have run must not run again, only so many may run, or others come first.
+    for spec in [
+        JobSpec { requeue: false, ..job(ANN).array(1000, None) },
+        job(ANN).array(1000, Some(1)),
+        job(ANN).array(1000, None).deadline(Timestamp(1 << 50)),
+    ] {
+        let mut bench = cluster(1);
+        with_lines(&mut bench, spec);
+        assert!(none_in_line(&bench));
+    }
+    let mut bench = cluster(2);
+    let id = bench.submit(ANN, job(ANN).array(1000, None)).unwrap();
+    let first = JobSpec { priority: 10, ..job(BOB).gang(1, 2) };
+    bench.submit(ROOT, first).unwrap();
+    for index in 0..10 {
+        if bench.engine.state().live_attempt(key(id, index).task).is_some() {
+            ran(&mut bench, key(id, index));
+        }
+    }
+    assert!(none_in_line(&bench));
+}

@@ -1,0 +1,172 @@
+//! Lines: short tasks of an array are handed to a node before it has room for them.
+//!
+//! Where tasks end within milliseconds, a node that asks for each of them waits longer than it works. So tasks of the array that is the
+//! next to get any room are lined up behind one that runs: as its node ends one it starts the next, and tells of both later. A line is
+//! short, and a node gives it back as soon as the task at its head turns out to be a long one, so that whoever comes meanwhile waits for
+//! moments only. Where more than the array's own turn would have to be looked at (preemption, reservations, limits, licences), there
+//! are no lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::HashMap;
+
+use super::eligible;
+use super::index::Planner;
+use super::pass::Pass;
+use super::queue::{Head, Queue, keeps_all};
+use crate::event::Allocation;
+use crate::ids::{AttemptKey, JobId, TaskIndex, Timestamp};
+use crate::spec::IndexRange;
+use crate::state::{FIRST_ATTEMPT, FinishedHow, Job, State};
+
+/// How many attempts wait in a line at most.
+pub const LINE_MAX: usize = 16;
+/// A line with more than this is long enough.
+const LINE_MIN: usize = LINE_MAX / 2;
+/// So many of an array's tasks, the last ones that have finished, show how long its tasks take.
+const SHOWN_BY: usize = 8;
+
+/// Tasks that are lined up behind an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The last of its line so far.
+    pub behind: AttemptKey,
+    /// The tasks, in their order.
+    pub indices: Vec<IndexRange>,
+}
+
+impl Pass<'_> {
+    /// Lines tasks up behind attempts that have come to hold something since the last pass, or in this one.
+    pub(super) fn line_up(&mut self, queues: &[Queue]) {
+        let heirs = std::mem::take(&mut self.planner.came_to_hold);
+        if !self.planner.rights.are_none() || !self.planner.advance.is_empty() {
+            return;
+        }
+        let mut by_job: BTreeMap<JobId, Vec<AttemptKey>> = BTreeMap::new();
+        let placed = self.plan.placements.iter().map(|placement| placement.key);
+        for key in heirs.into_iter().chain(placed) {
+            by_job.entry(key.task.job).or_default().push(key);
+        }
+        for (id, heads) in by_job {
+            let Some(job) = self.state.jobs.get(&id).filter(|job| may_line_up(self.state, job, self.now))
+            else {
+                continue;
+            };
+            if self.is_next(job, queues) {
+                self.line_up_job(job, &heads);
+            }
+        }
+    }
+
+    /// Whether a job gets the next room that there is in its pool, and nobody else has a say in that.
+    fn is_next(&self, job: &Job, queues: &[Queue]) -> bool {
+        let is_its = |queue: &&Queue| queue.head == Head::Waits(job.id) && queue.reserved.is_none();
+        let Some(queue) = queues.iter().find(is_its) else { return false };
+        let (pool, config) = (&self.planner.pools[queue.pool], &self.planner.config.pools[queue.pool]);
+        !pool.overlaps && pool.lent.is_empty() && !keeps_all(config)
+    }
+
+    fn line_up_job(&mut self, job: &Job, heads: &[AttemptKey]) {
+        let placed: HashMap<TaskIndex, &Allocation> = (self.plan.placements.iter())
+            .filter(|placement| placement.key.task.job == job.id)
+            .map(|placement| (placement.key.task.index, &*placement.allocation))
+            .collect();
+        let ends = heads.iter().filter_map(|head| match placed.get(&head.task.index) {
+            Some(allocation) => self.takes_lines(allocation).then_some((*head, 0)),
+            None => self.short_line(job, *head),
+        });
+        let ends: Vec<(AttemptKey, usize)> = ends.collect();
+        if ends.is_empty() {
+            return;
+        }
+        let is_new =
+            |index: &TaskIndex| !placed.contains_key(index) && job.next_attempt(*index) == FIRST_ATTEMPT;
+        let mut waiting = eligible::indices(job, self.now).filter(is_new);
+        let most = longest(job, placed.len());
+        for (behind, length) in ends {
+            let more = most.saturating_sub(length);
+            let indices: Vec<u32> = waiting.by_ref().take(more).map(|index| index.0).collect();
+            if !indices.is_empty() {
+                self.plan.lines.push(Line { behind, indices: ranges(&indices) });
+            }
+        }
+    }
+
+    /// Whether others may go on with an allocation, one after the other.
+    fn takes_lines(&self, allocation: &Allocation) -> bool {
+        let [share] = &allocation.shares[..] else { return false };
+        let node = self.state.node(share.node);
+        node.takes_work() && node.hardware().is_some_and(|hardware| hardware.takes_lines)
+    }
+
+    /// The end of a line that is to become longer, and how many wait in it.
+    fn short_line(&self, job: &Job, head: AttemptKey) -> Option<(AttemptKey, usize)> {
+        let live = job.live.get(&head.task.index).filter(|live| live.attempt == head.attempt)?;
+        if !live.holds_allocation() || !self.takes_lines(&live.allocation) {
+            return None;
+        }
+        let line = std::iter::successors(self.state.behind(head), |key| self.state.behind(*key));
+        let (length, end) = line.fold((0, head), |(length, _), key| (length + 1, key));
+        (length <= LINE_MIN).then_some((end, length))
+    }
+}
+
+/// How many may wait in a line of a job, of which so many tasks were placed in this pass: towards its end fewer, so that all of its places have work until then.
+fn longest(job: &Job, placed: usize) -> usize {
+    let waiting = usize::try_from(job.waiting.len()).unwrap_or(usize::MAX).saturating_sub(placed);
+    if waiting > (job.live.len() + placed).saturating_mul(2 * LINE_MAX) {
+        return LINE_MAX;
+    }
+    let places = (job.live.values().filter(|live| live.holds_allocation()).count() + placed).max(1);
+    (waiting / (2 * places)).min(LINE_MAX)
+}
+
+/// Whether tasks of a job are short, and nothing but room says when they start.
+fn may_line_up(state: &State, job: &Job, now: Timestamp) -> bool {
+    let spec = &job.spec;
+    let is_plain = spec.array.as_ref().is_some_and(|array| array.running_max.is_none())
+        // What was in a line when its node was lost may have run.
+        && spec.requeue
+        && spec.eligibility.is_default()
+        && spec.request.switches.is_none()
+        && spec.reservation.is_none()
+        && spec.licenses.is_empty()
+        && spec.starts_at_once(1)
+        && state.qos_left(spec).is_none();
+    let short_us = state.config.policy.short_task_ms * 1_000;
+    is_plain && short_us > 0 && eligible::job(job, now).is_ok() && are_short(job, short_us)
+}
+
+fn are_short(job: &Job, short_us: u64) -> bool {
+    let is_short = |finished: &crate::state::Finished| match &finished.how {
+        FinishedHow::Ran { started_at: Some(started_at), .. } => {
+            finished.at.micros_since(*started_at) <= short_us
+        }
+        _ => false,
+    };
+    job.finished.len() >= SHOWN_BY && job.finished.values().rev().take(SHOWN_BY).all(is_short)
+}
+
+/// Rising numbers as ranges.
+fn ranges(indices: &[u32]) -> Vec<IndexRange> {
+    let mut ranges: Vec<IndexRange> = Vec::new();
+    for index in indices {
+        match ranges.last_mut() {
+            Some(range) if range.last + 1 == *index => range.last = *index,
+            _ => ranges.push(IndexRange { first: *index, last: *index, step: 1 }),
+        }
+    }
+    ranges
+}
+
+impl Planner {
+    /// An attempt of a line has come to hold an allocation: the next pass looks at its line.
+    pub(super) fn note_heir(&mut self, state: &State, key: AttemptKey) {
+        if state.jobs.get(&key.task.job).is_some_and(|job| !job.waiting.is_empty()) {
+            self.came_to_hold.insert(key);
+        }
+    }
+}
+
+/// Attempts that have come to hold an allocation since the last pass.
+pub(super) type CameToHold = BTreeSet<AttemptKey>;
