@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::containment::{Containment, DeviceNumber, Group};
 use crate::error::{NodeError, Result};
 use crate::process::ProcessId;
+use crate::state_log::{self, Records, StateLog};
 
 /// What an agent tells a supervisor before the controller's prepare: everything that the node knows and the
 /// controller does not.
@@ -19,7 +20,7 @@ pub struct Assignment {
     /// The address at which other nodes reach this one.
     pub address: String,
     /// The attempt's folder that only the agent's user may enter.
-    pub private: PathBuf,
+    pub private: AttemptDir,
     /// The attempt's folder that belongs to its user. It has the name of the attempt for which it was made, which may be an earlier
     /// one.
     pub run: PathBuf,
@@ -71,16 +72,26 @@ impl Assignment {
     }
 }
 
+/// The file with the state of an attempt that has a folder of its own.
+const STATE: &str = "state.json";
+
 /// What the name of a folder ends with until its state is in it.
 pub const UNFINISHED: &str = ".new";
 
-/// The files in an attempt's private folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttemptDir(PathBuf);
-
-/// `state.json`: what an agent that starts must know about an attempt that it finds.
+/// An attempt's private folder: what agent and supervisor know of it, and what must outlive both.
 ///
-/// It is replaced as a whole by a rename, so that a reader sees one phase or the next. It is not forced to the disk:
+/// Attempts that are held in one place, one after another, share one, which is named after the first of them: their states are in a
+/// [`StateLog`], so that none of them makes or removes a file. Any other attempt has one of its own, with a `state.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptDir {
+    path: PathBuf,
+    key: AttemptKey,
+    is_shared: bool,
+}
+
+/// What an agent that starts must know about an attempt that it finds.
+///
+/// `state.json` is replaced as a whole by a rename, so that a reader sees one phase or the next. It is not forced to the disk:
 /// what can be lost by that is lost with the node's power, and then the boot id tells that nothing runs any more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttemptState {
@@ -107,14 +118,14 @@ impl AttemptState {
 }
 
 impl AttemptDir {
-    /// The folder of an attempt below the agent's `attempts`.
-    pub fn new(attempts: &Path, key: &AttemptKey) -> Self {
-        Self(attempts.join(key.to_string()))
+    /// A folder of the attempt's own, below the agent's `attempts`.
+    pub fn own(attempts: &Path, key: &AttemptKey) -> Self {
+        Self { path: attempts.join(key.to_string()), key: *key, is_shared: false }
     }
 
-    /// A folder that was found.
-    pub fn at(path: PathBuf) -> Self {
-        Self(path)
+    /// That of an attempt in a folder that others have as well.
+    pub fn shared(folder: &Path, key: &AttemptKey) -> Self {
+        Self { path: folder.to_owned(), key: *key, is_shared: true }
     }
 
     /// Makes the folder together with its first state: whoever finds the folder finds a state in it, even if the agent
@@ -124,53 +135,74 @@ impl AttemptDir {
     ///
     /// [`NodeError::File`] if it cannot be made.
     pub fn create(&self, state: &AttemptState) -> Result<()> {
-        let mut unfinished = self.0.clone().into_os_string();
+        let mut unfinished = self.path.clone().into_os_string();
         unfinished.push(UNFINISHED);
-        let unfinished = Self(unfinished.into());
-        let path = unfinished.path();
-        match std::fs::remove_dir_all(path) {
+        let path = PathBuf::from(unfinished);
+        match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(NodeError::file("remove the old folder", path)(error));
             }
             _ => {}
         }
-        let made = std::fs::DirBuilder::new().mode(0o700).create(path);
-        made.map_err(NodeError::file("create the folder", path))?;
-        let state_path = unfinished.state();
-        let text = unfinished.to_text(state)?;
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(NodeError::file("create the folder", &path))?;
+        let (name, text) = match self.is_shared {
+            true => (state_log::NAME, self.records(state)?.as_bytes().to_owned()),
+            false => (STATE, self.to_text(state)?),
+        };
+        let state_path = path.join(name);
         std::fs::write(&state_path, text).map_err(NodeError::file("write", &state_path))?;
-        std::fs::rename(path, &self.0).map_err(NodeError::file("create the folder", &self.0))
+        std::fs::rename(&path, &self.path).map_err(NodeError::file("create the folder", &self.path))
     }
 
     /// The folder itself.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The socket at which the supervisor listens for an agent.
     pub fn control(&self) -> PathBuf {
-        self.0.join("control.sock")
+        self.path.join("control.sock")
     }
 
-    /// Removes the folder. Most hold these two files and nothing else.
+    /// Removes what is there of this attempt alone. Most have a state and nothing else.
     ///
     /// # Errors
     ///
     /// As of remove_dir_all.
     pub fn remove(&self) -> std::io::Result<()> {
+        if self.is_shared {
+            for file in [self.log(), self.steps()] {
+                let _ = std::fs::remove_file(file);
+            }
+            return Ok(());
+        }
         for file in [self.control(), self.state()] {
             let _ = std::fs::remove_file(file);
         }
-        std::fs::remove_dir(&self.0).or_else(|_| std::fs::remove_dir_all(&self.0))
+        std::fs::remove_dir(&self.path).or_else(|_| std::fs::remove_dir_all(&self.path))
     }
 
     /// What the supervisor logs.
     pub fn log(&self) -> PathBuf {
-        self.0.join("supervisor.log")
+        self.file("supervisor.log")
+    }
+
+    /// The record of the attempt's steps.
+    pub fn steps(&self) -> PathBuf {
+        self.file("steps.log")
+    }
+
+    /// A file of this attempt alone.
+    fn file(&self, name: &str) -> PathBuf {
+        match self.is_shared {
+            true => self.path.join(format!("{}.{name}", self.key)),
+            false => self.path.join(name),
+        }
     }
 
     fn state(&self) -> PathBuf {
-        self.0.join("state.json")
+        self.path.join(STATE)
     }
 
     /// The attempt's state.
@@ -179,6 +211,9 @@ impl AttemptDir {
     ///
     /// [`NodeError::File`] or [`NodeError::Malformed`] if it cannot be read.
     pub fn load(&self) -> Result<AttemptState> {
+        if self.is_shared {
+            return StateLog::of(&self.path).read_one(&self.key);
+        }
         let path = self.state();
         let text = std::fs::read(&path).map_err(NodeError::file("read", &path))?;
         serde_json::from_slice(&text).map_err(|source| NodeError::Malformed {
@@ -194,9 +229,18 @@ impl AttemptDir {
     ///
     /// [`NodeError::File`] if it cannot be written.
     pub fn save(&self, state: &AttemptState) -> Result<()> {
-        let (path, new) = (self.state(), self.0.join("state.json.new"));
+        if self.is_shared {
+            return StateLog::of(&self.path).append(&self.records(state)?);
+        }
+        let (path, new) = (self.state(), self.path.join("state.json.new"));
         std::fs::write(&new, self.to_text(state)?).map_err(NodeError::file("write", &new))?;
         std::fs::rename(&new, &path).map_err(NodeError::file("replace", &path))
+    }
+
+    fn records(&self, state: &AttemptState) -> Result<Records> {
+        let mut records = Records::default();
+        records.state(self.key, state)?;
+        Ok(records)
     }
 
     fn to_text(&self, state: &AttemptState) -> Result<Vec<u8>> {
@@ -231,7 +275,7 @@ mod tests {
     fn a_state_survives_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         let key = AttemptKey { job: 12, task: 3, attempt: 1 };
-        let dir = AttemptDir::new(folder.path(), &key);
+        let dir = AttemptDir::own(folder.path(), &key);
         let exited = v1::Exited { code: 7, signal: 0, out_of_memory: true };
         let gone = v1::Gone {
             how: Some(v1::gone::How::Exited(exited)),
@@ -261,5 +305,13 @@ mod tests {
         let state = AttemptState { boot_id: "c".into(), ..state };
         dir.save(&state).unwrap();
         assert_eq!(dir.load().unwrap(), state);
+
+        let shared = AttemptDir::shared(&folder.path().join("12_1.1"), &key);
+        shared.create(&state).unwrap();
+        assert_eq!(shared.load().unwrap(), state);
+        let state = AttemptState { boot_id: "d".into(), ..state };
+        shared.save(&state).unwrap();
+        assert_eq!(shared.load().unwrap(), state);
+        assert_eq!(std::fs::read_dir(shared.path()).unwrap().count(), 1);
     }
 }

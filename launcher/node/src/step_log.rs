@@ -20,10 +20,6 @@ pub const RECORDS_MAX: u32 = 200_000;
 /// How much is read at once: some thousand records, and more than the longest, which tells of all nodes of a large gang.
 const READ_BYTES: u64 = 1 << 20;
 
-fn path(dir: &AttemptDir) -> PathBuf {
-    dir.path().join("steps.log")
-}
-
 /// Writes the records of an attempt.
 #[derive(Debug)]
 pub struct Writer {
@@ -36,7 +32,7 @@ pub struct Writer {
 impl Writer {
     /// Nothing is made before the first record.
     pub fn new(dir: &AttemptDir) -> Self {
-        Self { path: path(dir), file: None, bytes: 0, records: 0 }
+        Self { path: dir.steps(), file: None, bytes: 0, records: 0 }
     }
 
     /// How many bytes were written.
@@ -81,7 +77,7 @@ pub struct Reader {
 impl Reader {
     /// Begins with the first record.
     pub fn new(dir: &AttemptDir) -> Self {
-        Self { path: path(dir), offset: 0 }
+        Self { path: dir.steps(), offset: 0 }
     }
 
     /// Begins again.
@@ -119,11 +115,21 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use muster_wire::v1::AttemptKey;
+
+    const KEY: AttemptKey = AttemptKey { job: 12, task: 3, attempt: 1 };
+
+    /// The folder of an attempt, which is there.
+    fn attempt(attempts: &tempfile::TempDir) -> AttemptDir {
+        let dir = AttemptDir::own(attempts.path(), &KEY);
+        std::fs::create_dir(dir.path()).unwrap();
+        dir
+    }
 
     #[test]
     fn what_is_written_is_read_once_and_again_after_a_rewind() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = AttemptDir::at(folder.path().to_owned());
+        let dir = attempt(&folder);
         let (mut writer, mut reader) = (Writer::new(&dir), Reader::new(&dir));
         assert_eq!(reader.read(), []);
         let record = |step| StepRecord { step, name: "hostname".into(), ..StepRecord::default() };
@@ -134,7 +140,7 @@ mod tests {
         assert_eq!(reader.read(), []);
         // What is not whole yet waits for its rest.
         let whole = record(3).encode_length_delimited_to_vec();
-        let mut file = OpenOptions::new().append(true).open(folder.path().join("steps.log")).unwrap();
+        let mut file = OpenOptions::new().append(true).open(dir.steps()).unwrap();
         file.write_all(&whole[..4]).unwrap();
         assert_eq!(reader.read(), []);
         file.write_all(&whole[4..]).unwrap();
@@ -147,7 +153,7 @@ mod tests {
     #[test]
     fn there_is_a_limit_on_records() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = Writer::new(&AttemptDir::at(folder.path().to_owned()));
+        let mut writer = Writer::new(&attempt(&folder));
         writer.records = RECORDS_MAX - 1;
         writer.write(&StepRecord::default()).unwrap();
         let bytes = writer.bytes();

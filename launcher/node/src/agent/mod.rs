@@ -12,6 +12,7 @@ pub mod lock;
 mod places;
 mod registry;
 mod setup;
+mod shared;
 pub mod status;
 mod supervisors;
 mod used;

@@ -6,6 +6,7 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::shared::Shared;
 use crate::attempt::group;
 use crate::containment::Containment;
 use crate::error::{NodeError, Result};
@@ -15,6 +16,7 @@ use crate::process::ProcessId;
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     notes: PathBuf,
+    attempts: PathBuf,
     containment: Containment,
 }
 
@@ -25,14 +27,22 @@ pub(super) struct Place {
     pub job: u64,
     /// The folder of its tasks, one after another.
     pub run: PathBuf,
+    /// Their private folder.
+    pub private: Shared,
     /// The cores of the last of them.
     pub cores: Vec<u32>,
     places: Places,
 }
 
 impl Places {
-    pub fn new(notes: PathBuf, containment: Containment) -> Self {
-        Self { notes, containment }
+    /// The places that are noted in one folder, of attempts whose private folders are in the other.
+    pub fn new(notes: PathBuf, attempts: PathBuf, containment: Containment) -> Self {
+        Self { notes, attempts, containment }
+    }
+
+    fn place(&self, job: u64, run: PathBuf) -> Place {
+        let private = Shared::new(self.attempts.join(run.file_name().unwrap_or_default()));
+        Place { job, run, private, cores: Vec::new(), places: self.clone() }
     }
 
     /// Notes that a supervisor may keep a folder.
@@ -41,7 +51,7 @@ impl Places {
     ///
     /// [`NodeError::File`] if that cannot be noted.
     pub fn note(&self, job: u64, run: &Path) -> Result<Place> {
-        let place = Place { job, run: run.to_owned(), cores: Vec::new(), places: self.clone() };
+        let place = self.place(job, run.to_owned());
         let note = place.note();
         let written = match std::fs::write(&note, run.as_os_str().as_encoded_bytes()) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -60,12 +70,7 @@ impl Places {
         let place = |note: std::fs::DirEntry| {
             let run = PathBuf::from(std::fs::read_to_string(note.path()).ok()?);
             // One whose agent was killed while it wrote was not in use yet.
-            (run.is_absolute() && run.file_name()? == note.file_name()).then(|| Place {
-                job: 0,
-                cores: Vec::new(),
-                run,
-                places: self.clone(),
-            })
+            (run.is_absolute() && run.file_name()? == note.file_name()).then(|| self.place(0, run))
         };
         notes.filter_map(place).collect()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_wire::v1::instance_report::Phase;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::Node;
 use super::link::{Link, LinkEvent};
 use super::places::{Place, Places};
+use super::shared::Shared;
 use super::status::{self, Question};
 use super::supervisors::{self, Event, Idle};
 use crate::attempt::{Assignment, AttemptDir, AttemptState, UNFINISHED, parse_key};
@@ -19,6 +20,7 @@ use crate::devices;
 use crate::error::{NodeError, Result};
 use crate::folders::Records;
 use crate::process::{ProcessId, now_us};
+use crate::state_log::StateLog;
 use crate::step_log::Reader;
 use crate::supervisor;
 
@@ -41,6 +43,8 @@ type Key = (u64, u32, u32);
 #[derive(Debug)]
 struct Held {
     dir: AttemptDir,
+    /// That folder, if others have it as well.
+    shared: Option<Shared>,
     report: InstanceReport,
     /// What it tells of the attempt's steps.
     steps: Reader,
@@ -88,7 +92,7 @@ impl Registry {
         questions: mpsc::Sender<Question>,
     ) -> Result<Self> {
         let link = Link::new(&node.dir, &node.config)?;
-        let places = Places::new(node.dir.places(), node.containment.clone());
+        let places = Places::new(node.dir.places(), node.dir.attempts(), node.containment.clone());
         Ok(Self {
             node,
             places,
@@ -126,8 +130,9 @@ impl Registry {
             let name = entry.file_name();
             match name.to_str().and_then(parse_key) {
                 Some(key) => {
-                    let run = self.find(key, AttemptDir::at(entry.path()));
-                    places.retain(|place| Some(&place.run) != run.as_ref());
+                    for run in self.find_in(key, &entry.path()) {
+                        places.retain(|place| place.run != run);
+                    }
                 }
                 // An agent was killed before it had given the attempt to anybody.
                 None if name.to_str().is_some_and(|name| name.ends_with(UNFINISHED)) => {
@@ -145,14 +150,38 @@ impl Registry {
         Ok(())
     }
 
+    /// Takes up the attempt, or the attempts, of a private folder that was made for this one. The answer is the folders of those that
+    /// have not ended.
+    fn find_in(&mut self, first: AttemptKey, folder: &Path) -> Vec<PathBuf> {
+        let log = StateLog::of(folder);
+        if !log.exists() {
+            let dir = AttemptDir::own(&self.node.dir.attempts(), &first);
+            let state = dir.load();
+            return self.find(first, dir, None, state).into_iter().collect();
+        }
+        // That it cannot be read is no reason to end what is held there.
+        let found = log.read().unwrap_or_else(|error| vec![(first, Err(error))]);
+        let shared = Shared::found(folder.to_owned(), found.iter().map(|(key, _)| *key).collect());
+        let runs = found
+            .into_iter()
+            .filter_map(|(key, state)| self.find(key, shared.dir(&key), Some(shared.clone()), state));
+        runs.collect()
+    }
+
     /// Takes up an attempt. The answer is its folder, if it has not ended.
-    fn find(&mut self, key: AttemptKey, dir: AttemptDir) -> Option<std::path::PathBuf> {
-        let state = dir.load().unwrap_or_else(|error| {
+    fn find(
+        &mut self,
+        key: AttemptKey,
+        dir: AttemptDir,
+        shared: Option<Shared>,
+        state: Result<AttemptState>,
+    ) -> Option<PathBuf> {
+        let state = state.unwrap_or_else(|error| {
             tracing::warn!(attempt = %key, error = error.sentence(), "an attempt without a state");
-            self.unknown_state(key, 0)
+            self.unknown_state(key, 0, &dir)
         });
-        let steps = Reader::new(&dir);
-        let mut held = Held { dir: dir.clone(), report: told(state.report.clone()), steps, supervisor: None };
+        let report = told(state.report.clone());
+        let mut held = Held { steps: Reader::new(&dir), dir: dir.clone(), shared, report, supervisor: None };
         let same_boot = state.boot_id == self.node.boot_id;
         let run = (!held.is_gone()).then(|| state.run.clone());
         if !held.is_gone() {
@@ -173,12 +202,13 @@ impl Registry {
         run
     }
 
-    fn unknown_state(&self, key: AttemptKey, instance: u32) -> AttemptState {
+    fn unknown_state(&self, key: AttemptKey, instance: u32, dir: &AttemptDir) -> AttemptState {
         AttemptState {
             boot_id: self.node.boot_id.clone(),
             supervisor: ProcessId { pid: 0, start_ticks: 0 },
             containment: self.node.containment.clone(),
-            run: self.run_folder(&key),
+            // Both have the name of the attempt for which they were made.
+            run: self.node.config.run_dir.join("attempts").join(dir.path().file_name().unwrap_or_default()),
             at_once: false,
             report: InstanceReport {
                 key: Some(key),
@@ -187,10 +217,6 @@ impl Registry {
                 steps_bytes: 0,
             },
         }
-    }
-
-    fn run_folder(&self, key: &AttemptKey) -> std::path::PathBuf {
-        self.node.config.run_dir.join("attempts").join(key.to_string())
     }
 
     fn refill(&mut self) -> Result<()> {
@@ -212,6 +238,10 @@ impl Registry {
             let is_there = idle.is_there();
             if let Some(place) = idle.place.take_if(|_| !is_there) {
                 tokio::spawn(place.clear(Some(idle.process)));
+            }
+            // It has long removed itself what was there.
+            if let Some(place) = idle.place.take_if(|_| idle.since.elapsed() > IDLE_FOR) {
+                place.forget();
             }
             is_there
         });
@@ -236,17 +266,17 @@ impl Registry {
         if let Some(held) = self.held.get(&order(&key)) {
             return Some(held.report.clone());
         }
-        let dir = AttemptDir::new(&self.node.dir.attempts(), &key);
+        let dir = AttemptDir::own(&self.node.dir.attempts(), &key);
         let at_once = prepare.at_once;
-        let mut state = AttemptState { at_once, ..self.unknown_state(key, prepare.instance) };
+        let mut state = AttemptState { at_once, ..self.unknown_state(key, prepare.instance, &dir) };
         if let Err(error) = muster_wire::unpack_members(&mut prepare) {
             return Some(self.refuse(dir, state, &NodeError::Members(error)));
         }
-        match self.hand_over(&dir, &mut state, prepare) {
-            Ok(supervisor) => {
+        match self.hand_over(dir.clone(), &mut state, prepare) {
+            Ok((dir, shared, supervisor)) => {
                 let report = state.report;
                 let steps = Reader::new(&dir);
-                let held = Held { dir, report: report.clone(), steps, supervisor: Some(supervisor) };
+                let held = Held { dir, shared, report: report.clone(), steps, supervisor: Some(supervisor) };
                 self.held.insert(order(&key), held);
                 // Of what starts at once there is more to tell in a moment.
                 (!at_once).then_some(report)
@@ -255,12 +285,14 @@ impl Registry {
         }
     }
 
+    /// Gives an attempt to a supervisor. The answer is its private folder, which is this one unless its place has one, and whoever
+    /// obeys now.
     fn hand_over(
         &mut self,
-        dir: &AttemptDir,
+        own: AttemptDir,
         state: &mut AttemptState,
         prepare: v1::Prepare,
-    ) -> Result<mpsc::Sender<ToNode>> {
+    ) -> Result<(AttemptDir, Option<Shared>, mpsc::Sender<ToNode>)> {
         if self.held.len() >= HELD_MAX {
             return Err(NodeError::TooManyAttempts { limit: HELD_MAX });
         }
@@ -278,10 +310,13 @@ impl Registry {
         if let Some(place) = &place {
             state.run.clone_from(&place.run);
         }
+        let key = prepare.key.unwrap_or_default();
+        let shared = place.as_ref().map(|place| place.private.clone()).filter(Shared::has_room);
+        let dir = shared.as_ref().map_or(own, |shared| shared.dir(&key));
         let assignment = Assignment {
             node: self.node.config.node.clone(),
             address: self.address.clone(),
-            private: dir.path().to_owned(),
+            private: dir.clone(),
             run: state.run.clone(),
             bin_dir: self.node.bin_dir.clone(),
             sshd: self.node.sshd.clone(),
@@ -296,10 +331,16 @@ impl Registry {
             stage_files_max: self.node.config.stage_files_max,
             stage_bytes_max: self.node.config.stage_bytes_max,
         };
+        let assignment =
+            serde_json::to_vec(&assignment).map_err(|error| NodeError::Frame(Box::new(error)))?;
         // On the disk before the supervisor knows of it: an agent that starts now finds it.
         state.supervisor = idle.process;
-        dir.create(state)?;
-        idle.assign(&assignment, prepare, place, self.events.clone())
+        match &shared {
+            Some(shared) => shared.add(key, state)?,
+            None => dir.create(state)?,
+        }
+        let supervisor = idle.assign(assignment, prepare, place, self.events.clone());
+        Ok((dir, shared, supervisor))
     }
 
     /// Where a supervisor is to hold an attempt, if it may leave that place to another one: where it held a task of the same job.
@@ -355,15 +396,13 @@ impl Registry {
             started_at_us: 0,
             ended_at_us: now_us(),
         }));
-        // The folder is there already if the supervisor did not take the attempt.
-        let saved = if dir.path().exists() { dir.save(&state) } else { dir.create(&state) };
-        if let Err(error) = saved {
+        if let Err(error) = dir.create(&state) {
             tracing::error!(error = error.sentence(), "a refusal cannot be written down");
         }
         let key = order(&state.report.key.unwrap_or_default());
         let report = state.report.clone();
         let steps = Reader::new(&dir);
-        self.held.insert(key, Held { dir, report: state.report, steps, supervisor: None });
+        self.held.insert(key, Held { dir, shared: None, report: state.report, steps, supervisor: None });
         report
     }
 
@@ -422,7 +461,11 @@ impl Registry {
         let order = order(key);
         match self.held.get(&order) {
             Some(held) if held.is_gone() => {
-                if let Err(error) = held.dir.remove() {
+                let removed = match &held.shared {
+                    Some(shared) => shared.forget(key),
+                    None => held.dir.remove(),
+                };
+                if let Err(error) = removed {
                     tracing::warn!(attempt = %key, %error, "an attempt's folder cannot be removed");
                 }
                 self.held.remove(&order);
@@ -491,7 +534,7 @@ impl Registry {
                 held.supervisor = None;
                 if !held.is_gone() {
                     let (dir, instance) = (held.dir.clone(), held.report.instance);
-                    let state = dir.load().unwrap_or_else(|_| self.unknown_state(key, instance));
+                    let state = dir.load().unwrap_or_else(|_| self.unknown_state(key, instance, &dir));
                     let boot_id = self.node.boot_id.clone();
                     tokio::spawn(supervisors::clear_up(dir, state, boot_id, self.events.clone()));
                 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::places::Place;
-use crate::attempt::{Assignment, AttemptDir, AttemptState};
+use crate::attempt::{AttemptDir, AttemptState};
 use crate::error::{NodeError, Result};
 use crate::frame::{self, FrameReader};
 use crate::process::{ProcessId, now_us};
@@ -97,20 +97,18 @@ impl Idle {
         recv(self.socket.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
     }
 
-    /// Gives it an attempt, in a place that may be the one that it has. Whatever goes wrong from here on is told as events.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::Frame`] if the assignment cannot be written down.
+    /// Gives it an attempt, in a place that may be the one that it has, by an [`Assignment`](crate::attempt::Assignment) in JSON.
+    /// Whatever goes wrong from here on is told as events.
     pub fn assign(
         mut self,
-        assignment: &Assignment,
+        assignment: Vec<u8>,
         prepare: v1::Prepare,
         place: Option<Place>,
         events: mpsc::Sender<Event>,
-    ) -> Result<mpsc::Sender<ToNode>> {
-        let other = std::mem::replace(&mut self.place, place).filter(|other| other.run != assignment.run);
-        let assignment = serde_json::to_vec(assignment).map_err(|error| NodeError::Frame(Box::new(error)))?;
+    ) -> mpsc::Sender<ToNode> {
+        let run = place.as_ref().map(|place| place.run.clone());
+        let other =
+            std::mem::replace(&mut self.place, place).filter(|other| Some(&other.run) != run.as_ref());
         let key = prepare.key.unwrap_or_default();
         let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
         tokio::spawn(async move {
@@ -137,7 +135,7 @@ impl Idle {
             }
             let _ = events.send(if is_free { Event::Free(key, self) } else { Event::Closed(key) }).await;
         });
-        Ok(outbox)
+        outbox
     }
 }
 

@@ -5,6 +5,7 @@
 //! are an assignment (JSON) with a prepare, or a message to the attempt; the supervisor's are reports, and an empty one
 //! when it is free for the next attempt.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -109,47 +110,77 @@ impl OpenLine {
 }
 
 /// The task that owns all connections. It gives the first one back if all that was to say was said there.
-pub(super) struct Connections(JoinHandle<Option<OpenLine>>);
+pub(super) struct Connections(JoinHandle<(Option<OpenLine>, Door)>);
 
 impl Connections {
-    /// Waits until all agents have the last report. The report's sender must be gone already.
-    pub(super) async fn finish(self) -> Option<OpenLine> {
-        tokio::time::timeout(LAST_REPORT_WITHIN, self.0).await.ok()?.ok()?
+    /// Waits until all agents have the last report. The report's sender must be gone already. The answer is what the next attempt
+    /// may go on with.
+    pub(super) async fn finish(self) -> (Option<OpenLine>, Option<Door>) {
+        match tokio::time::timeout(LAST_REPORT_WITHIN, self.0).await {
+            Ok(Ok((line, door))) => (line, Some(door)),
+            _ => (None, None),
+        }
     }
 }
 
 /// How long it is not tried again to make a socket that could not be made.
 const BIND_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-fn bind(path: &Path) -> Result<UnixListener> {
-    UnixListener::bind(path).map_err(NodeError::file("listen at", path))
+/// Where agents come that start while the attempt lives. Attempts that share a private folder have one together, one after another.
+#[derive(Debug)]
+pub(super) struct Door {
+    path: PathBuf,
+    listener: Option<UnixListener>,
 }
 
-/// The next agent; there is none before there is a socket.
-async fn accept(listener: Option<&UnixListener>) -> std::io::Result<(UnixStream, SocketAddr)> {
-    match listener {
-        Some(listener) => listener.accept().await,
-        None => std::future::pending().await,
+impl Door {
+    /// One that is not open yet.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, listener: None }
+    }
+
+    /// Whether this is where agents look for it.
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.path == path
+    }
+
+    fn open(&mut self) -> Result<()> {
+        let listener = match UnixListener::bind(&self.path) {
+            // That of an attempt before in the same folder, which was closed.
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                std::fs::remove_file(&self.path).and_then(|()| UnixListener::bind(&self.path))
+            }
+            made => made,
+        };
+        self.listener = Some(listener.map_err(NodeError::file("listen at", &self.path))?);
+        Ok(())
+    }
+
+    /// The next agent; there is none before it is open.
+    async fn accept(&self) -> std::io::Result<(UnixStream, SocketAddr)> {
+        match &self.listener {
+            Some(listener) => listener.accept().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
-/// Serves the agent that started this supervisor, and those that come later, for whom there is a socket `after` a while: an
+/// Serves the agent that started this supervisor, and those that come later, for whom the door is open `after` a while: an
 /// attempt that is over by then needs none.
 ///
 /// # Errors
 ///
 /// [`NodeError::File`] if the socket cannot be made.
 pub(super) fn serve(
-    path: PathBuf,
+    mut door: Door,
     after: Duration,
     first: OpenLine,
     report: watch::Receiver<InstanceReport>,
     events: mpsc::Sender<Event>,
 ) -> Result<Connections> {
-    let mut listener = match after.is_zero() {
-        true => Some(bind(&path)?),
-        false => None,
-    };
+    if after.is_zero() && door.listener.is_none() {
+        door.open()?;
+    }
     Ok(Connections(spawn_local(async move {
         let first = spawn_local(talk(first, report.clone(), events.clone()));
         let mut agents = JoinSet::new();
@@ -158,7 +189,7 @@ pub(super) fn serve(
         tokio::pin!(wait);
         loop {
             tokio::select! {
-                accepted = accept(listener.as_ref()) => {
+                accepted = door.accept() => {
                     if let Ok((stream, _)) = accepted {
                         let line = OpenLine { stream, reader: FrameReader::default() };
                         agents.spawn_local(talk(line, report.clone(), events.clone()));
@@ -166,18 +197,15 @@ pub(super) fn serve(
                 }
                 // An error means that the sender is gone: the attempt has ended.
                 changed = ended.changed() => if changed.is_err() { break },
-                () = &mut wait, if listener.is_none() => match bind(&path) {
-                    Ok(made) => listener = Some(made),
-                    Err(error) => {
-                        tracing::error!(error = error.sentence(), "no other agent can be heard");
-                        wait.set(tokio::time::sleep(BIND_AGAIN_AFTER));
-                    }
+                () = &mut wait, if door.listener.is_none() => if let Err(error) = door.open() {
+                    tracing::error!(error = error.sentence(), "no other agent can be heard");
+                    wait.set(tokio::time::sleep(BIND_AGAIN_AFTER));
                 },
             }
             while agents.try_join_next().is_some() {}
         }
         while agents.join_next().await.is_some() {}
-        first.await.ok()?
+        (first.await.ok().flatten(), door)
     })))
 }
 

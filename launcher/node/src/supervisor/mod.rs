@@ -1,7 +1,7 @@
 //! The process that holds one attempt on one node, from its preparation until nothing of it is left, and then the next.
 //!
 //! A supervisor has one thread and takes one event after the other. It works on without an agent and without a
-//! controller; what it has to say lies in `state.json` and is told to whichever agent connects.
+//! controller; what it has to say lies in the attempt's private folder and is told to whichever agent connects.
 //!
 //! | phase | what happens | leaves by |
 //! | --- | --- | --- |
@@ -49,7 +49,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use self::place::Place;
-use crate::attempt::{Assignment, AttemptDir, AttemptState};
+use crate::attempt::{Assignment, AttemptState};
 use crate::error::{NodeError, Result};
 use crate::process::{ProcessId, boot_id, now_us};
 use crate::user::{Account, Accounts};
@@ -173,7 +173,7 @@ pub fn run() -> Result<()> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     crate::process::go_ahead_of_work();
     let line = control::Line::new(take_standard_input()?);
-    let mut free = Free { line, accounts: Accounts::default(), place: None };
+    let mut free = Free { line, accounts: Accounts::default(), place: None, door: None };
     // One thread only: a process that starts uses this one's memory until it is its program.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -211,11 +211,12 @@ struct Free {
     line: control::Line,
     accounts: Accounts,
     place: Option<Place>,
+    door: Option<control::Door>,
 }
 
 /// Holds the next attempt to its end. Gives back what another one may go on with, if there may be one.
 async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
-    let Free { line, accounts, mut place } = free;
+    let Free { line, accounts, mut place, door } = free;
     let mut agent = line.open()?;
     let next = agent.next_assignment(&mut place).await;
     let fits = |place: &mut Place| matches!(&next, Ok(Some((assignment, prepare))) if place.fits(assignment, prepare));
@@ -225,13 +226,14 @@ async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
     }
     // An agent that ends, or is replaced, leaves its idle supervisors without an attempt.
     let Some((assignment, prepare)) = next? else { return Ok(None) };
-    let private = AttemptDir::at(assignment.private.clone());
-    log::begin(private.log());
+    log::begin(assignment.private.log());
+    let control = assignment.private.control();
+    let door = door.filter(|door| door.is_at(&control)).unwrap_or_else(|| control::Door::at(control));
     // The agent has written down that it is being prepared.
     let mut supervisor = Supervisor::new(assignment, prepare, accounts, fitting)?;
     let after = if supervisor.prepare.at_once { TOLD_AFTER } else { Duration::ZERO };
     let (report, sender) = (supervisor.report.subscribe(), supervisor.sender.clone());
-    let connections = control::serve(private.control(), after, agent, report, sender)?;
+    let connections = control::serve(door, after, agent, report, sender)?;
     let gone = supervisor.live().await;
     supervisor.publish(Phase::Gone(gone))?;
     // Whoever has left a process here that cannot be ended keeps its supervisor.
@@ -240,14 +242,14 @@ async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
     let place = supervisor.place.take();
     // The connections end with the last report; an agent that does not listen reads it from the disk.
     drop(supervisor);
-    let line = connections.finish().await.filter(|_| is_alone && may_go_on);
-    let line = match line {
+    let (line, door) = connections.finish().await;
+    let line = match line.filter(|_| is_alone && may_go_on) {
         Some(line) => line.offer().await,
         None => None,
     };
     log::end()?;
     match (line, place) {
-        (Some(line), place) => Ok(Some(Free { line, accounts, place })),
+        (Some(line), place) => Ok(Some(Free { line, accounts, place, door })),
         (None, Some(place)) => {
             place.remove().await;
             Ok(None)
@@ -280,7 +282,7 @@ impl Supervisor {
                 report: report.clone(),
             },
             report: watch::Sender::new(report),
-            steps: steps::Steps::of(&prepare, &AttemptDir::at(assignment.private.clone()), sender.clone()),
+            steps: steps::Steps::of(&prepare, &assignment.private, sender.clone()),
             sender,
             inbox,
             found: VecDeque::new(),
@@ -301,7 +303,7 @@ impl Supervisor {
     /// Enters a phase: on the disk first, then towards the agent.
     fn publish(&mut self, phase: Phase) -> Result<()> {
         self.state.report.phase = Some(phase);
-        AttemptDir::at(self.assignment.private.clone()).save(&self.state)?;
+        self.assignment.private.save(&self.state)?;
         self.report.send_replace(self.state.report.clone());
         Ok(())
     }
