@@ -185,6 +185,7 @@ impl Agent {
             held: self.held.values().map(Held::report).collect(),
             address: "127.0.0.1".to_owned(),
             containment: v1::Containment::CgroupV2.into(),
+            takes_lines: false,
         }
     }
 

@@ -7,6 +7,7 @@
 mod desk;
 mod health;
 mod janitor;
+mod lines;
 pub mod link;
 pub mod lock;
 mod places;
@@ -21,9 +22,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_topo::{CoreMap, Topology};
+use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{self, FromNode, ToNode, from_node, to_node};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::config::{AgentConfig, AgentDir};
 use crate::containers::Images;
@@ -43,6 +46,10 @@ const EVENTS_MAX: usize = 1024;
 /// How many messages to the controller may wait. A link that takes none for so long is as good as cut, and is made
 /// again; its hello then says everything anew.
 const OUTBOX_MAX: usize = 1024;
+
+/// How many ends in lines are told together at most, and how long the first of them waits for that.
+const TOLD_TOGETHER_MAX: usize = 32;
+const TOLD_WITHIN: Duration = Duration::from_millis(10);
 
 /// What the node knows about itself, for as long as the agent runs.
 #[derive(Debug)]
@@ -177,6 +184,9 @@ struct Agent {
     setups_done: mpsc::Receiver<v1::SetupDone>,
     /// Looks at what the node uses, while there is a session.
     meter: Option<used::Meter>,
+    /// Reports that are told together, at this instant at the latest.
+    to_tell: Vec<v1::InstanceReport>,
+    tell_at: Option<Instant>,
 }
 
 impl Agent {
@@ -216,6 +226,8 @@ impl Agent {
             setups: setup::Setups::new(done_to),
             setups_done,
             meter: None,
+            to_tell: Vec::new(),
+            tell_at: None,
         })
     }
 
@@ -235,10 +247,16 @@ impl Agent {
                     for steps in self.registry.steps(&event) {
                         self.send(from_node::Body::Steps(steps));
                     }
-                    if let Some(report) = self.registry.on_supervisor(event) {
+                    for report in self.registry.on_supervisor(event) {
                         self.report(report);
                     }
                 }
+                () = until(self.registry.lines.return_at()) => {
+                    for report in self.registry.lines.give_back(Instant::now()) {
+                        self.report(report);
+                    }
+                }
+                () = until(self.tell_at) => self.tell(),
                 Some(event) = self.link_events.recv() => self.on_link(event),
                 Some(problem) = self.health.recv() => self.on_health(problem),
                 Some(question) = self.status.recv() => self.answer(question),
@@ -276,6 +294,8 @@ impl Agent {
                 let address = self.registry.node.config.address.clone();
                 self.address = Some(address.unwrap_or(local_address));
                 self.registry.address = self.address.clone().unwrap_or_default();
+                // It says all that there is to tell.
+                self.to_tell.clear();
                 let hello = self.hello();
                 self.send(from_node::Body::Hello(hello));
                 for steps in self.registry.all_steps() {
@@ -408,11 +428,27 @@ impl Agent {
             held: self.registry.held(),
             address: self.address.clone().unwrap_or_default(),
             containment: node.containment.kind() as i32,
+            takes_lines: true,
         }
     }
 
+    /// Tells of an attempt. The ends of those in a line are told together: their node needs no answer to go on.
     fn report(&mut self, report: v1::InstanceReport) {
-        self.send(from_node::Body::Report(report));
+        let order = report.key.as_ref().map(registry::order).unwrap_or_default();
+        let goes_on = matches!(&report.phase, Some(Phase::Gone(_))) && self.registry.lines.is_followed(order);
+        self.to_tell.push(report);
+        if goes_on && self.to_tell.len() < TOLD_TOGETHER_MAX {
+            self.tell_at.get_or_insert_with(|| Instant::now() + TOLD_WITHIN);
+        } else {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        self.tell_at = None;
+        for report in std::mem::take(&mut self.to_tell) {
+            self.send(from_node::Body::Report(report));
+        }
     }
 
     /// Says something if there is a session; whatever matters is said again in the next hello.
@@ -435,6 +471,13 @@ impl Agent {
             containment: node.containment.kind().as_str_name().to_owned(),
             attempts: self.registry.held(),
         });
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,6 +10,7 @@ use muster_wire::v1::{self, AttemptKey, InstanceReport, StepReport, ToNode, to_n
 use tokio::sync::mpsc;
 
 use super::Node;
+use super::lines::{self, Lines};
 use super::link::{Link, LinkEvent};
 use super::places::{Place, Places};
 use super::shared::Shared;
@@ -37,7 +38,7 @@ const IDLE_SUPERVISORS_MAX: usize = 256;
 const IDLE_FOR: Duration = Duration::from_secs(5);
 
 /// Job, task, attempt.
-type Key = (u64, u32, u32);
+pub(super) type Key = (u64, u32, u32);
 
 /// One attempt.
 #[derive(Debug)]
@@ -55,6 +56,11 @@ struct Held {
 impl Held {
     fn is_gone(&self) -> bool {
         matches!(self.report.phase, Some(Phase::Gone(_)))
+    }
+
+    /// Whether it is gone, and no supervisor has to do with it any more: whoever waited for it may have its place.
+    fn is_over(&self) -> bool {
+        self.is_gone() && self.supervisor.is_none()
     }
 
     fn new_steps(&mut self) -> Vec<StepReport> {
@@ -77,6 +83,8 @@ pub(super) struct Registry {
     /// This node's own address, once it is known.
     pub address: String,
     held: BTreeMap<Key, Held>,
+    /// Attempts that wait for the end of others.
+    pub lines: Lines,
     idle: VecDeque<Idle>,
     places: Places,
     events: mpsc::Sender<Event>,
@@ -99,6 +107,7 @@ impl Registry {
             welcome: None,
             address: String::new(),
             held: BTreeMap::new(),
+            lines: Lines::default(),
             idle: VecDeque::new(),
             events,
             start: Some((link, links, questions)),
@@ -257,7 +266,7 @@ impl Registry {
 
     /// Every attempt in its present phase.
     pub fn held(&self) -> Vec<InstanceReport> {
-        self.held.values().map(|held| held.report.clone()).collect()
+        self.held.values().map(|held| held.report.clone()).chain(self.lines.reports()).collect()
     }
 
     /// Prepares an attempt; a known one is only reported again.
@@ -266,6 +275,22 @@ impl Registry {
         if let Some(held) = self.held.get(&order(&key)) {
             return Some(held.report.clone());
         }
+        if self.lines.has(order(&key)) {
+            return Some(lines::preparing(&prepare));
+        }
+        if let Some(after) = prepare.after.take() {
+            match self.held.get(&order(&after)).map(Held::is_over) {
+                Some(true) => {}
+                None if !self.lines.has(order(&after)) => return Some(lines::returned(key)),
+                _ if self.held.len() + self.lines.len() >= HELD_MAX => return Some(lines::returned(key)),
+                _ => return self.lines.add(after, prepare).err(),
+            }
+        }
+        self.begin_attempt(key, prepare)
+    }
+
+    /// Begins with an attempt that is new here and waits for nobody.
+    fn begin_attempt(&mut self, key: AttemptKey, mut prepare: v1::Prepare) -> Option<InstanceReport> {
         let dir = AttemptDir::own(&self.node.dir.attempts(), &key);
         let at_once = prepare.at_once;
         let mut state = AttemptState { at_once, ..self.unknown_state(key, prepare.instance, &dir) };
@@ -428,6 +453,7 @@ impl Registry {
     pub fn stop(&mut self, stop: v1::Stop) -> Option<InstanceReport> {
         let key = stop.key?;
         let Some(held) = self.held.get(&order(&key)) else {
+            self.lines.take_out(order(&key));
             return Some(absent(key, v1::gone::How::Stopped(v1::Stopped {})));
         };
         if held.is_gone() {
@@ -496,8 +522,25 @@ impl Registry {
         if *steps_bytes > 0 || matches!(phase, Some(Phase::Gone(_))) { held.new_steps() } else { Vec::new() }
     }
 
-    /// What a supervisor said; the answer is for the controller.
-    pub fn on_supervisor(&mut self, event: Event) -> Option<InstanceReport> {
+    /// What a supervisor said; the answer is for the controller. Whoever waited for what is over now begins.
+    pub fn on_supervisor(&mut self, event: Event) -> Vec<InstanceReport> {
+        let about = match &event {
+            Event::Report(report) => report.key.unwrap_or_default(),
+            Event::Free(key, _) | Event::Closed(key) => *key,
+        };
+        let mut reports: Vec<InstanceReport> = self.hear(event).into_iter().collect();
+        let mut over = order(&about);
+        while self.held.get(&over).is_some_and(Held::is_over)
+            && let Some(prepare) = self.lines.next(over)
+        {
+            let key = prepare.key.unwrap_or_default();
+            reports.extend(self.begin_attempt(key, prepare));
+            over = order(&key);
+        }
+        reports
+    }
+
+    fn hear(&mut self, event: Event) -> Option<InstanceReport> {
         match event {
             Event::Report(report) => {
                 let report = told(report);
@@ -544,7 +587,7 @@ impl Registry {
     }
 }
 
-fn order(key: &AttemptKey) -> Key {
+pub(super) fn order(key: &AttemptKey) -> Key {
     (key.job, key.task, key.attempt)
 }
 
@@ -554,7 +597,7 @@ fn told(report: InstanceReport) -> InstanceReport {
 }
 
 /// The report about an attempt that this node does not hold.
-fn absent(key: AttemptKey, how: v1::gone::How) -> InstanceReport {
+pub(super) fn absent(key: AttemptKey, how: v1::gone::How) -> InstanceReport {
     let gone = v1::Gone { how: Some(how), usage: None, started_at_us: 0, ended_at_us: now_us() };
     InstanceReport { key: Some(key), phase: Some(Phase::Gone(gone)), ..InstanceReport::default() }
 }

@@ -200,6 +200,7 @@ pub fn hello(name: &str, held: Vec<v1::InstanceReport>) -> v1::Hello {
         held,
         address: "127.0.0.1".to_owned(),
         containment: v1::Containment::Subreaper.into(),
+        takes_lines: false,
     }
 }
 
