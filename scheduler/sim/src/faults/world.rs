@@ -116,7 +116,7 @@ impl World {
             nodes,
             started: BTreeSet::new(),
             accepted: Vec::new(),
-            plain: options.seed.is_multiple_of(3),
+            plain: options.seed.is_multiple_of(4),
             outcome: Outcome::default(),
         };
         let mut config = world.config();
