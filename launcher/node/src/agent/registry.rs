@@ -248,8 +248,9 @@ impl Registry {
             if let Some(place) = idle.place.take_if(|_| !is_there) {
                 tokio::spawn(place.clear(Some(idle.process)));
             }
-            // It has long removed itself what was there.
-            if let Some(place) = idle.place.take_if(|_| idle.since.elapsed() > IDLE_FOR) {
+            // Without work it soon removes what it has kept.
+            let is_over = |place: &mut Place| idle.since.elapsed() > IDLE_FOR && !place.run.exists();
+            if let Some(place) = idle.place.take_if(is_over) {
                 place.forget();
             }
             is_there

@@ -23,10 +23,11 @@ pub(super) fn get(folder: &Path, file: &str) -> String {
 
 /// The kernel tells no length of these files, and hands over as much as there is room for.
 fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = vec![0; READ_BYTES];
+    // On the stack: the allocator tidies up before it gives this much.
+    let mut first = [0; READ_BYTES];
     let mut file = std::fs::File::open(path)?;
-    let length = file.read(&mut text)?;
-    text.truncate(length);
+    let length = file.read(&mut first)?;
+    let mut text = first[..length].to_vec();
     if length == READ_BYTES {
         file.read_to_end(&mut text)?;
     }

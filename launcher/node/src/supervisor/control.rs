@@ -32,38 +32,24 @@ pub(crate) const FREE: &[u8] = b"";
 /// How long the last report waits for an agent to take it. It lies on the disk as well.
 const LAST_REPORT_WITHIN: Duration = Duration::from_secs(2);
 
-/// The connection with the agent that started the supervisor, between two attempts and during one.
+/// A connection with an agent. That with the one that started the supervisor stands between attempts as well.
 #[derive(Debug)]
 pub(super) struct Line {
-    stream: StdStream,
-    reader: FrameReader,
-}
-
-impl Line {
-    /// A line on which nothing was said.
-    pub fn new(stream: StdStream) -> Self {
-        Self { stream, reader: FrameReader::default() }
-    }
-
-    /// For use within the present runtime.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::System`] if the runtime does not take the socket.
-    pub fn open(self) -> Result<OpenLine> {
-        let stream =
-            UnixStream::from_std(self.stream).map_err(NodeError::system("use the agent's socket"))?;
-        Ok(OpenLine { stream, reader: self.reader })
-    }
-}
-
-/// A [`Line`] that is in use.
-pub(super) struct OpenLine {
     stream: UnixStream,
     reader: FrameReader,
 }
 
-impl OpenLine {
+impl Line {
+    /// A line on which nothing was said, for use within the present runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::System`] if the runtime does not take the socket.
+    pub fn new(stream: StdStream) -> Result<Self> {
+        let stream = UnixStream::from_std(stream).map_err(NodeError::system("use the agent's socket"))?;
+        Ok(Self { stream, reader: FrameReader::default() })
+    }
+
     /// The next attempt; `None` once the agent has gone or was replaced. What the agent still said to the attempt
     /// before is passed over. A place that is kept for it is removed if it does not come soon.
     ///
@@ -100,22 +86,20 @@ impl OpenLine {
         }
     }
 
-    /// Tells the agent that the supervisor takes another attempt, and takes the line out of the runtime; `None` if the
-    /// agent is gone.
-    pub async fn offer(mut self) -> Option<Line> {
+    /// Tells the agent that the supervisor takes another attempt; `None` if the agent is gone.
+    pub async fn offer(mut self) -> Option<Self> {
         frame::write_bytes(&mut self.stream, FREE).await.ok()?;
-        let stream = self.stream.into_std().ok()?;
-        Some(Line { stream, reader: self.reader })
+        Some(self)
     }
 }
 
 /// The task that owns all connections. It gives the first one back if all that was to say was said there.
-pub(super) struct Connections(JoinHandle<(Option<OpenLine>, Door)>);
+pub(super) struct Connections(JoinHandle<(Option<Line>, Door)>);
 
 impl Connections {
     /// Waits until all agents have the last report. The report's sender must be gone already. The answer is what the next attempt
     /// may go on with.
-    pub(super) async fn finish(self) -> (Option<OpenLine>, Option<Door>) {
+    pub(super) async fn finish(self) -> (Option<Line>, Option<Door>) {
         match tokio::time::timeout(LAST_REPORT_WITHIN, self.0).await {
             Ok(Ok((line, door))) => (line, Some(door)),
             _ => (None, None),
@@ -174,7 +158,7 @@ impl Door {
 pub(super) fn serve(
     mut door: Door,
     after: Duration,
-    first: OpenLine,
+    first: Line,
     report: watch::Receiver<InstanceReport>,
     events: mpsc::Sender<Event>,
 ) -> Result<Connections> {
@@ -191,7 +175,7 @@ pub(super) fn serve(
             tokio::select! {
                 accepted = door.accept() => {
                     if let Ok((stream, _)) = accepted {
-                        let line = OpenLine { stream, reader: FrameReader::default() };
+                        let line = Line { stream, reader: FrameReader::default() };
                         agents.spawn_local(talk(line, report.clone(), events.clone()));
                     }
                 }
@@ -211,10 +195,10 @@ pub(super) fn serve(
 
 /// Speaks with one agent until the last report, and gives the line back if it still stands then.
 async fn talk(
-    mut line: OpenLine,
+    mut line: Line,
     mut report: watch::Receiver<InstanceReport>,
     events: mpsc::Sender<Event>,
-) -> Option<OpenLine> {
+) -> Option<Line> {
     let (mut from, mut to) = line.stream.split();
     // Whatever is read when the last report was told stays in the reader.
     let hear = async {

@@ -4,10 +4,12 @@ use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::rc::Rc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use serde::Deserialize;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
@@ -35,11 +37,12 @@ enum Message {
     RemoteLost(RemoteLost),
 }
 
-/// The open socket.
-pub(super) struct Socket(OwnedFd);
+/// The open socket. All handles are on the same one.
+#[derive(Clone)]
+pub(super) struct Socket(Rc<AsyncFd<OwnedFd>>);
 
 impl Socket {
-    /// Makes the socket. With each message the kernel tells which process sent it.
+    /// Makes the socket, for use within the present runtime. With each message the kernel tells which process sent it.
     ///
     /// # Errors
     ///
@@ -49,30 +52,21 @@ impl Socket {
         let action = "set up the events' socket";
         socket.set_nonblocking(true).map_err(NodeError::system(action))?;
         setsockopt(&socket, sockopt::PassCred, &true).map_err(NodeError::system(action))?;
-        Ok(Self(socket.into()))
-    }
-
-    /// A second handle on the same socket.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::System`] if there can be none.
-    pub fn try_clone(&self) -> Result<Self> {
-        self.0.try_clone().map(Self).map_err(NodeError::system("keep the events' socket"))
+        // SAFETY: an owned descriptor stays open and the same for as long as it is registered.
+        let registered = unsafe { AsyncFd::register_with_interest(socket.into(), Interest::READABLE) };
+        registered.map(|socket| Self(Rc::new(socket))).map_err(NodeError::system(action))
     }
 
     /// Whether there is something that nobody has read.
     pub fn has_news(&self) -> bool {
-        is_readable(&self.0)
+        is_readable(self.0.get_ref())
     }
 
     /// Passes messages on for as long as the attempt lives. Every process of the user may write here, so what cannot
     /// be read is dropped.
     pub async fn listen(self, events: mpsc::Sender<Event>) {
-        // SAFETY: an owned descriptor stays open and the same for as long as it is registered.
-        let Ok(socket) = (unsafe { AsyncFd::register(self.0) }) else { return };
-        while let Ok(mut ready) = socket.readable().await {
-            match receive(socket.get_ref()) {
+        while let Ok(mut ready) = self.0.readable().await {
+            match receive(self.0.get_ref()) {
                 Ok((bytes, sender)) => take(&bytes, sender, &events).await,
                 Err(_) => ready.clear_ready(),
             }

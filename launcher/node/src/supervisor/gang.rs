@@ -455,7 +455,7 @@ mod tests {
                     };
                     let own = nix::unistd::getuid().as_raw();
                     let desk = Desk::new(mpsc::channel(1).0);
-                    socket.listen(own, allocation.clone(), desk, Some(way(gang.port, "token"))).unwrap();
+                    socket.listen(own, allocation.clone(), desk, Some(way(gang.port, "token")));
                     let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
                     let (from, mut to) = stream.into_split();
                     let mut from = tokio::io::BufReader::new(from);

@@ -28,7 +28,7 @@ impl Supervisor {
         }
         if let Some(socket) = prepared.steps.take() {
             let way = if self.is_primary() { None } else { Some(gang::ToPrimary::of(self, go)?) };
-            socket.listen(prepared.account.uid, self.allocation(), self.steps.desk(), way)?;
+            socket.listen(prepared.account.uid, self.allocation(), self.steps.desk(), way);
         }
         if let Some(ssh) = prepared.ssh.take() {
             ssh.listen(self.sender.clone())?;

@@ -172,13 +172,16 @@ pub fn run() -> Result<()> {
     // It takes nothing from the modes of what is made for users, who get theirs with their scripts.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     crate::process::go_ahead_of_work();
-    let line = control::Line::new(take_standard_input()?);
-    let mut free = Free { line, accounts: Accounts::default(), place: None, door: None };
     // One thread only: a process that starts uses this one's memory until it is its program.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(NodeError::system("start the runtime"))?;
+    let line = {
+        let _within = runtime.enter();
+        control::Line::new(take_standard_input()?)?
+    };
+    let mut free = Free { line, accounts: Accounts::default(), place: None, door: None };
     for held in 0..ATTEMPTS_MAX {
         // With the set goes all that an attempt has begun and that is not over.
         let tasks = LocalSet::new();
@@ -216,8 +219,7 @@ struct Free {
 
 /// Holds the next attempt to its end. Gives back what another one may go on with, if there may be one.
 async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
-    let Free { line, accounts, mut place, door } = free;
-    let mut agent = line.open()?;
+    let Free { line: mut agent, accounts, mut place, door } = free;
     let next = agent.next_assignment(&mut place).await;
     let fits = |place: &mut Place| matches!(&next, Ok(Some((assignment, prepare))) if place.fits(assignment, prepare));
     let fitting = place.take_if(fits);

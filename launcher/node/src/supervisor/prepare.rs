@@ -133,7 +133,7 @@ impl Supervisor {
         };
         let contents = folder.hand_over()?;
         let in_use = match place::is_for(&self.prepare) {
-            true => Some(InUse { contents, events: events.try_clone()?, steps: steps.try_clone()? }),
+            true => Some(InUse { contents, events: events.clone(), steps: steps.clone() }),
             false => None,
         };
         let (group, used_before, open_entrances) = match kept {

@@ -107,44 +107,30 @@ impl Desk {
     }
 }
 
-/// The socket at which starters ask.
-pub(in crate::supervisor) struct Socket(std::os::unix::net::UnixListener);
+/// The socket at which starters ask. All handles are on the same one.
+#[derive(Clone)]
+pub(in crate::supervisor) struct Socket(Arc<UnixListener>);
 
 impl Socket {
-    /// Makes the socket.
+    /// Makes the socket, for use within the present runtime.
     ///
     /// # Errors
     ///
     /// [`NodeError::File`] if that fails.
     pub fn bind(path: &Path) -> Result<Self> {
-        let made = std::os::unix::net::UnixListener::bind(path);
-        let socket = made.map_err(NodeError::file("make the socket", path))?;
-        socket.set_nonblocking(true).map_err(NodeError::file("use the socket", path))?;
-        Ok(Self(socket))
-    }
-
-    /// A second handle on the same socket.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::System`] if there can be none.
-    pub fn try_clone(&self) -> Result<Self> {
-        self.0.try_clone().map(Self).map_err(NodeError::system("keep the steps' socket"))
+        let made = UnixListener::bind(path).map_err(NodeError::file("make the socket", path))?;
+        Ok(Self(Arc::new(made)))
     }
 
     /// Whether there is a starter that nobody has heard.
     pub fn has_news(&self) -> bool {
-        is_readable(&self.0)
+        is_readable(&*self.0)
     }
 
     /// Takes starters of this user, and root's, for as long as the attempt lives. Those that came earlier have waited. On
     /// other instances than the primary there is a way to that, on which they are passed on.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::System`] if the socket cannot be used.
-    pub fn listen(self, uid: u32, allocation: Answer, desk: Desk, way: Option<ToPrimary>) -> Result<()> {
-        let listener = UnixListener::from_std(self.0).map_err(NodeError::system("use the steps' socket"))?;
+    pub fn listen(self, uid: u32, allocation: Answer, desk: Desk, way: Option<ToPrimary>) {
+        let listener = self.0;
         let shared = Arc::new((allocation, way));
         tokio::task::spawn_local(async move {
             loop {
@@ -164,7 +150,6 @@ impl Socket {
                 });
             }
         });
-        Ok(())
     }
 }
 
