@@ -23,7 +23,7 @@ use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::place::{Candidate, SwitchTree};
 use crate::preempt::Rights;
 use crate::spec::Request;
-use crate::state::{Job, LivePhase, State};
+use crate::state::{Finished, FinishedHow, Job, LivePhase, State};
 
 /// Decides what starts. Derived from a state, and told of every event that happens in it.
 #[derive(Debug, Clone)]
@@ -426,6 +426,17 @@ impl Planner {
                     self.look_at(state, share.node);
                 }
                 self.changed = true;
+            }
+            Event::AttemptRan { key, .. } => {
+                // Afterwards the task has finished, and its allocation is still known.
+                let finished =
+                    state.jobs.get(&key.task.job).and_then(|job| job.finished.get(&key.task.index));
+                if let Some(Finished { how: FinishedHow::Ran { allocation, .. }, .. }) = finished {
+                    allocation.shares.iter().for_each(|share| self.look_at(state, share.node));
+                }
+                self.forget_end(*key);
+                self.forget_victim(*key);
+                self.job_changed(state, key.task.job);
             }
             Event::AttemptEnded { key, .. } => {
                 self.forget_end(*key);
