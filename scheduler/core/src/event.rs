@@ -4,6 +4,7 @@ mod allocation;
 mod hardware;
 mod verdict;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -197,6 +198,18 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         again_not_before: Option<Timestamp>,
     },
+    /// All of an attempt of one instance that started without a word to: it started, its script ended by itself, and
+    /// nothing of it is left. Means what its [`Event::parts`] mean.
+    AttemptRan {
+        /// The attempt.
+        key: AttemptKey,
+        /// When the script was started.
+        started_at: Timestamp,
+        /// What it used.
+        usage: Usage,
+        /// How it ended: in a way after which its task has finished.
+        verdict: Verdict,
+    },
     /// A node's agent said hello.
     NodeUp {
         /// The node.
@@ -353,9 +366,30 @@ impl Event {
             | Self::AttemptEnding { key, .. }
             | Self::InstanceGone { key, .. }
             | Self::InstanceLost { key, .. }
+            | Self::AttemptRan { key, .. }
             | Self::AttemptEnded { key, .. } => Some(key.task.job),
             _ => None,
         }
+    }
+
+    /// The events that this one stands for, in their order: itself, unless it tells of several at once. For whoever looks for
+    /// events of some kind.
+    pub fn parts(&self) -> impl Iterator<Item = Cow<'_, Self>> {
+        let (whole, parts) = match self {
+            Self::AttemptRan { key, started_at, usage, verdict } => {
+                let (key, verdict) = (*key, verdict.clone());
+                let parts = [
+                    Self::AttemptGo { key },
+                    Self::AttemptRunning { key, started_at: *started_at },
+                    Self::InstanceGone { key, instance: 0, usage: *usage },
+                    Self::AttemptEnding { key, verdict: verdict.clone() },
+                    Self::AttemptEnded { key, verdict, again_not_before: None },
+                ];
+                (None, Some(parts))
+            }
+            other => (Some(Cow::Borrowed(other)), None),
+        };
+        whole.into_iter().chain(parts.into_iter().flatten().map(Cow::Owned))
     }
 
     /// The name of the advance reservation that the event is about.

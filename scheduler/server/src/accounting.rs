@@ -1,5 +1,6 @@
 //! Accounting rows from records: what ended, as the client API shows it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_client::api::{TaskState, TaskView};
@@ -19,8 +20,8 @@ use crate::view;
 pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
     let mut rows = Vec::new();
     let mut ended: BTreeSet<JobId> = BTreeSet::new();
-    for record in records {
-        let job = match &record.event {
+    for (event, at) in parts(records) {
+        let job = match &*event {
             Event::AttemptEnded { key, again_not_before: None, .. } => {
                 let Some(job) = state.jobs.get(&key.task.job) else { continue };
                 rows.extend(task_row(state, job, key.task.index));
@@ -29,7 +30,7 @@ pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
             Event::WaitingCancelled { job, indices, .. } | Event::WaitingEnded { job, indices, .. } => {
                 let Some(job) = state.jobs.get(job) else { continue };
                 let parts = indices.iter().flat_map(|range| apart(&job.finished, *range));
-                rows.extend(parts.map(|range| ended_waiting_row(state, job, range, record.at)));
+                rows.extend(parts.map(|range| ended_waiting_row(state, job, range, at)));
                 job
             }
             _ => continue,
@@ -45,21 +46,26 @@ pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
 #[must_use]
 pub fn follow_ups(before: &State, after: &State, records: &[Record]) -> Vec<HistoryRow> {
     let mut rows = Vec::new();
-    for record in records {
-        match &record.event {
+    for (event, at) in parts(records) {
+        match &*event {
             Event::AttemptEnded { key, again_not_before: Some(_), .. } => {
-                rows.extend(attempt_row(before, *key, record.at));
+                rows.extend(attempt_row(before, *key, at));
             }
             Event::Configured { .. } => {
                 let all = 0..after.nodes.len() as u32;
-                rows.extend(all.filter_map(|id| away_row(before, after, NodeId(id), record.at)));
+                rows.extend(all.filter_map(|id| away_row(before, after, NodeId(id), at)));
             }
             event => {
-                rows.extend(node_of(before, event).and_then(|id| away_row(before, after, id, record.at)));
+                rows.extend(node_of(before, event).and_then(|id| away_row(before, after, id, at)));
             }
         }
     }
     rows
+}
+
+/// What happened one by one, each with its instant.
+fn parts(records: &[Record]) -> impl Iterator<Item = (Cow<'_, Event>, Timestamp)> {
+    records.iter().flat_map(|record| record.event.parts().map(|event| (event, record.at)))
 }
 
 fn attempt_row(before: &State, key: AttemptKey, at: Timestamp) -> Option<HistoryRow> {

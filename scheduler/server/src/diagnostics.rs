@@ -151,7 +151,7 @@ impl Diagnostics {
             return;
         }
         let mut counts = self.lock();
-        records.iter().for_each(|record| counts.count(&record.event));
+        records.iter().flat_map(|record| record.event.parts()).for_each(|event| counts.count(&event));
     }
 
     /// There was a pass.

@@ -189,7 +189,7 @@ impl Batch {
         // What ended in this batch was there before it: nothing is placed and ends in one.
         self.history.extend(accounting::follow_ups(shared.read().state(), engine.state(), &applied.records));
         for record in &applied.records {
-            if let Event::AttemptEnded { key, .. } = &record.event {
+            if let Event::AttemptEnded { key, .. } | Event::AttemptRan { key, .. } = &record.event {
                 self.history.extend(shared.steps.end(*key, record.at));
             }
         }

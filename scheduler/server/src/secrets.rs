@@ -1,8 +1,6 @@
 //! Secrets of attempts. They are derived from the cluster's secret and the attempt's key, so that a controller
 //! that was restarted in the middle of a gang's preparation says the same ones again, and none is ever stored.
 
-use std::fmt::Write as _;
-
 use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex};
 use ring::hmac;
 use ssh_key::private::{Ed25519Keypair, KeypairData};
@@ -27,10 +25,14 @@ pub(crate) struct SshKeys {
 const TOKEN_PREFIX: &str = "muster-task.";
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)]);
+        text.push(DIGITS[usize::from(byte & 15)]);
+    }
+    text
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

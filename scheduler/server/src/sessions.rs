@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use muster_core::cores::CORES_PER_NODE_MAX;
 use muster_core::ids::NodeId;
 use muster_core::input::Effect;
 use muster_core::state::{Power, State};
@@ -30,8 +31,9 @@ use crate::tls::Authority;
 use crate::translate::{self, Gangs};
 
 /// Messages that may wait for a slow node before its session is closed. It says hello again, and hears what it
-/// missed.
-const OUTBOX_MAX: usize = 4096;
+/// missed. A node of the most cores may be told of the end and of the next task of each of them at once, and once more before it
+/// has read that.
+const OUTBOX_MAX: usize = 4 * CORES_PER_NODE_MAX as usize;
 
 /// Boxed: a channel has room for 32 messages as soon as it has held one, which would be 35 KiB for each idle node.
 type Outgoing = Box<Result<v1::ToNode, Status>>;

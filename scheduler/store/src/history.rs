@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use muster_core::ids::{JobId, TaskIndex};
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params, params_from_iter};
+use rusqlite::{
+    CachedStatement, Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params,
+    params_from_iter,
+};
 use serde::Serialize;
 
 use crate::error::StoreError;
@@ -133,10 +136,18 @@ pub struct TaskRow {
 /// Writes rows within the transaction of the records that they come from. A row that is there already is
 /// written again: the same facts make the same row.
 pub(crate) fn write(transaction: &Transaction<'_>, rows: &[HistoryRow]) -> rusqlite::Result<()> {
+    // Tasks come by thousands: what adds them is looked for once.
+    let mut tasks = None;
     for row in rows {
         match row {
             HistoryRow::Job(row) => write_job(transaction, row)?,
-            HistoryRow::Task(row) => write_task(transaction, row)?,
+            HistoryRow::Task(row) => {
+                let inserter = match &mut tasks {
+                    Some(inserter) => inserter,
+                    None => tasks.insert(task_inserter(transaction)?),
+                };
+                write_task(inserter, row)?;
+            }
             HistoryRow::Step(row) => steps::write(transaction, row)?,
             HistoryRow::Attempt(row) => usage::write_attempt(transaction, row)?,
             HistoryRow::Away(row) => usage::write_away(transaction, row)?,
@@ -168,14 +179,17 @@ fn write_job(transaction: &Transaction<'_>, row: &JobRow) -> rusqlite::Result<()
     Ok(())
 }
 
-fn write_task(transaction: &Transaction<'_>, row: &TaskRow) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
+fn task_inserter<'a>(transaction: &'a Transaction<'_>) -> rusqlite::Result<CachedStatement<'a>> {
+    transaction.prepare_cached(
         "INSERT OR REPLACE INTO task_history \
          (job, task, task_last, task_step, attempts, name, user, uid, pool, state, exit_code, signal, reason, \
           nodes, cores, submitted_us, started_us, ended_us, cpu_time_us, memory_peak_bytes, view) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
-    )?;
-    statement.execute(params![
+    )
+}
+
+fn write_task(inserter: &mut CachedStatement<'_>, row: &TaskRow) -> rusqlite::Result<()> {
+    inserter.execute(params![
         signed(row.job.0),
         row.span.first,
         row.span.last,

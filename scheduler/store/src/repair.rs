@@ -255,6 +255,7 @@ impl Lost {
             | Event::AttemptEnding { key, .. }
             | Event::InstanceGone { key, .. }
             | Event::InstanceLost { key, .. }
+            | Event::AttemptRan { key, .. }
             | Event::AttemptEnded { key, .. } => {
                 self.attempts.insert(*key);
             }

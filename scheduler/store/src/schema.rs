@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
 use crate::checksum::{Checksum, Head};
 use crate::error::StoreError;
@@ -36,6 +36,9 @@ impl Layout {
 
 /// Largest part of a snapshot, in bytes: a part is one short transaction, so that records need not wait long for it.
 pub(crate) const SNAPSHOT_PART_BYTES: usize = 64 << 10;
+
+/// Memory of a connection for pages of the database, in KiB; it is taken only as pages are used.
+const CACHE_KIB: i64 = 8 << 10;
 
 /// How long a statement waits for a reader that holds the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -138,6 +141,8 @@ pub(crate) fn set_up_writer(connection: &Connection, path: &Path) -> Result<(), 
     connection.pragma_update(None, "journal_mode", "WAL").map_err(&failed)?;
     // FULL syncs the write-ahead log at every commit: a commit that returned survives a loss of power.
     connection.pragma_update(None, "synchronous", "FULL").map_err(&failed)?;
+    // What a batch of a thousand tasks changes fits, so that no page is written twice in one transaction.
+    connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(&failed)?;
     // The log is cut back to this size after a checkpoint, so that one large snapshot does not keep it large.
     connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(&failed)
 }
@@ -203,7 +208,7 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path, secret: &[u8; 32
         let mut rows = old.query([])?;
         while let Some(row) = rows.next()? {
             let body: String = row.get(3)?;
-            insert_record(&transaction, head(row)?, &body)?;
+            insert_record(&mut record_inserter(&transaction)?, head(row)?, &body)?;
         }
         let mut old =
             transaction.prepare("SELECT seq, at_us, version, body FROM snapshot_v1 ORDER BY seq")?;
@@ -234,12 +239,20 @@ fn head(row: &rusqlite::Row<'_>) -> rusqlite::Result<Head> {
     Ok(Head { seq: row.get(0)?, at_us: row.get(1)?, version: row.get(2)? })
 }
 
-/// Adds a record with its checksum.
-pub(crate) fn insert_record(connection: &Connection, head: Head, body: &str) -> rusqlite::Result<()> {
-    let crc = Checksum::of(head).with(body.as_bytes()).value();
+/// What adds records: for [`insert_record`].
+pub(crate) fn record_inserter(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
     connection
-        .prepare_cached("INSERT INTO journal (seq, at_us, version, body, crc) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![head.seq, head.at_us, head.version, body, crc])?;
+        .prepare_cached("INSERT INTO journal (seq, at_us, version, body, crc) VALUES (?1, ?2, ?3, ?4, ?5)")
+}
+
+/// Adds a record with its checksum.
+pub(crate) fn insert_record(
+    inserter: &mut CachedStatement<'_>,
+    head: Head,
+    body: &str,
+) -> rusqlite::Result<()> {
+    let crc = Checksum::of(head).with(body.as_bytes()).value();
+    inserter.execute(params![head.seq, head.at_us, head.version, body, crc])?;
     Ok(())
 }
 

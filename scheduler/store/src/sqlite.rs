@@ -94,10 +94,13 @@ impl SqliteJournal {
         {
             let _turn = self.turn.first();
             let transaction = self.connection.transaction().map_err(&failed)?;
-            for record in records {
-                seq += 1;
-                let head = Head { seq: signed(seq), at_us: record.at_us, version: RECORD_VERSION };
-                schema::insert_record(&transaction, head, &record.body).map_err(&failed)?;
+            {
+                let mut inserter = schema::record_inserter(&transaction).map_err(&failed)?;
+                for record in records {
+                    seq += 1;
+                    let head = Head { seq: signed(seq), at_us: record.at_us, version: RECORD_VERSION };
+                    schema::insert_record(&mut inserter, head, &record.body).map_err(&failed)?;
+                }
             }
             history::write(&transaction, history).map_err(&failed)?;
             transaction.commit().map_err(&failed)?;

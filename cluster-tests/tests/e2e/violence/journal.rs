@@ -92,8 +92,11 @@ impl Journal {
     }
 
     fn take(&mut self, record: &Record) {
-        let at = record.at;
-        match &record.event {
+        record.event.parts().for_each(|event| self.happened(&event, record.at));
+    }
+
+    fn happened(&mut self, event: &Event, at: Timestamp) {
+        match event {
             Event::JobSubmitted { job, spec, .. } => {
                 let submitted = Submitted { spec: Arc::clone(spec), ended_waiting: BTreeSet::new() };
                 if self.jobs.insert(*job, submitted).is_some() {

@@ -97,7 +97,7 @@ pub fn told_of(state: &State, before: &Before, record: &Record) -> Vec<Told> {
         Event::Batch { batch } => of_service(state, before, batch, record.at),
         Event::AttemptPlaced { key, .. } => of_attempt(state, key.task.job, |task| placed(state, task), true),
         // Of one that was the last, nobody knows any more that it stood for a task: what becomes of that is told later.
-        Event::AttemptEnded { key, verdict, .. } => {
+        Event::AttemptEnded { key, verdict, .. } | Event::AttemptRan { key, verdict, .. } => {
             let cause = match verdict {
                 Verdict::Requeued { .. } => "user",
                 Verdict::Preempted { .. } => "preempted",

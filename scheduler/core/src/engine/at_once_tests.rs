@@ -18,6 +18,7 @@ fn events(bench: &Bench, from: usize) -> Vec<&'static str> {
         Event::InstanceLost { .. } => "lost",
         Event::AttemptEnding { .. } => "ending",
         Event::AttemptEnded { .. } => "ended",
+        Event::AttemptRan { .. } => "ran",
         _ => "other",
     };
     bench.records[from..].iter().map(|record| name(&record.event)).collect()
@@ -64,10 +65,46 @@ fn an_end_that_is_told_with_its_start_is_whole() {
     bench.now = bench.now.plus_seconds(1);
     let how = GoneHow::Exited { code: 3, signal: 0, out_of_memory: false };
     let phase = InstancePhase::Gone { how, usage: Usage::default(), started_at: Some(placed_at) };
+    bench.effects.clear();
     bench.report(key, 0, phase);
-    assert_eq!(events(&bench, from), ["go", "running", "gone", "ending", "ended"]);
+    assert_eq!(events(&bench, from), ["ran"]);
+    assert!(matches!(&bench.effects[..], [Effect::Forget { key: forgotten, .. }] if *forgotten == key));
     let FinishedHow::Ran { verdict, started_at, .. } = &bench.finished(id).unwrap().how else { panic!() };
     assert_eq!((verdict, *started_at), (&Verdict::Exited { code: 3 }, Some(placed_at)));
+}
+
+#[test]
+fn an_end_that_is_told_with_its_start_means_what_both_mean() {
+    for (code, signal, out_of_memory) in [(0, 0, false), (7, 0, false), (0, 9, false), (0, 9, true)] {
+        let told = |with_the_start: bool| {
+            let mut bench = Bench::new(config(&[1, 2]));
+            let first = bench.submit(ANN, job(ANN)).unwrap();
+            // One waits for its end, and one for its place.
+            bench.submit(ANN, job(ANN).after(&format!("afterany:{first}"))).unwrap();
+            bench.submit(ANN, job(ANN).ranks(2)).unwrap();
+            bench.submit(ANN, job(ANN)).unwrap();
+            let key = bench.key(first);
+            bench.effects.clear();
+            bench.now = bench.now.plus_seconds(1);
+            let usage = Usage { cpu_time_us: 5, memory_peak_bytes: 6, ..Usage::default() };
+            let how = GoneHow::Exited { code, signal, out_of_memory };
+            let started_at = bench.now;
+            if with_the_start {
+                bench.report(key, 0, InstancePhase::Gone { how, usage, started_at: Some(started_at) });
+                assert!(events(&bench, 0).contains(&"ran"));
+            } else {
+                bench.report(key, 0, InstancePhase::Running { started_at });
+                bench.report(key, 0, InstancePhase::Gone { how, usage, started_at: None });
+            }
+            assert!(bench.engine.is_consistent());
+            let parts = |record: &crate::event::Record| -> Vec<Event> {
+                record.event.parts().map(std::borrow::Cow::into_owned).collect()
+            };
+            let events: Vec<Event> = bench.records.iter().flat_map(parts).collect();
+            (events, bench.engine.state().clone(), bench.effects)
+        };
+        assert_eq!(told(true), told(false));
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::event::{Event, Record, Verdict};
 use crate::ids::{AttemptKey, Timestamp};
 use crate::input::{Decision, Effect, Input, Refusal, Reply};
 use crate::plan::{Effort, Impossible, Line, Placement, Planner, Preemption};
-use crate::state::{Instance, InstanceState, Live, State};
+use crate::state::{FinishedHow, Instance, InstanceState, Live, State};
 
 /// Owns the state and lets inputs change it.
 #[derive(Debug, Clone)]
@@ -93,7 +93,10 @@ impl Engine {
         let mut applied = self.happen_so(decision, now);
         for step in more {
             let decision = node::step(&self.state, &step, now);
-            let goes = decision.events.iter().any(|event| matches!(event, Event::AttemptGo { .. }));
+            let goes = decision
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::AttemptGo { .. } | Event::AttemptRan { .. }));
             let more = self.happen_so(decision, now);
             applied.records.extend(more.records);
             applied.effects.extend(more.effects);
@@ -271,6 +274,14 @@ fn effects(state: &State, event: &Event, out: &mut Vec<Effect>) {
         Event::InstanceGone { key, instance, .. } => {
             let Some(live) = state.live_attempt(key.task) else { return };
             out.push(Effect::Forget { node: live.allocation.shares[*instance as usize].node, key: *key });
+        }
+        Event::AttemptRan { key, .. } => {
+            // Its job stays in memory at least until the next input, even if this was the last task.
+            let finished = state.jobs.get(&key.task.job).and_then(|job| job.finished.get(&key.task.index));
+            let Some(FinishedHow::Ran { allocation, .. }) = finished.map(|finished| &finished.how) else {
+                return;
+            };
+            out.extend(allocation.shares.iter().map(|share| Effect::Forget { node: share.node, key: *key }));
         }
         Event::StaleGone { node, key } => out.push(Effect::Forget { node: *node, key: *key }),
         Event::Batch { batch } => batch::effects(state, batch, out),

@@ -1,5 +1,6 @@
 //! Nodes that come, speak and go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::report::{self, is_last};
@@ -57,7 +58,8 @@ pub(super) fn steps<'a>(
     let (gone, present): (Vec<_>, Vec<_>) = held.iter().partition(|report| is_gone(report));
     let holds = gone.into_iter().chain(present).map(move |report| Step::Holds { node, report });
     let expected = state.node(node).attempts.iter().copied();
-    let lacks = expected.filter(|key| !held.iter().any(|report| report.key == *key));
+    let held: BTreeSet<AttemptKey> = held.iter().map(|report| report.key).collect();
+    let lacks = expected.filter(|key| !held.contains(key));
     holds.chain(lacks.map(|key| Step::Lacks { node, key, same_boot })).collect()
 }
 

@@ -37,6 +37,13 @@ pub(super) fn report(state: &State, node: NodeId, report: &InstanceReport, now: 
             Decision { events: vec![Event::AttemptReturned { key }], effects, reply: Ok(Reply::Done) }
         }
         InstancePhase::Gone { how, usage, started_at } => {
+            if let (GoneHow::Exited { .. }, Some(started_at)) = (how, started_at)
+                && starts_now(job, live)
+                && let Some(verdict) = verdict(job, live, node, instance, how)
+            {
+                let started_at = start(live, *started_at, now);
+                return done(vec![Event::AttemptRan { key, started_at, usage: *usage, verdict }]);
+            }
             let mut events = match started_at {
                 Some(started_at) => started(job, live, key, instance, *started_at, now),
                 None => Vec::new(),
@@ -72,21 +79,30 @@ fn started(
         LivePhase::Running { started_at: None, .. } if instance == 0 => {
             vec![running(key, live, started_at, now)]
         }
-        LivePhase::Preparing if job.spec.starts_at_once(live.instances.len()) => {
+        _ if starts_now(job, live) => {
             vec![Event::AttemptGo { key }, running(key, live, started_at, now)]
         }
         _ => Vec::new(),
     }
 }
 
+/// Whether the attempt starts as soon as its node has prepared it, and nothing was heard of its start so far.
+fn starts_now(job: &Job, live: &Live) -> bool {
+    live.phase == LivePhase::Preparing && job.spec.starts_at_once(live.instances.len())
+}
+
+fn running(key: AttemptKey, live: &Live, started_at: Timestamp, now: Timestamp) -> Event {
+    Event::AttemptRunning { key, started_at: start(live, started_at, now) }
+}
+
 /// The script's start, which the node tells by its own clock: that may be wrong, but it was between the word to start
 /// and now.
-fn running(key: AttemptKey, live: &Live, started_at: Timestamp, now: Timestamp) -> Event {
+fn start(live: &Live, started_at: Timestamp, now: Timestamp) -> Timestamp {
     let earliest = match live.phase {
         LivePhase::Running { go_at, .. } => go_at,
         _ => live.placed_at,
     };
-    Event::AttemptRunning { key, started_at: started_at.min(now).max(earliest) }
+    started_at.min(now).max(earliest)
 }
 
 /// Which instance of this live attempt the node holds a share for. One that was given up does not, even if its node

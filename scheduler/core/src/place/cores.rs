@@ -18,7 +18,7 @@ use crate::event::HardwareCore;
 pub fn pick_cores(places: &[HardwareCore], free: &CoreSet, count: u32, near: &[u32]) -> CoreSet {
     // One place, or many that are all the same, as of nodes without known hardware.
     let Some(first) = places.first() else { return free.take_first(count) };
-    if places.iter().all(|place| shared_by(*place) == shared_by(*first)) {
+    if are_alike(places, *first) {
         return free.take_first(count);
     }
     if count >= free.len() {
@@ -50,6 +50,14 @@ pub fn pick_cores(places: &[HardwareCore], free: &CoreSet, count: u32, near: &[u
 /// What a core shares with others. Threads are its own.
 fn shared_by(core: HardwareCore) -> [u32; 3] {
     [core.package, core.numa, core.l3]
+}
+
+/// Whether all places share the same as this one. Looks at many without a branch: this is asked for each task, and a node may
+/// have thousands.
+fn are_alike(places: &[HardwareCore], one: HardwareCore) -> bool {
+    let apart =
+        |place: &HardwareCore| (place.package ^ one.package) | (place.numa ^ one.numa) | (place.l3 ^ one.l3);
+    places.chunks(64).all(|chunk| chunk.iter().fold(0, |found, place| found | apart(place)) == 0)
 }
 
 /// Whether a NUMA node is not one of those that are wanted.

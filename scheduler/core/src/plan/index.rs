@@ -108,7 +108,7 @@ impl Left {
             Event::InstanceGone { key, instance, .. } | Event::InstanceLost { key, instance } => {
                 (*key, *instance)
             }
-            Event::AttemptReturned { key } => (*key, 0),
+            Event::AttemptReturned { key } | Event::AttemptRan { key, .. } => (*key, 0),
             _ => return None,
         };
         let live = state.live_attempt(key.task)?;
@@ -466,7 +466,7 @@ impl Planner {
                     self.job_changed(state, *job);
                 }
             }
-            Event::AttemptReturned { key } => {
+            Event::AttemptReturned { key } | Event::AttemptRan { key, .. } => {
                 self.forget_end(*key);
                 self.forget_victim(*key);
                 self.job_changed(state, key.task.job);

@@ -9,6 +9,7 @@
 //! |            | `WaitingEnded`      | finished                                  |
 //! | preparing  | `AttemptGo`         | running                                   |
 //! |            | `AttemptEnding`     | ending                                    |
+//! |            | `AttemptRan`        | finished                                  |
 //! | running    | `AttemptEnding`     | ending                                    |
 //! | ending     | `AttemptEnded`      | finished, or waiting for the next attempt |
 //!

@@ -23,25 +23,29 @@ pub struct Letter {
 #[must_use]
 pub fn letters(state: &State, records: &[Record]) -> Vec<Letter> {
     let mut told = BTreeSet::new();
-    records.iter().filter_map(|record| letter(state, record, &mut told)).collect()
+    let mut letters = Vec::new();
+    for record in records {
+        letters.extend(record.event.parts().filter_map(|event| letter(state, &event, record.at, &mut told)));
+    }
+    letters
 }
 
-fn letter(state: &State, record: &Record, told: &mut BTreeSet<JobId>) -> Option<Letter> {
-    let job = state.jobs.get(&record.event.job()?)?;
+fn letter(state: &State, event: &Event, at: Timestamp, told: &mut BTreeSet<JobId>) -> Option<Letter> {
+    let job = state.jobs.get(&event.job()?)?;
     let wish = job.spec.mail.as_ref()?;
     let whole = job.is_array() && !wish.events.contains(&MailEvent::ArrayTasks);
-    let said = match &record.event {
+    let said = match event {
         Event::AttemptRunning { key, started_at } => {
             let first = is_first(job, key.task);
             let wanted = wish.events.contains(&MailEvent::Begin) && (!whole || first);
             let queued_s = started_at.micros_since(job.submitted_at) / 1_000_000;
             wanted.then(|| format!("Began, Queued time {}", clock(queued_s)))
         }
-        Event::AttemptRanFor { key, percent } => ran_for(job, key.task, *percent, wish, record.at),
+        Event::AttemptRanFor { key, percent } => ran_for(job, key.task, *percent, wish, at),
         Event::AttemptEnded { again_not_before: Some(_), .. } => {
             wish.events.contains(&MailEvent::Requeue).then(|| "Requeued".to_owned())
         }
-        Event::AttemptEnded { key, .. } if !whole => ended(job, key.task, wish, record.at),
+        Event::AttemptEnded { key, .. } if !whole => ended(job, key.task, wish, at),
         Event::AttemptEnded { .. } if job.is_finished() && told.insert(job.id) => all_ended(job, wish),
         Event::WaitingEnded { why: WaitingEnd::Dependency, .. } => {
             let wanted = wish.events.contains(&MailEvent::InvalidDepend);
@@ -49,7 +53,7 @@ fn letter(state: &State, record: &Record, told: &mut BTreeSet<JobId>) -> Option<
         }
         _ => None,
     }?;
-    let subject = match (&record.event, whole) {
+    let subject = match (event, whole) {
         (Event::AttemptRanFor { key, .. }, _) if job.is_array() => task_subject(job, key.task, &said),
         (_, true) => format!("Slurm Array Summary Job_id={0}_* ({0}) Name={1} {said}", job.id, job.spec.name),
         (Event::AttemptRunning { key, .. } | Event::AttemptEnded { key, .. }, false) if job.is_array() => {

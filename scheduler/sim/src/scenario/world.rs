@@ -280,8 +280,8 @@ impl World {
     }
 
     fn tell(&mut self, records: &[muster_core::event::Record]) {
-        for record in records {
-            if let Some(text) = narrate::event(self.engine.state(), &self.names, &record.event) {
+        for event in records.iter().flat_map(|record| record.event.parts()) {
+            if let Some(text) = narrate::event(self.engine.state(), &self.names, &event) {
                 self.say(&text);
             }
         }

@@ -179,6 +179,11 @@ impl Story {
         let good = self.submit("good", json!({}));
         let key = self.start(good, 0);
         self.exit(key, 0, 0, false);
+        let brief = self.submit("brief", json!({}));
+        let (how, started_at) =
+            (GoneHow::Exited { code: 0, signal: 0, out_of_memory: false }, Some(self.now));
+        let usage = Usage { cpu_time_us: 1_500, ..Usage::default() };
+        self.report(self.key(brief, 0), 0, InstancePhase::Gone { how, usage, started_at });
         for (name, code, signal, out_of_memory) in
             [("bad", 7, 0, false), ("killed", 0, 9, false), ("fat", 0, 9, true)]
         {

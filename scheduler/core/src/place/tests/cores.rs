@@ -146,3 +146,16 @@ fn speed() {
         }
     }
 }
+
+#[test]
+fn one_core_elsewhere_is_seen_among_many() {
+    for (count, odd) in [(64, 63), (65, 64), (200, 0), (200, 130)] {
+        for other in [core(1, 0, 0), core(0, 1, 0), core(0, 0, 1)] {
+            let mut places = vec![core(0, 0, 0); count];
+            places[odd] = other;
+            let free = format!("0-{}", count - 1);
+            // The tightest fit is the place with one core.
+            assert_eq!(picked(&places, &free, 1, &[]), odd.to_string(), "{count} {odd}");
+        }
+    }
+}
