@@ -12,7 +12,7 @@ use crate::on::{BadOn, On, Tasks};
 pub const DEPENDENCY_TERMS_MAX: usize = 1000;
 
 /// What must be so before a job's tasks may start. The default lets them start at once.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Eligibility {
     /// Whether the job is held from its submission until somebody releases it.
@@ -53,7 +53,7 @@ impl Eligibility {
 
 /// What must have become of other jobs. Written as `afterok:12:13_4,afterany:14`: `,` joins terms that must all
 /// hold, `?` terms of which one is enough.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Dependency {
     /// Whether one term is enough.
@@ -63,7 +63,7 @@ pub struct Dependency {
 }
 
 /// One thing that must have become of one job or of tasks of one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Term {
     /// It started, or was cancelled before, and as many minutes have gone by since.
     After {

@@ -46,7 +46,7 @@ pub enum Event {
         spec: Arc<JobSpec>,
         /// The client's key for this request: the same key of the same user gets the same job.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        request_key: Option<String>,
+        request_key: Option<Arc<str>>,
     },
     /// Waiting tasks were cancelled.
     WaitingCancelled {

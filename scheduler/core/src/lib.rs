@@ -7,6 +7,7 @@
 pub mod autoscale;
 pub mod batch;
 pub mod cluster;
+pub mod common;
 pub mod cores;
 pub mod cron;
 pub mod eligibility;

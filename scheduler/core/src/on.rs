@@ -8,7 +8,7 @@ use crate::notation::parse_ranges;
 use crate::spec::{ARRAY_INDEX_MAX, IndexRange};
 
 /// A job or tasks of it on which another job depends. Written `12`, `12_3` or `12_[1-5,8]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct On {
     /// The job.
     pub job: JobId,
@@ -17,7 +17,7 @@ pub struct On {
 }
 
 /// Which tasks of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tasks {
     /// All of them.
     All,

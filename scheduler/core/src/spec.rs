@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Fill;
+use crate::common::Common;
 use crate::eligibility::Eligibility;
 use crate::features::Constraint;
 use crate::gres::Gres;
@@ -35,7 +36,7 @@ pub const LICENSE_KINDS_MAX: usize = 64;
 pub const RANKS_MAX: u32 = 1_000_000;
 
 /// The user that a job runs as. The node resolves the groups by the name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct User {
     /// Login name.
     pub name: String,
@@ -53,13 +54,13 @@ pub struct JobSpec {
     /// The pool; the default pool without.
     pub pool: Option<String>,
     /// Whom it runs as. Set by the controller from the caller's credentials.
-    pub user: User,
+    pub user: Common<User>,
     /// The text of the script, which starts with `#!`.
-    pub script: String,
+    pub script: Common<String>,
     /// Arguments of the script.
     pub arguments: Vec<String>,
     /// The environment of the script.
-    pub environment: BTreeMap<String, String>,
+    pub environment: Common<BTreeMap<String, String>>,
     /// Where it runs; absolute.
     pub working_directory: String,
     /// Pattern of the standard input's path; `/dev/null` without. Patterns follow sbatch(1), `filename pattern`.
@@ -73,11 +74,11 @@ pub struct JobSpec {
     /// The file mode creation mask.
     pub umask: u32,
     /// Soft limits of setrlimit(2) by lower-case name; `u64::MAX` is unlimited.
-    pub limits: BTreeMap<String, u64>,
+    pub limits: Common<BTreeMap<String, u64>>,
     /// The host on which it was submitted.
     pub submit_host: String,
     /// What each task needs.
-    pub request: Request,
+    pub request: Common<Request>,
     /// How long one attempt may run, in seconds; the pool's default without.
     pub time_limit_s: Option<u64>,
     /// The elements of an array; one task without.
@@ -88,7 +89,7 @@ pub struct JobSpec {
     pub priority: i32,
     /// When its tasks may start.
     #[serde(default, skip_serializing_if = "Eligibility::is_default")]
-    pub eligibility: Eligibility,
+    pub eligibility: Common<Eligibility>,
     /// The account that is charged; the user's only or first one without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
@@ -128,6 +129,16 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// Makes what it has in common with other jobs one with theirs; see [`Common::share`].
+    pub fn share(&mut self) {
+        self.user.share();
+        self.script.share();
+        self.environment.share();
+        self.limits.share();
+        self.request.share();
+        self.eligibility.share();
+    }
+
     /// How long a node may take to prepare a task beyond the cluster's own limit, because of its files, in seconds.
     #[must_use]
     pub fn prepares_for_s(&self) -> u64 {
@@ -415,7 +426,7 @@ pub struct ArraySpec {
 }
 
 /// The indices `first..=last`, every `step`th.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IndexRange {
     /// First index.
     pub first: u32,

@@ -1,13 +1,11 @@
 //! Builders for tests: a scenario reads like the story it tells.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cluster::{
     AccountConfig, Backfill, ClusterConfig, Fill, NodeConfig, Order, PoolConfig, Preempt, QosConfig,
     SwitchConfig,
 };
-use crate::eligibility::Eligibility;
 use crate::engine::{Applied, Engine};
 use crate::event::{Endpoint, Hardware, HardwareCore, Record, Usage};
 use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
@@ -16,7 +14,7 @@ use crate::input::{
     Reply,
 };
 use crate::reservation::{Repeat, ReservationSpec, ReservedNodes, Windows};
-use crate::spec::{ArraySpec, IndexRange, JobSpec, Memory, Request, User};
+use crate::spec::{ArraySpec, IndexRange, JobSpec, Memory, User};
 use crate::state::{Finished, State};
 
 /// An ordinary user.
@@ -88,24 +86,24 @@ pub fn job(caller: Caller) -> JobSpec {
     JobSpec {
         name: "job".to_owned(),
         pool: None,
-        user: User { name: format!("user{}", caller.uid), uid: caller.uid, gid: caller.uid },
-        script: "#!/bin/sh\ntrue\n".to_owned(),
+        user: User { name: format!("user{}", caller.uid), uid: caller.uid, gid: caller.uid }.into(),
+        script: "#!/bin/sh\ntrue\n".to_owned().into(),
         arguments: Vec::new(),
-        environment: BTreeMap::new(),
+        environment: Default::default(),
         working_directory: "/tmp".to_owned(),
         stdin: None,
         stdout: None,
         stderr: None,
         append: false,
         umask: 0o022,
-        limits: BTreeMap::new(),
+        limits: Default::default(),
         submit_host: "head".to_owned(),
-        request: Request::default(),
+        request: Default::default(),
         time_limit_s: Some(600),
         array: None,
         requeue: true,
         priority: 0,
-        eligibility: Eligibility::default(),
+        eligibility: Default::default(),
         account: None,
         qos: None,
         reservation: None,

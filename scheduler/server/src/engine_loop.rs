@@ -339,7 +339,7 @@ impl Loop {
             tracing::info!("the controller can store again");
             self.failed = false;
         }
-        self.outlets.shared.publish(&batch.records);
+        self.outlets.shared.publish(&batch.records, self.engine.state());
         self.outlets.diagnostics.happened(&batch.records);
         // What was stored is true whoever leads, but what follows from it is for the leader to say: this one may have been
         // frozen since.

@@ -20,6 +20,7 @@ pub mod engine_loop;
 pub mod error;
 pub mod files;
 pub mod forecasts;
+mod heap;
 pub mod mail;
 mod node_listener;
 pub mod node_uses;

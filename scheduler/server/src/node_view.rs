@@ -8,7 +8,7 @@ use muster_core::gres::NodeGres;
 use muster_core::ids::Timestamp;
 use muster_core::input::task_name;
 use muster_core::notation::format_hosts;
-use muster_core::state::{Job, Node, NodeStatus, Power, State};
+use muster_core::state::{Node, NodeStatus, Power, State};
 
 use crate::reservation_view;
 
@@ -39,7 +39,7 @@ fn node(state: &State, node: &Node, pools: Vec<String>) -> NodeView {
         _ => held.map(|held| held.since).or(node.unhealthy.as_ref().map(|found| found.since)),
     };
     let tasks = node.attempts.iter().map(|key| {
-        let is_array = state.jobs.get(&key.task.job).is_some_and(Job::is_array);
+        let is_array = state.jobs.get(&key.task.job).is_some_and(|job| job.is_array());
         task_name(key.task.job, key.task.index, is_array)
     });
     NodeView {

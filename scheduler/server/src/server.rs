@@ -28,6 +28,7 @@ use crate::elastic::Elastic;
 use crate::engine_loop::{self, EngineHandle, InputError, Outlets, chain};
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
+use crate::heap;
 use crate::mail::Mail;
 use crate::node_listener;
 use crate::node_uses;
@@ -109,6 +110,7 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
         jobs = recovered.state.jobs.len(),
         "the state was recovered"
     );
+    heap::give_back();
     for damage in &recovered.passed_over {
         tracing::error!(%damage, "{}", went_on_without(damage));
     }

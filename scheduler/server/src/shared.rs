@@ -122,8 +122,9 @@ impl Shared {
         Reading(self.durable.read().expect("evolving a state does not panic"))
     }
 
-    /// Lets durable records happen here as well, and tells those who wait for a job of theirs.
-    pub fn publish(&self, records: &[Record]) {
+    /// Lets durable records happen here as well, and tells those who wait for a job of theirs. `engine` is the state that they
+    /// add up to, with which jobs are kept in common.
+    pub fn publish(&self, records: &[Record], engine: &State) {
         if records.is_empty() {
             return;
         }
@@ -147,6 +148,7 @@ impl Shared {
                     jobs.extend(durable.state.jobs_of_reservation(name).map(|job| (job, durable.seq)));
                 }
             }
+            durable.state.share_with(engine, jobs.keys().copied());
             durable.changed.extend(&jobs);
             // Versions of jobs that left the memory are forgotten now and then.
             if durable.changed.len() > 2 * durable.state.jobs.len() + 1000 {
@@ -213,10 +215,12 @@ impl Shared {
         for_long(self.durable.read().expect("evolving a state does not panic"), look)
     }
 
-    /// A copy of the durable state.
+    /// A copy of the durable state that is to go on by itself.
     #[must_use]
     pub fn copy(&self) -> State {
-        self.copy_with_seq().0
+        let (mut state, _) = self.copy_with_seq();
+        state.part();
+        state
     }
 
     /// A copy of the durable state, and the sequence number of the last record in it.

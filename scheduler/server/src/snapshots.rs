@@ -14,6 +14,7 @@ use muster_store::{Snapshot, SnapshotWriter, StoreError};
 
 use crate::engine_loop::chain;
 use crate::error::ServerError;
+use crate::heap;
 use crate::shared::Shared;
 
 /// What became of a snapshot.
@@ -85,6 +86,8 @@ fn take(writer: &mut SnapshotWriter, shared: &Shared, at: Timestamp) -> Outcome 
     });
     let read_ms = started.elapsed().as_millis();
     let snapshot = writer.write(&state, seq, at)?;
+    drop(state);
+    heap::give_back();
     let whole_ms = started.elapsed().as_millis();
     tracing::info!(seq, bytes = snapshot.bytes, read_ms, whole_ms, "a snapshot was taken");
     Ok(snapshot)

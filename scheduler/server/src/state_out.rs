@@ -17,10 +17,10 @@ pub fn read_state(config: &Config) -> Result<State, ServerError> {
     let place = place(&config.controller).map_err(ServerError::Store)?;
     let mut state = muster_store::read_state(&place).map_err(ServerError::Store)?;
     for job in state.jobs.values_mut() {
-        let spec = Arc::make_mut(&mut job.spec);
-        spec.script.clear();
+        let spec = Arc::make_mut(&mut Arc::make_mut(job).spec);
+        spec.script = Default::default();
         spec.arguments.clear();
-        spec.environment.clear();
+        spec.environment = Default::default();
         spec.staging = None;
     }
     Ok(state)

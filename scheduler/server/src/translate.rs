@@ -386,9 +386,9 @@ fn work(
     v1::Work {
         job_name: spec.name.clone(),
         pool: spec.pool.clone().unwrap_or_default(),
-        script: if is_primary { spec.script.clone().into_bytes() } else { Vec::new() },
+        script: if is_primary { spec.script.as_bytes().to_vec() } else { Vec::new() },
         arguments: spec.arguments.clone(),
-        environment: spec.environment.clone().into_iter().collect(),
+        environment: (*spec.environment).clone().into_iter().collect(),
         working_directory: spec.working_directory.clone(),
         stdin_path: stdin.unwrap_or_default(),
         stdout_path,

@@ -135,10 +135,14 @@ fn milliseconds(mut work: impl FnMut()) -> f64 {
 fn submits(controller: &Controller, clients: usize, time: Duration, most: usize) -> Vec<f64> {
     let (stop, begun) = (AtomicBool::new(false), Instant::now());
     std::thread::scope(|scope| {
-        let submitting = || {
+        let stop = &stop;
+        let submitting = move |number: usize| {
             let mut client = controller.client();
-            let (request, mut took) = (held(), Vec::new());
+            let (mut request, mut took) = (held(), Vec::new());
             while !stop.load(Ordering::Relaxed) && took.len() < most / clients {
+                // As those of a loop of `sbatch` are, no two are the same.
+                (request.name, request.arguments) =
+                    (format!("waits {number} {}", took.len()), vec![took.len().to_string()]);
                 let started = Instant::now();
                 client.submit(&request).unwrap();
                 took.push(started.elapsed().as_secs_f64() * 1e3);
@@ -148,7 +152,7 @@ fn submits(controller: &Controller, clients: usize, time: Duration, most: usize)
             }
             took
         };
-        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(submitting)).collect();
+        let threads: Vec<_> = (0..clients).map(|number| scope.spawn(move || submitting(number))).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     })
 }

@@ -63,7 +63,7 @@ fn row(number: usize) -> HistoryRow {
 /// A job with a script that makes every snapshot take two parts.
 fn long_script() -> Record {
     let mut spec = common::story::spec("long", serde_json::json!({}));
-    spec.script = format!("#!/bin/sh\n#{}\n", "x".repeat(100 << 10));
+    spec.script = format!("#!/bin/sh\n#{}\n", "x".repeat(100 << 10)).into();
     let event = Event::JobSubmitted { job: JobId(1), spec: Arc::new(spec), request_key: None };
     Record { at: Timestamp(2), event }
 }

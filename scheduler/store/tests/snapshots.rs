@@ -32,7 +32,7 @@ fn count(path: &Path, table: &str) -> i64 {
 /// A job whose script makes a snapshot of it take many parts.
 fn large(job: u64) -> Record {
     let mut spec = common::story::spec("large", serde_json::json!({}));
-    spec.script = format!("#!/bin/sh\n#{}\n", "x".repeat(2 << 20));
+    spec.script = format!("#!/bin/sh\n#{}\n", "x".repeat(2 << 20)).into();
     let event = Event::JobSubmitted { job: JobId(job), spec: Arc::new(spec), request_key: None };
     Record { at: Timestamp(job), event }
 }

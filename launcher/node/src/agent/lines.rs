@@ -52,18 +52,18 @@ impl Lines {
         self.waiting.values().map(|waits| preparing(&waits.prepare))
     }
 
-    /// Lets an attempt wait behind another one, which waits itself or is there. Gives it back if somebody does already.
-    pub fn add(&mut self, after: AttemptKey, prepare: v1::Prepare) -> Result<(), InstanceReport> {
+    /// Lets an attempt wait behind another one, which waits itself or is there. Says whether it does: nobody else must wait there.
+    pub fn add(&mut self, after: AttemptKey, prepare: v1::Prepare) -> bool {
         let (key, after) = (prepare.key.unwrap_or_default(), order(&after));
         if self.behind.contains_key(&after) || order(&key) == after {
-            return Err(returned(key));
+            return false;
         }
         self.behind.insert(after, order(&key));
         if !self.waiting.contains_key(&after) {
             self.heads.insert(after, Instant::now() + WAIT_FOR);
         }
         self.waiting.insert(order(&key), InLine { after, prepare });
-        Ok(())
+        true
     }
 
     /// The attempt that is to start now that another one has gone.
@@ -144,7 +144,7 @@ mod tests {
         let mut lines = Lines::default();
         for task in tasks {
             let prepare = v1::Prepare { key: Some(key(task)), ..v1::Prepare::default() };
-            lines.add(key(task - 1), prepare).unwrap();
+            assert!(lines.add(key(task - 1), prepare));
         }
         lines
     }
@@ -158,7 +158,7 @@ mod tests {
         let mut lines = line(2..=4);
         assert_eq!((lines.len(), lines.reports().count()), (3, 3));
         assert!(lines.is_followed(at(1)) && !lines.is_followed(at(4)));
-        assert!(lines.add(key(2), v1::Prepare { key: Some(key(9)), ..v1::Prepare::default() }).is_err());
+        assert!(!lines.add(key(2), v1::Prepare { key: Some(key(9)), ..v1::Prepare::default() }));
         assert_eq!([1, 2, 3, 4].map(|gone| next(&mut lines, gone)), [Some(2), Some(3), Some(4), None]);
         assert_eq!((lines.len(), lines.return_at()), (0, None));
     }

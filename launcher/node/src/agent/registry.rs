@@ -284,7 +284,7 @@ impl Registry {
                 Some(true) => {}
                 None if !self.lines.has(order(&after)) => return Some(lines::returned(key)),
                 _ if self.held.len() + self.lines.len() >= HELD_MAX => return Some(lines::returned(key)),
-                _ => return self.lines.add(after, prepare).err(),
+                _ => return (!self.lines.add(after, prepare)).then(|| lines::returned(key)),
             }
         }
         self.begin_attempt(key, prepare)

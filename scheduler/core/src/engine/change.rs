@@ -89,7 +89,7 @@ fn applied(before: &JobSpec, change: &JobChange) -> Result<JobSpec, Refusal> {
     set(&mut spec.reservation, reservation);
     spec.eligibility.begin = begin.or(spec.eligibility.begin);
     set(&mut spec.eligibility.dependency, dependency);
-    set(&mut spec.request, request);
+    set(&mut spec.request, request.map(Into::into));
     Ok(spec)
 }
 

@@ -163,7 +163,7 @@ fn a_waiting_job_moves_to_where_it_can_start() {
     assert_eq!(bench.engine.state().dependents(fourth).count(), 0);
     let mut wide = job(ANN).ranks(2).request;
     wide.ranks = 3;
-    let wide = JobChange { request: Some(wide), ..JobChange::default() };
+    let wide = JobChange { request: Some((*wide).clone()), ..JobChange::default() };
     assert!(matches!(
         change(&mut bench, ANN, second, wide.clone()),
         Err(Refusal::HasStarted { what: "request", .. })

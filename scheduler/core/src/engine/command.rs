@@ -23,7 +23,7 @@ pub(super) fn submit(
         Err(refusal) => refused(refusal),
         Ok(spec) => {
             let job = JobId(state.next_job);
-            let request_key = request_key.map(str::to_owned);
+            let request_key = request_key.map(Arc::from);
             Decision {
                 events: vec![Event::JobSubmitted { job, spec: Arc::new(spec), request_key }],
                 effects: Vec::new(),

@@ -19,7 +19,7 @@ fn table(caller: Caller, entries: &[(&str, JobSpec)]) -> Crontab {
         spec: Arc::new(spec.clone()),
     };
     Crontab {
-        user: job(caller).user,
+        user: (*job(caller).user).clone(),
         text: "text".to_owned(),
         entries: (1..).zip(entries).map(entry).collect(),
     }

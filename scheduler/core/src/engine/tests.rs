@@ -348,7 +348,7 @@ fn what_can_never_run_is_refused_and_changes_nothing() {
     let mut wide = job(ANN);
     wide.request.cores_per_rank = 5;
     let mut no_script = job(ANN);
-    no_script.script = "echo hello".to_owned();
+    no_script.script = "echo hello".to_owned().into();
     let mut whole = job(ANN).gang(2, 1);
     whole.request.memory = Memory::PerNodeBytes(3 * GIB);
     let mut root = job(ANN);

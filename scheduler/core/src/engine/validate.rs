@@ -128,6 +128,7 @@ pub(super) fn check(
     if parts.reservation || parts.room {
         reservations::check(state, pool, &spec, now)?;
     }
+    spec.share();
     Ok(spec)
 }
 
@@ -192,7 +193,7 @@ fn check_texts(spec: &JobSpec) -> Result<(), Refusal> {
     if let Some(name) = spec.environment.keys().find(bad_name) {
         return Err(bad("environment", format!("{name:?} cannot name a variable")));
     }
-    let texts = spec.arguments.iter().chain(spec.environment.values()).chain([&spec.script]);
+    let texts = spec.arguments.iter().chain(spec.environment.values()).chain([&*spec.script]);
     if texts.into_iter().any(|text| text.contains('\0')) {
         return Err(bad("script", "script, arguments and environment may not contain a zero byte"));
     }

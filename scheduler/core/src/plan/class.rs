@@ -11,6 +11,7 @@ use foldhash::HashMap;
 
 use super::order::Shape;
 use crate::cluster::{Order, QosConfig};
+use crate::common::Common;
 use crate::ids::{JobId, Timestamp};
 use crate::preempt::Rank;
 use crate::priority::Claim;
@@ -26,7 +27,7 @@ pub(super) struct ClassKey {
     pub shortest: Option<(u64, Option<Timestamp>)>,
     /// The place of the quality of service in the configuration.
     pub qos: Option<u32>,
-    pub request: Request,
+    pub request: Common<Request>,
     pub reservation: Option<String>,
     /// In pools with the order `multifactor`.
     pub standing: Option<Box<Standing>>,

@@ -241,7 +241,7 @@ impl Planner {
             }
             let mut indices = eligible::indices(job, now).filter(ready);
             let before = tasks.len();
-            tasks.extend(indices.by_ref().take(budget).map(|index| (job, index)));
+            tasks.extend(indices.by_ref().take(budget).map(|index| (&**job, index)));
             budgets.spend(state, job, tasks.len() - before);
             if budgets.left(state, job) == 0 && indices.next().is_some() {
                 budgets.keep_licenses(state, job);

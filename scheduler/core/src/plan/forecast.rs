@@ -71,7 +71,7 @@ impl Forecast {
     /// Whether going on may tell when a job starts: it waits, and for nothing but time and others.
     #[must_use]
     pub fn may_tell(&self, job: JobId) -> bool {
-        let waits = |job: &&Job| !job.waiting.is_empty();
+        let waits = |job: &&Arc<Job>| !job.waiting.is_empty();
         let job = self.state.jobs.get(&job).filter(waits);
         !self.is_over && job.is_some_and(|job| can_come(&self.state, job, self.at))
     }

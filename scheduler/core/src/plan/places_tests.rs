@@ -210,7 +210,7 @@ fn a_request_of_an_older_journal_is_read_and_written_as_before() {
     let spec = job(ANN).constraint("(a|b)&c").exclude(&["n1"]);
     let text = serde_json::to_string(&spec.request).unwrap();
     assert!(text.contains("\"constraint\":\"(a|b)&c\""), "as it was said: {text}");
-    assert_eq!(serde_json::from_str::<crate::spec::Request>(&text).unwrap(), spec.request);
+    assert_eq!(serde_json::from_str::<crate::spec::Request>(&text).unwrap(), *spec.request);
 }
 
 #[test]

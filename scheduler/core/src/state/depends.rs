@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::job::job_mut;
 use super::{Finished, FinishedHow, IndexSet, Job, Live, LivePhase, State, tally};
 use crate::eligibility::{Dependency, Term};
 use crate::ids::{JobId, TaskIndex, Timestamp};
@@ -242,7 +244,7 @@ pub(super) fn enter(state: &mut State, id: JobId, at: Timestamp) {
     if let Some(dependency) = &job.spec.eligibility.dependency {
         let depends: Vec<Known> =
             dependency.terms.iter().map(|term| first_look(state, job, term, at)).collect();
-        if let Some(job) = state.jobs.get_mut(&id) {
+        if let Some(job) = job_mut(&mut state.jobs, id) {
             job.depends = depends;
         }
     }
@@ -252,7 +254,7 @@ pub(super) fn enter(state: &mut State, id: JobId, at: Timestamp) {
 /// Enters a job again that has left the indices because its spec changed. What is known of other jobs is kept unless it
 /// depends on others now.
 pub(super) fn enter_again(state: &mut State, id: JobId, depends_on_others: bool, at: Timestamp) {
-    let Some(job) = state.jobs.get_mut(&id) else { return };
+    let Some(job) = job_mut(&mut state.jobs, id) else { return };
     if depends_on_others {
         job.depends.clear();
     }
@@ -273,7 +275,7 @@ fn index(state: &mut State, id: JobId) {
 
 fn first_look(state: &State, job: &Job, term: &Term, at: Timestamp) -> Known {
     if *term == Term::Singleton {
-        let same = |other: &&Job| {
+        let same = |other: &&Arc<Job>| {
             other.id < job.id
                 && other.finished_at.is_none()
                 && other.spec.user.uid == job.spec.user.uid
@@ -382,7 +384,7 @@ pub(super) fn tell(state: &mut State, target: JobId, news: News, at: Timestamp) 
         // The record is taken out while the target's is looked at.
         let Some(mut job) = state.jobs.remove(&id) else { continue };
         if let Some(known_target) = state.jobs.get(&target) {
-            learn(&mut job, known_target, news, at);
+            learn(Arc::make_mut(&mut job), known_target, news, at);
         }
         if !job.dependency_targets().contains(&target) {
             forget_target(state, target, id);
@@ -513,7 +515,7 @@ pub(super) fn leave(state: &mut State, id: JobId) {
     for instant in instants {
         state.eligible_at.remove(&(instant, id));
     }
-    if let Some(expires) = state.jobs.get(&id).and_then(Job::expires_at) {
+    if let Some(expires) = state.jobs.get(&id).and_then(|job| job.expires_at()) {
         state.expiring.remove(&(expires, id));
     }
     state.unfulfillable.remove(&id);

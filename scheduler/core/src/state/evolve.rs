@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::depends::News;
 use super::instants::{drop_instants, enter_instants};
+use super::job::job_mut;
 use super::{
     Finished, FinishedHow, Held, Instance, InstanceState, Job, JobHold, Live, LivePhase, Node, NodeStatus,
     PoolState, QueueKey, State, Taken, Tried, Unhealthy, batch, depends, holds, kept, ledger, line, power,
@@ -145,7 +146,7 @@ pub(super) fn with_node(state: &mut State, id: NodeId, change: impl FnOnce(&mut 
 
 /// The live attempt of exactly this key.
 fn live_mut(state: &mut State, key: AttemptKey) -> Option<&mut Live> {
-    let live = state.jobs.get_mut(&key.task.job)?.live.get_mut(&key.task.index)?;
+    let live = job_mut(&mut state.jobs, key.task.job)?.live.get_mut(&key.task.index)?;
     (live.attempt == key.attempt).then_some(live)
 }
 
@@ -252,7 +253,13 @@ fn recount(state: &mut State, id: NodeId) {
     node.free_memory_bytes = memory;
 }
 
-fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Option<String>, at: Timestamp) {
+fn submitted(
+    state: &mut State,
+    id: JobId,
+    spec: &Arc<JobSpec>,
+    request_key: Option<Arc<str>>,
+    at: Timestamp,
+) {
     let ranges = match &spec.array {
         Some(array) => array.indices.clone(),
         None => vec![IndexRange { first: 0, last: 0, step: 1 }],
@@ -264,7 +271,7 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
     state.queue.insert(queue_key(state, spec, id));
     state.reservations.job_submitted(spec.reservation.as_ref(), id);
     if let Some(key) = &request_key {
-        state.request_keys.insert((spec.user.uid, key.clone()), id);
+        state.request_keys.insert((spec.user.uid, Arc::clone(key)), id);
     }
     let job = Job {
         id,
@@ -282,7 +289,7 @@ fn submitted(state: &mut State, id: JobId, spec: &Arc<JobSpec>, request_key: Opt
         depends: Vec::new(),
     };
     let is_indexed = job.is_indexed();
-    state.jobs.insert(id, job);
+    state.jobs.insert(id, Arc::new(job));
     if is_indexed {
         depends::enter(state, id, at);
     }
@@ -298,7 +305,7 @@ fn updated(state: &mut State, id: JobId, spec: &Arc<JobSpec>, at: Timestamp) {
     let waits = state.queue.remove(&key);
     depends::leave(state, id);
     state.reservations.job_finished(before.reservation.as_ref(), id);
-    let Some(job) = state.jobs.get_mut(&id) else { return };
+    let Some(job) = job_mut(&mut state.jobs, id) else { return };
     job.spec = Arc::clone(spec);
     if before.time_limit_s != spec.time_limit_s {
         // What an attempt was given to start earlier is overruled as well.
@@ -338,7 +345,7 @@ fn waiting_finished(
 ) {
     let has_dependents = state.dependents.contains_key(&id);
     let mut finished = Vec::new();
-    let Some(job) = state.jobs.get_mut(&id) else { return };
+    let Some(job) = job_mut(&mut state.jobs, id) else { return };
     for index in ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize)) {
         if !job.waiting.remove(index) {
             continue;
@@ -372,7 +379,7 @@ fn placed(
     (time_limit_s, ends_by): (Option<u64>, Option<Timestamp>),
     at: Timestamp,
 ) {
-    let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
+    let Some(job) = job_mut(&mut state.jobs, key.task.job) else { return };
     if !job.waiting.remove(key.task.index.0) {
         return;
     }
@@ -451,7 +458,7 @@ fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) 
 
 fn ended(state: &mut State, key: AttemptKey, verdict: &Verdict, again: Option<Timestamp>, at: Timestamp) {
     drop_instants(state, key);
-    let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
+    let Some(job) = job_mut(&mut state.jobs, key.task.job) else { return };
     if job.live.get(&key.task.index).is_none_or(|live| live.attempt != key.attempt) {
         return;
     }
@@ -518,7 +525,7 @@ fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {
         return;
     }
     depends::leave(state, id);
-    let Some(job) = state.jobs.get_mut(&id) else { return };
+    let Some(job) = job_mut(&mut state.jobs, id) else { return };
     job.finished_at = Some(at);
     batch::job_finished(state, id, at);
     let Some(job) = state.jobs.get(&id) else { return };

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::job::job_mut;
 use super::{IndexSet, Job, State};
 use crate::event::Event;
 use crate::ids::{TaskId, TaskIndex, Timestamp};
@@ -76,13 +77,13 @@ impl Job {
 pub(super) fn happened(state: &mut State, event: &Event, at: Timestamp) {
     match event {
         Event::JobHeld { job, by_uid, by_admin } => {
-            if let Some(job) = state.jobs.get_mut(job) {
+            if let Some(job) = job_mut(&mut state.jobs, *job) {
                 job.held = Some(JobHold { since: at, by_uid: *by_uid, by_admin: *by_admin });
                 job.task_holds.retain(|_, said| *said != TaskHold::Released);
             }
         }
         Event::JobReleased { job, by_admin } => {
-            if let Some(job) = state.jobs.get_mut(job) {
+            if let Some(job) = job_mut(&mut state.jobs, *job) {
                 job.held = None;
                 let stays =
                     |said: &TaskHold| matches!(said, TaskHold::Held(hold) if hold.by_admin && !by_admin);
@@ -109,5 +110,5 @@ pub(super) fn happened(state: &mut State, event: &Event, at: Timestamp) {
 
 /// The job of a task that has not finished.
 fn unfinished(state: &mut State, task: TaskId) -> Option<&mut Job> {
-    state.jobs.get_mut(&task.job).filter(|job| !job.finished.contains_key(&task.index))
+    job_mut(&mut state.jobs, task.job).filter(|job| !job.finished.contains_key(&task.index))
 }

@@ -34,7 +34,7 @@ pub struct Job {
     /// When its last task finished.
     pub finished_at: Option<Timestamp>,
     /// The client's key of the request that made it.
-    pub request_key: Option<String>,
+    pub request_key: Option<Arc<str>>,
     /// Set while its waiting tasks are held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<JobHold>,
@@ -44,6 +44,11 @@ pub struct Job {
     /// What is known of each term of its dependency.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends: Vec<Known>,
+}
+
+/// A job's record, to write to: copies of the state keep it as it is.
+pub(super) fn job_mut(jobs: &mut BTreeMap<JobId, Arc<Job>>, id: JobId) -> Option<&mut Job> {
+    jobs.get_mut(&id).map(Arc::make_mut)
 }
 
 /// A task's live attempt.

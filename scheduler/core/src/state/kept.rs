@@ -1,5 +1,7 @@
 //! How many finished jobs stay in memory.
 
+use std::sync::Arc;
+
 use super::{Job, State};
 use crate::ids::{JobId, Timestamp};
 
@@ -32,8 +34,9 @@ pub(super) fn keep(state: &mut State, id: JobId, at: Timestamp) {
         }
         state.finished.pop_front();
         kept -= tasks_of(state, oldest);
-        if let Some(Job { request_key: Some(key), spec, .. }) = state.jobs.remove(&oldest) {
-            state.request_keys.remove(&(spec.user.uid, key));
+        let forgotten = state.jobs.remove(&oldest);
+        if let Some(Job { request_key: Some(key), spec, .. }) = forgotten.as_deref() {
+            state.request_keys.remove(&(spec.user.uid, Arc::clone(key)));
         }
     }
     state.kept_tasks = KeptTasks(Some(kept));

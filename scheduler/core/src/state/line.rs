@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::instants::{drop_instants, enter_instants};
+use super::job::job_mut;
 use super::{Instance, InstanceState, Job, Live, LivePhase, State, evolve, ledger};
 use crate::event::{Allocation, Usage};
 use crate::ids::{AttemptKey, TaskId, TaskIndex, Timestamp};
@@ -70,7 +71,7 @@ pub(super) fn made(state: &mut State, behind: AttemptKey, indices: &[IndexRange]
 
 /// Lets a waiting task follow an attempt; false if it cannot.
 fn follow(state: &mut State, last: AttemptKey, key: AttemptKey, at: Timestamp) -> bool {
-    let Some(job) = state.jobs.get_mut(&key.task.job) else { return false };
+    let Some(job) = job_mut(&mut state.jobs, key.task.job) else { return false };
     let Some(ahead) = job.live.get_mut(&last.task.index) else { return false };
     if ahead.attempt != last.attempt || ahead.followed_by.is_some() || !job.waiting.remove(key.task.index.0) {
         return false;
@@ -91,7 +92,7 @@ fn follow(state: &mut State, last: AttemptKey, key: AttemptKey, at: Timestamp) -
 
 /// Takes an attempt out of its line. Says whether what it has is not to be freed: another one goes on with it, or has it still.
 pub(super) fn leave(state: &mut State, key: AttemptKey, at: Timestamp) -> bool {
-    let Some(job) = state.jobs.get_mut(&key.task.job) else { return false };
+    let Some(job) = job_mut(&mut state.jobs, key.task.job) else { return false };
     let Some(live) = job.live.get_mut(&key.task.index) else { return false };
     let (ahead, behind) = (live.follows.take(), live.followed_by.take());
     if let Some(ahead) = ahead.and_then(|ahead| job.live.get_mut(&ahead)) {
@@ -111,13 +112,14 @@ pub(super) fn leave(state: &mut State, key: AttemptKey, at: Timestamp) -> bool {
 
 /// A node gives the first attempt of a task back, of which nothing was started: the task waits as before.
 pub(super) fn returned(state: &mut State, key: AttemptKey, at: Timestamp) {
-    let is_live = |job: &Job| job.live.get(&key.task.index).is_some_and(|live| live.attempt == key.attempt);
+    let is_live =
+        |job: &Arc<Job>| job.live.get(&key.task.index).is_some_and(|live| live.attempt == key.attempt);
     if !state.jobs.get(&key.task.job).is_some_and(is_live) {
         return;
     }
     drop_instants(state, key);
     evolve::free_share(state, key, 0, at);
-    let Some(job) = state.jobs.get_mut(&key.task.job) else { return };
+    let Some(job) = job_mut(&mut state.jobs, key.task.job) else { return };
     job.live.remove(&key.task.index);
     state.live.remove(&key);
     job.waiting.insert(key.task.index.0);
@@ -129,7 +131,7 @@ pub(super) fn returned(state: &mut State, key: AttemptKey, at: Timestamp) {
 
 /// Whether every line is whole: each of it knows its neighbours, has the same allocation on one node, and comes after one that holds it.
 pub(super) fn are_whole(job: &Job) -> bool {
-    let is_whole = |(index, live): (&TaskIndex, &Box<Live>)| {
+    let is_whole = |index: &TaskIndex, live: &Live| {
         let ahead = live.follows.map(|ahead| job.live.get(&ahead));
         let behind = live.followed_by.map(|behind| job.live.get(&behind));
         let is_linked = ahead.is_none_or(|ahead| {
@@ -143,5 +145,5 @@ pub(super) fn are_whole(job: &Job) -> bool {
         let steps = std::iter::successors(live.follows, |ahead| job.live.get(ahead)?.follows);
         is_linked && steps.take(job.live.len() + 1).count() < job.live.len().max(1)
     };
-    job.live.iter().all(is_whole)
+    job.live.iter().all(|(index, live)| is_whole(index, live))
 }

@@ -16,6 +16,7 @@
 //! In every live phase the attempt holds its allocation; each share is free again when its instance is gone or
 //! its node was given up.
 
+mod alike;
 mod batch;
 mod crontabs;
 mod depends;
@@ -74,8 +75,9 @@ pub struct State {
     pub config: Arc<ClusterConfig>,
     /// Every node that was ever declared, by id.
     pub nodes: Vec<Node>,
-    /// Jobs with tasks that have not finished, and the most recently finished ones.
-    pub jobs: BTreeMap<JobId, Job>,
+    /// Jobs with tasks that have not finished, and the most recently finished ones. Copies of a state have those in common that
+    /// have not changed since.
+    pub jobs: BTreeMap<JobId, Arc<Job>>,
     /// The id of the next job.
     pub next_job: u64,
     /// Finished jobs in memory, in the order in which they finished.
@@ -139,7 +141,7 @@ pub struct State {
     next_release: index::NextRelease,
     /// Request keys of the jobs in memory, by user.
     #[serde(with = "request_keys")]
-    request_keys: HashMap<(u32, String), JobId>,
+    request_keys: HashMap<(u32, Arc<str>), JobId>,
 }
 
 /// The order of the queue: higher priority first, then the older job.
@@ -175,7 +177,7 @@ impl State {
 
     /// The jobs that have waiting tasks, in the order in which they are considered.
     pub fn queue(&self) -> impl Iterator<Item = &Job> {
-        self.queue.iter().filter_map(|key| self.jobs.get(&key.1))
+        self.queue.iter().filter_map(|key| self.jobs.get(&key.1)).map(AsRef::as_ref)
     }
 
     /// How many jobs have waiting tasks.
@@ -187,7 +189,7 @@ impl State {
     /// All live attempts.
     pub fn live(&self) -> impl Iterator<Item = (AttemptKey, &Job, &Live)> {
         self.live.iter().filter_map(|key| {
-            let job = self.jobs.get(&key.task.job)?;
+            let job = &**self.jobs.get(&key.task.job)?;
             Some((*key, job, job.live.get(&key.task.index)?.as_ref()))
         })
     }
@@ -263,29 +265,33 @@ impl State {
     /// The job that this user's request key made, if it is still in memory.
     #[must_use]
     pub fn job_by_request_key(&self, uid: u32, key: &str) -> Option<JobId> {
-        self.request_keys.get(&(uid, key.to_owned())).copied()
+        self.request_keys.get(&(uid, key.into())).copied()
     }
 }
 
 /// JSON has no maps with pairs as keys: kept as a sorted list of triples.
 mod request_keys {
     use std::collections::HashMap;
+    use std::sync::Arc;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use crate::ids::JobId;
 
-    pub fn serialize<S: Serializer>(keys: &HashMap<(u32, String), JobId>, out: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        keys: &HashMap<(u32, Arc<str>), JobId>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut list: Vec<(u32, &str, JobId)> =
-            keys.iter().map(|((uid, key), job)| (*uid, key.as_str(), *job)).collect();
+            keys.iter().map(|((uid, key), job)| (*uid, &**key, *job)).collect();
         list.sort_unstable();
         list.serialize(out)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(
         input: D,
-    ) -> Result<HashMap<(u32, String), JobId>, D::Error> {
-        let list = Vec::<(u32, String, JobId)>::deserialize(input)?;
+    ) -> Result<HashMap<(u32, Arc<str>), JobId>, D::Error> {
+        let list = Vec::<(u32, Arc<str>, JobId)>::deserialize(input)?;
         Ok(list.into_iter().map(|(uid, key, job)| ((uid, key), job)).collect())
     }
 }

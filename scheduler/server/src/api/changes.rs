@@ -33,7 +33,7 @@ pub async fn script(
     if !peer.admin && peer.uid != owner.uid {
         return Err(Refusal::NotOwner { target, owner: owner.name.clone() }.into());
     }
-    Ok(Json(ScriptAnswer { schema: SCHEMA, script: job.spec.script.clone() }))
+    Ok(Json(ScriptAnswer { schema: SCHEMA, script: (*job.spec.script).clone() }))
 }
 
 /// `POST /v1/jobs/{ref}/signal`

@@ -148,7 +148,7 @@ fn holders(state: &State, held: &Holders) -> HoldersView {
 
 fn view(state: &State, holder: &Holder) -> HolderView {
     let job = state.jobs.get(&holder.task.job);
-    let is_element = holder.tasks == 1 && job.is_some_and(Job::is_array);
+    let is_element = holder.tasks == 1 && job.is_some_and(|job| job.is_array());
     HolderView {
         task: if is_element { holder.task.to_string() } else { holder.task.job.to_string() },
         user: job.map(|job| job.spec.user.name.clone()).unwrap_or_default(),

@@ -62,7 +62,7 @@ fn letter(state: &State, event: &Event, at: Timestamp, told: &mut BTreeSet<JobId
         _ => format!("Slurm Job_id={} Name={} {said}", job.id, job.spec.name),
     };
     let to = wish.to.clone().unwrap_or_else(|| job.spec.user.name.clone());
-    Some(Letter { user: job.spec.user.clone(), to, subject })
+    Some(Letter { user: (*job.spec.user).clone(), to, subject })
 }
 
 fn task_subject(job: &Job, task: TaskId, said: &str) -> String {

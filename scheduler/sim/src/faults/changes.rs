@@ -44,7 +44,7 @@ fn change(rng: &mut Rng, state: &State, job: JobId, accepted: &[JobId], now: Tim
         }
         4 => (_, change.account, change.qos) = wishes::charge(rng),
         5 => {
-            let before = state.jobs.get(&job).map(|job| job.spec.request.clone());
+            let before = state.jobs.get(&job).map(|job| (*job.spec.request).clone());
             change.request = before.map(|mut request| {
                 request.ranks = 1 + rng.below(4) as u32;
                 request

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use muster_core::cron::{CronEntry, Crontab, Schedule};
-use muster_core::eligibility::Eligibility;
 use muster_core::ids::{AttemptKey, JobId, JobRef, Timestamp};
 use muster_core::input::{Caller, Input};
 use muster_core::spec::{JobSpec, Request};
@@ -29,8 +28,8 @@ pub(crate) fn change(rng: &mut Rng, state: &State, spec: JobSpec, now: Timestamp
     // One that may run sooner or later, on any node: what can never run is refused with its whole table.
     let spec = JobSpec {
         array: None,
-        eligibility: Eligibility::default(),
-        request: Request { ranks: 1, ..Request::default() },
+        eligibility: Default::default(),
+        request: Request { ranks: 1, ..Request::default() }.into(),
         account: None,
         reservation: None,
         ..spec
@@ -39,7 +38,7 @@ pub(crate) fn change(rng: &mut Rng, state: &State, spec: JobSpec, now: Timestamp
     if rng.one_in(6) {
         return Some(Input::SetCrontab { caller, uid: caller.uid, crontab: None });
     }
-    let user = spec.user.clone();
+    let user = (*spec.user).clone();
     let entries = (1..=1 + rng.below(2) as u32).map(|line| CronEntry {
         first_line: line,
         last_line: line,

@@ -167,6 +167,12 @@ impl SimNode {
                     Some(gone(GoneHow::PrepareFailed { reason, node_at_fault: rng.one_in(2) }))
                 }
                 InstancePhase::Preparing => rng.one_in(2).then(|| match held.at_once {
+                    // A short one is told of with its end.
+                    true if rng.one_in(4) => {
+                        let how = GoneHow::Exited { code: 0, signal: 0, out_of_memory: false };
+                        let started_at = Some(self.heard);
+                        InstancePhase::Gone { how, usage: Usage::default(), started_at }
+                    }
                     true => InstancePhase::Running { started_at: self.heard },
                     false => InstancePhase::Ready(Endpoint::default()),
                 }),
@@ -181,8 +187,11 @@ impl SimNode {
                 _ => None,
             };
             if let Some(phase) = next {
-                if matches!((&held.phase, &phase), (InstancePhase::Preparing, InstancePhase::Running { .. }))
-                {
+                let has_started = matches!(
+                    phase,
+                    InstancePhase::Running { .. } | InstancePhase::Gone { started_at: Some(_), .. }
+                );
+                if held.phase == InstancePhase::Preparing && has_started {
                     happened.push(Happened::Started(*key));
                 }
                 held.phase = phase;

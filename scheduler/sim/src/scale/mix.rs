@@ -21,7 +21,7 @@ pub fn job(rng: &mut Rng, nodes: u32, cores: u32) -> JobSpec {
     // Few users submit most jobs.
     spec.user.uid = 1000 + rng.below(USERS).min(rng.below(USERS)) as u32;
     spec.time_limit_s = Some(LIMITS_S[rng.below(LIMITS_S.len() as u64) as usize]);
-    spec.request = Request::default();
+    spec.request = Default::default();
     let request = &mut spec.request;
     match rng.below(20) {
         0..6 => {}

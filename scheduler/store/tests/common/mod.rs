@@ -19,7 +19,7 @@ use muster_core::state::State;
 /// A job was submitted.
 pub fn submitted(job: u64) -> Record {
     let spec = Arc::new(story::spec(&format!("job {job}"), serde_json::json!({})));
-    let event = Event::JobSubmitted { job: JobId(job), spec, request_key: Some(format!("key {job}")) };
+    let event = Event::JobSubmitted { job: JobId(job), spec, request_key: Some(format!("key {job}").into()) };
     Record { at: Timestamp(job * 1000), event }
 }
 

@@ -325,7 +325,11 @@ impl Story {
             spec: Arc::new(spec("cron", json!({}))),
         };
         let entries = vec![entry(1, "*/5 8-18 * * mon-fri"), entry(2, "@yearly")];
-        let crontab = Crontab { user, text: "*/5 8-18 * * mon-fri true\n@yearly true\n".to_owned(), entries };
+        let crontab = Crontab {
+            user: (*user).clone(),
+            text: "*/5 8-18 * * mon-fri true\n@yearly true\n".to_owned(),
+            entries,
+        };
         self.input(Input::SetCrontab { caller: ANN, uid: ANN.uid, crontab: Some(Box::new(crontab)) });
         self.input(Input::Tick);
         let last = JobId(self.state().next_job - 1);
