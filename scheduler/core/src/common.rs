@@ -50,7 +50,7 @@ struct Known<T>(Vec<Weak<T>>);
 
 impl<T: Hash + Eq> Known<T> {
     fn new() -> Self {
-        Self(vec![Weak::new(); KNOWN_MAX])
+        Self(std::iter::repeat_with(Weak::new).take(KNOWN_MAX).collect())
     }
 
     fn meet(&mut self, value: &mut Arc<T>) {

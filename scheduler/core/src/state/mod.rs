@@ -278,19 +278,16 @@ mod request_keys {
 
     use crate::ids::JobId;
 
-    pub fn serialize<S: Serializer>(
-        keys: &HashMap<(u32, Arc<str>), JobId>,
-        out: S,
-    ) -> Result<S::Ok, S::Error> {
+    type Keys = HashMap<(u32, Arc<str>), JobId>;
+
+    pub fn serialize<S: Serializer>(keys: &Keys, out: S) -> Result<S::Ok, S::Error> {
         let mut list: Vec<(u32, &str, JobId)> =
             keys.iter().map(|((uid, key), job)| (*uid, &**key, *job)).collect();
         list.sort_unstable();
         list.serialize(out)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        input: D,
-    ) -> Result<HashMap<(u32, Arc<str>), JobId>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Keys, D::Error> {
         let list = Vec::<(u32, Arc<str>, JobId)>::deserialize(input)?;
         Ok(list.into_iter().map(|(uid, key, job)| ((uid, key), job)).collect())
     }
