@@ -249,7 +249,7 @@ pub(crate) fn for_lines(rng: &mut Rng, spec: &mut JobSpec) {
     }
     let indices = vec![IndexRange { first: 0, last: 20 + rng.below(60) as u32, step: 1 }];
     spec.array = Some(ArraySpec { indices, running_max: None });
-    spec.request = Request { ranks: 1 + rng.below(2) as u32, ..Request::default() };
+    spec.request = Request { ranks: 1 + rng.below(2) as u32, ..Request::default() }.into();
     spec.eligibility = Default::default();
     spec.requeue = true;
 }
