@@ -28,7 +28,7 @@ const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration:
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
 const ALIVE_WITHIN: Duration = Duration::from_secs(3);
-const OUTBOX_MAX: usize = 1024;
+const OUTBOX_MAX: usize = 8192;
 /// A start that is over within this time is told with its end.
 const TOLD_WITH_END: Duration = Duration::from_millis(20);
 /// How often the node tells what it uses.

@@ -43,9 +43,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How many events of supervisors may wait for the agent.
 const EVENTS_MAX: usize = 1024;
 
-/// How many messages to the controller may wait. A link that takes none for so long is as good as cut, and is made
-/// again; its hello then says everything anew.
-const OUTBOX_MAX: usize = 1024;
+/// How many messages to the controller may wait: the start and the end of all that a node holds. A link that takes none for so long is
+/// as good as cut, and is made again; its hello then says everything anew.
+const OUTBOX_MAX: usize = 2 * registry::HELD_MAX;
 
 /// How many ends in lines are told together at most, and how long the first of them waits for that.
 const TOLD_TOGETHER_MAX: usize = 32;

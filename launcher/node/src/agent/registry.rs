@@ -26,7 +26,7 @@ use crate::step_log::Reader;
 use crate::supervisor;
 
 /// The most attempts that a node holds, those that the controller has not yet told to forget included.
-const HELD_MAX: usize = 4096;
+pub(super) const HELD_MAX: usize = 4096;
 
 /// How many supervisors wait for an attempt at least.
 const IDLE_SUPERVISORS: usize = 2;
