@@ -111,7 +111,8 @@ impl Pass<'_> {
     }
 }
 
-/// How many may wait in a line of a job, of which so many tasks were placed in this pass: towards its end fewer, so that all of its places have work until then.
+/// How many may wait in a line of a job, of which so many tasks were placed in this pass: towards its end fewer, so that all of its
+/// places have work until then.
 fn longest(job: &Job, placed: usize) -> usize {
     let waiting = usize::try_from(job.waiting.len()).unwrap_or(usize::MAX).saturating_sub(placed);
     if waiting > (job.live.len() + placed).saturating_mul(2 * LINE_MAX) {

@@ -82,9 +82,16 @@ impl SimNode {
         self.session = false;
     }
 
-    /// Whether the instance is prepared or running here.
+    /// Whether the instance is prepared or running here, or was until just now.
     pub fn stands(&self, key: AttemptKey) -> bool {
-        let stands = |h: &Held| matches!(h.phase, InstancePhase::Ready(_) | InstancePhase::Running { .. });
+        let stands = |h: &Held| {
+            matches!(
+                h.phase,
+                InstancePhase::Ready(_)
+                    | InstancePhase::Running { .. }
+                    | InstancePhase::Gone { started_at: Some(_), .. }
+            )
+        };
         self.held.get(&key).is_some_and(stands)
     }
 

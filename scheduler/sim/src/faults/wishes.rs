@@ -247,7 +247,7 @@ pub(crate) fn for_lines(rng: &mut Rng, spec: &mut JobSpec) {
     if rng.one_in(4) {
         return;
     }
-    let indices = vec![IndexRange { first: 0, last: 20 + rng.below(60) as u32, step: 1 }];
+    let indices = vec![IndexRange { first: 0, last: 16 + rng.below(24) as u32, step: 1 }];
     spec.array = Some(ArraySpec { indices, running_max: None });
     spec.request = Request { ranks: 1 + rng.below(2) as u32, ..Request::default() }.into();
     spec.eligibility = Default::default();

@@ -65,6 +65,8 @@ pub(super) struct World {
     /// Messages under way to each node, in order, and from each.
     pub(super) to_node: Vec<Link<Effect>>,
     pub(super) from_node: Vec<Link<InstanceReport>>,
+    /// Attempts of which nodes were told, with the instance.
+    placed: BTreeSet<(AttemptKey, u32)>,
     started: BTreeSet<AttemptKey>,
     accepted: Vec<JobId>,
     /// Nobody has a right over others or a reservation in it, and all tasks count as short ones: arrays are handed out in lines.
@@ -114,6 +116,7 @@ impl World {
             to_node: nodes.iter().map(|_| Link::new()).collect(),
             from_node: nodes.iter().map(|_| Link::new()).collect(),
             nodes,
+            placed: BTreeSet::new(),
             started: BTreeSet::new(),
             accepted: Vec::new(),
             plain: options.seed.is_multiple_of(4),
@@ -172,7 +175,13 @@ impl World {
         let in_line = |effect: &&Effect| matches!(effect, Effect::Prepare { after: Some(_), .. });
         self.outcome.lined_up += effects.iter().filter(in_line).count() as u64;
         for effect in effects {
-            if let Some((node, key)) = wishes::placed_on_held(self.controller.engine.state(), &effect) {
+            // What is said again was placed before: of one in a line it is later that it came to hold something.
+            let is_new = match &effect {
+                Effect::Prepare { key, instance, .. } => self.placed.insert((*key, *instance)),
+                _ => false,
+            };
+            let wrong = wishes::placed_on_held(self.controller.engine.state(), &effect).filter(|_| is_new);
+            if let Some((node, key)) = wrong {
                 return Err(Violation::PlacedOnHeld { node, key });
             }
             let node = match &effect {

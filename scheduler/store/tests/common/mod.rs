@@ -5,6 +5,7 @@
 
 mod batch_story;
 pub mod database;
+mod line_story;
 pub mod recorder;
 pub mod story;
 

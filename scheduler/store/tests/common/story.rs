@@ -15,7 +15,9 @@ use muster_core::spec::JobSpec;
 use muster_core::state::{PoolState, Power, State};
 use serde_json::{Value, json};
 
-const ANN: Caller = Caller { uid: 1000, admin: false };
+use super::line_story;
+
+pub(super) const ANN: Caller = Caller { uid: 1000, admin: false };
 const ROOT: Caller = Caller { uid: 0, admin: true };
 const CORES: u32 = 4;
 
@@ -26,7 +28,7 @@ pub struct Story {
     pub records: Vec<Record>,
 }
 
-/// A configuration of nodes `n1..=n4`; from JSON, so that later fields have their defaults.
+/// A configuration of nodes `n1..=n4`, and one for lines; from JSON, so that later fields have their defaults.
 fn config() -> ClusterConfig {
     let node = |i: u32| {
         json!({
@@ -43,10 +45,12 @@ fn config() -> ClusterConfig {
             "backfill": backfill,
         })
     };
+    let mut quick = pool("quick", "default", "easy");
+    quick["nodes"] = json!([line_story::NODE]);
     let mut config: ClusterConfig = serde_json::from_value(json!({
         "name": "shelf",
-        "nodes": (1..=4).map(node).collect::<Vec<_>>(),
-        "pools": [pool("main", "default", "easy"), pool("other", "fcfs", "conservative")],
+        "nodes": (1..=5).map(node).collect::<Vec<_>>(),
+        "pools": [pool("main", "default", "easy"), pool("other", "fcfs", "conservative"), quick],
         "switches": [
             {"name": "leaf1", "nodes": ["n1", "n2"], "switches": []},
             {"name": "leaf2", "nodes": ["n3", "n4"], "switches": []},
@@ -123,7 +127,7 @@ impl Story {
         self.input(Input::NodeHello { node, boot_id, hardware: Arc::new(hardware), held });
     }
 
-    fn submit(&mut self, name: &str, more: Value) -> JobId {
+    pub(super) fn submit(&mut self, name: &str, more: Value) -> JobId {
         let request_key = Some(format!("key of {name}"));
         let input = Input::Submit { caller: ANN, spec: Box::new(spec(name, more)), request_key };
         match self.input(input) {
@@ -221,6 +225,7 @@ impl Story {
 
     /// Nodes fail, are held and come back; jobs wait for other jobs and for instants, and some for nothing.
     pub fn second_half(&mut self) {
+        self.lines();
         let due = Timestamp(self.now.0 + 30_000_000);
         let due = self.submit("due", json!({"eligibility": {"deadline": due}, "time_limit_s": 10}));
         let key = self.start(due, 0);
