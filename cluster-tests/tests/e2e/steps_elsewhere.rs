@@ -59,7 +59,7 @@ fn reached_and_ended(bench: &Bench) {
     bench.write(
         "inner.sh",
         r#"[ $SLURM_NODEID = 1 ] || exec sleep 300
-{ until grep -q read own; do sleep 0.05; done; } | srun -N3 -n3 -J reached bash -c 'trap "echo got usr1" USR1; while ! read -t 0.1 line; do echo tick; done; echo read $line' > own 2>&1
+{ until grep -q read own; do sleep 0.05; done; } | srun -N3 -n3 -J reached bash -c 'trap "echo got usr1" USR1; until read -t 0; do echo tick; sleep 0.1; done; read line; echo read $line' > own 2>&1
 echo "ended ${PIPESTATUS[1]}" >> own
 srun -N3 -n3 -J killed sleep 400 &
 while [ ! -e kill ]; do sleep 0.05; done
