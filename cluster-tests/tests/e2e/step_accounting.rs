@@ -98,7 +98,7 @@ fn a_running_step_is_looked_on_from_elsewhere() {
     // Ranks tick until they are given a line, so that it is seen when somebody looks on.
     bench.write(
         "rank.sh",
-        "while ! read -t 0.1 line; do echo tick $SLURM_PROCID; done\n\
+        "until read -t 0; do echo tick $SLURM_PROCID; sleep 0.1; done; read line\n\
          echo out $SLURM_PROCID $line; echo err $SLURM_PROCID >&2; exit $SLURM_PROCID\n",
     );
     let body = format!(
