@@ -117,6 +117,21 @@ impl AttemptState {
     }
 }
 
+#[cfg(test)]
+impl AttemptState {
+    /// One of an attempt that runs in this boot as far as a test cares, whose record of steps is so long.
+    pub fn of_test(key: AttemptKey, steps_bytes: u64) -> Self {
+        Self {
+            boot_id: "b".into(),
+            supervisor: ProcessId { pid: 1, start_ticks: 2 },
+            containment: Containment::Subreaper,
+            run: "/run/muster/attempts/12_0.1".into(),
+            at_once: true,
+            report: InstanceReport { key: Some(key), steps_bytes, ..InstanceReport::default() },
+        }
+    }
+}
+
 impl AttemptDir {
     /// A folder of the attempt's own, below the agent's `attempts`.
     pub fn own(attempts: &Path, key: &AttemptKey) -> Self {

@@ -202,29 +202,15 @@ fn checked(line: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::containment::Containment;
-    use crate::process::ProcessId;
-    use muster_wire::v1::InstanceReport;
 
     fn key(task: u32) -> AttemptKey {
         AttemptKey { job: 12, task, attempt: 1 }
     }
 
-    fn state(task: u32, steps_bytes: u64) -> AttemptState {
-        AttemptState {
-            boot_id: "b".into(),
-            supervisor: ProcessId { pid: 1, start_ticks: 2 },
-            containment: Containment::Subreaper,
-            run: "/run/muster/attempts/12_0.1".into(),
-            at_once: true,
-            report: InstanceReport { key: Some(key(task)), steps_bytes, ..InstanceReport::default() },
-        }
-    }
-
     fn records(task: u32, steps_bytes: u64, forgotten: &[AttemptKey]) -> Records {
         let mut records = Records::default();
         records.forgotten(forgotten);
-        records.state(key(task), &state(task, steps_bytes)).unwrap();
+        records.state(key(task), &AttemptState::of_test(key(task), steps_bytes)).unwrap();
         records
     }
 
@@ -247,7 +233,7 @@ mod tests {
         log.append(&records(1, 1, &[])).unwrap();
         log.append(&records(0, 2, &[])).unwrap();
         assert_eq!(found(&log), [(0, 2), (1, 1)]);
-        assert_eq!(log.read_one(&key(1)).unwrap(), state(1, 1));
+        assert_eq!(log.read_one(&key(1)).unwrap(), AttemptState::of_test(key(1), 1));
         log.append(&records(2, 3, &[key(0), key(1)])).unwrap();
         assert_eq!(found(&log), [(2, 3)]);
         assert!(matches!(log.read_one(&key(1)), Err(NodeError::File { .. })));

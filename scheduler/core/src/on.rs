@@ -60,7 +60,7 @@ pub(crate) fn first_missing(few: &[IndexRange], all: &[IndexRange]) -> Option<u3
         if is_within {
             return None;
         }
-        (range.first..=range.last).step_by(range.step as usize).find(|index| !range_holds(all, *index))
+        range.indices().find(|index| !range_holds(all, *index))
     })
 }
 

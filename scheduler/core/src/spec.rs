@@ -437,6 +437,11 @@ pub struct IndexRange {
 }
 
 impl IndexRange {
+    /// Its indices, rising.
+    pub fn indices(&self) -> impl Iterator<Item = u32> + use<> {
+        (self.first..=self.last).step_by(self.step as usize)
+    }
+
     /// How many indices it holds.
     #[must_use]
     pub fn len(&self) -> u64 {

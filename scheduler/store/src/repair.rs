@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use muster_core::event::{Event, Record};
 use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
+use muster_core::spec::IndexRange;
 use muster_core::state::State;
 use rusqlite::Connection;
 use serde::Serialize;
@@ -260,7 +261,7 @@ impl Lost {
                 self.attempts.insert(*key);
             }
             Event::LineMade { behind, indices } => {
-                let indices = indices.iter().flat_map(|r| (r.first..=r.last).step_by(r.step.max(1) as usize));
+                let indices = indices.iter().flat_map(IndexRange::indices);
                 let task = |index| TaskId { index: TaskIndex(index), ..behind.task };
                 self.attempts.extend(indices.map(|index| AttemptKey { task: task(index), attempt: 1 }));
             }

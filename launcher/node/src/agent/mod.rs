@@ -5,6 +5,7 @@
 //! that is not on the disk or in a supervisor as well: it may be killed at any instant and start again.
 
 mod desk;
+mod found;
 mod health;
 mod janitor;
 mod lines;

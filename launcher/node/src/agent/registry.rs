@@ -1,8 +1,7 @@
 //! The attempts that this node holds.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use muster_wire::v1::instance_report::Phase;
@@ -16,12 +15,11 @@ use super::places::{Place, Places};
 use super::shared::Shared;
 use super::status::{self, Question};
 use super::supervisors::{self, Event, Idle};
-use crate::attempt::{Assignment, AttemptDir, AttemptState, UNFINISHED, parse_key};
+use crate::attempt::{Assignment, AttemptDir, AttemptState};
 use crate::devices;
 use crate::error::{NodeError, Result};
 use crate::folders::Records;
 use crate::process::{ProcessId, now_us};
-use crate::state_log::StateLog;
 use crate::step_log::Reader;
 use crate::supervisor;
 
@@ -42,19 +40,19 @@ pub(super) type Key = (u64, u32, u32);
 
 /// One attempt.
 #[derive(Debug)]
-struct Held {
-    dir: AttemptDir,
+pub(super) struct Held {
+    pub dir: AttemptDir,
     /// That folder, if others have it as well.
-    shared: Option<Shared>,
-    report: InstanceReport,
+    pub shared: Option<Shared>,
+    pub report: InstanceReport,
     /// What it tells of the attempt's steps.
-    steps: Reader,
+    pub steps: Reader,
     /// `None` once nobody is there who could obey.
-    supervisor: Option<mpsc::Sender<ToNode>>,
+    pub supervisor: Option<mpsc::Sender<ToNode>>,
 }
 
 impl Held {
-    fn is_gone(&self) -> bool {
+    pub fn is_gone(&self) -> bool {
         matches!(self.report.phase, Some(Phase::Gone(_)))
     }
 
@@ -82,12 +80,12 @@ pub(super) struct Registry {
     pub welcome: Option<v1::Welcome>,
     /// This node's own address, once it is known.
     pub address: String,
-    held: BTreeMap<Key, Held>,
+    pub(super) held: BTreeMap<Key, Held>,
     /// Attempts that wait for the end of others.
     pub lines: Lines,
     idle: VecDeque<Idle>,
-    places: Places,
-    events: mpsc::Sender<Event>,
+    pub(super) places: Places,
+    pub(super) events: mpsc::Sender<Event>,
     /// Until the agent serves.
     start: Option<(Link, mpsc::Sender<LinkEvent>, mpsc::Sender<Question>)>,
 }
@@ -129,89 +127,7 @@ impl Registry {
         Ok(())
     }
 
-    fn find_attempts(&mut self) -> Result<()> {
-        let mut places = self.places.noted();
-        let folder = self.node.dir.attempts();
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(NodeError::file("create the folder", &folder))?;
-        let entries = std::fs::read_dir(&folder).map_err(NodeError::file("list", &folder))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            match name.to_str().and_then(parse_key) {
-                Some(key) => {
-                    for run in self.find_in(key, &entry.path()) {
-                        places.retain(|place| place.run != run);
-                    }
-                }
-                // An agent was killed before it had given the attempt to anybody.
-                None if name.to_str().is_some_and(|name| name.ends_with(UNFINISHED)) => {
-                    let _ = std::fs::remove_dir_all(entry.path());
-                }
-                None => {
-                    tracing::warn!(path = %entry.path().display(), "no attempt's folder; it is left alone")
-                }
-            }
-        }
-        // The supervisors that waited there have ended with the agent before, or are about to.
-        for place in places {
-            tokio::spawn(place.clear(None));
-        }
-        Ok(())
-    }
-
-    /// Takes up the attempt, or the attempts, of a private folder that was made for this one. The answer is the folders of those that
-    /// have not ended.
-    fn find_in(&mut self, first: AttemptKey, folder: &Path) -> Vec<PathBuf> {
-        let log = StateLog::of(folder);
-        if !log.exists() {
-            let dir = AttemptDir::own(&self.node.dir.attempts(), &first);
-            let state = dir.load();
-            return self.find(first, dir, None, state).into_iter().collect();
-        }
-        // That it cannot be read is no reason to end what is held there.
-        let found = log.read().unwrap_or_else(|error| vec![(first, Err(error))]);
-        let shared = Shared::found(folder.to_owned(), found.iter().map(|(key, _)| *key).collect());
-        let runs = found
-            .into_iter()
-            .filter_map(|(key, state)| self.find(key, shared.dir(&key), Some(shared.clone()), state));
-        runs.collect()
-    }
-
-    /// Takes up an attempt. The answer is its folder, if it has not ended.
-    fn find(
-        &mut self,
-        key: AttemptKey,
-        dir: AttemptDir,
-        shared: Option<Shared>,
-        state: Result<AttemptState>,
-    ) -> Option<PathBuf> {
-        let state = state.unwrap_or_else(|error| {
-            tracing::warn!(attempt = %key, error = error.sentence(), "an attempt without a state");
-            self.unknown_state(key, 0, &dir)
-        });
-        let report = told(state.report.clone());
-        let mut held = Held { steps: Reader::new(&dir), dir: dir.clone(), shared, report, supervisor: None };
-        let same_boot = state.boot_id == self.node.boot_id;
-        let run = (!held.is_gone()).then(|| state.run.clone());
-        if !held.is_gone() {
-            // A state that cannot be read, perhaps because another version wrote it, is no reason to end the attempt:
-            // whoever listens at its socket holds it.
-            let is_held = || {
-                state.supervisor.watch().is_some()
-                    || std::os::unix::net::UnixStream::connect(dir.control()).is_ok()
-            };
-            if same_boot && is_held() {
-                held.supervisor = Some(supervisors::adopt(dir, &state, self.events.clone()));
-            } else {
-                let boot_id = self.node.boot_id.clone();
-                tokio::spawn(supervisors::clear_up(dir, state, boot_id, self.events.clone()));
-            }
-        }
-        self.held.insert(order(&key), held);
-        run
-    }
-
-    fn unknown_state(&self, key: AttemptKey, instance: u32, dir: &AttemptDir) -> AttemptState {
+    pub(super) fn unknown_state(&self, key: AttemptKey, instance: u32, dir: &AttemptDir) -> AttemptState {
         AttemptState {
             boot_id: self.node.boot_id.clone(),
             supervisor: ProcessId { pid: 0, start_ticks: 0 },
@@ -593,7 +509,7 @@ pub(super) fn order(key: &AttemptKey) -> Key {
 }
 
 /// A report as the controller is told it.
-fn told(report: InstanceReport) -> InstanceReport {
+pub(super) fn told(report: InstanceReport) -> InstanceReport {
     InstanceReport { steps_bytes: 0, ..report }
 }
 

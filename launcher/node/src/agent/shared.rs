@@ -111,20 +111,6 @@ fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::containment::Containment;
-    use crate::process::ProcessId;
-    use muster_wire::v1::InstanceReport;
-
-    fn state(key: AttemptKey) -> AttemptState {
-        AttemptState {
-            boot_id: "b".into(),
-            supervisor: ProcessId { pid: 1, start_ticks: 2 },
-            containment: Containment::Subreaper,
-            run: "/run/muster/attempts/12_0.1".into(),
-            at_once: true,
-            report: InstanceReport { key: Some(key), ..InstanceReport::default() },
-        }
-    }
 
     fn key(task: u32) -> AttemptKey {
         AttemptKey { job: 12, task, attempt: 1 }
@@ -140,7 +126,7 @@ mod tests {
         let path = folder.path().join("12_0.1");
         let place = Shared::new(path.clone());
         for task in 0..3 {
-            place.add(key(task), &state(key(task))).unwrap();
+            place.add(key(task), &AttemptState::of_test(key(task), 0)).unwrap();
         }
         let (held, log) = (place.clone(), place.dir(&key(1)).log());
         std::fs::write(&log, "a line\n").unwrap();
@@ -149,7 +135,7 @@ mod tests {
         held.forget(&key(1)).unwrap();
         assert!(!log.exists() && place.dir(&key(2)).steps().exists());
         assert_eq!(tasks(&path), [0, 1, 2], "it is written with the next one");
-        place.add(key(3), &state(key(3))).unwrap();
+        place.add(key(3), &AttemptState::of_test(key(3), 0)).unwrap();
         assert_eq!(tasks(&path), [2, 3]);
         drop(place);
         drop(held);
@@ -173,7 +159,7 @@ mod tests {
         let place = Shared::new(folder.path().join("12_0.1"));
         for task in 0..HELD_MAX as u32 {
             assert!(place.has_room());
-            place.add(key(task), &state(key(task))).unwrap();
+            place.add(key(task), &AttemptState::of_test(key(task), 0)).unwrap();
         }
         assert!(!place.has_room());
         place.forget(&key(7)).unwrap();

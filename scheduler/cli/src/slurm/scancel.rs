@@ -350,8 +350,7 @@ fn named(targets: &[On]) -> Vec<JobRef> {
         Tasks::All => vec![JobRef { job: on.job, task: None }],
         Tasks::One(index) => vec![JobRef { job: on.job, task: Some(*index) }],
         Tasks::Ranges(ranges) => {
-            let indices =
-                ranges.iter().flat_map(|range| (range.first..=range.last).step_by(range.step as usize));
+            let indices = ranges.iter().flat_map(|range| range.indices());
             indices.map(|index| JobRef { job: on.job, task: Some(TaskIndex(index)) }).collect()
         }
     };
@@ -394,9 +393,7 @@ fn holds(on: &On, line: &TaskLine) -> bool {
     match &line.which {
         Which::Job => on.tasks == Tasks::All,
         Which::Element(index) => on.holds(*index),
-        Which::Elements(ranges) => ranges.iter().any(|range| {
-            (range.first..=range.last).step_by(range.step as usize).any(|i| on.holds(TaskIndex(i)))
-        }),
+        Which::Elements(ranges) => ranges.iter().any(|range| range.indices().any(|i| on.holds(TaskIndex(i)))),
     }
 }
 
@@ -411,7 +408,7 @@ fn of_line(options: &Options, line: &TaskLine) -> Vec<JobRef> {
         Which::Element(index) => vec![JobRef { job, task: Some(*index) }],
         Which::Elements(ranges) => ranges
             .iter()
-            .flat_map(|range| (range.first..=range.last).step_by(range.step as usize))
+            .flat_map(|range| range.indices())
             .map(TaskIndex)
             .filter(|index| is_named(*index))
             .map(|index| JobRef { job, task: Some(index) })

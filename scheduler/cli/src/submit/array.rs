@@ -44,8 +44,7 @@ fn running_max(text: &str, origin: &Origin) -> Result<u32, CliError> {
 
 /// The same indices in ranges that do not reach into each other.
 fn disjoint(ranges: &[IndexRange]) -> Vec<IndexRange> {
-    let indices: BTreeSet<u32> =
-        ranges.iter().flat_map(|range| (range.first..=range.last).step_by(range.step as usize)).collect();
+    let indices: BTreeSet<u32> = ranges.iter().flat_map(IndexRange::indices).collect();
     let mut out: Vec<IndexRange> = Vec::new();
     for index in indices {
         match out.last_mut() {
@@ -69,7 +68,7 @@ mod tests {
     }
 
     fn indices(spec: &ArraySpec) -> Vec<u32> {
-        spec.indices.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize)).collect()
+        spec.indices.iter().flat_map(IndexRange::indices).collect()
     }
 
     #[test]

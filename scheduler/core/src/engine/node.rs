@@ -167,7 +167,12 @@ fn missing(
     let untouched = live.instances[instance as usize].state == InstanceState::Preparing
         && (same_boot || !job.spec.starts_at_once(live.instances.len()));
     let mut events = Vec::new();
+    let takes_lines = state.node(node).hardware().is_some_and(|hardware| hardware.takes_lines);
     let verdict = match &live.phase {
+        // Its agent may be another one since, which would start it beside those ahead of it.
+        LivePhase::Preparing if untouched && !live.holds_allocation() && !takes_lines => {
+            return (vec![Event::AttemptReturned { key }], None);
+        }
         // The word to prepare was lost on the way, or the agent's memory with it: nothing has run yet.
         LivePhase::Preparing if untouched => return (events, prepare_effect(state, key, instance)),
         LivePhase::Ending { verdict, .. } => {

@@ -11,7 +11,7 @@ use super::advance::Advance;
 use super::class::Classes;
 use super::conservative::Promises;
 use super::fit::{self, NodeRoom};
-use super::leaving::Leaving;
+use super::leaving::{Leaving, Left};
 use super::lines::CameToHold;
 use super::parked::Parked;
 use super::suits::{is_choosy, suits};
@@ -24,7 +24,7 @@ use crate::ids::{AttemptKey, JobId, NodeId, TaskId, Timestamp};
 use crate::place::{Candidate, SwitchTree};
 use crate::preempt::Rights;
 use crate::spec::Request;
-use crate::state::{Job, Live, LivePhase, State};
+use crate::state::{Job, LivePhase, State};
 
 /// Decides what starts. Derived from a state, and told of every event that happens in it.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ pub struct Planner {
     /// Attempts of lines that have come to hold something since the last pass.
     pub(super) came_to_hold: CameToHold,
     /// Whether something happened since the last pass that could let a task start.
-    changed: bool,
+    pub(super) changed: bool,
     last_pass: Timestamp,
 }
 
@@ -93,28 +93,6 @@ pub(super) struct NodeView {
     pub takes_work: bool,
     /// The pools that have it, with its slot in each.
     pub seats: Vec<(u32, u32)>,
-}
-
-/// What an event takes an attempt from: nobody remembers it afterwards.
-struct Left {
-    node: NodeId,
-    /// The attempt behind it in its line.
-    behind: Option<AttemptKey>,
-}
-
-impl Left {
-    fn by(state: &State, event: &Event) -> Option<Self> {
-        let (key, instance) = match event {
-            Event::InstanceGone { key, instance, .. } | Event::InstanceLost { key, instance } => {
-                (*key, *instance)
-            }
-            Event::AttemptReturned { key } | Event::AttemptRan { key, .. } => (*key, 0),
-            _ => return None,
-        };
-        let live = state.live_attempt(key.task)?;
-        let node = live.allocation.shares.get(instance as usize)?.node;
-        Some(Self { node, behind: state.behind(key) })
-    }
 }
 
 fn slot_of(slots: &[NodeId]) -> Vec<u32> {
@@ -234,7 +212,7 @@ impl Planner {
     }
 
     /// Takes over what the state says of a node.
-    fn look_at(&mut self, state: &State, id: NodeId) {
+    pub(super) fn look_at(&mut self, state: &State, id: NodeId) {
         let node = state.node(id);
         let Some(view) = self.nodes.get_mut(id.0 as usize) else { return };
         let before = (view.takes_work, view.room.cores);
@@ -423,18 +401,6 @@ impl Planner {
         }
     }
 
-    /// An attempt may have left something to the one behind it in its line, or a node that gave it back has room.
-    fn follow_left(&mut self, state: &State, left: &Left) {
-        if let Some(heir) =
-            left.behind.filter(|key| state.live_attempt(key.task).is_some_and(Live::holds_allocation))
-        {
-            self.end_moved(state, heir);
-            self.note_heir(state, heir);
-        }
-        self.look_at(state, left.node);
-        self.changed = true;
-    }
-
     /// Writes down what an event that has just happened in `state` changes. Placements that a pass of this planner
     /// decided were written down by the pass.
     fn happened(&mut self, state: &State, event: &Event) {
@@ -466,13 +432,10 @@ impl Planner {
                     self.job_changed(state, *job);
                 }
             }
-            Event::AttemptReturned { key } | Event::AttemptRan { key, .. } => {
-                self.forget_end(*key);
-                self.forget_victim(*key);
-                self.job_changed(state, key.task.job);
-            }
             Event::AttemptGo { key } | Event::AttemptEnding { key, .. } => self.end_moved(state, *key),
-            Event::AttemptEnded { key, .. } => {
+            Event::AttemptEnded { key, .. }
+            | Event::AttemptRan { key, .. }
+            | Event::AttemptReturned { key } => {
                 self.forget_end(*key);
                 self.forget_victim(*key);
                 self.job_changed(state, key.task.job);
@@ -549,61 +512,6 @@ impl Planner {
         }
         for job in event.reservation().into_iter().flat_map(|name| state.jobs_of_reservation(name)) {
             self.job_changed(state, job);
-        }
-    }
-
-    fn end_moved(&mut self, state: &State, key: AttemptKey) {
-        let Some(job) = state.jobs.get(&key.task.job) else { return };
-        let Some(live) = job.live.get(&key.task.index).filter(|live| live.holds_allocation()) else { return };
-        let end = live.deadline(job.spec.time_limit_s).unwrap_or(Timestamp(u64::MAX));
-        if self.end_of.get(&key) != Some(&end) {
-            self.forget_end(key);
-            self.remember_end(state, key, end, &live.allocation);
-        }
-        self.follow_victim(state, key, job, &live.phase);
-    }
-
-    pub(super) fn remember_end(
-        &mut self,
-        state: &State,
-        key: AttemptKey,
-        end: Timestamp,
-        allocation: &Allocation,
-    ) {
-        self.ends.insert((end, key), Leaving::of(state, allocation));
-        self.end_of.insert(key, end);
-    }
-
-    /// Counts anew what the attempts on a node hold, after its cores turned out to be of other kinds.
-    fn recount_ends(&mut self, state: &State, node: NodeId) {
-        for key in &state.node(node).attempts {
-            let Some(live) = state.live_attempt(key.task) else { continue };
-            if let Some(leaving) = self.end_of.get(key).and_then(|end| self.ends.get_mut(&(*end, *key))) {
-                *leaving = Leaving::of(state, &live.allocation);
-            }
-        }
-    }
-
-    pub(super) fn forget_end(&mut self, key: AttemptKey) {
-        let Some(end) = self.end_of.remove(&key) else { return };
-        let Some(leaving) = self.ends.remove(&(end, key)) else { return };
-        self.left_until(&leaving, end);
-    }
-
-    fn left_until(&mut self, leaving: &Leaving, end: Timestamp) {
-        for share in leaving.shares() {
-            for (pool, _) in &self.nodes[share.node.0 as usize].seats {
-                let pool = &mut self.pools[*pool as usize];
-                pool.left_until = pool.left_until.max(end);
-            }
-        }
-    }
-
-    /// An attempt that would have ended at `end` at the latest leaves earlier.
-    pub(super) fn left_early(&mut self, key: AttemptKey, end: Timestamp) {
-        let known = self.end_of.get(&key).and_then(|end| self.ends.get(&(*end, key)));
-        if let Some(leaving) = known.cloned() {
-            self.left_until(&leaving, end);
         }
     }
 

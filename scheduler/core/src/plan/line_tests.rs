@@ -237,6 +237,21 @@ fn a_node_that_comes_back_is_told_of_its_line_again() {
 }
 
 #[test]
+fn an_agent_that_knows_of_no_lines_is_told_of_none() {
+    let mut bench = cluster(1);
+    let id = with_lines(&mut bench, job(ANN).array(1000, None));
+    let head = head(&bench, id);
+    let tasks = line(&bench, head);
+    bench.effects.clear();
+    // An older one in its place: it holds the head, and would start the others beside it.
+    let running = InstancePhase::Running { started_at: bench.now };
+    bench.hello("n1", 1, vec![InstanceReport { key: head, instance: 0, phase: running }]);
+    assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::Prepare { .. })));
+    assert_eq!(line(&bench, head), [tasks[0]]);
+    assert!(tasks[1..].iter().all(|index| bench.engine.state().jobs[&id].waiting.contains(*index)));
+}
+
+#[test]
 fn nobody_is_lined_up_where_others_have_a_say() {
     let long = |bench: &mut Bench| {
         let id = bench.submit(ANN, job(ANN).array(1000, None)).unwrap();

@@ -17,7 +17,7 @@ use super::queue::{Head, Queue, keeps_all};
 use crate::event::Allocation;
 use crate::ids::{AttemptKey, JobId, TaskIndex, Timestamp};
 use crate::spec::IndexRange;
-use crate::state::{FIRST_ATTEMPT, FinishedHow, Job, State};
+use crate::state::{FIRST_ATTEMPT, Finished, FinishedHow, IndexSet, Job, State};
 
 /// How many attempts wait in a line at most.
 pub const LINE_MAX: usize = 16;
@@ -85,9 +85,10 @@ impl Pass<'_> {
         let most = longest(job, placed.len());
         for (behind, length) in ends {
             let more = most.saturating_sub(length);
-            let indices: Vec<u32> = waiting.by_ref().take(more).map(|index| index.0).collect();
+            let mut indices = IndexSet::default();
+            waiting.by_ref().take(more).for_each(|index| indices.insert(index.0));
             if !indices.is_empty() {
-                self.plan.lines.push(Line { behind, indices: ranges(&indices) });
+                self.plan.lines.push(Line { behind, indices: indices.ranges().collect() });
             }
         }
     }
@@ -139,25 +140,13 @@ fn may_line_up(state: &State, job: &Job, now: Timestamp) -> bool {
 }
 
 fn are_short(job: &Job, short_us: u64) -> bool {
-    let is_short = |finished: &crate::state::Finished| match &finished.how {
+    let is_short = |finished: &Finished| match &finished.how {
         FinishedHow::Ran { started_at: Some(started_at), .. } => {
             finished.at.micros_since(*started_at) <= short_us
         }
         _ => false,
     };
     job.finished.len() >= SHOWN_BY && job.finished.values().rev().take(SHOWN_BY).all(is_short)
-}
-
-/// Rising numbers as ranges.
-fn ranges(indices: &[u32]) -> Vec<IndexRange> {
-    let mut ranges: Vec<IndexRange> = Vec::new();
-    for index in indices {
-        match ranges.last_mut() {
-            Some(range) if range.last + 1 == *index => range.last = *index,
-            _ => ranges.push(IndexRange { first: *index, last: *index, step: 1 }),
-        }
-    }
-    ranges
 }
 
 impl Planner {

@@ -346,7 +346,7 @@ fn waiting_finished(
     let has_dependents = state.dependents.contains_key(&id);
     let mut finished = Vec::new();
     let Some(job) = job_mut(&mut state.jobs, id) else { return };
-    for index in ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize)) {
+    for index in ranges.iter().flat_map(IndexRange::indices) {
         if !job.waiting.remove(index) {
             continue;
         }

@@ -59,7 +59,7 @@ impl Live {
 /// Tasks are lined up behind an attempt.
 pub(super) fn made(state: &mut State, behind: AttemptKey, indices: &[IndexRange], at: Timestamp) {
     let mut last = behind;
-    for index in indices.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize)) {
+    for index in indices.iter().flat_map(IndexRange::indices) {
         let key =
             AttemptKey { task: TaskId { index: TaskIndex(index), ..last.task }, attempt: FIRST_ATTEMPT };
         if follow(state, last, key, at) {

@@ -37,7 +37,7 @@ impl IndexSet {
 
     /// Its indices, rising.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize))
+        self.ranges.iter().flat_map(IndexRange::indices)
     }
 
     /// Whether it holds `index`.
@@ -80,6 +80,13 @@ impl IndexSet {
             return;
         }
         let at = self.ranges.partition_point(|r| r.first < index);
+        // The range before it, unless ranges with steps lie between.
+        if let Some(range) = at.checked_sub(1).and_then(|before| self.ranges.get_mut(before))
+            && range.last.checked_add(range.step) == Some(index)
+        {
+            range.last = index;
+            return;
+        }
         self.ranges.insert(at, IndexRange { first: index, last: index, step: 1 });
     }
 }

@@ -175,7 +175,7 @@ pub(crate) fn was_free_to_start(state: &State, key: AttemptKey, now: Timestamp) 
         let (ended, ok) = match &on.tasks {
             Tasks::One(index) => (outcome(index).is_some(), outcome(index) == Some(true)),
             Tasks::Ranges(ranges) => {
-                let indices = ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize));
+                let indices = ranges.iter().flat_map(IndexRange::indices);
                 let outcomes: Vec<Option<bool>> = indices.map(|index| outcome(&TaskIndex(index))).collect();
                 (outcomes.iter().all(Option::is_some), outcomes.iter().all(|ok| *ok == Some(true)))
             }

@@ -80,7 +80,7 @@ pub(super) fn job_refs(words: &[String]) -> Result<Vec<JobRef>, Fault> {
             Tasks::All => refs.push(JobRef { job, task: None }),
             Tasks::One(index) => refs.push(JobRef { job, task: Some(index) }),
             Tasks::Ranges(ranges) => {
-                let indices = ranges.iter().flat_map(|r| (r.first..=r.last).step_by(r.step as usize));
+                let indices = ranges.iter().flat_map(|range| range.indices());
                 refs.extend(indices.map(|index| JobRef { job, task: Some(TaskIndex(index)) }));
             }
         }

@@ -34,8 +34,7 @@ pub(super) fn rows<'a>(
     for line in list.lines.iter().filter(|line| takes(line, options)) {
         match &line.which {
             Which::Elements(ranges) if options.array => {
-                let indices =
-                    ranges.iter().flat_map(|range| (range.first..=range.last).step_by(range.step as usize));
+                let indices = ranges.iter().flat_map(|range| range.indices());
                 rows.extend(indices.map(|index| Row { line, element: Some(index) }));
             }
             _ => rows.push(Row { line, element: None }),
