@@ -69,6 +69,12 @@ impl<'a> Check<'a> {
     /// An attempt ran where and when the controller says, at most once, and ended as the controller says.
     fn attempt(&mut self, key: AttemptKey) {
         let known = &self.journal.attempts[&key];
+        if known.returned {
+            if known.ended.is_some() || self.traces.contains_key(&key) {
+                self.says(format!("{key} was given back, and ran or ended: {:?}", known.ended));
+            }
+            return;
+        }
         let Some((verdict, again)) = known.ended.clone() else {
             return self.says(format!("{key} has not ended"));
         };
@@ -170,12 +176,13 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// The attempts of a task, without those that were given back.
     fn attempts_of(
         &self,
         task: TaskId,
     ) -> impl DoubleEndedIterator<Item = (&AttemptKey, &super::journal::Attempt)> + use<'_> {
         let key = |attempt| AttemptKey { task, attempt };
-        self.journal.attempts.range(key(0)..=key(u32::MAX))
+        self.journal.attempts.range(key(0)..=key(u32::MAX)).filter(|(_, attempt)| !attempt.returned)
     }
 
     /// A task ended once, and was tried again only if that is allowed.

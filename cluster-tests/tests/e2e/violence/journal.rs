@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use muster_cluster_tests::site::Site;
 use muster_core::event::{Allocation, Event, Record, Verdict};
-use muster_core::ids::{AttemptKey, JobId, NodeId, TaskIndex, Timestamp};
-use muster_core::spec::JobSpec;
+use muster_core::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
+use muster_core::spec::{IndexRange, JobSpec};
+use muster_core::state::FIRST_ATTEMPT;
 use serde::Deserialize;
 
 /// An attempt, as the controller knows it.
@@ -21,6 +22,8 @@ pub struct Attempt {
     pub free: Vec<Option<Freed>>,
     /// How it ended, and whether the task waits for another.
     pub ended: Option<(Verdict, bool)>,
+    /// It stood in a line, and its node gave it back: it may never have run, and has no end.
+    pub returned: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,18 +107,22 @@ impl Journal {
                 }
             }
             Event::WaitingCancelled { job, indices, .. } | Event::WaitingEnded { job, indices, .. } => {
-                let ended = indices.iter().flat_map(|range| range.first..=range.last).map(TaskIndex);
+                let ended = indices.iter().flat_map(IndexRange::indices).map(TaskIndex);
                 self.jobs.get_mut(job).unwrap().ended_waiting.extend(ended);
             }
             Event::AttemptPlaced { key, allocation, .. } => {
-                let nodes = allocation.shares.len();
-                let at_once = self.jobs[&key.task.job].spec.starts_at_once(nodes).then_some(at);
-                let (allocation, free) = (Arc::clone(allocation), vec![None; nodes]);
-                let attempt = Attempt { allocation, go_at: None, at_once, free, ended: None };
-                if self.attempts.insert(*key, attempt).is_some() {
-                    self.wrong.push(format!("{key} was placed twice"));
+                let is_at_once = self.jobs[&key.task.job].spec.starts_at_once(allocation.shares.len());
+                self.placed(*key, allocation, is_at_once.then_some(at));
+            }
+            Event::LineMade { behind, indices } => {
+                let allocation = Arc::clone(&self.attempt(behind).allocation);
+                for index in indices.iter().flat_map(IndexRange::indices).map(TaskIndex) {
+                    let key = AttemptKey { task: TaskId { index, ..behind.task }, attempt: FIRST_ATTEMPT };
+                    // When the one before it ends is its node's to know; two on one core are seen in the ledger.
+                    self.placed(key, &allocation, Some(at));
                 }
             }
+            Event::AttemptReturned { key } => self.attempt(key).returned = true,
             Event::AttemptGo { key } => {
                 let before = self.attempt(key).go_at.replace(at);
                 if before.is_some() {
@@ -135,6 +142,15 @@ impl Journal {
                 self.stale_gone.insert((*node, *key), at);
             }
             _ => {}
+        }
+    }
+
+    fn placed(&mut self, key: AttemptKey, allocation: &Arc<Allocation>, at_once: Option<Timestamp>) {
+        let free = vec![None; allocation.shares.len()];
+        let allocation = Arc::clone(allocation);
+        let attempt = Attempt { allocation, go_at: None, at_once, free, ended: None, returned: false };
+        if self.attempts.insert(key, attempt).is_some() {
+            self.wrong.push(format!("{key} was placed twice"));
         }
     }
 
