@@ -4,8 +4,10 @@
 //! sides keep to.
 
 mod members;
+mod told;
 
 pub use members::{PackError, pack_members, unpack_members};
+pub use told::{Told, ToldCodec, ToldEncoder};
 
 /// The protocol version that this build speaks, said in `Hello`.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -18,6 +20,13 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 #[allow(clippy::all, clippy::pedantic, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("muster.wire.v1");
+}
+
+/// The service of `proto/muster.proto` for the controller, which tells nodes what it has encoded in part.
+#[allow(missing_docs, reason = "generated from the contract, which is documented there")]
+#[allow(clippy::all, clippy::pedantic, reason = "generated code")]
+pub mod controller {
+    include!(concat!(env!("OUT_DIR"), "/muster.wire.v1.NodeController.rs"));
 }
 
 impl std::fmt::Display for v1::AttemptKey {

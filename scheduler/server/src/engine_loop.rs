@@ -349,9 +349,7 @@ impl Loop {
         } else {
             self.outlets.mail.tell(self.engine.state(), &batch.records);
         }
-        for effect in &batch.effects {
-            self.outlets.sessions.carry_out(self.engine.state(), effect);
-        }
+        self.outlets.sessions.carry_out(self.engine.state(), &batch.effects);
         for (reply, answer) in batch.replies {
             let _ = reply.send(answer.map_err(InputError::Refused));
         }

@@ -14,7 +14,7 @@ use muster_store::{
     Damage, HistoryReader, Keyring, Lease, Place, Recovered, Server as Postgres, ServerOptions, Store,
 };
 use muster_wire::MESSAGE_BYTES_MAX;
-use muster_wire::v1::node_controller_server::NodeControllerServer;
+use muster_wire::controller::node_controller_server::NodeControllerServer;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tonic::transport::Server;

@@ -15,7 +15,7 @@ use muster_core::cores::CORES_PER_NODE_MAX;
 use muster_core::ids::NodeId;
 use muster_core::input::Effect;
 use muster_core::state::{Power, State};
-use muster_wire::v1;
+use muster_wire::{Told, v1};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tonic::Status;
 
@@ -28,7 +28,7 @@ use crate::packages::Packages;
 use crate::secrets::Secrets;
 use crate::shared::Shared;
 use crate::tls::Authority;
-use crate::translate::{self, Gangs};
+use crate::translate::Translator;
 
 /// Messages that may wait for a slow node before its session is closed. It says hello again, and hears what it
 /// missed. A node of the most cores may be told of the end and of the next task of each of them at once, and once more before it
@@ -36,7 +36,7 @@ use crate::translate::{self, Gangs};
 const OUTBOX_MAX: usize = 4 * CORES_PER_NODE_MAX as usize;
 
 /// Boxed: a channel has room for 32 messages as soon as it has held one, which would be 35 KiB for each idle node.
-type Outgoing = Box<Result<v1::ToNode, Status>>;
+type Outgoing = Box<Result<Told, Status>>;
 type Outbox = mpsc::Sender<Outgoing>;
 
 /// Why a session is closed, for the node's log.
@@ -63,7 +63,7 @@ pub struct Sessions {
     term: u64,
     files: Files,
     uses: NodeUses,
-    gangs: Gangs,
+    translator: Translator,
 }
 
 /// One node's place.
@@ -96,6 +96,27 @@ impl Slot {
     }
 }
 
+/// What a node is to be told in one turn of the engine.
+#[derive(Default)]
+struct ToTell {
+    /// How many effects of the turn are for it.
+    effects: usize,
+    outbox: Option<Outbox>,
+    messages: Vec<Told>,
+}
+
+fn node_of(effect: &Effect) -> NodeId {
+    let (Effect::Prepare { node, .. }
+    | Effect::Go { node, .. }
+    | Effect::Stop { node, .. }
+    | Effect::Signal { node, .. }
+    | Effect::SignalStep { node, .. }
+    | Effect::AttachStep { node, .. }
+    | Effect::SetUp { node, .. }
+    | Effect::Forget { node, .. }) = effect;
+    *node
+}
+
 impl Sessions {
     /// No sessions yet.
     #[must_use]
@@ -110,7 +131,7 @@ impl Sessions {
     ) -> Self {
         let (slots, engine) = (Mutex::new(HashMap::new()), OnceLock::new());
         let stopping = AtomicBool::new(false);
-        let (files, uses, gangs) = (Files::default(), NodeUses::default(), Gangs::default());
+        let (files, uses, translator) = (Files::default(), NodeUses::default(), Translator::default());
         Self {
             slots,
             secrets,
@@ -126,7 +147,7 @@ impl Sessions {
             authority,
             files,
             uses,
-            gangs,
+            translator,
         }
     }
 
@@ -154,15 +175,17 @@ impl Sessions {
 
     fn slot(&self, node: &str) -> Arc<Slot> {
         let mut slots = self.slots.lock().expect("no code panics under this lock");
-        let slot = slots.entry(node.to_owned()).or_insert_with(|| {
-            Arc::new(Slot {
-                node: node.to_owned(),
-                generation: AsyncMutex::new(0),
-                live: Mutex::new(None),
-                present: watch::channel(false).0,
-            })
+        if let Some(slot) = slots.get(node) {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::new(Slot {
+            node: node.to_owned(),
+            generation: AsyncMutex::new(0),
+            live: Mutex::new(None),
+            present: watch::channel(false).0,
         });
-        Arc::clone(slot)
+        slots.insert(node.to_owned(), Arc::clone(&slot));
+        slot
     }
 
     /// Whether the node has a session, now and later.
@@ -199,28 +222,36 @@ impl Sessions {
         self.shared.power_changes()
     }
 
-    /// Tells a node what an effect wants of it. A node without a session hears it after its next hello, because
-    /// the engine says then again what the node should know and does not.
-    pub fn carry_out(&self, state: &State, effect: &Effect) {
-        let (Effect::Prepare { node, .. }
-        | Effect::Go { node, .. }
-        | Effect::Stop { node, .. }
-        | Effect::Signal { node, .. }
-        | Effect::SignalStep { node, .. }
-        | Effect::AttachStep { node, .. }
-        | Effect::SetUp { node, .. }
-        | Effect::Forget { node, .. }) = effect;
-        let batch = self.batch.as_ref();
-        self.send(state, *node, || translate::message(state, &self.secrets, &self.gangs, batch, effect));
+    /// Tells nodes what effects want of them. A node without a session hears it after its next hello, because the engine says then
+    /// again what the node should know and does not.
+    pub fn carry_out(&self, state: &State, effects: &[Effect]) {
+        let mut rest: HashMap<NodeId, ToTell> = HashMap::new();
+        for effect in effects {
+            rest.entry(node_of(effect)).or_default().effects += 1;
+        }
+        // In their order, because what a gang is told alike is made for the one that was told of last.
+        for effect in effects {
+            let node = node_of(effect);
+            let Some(to_tell) = rest.get_mut(&node) else { continue };
+            if to_tell.messages.is_empty() {
+                to_tell.outbox = self.outbox(&state.node(node).name);
+            }
+            let Some(outbox) = &to_tell.outbox else { continue };
+            to_tell.messages.push(self.translator.message(state, &self.secrets, self.batch.as_ref(), effect));
+            if to_tell.messages.len() < to_tell.effects {
+                continue;
+            }
+            // All that there is for a node goes at once: its session is woken once, and sends it in one piece.
+            let send = |message| outbox.try_send(Box::new(Ok(message)));
+            if to_tell.messages.drain(..).try_for_each(send).is_err() {
+                self.slot(&state.node(node).name).close("the node does not take what it is told");
+            }
+        }
     }
 
-    fn send(&self, state: &State, node: NodeId, message: impl FnOnce() -> v1::ToNode) {
-        let slot = self.slot(&state.node(node).name);
-        let outbox = slot.lock_live().as_ref().map(|session| session.outbox.clone());
-        let Some(outbox) = outbox else { return };
-        if outbox.try_send(Box::new(Ok(message()))).is_err() {
-            slot.close("the node does not take what it is told");
-        }
+    /// Where messages for the node go while it has a session.
+    fn outbox(&self, node: &str) -> Option<Outbox> {
+        self.slot(node).lock_live().as_ref().map(|session| session.outbox.clone())
     }
 
     /// The files of tasks on nodes.
@@ -237,8 +268,7 @@ impl Sessions {
 
     /// Tells a node something that is not the engine's. Says whether it has a session that takes it.
     pub(crate) fn tell_node(&self, node: &str, message: v1::ToNode) -> bool {
-        let outbox = self.slot(node).lock_live().as_ref().map(|session| session.outbox.clone());
-        outbox.is_some_and(|outbox| outbox.try_send(Box::new(Ok(message))).is_ok())
+        self.outbox(node).is_some_and(|outbox| outbox.try_send(Box::new(Ok(message.into()))).is_ok())
     }
 
     /// How many messages are yet to be sent to nodes, and to how many nodes.

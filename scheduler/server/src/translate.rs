@@ -1,5 +1,6 @@
 //! Between the engine's words and the wire's.
 
+mod common;
 mod gang;
 mod staging;
 
@@ -15,9 +16,10 @@ use muster_core::patterns;
 use muster_core::spec::{ArraySpec, IndexRange, JobSpec, SignalTo};
 use muster_core::staging::FailureCode;
 use muster_core::state::State;
-use muster_wire::v1;
+use muster_wire::{Told, v1};
 
-pub use self::gang::Gangs;
+use self::common::{Arrays, WHOSE_NODE};
+use self::gang::Gangs;
 use crate::batch_site::BatchSite;
 use crate::secrets::Secrets;
 use crate::view;
@@ -220,87 +222,108 @@ pub fn hardware(hello: &v1::Hello) -> Hardware {
     }
 }
 
-/// The message that carries an effect out.
-#[must_use]
-pub fn message(
-    state: &State,
-    secrets: &Secrets,
-    gangs: &Gangs,
-    site: Option<&BatchSite>,
-    effect: &Effect,
-) -> v1::ToNode {
-    use v1::to_node::Body;
-    let body = match effect {
-        Effect::Prepare { node, key, instance, allocation, spec, time_limit_s, after } => {
-            let attempts = attempts_until(state, *key);
-            let work = |primary: &str| work(*key, attempts, spec, *time_limit_s, primary, *instance == 0);
-            let gang = gangs.of(state, secrets, *key, allocation);
-            let mut prepare = prepare(state, &gang, *key, *instance, allocation, spec, work);
-            prepare.after = after.map(wire_key);
-            prepare.returned = key.attempt - attempts;
-            prepare.staging = staging::staging(*key, spec, *instance == 0, |container, for_s| {
-                site?.container_url(state.batch_account_of(key.task.job)?, container, for_s)
-            });
-            if let Some(site) = site {
-                site.add_words(state, secrets, *key, *node, &mut prepare);
-                if let Some(work) = prepare.work.as_mut() {
-                    say_whose_node(state, *node, work);
+/// Makes messages of effects, and remembers what many of them say alike.
+#[derive(Default)]
+pub struct Translator {
+    gangs: Gangs,
+    arrays: Arrays,
+}
+
+impl Translator {
+    /// The message that carries an effect out.
+    #[must_use]
+    pub fn message(
+        &self,
+        state: &State,
+        secrets: &Secrets,
+        site: Option<&BatchSite>,
+        effect: &Effect,
+    ) -> Told {
+        use v1::to_node::Body;
+        let body = match effect {
+            Effect::Prepare { node, key, instance, allocation, spec, time_limit_s, after } => {
+                let attempts = attempts_until(state, *key);
+                let gang = self.gangs.of(state, secrets, *key, allocation);
+                // Tasks of the batch service are told of more than their specs say, and each has a spec of its own.
+                let of_batch = site.filter(|_| state.batch_account_of(key.task.job).is_some());
+                let common = if of_batch.is_some() { None } else { self.arrays.common(spec, *instance == 0) };
+                let of_spec = match common {
+                    Some(_) => v1::Prepare::default(),
+                    None => common::prepare(spec, *instance == 0),
+                };
+                let mut prepare = prepare(state, &gang, *key, *instance, allocation, spec, of_spec);
+                let work = prepare.work.get_or_insert_default();
+                say_of_task(*key, attempts, spec, *time_limit_s, primary(state, allocation), work);
+                prepare.after = after.map(wire_key);
+                prepare.returned = key.attempt - attempts;
+                prepare.staging = staging::staging(*key, spec, *instance == 0, |container, for_s| {
+                    site?.container_url(state.batch_account_of(key.task.job)?, container, for_s)
+                });
+                if let Some(site) = site {
+                    site.add_words(state, secrets, *key, *node, &mut prepare);
+                    if let Some(work) = prepare.work.as_mut() {
+                        say_whose_node(state, *node, work);
+                    }
                 }
+                if let Some(common) = common {
+                    return Told::Prepare { common, own: Box::new(prepare) };
+                }
+                Body::Prepare(prepare)
             }
-            Body::Prepare(prepare)
-        }
-        Effect::Go { key, peers, .. } => {
-            Body::Go(v1::Go { key: Some(wire_key(*key)), peers: peers.iter().map(wire_endpoint).collect() })
-        }
-        Effect::Stop { key, grace_ms, reason, cause, .. } => Body::Stop(v1::Stop {
-            key: Some(wire_key(*key)),
-            grace_ms: *grace_ms,
-            reason: reason.clone(),
-            cause: wire_cause(*cause).into(),
-        }),
-        Effect::Signal { key, signal, to, .. } => Body::Signal(v1::Signal {
-            key: Some(wire_key(*key)),
-            number: u32::from(*signal),
-            to: match to {
-                SignalTo::Script => v1::SignalTo::Script,
-                SignalTo::Ranks => v1::SignalTo::Ranks,
-                SignalTo::All => v1::SignalTo::All,
-            }
-            .into(),
-            step: None,
-            viewer: None,
-        }),
-        Effect::SignalStep { key, step, signal, .. } => Body::Signal(v1::Signal {
-            key: Some(wire_key(*key)),
-            number: signal.map_or(0, u32::from),
-            to: v1::SignalTo::Ranks.into(),
-            step: Some(*step),
-            viewer: None,
-        }),
-        Effect::AttachStep { key, step, viewer, .. } => Body::Signal(v1::Signal {
-            key: Some(wire_key(*key)),
-            number: 0,
-            to: v1::SignalTo::Ranks.into(),
-            step: Some(*step),
-            viewer: Some(v1::Viewer {
-                hosts: viewer.hosts.iter().map(ToString::to_string).collect(),
-                port: u32::from(viewer.port),
-                key: viewer.key.clone(),
+            Effect::Go { key, peers, .. } => Body::Go(v1::Go {
+                key: Some(wire_key(*key)),
+                peers: peers.iter().map(wire_endpoint).collect(),
             }),
-        }),
-        // Without the service nobody says any more what may be mounted.
-        Effect::SetUp { number, what, .. } => Body::Setup(match site {
-            Some(site) => site.setup(*number, what),
-            None => v1::Setup::default(),
-        }),
-        Effect::Forget { key, .. } => Body::Forget(v1::Forget { key: Some(wire_key(*key)) }),
-    };
-    v1::ToNode { body: Some(body) }
+            Effect::Stop { key, grace_ms, reason, cause, .. } => Body::Stop(v1::Stop {
+                key: Some(wire_key(*key)),
+                grace_ms: *grace_ms,
+                reason: reason.clone(),
+                cause: wire_cause(*cause).into(),
+            }),
+            Effect::Signal { key, signal, to, .. } => Body::Signal(v1::Signal {
+                key: Some(wire_key(*key)),
+                number: u32::from(*signal),
+                to: match to {
+                    SignalTo::Script => v1::SignalTo::Script,
+                    SignalTo::Ranks => v1::SignalTo::Ranks,
+                    SignalTo::All => v1::SignalTo::All,
+                }
+                .into(),
+                step: None,
+                viewer: None,
+            }),
+            Effect::SignalStep { key, step, signal, .. } => Body::Signal(v1::Signal {
+                key: Some(wire_key(*key)),
+                number: signal.map_or(0, u32::from),
+                to: v1::SignalTo::Ranks.into(),
+                step: Some(*step),
+                viewer: None,
+            }),
+            Effect::AttachStep { key, step, viewer, .. } => Body::Signal(v1::Signal {
+                key: Some(wire_key(*key)),
+                number: 0,
+                to: v1::SignalTo::Ranks.into(),
+                step: Some(*step),
+                viewer: Some(v1::Viewer {
+                    hosts: viewer.hosts.iter().map(ToString::to_string).collect(),
+                    port: u32::from(viewer.port),
+                    key: viewer.key.clone(),
+                }),
+            }),
+            // Without the service nobody says any more what may be mounted.
+            Effect::SetUp { number, what, .. } => Body::Setup(match site {
+                Some(site) => site.setup(*number, what),
+                None => v1::Setup::default(),
+            }),
+            Effect::Forget { key, .. } => Body::Forget(v1::Forget { key: Some(wire_key(*key)) }),
+        };
+        v1::ToNode { body: Some(body) }.into()
+    }
 }
 
 /// Whether others may take the node back from the pool, as it is when the attempt begins. Only tasks of the batch service ask.
 fn say_whose_node(state: &State, node: NodeId, work: &mut v1::Work) {
-    if let Some(said) = work.environment.get_mut("AZ_BATCH_NODE_IS_DEDICATED") {
+    if let Some(said) = work.environment.get_mut(WHOSE_NODE) {
         *said = (!state.node(node).low_priority).to_string();
     }
 }
@@ -317,6 +340,7 @@ fn wire_cause(cause: StopCause) -> v1::stop::Cause {
     }
 }
 
+/// What a node is told of its part of an attempt, on top of what the spec says as it is.
 fn prepare(
     state: &State,
     gang: &gang::Gang,
@@ -324,9 +348,8 @@ fn prepare(
     instance: u32,
     allocation: &Arc<Allocation>,
     spec: &Arc<JobSpec>,
-    work: impl Fn(&str) -> v1::Work,
+    of_spec: v1::Prepare,
 ) -> v1::Prepare {
-    let primary = allocation.shares.first().map_or("", |share| &state.node(share.node).name);
     let (members, members_packed) = gang.members();
     let share = allocation.shares.get(instance as usize);
     v1::Prepare {
@@ -335,8 +358,6 @@ fn prepare(
         members,
         members_packed,
         memory_bytes: share.map_or(0, |share| share.memory_bytes),
-        user: Some(v1::User { name: spec.user.name.clone(), uid: spec.user.uid, gid: spec.user.gid }),
-        work: Some(work(primary)),
         gang_token: gang.token.clone(),
         ssh_authorized_key: gang.keys.public.clone(),
         ssh_private_key: if instance == 0 { gang.keys.private.clone() } else { String::new() },
@@ -347,10 +368,8 @@ fn prepare(
         bounds: spec.array.as_ref().and_then(bounds),
         cluster: state.config.name.clone(),
         number: if spec.array.is_some() { key.task.number() } else { key.task.job.0 },
-        staging: None,
         at_once: spec.starts_at_once(allocation.shares.len()),
-        after: None,
-        returned: 0,
+        ..of_spec
     }
 }
 
@@ -370,37 +389,27 @@ fn attempts_until(state: &State, key: AttemptKey) -> u32 {
     state.jobs.get(&key.task.job).map_or(key.attempt, |job| job.attempts_until(key.task.index, key.attempt))
 }
 
-fn work(
+/// The name of the node on which the script runs.
+fn primary<'a>(state: &'a State, allocation: &Allocation) -> &'a str {
+    allocation.shares.first().map_or("", |share| &state.node(share.node).name)
+}
+
+/// What of the work is each task's own.
+fn say_of_task(
     key: AttemptKey,
     attempts: u32,
     spec: &JobSpec,
     time_limit_s: Option<u64>,
     primary: &str,
-    is_primary: bool,
-) -> v1::Work {
+    work: &mut v1::Work,
+) {
     let (stdout_path, stderr_path) =
         view::output_paths(key.task.job, spec, key.task.index, attempts, primary);
     let names = view::names(key.task.job, spec, key.task.index, attempts, primary);
     let stdin = spec.stdin.as_deref().map(|text| patterns::expand(text, names, &spec.working_directory));
-    let limit = |(name, soft): (&String, &u64)| v1::ResourceLimit { name: name.clone(), soft: *soft };
-    v1::Work {
-        job_name: spec.name.clone(),
-        pool: spec.pool.clone().unwrap_or_default(),
-        script: if is_primary { spec.script.as_bytes().to_vec() } else { Vec::new() },
-        arguments: spec.arguments.clone(),
-        environment: (*spec.environment).clone().into_iter().collect(),
-        working_directory: spec.working_directory.clone(),
-        stdin_path: stdin.unwrap_or_default(),
-        stdout_path,
-        stderr_path,
-        append: spec.append,
-        umask: spec.umask,
-        limits: spec.limits.iter().map(limit).collect(),
-        time_limit_s: time_limit_s.unwrap_or(0),
-        submit_host: spec.submit_host.clone(),
-        account: spec.account.clone().unwrap_or_default(),
-        qos: spec.qos.clone().unwrap_or_default(),
-    }
+    work.stdin_path = stdin.unwrap_or_default();
+    (work.stdout_path, work.stderr_path) = (stdout_path, stderr_path);
+    work.time_limit_s = time_limit_s.unwrap_or(0);
 }
 
 #[cfg(test)]

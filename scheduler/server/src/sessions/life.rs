@@ -36,7 +36,7 @@ impl Sessions {
             return Err(Status::unavailable(error.to_string()));
         }
         // What the node is to have follows from its hello, which may have been one after a restart.
-        let _ = first.try_send(Box::new(Ok(self.with_setup(&slot.node, welcome))));
+        let _ = first.try_send(Box::new(Ok(self.with_setup(&slot.node, welcome).into())));
         drop(first);
         tracing::info!(node = %slot.node, "a session began");
         let end = loop {

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use muster_core::batch::PackageDigest;
-use muster_wire::v1;
-use muster_wire::v1::node_controller_server::NodeController;
+use muster_wire::controller::node_controller_server::NodeController;
+use muster_wire::{Told, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
@@ -45,7 +45,7 @@ impl NodeService {
 
 #[tonic::async_trait]
 impl NodeController for NodeService {
-    type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::ToNode, Status>> + Send>>;
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<Told, Status>> + Send>>;
     type PackageStream = Pin<Box<dyn Stream<Item = Result<v1::PackagePart, Status>> + Send>>;
 
     async fn package(
