@@ -24,7 +24,7 @@ pub enum Told {
         /// What many have in common: an encoded [`v1::Prepare`].
         common: Bytes,
         /// The rest.
-        own: Box<v1::Prepare>,
+        own: v1::Prepare,
     },
 }
 
@@ -130,7 +130,7 @@ mod tests {
         let own_work = v1::Work { stdout_path: "/out".to_owned(), ..work("", &[("b", "3"), ("c", "4")]) };
         let own =
             v1::Prepare { instance: 7, array: true, work: Some(own_work.clone()), ..v1::Prepare::default() };
-        let told = Told::Prepare { common: Told::common(&common), own: Box::new(own) };
+        let told = Told::Prepare { common: Told::common(&common), own };
         let mut bytes = Vec::new();
         told.encode(&mut bytes);
         assert_eq!(bytes.len(), told.encoded_len());

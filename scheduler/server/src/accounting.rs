@@ -147,13 +147,17 @@ fn task_row(state: &State, job: &Job, index: TaskIndex) -> Option<HistoryRow> {
 }
 
 fn from_view(job: &Job, task: &TaskView, at: Timestamp) -> TaskRow {
-    let nodes: Vec<&str> = task.shares.iter().map(|share| share.node.as_str()).collect();
+    // Most tasks have one node and one core, of which nothing has to be counted.
+    let nodes = match &task.shares[..] {
+        [share] => share.node.clone(),
+        shares => format_hosts(&shares.iter().map(|share| &share.node).collect::<Vec<_>>()),
+    };
     TaskRow {
         attempts: task.attempt,
         exit_code: task.exit_code,
         signal: task.signal,
         reason: task.reason.clone(),
-        nodes: format_hosts(&nodes),
+        nodes,
         cores: task.shares.iter().map(|share| count(&share.cores)).sum(),
         started_us: task.started_at_us,
         cpu_time_us: task.cpu_time_us,
@@ -165,6 +169,9 @@ fn from_view(job: &Job, task: &TaskView, at: Timestamp) -> TaskRow {
 
 /// How many numbers a range list such as `0-3,8` holds.
 fn count(ranges: &str) -> u64 {
+    if ranges.parse::<u32>().is_ok() {
+        return 1;
+    }
     let ranges = notation::parse_ranges(ranges, u32::MAX).unwrap_or_default();
     ranges.iter().map(|range| u64::from(range.last - range.first) + 1).sum()
 }

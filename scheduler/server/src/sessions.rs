@@ -88,8 +88,22 @@ impl Slot {
         self.live.lock().expect("no code panics under this lock")
     }
 
+    fn outbox(&self) -> Option<Outbox> {
+        self.lock_live().as_ref().map(|session| session.outbox.clone())
+    }
+
     fn close(&self, reason: CloseReason) {
         if let Some(session) = self.lock_live().take() {
+            let _ = session.close.send(reason);
+            self.present.send_replace(false);
+        }
+    }
+
+    /// Closes the session of this outbox, unless the node has another one by now.
+    fn close_if_of(&self, outbox: &Outbox, reason: CloseReason) {
+        let is_it = |session: &mut LiveSession| session.outbox.same_channel(outbox);
+        let session = self.lock_live().take_if(is_it);
+        if let Some(session) = session {
             let _ = session.close.send(reason);
             self.present.send_replace(false);
         }
@@ -97,12 +111,20 @@ impl Slot {
 }
 
 /// What a node is to be told in one turn of the engine.
-#[derive(Default)]
 struct ToTell {
+    slot: Arc<Slot>,
+    /// Where it goes, if the node has a session.
+    outbox: Option<Outbox>,
     /// How many effects of the turn are for it.
     effects: usize,
-    outbox: Option<Outbox>,
-    messages: Vec<Told>,
+    messages: Vec<Outgoing>,
+}
+
+impl ToTell {
+    fn new(slot: Arc<Slot>) -> Self {
+        let outbox = slot.outbox();
+        Self { slot, outbox, effects: 0, messages: Vec::new() }
+    }
 }
 
 fn node_of(effect: &Effect) -> NodeId {
@@ -225,33 +247,25 @@ impl Sessions {
     /// Tells nodes what effects want of them. A node without a session hears it after its next hello, because the engine says then
     /// again what the node should know and does not.
     pub fn carry_out(&self, state: &State, effects: &[Effect]) {
-        let mut rest: HashMap<NodeId, ToTell> = HashMap::new();
+        let mut nodes: HashMap<NodeId, ToTell> = HashMap::new();
         for effect in effects {
-            rest.entry(node_of(effect)).or_default().effects += 1;
+            let to_tell = || ToTell::new(self.slot(&state.node(node_of(effect)).name));
+            nodes.entry(node_of(effect)).or_insert_with(to_tell).effects += 1;
         }
         // In their order, because what a gang is told alike is made for the one that was told of last.
         for effect in effects {
-            let node = node_of(effect);
-            let Some(to_tell) = rest.get_mut(&node) else { continue };
-            if to_tell.messages.is_empty() {
-                to_tell.outbox = self.outbox(&state.node(node).name);
-            }
+            let Some(to_tell) = nodes.get_mut(&node_of(effect)) else { continue };
             let Some(outbox) = &to_tell.outbox else { continue };
-            to_tell.messages.push(self.translator.message(state, &self.secrets, self.batch.as_ref(), effect));
+            let told = self.translator.message(state, &self.secrets, self.batch.as_ref(), effect);
+            to_tell.messages.push(Box::new(Ok(told)));
             if to_tell.messages.len() < to_tell.effects {
                 continue;
             }
             // All that there is for a node goes at once: its session is woken once, and sends it in one piece.
-            let send = |message| outbox.try_send(Box::new(Ok(message)));
-            if to_tell.messages.drain(..).try_for_each(send).is_err() {
-                self.slot(&state.node(node).name).close("the node does not take what it is told");
+            if to_tell.messages.drain(..).try_for_each(|message| outbox.try_send(message)).is_err() {
+                to_tell.slot.close_if_of(outbox, "the node does not take what it is told");
             }
         }
-    }
-
-    /// Where messages for the node go while it has a session.
-    fn outbox(&self, node: &str) -> Option<Outbox> {
-        self.slot(node).lock_live().as_ref().map(|session| session.outbox.clone())
     }
 
     /// The files of tasks on nodes.
@@ -268,7 +282,7 @@ impl Sessions {
 
     /// Tells a node something that is not the engine's. Says whether it has a session that takes it.
     pub(crate) fn tell_node(&self, node: &str, message: v1::ToNode) -> bool {
-        self.outbox(node).is_some_and(|outbox| outbox.try_send(Box::new(Ok(message.into()))).is_ok())
+        self.slot(node).outbox().is_some_and(|outbox| outbox.try_send(Box::new(Ok(message.into()))).is_ok())
     }
 
     /// How many messages are yet to be sent to nodes, and to how many nodes.

@@ -266,7 +266,7 @@ impl Translator {
                     }
                 }
                 if let Some(common) = common {
-                    return Told::Prepare { common, own: Box::new(prepare) };
+                    return Told::Prepare { common, own: prepare };
                 }
                 Body::Prepare(prepare)
             }

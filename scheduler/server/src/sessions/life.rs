@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use muster_core::input::{Input, Reply};
 use muster_wire::{PROTOCOL_VERSION, v1};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::{Status, Streaming};
 
 use super::{CloseReason, LiveSession, Outbox, Sessions, Slot};
@@ -39,27 +39,39 @@ impl Sessions {
         let _ = first.try_send(Box::new(Ok(self.with_setup(&slot.node, welcome).into())));
         drop(first);
         tracing::info!(node = %slot.node, "a session began");
+        // One alarm for the whole session, set anew only when it goes off: nodes say thousands of things in a second.
+        let mut heard = Instant::now();
+        let mut silence = std::pin::pin!(sleep(self.silence_max));
         let end = loop {
             let message = tokio::select! {
+                // A message that is there counts, however late it is looked at.
+                biased;
                 reason = &mut closed => {
                     let reason = reason.unwrap_or("the session was replaced by a newer one");
                     break Err(Status::aborted(reason));
                 }
-                message = timeout(self.silence_max, stream.message()) => message,
-            };
-            match message {
-                Err(_) => {
+                message = stream.message() => message,
+                () = &mut silence => {
+                    let until = heard + self.silence_max;
+                    if Instant::now() < until {
+                        silence.as_mut().reset(until.into());
+                        continue;
+                    }
                     let reason = format!("nothing was heard of it for {} s", self.silence_max.as_secs());
                     self.give_up(slot, generation, &reason).await;
                     break Err(Status::deadline_exceeded(reason));
                 }
-                Ok(Ok(Some(message))) => {
+            };
+            match message {
+                Ok(Some(message)) => {
                     if let Err(status) = self.heard(slot, generation, message).await {
                         break Err(status);
                     }
+                    // Not before: while the engine is busy, what the node has said since waits.
+                    heard = Instant::now();
                 }
-                Ok(Ok(None)) => break Ok(()),
-                Ok(Err(status)) => break Err(status),
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status),
             }
         };
         self.ended(slot, generation);
