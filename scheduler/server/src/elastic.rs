@@ -233,6 +233,9 @@ async fn execute(run: &Run) -> Result<(), String> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    // A node's agent may come of it, and the work of that one is to have huge pages, whatever the controller does without.
+    // SAFETY: prctl(2) is safe between fork and exec.
+    unsafe { command.pre_exec(|| nix::sys::prctl::set_thp_disable(false).map_err(Into::into)) };
     let mut child = command.spawn().map_err(|error| format!("{program} cannot be run: {error}"))?;
     let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
     let said = tokio::spawn(last_words(child.stdout.take(), child.stderr.take()));
