@@ -135,30 +135,30 @@ pub struct TaskRow {
 
 /// Writes rows within the transaction of the records that they come from. A row that is there already is
 /// written again: the same facts make the same row.
-pub(crate) fn write(transaction: &Transaction<'_>, rows: &[HistoryRow]) -> rusqlite::Result<()> {
+pub(crate) fn write(connection: &Connection, rows: &[HistoryRow]) -> rusqlite::Result<()> {
     // Tasks come by thousands: what adds them is looked for once.
     let mut tasks = None;
     for row in rows {
         match row {
-            HistoryRow::Job(row) => write_job(transaction, row)?,
+            HistoryRow::Job(row) => write_job(connection, row)?,
             HistoryRow::Task(row) => {
                 let inserter = match &mut tasks {
                     Some(inserter) => inserter,
-                    None => tasks.insert(task_inserter(transaction)?),
+                    None => tasks.insert(task_inserter(connection)?),
                 };
                 write_task(inserter, row)?;
             }
-            HistoryRow::Step(row) => steps::write(transaction, row)?,
-            HistoryRow::Attempt(row) => usage::write_attempt(transaction, row)?,
-            HistoryRow::Away(row) => usage::write_away(transaction, row)?,
-            HistoryRow::Back { node, at_us } => usage::write_back(transaction, node, *at_us)?,
+            HistoryRow::Step(row) => steps::write(connection, row)?,
+            HistoryRow::Attempt(row) => usage::write_attempt(connection, row)?,
+            HistoryRow::Away(row) => usage::write_away(connection, row)?,
+            HistoryRow::Back { node, at_us } => usage::write_back(connection, node, *at_us)?,
         }
     }
     Ok(())
 }
 
-fn write_job(transaction: &Transaction<'_>, row: &JobRow) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
+fn write_job(connection: &Connection, row: &JobRow) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO job_history \
          (job, name, user, uid, pool, state, tasks, submitted_us, started_us, ended_us, detail) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -179,8 +179,8 @@ fn write_job(transaction: &Transaction<'_>, row: &JobRow) -> rusqlite::Result<()
     Ok(())
 }
 
-fn task_inserter<'a>(transaction: &'a Transaction<'_>) -> rusqlite::Result<CachedStatement<'a>> {
-    transaction.prepare_cached(
+fn task_inserter(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached(
         "INSERT OR REPLACE INTO task_history \
          (job, task, task_last, task_step, attempts, name, user, uid, pool, state, exit_code, signal, reason, \
           nodes, cores, submitted_us, started_us, ended_us, cpu_time_us, memory_peak_bytes, view) \

@@ -40,6 +40,8 @@ pub(crate) struct Turn {
 struct TurnState {
     taken: bool,
     journal_waits: bool,
+    /// How many wait, the journal among them: where nobody does, nobody is woken, which is a system call.
+    waiting: usize,
 }
 
 /// The turn, given back when it is dropped.
@@ -54,25 +56,39 @@ impl Turn {
     pub fn first(&self) -> Taken<'_> {
         let mut state = self.lock();
         state.journal_waits = true;
-        state = self.changed.wait_while(state, |state| state.taken).expect("no code panics under this lock");
-        *state = TurnState { taken: true, journal_waits: false };
+        state = self.wait_while(state, |state| state.taken);
+        (state.taken, state.journal_waits) = (true, false);
         Taken(self)
     }
 
     /// For what can wait.
     fn after_others(&self) -> Taken<'_> {
-        let may_not = |state: &mut TurnState| state.taken || state.journal_waits;
-        let mut state =
-            self.changed.wait_while(self.lock(), may_not).expect("no code panics under this lock");
+        let mut state = self.wait_while(self.lock(), |state| state.taken || state.journal_waits);
         state.taken = true;
         Taken(self)
+    }
+
+    fn wait_while<'a>(
+        &self,
+        mut state: MutexGuard<'a, TurnState>,
+        may_not: impl FnMut(&mut TurnState) -> bool,
+    ) -> MutexGuard<'a, TurnState> {
+        state.waiting += 1;
+        state = self.changed.wait_while(state, may_not).expect("no code panics under this lock");
+        state.waiting -= 1;
+        state
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.0.lock().taken = false;
-        self.0.changed.notify_all();
+        let mut state = self.0.lock();
+        state.taken = false;
+        let has_waiting = state.waiting > 0;
+        drop(state);
+        if has_waiting {
+            self.0.changed.notify_all();
+        }
     }
 }
 

@@ -93,16 +93,16 @@ impl SqliteJournal {
         let mut seq = seq;
         {
             let _turn = self.turn.first();
-            let transaction = self.connection.transaction().map_err(&failed)?;
+            let transaction = Transaction::begin(&self.connection).map_err(&failed)?;
             {
-                let mut inserter = schema::record_inserter(&transaction).map_err(&failed)?;
+                let mut inserter = schema::record_inserter(&self.connection).map_err(&failed)?;
                 for record in records {
                     seq += 1;
                     let head = Head { seq: signed(seq), at_us: record.at_us, version: RECORD_VERSION };
                     schema::insert_record(&mut inserter, head, &record.body).map_err(&failed)?;
                 }
             }
-            history::write(&transaction, history).map_err(&failed)?;
+            history::write(&self.connection, history).map_err(&failed)?;
             transaction.commit().map_err(&failed)?;
         }
         self.lock.acknowledge(seq);
@@ -123,6 +123,30 @@ impl SqliteJournal {
     pub fn limit_size(&mut self, bytes: u64) -> Result<(), StoreError> {
         self.size_max_bytes = bytes;
         limit_pages(&self.connection, &self.path, bytes)
+    }
+}
+
+/// A transaction whose begin and end are read by SQLite once, and not for every commit. What is not committed is taken back.
+struct Transaction<'a>(&'a Connection);
+
+impl<'a> Transaction<'a> {
+    fn begin(connection: &'a Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("BEGIN")?.execute([])?;
+        Ok(Self(connection))
+    }
+
+    fn commit(self) -> rusqlite::Result<()> {
+        self.0.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // SQLite ends it by itself after most failures.
+        if !self.0.is_autocommit() {
+            let _ = self.0.execute_batch("ROLLBACK");
+        }
     }
 }
 

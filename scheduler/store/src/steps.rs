@@ -1,7 +1,7 @@
 //! Accounting of steps: one row for each that has ended.
 
 use muster_core::ids::{AttemptKey, JobId, TaskId, TaskIndex};
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::error::StoreError;
@@ -74,8 +74,8 @@ pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS step_history (
 pub(crate) const COLUMNS: &str = "job, task, attempt, step, name, state, exit_code, signal, nodes, ranks, cores, \
      started_us, ended_us, cpu_time_us, memory_peak_bytes, view";
 
-pub(crate) fn write(transaction: &Transaction<'_>, row: &StepRow) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(&format!(
+pub(crate) fn write(connection: &Connection, row: &StepRow) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(&format!(
         "INSERT OR REPLACE INTO step_history ({COLUMNS}) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
     ))?;

@@ -4,7 +4,7 @@
 //! of their own. All of them are read in pages, so that no reader keeps others from theirs for long.
 
 use muster_core::ids::{AttemptKey, JobId};
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use crate::error::StoreError;
@@ -199,8 +199,8 @@ pub(crate) fn page(rows: Vec<(UsedRow, u64)>, after: After, limit: usize) -> Usa
     UsagePage { rows: rows.into_iter().map(|(row, _)| row).collect(), next }
 }
 
-pub(crate) fn write_attempt(transaction: &Transaction<'_>, row: &AttemptRow) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(&format!(
+pub(crate) fn write_attempt(connection: &Connection, row: &AttemptRow) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(&format!(
         "INSERT OR REPLACE INTO attempt_history ({ATTEMPT_COLUMNS}) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
     ))?;
@@ -219,8 +219,8 @@ pub(crate) fn write_attempt(transaction: &Transaction<'_>, row: &AttemptRow) -> 
     Ok(())
 }
 
-pub(crate) fn write_away(transaction: &Transaction<'_>, row: &AwayRow) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(&format!(
+pub(crate) fn write_away(connection: &Connection, row: &AwayRow) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(&format!(
         "INSERT OR REPLACE INTO away_history ({AWAY_COLUMNS}) VALUES (?1, ?2, ?3, ?4)"
     ))?;
     statement.execute(params![
@@ -232,8 +232,8 @@ pub(crate) fn write_away(transaction: &Transaction<'_>, row: &AwayRow) -> rusqli
     Ok(())
 }
 
-pub(crate) fn write_back(transaction: &Transaction<'_>, node: &str, at_us: u64) -> rusqlite::Result<()> {
-    let mut statement = transaction
+pub(crate) fn write_back(connection: &Connection, node: &str, at_us: u64) -> rusqlite::Result<()> {
+    let mut statement = connection
         .prepare_cached("UPDATE away_history SET until_us = ?2 WHERE node = ?1 AND until_us = ?3")?;
     statement.execute(params![node, signed(at_us), OPEN])?;
     Ok(())

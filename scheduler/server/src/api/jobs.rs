@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Extension, Path, Query, State as Shell};
+use axum::extract::{DefaultBodyLimit, Extension, FromRequest as _, Path, Query, State as Shell};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
 use muster_client::api::{
     CancelAnswer, JobDetail, SCHEMA, SubmitAnswer, SubmitRequest, TASKS_SHOWN_MAX, TestView,
 };
@@ -25,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answered, ApiError, read_json};
 use super::peer::Peer;
-use super::{App, blocking, parts};
+use super::{App, BODY_BYTES_MAX, blocking, parts};
 use crate::accounting;
 use crate::view;
 
@@ -38,19 +39,29 @@ const TEST_TIME_MAX: Duration = Duration::from_secs(2);
 const ARRAY_PAUSE: Duration = Duration::from_millis(200);
 const ARRAY_TASKS: u32 = 2_000;
 
-/// `POST /v1/jobs`
-pub async fn submit(
-    Shell(app): Shell<Arc<App>>,
-    Extension(peer): Extension<Peer>,
+/// `POST /v1/jobs`, which comes more often than all else and has no router before it.
+pub async fn submit(app: &Arc<App>, peer: &Peer, request: hyper::Request<Incoming>) -> Response {
+    let begun = std::time::Instant::now();
+    let mut request = request.map(Body::new);
+    DefaultBodyLimit::max(BODY_BYTES_MAX).apply(&mut request);
+    let body = Bytes::from_request(request, &()).await;
+    let response = submitted(app, peer, body).await.into_response();
+    app.diagnostics.asked("POST /v1/jobs", Some(peer.uid), begun.elapsed());
+    response
+}
+
+async fn submitted(
+    app: &Arc<App>,
+    peer: &Peer,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<SubmitAnswer>), ApiError> {
     let mut request: SubmitRequest = read_json(body)?;
     let user = peer.user().ok_or(ApiError::NoUser { uid: peer.uid })?;
     let (request_key, test_only) = (request.request_key.take(), request.test_only);
-    let warnings = warnings(&app, &request);
+    let warnings = warnings(app, &request);
     let input = Input::Submit { caller: peer.caller(), spec: Box::new(spec(request, user)), request_key };
     if test_only {
-        let test = blocking(&app, move |app| Ok(tested(app, &input)?)).await?;
+        let test = blocking(app, move |app| Ok(tested(app, &input)?)).await?;
         return Ok((StatusCode::CREATED, Json(SubmitAnswer { schema: SCHEMA, job: None, test, warnings })));
     }
     let job = match app.engine.ask(input).await? {

@@ -103,10 +103,11 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&app)).await.map_err(|_| ApiError::Panicked)?
 }
 
+/// All routes but that of submits, which [`serve`] takes by itself.
 fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/ping", get(nodes::ping))
-        .route("/v1/jobs", get(job_list::list).post(jobs::submit))
+        .route("/v1/jobs", get(job_list::list))
         .route("/v1/jobs/{ref}", get(jobs::show))
         .route("/v1/jobs/{ref}/why", get(why::why))
         .route("/v1/jobs/{ref}/wait", get(jobs::wait))

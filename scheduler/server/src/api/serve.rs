@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::Method;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::answer::ApiError;
 use super::peer::Peer;
-use super::{App, BODY_BYTES_MAX, router};
+use super::{App, BODY_BYTES_MAX, jobs, router};
 use crate::error::ServerError;
 
 /// Places that only root has when all others are taken.
@@ -78,7 +79,10 @@ struct Speaker {
 impl Speaker {
     fn start(number: usize, stopping: watch::Receiver<bool>) -> Result<Self, ServerError> {
         let system = |doing| move |source| ServerError::System { doing, source };
-        let runtime = Builder::new_current_thread()
+        // Of the two kinds of runtime, the one with workers: a system call wakes its one worker for the first of many answers that
+        // come together, and none does while it works.
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .thread_name(format!("clients-{number}"))
@@ -97,7 +101,9 @@ impl Speaker {
 /// Drives the connections of one thread until the controller stops and they have ended, or taken too long.
 fn speak(runtime: Runtime, mut stopping: watch::Receiver<bool>, mut gone: mpsc::Receiver<Infallible>) {
     runtime.block_on(async {
-        let _ = stopping.wait_for(|stop| *stop).await;
+        // A timer that is due before all others of the runtime wakes its thread when it is set, by a system call. Where there is
+        // always one that is due soon, the timer for the head of a client's next request never is.
+        while tokio::time::timeout(HEAD_WITHIN / 3, stopping.wait_for(|stop| *stop)).await.is_err() {}
         let _ = tokio::time::timeout(LET_GO_WITHIN, gone.recv()).await;
     });
     runtime.shutdown_background();
@@ -244,7 +250,7 @@ impl Connection {
 /// Answers one request, unless its user asks too often, or another controller may lead: what this one knows is not to be
 /// shown then.
 async fn answer(
-    app: &App,
+    app: &Arc<App>,
     routes: &TowerToHyperService<Router>,
     peer: &Peer,
     mut request: hyper::Request<Incoming>,
@@ -255,8 +261,15 @@ async fn answer(
     if app.lead.as_ref().is_some_and(|lead| !lead.lease.is_valid()) {
         return Ok(ApiError::NotLeading { leader: None }.into_response());
     }
-    request.extensions_mut().insert(peer.clone());
-    match tokio::time::timeout(ANSWER_WITHIN, routes.call(request)).await {
+    let is_submit = request.method() == Method::POST && request.uri().path() == "/v1/jobs";
+    let answered = async {
+        if is_submit {
+            return Ok(jobs::submit(app, peer, request).await);
+        }
+        request.extensions_mut().insert(peer.clone());
+        routes.call(request).await
+    };
+    match tokio::time::timeout(ANSWER_WITHIN, answered).await {
         Ok(response) => response,
         Err(_) => Ok(ApiError::TooLong.into_response()),
     }
