@@ -100,7 +100,10 @@ fn by_slurm(told: &mut Told) {
     fs::write(work.join("steps.sh"), script).unwrap();
     sbatch(&["-W", "-t5", "-n1", "-o", "steps", "steps.sh"]);
     let text = fs::read_to_string(work.join("steps")).unwrap().replace(',', ".");
-    let times: Vec<f64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    // What `srun` says when it has to try again comes before.
+    let last = text.lines().last().unwrap_or_default();
+    let times: Vec<f64> =
+        last.split_whitespace().map(|word| word.parse().unwrap_or_else(|_| panic!("{text}"))).collect();
     let rate = count as f64 / (times[1] - times[0]);
     beside(told, "steps.sequential", &format!("{version}, srun in a job"), rate);
 }
