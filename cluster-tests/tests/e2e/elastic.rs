@@ -13,7 +13,7 @@ use crate::support::PATIENCE;
 
 const NODE: &str = "node02";
 
-/// The programs ask whoever has the power over hosts, through a pipe, and wait for the answer.
+/// The programs ask whoever has the power over hosts, through a pipe, and wait for the answer. What they start may have huge pages.
 fn programs(folder: &Path) -> String {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
     for pipe in ["asked", "answer"] {
@@ -23,7 +23,9 @@ fn programs(folder: &Path) -> String {
         let program = folder.join(verb);
         let dir = folder.display();
         let text = format!(
-            "#!/bin/sh\nset -e\ntest \"$1\" = \"$MUSTER_NODE\"\necho {verb} \"$1\" > {dir}/asked\nread -r said < {dir}/answer\n\
+            "#!/bin/sh\nset -e\ntest \"$1\" = \"$MUSTER_NODE\"\n\
+             if grep -q '^THP_enabled:.*0' /proc/self/status; then echo 'no huge pages' >&2; exit 1; fi\n\
+             echo {verb} \"$1\" > {dir}/asked\nread -r said < {dir}/answer\n\
              test \"$said\" = done || {{ echo \"$said\" >&2; exit 1; }}\n"
         );
         std::fs::write(&program, text).unwrap();

@@ -65,12 +65,11 @@ impl Told {
             }
         }
     }
-}
 
-impl Told {
-    /// What a node makes of it, for tests.
+    /// What a node makes of it.
     ///
     /// # Errors
+    ///
     /// If it cannot be decoded.
     pub fn heard(&self) -> Result<v1::ToNode, prost::DecodeError> {
         let mut bytes = Vec::new();

@@ -457,6 +457,22 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// The node that is told of it.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        let (Self::Prepare { node, .. }
+        | Self::Go { node, .. }
+        | Self::Stop { node, .. }
+        | Self::Signal { node, .. }
+        | Self::SignalStep { node, .. }
+        | Self::AttachStep { node, .. }
+        | Self::SetUp { node, .. }
+        | Self::Forget { node, .. }) = self;
+        *node
+    }
+}
+
 /// Why an instance is ended, as far as its user is told in the job's own error output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopCause {

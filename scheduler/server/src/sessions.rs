@@ -127,18 +127,6 @@ impl ToTell {
     }
 }
 
-fn node_of(effect: &Effect) -> NodeId {
-    let (Effect::Prepare { node, .. }
-    | Effect::Go { node, .. }
-    | Effect::Stop { node, .. }
-    | Effect::Signal { node, .. }
-    | Effect::SignalStep { node, .. }
-    | Effect::AttachStep { node, .. }
-    | Effect::SetUp { node, .. }
-    | Effect::Forget { node, .. }) = effect;
-    *node
-}
-
 impl Sessions {
     /// No sessions yet.
     #[must_use]
@@ -249,12 +237,12 @@ impl Sessions {
     pub fn carry_out(&self, state: &State, effects: &[Effect]) {
         let mut nodes: HashMap<NodeId, ToTell> = HashMap::new();
         for effect in effects {
-            let to_tell = || ToTell::new(self.slot(&state.node(node_of(effect)).name));
-            nodes.entry(node_of(effect)).or_insert_with(to_tell).effects += 1;
+            let to_tell = || ToTell::new(self.slot(&state.node(effect.node()).name));
+            nodes.entry(effect.node()).or_insert_with(to_tell).effects += 1;
         }
         // In their order, because what a gang is told alike is made for the one that was told of last.
         for effect in effects {
-            let Some(to_tell) = nodes.get_mut(&node_of(effect)) else { continue };
+            let Some(to_tell) = nodes.get_mut(&effect.node()) else { continue };
             let Some(outbox) = &to_tell.outbox else { continue };
             let told = self.translator.message(state, &self.secrets, self.batch.as_ref(), effect);
             to_tell.messages.push(Box::new(Ok(told)));

@@ -176,15 +176,12 @@ fn cpu_s(controller: &Controller) -> f64 {
 
 /// Waits until the controller is done with what it does beside, such as a snapshot: it takes less than a fiftieth of a core.
 fn await_rest(controller: &Controller) {
-    let mut before = cpu_s(controller);
-    loop {
+    let used_in_a_second = || {
+        let before = cpu_s(controller);
         std::thread::sleep(Duration::from_secs(1));
-        let now = cpu_s(controller);
-        if now - before < 0.02 {
-            return;
-        }
-        before = now;
-    }
+        cpu_s(controller) - before
+    };
+    assert!((0..120).any(|_| used_in_a_second() < 0.02), "the controller does not come to rest");
 }
 
 /// What is kept on the disk, in bytes.

@@ -184,16 +184,7 @@ impl World {
             if let Some((node, key)) = wrong {
                 return Err(Violation::PlacedOnHeld { node, key });
             }
-            let node = match &effect {
-                Effect::Prepare { node, .. }
-                | Effect::Go { node, .. }
-                | Effect::Stop { node, .. }
-                | Effect::Signal { node, .. }
-                | Effect::SignalStep { node, .. }
-                | Effect::AttachStep { node, .. }
-                | Effect::SetUp { node, .. }
-                | Effect::Forget { node, .. } => node.0 as usize,
-            };
+            let node = effect.node().0 as usize;
             // What is sent to a node without a session is lost: the next hello must make up for it.
             if self.nodes[node].session {
                 self.to_node[node].send(effect, &mut self.rng, &mut self.outcome.messages);
