@@ -127,6 +127,8 @@ impl Victim {
                 "signal 9",
                 "BAD TERMINATION OF ONE OF YOUR",
                 "exit code 137",
+                // Hydra's proxy ends when the rank is gone to which it was about to speak, and its launcher says no more than this.
+                "unable to send PMI message",
             ],
             Self::Launcher => &["exit code 137", "signal 9"],
             Self::RemoteShell | Self::RemoteDaemon => &[

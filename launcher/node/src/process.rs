@@ -69,22 +69,54 @@ impl ProcessId {
         Errno::result(done).map(drop)
     }
 
-    /// Queues a signal as sigqueue(3) does, by which a starter of ranks knows that it is meant for them.
+    /// Queues a signal as sigqueue(3) does, by which a starter of ranks knows that it is meant for them. `value` goes with
+    /// it: pending signals are read by their numbers, and a reader puts them back in order by what goes with them.
     ///
     /// # Errors
     ///
     /// `ESRCH` if it has ended; otherwise as sigqueue(3).
-    pub fn queue_signal(self, number: i32) -> Result<(), Errno> {
+    pub fn queue_signal(self, number: i32, value: i32) -> Result<(), Errno> {
         let fd = self.watch().ok_or(Errno::ESRCH)?;
         // SAFETY: a siginfo_t is plain data, for which zeros are valid.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         (info.si_signo, info.si_code) = (number, libc::SI_QUEUE);
+        // SAFETY: a siginfo_t is larger than this beginning of it, is aligned as it, and has these fields for SI_QUEUE.
+        unsafe {
+            (*std::ptr::from_mut(&mut info).cast::<QueuedInfo>()).sent = Sent {
+                pid: std::process::id().cast_signed(),
+                uid: nix::unistd::getuid().as_raw(),
+                value: SignalValue { int: value },
+            };
+        }
         // SAFETY: pidfd_send_signal(2) reads the siginfo, which lives on this stack; the descriptor is open.
         let done = unsafe {
             libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), number, std::ptr::from_ref(&info), 0)
         };
         Errno::result(done).map(drop)
     }
+}
+
+/// How a `siginfo_t` begins for a signal that sigqueue(3) sends; the crate `libc` gives no way to write these fields.
+#[repr(C)]
+struct QueuedInfo {
+    signo: i32,
+    errno: i32,
+    code: i32,
+    sent: Sent,
+}
+
+/// Who sent it, and what goes with it. Aligned as a pointer, because the value may be one.
+#[repr(C)]
+struct Sent {
+    pid: i32,
+    uid: u32,
+    value: SignalValue,
+}
+
+#[repr(C)]
+union SignalValue {
+    int: i32,
+    pointer: *mut libc::c_void,
 }
 
 /// The parent of a process.
@@ -152,5 +184,31 @@ mod tests {
         child.wait().unwrap();
         assert!(id.watch().is_none());
         assert_eq!(id.signal(nix::sys::signal::Signal::SIGKILL), Err(Errno::ESRCH));
+    }
+    #[test]
+    fn a_queued_signal_says_who_sent_it_and_what_goes_with_it() {
+        use nix::sys::signal::{SigSet, Signal};
+        use nix::sys::wait::{WaitStatus, waitpid};
+        let held: SigSet = [Signal::SIGUSR2].into_iter().collect();
+        // The child begins with the signal held.
+        held.thread_block().unwrap();
+        // SAFETY: the child calls nothing that is not safe after a fork of a program with threads.
+        let child = match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Parent { child } => child,
+            // SAFETY: as above.
+            nix::unistd::ForkResult::Child => unsafe {
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                libc::sigwaitinfo(held.as_ref(), &raw mut info);
+                let is_of_parent = info.si_pid() == libc::getppid() && info.si_uid() == libc::getuid();
+                let value = info.si_value().sival_ptr.addr() & 0xffff_ffff;
+                libc::_exit(if is_of_parent && info.si_code == libc::SI_QUEUE && value == 42 {
+                    42
+                } else {
+                    1
+                })
+            },
+        };
+        ProcessId::of(child.as_raw()).unwrap().queue_signal(libc::SIGUSR2, 42).unwrap();
+        assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 42));
     }
 }

@@ -142,6 +142,8 @@ struct Supervisor {
     found: VecDeque<Event>,
     child_signal: tokio::signal::unix::Signal,
     script: Option<i32>,
+    /// How many signals the script's programs were sent. Each goes with its number, so that their order is not lost.
+    signals_sent: i32,
     /// The processes that serve SSH connections.
     daemons: HashSet<i32>,
     /// The steps of the attempt, and their daemons on this node.
@@ -290,6 +292,7 @@ impl Supervisor {
             found: VecDeque::new(),
             child_signal: signal(SignalKind::child()).map_err(NodeError::system("await SIGCHLD"))?,
             script: None,
+            signals_sent: 0,
             daemons: HashSet::new(),
             started_at_us: 0,
             accounts,

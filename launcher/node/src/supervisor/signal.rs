@@ -15,8 +15,9 @@ use crate::process::{ProcessId, parent_of};
 
 impl Supervisor {
     /// Carries a signal out. A process that ends meanwhile misses it.
-    pub(super) fn signal(&self, prepared: &Prepared, signal: &v1::Signal) {
+    pub(super) fn signal(&mut self, prepared: &Prepared, signal: &v1::Signal) {
         let Some(script) = self.script else { return };
+        self.signals_sent = self.signals_sent.wrapping_add(1);
         let number = signal.number.cast_signed();
         let ranks = || started_by(script, &prepared.group.processes(), parent_of, program);
         let targets = match signal.to() {
@@ -26,7 +27,9 @@ impl Supervisor {
         };
         tracing::info!(number, to = ?signal.to(), processes = targets.len(), "signal");
         for pid in targets {
-            if let Some(Err(errno)) = ProcessId::of(pid).map(|process| process.queue_signal(number)) {
+            if let Some(Err(errno)) =
+                ProcessId::of(pid).map(|process| process.queue_signal(number, self.signals_sent))
+            {
                 tracing::debug!(pid, %errno, "a process cannot be signalled");
             }
         }

@@ -149,13 +149,10 @@ impl Session {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(StepError::system("wait for the supervisor")(error)),
             }
-            while let Some(signal) = signals.next() {
-                if matches!(
-                    signal.signal,
-                    Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
-                ) {
-                    return Ok(Heard::EndingSignal);
-                }
+            if signals.take().iter().any(|received| {
+                matches!(received.signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)
+            }) {
+                return Ok(Heard::EndingSignal);
             }
             self.fill()?;
         }

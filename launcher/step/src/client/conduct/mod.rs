@@ -416,7 +416,7 @@ impl<'p> Conduct<'p> {
     }
 
     fn take_signals(&mut self) {
-        while let Some(received) = self.signals.next() {
+        for received in self.signals.take() {
             let act = self.ending.signalled(received, self.session.supervisor_pid, &self.running_text());
             self.act(act);
         }
