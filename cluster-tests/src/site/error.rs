@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use muster_client::ClientError;
+use muster_client::api::{JobDetail, JobSummary};
 
 use crate::ClusterError;
 
@@ -75,4 +76,12 @@ pub enum SiteError {
         /// Its state and reason.
         seen: String,
     },
+}
+
+impl SiteError {
+    /// [`SiteError::Late`], with what is known of the job.
+    pub(super) fn late(detail: &JobDetail) -> Self {
+        let JobSummary { job, state, reason, .. } = &detail.summary;
+        Self::Late { job: *job, seen: format!("{state:?}: {reason}") }
+    }
 }

@@ -296,7 +296,12 @@ impl Site {
     /// # Errors
     /// [`SiteError::Late`] after `limit`, with what is known of the job.
     pub fn wait(&self, job: JobId, limit: Duration) -> Result<JobDetail, SiteError> {
-        self.wait_until(job, limit, |detail| detail.summary.state.is_finished())
+        let target = JobRef { job, task: None };
+        let mut client = self.client()?;
+        match client.wait_finished(target, Some(limit))? {
+            Some(detail) => Ok(detail),
+            None => Err(SiteError::late(&client.job(target)?)),
+        }
     }
 
     /// The nodes as the controller sees them.

@@ -65,8 +65,7 @@ impl Site {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let seen = format!("{:?}: {}", detail.summary.state, detail.summary.reason);
-                return Err(SiteError::Late { job: job.0, seen });
+                return Err(SiteError::late(&detail));
             }
             detail = client.wait_change(target, Some(detail.version), left)?;
         }

@@ -266,7 +266,7 @@ fn check(pair: &Pair, accepted: &[u64]) {
     let mut client = pair.client(0);
     for id in accepted {
         let job = muster_core::ids::JobRef { job: JobId(*id), task: None };
-        let detail = client.wait_finished(job, Some(PATIENCE), |_| {}).unwrap().expect("it ends");
+        let detail = client.wait_finished(job, Some(PATIENCE)).unwrap().expect("it ends");
         assert_eq!(detail.summary.state, TaskState::Completed, "{detail:?}");
     }
     let ledger = std::fs::read_to_string(pair.bench.work.join("ledger")).unwrap();

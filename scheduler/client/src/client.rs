@@ -64,7 +64,7 @@ pub struct Options {
     pub sockets: Vec<PathBuf>,
     /// How long to try again while the controller is away.
     pub retry: Duration,
-    /// The same for [`Client::wait_change`] and [`Client::wait_finished`], once the controller has answered; and for whatever the
+    /// The same for [`Client::wait_change`], [`Client::wait_finished`] and [`Client::watch_finished`], once the controller has answered; and for whatever the
     /// controller puts off because this user asks too often.
     pub retry_waiting: Duration,
     /// Called with a sentence when the first try has failed and others will follow.
@@ -262,27 +262,59 @@ impl Client {
         seen: Option<u64>,
         time: Duration,
     ) -> Result<JobDetail, ClientError> {
+        self.wait(job, ("seen", seen.map(|version| version.to_string())), time, self.retry_waiting)
+    }
+
+    /// The job as it is once there is news of the kind that `until` names, or after `time`.
+    fn wait(
+        &mut self,
+        job: JobRef,
+        until: (&str, Option<String>),
+        time: Duration,
+        retry: Duration,
+    ) -> Result<JobDetail, ClientError> {
         // A controller that is frozen while others lead must not hold its clients for long.
         let held = time.min(if self.transport.has_others() { WAIT_TIME_SEVERAL } else { WAIT_TIME_MAX });
         let path = with_query(
             &format!("/v1/jobs/{job}/wait"),
-            &[
-                ("timeout_ms", Some(held.as_millis().to_string())),
-                ("seen", seen.map(|version| version.to_string())),
-            ],
+            &[("timeout_ms", Some(held.as_millis().to_string())), until],
         );
         let question =
             Question { method: Method::GET, path, body: Bytes::new(), held, time_max: ANSWER_TIME_MAX };
-        self.request(self.retry_waiting, &question)
+        self.request(retry, &question)
     }
 
     /// Waits until nothing of the job (or of the task) will change any more, through restarts of the controller.
-    /// `on_change` sees every state on the way. Without `time` it waits as long as it takes; `None` is answered
-    /// when the time is over.
+    /// Without `time` it waits as long as it takes; `None` is answered when the time is over.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with status 404 if there is none; otherwise as every route.
     pub fn wait_finished(
+        &mut self,
+        job: JobRef,
+        time: Option<Duration>,
+    ) -> Result<Option<JobDetail>, ClientError> {
+        let end = time.and_then(|time| Instant::now().checked_add(time));
+        let mut retry = self.retry;
+        loop {
+            let left = end.map_or(WAIT_TIME_MAX, |end| end.saturating_duration_since(Instant::now()));
+            let detail = self.wait(job, ("finished", Some("true".to_owned())), left, retry)?;
+            if detail.is_finished(job) {
+                return Ok(Some(detail));
+            }
+            if left.is_zero() {
+                return Ok(None);
+            }
+            // It has answered once.
+            retry = self.retry_waiting;
+        }
+    }
+
+    /// Waits as [`Client::wait_finished`] does; `on_change` sees what happens on the way, of large arrays from time to time.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 404 if there is none; otherwise as every route.
+    pub fn watch_finished(
         &mut self,
         job: JobRef,
         time: Option<Duration>,

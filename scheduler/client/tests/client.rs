@@ -215,12 +215,27 @@ fn a_wait_asks_again_with_the_version_it_has_seen() {
     let mut client = Client::connect_with(options(&socket)).unwrap();
     let mut changes = 0;
     let job = JobRef { job: JobId(7), task: None };
-    let end = client.wait_finished(job, None, |_| changes += 1).unwrap().unwrap();
+    let end = client.watch_finished(job, None, |_| changes += 1).unwrap().unwrap();
     assert!(end.is_finished(job));
     assert_eq!(changes, 3);
     let lines: Vec<String> = seen.iter().take(3).map(|s| s.line).collect();
     assert_eq!(lines[0], "GET /v1/jobs/7 HTTP/1.1");
     assert_eq!(lines[2], "GET /v1/jobs/7/wait?timeout_ms=60000&seen=5 HTTP/1.1");
+}
+
+#[test]
+fn a_wait_for_the_end_asks_for_the_end_until_it_comes() {
+    let (_folder, socket) = room();
+    let of = |state: &str| -> &'static str { DETAIL.replace("STATE", state).leak() };
+    let script = vec![vec![(200, of("waiting"))], vec![(200, of("running")), (200, of("completed"))]];
+    let seen = serve(UnixListener::bind(&socket).unwrap(), script);
+    let mut client = Client::connect_with(options(&socket)).unwrap();
+    let job = JobRef { job: JobId(7), task: None };
+    assert!(client.wait_finished(job, None).unwrap().unwrap().is_finished(job));
+    for _ in 0..3 {
+        let asked = seen.recv().unwrap().line;
+        assert_eq!(asked, "GET /v1/jobs/7/wait?timeout_ms=60000&finished=true HTTP/1.1");
+    }
 }
 
 const DETAIL: &str = r#"{"schema":1,"job":7,"name":"n","user":"u","pool":"p","state":"STATE","tasks":{"STATE":1},

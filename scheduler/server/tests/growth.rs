@@ -115,7 +115,7 @@ fn run_tasks(controller: &Controller, tasks: u32) -> f64 {
     let jobs: Vec<u64> = (0..tasks / IN_ARRAY).map(submit).collect();
     let mut span = (u64::MAX, 0);
     for job in jobs {
-        let detail = client.wait_finished(whole(job), None, |_| {}).unwrap().unwrap();
+        let detail = client.wait_finished(whole(job), None).unwrap().unwrap();
         let summary = detail.summary;
         span = (span.0.min(summary.submitted_at_us), span.1.max(summary.finished_at_us.unwrap()));
     }
@@ -215,7 +215,7 @@ fn measure(controller: &Controller) -> Vec<Row> {
         assert!(client.jobs(&JobFilter::default()).unwrap().jobs.len() >= WAITING);
     });
     let (before, id) = (cpu_s(controller), client.submit(&array(SWARM)).unwrap().job.unwrap());
-    let done = client.wait_finished(whole(id), None, |_| {}).unwrap().unwrap().summary;
+    let done = client.wait_finished(whole(id), None).unwrap().unwrap().summary;
     let controller_us = (cpu_s(controller) - before) * 1e6 / f64::from(SWARM);
     let swarm_s = (done.finished_at_us.unwrap() - done.submitted_at_us) as f64 / 1e6;
     let one = median(&submits(controller, 1, WHILE, usize::MAX)).unwrap();

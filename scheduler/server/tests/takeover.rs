@@ -374,7 +374,7 @@ fn a_leader_that_is_killed_frozen_or_cut_off_is_replaced_and_nothing_is_lost_or_
     let mut last = client(&sockets);
     for id in &accepted {
         let job = muster_core::ids::JobRef { job: muster_core::ids::JobId(*id), task: None };
-        let detail = last.wait_finished(job, Some(PATIENCE), |_| {}).unwrap().expect("it ends");
+        let detail = last.wait_finished(job, Some(PATIENCE)).unwrap().expect("it ends");
         assert_eq!(detail.summary.state, muster_client::api::TaskState::Completed, "{detail:?}");
     }
     check(&postgres, &accepted, &ledger, submitted.load(Ordering::Relaxed) + rounds);

@@ -45,7 +45,7 @@ fn tasks_per_second() {
     let started = Instant::now();
     let id = client.submit(&SubmitRequest { array: Some(array), ..job("many") }).unwrap().job.unwrap();
     let whole = JobRef { job: JobId(id), task: None };
-    let detail = client.wait_finished(whole, None, |_| {}).unwrap().unwrap();
+    let detail = client.wait_finished(whole, None).unwrap().unwrap();
     let seconds = started.elapsed().as_secs_f64();
     assert_eq!(detail.summary.tasks.values().sum::<u64>(), u64::from(last) + 1);
     println!("{} tasks in {seconds:.2} s: {:.0} a second", last + 1, f64::from(last + 1) / seconds);

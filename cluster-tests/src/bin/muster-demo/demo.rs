@@ -130,7 +130,7 @@ fn await_all(site: &Site, ids: &[JobId]) -> Result<Vec<JobDetail>> {
     let mut finished_before = 0;
     for &id in ids {
         let left = until.saturating_duration_since(Instant::now());
-        let detail = client.wait_finished(JobRef { job: id, task: None }, Some(left), |detail| {
+        let detail = client.watch_finished(JobRef { job: id, task: None }, Some(left), |detail| {
             let finished: u64 =
                 detail.summary.tasks.iter().filter(|(state, _)| state.is_finished()).map(|(_, n)| n).sum();
             bar.set_position(finished_before + finished);

@@ -340,7 +340,7 @@ impl Place {
             let target = JobRef { job: JobId(job.job), task: None };
             if !job.state.is_finished() {
                 client.cancel(target)?;
-                let ended = client.wait_finished(target, Some(START_LIMIT), |_| ())?;
+                let ended = client.wait_finished(target, Some(START_LIMIT))?;
                 ensure!(ended.is_some(), "job {} was cancelled, but does not end", job.job);
             }
         }
@@ -460,7 +460,7 @@ fn await_all(place: &Place, jobs: &[Job]) -> Result<Vec<JobDetail>> {
     for job in jobs {
         let target = JobRef { job: job.id, task: None };
         let detail = loop {
-            let detail = client.wait_finished(target, Some(LOOK_INTERVAL), |detail| {
+            let detail = client.watch_finished(target, Some(LOOK_INTERVAL), |detail| {
                 let finished = detail.summary.tasks.iter().filter(|(state, _)| state.is_finished());
                 bar.set_position(before + finished.map(|(_, count)| count).sum::<u64>());
             })?;

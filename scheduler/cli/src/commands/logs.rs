@@ -226,7 +226,7 @@ fn watch_end(job: JobRef) -> Result<(OwnedFd, JoinHandle<Result<(), ClientError>
         pipe().map_err(|errno| CliError::System { action: "make a pipe", source: errno.into() })?;
     let mut client: Client = connect()?;
     let waiter = thread::spawn(move || {
-        let ended = client.wait_finished(job, None, |_| {});
+        let ended = client.wait_finished(job, None);
         drop(writer);
         ended.map(|_| ())
     });

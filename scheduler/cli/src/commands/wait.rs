@@ -50,9 +50,14 @@ pub(super) fn wait_for(
     let mut code = 0;
     for &job in jobs {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-        let progress = if shows_progress { bar() } else { ProgressBar::hidden() };
-        let detail = client.wait_finished(job, left, |detail| show(&progress, job, detail))?;
-        progress.finish_and_clear();
+        let detail = if shows_progress {
+            let progress = bar();
+            let detail = client.watch_finished(job, left, |detail| show(&progress, job, detail))?;
+            progress.finish_and_clear();
+            detail
+        } else {
+            client.wait_finished(job, left)?
+        };
         let Some(detail) = detail else {
             tell(&format!("muster wait: job {job} has not ended yet"));
             return Ok(Exit::TimeOut.into());

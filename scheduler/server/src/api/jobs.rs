@@ -255,6 +255,9 @@ fn past_detail(app: &App, target: JobRef) -> Result<JobDetail, ApiError> {
 pub struct WaitQuery {
     timeout_ms: Option<u64>,
     seen: Option<u64>,
+    /// Only the end of what is named is news.
+    #[serde(default)]
+    finished: bool,
 }
 
 /// `GET /v1/jobs/{ref}/wait`
@@ -272,7 +275,7 @@ pub async fn wait(
     let mut changes = app.shared.subscribe(target.job);
     let mut stopping = app.stopping.clone();
     loop {
-        let news = news(&app, target.job, query.seen);
+        let news = if query.finished { end_of(&app, target) } else { news(&app, target.job, query.seen) };
         let now = Instant::now();
         let due = match news {
             News::None => end,
@@ -298,6 +301,17 @@ enum News {
         shown: u32,
     },
     Now,
+}
+
+/// Nothing, for as long as something of a job or of a task goes on. Who waits for the end of a large array is not told of all that happens
+/// to its tasks until then.
+fn end_of(app: &App, target: JobRef) -> News {
+    let reading = app.shared.read();
+    let goes_on = reading.state().jobs.get(&target.job).is_some_and(|job| match target.task {
+        None => !job.waiting.is_empty() || !job.live.is_empty(),
+        Some(task) => job.waiting.contains(task.0) || job.live.contains_key(&task),
+    });
+    if goes_on { News::None } else { News::Now }
 }
 
 fn news(app: &App, job: JobId, seen: Option<u64>) -> News {

@@ -1,13 +1,15 @@
 //! The way of an attempt, from its submission to its end.
 
-use muster_client::api::TaskState;
-use muster_core::ids::JobId;
-use muster_core::ids::JobRef;
+use std::time::Duration;
+
+use muster_client::api::{SubmitRequest, TaskState};
+use muster_core::ids::{JobId, JobRef, TaskIndex};
+use muster_core::spec::{ArraySpec, IndexRange};
 use muster_store::HistoryReader;
 use muster_wire::v1;
 use muster_wire::v1::to_node::Body as Told;
 
-use crate::common::{Controller, exited, gang, gone, job, ready, running, runtime, until, whole};
+use crate::common::{Controller, SOON, code, exited, gang, gone, job, ready, running, runtime, until, whole};
 
 #[test]
 fn a_task_goes_its_whole_way() {
@@ -129,4 +131,39 @@ fn a_killed_controller_goes_on_where_it_was() {
     });
     let detail = until(&mut controller.client(), id, TaskState::Completed);
     assert_eq!(detail.task_list[0].attempt, 1, "it ran once");
+}
+
+#[test]
+fn who_waits_for_an_end_is_answered_at_the_end_alone() {
+    let controller = Controller::start(1);
+    let rt = runtime();
+    let mut client = controller.client();
+    let mut node = rt.block_on(controller.node("n01"));
+    let indices = vec![IndexRange { first: 0, last: 1, step: 1 }];
+    let array = Some(ArraySpec { indices, running_max: Some(1) });
+    let id = client.submit(&SubmitRequest { array, ..job("array") }).unwrap().job.unwrap();
+    let of = move |index| JobRef { job: JobId(id), task: Some(TaskIndex(index)) };
+    let (mut first, mut all) = (controller.client(), controller.client());
+    let first = std::thread::spawn(move || first.wait_finished(of(0), Some(SOON)));
+    let all = std::thread::spawn(move || all.wait_finished(whole(id), Some(SOON)));
+    let mut run = || {
+        let prepare = rt.block_on(node.told_to_prepare());
+        rt.block_on(node.report(ready(&prepare)));
+        rt.block_on(node.told_to_go());
+        rt.block_on(node.report(running(&prepare)));
+        rt.block_on(node.report(exited(&prepare, 0, 0)));
+        rt.block_on(node.told_to_forget());
+    };
+    run();
+    let ended = first.join().unwrap().unwrap().expect("task 0 has ended");
+    assert_eq!((ended.task_list.len(), ended.task_list[0].state), (1, TaskState::Completed));
+    // Of the rest nothing is known yet, which is no end, and what is not there never ends.
+    assert!(client.wait_finished(whole(id), Some(Duration::ZERO)).unwrap().is_none());
+    assert!(client.wait_finished(of(1), Some(Duration::ZERO)).unwrap().is_none());
+    let unknown = client.wait_finished(of(2), None).unwrap_err();
+    assert_eq!(code(&unknown).0, 404, "{unknown}");
+    run();
+    let ended = all.join().unwrap().unwrap().expect("all have ended");
+    assert_eq!((ended.task_list.len(), ended.summary.state), (2, TaskState::Completed));
+    assert_eq!(client.wait_finished(of(1), None).unwrap().unwrap().task_list[0].index, 1);
 }

@@ -140,7 +140,7 @@ impl Bench<'_> {
         for _ in 0..SINGLES {
             let begun = Instant::now();
             let id = self.submit(&array(1, self.options.cores, "0"))?;
-            let ended = self.client.wait_finished(id, Some(LIMIT), |_| {})?;
+            let ended = self.client.wait_finished(id, Some(LIMIT))?;
             ensure!(ended.is_some(), "a single task does not end");
             times.push(begun.elapsed().as_secs_f64() * 1e3);
         }
@@ -174,7 +174,7 @@ impl Bench<'_> {
         self.agents.wait("the end of the tasks of those that were deaf", LIMIT, |counted| {
             counted.forgotten >= at_first.forgotten + all + SINGLES as u64
         })?;
-        let ended = self.client.wait_finished(id, Some(LIMIT), |_| {})?;
+        let ended = self.client.wait_finished(id, Some(LIMIT))?;
         ensure!(ended.is_some(), "the tasks of those that were deaf do not end");
         let memory_kib_per_deaf_agent = kib(grown) / deaf as f64;
         println!(
@@ -204,7 +204,7 @@ impl Bench<'_> {
 
     fn end(&mut self, job: JobRef) -> Result<()> {
         self.client.cancel(job)?;
-        let ended = self.client.wait_finished(job, Some(LIMIT), |_| {})?;
+        let ended = self.client.wait_finished(job, Some(LIMIT))?;
         ensure!(ended.is_some(), "job {} does not end", job.job);
         Ok(())
     }
