@@ -19,6 +19,7 @@ use tonic::transport::{ClientTlsConfig, Endpoint};
 use super::Conduct;
 use super::counts::Counts;
 use super::gate::{Connector, Gate};
+use super::lines::Lines;
 
 /// The argument of a script that runs until it is stopped.
 pub const STAYS: &str = "stays";
@@ -44,12 +45,14 @@ pub(super) struct Parts {
     pub counts: Arc<Counts>,
 }
 
-type Key = (u64, u32, u32);
+/// An attempt: its job, its task, and which try it is.
+pub(super) type Key = (u64, u32, u32);
 
 pub(super) struct Agent {
     parts: Parts,
     endpoint: Endpoint,
     held: HashMap<Key, Held>,
+    lines: Lines,
     /// Tasks whose time is over.
     over: (mpsc::UnboundedSender<Key>, mpsc::UnboundedReceiver<Key>),
     outbox: Option<mpsc::Sender<v1::FromNode>>,
@@ -100,6 +103,7 @@ impl Agent {
             parts,
             endpoint,
             held: HashMap::new(),
+            lines: Lines::default(),
             over: mpsc::unbounded_channel(),
             outbox: None,
             heartbeat: None,
@@ -120,6 +124,9 @@ impl Agent {
             // Why it ended does not matter here: it is made again, as a real one.
             let _ = self.session(&mut was_up).await;
             (self.outbox, self.heartbeat) = (None, None);
+            if *self.parts.conduct.borrow() == Conduct::Killed {
+                self.lines = Lines::default();
+            }
             if was_up {
                 self.parts.counts.change(|counted| counted.sessions -= 1);
                 pause = AGAIN_AFTER.0;
@@ -182,10 +189,10 @@ impl Agent {
                 memory_bytes: 1 << 40,
                 devices: Vec::new(),
             }),
-            held: self.held.values().map(Held::report).collect(),
+            held: self.held.values().map(Held::report).chain(self.lines.all().map(preparing)).collect(),
             address: "127.0.0.1".to_owned(),
             containment: v1::Containment::CgroupV2.into(),
-            takes_lines: false,
+            takes_lines: true,
         }
     }
 
@@ -222,7 +229,7 @@ impl Agent {
                 }
                 self.say(Said::Health(v1::Health::default()));
             }
-            Told::Prepare(prepare) => self.prepare(&prepare),
+            Told::Prepare(prepare) => self.prepare(prepare),
             Told::Go(go) => self.go(go.key.unwrap_or_default()),
             Told::Stop(stop) => self.stop(stop.key.unwrap_or_default()),
             Told::Forget(forget) => {
@@ -233,12 +240,33 @@ impl Agent {
         }
     }
 
-    fn prepare(&mut self, prepare: &v1::Prepare) {
+    fn prepare(&mut self, prepare: v1::Prepare) {
         let key = prepare.key.unwrap_or_default();
         if let Some(held) = self.held.get(&order(&key)) {
             let report = held.report();
             return self.say(Said::Report(report));
         }
+        if self.lines.has(order(&key)) {
+            return self.say(Said::Report(preparing(&prepare)));
+        }
+        if let Some(after) = prepare.after.as_ref().map(order)
+            && !matches!(self.held.get(&after), Some(Held { phase: Phase::Gone(_), .. }))
+        {
+            let is_there = self.held.contains_key(&after) || self.lines.has(after);
+            if is_there && self.lines.add(after, prepare) {
+                return self.parts.counts.change(|counted| counted.prepared += 1);
+            }
+            let phase = Some(gone(v1::gone::How::Returned(v1::Returned {}), 0));
+            let report = v1::InstanceReport { key: Some(key), phase, ..Default::default() };
+            return self.say(Said::Report(report));
+        }
+        self.parts.counts.change(|counted| counted.prepared += 1);
+        self.begin(&prepare);
+    }
+
+    /// Begins with an attempt that is new here and waits for nobody.
+    fn begin(&mut self, prepare: &v1::Prepare) {
+        let key = prepare.key.unwrap_or_default();
         let argument = prepare.work.as_ref().and_then(|work| work.arguments.first());
         let runs_for = match argument.map_or("0", String::as_str) {
             STAYS => RunsFor::Ever,
@@ -246,7 +274,6 @@ impl Agent {
         };
         let phase = Phase::Preparing(v1::Preparing {});
         self.held.insert(order(&key), Held { key, instance: prepare.instance, runs_for, phase });
-        self.parts.counts.change(|counted| counted.prepared += 1);
         if prepare.at_once {
             return self.run(key);
         }
@@ -301,6 +328,7 @@ impl Agent {
     }
 
     fn stop(&mut self, key: v1::AttemptKey) {
+        self.lines.take_out(order(&key));
         let gone = gone(v1::gone::How::Stopped(v1::Stopped {}), 0);
         let Some(held) = self.held.get(&order(&key)) else {
             let report = v1::InstanceReport { key: Some(key), phase: Some(gone), ..Default::default() };
@@ -319,11 +347,21 @@ impl Agent {
         let Some(held) = self.held.get_mut(&order(&key)) else { return };
         held.phase = phase;
         let report = held.report();
+        let is_over = matches!(held.phase, Phase::Gone(_));
         self.say(Said::Report(report));
+        if is_over && let Some(next) = self.lines.next(order(&key)) {
+            self.begin(&next);
+        }
     }
 }
 
-fn order(key: &v1::AttemptKey) -> Key {
+/// The report about one that waits, or has begun only now.
+fn preparing(prepare: &v1::Prepare) -> v1::InstanceReport {
+    let phase = Some(Phase::Preparing(v1::Preparing {}));
+    v1::InstanceReport { key: prepare.key, instance: prepare.instance, phase, steps_bytes: 0 }
+}
+
+pub(super) fn order(key: &v1::AttemptKey) -> Key {
     (key.job, key.task, key.attempt)
 }
 

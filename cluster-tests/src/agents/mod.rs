@@ -7,6 +7,7 @@
 mod agent;
 mod counts;
 mod gate;
+mod lines;
 mod loopback;
 mod submits;
 
