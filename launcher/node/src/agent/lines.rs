@@ -16,6 +16,17 @@ use super::registry::{Key, absent, order};
 /// How long attempts wait for the one at the head of their line.
 const WAIT_FOR: Duration = Duration::from_millis(200);
 
+/// How many ends in lines are told together at most, and how long the first of them waits for that. A turn of the controller costs as
+/// much as the work for a dozen of them, and nobody waits for one in a line, whose cores the next one has.
+const TOLD_TOGETHER_MAX: usize = 256;
+pub(super) const TOLD_WITHIN: Duration = Duration::from_millis(50);
+
+/// Whether so many ends may wait to be told with others: the controller hears of them while most of the lines are full, so that none
+/// runs dry before it is made longer.
+pub(super) fn may_wait(ends: usize, in_lines: usize) -> bool {
+    ends < TOLD_TOGETHER_MAX.min(in_lines / 2)
+}
+
 /// All that wait.
 #[derive(Default)]
 pub(super) struct Lines {
@@ -184,5 +195,14 @@ mod tests {
         assert_eq!(tasks, [3, 4]);
         assert_eq!((lines.len(), lines.return_at()), (0, None));
         assert_eq!(next(&mut lines, 2), None);
+    }
+
+    #[test]
+    fn ends_are_told_before_the_lines_run_dry() {
+        // Eight slots with full lines, and one slot with the same.
+        assert!(may_wait(1, 127) && may_wait(42, 86) && !may_wait(43, 85));
+        assert!(may_wait(5, 12) && !may_wait(6, 11));
+        // Short lines, none, and those of thousands of slots.
+        assert!(!may_wait(1, 2) && !may_wait(1, 0) && !may_wait(TOLD_TOGETHER_MAX, 60_000));
     }
 }

@@ -48,11 +48,6 @@ const EVENTS_MAX: usize = 1024;
 /// as good as cut, and is made again; its hello then says everything anew.
 const OUTBOX_MAX: usize = 2 * registry::HELD_MAX;
 
-/// How many ends in lines are told together at most, and how long the first of them waits for that. A turn of the controller costs as
-/// much as the work for a dozen of them, and nobody waits for one in a line, whose cores the next one has.
-const TOLD_TOGETHER_MAX: usize = 256;
-const TOLD_WITHIN: Duration = Duration::from_millis(50);
-
 /// What the node knows about itself, for as long as the agent runs.
 #[derive(Debug)]
 struct Node {
@@ -439,10 +434,8 @@ impl Agent {
         let order = report.key.as_ref().map(registry::order).unwrap_or_default();
         let goes_on = matches!(&report.phase, Some(Phase::Gone(_))) && self.registry.lines.is_followed(order);
         self.to_tell.push(report);
-        // More are in time if they come while most of the lines are still full.
-        let is_early = self.to_tell.len() < TOLD_TOGETHER_MAX.min(self.registry.lines.len() / 2);
-        if goes_on && is_early {
-            self.tell_at.get_or_insert_with(|| Instant::now() + TOLD_WITHIN);
+        if goes_on && lines::may_wait(self.to_tell.len(), self.registry.lines.len()) {
+            self.tell_at.get_or_insert_with(|| Instant::now() + lines::TOLD_WITHIN);
         } else {
             self.tell();
         }

@@ -8,6 +8,7 @@
 mod bcast;
 mod below;
 mod bindings;
+mod bound;
 pub(crate) mod call;
 mod environment;
 mod image;

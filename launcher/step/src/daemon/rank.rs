@@ -11,9 +11,8 @@ use std::process::{Command, Stdio};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::unistd::Pid;
 
+use super::bound;
 use super::image::Image;
 use crate::frames::{Common, Place, RankUsage, Task};
 
@@ -28,6 +27,8 @@ const SIGNAL_MAX: i32 = 64;
 pub(super) struct Rank {
     pub number: u32,
     pub pid: i32,
+    /// The CPUs that it was let run on when it became its program, if that is known.
+    pub bound_to: Option<Vec<u32>>,
     /// As wait(2) says it.
     pub status: Option<i32>,
     /// What it has used, once it has ended.
@@ -47,6 +48,7 @@ impl Rank {
         Self {
             number,
             pid: 0,
+            bound_to: None,
             status: Some(status),
             usage: RankUsage::default(),
             told: false,
@@ -189,9 +191,11 @@ pub(super) fn start(task: &Task, around: Surroundings<'_>) -> Result<Rank, Faile
     environment.extend(pmi_fd.map(|fd| ("PMI_FD".to_owned(), fd.to_string())));
     let mut image = Image::new(program, around.words, &environment).map_err(Failed::Exec)?;
     command.envs(environment);
+    let (asked, tell) = bound::ask().map_err(Failed::Exec)?;
     let own = Own {
         terminal: streams.terminal,
         pmi_fd,
+        tell,
         cpus: cpu_set(around.cpus),
         umask: common.umask,
         limits: common.limits.clone(),
@@ -204,6 +208,7 @@ pub(super) fn start(task: &Task, around: Surroundings<'_>) -> Result<Rank, Faile
         })
     };
     let child = command.spawn().map_err(Failed::Exec)?;
+    drop(command);
     let pmi = sockets.map(|(ours, _)| ours);
     if let Some(socket) = &pmi {
         socket.set_nonblocking(true).map_err(Failed::Exec)?;
@@ -211,6 +216,7 @@ pub(super) fn start(task: &Task, around: Surroundings<'_>) -> Result<Rank, Faile
     Ok(Rank {
         number: task.rank,
         pid: child.id().cast_signed(),
+        bound_to: asked.answer(),
         status: None,
         usage: RankUsage::default(),
         told: false,
@@ -309,23 +315,6 @@ fn cpu_set(cpus: &[u32]) -> Option<libc::cpu_set_t> {
     Some(set)
 }
 
-/// The CPUs that the kernel lets a process run on; `None` if it is gone.
-pub(super) fn bound_to(pid: i32) -> Option<Vec<u32>> {
-    let set = sched_getaffinity(Pid::from_raw(pid)).ok()?;
-    let allowed = |cpu: &u32| set.is_set(*cpu as usize).unwrap_or(false);
-    Some((0..CpuSet::count() as u32).filter(allowed).collect())
-}
-
-/// The same, if they are others than were meant: the kernel takes away what a cpuset forbids without a word
-/// (sched_setaffinity(2)).
-pub(super) fn bound_otherwise(pid: i32, meant: &[u32]) -> Option<Vec<u32>> {
-    let found = bound_to(pid).filter(|_| !meant.is_empty())?;
-    let mut meant = meant.to_vec();
-    meant.sort_unstable();
-    meant.dedup();
-    (found != meant).then_some(found)
-}
-
 /// What a process has used that was waited for.
 pub(super) fn usage(used: &libc::rusage) -> RankUsage {
     let micros =
@@ -344,6 +333,7 @@ pub(super) fn usage(used: &libc::rusage) -> RankUsage {
 struct Own {
     terminal: bool,
     pmi_fd: Option<RawFd>,
+    tell: bound::Tell,
     cpus: Option<libc::cpu_set_t>,
     umask: u32,
     limits: Vec<(u32, u64)>,
@@ -377,6 +367,7 @@ impl Own {
                     std::ptr::from_ref(set),
                 ))?;
             }
+            self.tell.tell();
             for (resource, soft) in &self.limits {
                 let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
                 // What this system does not know limits nothing here.
@@ -391,34 +382,5 @@ impl Own {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernel_is_asked_where_a_process_may_run() {
-        let own = sched_getaffinity(Pid::this()).unwrap();
-        let allowed = |cpu: &u32| own.is_set(*cpu as usize).unwrap();
-        let all: Vec<u32> = (0..CpuSet::count() as u32).filter(allowed).collect();
-        let mut command = Command::new("taskset");
-        let mut child = command
-            .args(["-c", &all[0].to_string(), "cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // It has answered, so it is `cat` by now, and bound.
-        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
-        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        let pid = child.id().cast_signed();
-        assert_eq!(bound_otherwise(pid, &all[..1]), None);
-        assert_eq!(bound_otherwise(pid, &[]), None, "nothing was meant");
-        assert_eq!(bound_otherwise(pid, &[all[0], 1023]), Some(vec![all[0]]));
-        drop(child.stdin.take());
-        child.wait().unwrap();
-        assert_eq!(bound_otherwise(pid, &all[..1]), None, "it is gone");
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{NOT_STARTED, Serving, exit_status};
 use crate::daemon::bindings::{Machine, slurm_line};
+use crate::daemon::bound;
 use crate::daemon::environment::{Variables, bind};
 use crate::daemon::rank::{self, Failed, Rank, Surroundings};
 use crate::daemon::{pmix, wireup};
@@ -69,9 +70,10 @@ impl Serving {
             };
             match rank::start(task, around) {
                 Ok(rank) => {
-                    if let Some(found) = rank::bound_otherwise(rank.pid, &bound.cpus[local]) {
+                    let (found, meant) = (rank.bound_to.as_deref(), &bound.cpus[local]);
+                    if let Some(found) = found.and_then(|found| bound::otherwise(found, meant)) {
                         let (number, host) = (task.rank, &self.start.host);
-                        let (found, meant) = (format_list(&found), format_list(&bound.cpus[local]));
+                        let (found, meant) = (format_list(found), format_list(meant));
                         let text = format!(
                             "{host}: task {number}: bound to CPUs {found}, not to {meant} as it was meant: something else \
                              limits the CPUs of this allocation"
@@ -79,9 +81,9 @@ impl Serving {
                         self.link.send(&FromDaemon::Notice { text });
                     }
                     if self.common.show_bindings.is_some()
-                        && let Some(found) = rank::bound_to(rank.pid)
+                        && let Some(found) = &rank.bound_to
                     {
-                        shown.push((local, rank.pid, found));
+                        shown.push((local, rank.pid, found.clone()));
                     }
                     self.ranks.push(rank);
                 }
