@@ -64,8 +64,8 @@ pub struct Options {
     pub sockets: Vec<PathBuf>,
     /// How long to try again while the controller is away.
     pub retry: Duration,
-    /// The same for [`Client::wait_change`], [`Client::wait_finished`] and [`Client::watch_finished`], once the controller has answered; and for whatever the
-    /// controller puts off because this user asks too often.
+    /// The same for [`Client::wait_change`], [`Client::wait_finished`] and [`Client::watch_finished`], once the controller was reached;
+    /// and for whatever the controller puts off because this user asks too often.
     pub retry_waiting: Duration,
     /// Called with a sentence when the first try has failed and others will follow.
     pub on_away: Box<dyn FnMut(&str) + Send>,
@@ -262,7 +262,7 @@ impl Client {
         seen: Option<u64>,
         time: Duration,
     ) -> Result<JobDetail, ClientError> {
-        self.wait(job, ("seen", seen.map(|version| version.to_string())), time, self.retry_waiting)
+        self.wait(job, ("seen", seen.map(|version| version.to_string())), time)
     }
 
     /// The job as it is once there is news of the kind that `until` names, or after `time`.
@@ -271,7 +271,6 @@ impl Client {
         job: JobRef,
         until: (&str, Option<String>),
         time: Duration,
-        retry: Duration,
     ) -> Result<JobDetail, ClientError> {
         // A controller that is frozen while others lead must not hold its clients for long.
         let held = time.min(if self.transport.has_others() { WAIT_TIME_SEVERAL } else { WAIT_TIME_MAX });
@@ -281,7 +280,7 @@ impl Client {
         );
         let question =
             Question { method: Method::GET, path, body: Bytes::new(), held, time_max: ANSWER_TIME_MAX };
-        self.request(retry, &question)
+        self.request(self.retry_waiting, &question)
     }
 
     /// Waits until nothing of the job (or of the task) will change any more, through restarts of the controller.
@@ -295,18 +294,15 @@ impl Client {
         time: Option<Duration>,
     ) -> Result<Option<JobDetail>, ClientError> {
         let end = time.and_then(|time| Instant::now().checked_add(time));
-        let mut retry = self.retry;
         loop {
             let left = end.map_or(WAIT_TIME_MAX, |end| end.saturating_duration_since(Instant::now()));
-            let detail = self.wait(job, ("finished", Some("true".to_owned())), left, retry)?;
+            let detail = self.wait(job, ("finished", Some("true".to_owned())), left)?;
             if detail.is_finished(job) {
                 return Ok(Some(detail));
             }
             if left.is_zero() {
                 return Ok(None);
             }
-            // It has answered once.
-            retry = self.retry_waiting;
         }
     }
 

@@ -227,12 +227,15 @@ fn a_wait_asks_again_with_the_version_it_has_seen() {
 fn a_wait_for_the_end_asks_for_the_end_until_it_comes() {
     let (_folder, socket) = room();
     let of = |state: &str| -> &'static str { DETAIL.replace("STATE", state).leak() };
-    let script = vec![vec![(200, of("waiting"))], vec![(200, of("running")), (200, of("completed"))]];
+    // The controller goes away in the middle of the first wait, which has the patience of one that waits.
+    let script =
+        vec![vec![(0, "")], vec![(200, of("waiting"))], vec![(200, of("running")), (200, of("completed"))]];
     let seen = serve(UnixListener::bind(&socket).unwrap(), script);
-    let mut client = Client::connect_with(options(&socket)).unwrap();
+    let options = Options { retry: Duration::ZERO, ..options(&socket) };
+    let mut client = Client::connect_with(options).unwrap();
     let job = JobRef { job: JobId(7), task: None };
     assert!(client.wait_finished(job, None).unwrap().unwrap().is_finished(job));
-    for _ in 0..3 {
+    for _ in 0..4 {
         let asked = seen.recv().unwrap().line;
         assert_eq!(asked, "GET /v1/jobs/7/wait?timeout_ms=60000&finished=true HTTP/1.1");
     }

@@ -166,4 +166,8 @@ fn who_waits_for_an_end_is_answered_at_the_end_alone() {
     let ended = all.join().unwrap().unwrap().expect("all have ended");
     assert_eq!((ended.task_list.len(), ended.summary.state), (2, TaskState::Completed));
     assert_eq!(client.wait_finished(of(1), None).unwrap().unwrap().task_list[0].index, 1);
+    // One answer for each of the six, whatever happened meanwhile.
+    let requests = client.diagnostics().unwrap().requests;
+    let waits = requests.iter().find(|request| request.what == "GET /v1/jobs/{ref}/wait").unwrap();
+    assert_eq!(waits.count, 6);
 }
