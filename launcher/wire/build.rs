@@ -30,6 +30,9 @@ fn main() -> std::io::Result<()> {
         .message_attribute(".", "#[serde(default)]")
         // Shared by the messages to all nodes of a gang, and unpacked before anything is kept.
         .bytes(".muster.wire.v1.Prepare.members_packed")
+        // Passed on as it came.
+        .bytes(".muster.wire.v1.Prepare.work")
+        .field_attribute(".muster.wire.v1.Prepare.work", "#[serde(skip)]")
         .field_attribute(".muster.wire.v1.Prepare.members_packed", "#[serde(skip)]")
         .compile_protos(&["proto/muster.proto"], &["proto"])
 }

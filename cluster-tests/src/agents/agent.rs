@@ -267,7 +267,8 @@ impl Agent {
     /// Begins with an attempt that is new here and waits for nobody.
     fn begin(&mut self, prepare: &v1::Prepare) {
         let key = prepare.key.unwrap_or_default();
-        let argument = prepare.work.as_ref().and_then(|work| work.arguments.first());
+        let work = prepare.decode_work().ok().flatten();
+        let argument = work.as_ref().and_then(|work| work.arguments.first());
         let runs_for = match argument.map_or("0", String::as_str) {
             STAYS => RunsFor::Ever,
             millis => RunsFor::Time(Duration::from_millis(millis.parse().unwrap_or(0))),

@@ -32,13 +32,57 @@ pub async fn read_bytes(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Resul
 ///
 /// The stream's own errors, and [`ErrorKind::InvalidInput`] for more than [`FRAME_BYTES_MAX`] bytes.
 pub async fn write_bytes(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
-    let length = u32::try_from(bytes.len()).ok().filter(|length| *length as usize <= FRAME_BYTES_MAX);
-    let length = length.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "the frame is too long"))?;
-    let mut frame = Vec::with_capacity(bytes.len() + 4);
-    frame.extend_from_slice(&length.to_be_bytes());
-    frame.extend_from_slice(bytes);
-    stream.write_all(&frame).await
+    let mut frames = Frames::default();
+    frames.add_bytes(bytes)?;
+    frames.write(stream).await
 }
+
+/// Frames that are written together.
+#[derive(Debug, Default)]
+pub struct Frames(Vec<u8>);
+
+impl Frames {
+    /// Adds one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for more than [`FRAME_BYTES_MAX`] bytes.
+    pub fn add_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.begin(bytes.len())?;
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Adds one with a message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::add_bytes`].
+    pub fn add(&mut self, message: &impl Message) -> std::io::Result<()> {
+        self.begin(message.encoded_len())?;
+        message.encode(&mut self.0).map_err(|error| Error::new(ErrorKind::InvalidInput, error))
+    }
+
+    fn begin(&mut self, length: usize) -> std::io::Result<()> {
+        let known = u32::try_from(length).ok().filter(|_| length <= FRAME_BYTES_MAX);
+        let known = known.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "the frame is too long"))?;
+        self.0.reserve(length + 4);
+        self.0.extend_from_slice(&known.to_be_bytes());
+        Ok(())
+    }
+
+    /// Writes them.
+    ///
+    /// # Errors
+    ///
+    /// The stream's own errors.
+    pub async fn write(self, stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+        stream.write_all(&self.0).await
+    }
+}
+
+/// How much is read at once, at least: most messages are shorter.
+const READ_BYTES: usize = 1024;
 
 /// Reads frames in such a way that a read may be given up and taken up again: what has arrived is kept.
 #[derive(Debug, Default)]
@@ -61,6 +105,7 @@ impl FrameReader {
                     return Ok(Some(frame));
                 }
             }
+            self.arrived.reserve(READ_BYTES);
             if stream.read_buf(&mut self.arrived).await? == 0 {
                 return match self.arrived.is_empty() {
                     true => Ok(None),
@@ -100,7 +145,9 @@ pub async fn read<M: Message + Default>(stream: &mut (impl AsyncRead + Unpin)) -
 ///
 /// As [`write_bytes`].
 pub async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &impl Message) -> std::io::Result<()> {
-    write_bytes(stream, &message.encode_to_vec()).await
+    let mut frames = Frames::default();
+    frames.add(message)?;
+    frames.write(stream).await
 }
 
 #[cfg(test)]
@@ -116,6 +163,25 @@ mod tests {
         drop(near);
         assert_eq!(read::<AttemptKey>(&mut far).await.unwrap(), Some(key));
         assert_eq!(read::<AttemptKey>(&mut far).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn frames_that_were_written_together_are_read_one_by_one() {
+        let mut frames = Frames::default();
+        let key = AttemptKey { job: 7, task: 1, attempt: 2 };
+        frames.add_bytes(b"first").unwrap();
+        frames.add(&key).unwrap();
+        frames.add_bytes(b"").unwrap();
+        let too_long = vec![0; FRAME_BYTES_MAX + 1];
+        assert_eq!(frames.add_bytes(&too_long).unwrap_err().kind(), ErrorKind::InvalidInput);
+        let (mut near, mut far) = tokio::io::duplex(64);
+        frames.write(&mut near).await.unwrap();
+        drop(near);
+        let mut reader = FrameReader::default();
+        for expected in [b"first".to_vec(), key.encode_to_vec(), Vec::new()] {
+            assert_eq!(reader.next(&mut far).await.unwrap(), Some(expected));
+        }
+        assert_eq!(reader.next(&mut far).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ pub mod mounts;
 pub mod packages;
 pub mod process;
 pub mod programs;
+pub mod quiet;
 pub mod state_log;
 pub mod step_log;
 pub mod supervisor;

@@ -103,13 +103,14 @@ echo oops >&2
     let mut task = Task::new("node01", script);
     std::fs::write(task.path("in"), "from input\n").unwrap();
     let (input, errors) = (task.path("in"), task.path("err"));
-    let work = task.work();
+    let mut work = task.work();
     work.arguments = vec!["an argument".into()];
     work.environment.insert("GREETING".into(), "good day".into());
     work.environment.insert("HOME".into(), "/submitted".into());
     work.stdin_path = input.to_str().unwrap().into();
     work.stderr_path = errors.to_str().unwrap().into();
     work.limits.push(ResourceLimit { name: "nofile".into(), soft: 123 });
+    drop(work);
     let gone = controller.run("node01", &task.prepare).await;
     assert_eq!(exited(&gone).code, 0);
     let job = task.key().job;

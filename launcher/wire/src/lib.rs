@@ -5,6 +5,7 @@
 
 mod members;
 mod told;
+mod work;
 
 pub use members::{PackError, pack_members, unpack_members};
 pub use told::{Told, ToldCodec, ToldEncoder};

@@ -122,24 +122,30 @@ mod tests {
         v1::Work { script: script.into(), environment, ..v1::Work::default() }
     }
 
+    /// A prepare with these parts of work.
+    fn prepare(works: &[&v1::Work]) -> v1::Prepare {
+        let mut prepare = v1::Prepare::default();
+        works.iter().for_each(|work| prepare.add_work(work));
+        prepare
+    }
+
     #[test]
     fn a_node_finds_both_parts_in_one_message_and_the_later_prevails() {
-        let common =
-            v1::Prepare { work: Some(work("true", &[("a", "1"), ("b", "2")])), ..v1::Prepare::default() };
+        let common = prepare(&[&work("true", &[("a", "1"), ("b", "2")])]);
         let own_work = v1::Work { stdout_path: "/out".to_owned(), ..work("", &[("b", "3"), ("c", "4")]) };
-        let own =
-            v1::Prepare { instance: 7, array: true, work: Some(own_work.clone()), ..v1::Prepare::default() };
+        let own = v1::Prepare { instance: 7, array: true, ..prepare(&[&own_work]) };
         let told = Told::Prepare { common: Told::common(&common), own };
         let mut bytes = Vec::new();
         told.encode(&mut bytes);
         assert_eq!(bytes.len(), told.encoded_len());
+        let message = told.heard().unwrap();
+        let Some(v1::to_node::Body::Prepare(heard)) = &message.body else { panic!("{message:?}") };
+        assert_eq!((heard.instance, heard.array, heard.work.len()), (7, true, 2));
         let both = v1::Work {
             stdout_path: "/out".to_owned(),
             ..work("true", &[("a", "1"), ("b", "3"), ("c", "4")])
         };
-        let prepare = v1::Prepare { instance: 7, array: true, work: Some(both), ..v1::Prepare::default() };
-        let message = v1::ToNode { body: Some(v1::to_node::Body::Prepare(prepare)) };
-        assert_eq!(told.heard().unwrap(), message);
+        assert_eq!(heard.decode_work().unwrap(), Some(both));
 
         let (told, mut bytes) = (Told::from(message.clone()), Vec::new());
         told.encode(&mut bytes);

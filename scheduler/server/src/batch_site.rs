@@ -40,6 +40,7 @@ impl BatchSite {
         key: AttemptKey,
         node: NodeId,
         prepare: &mut v1::Prepare,
+        work: &mut v1::Work,
     ) {
         let Some(account) = state.batch_account_of(key.task.job) else { return };
         let task = state.batch_task_of(key.task.job).and_then(|task| state.batch_task(task));
@@ -63,9 +64,7 @@ impl BatchSite {
             }
         }
         packages.extend(missing);
-        if let Some(work) = &mut prepare.work {
-            work.environment.extend(words);
-        }
+        work.environment.extend(words);
         if let Some(staging) = &mut prepare.staging {
             staging.packages = packages;
             staging.container = state

@@ -247,24 +247,23 @@ impl Translator {
                 // Tasks of the batch service are told of more than their specs say, and each has a spec of its own.
                 let of_batch = site.filter(|_| state.batch_account_of(key.task.job).is_some());
                 let common = if of_batch.is_some() { None } else { self.arrays.common(spec, *instance == 0) };
-                let of_spec = match common {
-                    Some(_) => v1::Prepare::default(),
-                    None => common::prepare(spec, *instance == 0),
+                let (user, mut work) = match common {
+                    Some(_) => (None, v1::Work::default()),
+                    None => (Some(common::user(spec)), common::work(spec, *instance == 0)),
                 };
-                let mut prepare = prepare(state, &gang, *key, *instance, allocation, spec, of_spec);
-                let work = prepare.work.get_or_insert_default();
-                say_of_task(*key, attempts, spec, *time_limit_s, primary(state, allocation), work);
+                let mut prepare =
+                    v1::Prepare { user, ..prepare(state, &gang, *key, *instance, allocation, spec) };
+                say_of_task(*key, attempts, spec, *time_limit_s, primary(state, allocation), &mut work);
                 prepare.after = after.map(wire_key);
                 prepare.returned = key.attempt - attempts;
                 prepare.staging = staging::staging(*key, spec, *instance == 0, |container, for_s| {
                     site?.container_url(state.batch_account_of(key.task.job)?, container, for_s)
                 });
                 if let Some(site) = site {
-                    site.add_words(state, secrets, *key, *node, &mut prepare);
-                    if let Some(work) = prepare.work.as_mut() {
-                        say_whose_node(state, *node, work);
-                    }
+                    site.add_words(state, secrets, *key, *node, &mut prepare, &mut work);
+                    say_whose_node(state, *node, &mut work);
                 }
+                prepare.add_work(&work);
                 if let Some(common) = common {
                     return Told::Prepare { common, own: prepare };
                 }
@@ -348,7 +347,6 @@ fn prepare(
     instance: u32,
     allocation: &Arc<Allocation>,
     spec: &Arc<JobSpec>,
-    of_spec: v1::Prepare,
 ) -> v1::Prepare {
     let (members, members_packed) = gang.members();
     let share = allocation.shares.get(instance as usize);
@@ -369,7 +367,7 @@ fn prepare(
         cluster: state.config.name.clone(),
         number: if spec.array.is_some() { key.task.number() } else { key.task.job.0 },
         at_once: spec.starts_at_once(allocation.shares.len()),
-        ..of_spec
+        ..v1::Prepare::default()
     }
 }
 

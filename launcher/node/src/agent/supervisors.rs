@@ -19,8 +19,9 @@ use tokio::time::Instant;
 use super::places::Place;
 use crate::attempt::{AttemptDir, AttemptState};
 use crate::error::{NodeError, Result};
-use crate::frame::{self, FrameReader};
+use crate::frame::{self, FrameReader, Frames};
 use crate::process::{ProcessId, now_us};
+use crate::quiet::Quiet;
 use crate::supervisor::FREE;
 
 /// How many messages to one supervisor may wait.
@@ -54,7 +55,20 @@ pub(super) struct Idle {
     pub since: Instant,
     /// What it may have kept from its last attempt.
     pub place: Option<Place>,
-    socket: UnixStream,
+    line: Line,
+}
+
+/// A connection with a supervisor.
+#[derive(Debug)]
+struct Line {
+    socket: Quiet,
+    reader: FrameReader,
+}
+
+impl Line {
+    fn new(socket: std::os::unix::net::UnixStream) -> std::io::Result<Self> {
+        Ok(Self { socket: Quiet::new(socket)?, reader: FrameReader::default() })
+    }
 }
 
 impl Idle {
@@ -86,15 +100,14 @@ impl Idle {
         let child = command.spawn().map_err(NodeError::system(action))?;
         let pid = child.id().map_or(0, u32::cast_signed);
         let process = ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 });
-        near.set_nonblocking(true).map_err(NodeError::system(action))?;
-        let socket = UnixStream::from_std(near).map_err(NodeError::system(action))?;
-        Ok(Self { process, since: Instant::now(), place: None, socket })
+        let line = Line::new(near).map_err(NodeError::system(action))?;
+        Ok(Self { process, since: Instant::now(), place: None, line })
     }
 
     /// Whether it is there to take an attempt: its end of the socket closes with its process.
     pub fn is_there(&self) -> bool {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        recv(self.socket.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
+        recv(self.line.socket.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
     }
 
     /// Gives it an attempt, in a place that may be the one that it has, by an [`Assignment`](crate::attempt::Assignment) in JSON.
@@ -113,11 +126,14 @@ impl Idle {
         let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
         tokio::spawn(async move {
             let handed = async {
-                frame::write_bytes(&mut self.socket, &assignment).await?;
-                frame::write(&mut self.socket, &prepare).await
+                let mut frames = Frames::default();
+                frames.add_bytes(&assignment)?;
+                frames.add(&prepare)?;
+                drop(prepare);
+                frames.write(&mut &self.line.socket).await
             };
             let is_free = match handed.await {
-                Ok(()) => relay(&mut self.socket, messages, &events).await,
+                Ok(()) => relay(&mut self.line, messages, &events).await,
                 Err(error) => {
                     tracing::warn!(attempt = %key, %error, "a supervisor did not take its attempt");
                     false
@@ -162,9 +178,9 @@ pub(super) fn adopt(
                 }
             }
         };
-        if let Some(mut socket) = socket {
+        if let Some(mut line) = socket.and_then(|socket| Line::new(socket.into_std().ok()?).ok()) {
             tracing::info!(attempt = %key, "adopted");
-            relay(&mut socket, messages, &events).await;
+            relay(&mut line, messages, &events).await;
         }
         let _ = events.send(Event::Closed(key)).await;
     });
@@ -172,14 +188,10 @@ pub(super) fn adopt(
 }
 
 /// Carries messages to a supervisor and reports from it, until it closes, or says that it is free.
-async fn relay(
-    socket: &mut UnixStream,
-    mut messages: mpsc::Receiver<ToNode>,
-    events: &mpsc::Sender<Event>,
-) -> bool {
-    let (mut from, mut to) = socket.split();
+async fn relay(line: &mut Line, mut messages: mpsc::Receiver<ToNode>, events: &mpsc::Sender<Event>) -> bool {
+    let (mut from, mut to) = (&line.socket, &line.socket);
     // The last report and the word that it is free come at once.
-    let mut reader = FrameReader::default();
+    let reader = &mut line.reader;
     let hear = async {
         while let Ok(Some(bytes)) = reader.next(&mut from).await {
             if bytes == FREE {

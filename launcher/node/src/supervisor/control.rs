@@ -10,10 +10,10 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{InstanceReport, Prepare, ToNode, to_node::Body};
 use prost::Message as _;
-use tokio::net::unix::SocketAddr;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
@@ -21,7 +21,8 @@ use super::Event;
 use super::place::{KEPT_FOR, Place};
 use crate::attempt::Assignment;
 use crate::error::{NodeError, Result};
-use crate::frame::{self, FrameReader};
+use crate::frame::{self, FrameReader, Frames};
+use crate::quiet::Quiet;
 
 /// How an assignment begins, and no message does: it would be a field of a kind that protobuf gave up.
 const ASSIGNMENT_STARTS: &[u8] = b"{";
@@ -35,8 +36,10 @@ const LAST_REPORT_WITHIN: Duration = Duration::from_secs(2);
 /// A connection with an agent. That with the one that started the supervisor stands between attempts as well.
 #[derive(Debug)]
 pub(super) struct Line {
-    stream: UnixStream,
+    stream: Quiet,
     reader: FrameReader,
+    /// The last report of the attempt, if it is yet to be told: that the supervisor is free can then be told with it.
+    last: Option<InstanceReport>,
 }
 
 impl Line {
@@ -46,8 +49,8 @@ impl Line {
     ///
     /// [`NodeError::System`] if the runtime does not take the socket.
     pub fn new(stream: StdStream) -> Result<Self> {
-        let stream = UnixStream::from_std(stream).map_err(NodeError::system("use the agent's socket"))?;
-        Ok(Self { stream, reader: FrameReader::default() })
+        let stream = Quiet::new(stream).map_err(NodeError::system("use the agent's socket"))?;
+        Ok(Self { stream, reader: FrameReader::default(), last: None })
     }
 
     /// The next attempt; `None` once the agent has gone or was replaced. What the agent still said to the attempt
@@ -62,13 +65,13 @@ impl Line {
     ) -> Result<Option<(Assignment, Prepare)>> {
         let broken = |error| NodeError::Frame(Box::new(error));
         loop {
-            let frame = match tokio::time::timeout(KEPT_FOR, self.reader.next(&mut self.stream)).await {
+            let frame = match tokio::time::timeout(KEPT_FOR, self.reader.next(&mut &self.stream)).await {
                 Ok(frame) => frame,
                 Err(_) => {
                     if let Some(place) = kept.take() {
                         place.remove().await;
                     }
-                    self.reader.next(&mut self.stream).await
+                    self.reader.next(&mut &self.stream).await
                 }
             };
             let Some(frame) = frame.map_err(broken)? else { return Ok(None) };
@@ -77,7 +80,7 @@ impl Line {
             }
             let assignment =
                 serde_json::from_slice(&frame).map_err(|error| NodeError::Frame(Box::new(error)))?;
-            let Some(prepare) = self.reader.next(&mut self.stream).await.map_err(broken)? else {
+            let Some(prepare) = self.reader.next(&mut &self.stream).await.map_err(broken)? else {
                 return Ok(None);
             };
             let prepare =
@@ -86,10 +89,18 @@ impl Line {
         }
     }
 
-    /// Tells the agent that the supervisor takes another attempt; `None` if the agent is gone.
-    pub async fn offer(mut self) -> Option<Self> {
-        frame::write_bytes(&mut self.stream, FREE).await.ok()?;
-        Some(self)
+    /// Tells the agent how the attempt has ended, and whether the supervisor takes another one. The answer is `None` if it does not, or
+    /// the agent is gone.
+    pub async fn take_leave(mut self, is_free: bool) -> Option<Self> {
+        let mut frames = Frames::default();
+        if let Some(last) = self.last.take() {
+            frames.add(&last).ok()?;
+        }
+        if is_free {
+            frames.add_bytes(FREE).ok()?;
+        }
+        let told = tokio::time::timeout(LAST_REPORT_WITHIN, frames.write(&mut &self.stream)).await;
+        (matches!(told, Ok(Ok(()))) && is_free).then_some(self)
     }
 }
 
@@ -141,9 +152,13 @@ impl Door {
     }
 
     /// The next agent; there is none before it is open.
-    async fn accept(&self) -> std::io::Result<(UnixStream, SocketAddr)> {
+    async fn accept(&self) -> Result<Line> {
+        let action = "accept an agent";
         match &self.listener {
-            Some(listener) => listener.accept().await,
+            Some(listener) => {
+                let (stream, _) = listener.accept().await.map_err(NodeError::system(action))?;
+                Line::new(stream.into_std().map_err(NodeError::system(action))?)
+            }
             None => std::future::pending().await,
         }
     }
@@ -166,7 +181,7 @@ pub(super) fn serve(
         door.open()?;
     }
     Ok(Connections(spawn_local(async move {
-        let first = spawn_local(talk(first, report.clone(), events.clone()));
+        let first = spawn_local(talk(first, true, report.clone(), events.clone()));
         let mut agents = JoinSet::new();
         let mut ended = report.clone();
         let wait = tokio::time::sleep(after);
@@ -174,9 +189,8 @@ pub(super) fn serve(
         loop {
             tokio::select! {
                 accepted = door.accept() => {
-                    if let Ok((stream, _)) = accepted {
-                        let line = Line { stream, reader: FrameReader::default() };
-                        agents.spawn_local(talk(line, report.clone(), events.clone()));
+                    if let Ok(line) = accepted {
+                        agents.spawn_local(talk(line, false, report.clone(), events.clone()));
                     }
                 }
                 // An error means that the sender is gone: the attempt has ended.
@@ -193,13 +207,15 @@ pub(super) fn serve(
     })))
 }
 
-/// Speaks with one agent until the last report, and gives the line back if it still stands then.
+/// Speaks with one agent until the last report, and gives the line back if it still stands then. The agent that gave the attempt knows how
+/// it began, and the last report is left to whoever takes the line.
 async fn talk(
     mut line: Line,
+    has_given: bool,
     mut report: watch::Receiver<InstanceReport>,
     events: mpsc::Sender<Event>,
 ) -> Option<Line> {
-    let (mut from, mut to) = line.stream.split();
+    let (mut from, mut to) = (&line.stream, &line.stream);
     // Whatever is read when the last report was told stays in the reader.
     let hear = async {
         while let Ok(Some(frame)) = line.reader.next(&mut from).await {
@@ -218,19 +234,26 @@ async fn talk(
         }
     };
     let tell = async {
+        if has_given && report.changed().await.is_err() {
+            return Some(None);
+        }
         loop {
             let newest = report.borrow_and_update().clone();
+            if has_given && matches!(newest.phase, Some(Phase::Gone(_))) {
+                return Some(Some(newest));
+            }
             if frame::write(&mut to, &newest).await.is_err() {
-                return false;
+                return None;
             }
             if report.changed().await.is_err() {
-                return true;
+                return Some(None);
             }
         }
     };
-    let all_told = tokio::select! {
-        () = async { hear.await; std::future::pending::<()>().await } => false,
-        all_told = tell => all_told,
+    let last = tokio::select! {
+        () = async { hear.await; std::future::pending::<()>().await } => None,
+        last = tell => last,
     };
-    all_told.then_some(line)
+    line.last = last?;
+    Some(line)
 }

@@ -15,6 +15,7 @@ use super::events::RemoteLost;
 use super::gang::{self, News};
 use super::place::{self, KeptGroup, Place};
 use super::prepare::Prepared;
+use super::work::Left;
 use super::{Event, Outcome, Supervisor};
 use crate::error::NodeError;
 use crate::process::now_us;
@@ -197,7 +198,14 @@ impl Supervisor {
         if kept.is_none() {
             prepared.group.remove().await;
         }
-        self.place = in_use.and_then(|in_use| Place::of(&self.assignment, &self.prepare, in_use, kept));
+        self.place = in_use.and_then(|in_use| {
+            let left = Left {
+                prepare: std::mem::take(&mut self.prepare),
+                read: self.read.take(),
+                environment: self.common_environment.take(),
+            };
+            Place::of(self.assignment.run.clone(), in_use, kept, left)
+        });
         if self.place.is_none() {
             prepared.group.remove().await;
             place::remove_folder(&self.assignment.run);

@@ -50,8 +50,8 @@ impl Supervisor {
         };
         let path = folders::make(&self.assignment.work, &self.records(), &record, account, staging.open)?;
         let folder = Folder { path };
-        if let Some(work) = &mut self.prepare.work {
-            lead_into(work, &folder, !staging.coordination.is_empty());
+        if let Some(read) = &mut self.read {
+            lead_into(&mut read.work, &folder, !staging.coordination.is_empty());
         }
         self.folder = Some(folder);
         Ok(())

@@ -55,7 +55,7 @@ impl Supervisor {
     fn start_script(&self, prepared: &Prepared, script: &Script) -> Result<i32> {
         let first = self.start_command(prepared, script);
         let (true, Err(NodeError::Spawn { step, .. }), Some(work)) =
-            (self.prepare.at_once, &first, &self.prepare.work)
+            (self.prepare.at_once, &first, self.work())
         else {
             return first;
         };
@@ -72,7 +72,7 @@ impl Supervisor {
     ///
     /// [`NodeError`] if it cannot be started.
     pub(super) fn start_command(&self, prepared: &Prepared, script: &Script) -> Result<i32> {
-        let work = self.prepare.work.as_ref().ok_or(NodeError::Incomplete { part: "work" })?;
+        let work = self.work().ok_or(NodeError::Incomplete { part: "work" })?;
         let directory = Path::new(&work.working_directory);
         let or_null = |path: &str| match path {
             "" => c_path(Path::new("/dev/null")),
@@ -80,7 +80,11 @@ impl Supervisor {
         };
         let same = work.stderr_path.is_empty() || work.stderr_path == work.stdout_path;
         let cpus = self.assignment.cpus();
-        let environment = self.own_environment(&prepared.account);
+        let environment = match self.common_environment {
+            Some(_) => self.own_words(),
+            None => self.own_environment(&prepared.account),
+        };
+        let common_environment = self.common_environment.as_ref();
         let arguments = match &self.container {
             Some(container) => container.words(&script.arguments)?,
             None => script.arguments.clone(),
@@ -94,6 +98,7 @@ impl Supervisor {
             program,
             arguments,
             environment: texts(&environment)?,
+            common_environment: common_environment.map_or(&[], |common| &common.texts),
             account: &prepared.account,
             entrances: if prepared.open_entrances.is_empty() { prepared.entrances()? } else { Vec::new() },
             open_entrances: &prepared.open_entrances,
@@ -157,7 +162,12 @@ impl Supervisor {
     }
 }
 
-fn texts(environment: &BTreeMap<String, String>) -> Result<Vec<CString>> {
+/// An environment for the kernel.
+///
+/// # Errors
+///
+/// [`NodeError::ZeroByte`] if a variable has one.
+pub(super) fn texts(environment: &BTreeMap<String, String>) -> Result<Vec<CString>> {
     let text = |(name, value): (&String, &String)| {
         // With room for the zero byte at its end.
         let mut text = String::with_capacity(name.len() + value.len() + 2);

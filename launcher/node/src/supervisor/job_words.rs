@@ -25,11 +25,6 @@ impl Supervisor {
             all.remove(name);
         }
         let mut set = |name: &str, value: String| drop(all.insert(name.to_owned(), value));
-        // A controller that does not say the number has none but the job's.
-        if self.prepare.number != 0 {
-            set("SLURM_JOB_ID", self.prepare.number.to_string());
-            set("SLURM_JOBID", self.prepare.number.to_string());
-        }
         let texts = [
             ("SLURM_CLUSTER_NAME", &self.prepare.cluster),
             ("SLURM_JOB_ACCOUNT", &work.account),

@@ -50,7 +50,7 @@ impl Supervisor {
     /// Writes a line at the end of the job's error output, with the rights of its user. That a file has gone meanwhile, or
     /// cannot be written, is the user's doing and nobody else's trouble.
     fn say(&self, account: &Account, line: &str) {
-        let Some(work) = self.prepare.work.as_ref().filter(|_| self.is_primary()) else { return };
+        let Some(work) = self.work().filter(|_| self.is_primary()) else { return };
         let path = if work.stderr_path.is_empty() { &work.stdout_path } else { &work.stderr_path };
         if path.is_empty() {
             return;

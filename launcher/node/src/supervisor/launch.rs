@@ -13,7 +13,6 @@ use super::Supervisor;
 use super::run_folder::RunFolder;
 use crate::containment::Containment;
 use crate::error::{NodeError, Result};
-use crate::process::now_us;
 use crate::user::Account;
 
 /// How UCX, by which MPICH and others communicate, notices that memory is given back, so that it forgets what it has registered
@@ -174,8 +173,15 @@ impl Supervisor {
     /// The environment of the attempt's processes on this node: what a login gives, what was submitted, and what the
     /// allocation says; the later wins.
     pub(super) fn environment(&self, account: &Account) -> BTreeMap<String, String> {
+        let mut all = self.environment_of_all(account);
+        all.extend(self.own_words());
+        all
+    }
+
+    /// That which all tasks of the array have, in this place.
+    pub(super) fn environment_of_all(&self, account: &Account) -> BTreeMap<String, String> {
         let mut all = login_environment(account);
-        if let Some(work) = &self.prepare.work {
+        if let Some(work) = self.work() {
             all.extend(self.submission_environment(work));
             all.extend(work.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
             all.extend(self.job_environment(work, account));
@@ -189,7 +195,7 @@ impl Supervisor {
         if !keeps_memory_registered() {
             all.entry(UCX_HOOKS.to_owned()).or_insert_with(|| "none".to_owned());
         }
-        if let Some(work) = &self.prepare.work {
+        if let Some(work) = self.work() {
             self.add_job_words(&mut all, work, account);
         }
         self.add_folder_words(&mut all);
@@ -205,25 +211,14 @@ impl Supervisor {
 
     fn job_environment(&self, work: &v1::Work, account: &Account) -> Vec<(String, String)> {
         let key = self.prepare.key.unwrap_or_default();
-        let started_s = now_us() / 1_000_000;
         let mut all = both("JOB_NAME", "JOB_NAME", &work.job_name);
         all.extend(both("POOL", "JOB_PARTITION", &work.pool));
         all.extend(both("JOB_USER", "JOB_USER", &account.name));
         all.extend(both("JOB_UID", "JOB_UID", &account.uid.to_string()));
         all.extend(both("JOB_GID", "JOB_GID", &account.gid.to_string()));
-        all.extend(both("JOB_START_TIME", "JOB_START_TIME", &started_s.to_string()));
-        if work.time_limit_s > 0 {
-            let end_s = started_s.saturating_add(work.time_limit_s).to_string();
-            all.extend(both("JOB_END_TIME", "JOB_END_TIME", &end_s));
-        }
-        let restarts = key.attempt.saturating_sub(1 + self.prepare.returned);
-        if restarts > 0 {
-            all.push(("SLURM_RESTART_COUNT".into(), restarts.to_string()));
-        }
         if self.prepare.array {
             let array = [
                 ("SLURM_ARRAY_JOB_ID", key.job.to_string()),
-                ("SLURM_ARRAY_TASK_ID", key.task.to_string()),
                 ("SLURM_ARRAY_TASK_COUNT", self.prepare.task_count.to_string()),
             ];
             all.extend(array.map(|(name, value)| (name.to_owned(), value)));

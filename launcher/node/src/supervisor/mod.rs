@@ -32,6 +32,7 @@ pub mod spawn;
 mod ssh_endpoint;
 mod stage;
 mod steps;
+mod work;
 
 pub(crate) use control::FREE;
 pub(crate) use place::is_for as leaves_place;
@@ -132,6 +133,10 @@ impl Outcome {
 struct Supervisor {
     assignment: Assignment,
     prepare: v1::Prepare,
+    /// What is to be done.
+    read: Option<work::Read>,
+    /// The part of the environment that is made once for all tasks of an array in one place.
+    common_environment: Option<work::Environment>,
     state: AttemptState,
     /// What agents are told: always the newest report.
     report: watch::Sender<InstanceReport>,
@@ -247,8 +252,8 @@ async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
     // The connections end with the last report; an agent that does not listen reads it from the disk.
     drop(supervisor);
     let (line, door) = connections.finish().await;
-    let line = match line.filter(|_| is_alone && may_go_on) {
-        Some(line) => line.offer().await,
+    let line = match line {
+        Some(line) => line.take_leave(is_alone && may_go_on).await,
         None => None,
     };
     log::end()?;
@@ -267,7 +272,7 @@ impl Supervisor {
         assignment: Assignment,
         prepare: v1::Prepare,
         accounts: Accounts,
-        place: Option<Place>,
+        mut place: Option<Place>,
     ) -> Result<Self> {
         let report = InstanceReport {
             key: prepare.key,
@@ -275,6 +280,7 @@ impl Supervisor {
             phase: Some(Phase::Preparing(v1::Preparing {})),
             ..InstanceReport::default()
         };
+        let read = work::Left::read(place.as_mut().map(|place| &mut place.left), &prepare)?;
         let (sender, inbox) = mpsc::channel(EVENTS_MAX);
         Ok(Self {
             state: AttemptState {
@@ -302,6 +308,8 @@ impl Supervisor {
             place,
             assignment,
             prepare,
+            read,
+            common_environment: None,
         })
     }
 

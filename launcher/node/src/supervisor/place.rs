@@ -12,6 +12,7 @@ use std::time::Duration;
 use muster_wire::v1;
 
 use super::run_folder::Contents;
+use super::work::Left;
 use super::{events, steps};
 use crate::attempt::Assignment;
 use crate::containment::{Group, Limits};
@@ -39,10 +40,10 @@ pub(super) struct InUse {
 /// A place without an attempt.
 pub(super) struct Place {
     run: PathBuf,
-    job: u64,
-    user: Option<v1::User>,
     pub in_use: InUse,
     pub group: Option<KeptGroup>,
+    /// What the attempt before has left in memory.
+    pub left: Left,
 }
 
 /// Cgroups that are left.
@@ -58,24 +59,21 @@ pub(super) struct KeptGroup {
 
 impl Place {
     /// What an attempt leaves; `None` if that is not for another one.
-    pub fn of(
-        assignment: &Assignment,
-        prepare: &v1::Prepare,
-        in_use: InUse,
-        group: Option<KeptGroup>,
-    ) -> Option<Self> {
+    pub fn of(run: PathBuf, in_use: InUse, group: Option<KeptGroup>, left: Left) -> Option<Self> {
         // What is still in the sockets was meant for the attempt that is over.
         if in_use.events.has_news() || in_use.steps.has_news() || !in_use.contents.take_back().ok()? {
             return None;
         }
-        let job = prepare.key?.job;
-        Some(Self { run: assignment.run.clone(), job, user: prepare.user.clone(), in_use, group })
+        Some(Self { run, in_use, group, left })
     }
 
     /// Whether it is the one that an attempt is to have.
     pub fn fits(&self, assignment: &Assignment, prepare: &v1::Prepare) -> bool {
-        let job = prepare.key.unwrap_or_default().job;
-        is_for(prepare) && self.run == assignment.run && (self.job, &self.user) == (job, &prepare.user)
+        let job = |prepare: &v1::Prepare| prepare.key.unwrap_or_default().job;
+        let before = &self.left.prepare;
+        is_for(prepare)
+            && self.run == assignment.run
+            && (job(before), &before.user) == (job(prepare), &prepare.user)
     }
 
     /// Removes it.

@@ -73,11 +73,14 @@ impl Supervisor {
             memory_bytes: self.prepare.memory_bytes,
             withheld: self.assignment.withheld.clone(),
         };
-        let (left, kept) = match self.place.take() {
-            Some(place) => (Some(place.in_use), place::limited(place.group, &limits).await),
-            None => (None, None),
+        let (in_use, kept, left) = match self.place.take() {
+            Some(place) => (Some(place.in_use), place::limited(place.group, &limits).await, Some(place.left)),
+            None => (None, None, None),
         };
-        let prepared = self.prepare_parts(account, limits, left, kept);
+        if self.is_primary() && place::is_for(&self.prepare) {
+            self.common_environment = Some(self.common_environment(left, &account)?);
+        }
+        let prepared = self.prepare_parts(account, limits, in_use, kept);
         if prepared.is_err() {
             group(&self.assignment.containment, &self.assignment.run).remove().await;
             let _ = std::fs::remove_dir_all(&self.assignment.run);
@@ -102,7 +105,7 @@ impl Supervisor {
             }
             None => (RunFolder::make(&self.assignment.run, &account)?, None),
         };
-        if let Some((work, _)) = self.prepare.work.as_ref().zip(script.as_ref()) {
+        if let Some((work, _)) = self.work().zip(script.as_ref()) {
             folder.write("script", 0o700, &work.script)?;
         }
         let mut endpoint = v1::Endpoint {
@@ -164,7 +167,7 @@ impl Supervisor {
     /// Says how the script is run, and checks what it needs before others wait for it: one that starts at once finds out by
     /// itself.
     fn prepare_work(&self, account: &Account) -> Result<Script> {
-        let work = self.prepare.work.as_ref().ok_or(NodeError::Incomplete { part: "work" })?;
+        let work = self.work().ok_or(NodeError::Incomplete { part: "work" })?;
         if !self.prepare.at_once {
             self.check_work(work, account)?;
         }

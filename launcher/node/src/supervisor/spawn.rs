@@ -95,6 +95,8 @@ pub struct Child<'a> {
     pub arguments: Vec<CString>,
     /// Its environment, each as `NAME=value`; [`OWN_NUMBER`] gets the process's number.
     pub environment: Vec<CString>,
+    /// More of it, in the order of names: what the other has too, that prevails over.
+    pub common_environment: &'a [CString],
     /// Who runs it.
     pub account: &'a Account,
     /// The files to write `0` to.
@@ -213,6 +215,19 @@ fn set_signal_mask(mask: &libc::sigset_t) {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
 }
 
+/// The texts of an environment, of which one part is in the order of names. What the other has too, that prevails over.
+fn merged<'a>(ordered: &'a [CString], other: &'a [CString]) -> Vec<&'a CStr> {
+    let name = |text: &'a CString| text.as_bytes().split(|byte| *byte == b'=').next();
+    let mut all: Vec<&CStr> = ordered.iter().map(CString::as_c_str).collect();
+    for text in other {
+        match ordered.binary_search_by(|known| name(known).cmp(&name(text))) {
+            Ok(at) => all[at] = text,
+            Err(_) => all.push(text),
+        }
+    }
+    all
+}
+
 /// Everything that the child needs, in the form that the kernel wants, made before the fork.
 struct Plan<'a> {
     child: &'a Child<'a>,
@@ -242,16 +257,13 @@ impl<'a> Plan<'a> {
         // Zero bytes follow the text: as many as the longest number has digits, and one more.
         let mut own_number = OWN_NUMBER.to_bytes().to_vec();
         own_number.resize(own_number.len() + DIGITS_MAX + 1, 0);
-        let mut environment = pointers(&child.environment);
-        for (place, text) in environment.iter_mut().zip(&child.environment) {
-            if text.as_c_str() == OWN_NUMBER {
-                *place = own_number.as_ptr().cast();
-            }
-        }
+        let number = own_number.as_ptr().cast();
+        let place = |text: &CStr| if text == OWN_NUMBER { number } else { text.as_ptr() };
+        let environment = merged(child.common_environment, &child.environment).into_iter().map(place);
         Self {
             child,
             arguments: pointers(&child.arguments),
-            environment,
+            environment: environment.chain([std::ptr::null()]).collect(),
             own_number,
             cpus,
             become_user: nix::unistd::geteuid().is_root(),
@@ -478,6 +490,17 @@ pub fn resource(name: &str) -> Option<libc::__rlimit_resource_t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_a_tasks_own_prevails_over_what_all_have() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| c_text(*text, "test").unwrap()).collect();
+        // In the order of names, "A" is before "A-".
+        let common: Vec<CString> = texts(&["A=1", "A-=2", "B==", "C"]);
+        let own: Vec<CString> = texts(&["B=3", "AA=4", "A=5"]);
+        let expected: Vec<CString> = texts(&["A=5", "A-=2", "B=3", "C", "AA=4"]);
+        assert_eq!(merged(&common, &own), expected.iter().map(CString::as_c_str).collect::<Vec<_>>());
+        assert_eq!(merged(&[], &own), own.iter().map(CString::as_c_str).collect::<Vec<_>>());
+    }
 
     #[test]
     fn numbers_are_written_as_people_do() {

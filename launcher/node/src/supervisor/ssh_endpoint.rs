@@ -113,6 +113,7 @@ impl Supervisor {
             program,
             arguments,
             environment: vec![c"PATH=/usr/local/bin:/usr/bin:/bin".into()],
+            common_environment: &[],
             account: &prepared.account,
             entrances: prepared.entrances()?,
             open_entrances: &[],

@@ -195,6 +195,7 @@ impl Supervisor {
             program: program.clone(),
             arguments: vec![program],
             environment: self.environment_texts(&prepared.account)?,
+            common_environment: &[],
             account: &prepared.account,
             entrances: prepared.entrances()?,
             open_entrances: &[],

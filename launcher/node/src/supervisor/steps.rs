@@ -352,11 +352,12 @@ impl Supervisor {
         let port = port.map_err(NodeError::system("ask for a port's number"))?.map(|address| address.port());
         let line = port.map(|_| ours);
         let cpus = self.assignment.cpus();
-        let work = self.prepare.work.as_ref();
+        let work = self.work();
         let child = Child {
             program: program.clone(),
             arguments: vec![program],
             environment: vec![c"PATH=/usr/local/bin:/usr/bin:/bin".into()],
+            common_environment: &[],
             account: &prepared.account,
             entrances: prepared.entrances()?,
             open_entrances: &[],

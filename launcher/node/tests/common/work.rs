@@ -1,5 +1,6 @@
 //! Things to run.
 
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,17 +40,17 @@ impl Task {
             ..Work::default()
         };
         let job = JOBS.fetch_add(1, Ordering::Relaxed);
-        let prepare = Prepare {
+        let mut prepare = Prepare {
             key: Some(AttemptKey { job, task: 0, attempt: 1 }),
             instance: 0,
             members: members.collect(),
             user: Some(user),
-            work: Some(work),
             gang_token: "the gang's secret".into(),
             cpus_per_rank: 1,
             task_count: 1,
             ..Prepare::default()
         };
+        prepare.add_work(&work);
         Self { prepare, folder }
     }
 
@@ -61,8 +62,10 @@ impl Task {
         self.key().to_string()
     }
 
-    pub fn work(&mut self) -> &mut Work {
-        self.prepare.work.as_mut().unwrap()
+    /// What it is to do, which may be changed.
+    pub fn work(&mut self) -> Change<'_> {
+        let work = self.prepare.decode_work().unwrap().unwrap();
+        Change { prepare: &mut self.prepare, work }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -71,6 +74,33 @@ impl Task {
 
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.path("out")).unwrap()
+    }
+}
+
+/// What a task is to do, told once this is dropped.
+pub struct Change<'a> {
+    prepare: &'a mut Prepare,
+    work: Work,
+}
+
+impl Deref for Change<'_> {
+    type Target = Work;
+
+    fn deref(&self) -> &Work {
+        &self.work
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut Work {
+        &mut self.work
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.prepare.work.clear();
+        self.prepare.add_work(&self.work);
     }
 }
 

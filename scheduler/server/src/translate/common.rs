@@ -37,7 +37,9 @@ impl Arrays {
         if spec.environment.contains_key(WHOSE_NODE) {
             return None;
         }
-        let encoded = Told::common(&prepare(spec, is_primary));
+        let mut prepare = v1::Prepare { user: Some(user(spec)), ..v1::Prepare::default() };
+        prepare.add_work(&work(spec, is_primary));
+        let encoded = Told::common(&prepare);
         if encoded.len() > BYTES_MAX {
             return None;
         }
@@ -47,17 +49,13 @@ impl Arrays {
     }
 }
 
-/// What [`v1::Prepare`] holds of a spec as it is.
-pub(super) fn prepare(spec: &JobSpec, is_primary: bool) -> v1::Prepare {
-    v1::Prepare { user: Some(user(spec)), work: Some(work(spec, is_primary)), ..v1::Prepare::default() }
-}
-
-fn user(spec: &JobSpec) -> v1::User {
+/// Who runs it.
+pub(super) fn user(spec: &JobSpec) -> v1::User {
     v1::User { name: spec.user.name.clone(), uid: spec.user.uid, gid: spec.user.gid }
 }
 
 /// What [`v1::Work`] holds of a spec as it is.
-fn work(spec: &JobSpec, is_primary: bool) -> v1::Work {
+pub(super) fn work(spec: &JobSpec, is_primary: bool) -> v1::Work {
     let limit = |(name, soft): (&String, &u64)| v1::ResourceLimit { name: name.clone(), soft: *soft };
     v1::Work {
         job_name: spec.name.clone(),
@@ -132,11 +130,14 @@ mod tests {
                 time_limit_s: 60,
                 ..work(&spec, instance == 0)
             };
-            assert_eq!((prepare.work.as_ref(), prepare.user.clone()), (Some(&work), Some(user(&spec))));
+            let heard = |prepare: &v1::Prepare| prepare.decode_work().unwrap().unwrap();
+            assert_eq!((heard(&prepare), prepare.user.clone()), (work.clone(), Some(user(&spec))));
+            assert_eq!((prepare.work.len(), plain.work.len()), (2, 1));
             assert_eq!(work.script.is_empty(), instance != 0);
             // The variable is the only difference between the two.
-            let renamed = v1::Work { environment: plain.work.as_ref().unwrap().environment.clone(), ..work };
-            assert_eq!(plain, v1::Prepare { work: Some(renamed), ..prepare });
+            let in_plain = heard(&plain);
+            assert_eq!(in_plain, v1::Work { environment: in_plain.environment.clone(), ..work });
+            assert_eq!(plain, v1::Prepare { work: plain.work.clone(), ..prepare });
         }
     }
 

@@ -21,7 +21,7 @@ fn a_task_goes_its_whole_way() {
     assert_eq!(id, 1);
     let prepare = rt.block_on(node.told_to_prepare());
     assert_eq!(prepare.key, Some(v1::AttemptKey { job: 1, task: 0, attempt: 1 }));
-    let work = prepare.work.as_ref().unwrap();
+    let work = prepare.decode_work().unwrap().unwrap();
     assert_eq!(work.script, b"#!/bin/sh\ntrue\n");
     assert_eq!((work.stdout_path.as_str(), work.stderr_path.as_str()), ("/tmp/muster-1.out", ""));
     assert_eq!((work.job_name.as_str(), work.pool.as_str(), work.time_limit_s), ("first", "main", 3600));
@@ -69,7 +69,7 @@ fn a_gang_is_prepared_on_all_its_nodes_before_it_starts() {
     assert!(primary.ssh_private_key.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----"));
     assert!(other.ssh_private_key.is_empty(), "only the primary holds the key");
     assert!(other.ssh_authorized_key.starts_with("ssh-ed25519 "));
-    assert!(other.work.as_ref().unwrap().script.is_empty(), "only the primary holds the script");
+    assert!(other.decode_work().unwrap().unwrap().script.is_empty(), "only the primary holds the script");
     rt.block_on(one.report(ready(&first)));
     rt.block_on(two.report(ready(&second)));
     let (go_one, go_two) = rt.block_on(async { (one.told_to_go().await, two.told_to_go().await) });

@@ -300,20 +300,20 @@ impl Farm {
     /// What the nodes were told about tasks of this name, with the nodes.
     pub fn prepared(&self, name: &str) -> Vec<(String, v1::Prepare)> {
         let all = self.world.prepared.lock().unwrap();
-        let is_it = |prepare: &v1::Prepare| prepare.work.as_ref().is_some_and(|work| work.job_name == name);
+        let is_it = |prepare: &v1::Prepare| work(prepare).is_some_and(|work| work.job_name == name);
         all.iter().filter(|(_, prepare)| is_it(prepare)).cloned().collect()
     }
 
     /// The names of the tasks that nodes were told of, in that order.
     pub fn order(&self) -> Vec<String> {
         let all = self.world.prepared.lock().unwrap();
-        all.iter().filter_map(|(_, prepare)| Some(prepare.work.as_ref()?.job_name.clone())).collect()
+        all.iter().filter_map(|(_, prepare)| Some(work(prepare)?.job_name)).collect()
     }
 
     /// A variable of a task's command.
     pub fn variable(&self, name: &str, variable: &str) -> Option<String> {
         let prepared = self.prepared(name);
-        prepared.last()?.1.work.as_ref()?.environment.get(variable).cloned()
+        work(&prepared.last()?.1)?.environment.remove(variable)
     }
 
     /// A connection on which events come, as text.
@@ -515,4 +515,8 @@ fn file(world: &World, request: &v1::FileRequest) -> Answer {
             None => missing(),
         },
     }
+}
+
+fn work(prepare: &v1::Prepare) -> Option<v1::Work> {
+    prepare.decode_work().unwrap()
 }
