@@ -79,7 +79,12 @@ enum RunsFor {
 impl Held {
     fn report(&self) -> v1::InstanceReport {
         let phase = Some(self.phase.clone());
-        v1::InstanceReport { key: Some(self.key), instance: self.instance, phase, steps_bytes: 0 }
+        v1::InstanceReport {
+            key: Some(self.key),
+            instance: self.instance,
+            phase,
+            ..v1::InstanceReport::default()
+        }
     }
 }
 
@@ -359,7 +364,12 @@ impl Agent {
 /// The report about one that waits, or has begun only now.
 fn preparing(prepare: &v1::Prepare) -> v1::InstanceReport {
     let phase = Some(Phase::Preparing(v1::Preparing {}));
-    v1::InstanceReport { key: prepare.key, instance: prepare.instance, phase, steps_bytes: 0 }
+    v1::InstanceReport {
+        key: prepare.key,
+        instance: prepare.instance,
+        phase,
+        ..v1::InstanceReport::default()
+    }
 }
 
 pub(super) fn order(key: &v1::AttemptKey) -> Key {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::containment::{Containment, DeviceNumber, Group};
 use crate::error::{NodeError, Result};
 use crate::process::ProcessId;
-use crate::state_log::{self, Records, StateLog};
+use crate::state_log::{self, OpenLog, Records, StateLog};
 
 /// What an agent tells a supervisor before the controller's prepare: everything that the node knows and the
 /// controller does not.
@@ -63,6 +63,17 @@ pub fn group_name(run: &Path) -> String {
 }
 
 impl Assignment {
+    /// That of another attempt, which is told all else alike.
+    #[must_use]
+    pub fn again(self, key: AttemptKey) -> Self {
+        Self { private: AttemptDir { key, ..self.private }, ..self }
+    }
+
+    /// Whether it is [`Self::again`] of another one.
+    pub fn is_again(&self, before: &Self) -> bool {
+        self.run == before.run && self.clone().again(before.private.key) == *before
+    }
+
     /// All CPUs of the instance, ascending.
     pub fn cpus(&self) -> Vec<u32> {
         let mut cpus: Vec<u32> = self.cores.iter().flatten().copied().collect();
@@ -244,8 +255,21 @@ impl AttemptDir {
     ///
     /// [`NodeError::File`] if it cannot be written.
     pub fn save(&self, state: &AttemptState) -> Result<()> {
+        self.save_in(&mut None, state)
+    }
+
+    /// As [`Self::save`], by a log that stays open if attempts share one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::save`].
+    pub fn save_in(&self, log: &mut Option<OpenLog>, state: &AttemptState) -> Result<()> {
         if self.is_shared {
-            return StateLog::of(&self.path).append(&self.records(state)?);
+            let open = match log.take().filter(|open| open.is_of(&self.path)) {
+                Some(open) => open,
+                None => StateLog::of(&self.path).open()?,
+            };
+            return log.insert(open).append(&self.records(state)?);
         }
         let (path, new) = (self.state(), self.path.join("state.json.new"));
         std::fs::write(&new, self.to_text(state)?).map_err(NodeError::file("write", &new))?;
@@ -309,6 +333,7 @@ mod tests {
                 instance: 2,
                 phase: Some(v1::instance_report::Phase::Gone(gone)),
                 steps_bytes: 7,
+                leaves_nothing: true,
             },
         };
         // What an agent has left that was killed before the state was written is no attempt, and stands in no way.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use muster_wire::v1::AttemptKey;
@@ -30,6 +30,13 @@ const FORGOTTEN: &str = "forgotten";
 /// The file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateLog(PathBuf);
+
+/// The file, open for records of one attempt after another.
+#[derive(Debug)]
+pub struct OpenLog {
+    log: StateLog,
+    file: File,
+}
 
 /// What is written at once.
 #[derive(Debug, Default)]
@@ -98,35 +105,18 @@ impl StateLog {
     ///
     /// [`NodeError::File`] if they cannot be written as a whole.
     pub fn append(&self, records: &Records) -> Result<()> {
-        self.write(&self.open()?, records)
+        self.clone().open()?.write(records)
     }
 
-    /// As [`Self::append`]. A file that has become too long is made anew first, without what was forgotten: nobody else may be about
-    /// to write.
+    /// Opens it for many records.
     ///
     /// # Errors
     ///
-    /// As [`Self::append`].
-    pub fn append_within_limit(&self, records: &Records) -> Result<()> {
-        let mut file = self.open()?;
-        let length = file.metadata().map_err(NodeError::file("look at", &self.0))?.len();
-        if length > BYTES_MAX {
-            self.leave_out_forgotten()?;
-            file = self.open()?;
-        }
-        self.write(&file, records)
-    }
-
-    fn open(&self) -> Result<File> {
-        OpenOptions::new().append(true).open(&self.0).map_err(NodeError::file("open", &self.0))
-    }
-
-    fn write(&self, mut file: &File, records: &Records) -> Result<()> {
-        match file.write(&records.0) {
-            Ok(written) if written == records.0.len() => Ok(()),
-            Ok(_) => Err(NodeError::file("write all of", &self.0)(std::io::ErrorKind::StorageFull.into())),
-            Err(error) => Err(NodeError::file("write", &self.0)(error)),
-        }
+    /// [`NodeError::File`] if it cannot be opened.
+    pub fn open(self) -> Result<OpenLog> {
+        let file = OpenOptions::new().append(true).open(&self.0);
+        let file = file.map_err(NodeError::file("open", &self.0))?;
+        Ok(OpenLog { log: self, file })
     }
 
     /// Replaces the file by one that holds the last state of each attempt that was not forgotten.
@@ -168,6 +158,54 @@ impl StateLog {
         let found = self.read()?.into_iter().find(|(found, _)| found == key);
         let none = || NodeError::file("find the attempt in", &self.0)(std::io::ErrorKind::NotFound.into());
         found.ok_or_else(none)?.1
+    }
+}
+
+impl OpenLog {
+    /// Whether it is that of a folder.
+    pub fn is_of(&self, folder: &Path) -> bool {
+        self.log.0.parent() == Some(folder)
+    }
+
+    /// Adds records.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if they cannot be written as a whole.
+    pub fn append(&mut self, records: &Records) -> Result<()> {
+        // It was made anew meanwhile.
+        if self.look()?.nlink() == 0 {
+            *self = self.log.clone().open()?;
+        }
+        self.write(records)
+    }
+
+    /// As [`Self::append`]. A file that has become too long is made anew first, without what was forgotten: nobody else may be about
+    /// to write.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::append`].
+    pub fn append_within_limit(&mut self, records: &Records) -> Result<()> {
+        if self.look()?.len() > BYTES_MAX {
+            self.log.leave_out_forgotten()?;
+            *self = self.log.clone().open()?;
+        }
+        self.write(records)
+    }
+
+    fn look(&self) -> Result<std::fs::Metadata> {
+        self.file.metadata().map_err(NodeError::file("look at", &self.log.0))
+    }
+
+    fn write(&mut self, records: &Records) -> Result<()> {
+        match self.file.write(&records.0) {
+            Ok(written) if written == records.0.len() => Ok(()),
+            Ok(_) => {
+                Err(NodeError::file("write all of", &self.log.0)(std::io::ErrorKind::StorageFull.into()))
+            }
+            Err(error) => Err(NodeError::file("write", &self.log.0)(error)),
+        }
     }
 }
 
@@ -277,14 +315,19 @@ mod tests {
         let (folder, log) = log();
         let length = || std::fs::metadata(folder.path().join(NAME)).unwrap().len();
         let mut longest = 0;
+        // That of the agent, and that of a supervisor, which does not know that the file is made anew.
+        let mut open = log.clone().open().unwrap();
+        let mut other = log.clone().open().unwrap();
+        assert!(open.is_of(folder.path()) && !open.is_of(&folder.path().join("below")));
         for task in 1..2000 {
             let forgotten = if task > 2 { vec![key(task - 1)] } else { Vec::new() };
-            log.append_within_limit(&records(task, 0, &forgotten)).unwrap();
+            open.append_within_limit(&records(task, 0, &forgotten)).unwrap();
+            other.append(&records(task, 1, &[])).unwrap();
             longest = longest.max(length());
         }
         assert!(longest > BYTES_MAX && longest < BYTES_MAX + 1000, "{longest}");
         assert!(length() < longest);
-        assert_eq!(found(&log), [(0, 0), (1, 0), (1999, 0)]);
+        assert_eq!(found(&log), [(0, 0), (1, 1), (1999, 1)]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

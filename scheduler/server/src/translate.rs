@@ -454,7 +454,8 @@ mod tests {
         let gone = v1::Gone { how, usage, started_at_us: 0, ended_at_us: 9 };
         let phase = Some(v1::instance_report::Phase::Gone(gone));
         let key = Some(v1::AttemptKey { job: 1, task: 2, attempt: 3 });
-        let read = report(v1::InstanceReport { key, instance: 4, phase, steps_bytes: 0 }).unwrap();
+        let read =
+            report(v1::InstanceReport { key, instance: 4, phase, ..v1::InstanceReport::default() }).unwrap();
         assert_eq!((read.key.to_string().as_str(), read.instance), ("1_2.3", 4));
         let InstancePhase::Gone { how, usage, started_at } = read.phase else { panic!() };
         assert_eq!(how, GoneHow::Exited { code: 7, signal: 0, out_of_memory: false });

@@ -79,8 +79,14 @@ impl Registry {
             tracing::warn!(attempt = %key, error = error.sentence(), "an attempt without a state");
             self.unknown_state(key, 0, &dir)
         });
-        let report = told(state.report.clone());
-        let mut held = Held { steps: Reader::new(&dir), dir: dir.clone(), shared, report, supervisor: None };
+        let mut held = Held {
+            steps: Reader::new(&dir),
+            dir: dir.clone(),
+            shared,
+            leaves_nothing: state.report.leaves_nothing,
+            report: told(state.report.clone()),
+            supervisor: None,
+        };
         let same_boot = state.boot_id == self.node.boot_id;
         let run = (!held.is_gone()).then(|| state.run.clone());
         if !held.is_gone() {

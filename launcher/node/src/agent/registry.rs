@@ -45,6 +45,8 @@ pub(super) struct Held {
     /// That folder, if others have it as well.
     pub shared: Option<Shared>,
     pub report: InstanceReport,
+    /// Whether it is gone and has left no file of its own.
+    pub leaves_nothing: bool,
     /// What it tells of the attempt's steps.
     pub steps: Reader,
     /// `None` once nobody is there who could obey.
@@ -140,6 +142,7 @@ impl Registry {
                 instance,
                 phase: Some(Phase::Preparing(v1::Preparing {})),
                 steps_bytes: 0,
+                leaves_nothing: false,
             },
         }
     }
@@ -218,7 +221,14 @@ impl Registry {
             Ok((dir, shared, supervisor)) => {
                 let report = state.report;
                 let steps = Reader::new(&dir);
-                let held = Held { dir, shared, report: report.clone(), steps, supervisor: Some(supervisor) };
+                let held = Held {
+                    dir,
+                    shared,
+                    report: report.clone(),
+                    leaves_nothing: false,
+                    steps,
+                    supervisor: Some(supervisor),
+                };
                 self.held.insert(order(&key), held);
                 // Of what starts at once there is more to tell in a moment.
                 (!at_once).then_some(report)
@@ -247,7 +257,7 @@ impl Registry {
         let cores = map.cpus_by_core(&member.cores, prepare.threads_per_core).map_err(NodeError::Cores)?;
         let declared = self.welcome.as_ref().map_or(&[][..], |welcome| &welcome.declared_devices);
         let withheld = devices::withheld(declared, &self.node.topology, &member.devices)?;
-        let idle = self.take_idle(&prepare)?;
+        let mut idle = self.take_idle(&prepare)?;
         let place = self.place(&prepare, member, &idle, &state.run)?;
         if let Some(place) = &place {
             state.run.clone_from(&place.run);
@@ -273,8 +283,7 @@ impl Registry {
             stage_files_max: self.node.config.stage_files_max,
             stage_bytes_max: self.node.config.stage_bytes_max,
         };
-        let assignment =
-            serde_json::to_vec(&assignment).map_err(|error| NodeError::Frame(Box::new(error)))?;
+        let assignment = idle.word_for(assignment)?;
         // On the disk before the supervisor knows of it: an agent that starts now finds it.
         state.supervisor = idle.process;
         match &shared {
@@ -344,7 +353,9 @@ impl Registry {
         let key = order(&state.report.key.unwrap_or_default());
         let report = state.report.clone();
         let steps = Reader::new(&dir);
-        self.held.insert(key, Held { dir, shared: None, report: state.report, steps, supervisor: None });
+        let held =
+            Held { dir, shared: None, report: state.report, leaves_nothing: false, steps, supervisor: None };
+        self.held.insert(key, held);
         report
     }
 
@@ -405,7 +416,7 @@ impl Registry {
         match self.held.get(&order) {
             Some(held) if held.is_gone() => {
                 let removed = match &held.shared {
-                    Some(shared) => shared.forget(key),
+                    Some(shared) => shared.forget(key, held.leaves_nothing),
                     None => held.dir.remove(),
                 };
                 if let Err(error) = removed {
@@ -429,14 +440,16 @@ impl Registry {
 
     /// What is new of the steps of an attempt that its supervisor has just reported.
     pub fn steps(&mut self, event: &Event) -> Vec<StepReport> {
-        let Event::Report(InstanceReport { key: Some(key), phase, steps_bytes, .. }) = event else {
+        let Event::Report(InstanceReport { key: Some(key), phase, steps_bytes, leaves_nothing, .. }) = event
+        else {
             return Vec::new();
         };
         let Some(held) = self.held.get_mut(&order(key)).filter(|held| !held.is_gone()) else {
             return Vec::new();
         };
         // A supervisor that was killed has not said how much it had written.
-        if *steps_bytes > 0 || matches!(phase, Some(Phase::Gone(_))) { held.new_steps() } else { Vec::new() }
+        let may_be_more = matches!(phase, Some(Phase::Gone(_))) && !leaves_nothing;
+        if *steps_bytes > 0 || may_be_more { held.new_steps() } else { Vec::new() }
     }
 
     /// What a supervisor said; the answer is for the controller. Whoever waited for what is over now begins.
@@ -460,6 +473,7 @@ impl Registry {
     fn hear(&mut self, event: Event) -> Option<InstanceReport> {
         match event {
             Event::Report(report) => {
+                let leaves_nothing = report.leaves_nothing;
                 let report = told(report);
                 let key = order(&report.key?);
                 if matches!(report.phase, Some(Phase::Gone(_))) {
@@ -472,6 +486,7 @@ impl Registry {
                 if held.is_gone() || held.report == report {
                     return None;
                 }
+                held.leaves_nothing = leaves_nothing;
                 held.report = report.clone();
                 // Not while a task waits for its start, which the start of another process would delay.
                 if matches!(report.phase, Some(Phase::Running(_) | Phase::Gone(_))) {
@@ -510,7 +525,7 @@ pub(super) fn order(key: &AttemptKey) -> Key {
 
 /// A report as the controller is told it.
 pub(super) fn told(report: InstanceReport) -> InstanceReport {
-    InstanceReport { steps_bytes: 0, ..report }
+    InstanceReport { steps_bytes: 0, leaves_nothing: false, ..report }
 }
 
 /// The report about an attempt that this node does not hold.

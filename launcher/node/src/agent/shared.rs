@@ -7,7 +7,7 @@ use muster_wire::v1::AttemptKey;
 
 use crate::attempt::{AttemptDir, AttemptState};
 use crate::error::Result;
-use crate::state_log::{Records, StateLog};
+use crate::state_log::{OpenLog, Records, StateLog};
 
 /// How many attempts have a folder together that the controller has not told to forget. A further one has its own.
 const HELD_MAX: usize = 64;
@@ -25,6 +25,8 @@ struct Folder {
 #[derive(Debug, Default)]
 struct InIt {
     is_made: bool,
+    /// Once something was written that is not the first.
+    log: Option<OpenLog>,
     held: Vec<AttemptKey>,
     /// What the next record is to say of those before.
     forgotten: Vec<AttemptKey>,
@@ -38,7 +40,7 @@ impl Shared {
 
     /// One that an agent before has made, with these attempts.
     pub fn found(path: PathBuf, held: Vec<AttemptKey>) -> Self {
-        let in_it = InIt { is_made: true, held, forgotten: Vec::new() };
+        let in_it = InIt { is_made: true, held, ..InIt::default() };
         Self(Arc::new(Folder { path, in_it: Mutex::new(in_it) }))
     }
 
@@ -63,7 +65,11 @@ impl Shared {
             let mut records = Records::default();
             records.forgotten(&in_it.forgotten);
             records.state(key, state)?;
-            StateLog::of(&self.0.path).append_within_limit(&records)?;
+            let log = match in_it.log.take() {
+                Some(log) => log,
+                None => StateLog::of(&self.0.path).open()?,
+            };
+            in_it.log.insert(log).append_within_limit(&records)?;
             in_it.forgotten.clear();
         } else {
             self.dir(&key).create(state)?;
@@ -79,11 +85,11 @@ impl Shared {
     /// # Errors
     ///
     /// Those of the files that only this attempt has.
-    pub fn forget(&self, key: &AttemptKey) -> std::io::Result<()> {
+    pub fn forget(&self, key: &AttemptKey, leaves_nothing: bool) -> std::io::Result<()> {
         let mut in_it = self.0.in_it();
         in_it.held.retain(|held| held != key);
         in_it.forgotten.push(*key);
-        self.dir(key).remove()
+        if leaves_nothing { Ok(()) } else { self.dir(key).remove() }
     }
 }
 
@@ -131,8 +137,8 @@ mod tests {
         let (held, log) = (place.clone(), place.dir(&key(1)).log());
         std::fs::write(&log, "a line\n").unwrap();
         std::fs::write(place.dir(&key(2)).steps(), "steps").unwrap();
-        held.forget(&key(0)).unwrap();
-        held.forget(&key(1)).unwrap();
+        held.forget(&key(0), true).unwrap();
+        held.forget(&key(1), false).unwrap();
         assert!(!log.exists() && place.dir(&key(2)).steps().exists());
         assert_eq!(tasks(&path), [0, 1, 2], "it is written with the next one");
         place.add(key(3), &AttemptState::of_test(key(3), 0)).unwrap();
@@ -142,8 +148,8 @@ mod tests {
         assert_eq!(tasks(&path), [2, 3], "they are not forgotten");
 
         let found = Shared::found(path.clone(), vec![key(2), key(3)]);
-        found.forget(&key(3)).unwrap();
-        found.forget(&key(2)).unwrap();
+        found.forget(&key(3), true).unwrap();
+        found.forget(&key(2), false).unwrap();
         assert!(path.exists());
         drop(found);
         assert!(!path.exists());
@@ -162,7 +168,7 @@ mod tests {
             place.add(key(task), &AttemptState::of_test(key(task), 0)).unwrap();
         }
         assert!(!place.has_room());
-        place.forget(&key(7)).unwrap();
+        place.forget(&key(7), true).unwrap();
         assert!(place.has_room());
     }
 }

@@ -17,12 +17,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::places::Place;
-use crate::attempt::{AttemptDir, AttemptState};
+use crate::attempt::{Assignment, AttemptDir, AttemptState};
 use crate::error::{NodeError, Result};
 use crate::frame::{self, FrameReader, Frames};
 use crate::process::{ProcessId, now_us};
 use crate::quiet::Quiet;
-use crate::supervisor::FREE;
+use crate::supervisor::{FREE, SAME};
 
 /// How many messages to one supervisor may wait.
 const OUTBOX_MAX: usize = 32;
@@ -55,6 +55,8 @@ pub(super) struct Idle {
     pub since: Instant,
     /// What it may have kept from its last attempt.
     pub place: Option<Place>,
+    /// What it was told last.
+    assignment: Option<Assignment>,
     line: Line,
 }
 
@@ -101,7 +103,7 @@ impl Idle {
         let pid = child.id().map_or(0, u32::cast_signed);
         let process = ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 });
         let line = Line::new(near).map_err(NodeError::system(action))?;
-        Ok(Self { process, since: Instant::now(), place: None, line })
+        Ok(Self { process, since: Instant::now(), place: None, assignment: None, line })
     }
 
     /// Whether it is there to take an attempt: its end of the socket closes with its process.
@@ -110,7 +112,22 @@ impl Idle {
         recv(self.line.socket.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
     }
 
-    /// Gives it an attempt, in a place that may be the one that it has, by an [`Assignment`](crate::attempt::Assignment) in JSON.
+    /// What it is to be told of its next attempt: JSON, or that all is as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Frame`] if it cannot be put into words.
+    pub fn word_for(&mut self, assignment: Assignment) -> Result<Vec<u8>> {
+        let before = self.assignment.as_ref();
+        let word = match before.is_some_and(|before| assignment.is_again(before)) {
+            true => SAME.to_vec(),
+            false => serde_json::to_vec(&assignment).map_err(|error| NodeError::Frame(Box::new(error)))?,
+        };
+        self.assignment = Some(assignment);
+        Ok(word)
+    }
+
+    /// Gives it an attempt, in a place that may be the one that it has, by what [`Self::word_for`] has said.
     /// Whatever goes wrong from here on is told as events.
     pub fn assign(
         mut self,

@@ -1,12 +1,13 @@
 //! Limits in v1 controllers, the kill in the cgroup2 mount (Documentation/admin-guide/cgroup-v1 of the kernel).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use muster_wire::v1;
 use serde::{Deserialize, Serialize};
 
 use super::Limits;
-use super::files::{get, make, number_of, remove, set};
+use super::files::{Files, OpenFiles, get, make, number_of, remove, set};
 use super::v2;
 use crate::error::Result;
 
@@ -56,13 +57,14 @@ impl Trees {
 
     /// All attempts together.
     pub(super) fn whole(&self) -> Group {
-        Group { kill: self.kill.whole(), limits: self.limits.clone(), cpuset_inherits: self.cpusets_inherit }
+        let cpuset_inherits = self.cpusets_inherit;
+        Group { kill: self.kill.whole(), limits: self.limits.clone(), cpuset_inherits, open: None }
     }
 
     pub(super) fn group(&self, name: &str) -> Group {
         let limits = self.limits.iter().map(|(controller, parent)| (controller.clone(), parent.join(name)));
         let cpuset_inherits = self.cpusets_inherit;
-        Group { kill: self.kill.group(name), limits: limits.collect(), cpuset_inherits }
+        Group { kill: self.kill.group(name), limits: limits.collect(), cpuset_inherits, open: None }
     }
 }
 
@@ -75,11 +77,12 @@ fn inherit_cpuset(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The groups of one attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Group {
     pub(super) kill: v2::Group,
     limits: Vec<(String, PathBuf)>,
     cpuset_inherits: bool,
+    open: Option<Arc<OpenFiles>>,
 }
 
 impl Group {
@@ -120,15 +123,23 @@ impl Group {
         std::iter::once(self.kill.procs()).chain(limits).collect()
     }
 
-    fn folder(&self, controller: &str) -> Option<&Path> {
-        self.limits.iter().find(|(name, _)| name == controller).map(|(_, folder)| folder.as_path())
+    fn files(&self, controller: &str) -> Option<Files<'_>> {
+        let (_, folder) = self.limits.iter().find(|(name, _)| name == controller)?;
+        Some(Files { folder, open: self.open.as_deref() })
+    }
+
+    /// From here on files that are read after each attempt stay open.
+    pub(super) fn keep_open(&mut self) {
+        let open = Arc::<OpenFiles>::default();
+        self.kill.keep_open(open.clone());
+        self.open = Some(open);
     }
 
     pub(super) fn usage(&self) -> v1::Usage {
-        let memory = self.folder("memory").map(|folder| get(folder, "memory.max_usage_in_bytes"));
-        let nanoseconds = self.folder("cpuacct").map(|folder| get(folder, "cpuacct.usage"));
+        let memory = self.files("memory").map(|files| files.get("memory.max_usage_in_bytes"));
+        let nanoseconds = self.files("cpuacct").map(|files| files.get("cpuacct.usage"));
         let number = |text: Option<String>| text.and_then(|text| text.trim().parse::<u64>().ok());
-        let system = self.folder("cpuacct").map(|folder| get(folder, "cpuacct.usage_sys"));
+        let system = self.files("cpuacct").map(|files| files.get("cpuacct.usage_sys"));
         let known = self.kill.usage();
         v1::Usage {
             cpu_time_us: number(nanoseconds).map_or(known.cpu_time_us, |time_ns| time_ns / 1000),
@@ -140,29 +151,29 @@ impl Group {
 
     /// Whether it can serve another attempt.
     pub(super) fn renew(&self) -> bool {
-        let Some(folder) = self.folder("memory") else { return true };
-        let held = get(folder, "memory.usage_in_bytes").trim().parse::<u64>();
+        let Some(files) = self.files("memory") else { return true };
+        let held = files.get("memory.usage_in_bytes").trim().parse::<u64>();
         held.is_ok_and(|held| held <= CHARGED_BYTES_MAX)
-            && set(folder, "memory.max_usage_in_bytes", "0").is_ok()
+            && files.set("memory.max_usage_in_bytes", "0").is_ok()
     }
 
     pub(super) fn move_to(&self, cpus: &[u32]) -> Result<()> {
-        match self.folder("cpuset") {
-            Some(folder) => set(folder, "cpuset.cpus", &muster_topo::format_list(cpus)),
+        match self.files("cpuset") {
+            Some(files) => files.set("cpuset.cpus", &muster_topo::format_list(cpus)),
             None => Ok(()),
         }
     }
 
     /// Memory in use, without files that are kept only because there is room, in bytes.
     pub(super) fn memory_in_use(&self) -> u64 {
-        let Some(folder) = self.folder("memory") else { return 0 };
-        let held: u64 = get(folder, "memory.usage_in_bytes").trim().parse().unwrap_or(0);
-        held.saturating_sub(number_of(&get(folder, "memory.stat"), "total_inactive_file").unwrap_or(0))
+        let Some(files) = self.files("memory") else { return 0 };
+        let held: u64 = files.get("memory.usage_in_bytes").trim().parse().unwrap_or(0);
+        held.saturating_sub(number_of(&files.get("memory.stat"), "total_inactive_file").unwrap_or(0))
     }
 
     pub(super) fn out_of_memory(&self) -> bool {
-        self.folder("memory")
-            .is_some_and(|folder| number_of(&get(folder, "memory.oom_control"), "oom_kill").unwrap_or(0) > 0)
+        self.files("memory")
+            .is_some_and(|files| number_of(&files.get("memory.oom_control"), "oom_kill").unwrap_or(0) > 0)
     }
 
     /// The kill's group goes last: while it stands, an agent that starts again knows that something is left.

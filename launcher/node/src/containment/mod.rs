@@ -15,6 +15,7 @@ mod watch;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use devices::DeviceNumber;
@@ -59,7 +60,7 @@ pub struct Limits {
 }
 
 /// The containment of one attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Group {
     /// A cgroup of version 2.
     V2(v2::Group),
@@ -194,6 +195,15 @@ impl Group {
             Err(error) => Err(NodeError::file("open", path)(error)),
         };
         self.entrances().into_iter().map(open).collect()
+    }
+
+    /// Keeps the files open that are read after each attempt, for a group that is to serve one after another.
+    pub fn keep_open(&mut self) {
+        match self {
+            Self::V2(group) => group.keep_open(Arc::default()),
+            Self::Hybrid(group) => group.keep_open(),
+            Self::Subreaper(_) => {}
+        }
     }
 
     /// The processes inside at this moment.

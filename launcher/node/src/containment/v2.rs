@@ -1,13 +1,13 @@
 //! cgroup version 2 (Documentation/admin-guide/cgroup-v2.rst of the kernel).
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use muster_wire::v1;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::files::{below, get, make, number_of, remove, set, sum_of};
+use super::files::{Files, OpenFiles, below, get, make, number_of, remove, set, sum_of};
 use super::{Limits, devices};
 use crate::error::Result;
 
@@ -104,19 +104,20 @@ impl Tree {
 
     /// All attempts together, with the agent.
     pub(super) fn whole(&self) -> Group {
-        Group { path: self.parent.clone(), controllers: self.controllers.clone() }
+        Group { path: self.parent.clone(), controllers: self.controllers.clone(), open: None }
     }
 
     pub(super) fn group(&self, name: &str) -> Group {
-        Group { path: self.parent.join(name), controllers: self.controllers.clone() }
+        Group { path: self.parent.join(name), controllers: self.controllers.clone(), open: None }
     }
 }
 
 /// The group of one attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Group {
     path: PathBuf,
     controllers: Vec<String>,
+    open: Option<Arc<OpenFiles>>,
 }
 
 impl Group {
@@ -147,6 +148,15 @@ impl Group {
         Ok(())
     }
 
+    fn files(&self) -> Files<'_> {
+        Files { folder: &self.path, open: self.open.as_deref() }
+    }
+
+    /// From here on files that are read after each attempt stay open.
+    pub(super) fn keep_open(&mut self, open: Arc<OpenFiles>) {
+        self.open = Some(open);
+    }
+
     pub(super) fn procs(&self) -> PathBuf {
         self.path.join("cgroup.procs")
     }
@@ -160,7 +170,7 @@ impl Group {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        match number_of(&get(&self.path, "cgroup.events"), "populated") {
+        match number_of(&self.files().get("cgroup.events"), "populated") {
             Some(populated) => populated == 0,
             None => !self.exists(),
         }
@@ -187,10 +197,10 @@ impl Group {
     }
 
     pub(super) fn usage(&self) -> v1::Usage {
-        let cpu = get(&self.path, "cpu.stat");
-        let devices = get(&self.path, "io.stat");
+        let cpu = self.files().get("cpu.stat");
+        let devices = self.files().get("io.stat");
         let has_memory = self.controllers.iter().any(|name| name == "memory");
-        let peak = if has_memory { get(&self.path, "memory.peak") } else { String::new() };
+        let peak = if has_memory { self.files().get("memory.peak") } else { String::new() };
         v1::Usage {
             cpu_time_us: number_of(&cpu, "usage_usec").unwrap_or(0),
             memory_peak_bytes: peak.trim().parse().unwrap_or(0),
@@ -209,7 +219,7 @@ impl Group {
 
     pub(super) fn move_to(&self, cpus: &[u32]) -> Result<()> {
         match self.controllers.iter().any(|name| name == "cpuset") {
-            true => set(&self.path, "cpuset.cpus", &muster_topo::format_list(cpus)),
+            true => self.files().set("cpuset.cpus", &muster_topo::format_list(cpus)),
             false => Ok(()),
         }
     }
@@ -221,7 +231,7 @@ impl Group {
     }
 
     pub(super) fn out_of_memory(&self) -> bool {
-        number_of(&get(&self.path, "memory.events"), "oom_kill").unwrap_or(0) > 0
+        number_of(&self.files().get("memory.events"), "oom_kill").unwrap_or(0) > 0
     }
 
     pub(super) fn remove(&self) -> bool {
@@ -258,7 +268,7 @@ mod tests {
             std::fs::write(folder.path().join(file), "").unwrap();
         }
         let controllers = ["cpuset", "memory", "pids"].map(str::to_owned).to_vec();
-        let group = Group { path: folder.path().to_owned(), controllers };
+        let group = Group { path: folder.path().to_owned(), controllers, open: None };
         (folder, group)
     }
 

@@ -2,7 +2,7 @@
 
 //!
 //! The line to the agent that started the supervisor outlives an attempt: the agent gives the next one on it. Its frames
-//! are an assignment (JSON) with a prepare, or a message to the attempt; the supervisor's are reports, and an empty one
+//! are an assignment (JSON, or that it is as before) with a prepare, or a message to the attempt; the supervisor's are reports, and an empty one
 //! when it is free for the next attempt.
 
 use std::io::ErrorKind;
@@ -26,6 +26,9 @@ use crate::quiet::Quiet;
 
 /// How an assignment begins, and no message does: it would be a field of a kind that protobuf gave up.
 const ASSIGNMENT_STARTS: &[u8] = b"{";
+
+/// The assignment that says that all is as before, but for the attempt.
+pub(crate) const SAME: &[u8] = b"{}";
 
 /// The frame by which a supervisor says that it takes another attempt.
 pub(crate) const FREE: &[u8] = b"";
@@ -62,6 +65,7 @@ impl Line {
     pub async fn next_assignment(
         &mut self,
         kept: &mut Option<Place>,
+        before: Option<Assignment>,
     ) -> Result<Option<(Assignment, Prepare)>> {
         let broken = |error| NodeError::Frame(Box::new(error));
         loop {
@@ -78,13 +82,16 @@ impl Line {
             if !frame.starts_with(ASSIGNMENT_STARTS) {
                 continue;
             }
-            let assignment =
-                serde_json::from_slice(&frame).map_err(|error| NodeError::Frame(Box::new(error)))?;
             let Some(prepare) = self.reader.next(&mut &self.stream).await.map_err(broken)? else {
                 return Ok(None);
             };
             let prepare =
                 Prepare::decode(prepare.as_slice()).map_err(|error| NodeError::Frame(Box::new(error)))?;
+            let before = before.filter(|_| frame == SAME);
+            let assignment = match before {
+                Some(before) => before.again(prepare.key.unwrap_or_default()),
+                None => serde_json::from_slice(&frame).map_err(|error| NodeError::Frame(Box::new(error)))?,
+            };
             return Ok(Some((assignment, prepare)));
         }
     }

@@ -35,6 +35,11 @@ pub(super) fn begin(path: PathBuf) {
     *PENDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(path);
 }
 
+/// Whether nothing was logged of the attempt so far.
+pub(super) fn is_empty() -> bool {
+    PENDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some()
+}
+
 /// The attempt is over.
 ///
 /// # Errors

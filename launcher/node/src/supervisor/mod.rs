@@ -34,7 +34,7 @@ mod stage;
 mod steps;
 mod work;
 
-pub(crate) use control::FREE;
+pub(crate) use control::{FREE, SAME};
 pub(crate) use place::is_for as leaves_place;
 
 use std::collections::{HashSet, VecDeque};
@@ -53,6 +53,7 @@ use self::place::Place;
 use crate::attempt::{Assignment, AttemptState};
 use crate::error::{NodeError, Result};
 use crate::process::{ProcessId, boot_id, now_us};
+use crate::state_log::OpenLog;
 use crate::user::{Account, Accounts};
 
 /// How many events may wait for the supervisor; who brings more waits.
@@ -161,6 +162,8 @@ struct Supervisor {
     packages: Vec<crate::packages::Held>,
     /// The container in which the task's processes run, if they run in one.
     container: Option<container::Container>,
+    /// Where the attempt's states are written, if it shares that with those before it.
+    log: Option<OpenLog>,
     /// What the attempt before has left for this one, and afterwards what this one leaves.
     place: Option<Place>,
 }
@@ -188,7 +191,8 @@ pub fn run() -> Result<()> {
         let _within = runtime.enter();
         control::Line::new(take_standard_input()?)?
     };
-    let mut free = Free { line, accounts: Accounts::default(), place: None, door: None };
+    let mut free =
+        Free { line, accounts: Accounts::default(), place: None, door: None, log: None, assignment: None };
     for held in 0..ATTEMPTS_MAX {
         // With the set goes all that an attempt has begun and that is not over.
         let tasks = LocalSet::new();
@@ -222,12 +226,14 @@ struct Free {
     accounts: Accounts,
     place: Option<Place>,
     door: Option<control::Door>,
+    log: Option<OpenLog>,
+    assignment: Option<Assignment>,
 }
 
 /// Holds the next attempt to its end. Gives back what another one may go on with, if there may be one.
 async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
-    let Free { line: mut agent, accounts, mut place, door } = free;
-    let next = agent.next_assignment(&mut place).await;
+    let Free { line: mut agent, accounts, mut place, door, log, assignment: before } = free;
+    let next = agent.next_assignment(&mut place, before).await;
     let fits = |place: &mut Place| matches!(&next, Ok(Some((assignment, prepare))) if place.fits(assignment, prepare));
     let fitting = place.take_if(fits);
     if let Some(place) = place {
@@ -240,17 +246,19 @@ async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
     let door = door.filter(|door| door.is_at(&control)).unwrap_or_else(|| control::Door::at(control));
     // The agent has written down that it is being prepared.
     let mut supervisor = Supervisor::new(assignment, prepare, accounts, fitting)?;
+    supervisor.log = log;
     let after = if supervisor.prepare.at_once { TOLD_AFTER } else { Duration::ZERO };
     let (report, sender) = (supervisor.report.subscribe(), supervisor.sender.clone());
     let connections = control::serve(door, after, agent, report, sender)?;
     let gone = supervisor.live().await;
+    supervisor.state.report.leaves_nothing = log::is_empty() && supervisor.state.report.steps_bytes == 0;
     supervisor.publish(Phase::Gone(gone))?;
     // Whoever has left a process here that cannot be ended keeps its supervisor.
     let is_alone = !supervisor.reap();
     let accounts = std::mem::take(&mut supervisor.accounts);
-    let place = supervisor.place.take();
+    let (place, log) = (supervisor.place.take(), supervisor.log.take());
     // The connections end with the last report; an agent that does not listen reads it from the disk.
-    drop(supervisor);
+    let assignment = Some(supervisor.into_assignment());
     let (line, door) = connections.finish().await;
     let line = match line {
         Some(line) => line.take_leave(is_alone && may_go_on).await,
@@ -258,7 +266,7 @@ async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
     };
     log::end()?;
     match (line, place) {
-        (Some(line), place) => Ok(Some(Free { line, accounts, place, door })),
+        (Some(line), place) => Ok(Some(Free { line, accounts, place, door, log, assignment })),
         (None, Some(place)) => {
             place.remove().await;
             Ok(None)
@@ -305,6 +313,7 @@ impl Supervisor {
             folder: None,
             packages: Vec::new(),
             container: None,
+            log: None,
             place,
             assignment,
             prepare,
@@ -313,10 +322,15 @@ impl Supervisor {
         })
     }
 
+    /// Ends it.
+    fn into_assignment(self) -> Assignment {
+        self.assignment
+    }
+
     /// Enters a phase: on the disk first, then towards the agent.
     fn publish(&mut self, phase: Phase) -> Result<()> {
         self.state.report.phase = Some(phase);
-        self.assignment.private.save(&self.state)?;
+        self.assignment.private.save_in(&mut self.log, &self.state)?;
         self.report.send_replace(self.state.report.clone());
         Ok(())
     }

@@ -143,9 +143,13 @@ impl Supervisor {
             Some(kept) => (kept.group, kept.used, kept.entrances),
             None => {
                 let run = &self.assignment.run;
-                let made = self.assignment.containment.create(&group_name(run), run.clone(), &limits)?;
-                let entrances = if in_use.is_some() { made.open_entrances() } else { Ok(Vec::new()) };
-                (made, v1::Usage::default(), entrances?)
+                let mut made = self.assignment.containment.create(&group_name(run), run.clone(), &limits)?;
+                let mut entrances = Vec::new();
+                if in_use.is_some() {
+                    entrances = made.open_entrances()?;
+                    made.keep_open();
+                }
+                (made, v1::Usage::default(), entrances)
             }
         };
         Ok(Prepared {

@@ -329,7 +329,11 @@ impl<'a> Plan<'a> {
             let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             // SAFETY: the structure is a valid place for the answer.
             check(unsafe { libc::getrlimit(*resource, &raw mut now) }, Step::Limit)?;
-            now.rlim_cur = (*soft).min(now.rlim_max);
+            let wanted = (*soft).min(now.rlim_max);
+            if wanted == now.rlim_cur {
+                continue;
+            }
+            now.rlim_cur = wanted;
             // SAFETY: the structure is valid.
             check(unsafe { libc::setrlimit(*resource, &raw const now) }, Step::Limit)?;
         }

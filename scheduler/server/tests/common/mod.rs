@@ -349,7 +349,12 @@ pub fn gone(prepare: &v1::Prepare, how: v1::gone::How) -> v1::InstanceReport {
 }
 
 fn in_phase(prepare: &v1::Prepare, phase: Phase) -> v1::InstanceReport {
-    v1::InstanceReport { key: prepare.key, instance: prepare.instance, phase: Some(phase), steps_bytes: 0 }
+    v1::InstanceReport {
+        key: prepare.key,
+        instance: prepare.instance,
+        phase: Some(phase),
+        ..v1::InstanceReport::default()
+    }
 }
 
 pub fn job(name: &str) -> SubmitRequest {
