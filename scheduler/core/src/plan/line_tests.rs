@@ -42,8 +42,12 @@ fn gone(how: GoneHow, started_at: Option<Timestamp>) -> InstancePhase {
 
 /// It ran from a millisecond ago until now.
 fn ran(bench: &mut Bench, key: AttemptKey) {
-    bench.now = Timestamp(bench.now.0 + 1_000);
-    let started_at = Timestamp(bench.now.0 - 1_000);
+    ran_for(bench, key, 1);
+}
+
+fn ran_for(bench: &mut Bench, key: AttemptKey, time_ms: u64) {
+    bench.now = Timestamp(bench.now.0 + time_ms * 1_000);
+    let started_at = Timestamp(bench.now.0 - time_ms * 1_000);
     bench.report(key, 0, gone(EXITED, Some(started_at)));
 }
 
@@ -105,6 +109,35 @@ fn short_tasks_are_lined_up_and_follow_one_another() {
     });
     assert_eq!(placed, 0, "each goes on with what the one before it had");
     assert!(lines <= 100 / (LINE_MAX / 2) + 1, "{lines}");
+}
+
+#[test]
+fn a_line_is_as_long_as_its_tasks_are_short() {
+    for (time_ms, waiting) in [(1, LINE_MAX), (5, 50), (25, 10), (50, 5), (51, 0)] {
+        let mut bench = cluster(1);
+        let id = bench.submit(ANN, job(ANN).array(1000, None)).unwrap();
+        for index in 0..10 {
+            ran_for(&mut bench, key(id, index), time_ms);
+        }
+        let before = line(&bench, head(&bench, id)).len() - 1;
+        // It has become shorter by those that ran since it was made.
+        assert!(before <= waiting && before >= waiting.saturating_sub(2), "{time_ms} ms: {before}");
+    }
+}
+
+#[test]
+fn a_node_has_no_more_in_its_lines_than_its_agent_has_room_for() {
+    let mut bench = cluster(64);
+    let id = bench.submit(ANN, job(ANN).array(100_000, None)).unwrap();
+    for index in 0..10 {
+        ran(&mut bench, key(id, index));
+    }
+    for _ in 0..60 {
+        let head = head(&bench, id);
+        ran(&mut bench, head);
+    }
+    let waiting = bench.engine.state().nodes[0].attempts.len() - 64;
+    assert!((1536..=3072).contains(&waiting), "{waiting}");
 }
 
 #[test]

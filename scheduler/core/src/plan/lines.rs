@@ -20,9 +20,14 @@ use crate::spec::IndexRange;
 use crate::state::{FIRST_ATTEMPT, Finished, FinishedHow, IndexSet, Job, State};
 
 /// How many attempts wait in a line at most.
-pub const LINE_MAX: usize = 16;
-/// A line with more than this is long enough.
-const LINE_MIN: usize = LINE_MAX / 2;
+pub const LINE_MAX: usize = 64;
+/// How long a line takes, if its tasks take as long as those before them, in tasks that are just short: whoever comes meanwhile waits for
+/// about as long.
+const LINE_TAKES: u64 = 5;
+/// The shortest line: one that waits while another one starts.
+const LINE_MIN: usize = 2;
+/// How many attempts wait in the lines of one node at most, if each of its cores has one: an agent has room for about as many.
+const NODE_LINES_MAX: usize = 3072;
 /// So many of an array's tasks, the last ones that have finished, show how long its tasks take.
 const SHOWN_BY: usize = 8;
 
@@ -48,12 +53,10 @@ impl Pass<'_> {
             by_job.entry(key.task.job).or_default().push(key);
         }
         for (id, heads) in by_job {
-            let Some(job) = self.state.jobs.get(&id).filter(|job| may_line_up(self.state, job, self.now))
-            else {
-                continue;
-            };
+            let Some(job) = self.state.jobs.get(&id) else { continue };
+            let Some(most) = may_line_up(self.state, job, self.now) else { continue };
             if self.is_next(job, queues) {
-                self.line_up_job(job, &heads);
+                self.line_up_job(job, &heads, most);
             }
         }
     }
@@ -66,15 +69,16 @@ impl Pass<'_> {
         !pool.overlaps && pool.lent.is_empty() && !keeps_all(config)
     }
 
-    fn line_up_job(&mut self, job: &Job, heads: &[AttemptKey]) {
+    fn line_up_job(&mut self, job: &Job, heads: &[AttemptKey], most: usize) {
         let placed: HashMap<TaskIndex, &Allocation> = (self.plan.placements.iter())
             .filter(|placement| placement.key.task.job == job.id)
             .map(|placement| (placement.key.task.index, &*placement.allocation))
             .collect();
         let ends = heads.iter().filter_map(|head| match placed.get(&head.task.index) {
-            Some(allocation) => self.takes_lines(allocation).then_some((*head, 0)),
-            None => self.short_line(job, *head),
+            Some(allocation) => self.takes_lines(allocation).map(|here| (*head, most.min(here))),
+            None => self.short_line(job, *head, most),
         });
+        // Behind whom, and how many more.
         let ends: Vec<(AttemptKey, usize)> = ends.collect();
         if ends.is_empty() {
             return;
@@ -82,49 +86,47 @@ impl Pass<'_> {
         let is_new =
             |index: &TaskIndex| !placed.contains_key(index) && job.next_attempt(*index) == FIRST_ATTEMPT;
         let mut waiting = eligible::indices(job, self.now).filter(is_new);
-        let most = longest(job, placed.len());
-        for (behind, length) in ends {
-            let more = most.saturating_sub(length);
+        let most = longest(job, placed.len(), most);
+        for (behind, more) in ends {
             let mut indices = IndexSet::default();
-            waiting.by_ref().take(more).for_each(|index| indices.insert(index.0));
+            waiting.by_ref().take(more.min(most)).for_each(|index| indices.insert(index.0));
             if !indices.is_empty() {
                 self.plan.lines.push(Line { behind, indices: indices.ranges().collect() });
             }
         }
     }
 
-    /// Whether others may go on with an allocation, one after the other.
-    fn takes_lines(&self, allocation: &Allocation) -> bool {
-        let [share] = &allocation.shares[..] else { return false };
+    /// How many others may wait to go on with an allocation, one after the other; `None` if its node takes no lines.
+    fn takes_lines(&self, allocation: &Allocation) -> Option<usize> {
+        let [share] = &allocation.shares[..] else { return None };
         let node = self.state.node(share.node);
-        node.takes_work() && node.hardware().is_some_and(|hardware| hardware.takes_lines)
+        let hardware = node.hardware().filter(|hardware| node.takes_work() && hardware.takes_lines)?;
+        Some((NODE_LINES_MAX / hardware.cores.len().max(1)).max(LINE_MIN))
     }
 
-    /// The end of a line that is to become longer, and how many wait in it.
-    fn short_line(&self, job: &Job, head: AttemptKey) -> Option<(AttemptKey, usize)> {
+    /// The end of a line that is to become longer, and by how many.
+    fn short_line(&self, job: &Job, head: AttemptKey, most: usize) -> Option<(AttemptKey, usize)> {
         let live = job.live.get(&head.task.index).filter(|live| live.attempt == head.attempt)?;
-        if !live.holds_allocation() || !self.takes_lines(&live.allocation) {
-            return None;
-        }
+        let most = most.min(self.takes_lines(&live.allocation).filter(|_| live.holds_allocation())?);
         let line = std::iter::successors(self.state.behind(head), |key| self.state.behind(*key));
         let (length, end) = line.fold((0, head), |(length, _), key| (length + 1, key));
-        (length <= LINE_MIN).then_some((end, length))
+        (length <= most / 2).then(|| (end, most - length))
     }
 }
 
 /// How many may wait in a line of a job, of which so many tasks were placed in this pass: towards its end fewer, so that all of its
 /// places have work until then.
-fn longest(job: &Job, placed: usize) -> usize {
+fn longest(job: &Job, placed: usize, most: usize) -> usize {
     let waiting = usize::try_from(job.waiting.len()).unwrap_or(usize::MAX).saturating_sub(placed);
-    if waiting > (job.live.len() + placed).saturating_mul(2 * LINE_MAX) {
-        return LINE_MAX;
+    if waiting > (job.live.len() + placed).saturating_mul(2 * most) {
+        return most;
     }
     let places = (job.live.values().filter(|live| live.holds_allocation()).count() + placed).max(1);
-    (waiting / (2 * places)).min(LINE_MAX)
+    (waiting / (2 * places)).min(most)
 }
 
-/// Whether tasks of a job are short, and nothing but room says when they start.
-fn may_line_up(state: &State, job: &Job, now: Timestamp) -> bool {
+/// How many tasks of a job may wait in a line; `None` if they are not short, or something else than room says when they start.
+fn may_line_up(state: &State, job: &Job, now: Timestamp) -> Option<usize> {
     let spec = &job.spec;
     let is_plain = spec.array.as_ref().is_some_and(|array| array.running_max.is_none())
         // What was in a line when its node was lost may have run.
@@ -136,17 +138,25 @@ fn may_line_up(state: &State, job: &Job, now: Timestamp) -> bool {
         && spec.starts_at_once(1)
         && state.qos_left(spec).is_none();
     let short_us = state.config.policy.short_task_ms * 1_000;
-    is_plain && short_us > 0 && eligible::job(job, now).is_ok() && are_short(job, short_us)
+    if !is_plain || short_us == 0 || eligible::job(job, now).is_err() {
+        return None;
+    }
+    let takes_us = short_tasks_take_us(job, short_us)?;
+    let line = LINE_TAKES.saturating_mul(short_us) / takes_us.max(1);
+    let line = usize::try_from(line).unwrap_or(LINE_MAX);
+    Some(line.clamp(LINE_MIN, LINE_MAX))
 }
 
-fn are_short(job: &Job, short_us: u64) -> bool {
-    let is_short = |finished: &Finished| match &finished.how {
+/// How long the last tasks of a job took, in the mean, if all of them were short.
+fn short_tasks_take_us(job: &Job, short_us: u64) -> Option<u64> {
+    let took_us = |finished: &Finished| match &finished.how {
         FinishedHow::Ran { started_at: Some(started_at), .. } => {
-            finished.at.micros_since(*started_at) <= short_us
+            Some(finished.at.micros_since(*started_at)).filter(|took_us| *took_us <= short_us)
         }
-        _ => false,
+        _ => None,
     };
-    job.finished.len() >= SHOWN_BY && job.finished.values().rev().take(SHOWN_BY).all(is_short)
+    let last = job.finished.values().rev().take(SHOWN_BY).map(took_us).collect::<Option<Vec<u64>>>()?;
+    (last.len() == SHOWN_BY).then(|| last.iter().sum::<u64>() / SHOWN_BY as u64)
 }
 
 impl Planner {
