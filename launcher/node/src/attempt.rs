@@ -129,6 +129,31 @@ impl AttemptState {
 }
 
 #[cfg(test)]
+impl Assignment {
+    /// One of an attempt in a shared place.
+    pub fn of_test(key: AttemptKey) -> Self {
+        Self {
+            node: "node01".into(),
+            address: "127.0.0.1".into(),
+            private: AttemptDir::shared("/var/lib/muster/attempts/7_1.1".as_ref(), &key),
+            run: "/run/muster/attempts/7_1.1".into(),
+            bin_dir: "/usr/bin".into(),
+            sshd: "/usr/sbin/sshd".into(),
+            containment: Containment::Subreaper,
+            cores: vec![vec![3]],
+            cores_wrap: false,
+            withheld: Vec::new(),
+            agent: "/var/lib/muster".into(),
+            work: "/var/lib/muster/work".into(),
+            records: "/var/lib/muster/folders".into(),
+            shared_roots: Vec::new(),
+            stage_files_max: 0,
+            stage_bytes_max: 0,
+        }
+    }
+}
+
+#[cfg(test)]
 impl AttemptState {
     /// One of an attempt that runs in this boot as far as a test cares, whose record of steps is so long.
     pub fn of_test(key: AttemptKey, steps_bytes: u64) -> Self {
@@ -308,6 +333,23 @@ mod tests {
         let key = AttemptKey { job: 12, task: 3, attempt: 1 };
         assert_eq!(parse_key(&key.to_string()), Some(key));
         assert_eq!(parse_key("lost+found"), None);
+    }
+
+    #[test]
+    fn what_is_told_again_differs_in_the_attempt_alone() {
+        let key = |task| AttemptKey { job: 7, task, attempt: 1 };
+        let (before, next) = (Assignment::of_test(key(1)), Assignment::of_test(key(2)));
+        assert_ne!(before, next);
+        assert!(next.is_again(&before));
+        assert_eq!(before.clone().again(key(2)), next);
+        let own = AttemptDir::own("/var/lib/muster/attempts".as_ref(), &key(2));
+        let others = [
+            Assignment { cores: vec![vec![4]], ..next.clone() },
+            Assignment { address: "127.0.0.2".into(), ..next.clone() },
+            Assignment { run: "/run/muster/attempts/7_2.1".into(), ..next.clone() },
+            Assignment { private: own, ..next },
+        ];
+        assert!(others.iter().all(|other| !other.is_again(&before)));
     }
 
     #[test]

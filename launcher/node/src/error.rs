@@ -139,6 +139,9 @@ pub enum NodeError {
     /// A message between agent and supervisor is longer than allowed or no message at all.
     #[error("the message between agent and supervisor cannot be read")]
     Frame(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What a task is to do cannot be read.
+    #[error("what the task is to do cannot be read")]
+    Work(#[source] prost::DecodeError),
     /// The task's folder is another task's, or holds one.
     #[error(
         "the folder {} on this node is another task's: tasks that run, or are kept, need folders of their own",

@@ -167,6 +167,9 @@ async fn what_is_wrong_with_a_job_is_said_before_it_runs() {
     task.prepare.members_packed = b"none".to_vec().into();
     cases.push((task, "the members of the gang: they cannot be unpacked", true));
     let mut task = Task::new("node01", "#!/bin/sh\n");
+    task.prepare.work.push(b"\xff\xff".to_vec().into());
+    cases.push((task, "what the task is to do cannot be read: failed to decode", true));
+    let mut task = Task::new("node01", "#!/bin/sh\n");
     task.prepare.user.as_mut().unwrap().uid = 4711;
     cases.push((task, "uid 65534 on this node, but the job was submitted with uid 4711", true));
     for (task, sentence, node_at_fault) in cases {

@@ -134,7 +134,7 @@ impl Outcome {
 struct Supervisor {
     assignment: Assignment,
     prepare: v1::Prepare,
-    /// What is to be done.
+    /// What is to be done, once it was read.
     read: Option<work::Read>,
     /// The part of the environment that is made once for all tasks of an array in one place.
     common_environment: Option<work::Environment>,
@@ -280,7 +280,7 @@ impl Supervisor {
         assignment: Assignment,
         prepare: v1::Prepare,
         accounts: Accounts,
-        mut place: Option<Place>,
+        place: Option<Place>,
     ) -> Result<Self> {
         let report = InstanceReport {
             key: prepare.key,
@@ -288,7 +288,6 @@ impl Supervisor {
             phase: Some(Phase::Preparing(v1::Preparing {})),
             ..InstanceReport::default()
         };
-        let read = work::Left::read(place.as_mut().map(|place| &mut place.left), &prepare)?;
         let (sender, inbox) = mpsc::channel(EVENTS_MAX);
         Ok(Self {
             state: AttemptState {
@@ -317,7 +316,7 @@ impl Supervisor {
             place,
             assignment,
             prepare,
-            read,
+            read: None,
             common_environment: None,
         })
     }
@@ -346,7 +345,8 @@ impl Supervisor {
 
     /// The whole life of the attempt on this node.
     async fn live(&mut self) -> Gone {
-        let account = self.account().and_then(|account| self.make_folder(&account).map(|()| account));
+        let account = self.read_work().and_then(|()| self.account());
+        let account = account.and_then(|account| self.make_folder(&account).map(|()| account));
         let prepared = match account {
             Ok(account) => self.prepare(account).await,
             Err(error) => Err(error),

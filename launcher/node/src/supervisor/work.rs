@@ -63,9 +63,9 @@ impl Left {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Frame`] if it cannot be read.
+    /// [`NodeError::Work`] if it cannot be read.
     pub fn read(before: Option<&mut Self>, prepare: &v1::Prepare) -> Result<Option<Read>> {
-        Self::read_after(before, prepare).map_err(|error| NodeError::Frame(Box::new(error)))
+        Self::read_after(before, prepare).map_err(NodeError::Work)
     }
 
     fn read_after(
@@ -207,6 +207,16 @@ impl Supervisor {
         all
     }
 
+    /// Reads what is to be done.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Work`] if it cannot be read.
+    pub(super) fn read_work(&mut self) -> Result<()> {
+        self.read = Left::read(self.place.as_mut().map(|place| &mut place.left), &self.prepare)?;
+        Ok(())
+    }
+
     /// What is to be done.
     pub(super) fn work(&self) -> Option<&v1::Work> {
         self.read.as_ref().map(|read| &read.work)
@@ -224,7 +234,6 @@ impl Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::containment::Containment;
     use crate::user::Accounts;
     use muster_wire::v1::AttemptKey;
 
@@ -278,24 +287,7 @@ mod tests {
     /// A supervisor with an attempt for which there is this of one before.
     fn supervisor(prepare: v1::Prepare, before: Option<&mut Left>) -> Supervisor {
         let key = prepare.key.unwrap();
-        let assignment = Assignment {
-            node: "node01".into(),
-            address: "127.0.0.1".into(),
-            private: crate::attempt::AttemptDir::own("/nowhere".as_ref(), &key),
-            run: "/run/muster/attempts/7_1.1".into(),
-            bin_dir: "/usr/bin".into(),
-            sshd: "/usr/sbin/sshd".into(),
-            containment: Containment::Subreaper,
-            cores: vec![vec![3]],
-            cores_wrap: false,
-            withheld: Vec::new(),
-            agent: "/nowhere".into(),
-            work: "/nowhere".into(),
-            records: "/nowhere".into(),
-            shared_roots: Vec::new(),
-            stage_files_max: 0,
-            stage_bytes_max: 0,
-        };
+        let assignment = Assignment::of_test(key);
         let read = Left::read(before, &prepare).unwrap();
         Supervisor { read, ..Supervisor::new(assignment, prepare, Accounts::default(), None).unwrap() }
     }
