@@ -149,7 +149,8 @@ mod tests {
                 to.write_all(&[round; 3]).await
             };
             let (read, written) = tokio::join!(from.read_exact(&mut found), write);
-            (read.unwrap(), written.unwrap());
+            read.unwrap();
+            written.unwrap();
             assert_eq!(found, [round; 3]);
         }
         drop(near);

@@ -56,7 +56,7 @@ pub(super) struct Idle {
     /// What it may have kept from its last attempt.
     pub place: Option<Place>,
     /// What it was told last.
-    assignment: Option<Assignment>,
+    assignment: Option<Box<Assignment>>,
     line: Line,
 }
 
@@ -118,12 +118,12 @@ impl Idle {
     ///
     /// [`NodeError::Frame`] if it cannot be put into words.
     pub fn word_for(&mut self, assignment: Assignment) -> Result<Vec<u8>> {
-        let before = self.assignment.as_ref();
+        let before = self.assignment.as_deref();
         let word = match before.is_some_and(|before| assignment.is_again(before)) {
             true => SAME.to_vec(),
             false => serde_json::to_vec(&assignment).map_err(|error| NodeError::Frame(Box::new(error)))?,
         };
-        self.assignment = Some(assignment);
+        self.assignment = Some(Box::new(assignment));
         Ok(word)
     }
 
