@@ -19,7 +19,7 @@ const WAIT_FOR: Duration = Duration::from_millis(200);
 /// How many ends in lines are told together at most, and how long the first of them waits for that. A turn of the controller costs as
 /// much as the work for a dozen of them, and nobody waits for one in a line, whose cores the next one has.
 const TOLD_TOGETHER_MAX: usize = 256;
-pub(super) const TOLD_WITHIN: Duration = Duration::from_millis(50);
+pub(super) const TOLD_WITHIN: Duration = Duration::from_millis(100);
 
 /// Whether so many ends may wait to be told with others: the controller hears of them while most of the lines are full, so that none
 /// runs dry before it is made longer.
