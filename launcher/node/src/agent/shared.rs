@@ -80,7 +80,7 @@ impl Shared {
     }
 
     /// The controller has told to forget an attempt. That is written with the next one: an agent that starts before finds it once
-    /// more, and is told so again.
+    /// more, and is told so again. One that leaves nothing has no file of its own.
     ///
     /// # Errors
     ///
