@@ -127,8 +127,10 @@ impl Victim {
                 "signal 9",
                 "BAD TERMINATION OF ONE OF YOUR",
                 "exit code 137",
-                // Hydra's proxy ends when the rank is gone to which it was about to speak, and its launcher says no more than this.
+                // Hydra's proxy ends when the rank is gone with which it was about to speak, and its launcher says no more than one
+                // of these: what it was about to send, or which command or response it was about to pass on.
                 "unable to send PMI message",
+                "unable to handle PMI",
             ],
             Self::Launcher => &["exit code 137", "signal 9"],
             Self::RemoteShell | Self::RemoteDaemon => &[
