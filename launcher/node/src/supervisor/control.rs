@@ -1,9 +1,8 @@
 //! The supervisor's connections to agents: each is told every report, and may say go, signal and stop.
-
 //!
 //! The line to the agent that started the supervisor outlives an attempt: the agent gives the next one on it. Its frames
-//! are an assignment (JSON, or that it is as before) with a prepare, or a message to the attempt; the supervisor's are reports, and an empty one
-//! when it is free for the next attempt.
+//! are an assignment (JSON, or that it is as before) with a prepare, or a message to the attempt; the supervisor's are
+//! reports, and an empty one when it is free for the next attempt.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream as StdStream;
