@@ -290,11 +290,7 @@ impl AttemptDir {
     /// As [`Self::save`].
     pub fn save_in(&self, log: &mut Option<OpenLog>, state: &AttemptState) -> Result<()> {
         if self.is_shared {
-            let open = match log.take().filter(|open| open.is_of(&self.path)) {
-                Some(open) => open,
-                None => StateLog::of(&self.path).open()?,
-            };
-            return log.insert(open).append(&self.records(state)?);
+            return OpenLog::of(log, &self.path)?.append(&self.records(state)?);
         }
         let (path, new) = (self.state(), self.path.join("state.json.new"));
         std::fs::write(&new, self.to_text(state)?).map_err(NodeError::file("write", &new))?;

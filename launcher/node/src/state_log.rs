@@ -99,21 +99,7 @@ impl StateLog {
         self.0.exists()
     }
 
-    /// Adds records.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::File`] if they cannot be written as a whole.
-    pub fn append(&self, records: &Records) -> Result<()> {
-        self.clone().open()?.write(records)
-    }
-
-    /// Opens it for many records.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::File`] if it cannot be opened.
-    pub fn open(self) -> Result<OpenLog> {
+    fn open(self) -> Result<OpenLog> {
         let file = OpenOptions::new().append(true).open(&self.0);
         let file = file.map_err(NodeError::file("open", &self.0))?;
         Ok(OpenLog { log: self, file })
@@ -162,9 +148,17 @@ impl StateLog {
 }
 
 impl OpenLog {
-    /// Whether it is that of a folder.
-    pub fn is_of(&self, folder: &Path) -> bool {
-        self.log.0.parent() == Some(folder)
+    /// That of a folder: the one that is there already, if it is, and else one that is opened and stays there.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::File`] if it cannot be opened.
+    pub fn of<'a>(there: &'a mut Option<Self>, folder: &Path) -> Result<&'a mut Self> {
+        let open = match there.take().filter(|open| open.log.0.parent() == Some(folder)) {
+            Some(open) => open,
+            None => StateLog::of(folder).open()?,
+        };
+        Ok(there.insert(open))
     }
 
     /// Adds records.
@@ -260,6 +254,10 @@ mod tests {
         (folder, log)
     }
 
+    fn append(log: &StateLog, records: &Records) {
+        log.clone().open().unwrap().append(records).unwrap();
+    }
+
     fn found(log: &StateLog) -> Vec<(u32, u64)> {
         let found = log.read().unwrap();
         found.into_iter().map(|(key, state)| (key.task, state.unwrap().report.steps_bytes)).collect()
@@ -268,11 +266,11 @@ mod tests {
     #[test]
     fn each_attempt_has_its_last_state_until_it_is_forgotten() {
         let (_folder, log) = log();
-        log.append(&records(1, 1, &[])).unwrap();
-        log.append(&records(0, 2, &[])).unwrap();
+        append(&log, &records(1, 1, &[]));
+        append(&log, &records(0, 2, &[]));
         assert_eq!(found(&log), [(0, 2), (1, 1)]);
         assert_eq!(log.read_one(&key(1)).unwrap(), AttemptState::of_test(key(1), 1));
-        log.append(&records(2, 3, &[key(0), key(1)])).unwrap();
+        append(&log, &records(2, 3, &[key(0), key(1)]));
         assert_eq!(found(&log), [(2, 3)]);
         assert!(matches!(log.read_one(&key(1)), Err(NodeError::File { .. })));
     }
@@ -285,12 +283,12 @@ mod tests {
             let mut file = OpenOptions::new().append(true).open(folder.path().join(NAME)).unwrap();
             file.write_all(&whole[..length]).unwrap();
             assert_eq!(found(&log), [(0, 0)], "{length} bytes");
-            log.append(&records(2, 2, &[])).unwrap();
+            append(&log, &records(2, 2, &[]));
             assert_eq!(found(&log), [(0, 0), (2, 2)], "{length} bytes");
         }
         // As a loss of power may leave it.
         let (folder, log) = log();
-        log.append(&records(1, 1, &[])).unwrap();
+        append(&log, &records(1, 1, &[]));
         let mut text = std::fs::read(folder.path().join(NAME)).unwrap();
         let at = text.len() - whole.len() / 2;
         text[at] = 0;
@@ -304,7 +302,7 @@ mod tests {
         let mut records = Records::default();
         records.add(b"state 12_7.1 {\"of\":\"another version\"}");
         records.add(b"something that only another version says");
-        log.append(&records).unwrap();
+        append(&log, &records);
         let found = log.read().unwrap();
         assert_eq!(found.iter().map(|(key, _)| key.task).collect::<Vec<_>>(), [0, 7]);
         assert!(matches!(found[1].1, Err(NodeError::Malformed { .. })));
@@ -317,17 +315,20 @@ mod tests {
         let mut longest = 0;
         // That of the agent, and that of a supervisor, which does not know that the file is made anew.
         let mut open = log.clone().open().unwrap();
-        let mut other = log.clone().open().unwrap();
-        assert!(open.is_of(folder.path()) && !open.is_of(&folder.path().join("below")));
+        let mut other = None;
         for task in 1..2000 {
             let forgotten = if task > 2 { vec![key(task - 1)] } else { Vec::new() };
             open.append_within_limit(&records(task, 0, &forgotten)).unwrap();
-            other.append(&records(task, 1, &[])).unwrap();
+            OpenLog::of(&mut other, folder.path()).unwrap().append(&records(task, 1, &[])).unwrap();
             longest = longest.max(length());
         }
         assert!(longest > BYTES_MAX && longest < BYTES_MAX + 1000, "{longest}");
         assert!(length() < longest);
         assert_eq!(found(&log), [(0, 0), (1, 1), (1999, 1)]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        // Another folder has another one.
+        let (elsewhere, log) = self::log();
+        OpenLog::of(&mut other, elsewhere.path()).unwrap().append(&records(9, 9, &[])).unwrap();
+        assert_eq!(found(&log), [(0, 0), (9, 9)]);
     }
 }

@@ -7,7 +7,7 @@ use muster_wire::v1::AttemptKey;
 
 use crate::attempt::{AttemptDir, AttemptState};
 use crate::error::Result;
-use crate::state_log::{OpenLog, Records, StateLog};
+use crate::state_log::{OpenLog, Records};
 
 /// How many attempts have a folder together that the controller has not told to forget. A further one has its own.
 const HELD_MAX: usize = 64;
@@ -65,11 +65,7 @@ impl Shared {
             let mut records = Records::default();
             records.forgotten(&in_it.forgotten);
             records.state(key, state)?;
-            let log = match in_it.log.take() {
-                Some(log) => log,
-                None => StateLog::of(&self.0.path).open()?,
-            };
-            in_it.log.insert(log).append_within_limit(&records)?;
+            OpenLog::of(&mut in_it.log, &self.0.path)?.append_within_limit(&records)?;
             in_it.forgotten.clear();
         } else {
             self.dir(&key).create(state)?;
@@ -117,6 +113,7 @@ fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state_log::StateLog;
 
     fn key(task: u32) -> AttemptKey {
         AttemptKey { job: 12, task, attempt: 1 }

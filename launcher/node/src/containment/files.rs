@@ -24,17 +24,27 @@ pub(super) fn get(folder: &Path, file: &str) -> String {
     read(&folder.join(file)).unwrap_or_default()
 }
 
-/// The kernel tells no length of these files, and hands over as much as there is room for.
 fn read(path: &Path) -> std::io::Result<String> {
-    // On the stack: the allocator tidies up before it gives this much.
-    let mut first = [0; READ_BYTES];
     let mut file = File::open(path)?;
-    let length = file.read(&mut first)?;
-    let mut text = first[..length].to_vec();
-    if length == READ_BYTES {
-        file.read_to_end(&mut text)?;
+    if let Some(text) = read_short(&file)? {
+        return Ok(text);
     }
-    String::from_utf8(text).map_err(std::io::Error::other)
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Reads a file from its beginning; `None` if it is longer than most. The kernel tells no length of these files, and hands over as much as
+/// there is room for.
+fn read_short(file: &File) -> std::io::Result<Option<String>> {
+    // On the stack: the allocator tidies up before it gives this much.
+    let mut text = [0; READ_BYTES];
+    let length = file.read_at(&mut text, 0)?;
+    if length == READ_BYTES {
+        return Ok(None);
+    }
+    let text = std::str::from_utf8(&text[..length]).map_err(std::io::Error::other)?;
+    Ok(Some(text.to_owned()))
 }
 
 /// Room for all of these files but lists of processes.
@@ -62,14 +72,8 @@ impl Files<'_> {
     /// Reads a whole file; empty if it cannot be read.
     pub fn get(self, file: &str) -> String {
         let Some(open) = self.open else { return get(self.folder, file) };
-        let text = open.with(self.folder, file, |file| {
-            let mut text = [0; READ_BYTES];
-            let length = file.read_at(&mut text, 0).ok()?;
-            Some((length < READ_BYTES).then(|| String::from_utf8_lossy(&text[..length]).into_owned()))
-        });
-        match text {
+        match open.with(self.folder, file, |file| read_short(file).ok()) {
             Some(Some(text)) => text,
-            // There is more of it.
             Some(None) => get(self.folder, file),
             None => String::new(),
         }

@@ -77,10 +77,14 @@ impl Supervisor {
             Some(place) => (Some(place.in_use), place::limited(place.group, &limits).await, Some(place.left)),
             None => (None, None, None),
         };
-        if self.is_primary() && place::is_for(&self.prepare) {
-            self.common_environment = Some(self.common_environment(left, &account)?);
-        }
-        let prepared = self.prepare_parts(account, limits, in_use, kept);
+        let environment = match self.is_primary() && place::is_for(&self.prepare) {
+            true => self.common_environment(left, &account).map(Some),
+            false => Ok(None),
+        };
+        let prepared = environment.and_then(|environment| {
+            self.common_environment = environment;
+            self.prepare_parts(account, limits, in_use, kept)
+        });
         if prepared.is_err() {
             group(&self.assignment.containment, &self.assignment.run).remove().await;
             let _ = std::fs::remove_dir_all(&self.assignment.run);

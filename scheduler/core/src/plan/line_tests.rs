@@ -137,7 +137,31 @@ fn a_node_has_no_more_in_its_lines_than_its_agent_has_room_for() {
         ran(&mut bench, head);
     }
     let waiting = bench.engine.state().nodes[0].attempts.len() - 64;
-    assert!((1536..=3072).contains(&waiting), "{waiting}");
+    assert!((1760..=3520).contains(&waiting), "{waiting}");
+}
+
+#[test]
+fn towards_the_end_a_line_takes_no_more_than_its_part() {
+    let mut bench = cluster(1);
+    let id = with_lines(&mut bench, job(ANN).array(200, None));
+    let waiting = |bench: &Bench| usize::try_from(bench.engine.state().jobs[&id].waiting.len()).unwrap();
+    let mut grown = 0;
+    while bench.engine.state().jobs[&id].finished_at.is_none() {
+        let head = head(&bench, id);
+        let (before, left) = (line(&bench, head).len(), waiting(&bench));
+        ran(&mut bench, head);
+        let heads = bench.engine.state().live().find(|(_, _, live)| live.holds_allocation());
+        let Some(length) = heads.map(|(key, _, _)| line(&bench, key).len()) else { break };
+        if length >= before {
+            grown += 1;
+            // The head itself is one of them.
+            assert!(
+                length - 1 <= LINE_MAX.min(left.div_ceil(2)),
+                "{before} became {length} with {left} left"
+            );
+        }
+    }
+    assert!(grown > 2, "{grown}");
 }
 
 #[test]

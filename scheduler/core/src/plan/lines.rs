@@ -26,8 +26,9 @@ pub const LINE_MAX: usize = 64;
 const LINE_TAKES: u64 = 5;
 /// The shortest line: one that waits while another one starts.
 const LINE_MIN: usize = 2;
-/// How many attempts wait in the lines of one node at most, if each of its cores has one: an agent has room for about as many.
-const NODE_LINES_MAX: usize = 3072;
+/// How many attempts run and wait in lines on one node at most, if each of its cores has one that runs: its agent holds 4,096, those
+/// included that it has not yet been told to forget.
+const NODE_HELD_MAX: usize = 3584;
 /// So many of an array's tasks, the last ones that have finished, show how long its tasks take.
 const SHOWN_BY: usize = 8;
 
@@ -75,11 +76,11 @@ impl Pass<'_> {
             .map(|placement| (placement.key.task.index, &*placement.allocation))
             .collect();
         let ends = heads.iter().filter_map(|head| match placed.get(&head.task.index) {
-            Some(allocation) => self.takes_lines(allocation).map(|here| (*head, most.min(here))),
+            Some(allocation) => self.takes_lines(allocation).map(|here| (*head, 0, most.min(here))),
             None => self.short_line(job, *head, most),
         });
-        // Behind whom, and how many more.
-        let ends: Vec<(AttemptKey, usize)> = ends.collect();
+        // Behind whom, how many wait there, and how many may.
+        let ends: Vec<(AttemptKey, usize, usize)> = ends.collect();
         if ends.is_empty() {
             return;
         }
@@ -87,9 +88,10 @@ impl Pass<'_> {
             |index: &TaskIndex| !placed.contains_key(index) && job.next_attempt(*index) == FIRST_ATTEMPT;
         let mut waiting = eligible::indices(job, self.now).filter(is_new);
         let most = longest(job, placed.len(), most);
-        for (behind, more) in ends {
+        for (behind, length, here) in ends {
+            let more = most.min(here).saturating_sub(length);
             let mut indices = IndexSet::default();
-            waiting.by_ref().take(more.min(most)).for_each(|index| indices.insert(index.0));
+            waiting.by_ref().take(more).for_each(|index| indices.insert(index.0));
             if !indices.is_empty() {
                 self.plan.lines.push(Line { behind, indices: indices.ranges().collect() });
             }
@@ -101,16 +103,17 @@ impl Pass<'_> {
         let [share] = &allocation.shares[..] else { return None };
         let node = self.state.node(share.node);
         let hardware = node.hardware().filter(|hardware| node.takes_work() && hardware.takes_lines)?;
-        Some((NODE_LINES_MAX / hardware.cores.len().max(1)).max(LINE_MIN))
+        let cores = hardware.cores.len().max(1);
+        Some(NODE_HELD_MAX.saturating_sub(cores) / cores)
     }
 
-    /// The end of a line that is to become longer, and by how many.
-    fn short_line(&self, job: &Job, head: AttemptKey, most: usize) -> Option<(AttemptKey, usize)> {
+    /// The end of a line that is to become longer, how many wait in it, and how many may.
+    fn short_line(&self, job: &Job, head: AttemptKey, most: usize) -> Option<(AttemptKey, usize, usize)> {
         let live = job.live.get(&head.task.index).filter(|live| live.attempt == head.attempt)?;
         let most = most.min(self.takes_lines(&live.allocation).filter(|_| live.holds_allocation())?);
         let line = std::iter::successors(self.state.behind(head), |key| self.state.behind(*key));
         let (length, end) = line.fold((0, head), |(length, _), key| (length + 1, key));
-        (length <= most / 2).then(|| (end, most - length))
+        (length <= most / 2).then_some((end, length, most))
     }
 }
 
