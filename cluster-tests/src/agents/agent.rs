@@ -9,7 +9,7 @@ use muster_wire::v1::from_node::Body as Said;
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::node_controller_client::NodeControllerClient;
 use muster_wire::v1::to_node::Body as Told;
-use muster_wire::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION, v1};
+use muster_wire::{Kept, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, v1};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -155,11 +155,17 @@ impl Agent {
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let answer = timeout(CONNECT_WITHIN, client.session(ReceiverStream::new(messages))).await;
         let mut stream = answer.map_err(late)??.into_inner();
+        let mut kept = Kept::default();
         // The end of the outbox ends the session.
         while self.outbox.is_some() {
             tokio::select! {
                 message = stream.message() => match message? {
-                    Some(v1::ToNode { body: Some(told) }) => self.hear(told, was_up),
+                    Some(v1::ToNode { body: Some(mut told) }) => {
+                        if let Told::Prepare(prepare) = &mut told {
+                            kept.complete(prepare).map_err(|error| Status::data_loss(error.to_string()))?;
+                        }
+                        self.hear(told, was_up);
+                    }
                     Some(_) => {}
                     None => return Ok(()),
                 },
@@ -198,6 +204,7 @@ impl Agent {
             address: "127.0.0.1".to_owned(),
             containment: v1::Containment::CgroupV2.into(),
             takes_lines: true,
+            keeps_common: true,
         }
     }
 

@@ -139,6 +139,9 @@ pub enum NodeError {
     /// A message between agent and supervisor is longer than allowed or no message at all.
     #[error("the message between agent and supervisor cannot be read")]
     Frame(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The controller has left something out that it never said.
+    #[error("what the controller says cannot be understood")]
+    NothingKept(#[source] muster_wire::NothingKept),
     /// What a task is to do cannot be read.
     #[error("what the task is to do cannot be read")]
     Work(#[source] prost::DecodeError),

@@ -8,7 +8,7 @@ use common::controller::Controller;
 use common::node::Node;
 use common::work::Task;
 use muster_wire::v1::gone::How;
-use muster_wire::v1::{AttemptKey, Gone, Prepare};
+use muster_wire::v1::{self, AttemptKey, CommonPart, Gone, Prepare};
 
 struct Array(Task);
 
@@ -149,4 +149,37 @@ async fn an_agent_that_was_killed_knows_of_no_line_and_what_was_at_its_head_goes
     let expected: &[&str] =
         if is_returned(&gone) { &["start 1", "end 1"] } else { &["start 1", "end 1", "start 3", "end 3"] };
     assert_eq!(array.trace(), expected);
+}
+
+#[tokio::test]
+async fn what_a_session_keeps_is_no_part_of_the_next_tasks_message_and_of_no_other_session() {
+    let (mut controller, node) = one_node().await;
+    let mut array = Array::new();
+    let own = v1::Work { time_limit_s: 60, ..v1::Work::default() };
+    array.0.prepare.add_work(&own);
+    let common = |prepare: Prepare, common: CommonPart| Prepare { common: common.into(), ..prepare };
+    let without = |mut prepare: Prepare| {
+        prepare.work.remove(0);
+        common(Prepare { user: None, ..prepare }, CommonPart::AsKept)
+    };
+    controller.prepare("node01", &common(array.prepare(1, None), CommonPart::Keep)).await;
+    for task in 2..5 {
+        array.end(&mut controller, task - 1).await;
+        controller.prepare("node01", &without(array.prepare(task, None))).await;
+    }
+    let gone = array.end(&mut controller, 4).await;
+    assert!(matches!(&gone.how, Some(How::Exited(exited)) if exited.code == 0), "{gone:?}");
+    let of = |task| [format!("start {task}"), format!("end {task}")];
+    assert_eq!(array.trace(), (1..5).flat_map(of).collect::<Vec<_>>());
+    // What was kept goes with its session; who says then that all is as before has not been understood.
+    controller.restart(async || {}).await;
+    controller.hello("node01").await;
+    controller.prepare("node01", &without(array.prepare(5, None))).await;
+    controller.hello("node01").await;
+    assert!(
+        node.log().contains("a prepare lacks what it has in common with one before it"),
+        "{}",
+        node.log()
+    );
+    assert_eq!(array.trace().len(), 8);
 }

@@ -3,10 +3,12 @@
 //! This crate is all that the two halves of Muster share. It holds no behaviour beyond the limits that both
 //! sides keep to.
 
+mod kept;
 mod members;
 mod told;
 mod work;
 
+pub use kept::{Kept, NothingKept, ToldLast};
 pub use members::{PackError, pack_members, unpack_members};
 pub use told::{Told, ToldCodec, ToldEncoder};
 

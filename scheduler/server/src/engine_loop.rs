@@ -91,7 +91,14 @@ impl EngineHandle {
 
     /// Brings an input that nobody waits for. It is lost if it cannot be stored: for what is said again.
     pub async fn tell(&self, input: Input) {
-        let _ = self.orders.send(Order::Input { input, reply: None }).await;
+        self.tell_all(vec![input]).await;
+    }
+
+    /// Brings as many inputs at once as there may be queued, or fewer: it is for the whole of them that room is awaited, so that they
+    /// are decided and stored together as far as that goes.
+    pub async fn tell_all(&self, inputs: Vec<Input>) {
+        let Ok(places) = self.orders.reserve_many(inputs.len()).await else { return };
+        places.zip(inputs).for_each(|(place, input)| place.send(Order::Input { input, reply: None }));
     }
 
     /// Brings rows of the accounting that a node has told of. What cannot be stored closes the sessions, and is said again.

@@ -37,8 +37,9 @@ impl Layout {
 /// Largest part of a snapshot, in bytes: a part is one short transaction, so that records need not wait long for it.
 pub(crate) const SNAPSHOT_PART_BYTES: usize = 64 << 10;
 
-/// Memory of a connection for pages of the database, in KiB; it is taken only as pages are used.
-const CACHE_KIB: i64 = 8 << 10;
+/// Memory of a connection for pages of the database, in KiB: hardly one is read again after the commits that fill it. More is taken for
+/// as long as a transaction changes more, so that no page is written twice in one.
+const CACHE_KIB: i64 = 1 << 10;
 
 /// How long a statement waits for a reader that holds the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -143,6 +144,7 @@ pub(crate) fn set_up_writer(connection: &Connection, path: &Path) -> Result<(), 
     connection.pragma_update(None, "synchronous", "FULL").map_err(&failed)?;
     // What a batch of a thousand tasks changes fits, so that no page is written twice in one transaction.
     connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(&failed)?;
+    connection.pragma_update(None, "cache_spill", false).map_err(&failed)?;
     // The log is cut back to this size after a checkpoint, so that one large snapshot does not keep it large.
     connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(&failed)
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use muster_wire::MESSAGE_BYTES_MAX;
 use muster_wire::v1::node_controller_client::NodeControllerClient;
 use muster_wire::v1::{FromNode, ToNode, to_node};
+use muster_wire::{Kept, MESSAGE_BYTES_MAX};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -159,9 +159,13 @@ impl Link {
             Ok(answer) => answer.map_err(|status| NodeError::Session(Box::new(status)))?.into_inner(),
             Err(late) => return Err(NodeError::system("start the session")(late)),
         };
+        let mut kept = Kept::default();
         while let Some(message) = stream.next().await {
-            let message = message.map_err(|status| NodeError::Session(Box::new(status)))?;
+            let mut message = message.map_err(|status| NodeError::Session(Box::new(status)))?;
             self.check_term(&message)?;
+            if let Some(to_node::Body::Prepare(prepare)) = &mut message.body {
+                kept.complete(prepare).map_err(NodeError::NothingKept)?;
+            }
             *was_up = true;
             if events.send(LinkEvent::Heard(Box::new(message))).await.is_err() {
                 return Ok(());

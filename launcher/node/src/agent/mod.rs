@@ -426,6 +426,7 @@ impl Agent {
             address: self.address.clone().unwrap_or_default(),
             containment: node.containment.kind() as i32,
             takes_lines: true,
+            keeps_common: true,
         }
     }
 

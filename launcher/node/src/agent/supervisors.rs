@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use muster_wire::Kept;
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{self, InstanceReport, ToNode};
 use nix::errno::Errno;
@@ -57,6 +58,8 @@ pub(super) struct Idle {
     pub place: Option<Place>,
     /// What it was told last.
     assignment: Option<Box<Assignment>>,
+    /// What it keeps of prepares.
+    kept: Kept,
     line: Line,
 }
 
@@ -103,7 +106,14 @@ impl Idle {
         let pid = child.id().map_or(0, u32::cast_signed);
         let process = ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 });
         let line = Line::new(near).map_err(NodeError::system(action))?;
-        Ok(Self { process, since: Instant::now(), place: None, assignment: None, line })
+        Ok(Self {
+            process,
+            since: Instant::now(),
+            place: None,
+            assignment: None,
+            kept: Kept::default(),
+            line,
+        })
     }
 
     /// Whether it is there to take an attempt: its end of the socket closes with its process.
@@ -132,7 +142,7 @@ impl Idle {
     pub fn assign(
         mut self,
         assignment: Vec<u8>,
-        prepare: v1::Prepare,
+        mut prepare: v1::Prepare,
         place: Option<Place>,
         events: mpsc::Sender<Event>,
     ) -> mpsc::Sender<ToNode> {
@@ -140,6 +150,7 @@ impl Idle {
         let other =
             std::mem::replace(&mut self.place, place).filter(|other| Some(&other.run) != run.as_ref());
         let key = prepare.key.unwrap_or_default();
+        self.kept.shorten(&mut prepare);
         let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
         tokio::spawn(async move {
             let handed = async {

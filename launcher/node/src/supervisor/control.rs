@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use muster_wire::Kept;
 use muster_wire::v1::instance_report::Phase;
 use muster_wire::v1::{InstanceReport, Prepare, ToNode, to_node::Body};
 use prost::Message as _;
@@ -40,6 +41,7 @@ const LAST_REPORT_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct Line {
     stream: Quiet,
     reader: FrameReader,
+    kept: Kept,
     /// The last report of the attempt, if it is yet to be told: that the supervisor is free can then be told with it.
     last: Option<InstanceReport>,
 }
@@ -52,7 +54,7 @@ impl Line {
     /// [`NodeError::System`] if the runtime does not take the socket.
     pub fn new(stream: StdStream) -> Result<Self> {
         let stream = Quiet::new(stream).map_err(NodeError::system("use the agent's socket"))?;
-        Ok(Self { stream, reader: FrameReader::default(), last: None })
+        Ok(Self { stream, reader: FrameReader::default(), kept: Kept::default(), last: None })
     }
 
     /// The next attempt; `None` once the agent has gone or was replaced. What the agent still said to the attempt
@@ -84,8 +86,9 @@ impl Line {
             let Some(prepare) = self.reader.next(&mut &self.stream).await.map_err(broken)? else {
                 return Ok(None);
             };
-            let prepare =
+            let mut prepare =
                 Prepare::decode(prepare.as_slice()).map_err(|error| NodeError::Frame(Box::new(error)))?;
+            self.kept.complete(&mut prepare).map_err(|error| NodeError::Frame(Box::new(error)))?;
             let before = before.filter(|_| frame == SAME);
             let assignment = match before {
                 Some(before) => before.again(prepare.key.unwrap_or_default()),

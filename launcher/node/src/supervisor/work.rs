@@ -153,6 +153,7 @@ fn common_words(prepare: &v1::Prepare) -> impl PartialEq {
         members_packed,
         after: _,
         returned: _,
+        common: _,
     } = prepare;
     let request = (cpus_per_rank, task_count, array, threads_per_core, bounds, cluster);
     (key.map(|key| key.job), instance, members, memory_bytes, user, request, staging, at_once, members_packed)

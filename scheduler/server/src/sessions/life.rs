@@ -1,34 +1,41 @@
 //! The life of a session: from the hello, over all that the node says, to the end, after which the node is given up unless it comes
 //! back.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use muster_core::input::{Input, Reply};
 use muster_wire::{PROTOCOL_VERSION, v1};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
+use tokio_stream::Stream as _;
 use tonic::{Status, Streaming};
 
 use super::{CloseReason, LiveSession, Outbox, Sessions, Slot};
 use crate::engine_loop::InputError;
 use crate::translate;
 
+/// Messages of a node that are looked at together at most.
+const HEARD_AT_ONCE_MAX: usize = 256;
 /// How long a node may take to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
 impl Sessions {
-    /// A session from its hello to its end.
+    /// A session from its hello to its end. Says whether its node keeps what prepares have in common.
     pub(super) async fn keep(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         mut stream: Streaming<v1::FromNode>,
         first: Outbox,
         outbox: Outbox,
+        keeps_common: &AtomicBool,
     ) -> Result<(), Status> {
         let welcome = self.welcome(&slot.node)?;
         let hello = read_hello(&slot.node, &mut stream).await?;
+        keeps_common.store(hello.keeps_common, Ordering::Relaxed);
         let (close, mut closed) = oneshot::channel();
         let (generation, answer) = self.begin(slot, hello, outbox, close).await?;
         if let Err(error) = answer {
@@ -64,11 +71,15 @@ impl Sessions {
             };
             match message {
                 Ok(Some(message)) => {
-                    if let Err(status) = self.heard(slot, generation, message).await {
+                    let (messages, end) = with_what_is_there(message, &mut stream);
+                    if let Err(status) = self.heard_all(slot, generation, messages).await {
                         break Err(status);
                     }
                     // Not before: while the engine is busy, what the node has said since waits.
                     heard = Instant::now();
+                    if let Some(end) = end {
+                        break end;
+                    }
                 }
                 Ok(None) => break Ok(()),
                 Err(status) => break Err(status),
@@ -132,38 +143,62 @@ impl Sessions {
         message
     }
 
-    async fn heard(&self, slot: &Slot, generation: u64, message: v1::FromNode) -> Result<(), Status> {
+    /// What a node has said, which is brought to the engine together, in its order.
+    async fn heard_all(
+        &self,
+        slot: &Slot,
+        generation: u64,
+        messages: Vec<v1::FromNode>,
+    ) -> Result<(), Status> {
+        let mut inputs = Vec::with_capacity(messages.len());
+        let mut heard = Ok(());
+        for message in messages {
+            match self.heard(slot, generation, message).await {
+                Ok(input) => inputs.extend(input),
+                Err(status) => {
+                    heard = Err(status);
+                    break;
+                }
+            }
+        }
+        self.tell(slot, generation, inputs).await;
+        heard
+    }
+
+    /// What a node has said, and what the engine is to be told of it.
+    async fn heard(
+        &self,
+        slot: &Slot,
+        generation: u64,
+        message: v1::FromNode,
+    ) -> Result<Option<Input>, Status> {
         use v1::from_node::Body;
-        let report = match message.body {
+        let node = || slot.node.clone();
+        match message.body {
+            Some(Body::Report(report)) => {
+                let report =
+                    translate::report(report).map_err(|e| Status::invalid_argument(e.to_string()))?;
+                return Ok(Some(Input::NodeReport { node: node(), report }));
+            }
+            Some(Body::Health(health)) => {
+                let problem = translate::problem(&health);
+                return Ok(Some(Input::NodeHealth { node: node(), problem }));
+            }
+            Some(Body::Setup(done)) => {
+                let errors = translate::setup_errors(&done);
+                return Ok(Some(Input::NodeSetUp { node: node(), number: done.number, errors }));
+            }
             Some(Body::Heartbeat(beat)) => {
                 if let Some(used) = &beat.used {
                     self.uses.heard(&slot.node, used, Instant::now());
                 }
-                return Ok(());
             }
-            Some(Body::Health(health)) => {
-                let input =
-                    Input::NodeHealth { node: slot.node.clone(), problem: translate::problem(&health) };
-                self.tell(slot, generation, input).await;
-                return Ok(());
-            }
-            Some(Body::Setup(done)) => {
-                let (node, errors) = (slot.node.clone(), translate::setup_errors(&done));
-                self.tell(slot, generation, Input::NodeSetUp { node, number: done.number, errors }).await;
-                return Ok(());
-            }
-            Some(Body::Steps(steps)) => return self.heard_steps(slot, generation, steps).await,
-            Some(Body::File(reply)) => {
-                self.files.heard(&slot.node, reply);
-                return Ok(());
-            }
-            Some(Body::Report(report)) => report,
+            Some(Body::Steps(steps)) => self.heard_steps(slot, generation, steps).await?,
+            Some(Body::File(reply)) => self.files.heard(&slot.node, reply),
             Some(Body::Hello(_)) => return Err(Status::invalid_argument("hello was said twice")),
             None => return Err(Status::invalid_argument("the message is empty, or of a later version")),
-        };
-        let report = translate::report(report).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        self.tell(slot, generation, Input::NodeReport { node: slot.node.clone(), report }).await;
-        Ok(())
+        }
+        Ok(None)
     }
 
     /// Steps come before the report that their attempt is gone, in the same stream, so that they are stored no later.
@@ -181,10 +216,13 @@ impl Sessions {
     }
 
     /// Tells the engine what a session has said, unless the node has another one by now.
-    async fn tell(&self, slot: &Slot, generation: u64, input: Input) {
+    async fn tell(&self, slot: &Slot, generation: u64, inputs: Vec<Input>) {
+        if inputs.is_empty() {
+            return;
+        }
         let current = slot.generation.lock().await;
         if *current == generation {
-            self.engine().tell(input).await;
+            self.engine().tell_all(inputs).await;
         }
     }
 
@@ -228,6 +266,25 @@ impl Sessions {
             sessions.give_up(&slot, generation, &reason).await;
         });
     }
+}
+
+/// A message with those that came with it or after it and are there already, and the session's end, if that is there too.
+fn with_what_is_there(
+    first: v1::FromNode,
+    stream: &mut Streaming<v1::FromNode>,
+) -> (Vec<v1::FromNode>, Option<Result<(), Status>>) {
+    let mut messages = vec![first];
+    // Nobody has to be woken by these looks: whoever waits for the next message looks again.
+    let mut look = Context::from_waker(Waker::noop());
+    while messages.len() < HEARD_AT_ONCE_MAX {
+        match Pin::new(&mut *stream).poll_next(&mut look) {
+            Poll::Ready(Some(Ok(message))) => messages.push(message),
+            Poll::Ready(Some(Err(status))) => return (messages, Some(Err(status))),
+            Poll::Ready(None) => return (messages, Some(Ok(()))),
+            Poll::Pending => break,
+        }
+    }
+    (messages, None)
 }
 
 /// All devices of a node, each name once.

@@ -2,10 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use muster_core::batch::PackageDigest;
 use muster_wire::controller::node_controller_server::NodeController;
-use muster_wire::{Told, v1};
+use muster_wire::{Told, ToldLast, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
@@ -70,14 +71,23 @@ impl NodeController for NodeService {
         let (welcome, first) = mpsc::channel(1);
         let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
         let sessions = Arc::clone(&self.sessions);
+        // Known once the hello is there, before which nothing is told.
+        let keeps_common = Arc::new(AtomicBool::new(false));
+        let shortens = Arc::clone(&keeps_common);
         tokio::spawn(async move {
             let slot = sessions.slot(&name);
-            if let Err(status) = sessions.keep(&slot, request.into_inner(), welcome, outbox.clone()).await {
+            let kept = sessions.keep(&slot, request.into_inner(), welcome, outbox.clone(), &keeps_common);
+            if let Err(status) = kept.await {
                 tracing::warn!(node = %slot.node, reason = status.message(), "the session ended");
                 let _ = outbox.send(Box::new(Err(status))).await;
             }
         });
         let all = ReceiverStream::new(first).chain(ReceiverStream::new(messages));
-        Ok(Response::new(Box::pin(all.map(|message: Outgoing| *message))))
+        let mut last = ToldLast::default();
+        let told = move |message: Outgoing| match *message {
+            Ok(told) if shortens.load(Ordering::Relaxed) => Ok(last.shorten(told)),
+            other => other,
+        };
+        Ok(Response::new(Box::pin(all.map(told))))
     }
 }

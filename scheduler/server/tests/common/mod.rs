@@ -157,9 +157,13 @@ impl Controller {
     }
 
     pub async fn node_holding(&self, name: &str, held: Vec<v1::InstanceReport>) -> Node {
-        let hello = hello(name, held);
+        self.node_saying(hello(name, held)).await
+    }
+
+    pub async fn node_saying(&self, hello: v1::Hello) -> Node {
+        let name = hello.node.clone();
         let tls = self.folder.path().join("state/tls");
-        let mut node = Node::connect(self.node_address.unwrap(), &tls, &tls, name, hello).await.unwrap();
+        let mut node = Node::connect(self.node_address.unwrap(), &tls, &tls, &name, hello).await.unwrap();
         match node.told().await {
             Told::Welcome(welcome) => assert_eq!(welcome.declared_cores, 4),
             other => panic!("{other:?}"),
@@ -201,6 +205,7 @@ pub fn hello(name: &str, held: Vec<v1::InstanceReport>) -> v1::Hello {
         address: "127.0.0.1".to_owned(),
         containment: v1::Containment::Subreaper.into(),
         takes_lines: false,
+        keeps_common: false,
     }
 }
 

@@ -6,10 +6,13 @@ use muster_client::api::{SubmitRequest, TaskState};
 use muster_core::ids::{JobId, JobRef, TaskIndex};
 use muster_core::spec::{ArraySpec, IndexRange};
 use muster_store::HistoryReader;
-use muster_wire::v1;
+use muster_wire::v1::CommonPart::{AsKept, Here, Keep};
 use muster_wire::v1::to_node::Body as Told;
+use muster_wire::{Kept, v1};
 
-use crate::common::{Controller, SOON, code, exited, gang, gone, job, ready, running, runtime, until, whole};
+use crate::common::{
+    Controller, SOON, code, exited, gang, gone, hello, job, ready, running, runtime, until, whole,
+};
 
 #[test]
 fn a_task_goes_its_whole_way() {
@@ -170,4 +173,35 @@ fn who_waits_for_an_end_is_answered_at_the_end_alone() {
     let requests = client.diagnostics().unwrap().requests;
     let waits = requests.iter().find(|request| request.what == "GET /v1/jobs/{ref}/wait").unwrap();
     assert_eq!(waits.count, 6);
+}
+
+#[test]
+fn what_an_arrays_tasks_have_in_common_is_told_once_in_a_session_to_a_node_that_keeps_it() {
+    let controller = Controller::start(1);
+    let rt = runtime();
+    let mut client = controller.client();
+    let indices = vec![IndexRange { first: 0, last: 9, step: 1 }];
+    let array = Some(ArraySpec { indices, running_max: Some(1) });
+    client.submit(&SubmitRequest { array, ..job("array") }).unwrap();
+    let told = |keeps_common, tasks: usize| {
+        rt.block_on(async {
+            let hello = v1::Hello { keeps_common, ..hello("n01", Vec::new()) };
+            let mut node = controller.node_saying(hello).await;
+            let (mut kept, mut all) = (Kept::default(), Vec::new());
+            while all.len() < tasks {
+                let Told::Prepare(mut prepare) = node.told().await else { continue };
+                all.push(prepare.common());
+                kept.complete(&mut prepare).unwrap();
+                let work = prepare.decode_work().unwrap().unwrap();
+                assert_eq!((prepare.user.as_ref().unwrap().name.as_str(), work.script.len()), ("root", 15));
+                let task = prepare.key.unwrap().task;
+                assert_eq!(work.stdout_path, format!("/tmp/muster-1_{task}.out"));
+                node.report(exited(&prepare, 0, 0)).await;
+            }
+            all
+        })
+    };
+    assert_eq!(told(true, 3), [Keep, AsKept, AsKept]);
+    assert_eq!(told(false, 2), [Here, Here], "it is of a version that does not know of it");
+    assert_eq!(told(true, 2), [Keep, AsKept], "another session keeps nothing of the last one");
 }
