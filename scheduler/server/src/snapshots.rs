@@ -1,8 +1,8 @@
 //! Snapshots are taken on a thread of their own, while the engine goes on.
 //!
-//! A snapshot is made of what the disk holds, read again: copying the state in memory would hold the engine up for as
-//! long as that takes, and so all that was stored is looked at from time to time. If it is found damaged, the snapshot
-//! is made of the state in memory, and the damage is covered by it.
+//! A snapshot is made of a copy of what readers see, or of what the disk holds, read again. The copy is the cheaper one, but the engine
+//! waits while it is made, so that a large state is read again; and so is any state from time to time, as this looks at all that was
+//! stored. If that is found damaged, the snapshot is made of the copy, and the damage is covered by it.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -10,12 +10,18 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use muster_core::ids::Timestamp;
+use muster_core::state::State;
 use muster_store::{Snapshot, SnapshotWriter, StoreError};
 
 use crate::engine_loop::chain;
 use crate::error::ServerError;
 use crate::heap;
 use crate::shared::Shared;
+
+/// One snapshot of so many, the first of them, is made of what the disk holds.
+const READ_AGAIN_EVERY: u32 = 8;
+/// A state is copied if its last snapshot was no larger, in bytes: some ten thousand tasks, which takes a few milliseconds.
+const COPIED_BYTES_MAX: u64 = 8 << 20;
 
 /// What became of a snapshot.
 pub(crate) type Outcome = Result<Snapshot, StoreError>;
@@ -30,12 +36,13 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     /// Starts the thread.
-    pub fn start(mut writer: SnapshotWriter, shared: Arc<Shared>) -> Result<Self, ServerError> {
+    pub fn start(writer: SnapshotWriter, shared: Arc<Shared>) -> Result<Self, ServerError> {
         let (requests, asked) = sync_channel::<Timestamp>(1);
         let (tell, outcomes) = sync_channel(1);
+        let mut taker = Taker { writer, shared, taken: 0, bytes: 0 };
         let take = move || {
             for at in asked {
-                if tell.send(take(&mut writer, &shared, at)).is_err() {
+                if tell.send(taker.take(at)).is_err() {
                     return;
                 }
             }
@@ -75,31 +82,57 @@ impl Snapshots {
     }
 }
 
-fn take(writer: &mut SnapshotWriter, shared: &Shared, at: Timestamp) -> Outcome {
-    let started = Instant::now();
-    let (state, seq) = writer.state_on_disk().unwrap_or_else(|error| {
-        tracing::error!(
-            error = %chain(&error),
-            "the journal cannot be read again; the snapshot is taken of what is in memory, so that nothing is lost"
-        );
-        shared.copy_with_seq()
-    });
-    let read_ms = started.elapsed().as_millis();
-    let snapshot = writer.write(&state, seq, at)?;
-    drop(state);
-    heap::give_back();
-    let whole_ms = started.elapsed().as_millis();
-    tracing::info!(seq, bytes = snapshot.bytes, read_ms, whole_ms, "a snapshot was taken");
-    Ok(snapshot)
+struct Taker {
+    writer: SnapshotWriter,
+    shared: Arc<Shared>,
+    /// How many were taken.
+    taken: u32,
+    /// The size of the last one, in bytes.
+    bytes: u64,
+}
+
+impl Taker {
+    fn take(&mut self, at: Timestamp) -> Outcome {
+        let started = Instant::now();
+        let reads_again = reads_again(self.taken, self.bytes);
+        let (state, seq) = match reads_again {
+            true => self.read_again(),
+            false => self.shared.copy_with_seq(),
+        };
+        let read_ms = started.elapsed().as_millis();
+        let snapshot = self.writer.write(&state, seq, at)?;
+        drop(state);
+        heap::give_back();
+        let whole_ms = started.elapsed().as_millis();
+        let bytes = snapshot.bytes;
+        tracing::info!(seq, bytes, reads_again, read_ms, whole_ms, "a snapshot was taken");
+        (self.taken, self.bytes) = (self.taken.wrapping_add(1), bytes);
+        Ok(snapshot)
+    }
+
+    fn read_again(&mut self) -> (State, u64) {
+        self.writer.state_on_disk().unwrap_or_else(|error| {
+            tracing::error!(
+                error = %chain(&error),
+                "the journal cannot be read again; the snapshot is taken of what is in memory, so that nothing is lost"
+            );
+            self.shared.copy_with_seq()
+        })
+    }
+}
+
+/// Whether the next snapshot is made of the disk, after so many, the last of which was so large.
+fn reads_again(taken: u32, bytes: u64) -> bool {
+    taken.is_multiple_of(READ_AGAIN_EVERY) || bytes > COPIED_BYTES_MAX
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
     use muster_core::cluster::ClusterConfig;
     use muster_core::event::{Event, Record};
-    use muster_core::state::State;
     use muster_store::Store;
 
     use super::*;
@@ -109,18 +142,61 @@ mod tests {
         Record { at: Timestamp(seq), event: serde_json::from_value(event).unwrap() }
     }
 
+    /// A new store with one record, and the state that it makes.
+    fn configured(path: &Path) -> (Store, State) {
+        let (mut store, _) = Store::open(path).unwrap();
+        let node = serde_json::json!({"name": "n1", "cores": 1, "memory_bytes": 1, "wrap_cores": false});
+        let nodes = vec![serde_json::from_value(node).unwrap()];
+        let config = Arc::new(ClusterConfig { nodes, ..ClusterConfig::default() });
+        let record = Record { at: Timestamp(1), event: Event::Configured { config } };
+        let mut state = State::new();
+        state.evolve(&record.event, record.at);
+        store.append(&[record], &[]).unwrap();
+        (store, state)
+    }
+
+    #[test]
+    fn a_small_state_is_copied_but_for_one_snapshot_in_eight() {
+        let all: Vec<u32> = (0..17).filter(|taken| reads_again(*taken, COPIED_BYTES_MAX)).collect();
+        assert_eq!(all, [0, 8, 16]);
+        assert!(reads_again(1, COPIED_BYTES_MAX + 1));
+    }
+
+    #[test]
+    fn snapshots_hold_all_that_was_stored_whatever_they_are_made_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("muster.db");
+        let (mut store, mut state) = configured(&path);
+        let shared = Arc::new(Shared::new(state.clone(), store.last_seq()));
+        let mut snapshots = Snapshots::start(store.snapshot_writer().unwrap(), Arc::clone(&shared)).unwrap();
+        for seq in 2..14 {
+            let record = held(seq);
+            state.evolve(&record.event, record.at);
+            store.append(std::slice::from_ref(&record), &[]).unwrap();
+            shared.publish(&[record], &state);
+            snapshots.request(Timestamp(seq));
+            assert_eq!(snapshots.wait().unwrap().unwrap().seq, seq);
+            let (_, on_disk) = Store::open(&copy_of(&path, folder.path(), seq)).unwrap();
+            assert_eq!((&on_disk.state, on_disk.replayed), (&state, 0));
+        }
+    }
+
+    /// What a crash at this instant would leave.
+    fn copy_of(path: &Path, folder: &Path, seq: u64) -> PathBuf {
+        let copy = folder.join(format!("copy-{seq}.db"));
+        let beside = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+        std::fs::copy(path, &copy).unwrap();
+        std::fs::copy(beside(path), beside(&copy)).unwrap();
+        copy
+    }
+
     #[test]
     fn damage_on_the_disk_is_covered_by_what_is_in_memory() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("muster.db");
-        let (mut store, _) = Store::open(&path).unwrap();
-        let node = serde_json::json!({"name": "n1", "cores": 1, "memory_bytes": 1, "wrap_cores": false});
-        let nodes = vec![serde_json::from_value(node).unwrap()];
-        let config = Arc::new(ClusterConfig { nodes, ..ClusterConfig::default() });
-        let mut records = vec![Record { at: Timestamp(1), event: Event::Configured { config } }];
-        records.extend((2..6).map(held));
+        let (mut store, mut state) = configured(&path);
+        let records: Vec<Record> = (2..6).map(held).collect();
         store.append(&records, &[]).unwrap();
-        let mut state = State::new();
         records.iter().for_each(|record| state.evolve(&record.event, record.at));
         let shared = Arc::new(Shared::new(state.clone(), store.last_seq()));
         let mut snapshots = Snapshots::start(store.snapshot_writer().unwrap(), shared).unwrap();
