@@ -30,7 +30,7 @@ const BATCH_MAX: usize = 1024;
 /// Inputs that may be queued before those who bring more have to wait.
 const QUEUE_MAX: usize = 4096;
 /// Records after which a snapshot is taken at the earliest.
-const RECORDS_PER_SNAPSHOT: u64 = 20_000;
+const RECORDS_PER_SNAPSHOT: u64 = 50_000;
 /// Bytes of the last snapshot for each record until the next: about a record's own size, so that snapshots of a
 /// large state never cost more than the journal itself.
 const SNAPSHOT_BYTES_PER_RECORD: u64 = 256;

@@ -20,8 +20,8 @@ use crate::shared::Shared;
 
 /// One snapshot of so many, the first of them, is made of what the disk holds.
 const READ_AGAIN_EVERY: u32 = 8;
-/// A state is copied if its last snapshot was no larger, in bytes: some ten thousand tasks, which takes a few milliseconds.
-const COPIED_BYTES_MAX: u64 = 8 << 20;
+/// A state is copied if its last snapshot was no larger, in bytes: some hundred thousand tasks, of which a copy takes up to 10 ms.
+const COPIED_BYTES_MAX: u64 = 32 << 20;
 
 /// What became of a snapshot.
 pub(crate) type Outcome = Result<Snapshot, StoreError>;

@@ -93,7 +93,8 @@ fn wire_endpoint(endpoint: &Endpoint) -> v1::Endpoint {
     }
 }
 
-fn core_usage(usage: v1::Usage) -> Usage {
+fn core_usage(gone: &v1::Gone) -> Usage {
+    let usage = gone.usage.unwrap_or_default();
     Usage {
         cpu_time_us: usage.cpu_time_us,
         memory_peak_bytes: usage.memory_peak_bytes,
@@ -102,6 +103,11 @@ fn core_usage(usage: v1::Usage) -> Usage {
         write_bytes: usage.write_bytes,
         read_operations: usage.read_operations,
         write_operations: usage.write_operations,
+        // The difference holds however wrong the node's clock is; what was too fast for it ran as well.
+        ran_us: match gone.started_at_us {
+            0 => 0,
+            started_at_us => gone.ended_at_us.saturating_sub(started_at_us).max(1),
+        },
     }
 }
 
@@ -117,14 +123,11 @@ pub fn report(report: v1::InstanceReport) -> Result<InstanceReport, BadMessage> 
             InstancePhase::Ready(core_endpoint(ready.endpoint.ok_or_else(|| missing("endpoint"))?)?)
         }
         Phase::Running(running) => InstancePhase::Running { started_at: Timestamp(running.started_at_us) },
-        Phase::Gone(gone) => {
-            let usage = gone.usage.unwrap_or_default();
-            InstancePhase::Gone {
-                how: gone_how(gone.how.ok_or_else(|| missing("how"))?),
-                usage: core_usage(usage),
-                started_at: (gone.started_at_us > 0).then_some(Timestamp(gone.started_at_us)),
-            }
-        }
+        Phase::Gone(gone) => InstancePhase::Gone {
+            usage: core_usage(&gone),
+            how: gone_how(gone.how.ok_or_else(|| missing("how"))?),
+            started_at: (gone.started_at_us > 0).then_some(Timestamp(gone.started_at_us)),
+        },
     };
     Ok(InstanceReport { key: core_key(report.key)?, instance: report.instance, phase })
 }
@@ -452,6 +455,11 @@ mod tests {
         let usage = Some(v1::Usage { cpu_time_us: 5, memory_peak_bytes: 6, ..v1::Usage::default() });
         let how = Some(v1::gone::How::Exited(v1::Exited { code: 7, signal: 0, out_of_memory: false }));
         let gone = v1::Gone { how, usage, started_at_us: 0, ended_at_us: 9 };
+        let times = [(0, 9, 0), (2, 9, 7), (9, 9, 1), (9, 2, 1)];
+        for (started_at_us, ended_at_us, ran_us) in times {
+            let gone = v1::Gone { started_at_us, ended_at_us, ..gone.clone() };
+            assert_eq!(core_usage(&gone).ran_us, ran_us, "{gone:?}");
+        }
         let phase = Some(v1::instance_report::Phase::Gone(gone));
         let key = Some(v1::AttemptKey { job: 1, task: 2, attempt: 3 });
         let read =

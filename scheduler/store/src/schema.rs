@@ -39,7 +39,7 @@ pub(crate) const SNAPSHOT_PART_BYTES: usize = 64 << 10;
 
 /// Memory of a connection for pages of the database, in KiB: hardly one is read again after the commits that fill it. More is taken for
 /// as long as a transaction changes more, so that no page is written twice in one.
-const CACHE_KIB: i64 = 1 << 10;
+const CACHE_KIB: i64 = 4 << 10;
 
 /// How long a statement waits for a reader that holds the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

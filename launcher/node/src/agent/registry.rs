@@ -500,7 +500,7 @@ impl Registry {
                 }
                 // The one that was busy last goes first, so that those that are not needed are found at the back.
                 if self.idle.len() < IDLE_SUPERVISORS_MAX {
-                    self.idle.push_front(idle);
+                    self.idle.push_front(*idle);
                 }
                 None
             }

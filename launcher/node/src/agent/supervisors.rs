@@ -45,7 +45,7 @@ pub(super) enum Event {
     /// The supervisor has closed its connection.
     Closed(v1::AttemptKey),
     /// The supervisor has told the end of its attempt, and takes another one.
-    Free(v1::AttemptKey, Idle),
+    Free(v1::AttemptKey, Box<Idle>),
 }
 
 /// A supervisor without an attempt. That it already runs takes its start out of the way of a task.
@@ -177,7 +177,9 @@ impl Idle {
             if let Some(place) = self.place.take_if(|_| !is_free) {
                 tokio::spawn(place.clear(Some(self.process)));
             }
-            let _ = events.send(if is_free { Event::Free(key, self) } else { Event::Closed(key) }).await;
+            let _ = events
+                .send(if is_free { Event::Free(key, Box::new(self)) } else { Event::Closed(key) })
+                .await;
         });
         outbox
     }

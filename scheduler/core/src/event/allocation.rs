@@ -88,6 +88,10 @@ pub struct Usage {
     /// How often something was written to them; 0 if unknown.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub write_operations: u64,
+    /// How long the script ran, by its node's clock, in microseconds; 0 if unknown. When it started and ended is known by the controller's
+    /// clock, and so no better than by when the node told.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub ran_us: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -96,7 +100,7 @@ fn is_nothing(number: &u64) -> bool {
 }
 
 impl Usage {
-    /// What both used together; the higher one of their high-water marks.
+    /// What both used together; the higher one of their high-water marks, and the longer time.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -107,6 +111,7 @@ impl Usage {
             write_bytes: self.write_bytes.saturating_add(other.write_bytes),
             read_operations: self.read_operations.saturating_add(other.read_operations),
             write_operations: self.write_operations.saturating_add(other.write_operations),
+            ran_us: self.ran_us.max(other.ran_us),
         }
     }
 }

@@ -126,6 +126,23 @@ fn a_line_is_as_long_as_its_tasks_are_short() {
 }
 
 #[test]
+fn how_long_tasks_took_is_what_their_node_says_and_not_when_it_told() {
+    for (ran_ms, told_after_ms, waiting) in [(5, 90, 50), (25, 0, 10), (50, 0, 5), (51, 0, 0)] {
+        let mut bench = cluster(1);
+        let id = bench.submit(ANN, job(ANN).array(1000, None)).unwrap();
+        for index in 0..10 {
+            let started_at = bench.now;
+            bench.now = Timestamp(started_at.0 + told_after_ms * 1_000);
+            let usage = Usage { ran_us: ran_ms * 1_000, ..Usage::default() };
+            let phase = InstancePhase::Gone { how: EXITED, usage, started_at: Some(started_at) };
+            bench.report(key(id, index), 0, phase);
+        }
+        let before = line(&bench, head(&bench, id)).len() - 1;
+        assert!(before <= waiting && before >= waiting.saturating_sub(2), "{ran_ms} ms: {before}");
+    }
+}
+
+#[test]
 fn a_node_has_no_more_in_its_lines_than_its_agent_has_room_for() {
     let mut bench = cluster(64);
     let id = bench.submit(ANN, job(ANN).array(100_000, None)).unwrap();

@@ -150,11 +150,14 @@ fn may_line_up(state: &State, job: &Job, now: Timestamp) -> Option<usize> {
     Some(line.clamp(LINE_MIN, LINE_MAX))
 }
 
-/// How long the last tasks of a job took, in the mean, if all of them were short.
+/// How long the last tasks of a job took, in the mean, if all of them were short. Ends in lines are told late, and those of one line at
+/// the same instant, so that what the node says counts.
 fn short_tasks_take_us(job: &Job, short_us: u64) -> Option<u64> {
     let took_us = |finished: &Finished| match &finished.how {
-        FinishedHow::Ran { started_at: Some(started_at), .. } => {
-            Some(finished.at.micros_since(*started_at)).filter(|took_us| *took_us <= short_us)
+        FinishedHow::Ran { started_at: Some(started_at), usage, .. } => {
+            let by_clock = || finished.at.micros_since(*started_at);
+            let took_us = Some(usage.ran_us).filter(|ran_us| *ran_us > 0).unwrap_or_else(by_clock);
+            (took_us <= short_us).then_some(took_us)
         }
         _ => None,
     };
