@@ -94,11 +94,16 @@ impl EngineHandle {
         self.tell_all(vec![input]).await;
     }
 
-    /// Brings as many inputs at once as there may be queued, or fewer: it is for the whole of them that room is awaited, so that they
-    /// are decided and stored together as far as that goes.
+    /// Brings inputs, each as [`Self::tell`] does: once there is room for all of them, so that they are
+    /// decided and stored together as far as that goes.
     pub async fn tell_all(&self, inputs: Vec<Input>) {
-        let Ok(places) = self.orders.reserve_many(inputs.len()).await else { return };
-        places.zip(inputs).for_each(|(place, input)| place.send(Order::Input { input, reply: None }));
+        let mut inputs = inputs.into_iter();
+        while inputs.len() > 0 {
+            let Ok(places) = self.orders.reserve_many(inputs.len().min(QUEUE_MAX)).await else { return };
+            places
+                .zip(inputs.by_ref())
+                .for_each(|(place, input)| place.send(Order::Input { input, reply: None }));
+        }
     }
 
     /// Brings rows of the accounting that a node has told of. What cannot be stored closes the sessions, and is said again.

@@ -37,8 +37,7 @@ impl Layout {
 /// Largest part of a snapshot, in bytes: a part is one short transaction, so that records need not wait long for it.
 pub(crate) const SNAPSHOT_PART_BYTES: usize = 64 << 10;
 
-/// Memory of a connection for pages of the database, in KiB: hardly one is read again after the commits that fill it. More is taken for
-/// as long as a transaction changes more, so that no page is written twice in one.
+/// Memory of a connection for pages of the database, in KiB: what a batch of a thousand tasks changes. Hardly a page is read again later.
 const CACHE_KIB: i64 = 4 << 10;
 
 /// How long a statement waits for a reader that holds the database.
@@ -142,8 +141,8 @@ pub(crate) fn set_up_writer(connection: &Connection, path: &Path) -> Result<(), 
     connection.pragma_update(None, "journal_mode", "WAL").map_err(&failed)?;
     // FULL syncs the write-ahead log at every commit: a commit that returned survives a loss of power.
     connection.pragma_update(None, "synchronous", "FULL").map_err(&failed)?;
-    // What a batch of a thousand tasks changes fits, so that no page is written twice in one transaction.
     connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(&failed)?;
+    // More is taken for as long as a transaction changes more, so that no page is written twice in one.
     connection.pragma_update(None, "cache_spill", false).map_err(&failed)?;
     // The log is cut back to this size after a checkpoint, so that one large snapshot does not keep it large.
     connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(&failed)

@@ -24,7 +24,7 @@ const HEARD_AT_ONCE_MAX: usize = 256;
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
 impl Sessions {
-    /// A session from its hello to its end. Says whether its node keeps what prepares have in common.
+    /// A session from its hello to its end. `keeps_common` is set if its node keeps what prepares have in common.
     pub(super) async fn keep(
         self: &Arc<Self>,
         slot: &Arc<Slot>,

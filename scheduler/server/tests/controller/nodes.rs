@@ -7,7 +7,7 @@ use muster_wire::v1::to_node::Body as Told;
 use std::time::Duration;
 
 use crate::common;
-use crate::common::{Controller, Node, SOON, hello, job, preparing, ready, runtime, whole};
+use crate::common::{Controller, Node, SOON, exited, hello, job, preparing, ready, runtime, whole};
 
 #[test]
 fn strangers_open_no_session() {
@@ -109,6 +109,35 @@ fn a_node_is_told_what_to_check_and_what_it_finds_is_shown() {
     assert!(view.since_us.is_some());
     rt.block_on(node.says_health(""));
     assert_eq!(rt.block_on(node.told_to_prepare()).key.unwrap().job, id);
+}
+
+#[test]
+fn what_a_node_says_at_once_is_heard_in_its_order_up_to_what_is_no_message() {
+    let controller = Controller::start(1);
+    let (rt, mut client) = (runtime(), controller.client());
+    // Ends of what nobody knows: each is to be forgotten.
+    let key = |task| Some(v1::AttemptKey { job: 9, task, attempt: 1 });
+    let report = |task| exited(&v1::Prepare { key: key(task), ..v1::Prepare::default() }, 0, 0);
+    let status = rt.block_on(async {
+        let mut node = controller.node("n01").await;
+        // Several times as many as are looked at together.
+        for task in 0..1000 {
+            node.report(report(task)).await;
+        }
+        for task in 0..1000 {
+            assert_eq!(node.told_to_forget().await.key, key(task));
+        }
+        node.says_health("no /scratch").await;
+        node.report(v1::InstanceReport::default()).await;
+        node.says_health("").await;
+        node.next().await.unwrap_err()
+    });
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+    let end = std::time::Instant::now() + SOON;
+    while client.nodes().unwrap().nodes[0].reason != "its health check fails: no /scratch" {
+        assert!(std::time::Instant::now() < end, "what came before it counts: {:?}", client.nodes());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

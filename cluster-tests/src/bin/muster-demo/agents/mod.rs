@@ -33,7 +33,7 @@ pub struct Options {
     #[arg(long, default_value_t = 4000)]
     gang: u32,
     /// Small tasks of the swarm.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 100_000)]
     tasks: u32,
     /// Cores of each node.
     #[arg(long, default_value_t = 8)]
