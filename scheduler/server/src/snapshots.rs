@@ -1,8 +1,8 @@
 //! Snapshots are taken on a thread of their own, while the engine goes on.
 //!
-//! A snapshot is made of a copy of what readers see, or of what the disk holds, read again. The copy is the cheaper one, but the engine
-//! waits while it is made, so that a large state is read again; and so is any state from time to time, as this looks at all that was
-//! stored. If that is found damaged, the snapshot is made of the copy, and the damage is covered by it.
+//! A snapshot is made of a copy of what readers see, in which all that has ended is shared with theirs, so that the engine waits for some
+//! milliseconds at most. From time to time it is made of what the disk holds, read again, so that all that was stored is looked at. If
+//! that is found damaged, the snapshot is made of the copy, and the damage is covered by it.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -20,8 +20,6 @@ use crate::shared::Shared;
 
 /// One snapshot of so many, the first of them, is made of what the disk holds.
 const READ_AGAIN_EVERY: u32 = 8;
-/// A state is copied if its last snapshot was no larger, in bytes: some hundred thousand tasks, of which a copy takes up to 10 ms.
-const COPIED_BYTES_MAX: u64 = 32 << 20;
 
 /// What became of a snapshot.
 pub(crate) type Outcome = Result<Snapshot, StoreError>;
@@ -39,7 +37,7 @@ impl Snapshots {
     pub fn start(writer: SnapshotWriter, shared: Arc<Shared>) -> Result<Self, ServerError> {
         let (requests, asked) = sync_channel::<Timestamp>(1);
         let (tell, outcomes) = sync_channel(1);
-        let mut taker = Taker { writer, shared, taken: 0, bytes: 0 };
+        let mut taker = Taker { writer, shared, taken: 0 };
         let take = move || {
             for at in asked {
                 if tell.send(taker.take(at)).is_err() {
@@ -87,14 +85,12 @@ struct Taker {
     shared: Arc<Shared>,
     /// How many were taken.
     taken: u32,
-    /// The size of the last one, in bytes.
-    bytes: u64,
 }
 
 impl Taker {
     fn take(&mut self, at: Timestamp) -> Outcome {
         let started = Instant::now();
-        let reads_again = reads_again(self.taken, self.bytes);
+        let reads_again = self.taken.is_multiple_of(READ_AGAIN_EVERY);
         let (state, seq) = match reads_again {
             true => self.read_again(),
             false => self.shared.copy_with_seq(),
@@ -104,9 +100,8 @@ impl Taker {
         drop(state);
         heap::give_back();
         let whole_ms = started.elapsed().as_millis();
-        let bytes = snapshot.bytes;
-        tracing::info!(seq, bytes, reads_again, read_ms, whole_ms, "a snapshot was taken");
-        (self.taken, self.bytes) = (self.taken.wrapping_add(1), bytes);
+        tracing::info!(seq, bytes = snapshot.bytes, reads_again, read_ms, whole_ms, "a snapshot was taken");
+        self.taken = self.taken.wrapping_add(1);
         Ok(snapshot)
     }
 
@@ -119,11 +114,6 @@ impl Taker {
             self.shared.copy_with_seq()
         })
     }
-}
-
-/// Whether the next snapshot is made of the disk, after so many, the last of which was so large.
-fn reads_again(taken: u32, bytes: u64) -> bool {
-    taken.is_multiple_of(READ_AGAIN_EVERY) || bytes > COPIED_BYTES_MAX
 }
 
 #[cfg(test)]
@@ -156,28 +146,28 @@ mod tests {
     }
 
     #[test]
-    fn a_small_state_is_copied_but_for_one_snapshot_in_eight() {
-        let all: Vec<u32> = (0..17).filter(|taken| reads_again(*taken, COPIED_BYTES_MAX)).collect();
-        assert_eq!(all, [0, 8, 16]);
-        assert!(reads_again(1, COPIED_BYTES_MAX + 1));
-    }
-
-    #[test]
-    fn snapshots_hold_all_that_was_stored_whatever_they_are_made_of() {
+    fn snapshots_hold_what_was_stored_and_one_in_eight_is_made_of_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("muster.db");
         let (mut store, mut state) = configured(&path);
         let shared = Arc::new(Shared::new(state.clone(), store.last_seq()));
         let mut snapshots = Snapshots::start(store.snapshot_writer().unwrap(), Arc::clone(&shared)).unwrap();
-        for seq in 2..14 {
-            let record = held(seq);
-            state.evolve(&record.event, record.at);
-            store.append(std::slice::from_ref(&record), &[]).unwrap();
-            shared.publish(&[record], &state);
+        let mut next = held(2);
+        for taken in 0..18 {
+            // Readers are one record behind the disk.
+            let seq = 2 * taken + 3;
+            let (first, second) = (next, held(seq));
+            next = held(seq + 1);
+            store.append(&[first.clone(), second.clone()], &[]).unwrap();
+            state.evolve(&first.event, first.at);
+            shared.publish(&[first], &state);
             snapshots.request(Timestamp(seq));
-            assert_eq!(snapshots.wait().unwrap().unwrap().seq, seq);
+            let behind = u64::from(!taken.is_multiple_of(8));
+            assert_eq!(snapshots.wait().unwrap().unwrap().seq, seq - behind, "after {taken}");
+            state.evolve(&second.event, second.at);
+            shared.publish(&[second], &state);
             let (_, on_disk) = Store::open(&copy_of(&path, folder.path(), seq)).unwrap();
-            assert_eq!((&on_disk.state, on_disk.replayed), (&state, 0));
+            assert_eq!((&on_disk.state, on_disk.replayed), (&state, behind));
         }
     }
 
