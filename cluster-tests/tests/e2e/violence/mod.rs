@@ -36,7 +36,7 @@ const ROUNDS: u64 = 4;
 const STUCK_AFTER: Duration = Duration::from_secs(90);
 /// Within which time nothing may be left on any host.
 const CLEAN_WITHIN: Duration = Duration::from_secs(60);
-/// How often the journal is read: long before there are the 20,000 records after which a snapshot is taken.
+/// How often the journal is read: long before there are the 50,000 records after which a snapshot is taken.
 const ROUNDS_PER_READ: u64 = 5;
 
 #[test]
