@@ -2,6 +2,7 @@
 
 mod allocation;
 mod hardware;
+mod ran;
 mod verdict;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::allocation::{Allocation, Endpoint, Share, Usage};
 pub use self::hardware::{Hardware, HardwareCore, HardwareDevice};
+pub use self::ran::{RAN_TOGETHER_MAX, Ran};
 pub use self::verdict::Verdict;
 use crate::batch::BatchEvent;
 use crate::cluster::ClusterConfig;
@@ -210,6 +212,16 @@ pub enum Event {
         /// How it ended: in a way after which its task has finished.
         verdict: Verdict,
     },
+    /// Several attempts of one job's tasks ran and ended in the same way, one after the other in this order: each [`Event::AttemptRan`].
+    AttemptsRan {
+        /// The job.
+        job: JobId,
+        /// How all of them ended.
+        verdict: Verdict,
+        /// Each of them.
+        #[serde(with = "ran")]
+        ran: Vec<Ran>,
+    },
     /// A node's agent said hello.
     NodeUp {
         /// The node.
@@ -333,7 +345,7 @@ pub enum Event {
 }
 
 /// Why a waiting task can no longer start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingEnd {
     /// It could no longer end by its deadline.
@@ -353,6 +365,7 @@ impl Event {
             | Self::JobUpdated { job, .. }
             | Self::JobHeld { job, .. }
             | Self::JobReleased { job, .. }
+            | Self::AttemptsRan { job, .. }
             | Self::CronMade { job, .. } => Some(*job),
             Self::TaskHeld { task, .. } | Self::TaskReleased { task } => Some(task.job),
             Self::LineMade { behind: key, .. }
@@ -375,21 +388,19 @@ impl Event {
     /// The events that this one stands for, in their order: itself, unless it tells of several at once. For whoever looks for
     /// events of some kind.
     pub fn parts(&self) -> impl Iterator<Item = Cow<'_, Self>> {
-        let (whole, parts) = match self {
+        let (whole, one, many) = match self {
             Self::AttemptRan { key, started_at, usage, verdict } => {
-                let (key, verdict) = (*key, verdict.clone());
-                let parts = [
-                    Self::AttemptGo { key },
-                    Self::AttemptRunning { key, started_at: *started_at },
-                    Self::InstanceGone { key, instance: 0, usage: *usage },
-                    Self::AttemptEnding { key, verdict: verdict.clone() },
-                    Self::AttemptEnded { key, verdict, again_not_before: None },
-                ];
-                (None, Some(parts))
+                let (index, attempt) = (key.task.index, key.attempt);
+                let one = Ran { index, attempt, started_at: *started_at, usage: *usage };
+                (None, Some((one, key.task.job, verdict)), None)
             }
-            other => (Some(Cow::Borrowed(other)), None),
+            Self::AttemptsRan { job, verdict, ran } => (None, None, Some((ran, *job, verdict))),
+            other => (Some(Cow::Borrowed(other)), None, None),
         };
-        whole.into_iter().chain(parts.into_iter().flatten().map(Cow::Owned))
+        let many =
+            many.into_iter().flat_map(|(ran, job, verdict)| ran.iter().map(move |ran| (*ran, job, verdict)));
+        let ran = one.into_iter().chain(many).flat_map(|(ran, job, verdict)| ran.parts(job, verdict));
+        whole.into_iter().chain(ran.map(Cow::Owned))
     }
 
     /// The name of the advance reservation that the event is about.

@@ -156,7 +156,7 @@ pub struct NodeGres {
 }
 
 /// Devices of one kind that an attempt holds on a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ShareGres {
     /// The name.
     pub name: String,

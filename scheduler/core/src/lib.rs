@@ -29,6 +29,7 @@ pub mod priority;
 pub mod rate;
 mod refusal;
 pub mod reservation;
+mod rows;
 pub mod spec;
 pub mod staging;
 pub mod state;

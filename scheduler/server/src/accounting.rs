@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_client::api::{TaskState, TaskView};
+use muster_client::api::{EndView, ShareView, TaskState, TaskView};
 use muster_core::event::{Event, Record};
 use muster_core::ids::{AttemptKey, JobId, NodeId, TaskIndex, Timestamp};
 use muster_core::notation::{self, format_hosts};
@@ -11,6 +11,7 @@ use muster_core::plan::Plan;
 use muster_core::spec::IndexRange;
 use muster_core::state::{Finished, Job, Node, State};
 use muster_store::{AttemptRow, AwayRow, HistoryRow, JobRow, TaskRow, TaskSpan};
+use serde::{Deserialize, Serialize};
 
 use crate::view;
 
@@ -143,10 +144,14 @@ fn blank(job: &Job, span: TaskSpan, state: TaskState, ended: Timestamp) -> TaskR
 fn task_row(state: &State, job: &Job, index: TaskIndex) -> Option<HistoryRow> {
     let at = job.finished.get(&index)?.at;
     let task = view::task(state, &Plan::default(), job, index)?;
-    Some(HistoryRow::Task(Box::new(from_view(job, &task, at))))
+    Some(HistoryRow::Task(Box::new(row_of(job, &task, at))))
 }
 
-fn from_view(job: &Job, task: &TaskView, at: Timestamp) -> TaskRow {
+fn row_of(job: &Job, task: &TaskView, at: Timestamp) -> TaskRow {
+    with_view(blank(job, TaskSpan::one(TaskIndex(task.index)), task.state, at), task)
+}
+
+fn with_view(blank: TaskRow, task: &TaskView) -> TaskRow {
     // Most tasks have one node and one core, of which nothing has to be counted.
     let nodes = match &task.shares[..] {
         [share] => share.node.clone(),
@@ -162,8 +167,8 @@ fn from_view(job: &Job, task: &TaskView, at: Timestamp) -> TaskRow {
         started_us: task.started_at_us,
         cpu_time_us: task.cpu_time_us,
         memory_peak_bytes: task.memory_peak_bytes,
-        view: serde_json::to_string(task).ok(),
-        ..blank(job, TaskSpan::one(TaskIndex(task.index)), task.state, at)
+        view: Beyond::the_columns(task),
+        ..blank
     }
 }
 
@@ -200,7 +205,7 @@ fn ended_waiting_row(state: &State, job: &Job, range: IndexRange, at: Timestamp)
     let first = TaskIndex(range.first);
     let task = view::task(state, &Plan::default(), job, first);
     if let (Some(task), true) = (&task, range.first == range.last) {
-        return HistoryRow::Task(Box::new(from_view(job, task, at)));
+        return HistoryRow::Task(Box::new(row_of(job, task, at)));
     }
     let span = TaskSpan { first: range.first, last: range.last, step: range.step };
     let (ended, reason) =
@@ -226,29 +231,79 @@ fn job_row(state: &State, job: &Job) -> Option<HistoryRow> {
     }))
 }
 
-/// The task of a row that has no view of its own.
+/// What the client API answers for a task and no column tells.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Beyond<'a> {
+    #[serde(skip_serializing_if = "is_none")]
+    preempted: u32,
+    shares: Cow<'a, [ShareView]>,
+    /// Left out where it is when the script started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placed_at_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_limit_s: Option<u64>,
+    /// Left out where the script exited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<Cow<'a, EndView>>,
+    stdout_path: Cow<'a, str>,
+    /// Left out where it is the other one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr_path: Option<Cow<'a, str>>,
+}
+
+fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
+impl<'a> Beyond<'a> {
+    fn the_columns(task: &'a TaskView) -> Option<String> {
+        let exited = task.exit_code.map(|code| EndView::Exited { code });
+        let beyond = Beyond {
+            preempted: task.preempted,
+            shares: Cow::Borrowed(&task.shares),
+            placed_at_us: task.placed_at_us.filter(|_| task.placed_at_us != task.started_at_us),
+            time_limit_s: task.time_limit_s,
+            end: task.end.as_ref().filter(|end| Some(*end) != exited.as_ref()).map(Cow::Borrowed),
+            stdout_path: Cow::Borrowed(&task.stdout_path),
+            stderr_path: (task.stderr_path != task.stdout_path).then_some(Cow::Borrowed(&task.stderr_path)),
+        };
+        serde_json::to_string(&beyond).ok()
+    }
+}
+
+/// The task of a row.
 #[must_use]
 pub fn view_of(row: &TaskRow, index: TaskIndex) -> TaskView {
-    let own = row.view.as_deref().and_then(|text| serde_json::from_str::<TaskView>(text).ok());
-    own.unwrap_or_else(|| TaskView {
+    let text = row.view.as_deref();
+    // Rows of earlier releases hold all of it.
+    if let Some(whole) = text.and_then(|text| serde_json::from_str::<TaskView>(text).ok()) {
+        return whole;
+    }
+    let own = text.and_then(|text| serde_json::from_str::<Beyond<'_>>(text).ok());
+    let has_own = own.is_some();
+    let own = own.unwrap_or_default();
+    let stdout_path = own.stdout_path.into_owned();
+    let exited = || row.exit_code.map(|code| EndView::Exited { code }).filter(|_| has_own);
+    TaskView {
         index: index.0,
         state: TaskState::ALL.into_iter().find(|s| s.word() == row.state).unwrap_or(TaskState::Cancelled),
         attempt: row.attempts,
-        preempted: 0,
-        shares: Vec::new(),
-        placed_at_us: None,
+        preempted: own.preempted,
+        shares: own.shares.into_owned(),
+        placed_at_us: own.placed_at_us.or(row.started_us.filter(|_| has_own)),
         started_at_us: row.started_us,
         finished_at_us: Some(row.ended_us),
-        time_limit_s: None,
+        time_limit_s: own.time_limit_s,
         exit_code: row.exit_code,
         signal: row.signal,
         reason: row.reason.clone(),
-        end: None,
+        end: own.end.map(Cow::into_owned).or_else(exited),
         cpu_time_us: row.cpu_time_us,
         memory_peak_bytes: row.memory_peak_bytes,
-        stdout_path: String::new(),
-        stderr_path: String::new(),
-    })
+        stderr_path: own.stderr_path.map_or_else(|| stdout_path.clone(), Cow::into_owned),
+        stdout_path,
+    }
 }
 
 #[cfg(test)]
@@ -256,6 +311,88 @@ mod tests {
     use muster_core::state::FinishedHow;
 
     use super::*;
+
+    #[test]
+    fn what_a_row_tells_of_a_task_is_what_was_shown() {
+        let share = ShareView {
+            node: "n1".to_owned(),
+            cores: "0-3".to_owned(),
+            ranks: 4,
+            memory_bytes: 1 << 30,
+            gres: vec!["gpu:1(IDX:0)".to_owned()],
+        };
+        let shown = TaskView {
+            index: 7,
+            state: TaskState::Completed,
+            attempt: 2,
+            preempted: 0,
+            shares: vec![share],
+            placed_at_us: Some(5),
+            started_at_us: Some(5),
+            finished_at_us: Some(9),
+            time_limit_s: None,
+            exit_code: Some(0),
+            signal: None,
+            reason: "exit code 0".to_owned(),
+            end: Some(EndView::Exited { code: 0 }),
+            cpu_time_us: 3,
+            memory_peak_bytes: 4096,
+            stdout_path: "/a".to_owned(),
+            stderr_path: "/a".to_owned(),
+        };
+        let exited = |state, code| TaskView { state, exit_code: Some(code), ..shown.clone() };
+        let tasks = [
+            shown.clone(),
+            TaskView {
+                placed_at_us: Some(4),
+                stderr_path: "/b".to_owned(),
+                time_limit_s: Some(60),
+                ..shown.clone()
+            },
+            TaskView { end: Some(EndView::Exited { code: 3 }), ..exited(TaskState::Failed, 3) },
+            TaskView { end: Some(EndView::OutOfMemory), ..exited(TaskState::OutOfMemory, 1) },
+            TaskView {
+                preempted: 1,
+                started_at_us: None,
+                exit_code: None,
+                end: Some(EndView::Cancelled { by_uid: 5 }),
+                ..exited(TaskState::Cancelled, 0)
+            },
+            TaskView {
+                exit_code: None,
+                signal: Some(9),
+                end: Some(EndView::Signalled { signal: 9 }),
+                ..exited(TaskState::Failed, 0)
+            },
+        ];
+        for task in tasks {
+            let blank = TaskRow {
+                job: JobId(1),
+                span: TaskSpan::one(TaskIndex(7)),
+                attempts: 0,
+                name: "a".to_owned(),
+                user: "ann".to_owned(),
+                uid: 1,
+                pool: "main".to_owned(),
+                state: task.state.word().to_owned(),
+                exit_code: None,
+                signal: None,
+                reason: String::new(),
+                nodes: String::new(),
+                cores: 0,
+                submitted_us: 1,
+                started_us: None,
+                ended_us: 9,
+                cpu_time_us: 0,
+                memory_peak_bytes: 0,
+                view: None,
+            };
+            let row = with_view(blank, &task);
+            assert_eq!(view_of(&row, TaskIndex(7)), task, "{row:?}");
+            let whole = TaskRow { view: serde_json::to_string(&task).ok(), ..row };
+            assert_eq!(view_of(&whole, TaskIndex(7)), task, "a row of an earlier release");
+        }
+    }
 
     #[test]
     fn tasks_that_had_an_attempt_stand_apart_from_those_that_never_ran() {

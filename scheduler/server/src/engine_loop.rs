@@ -308,7 +308,8 @@ impl Loop {
         applied
     }
 
-    fn finish(&mut self, batch: Batch) {
+    fn finish(&mut self, mut batch: Batch) {
+        batch.records = Record::gathered(batch.records);
         match self.store.append(&batch.records, &batch.history) {
             Ok(()) => self.let_out(batch),
             Err(error @ StoreError::Deposed { .. }) => return self.step_down(batch, &error),

@@ -129,7 +129,8 @@ pub struct TaskRow {
     pub cpu_time_us: u64,
     /// Largest memory of one node, in bytes.
     pub memory_peak_bytes: u64,
-    /// What the client API answers for it, as JSON; none for tasks that never started.
+    /// What the client API answers for it beyond that, as JSON; none for tasks that never started. In rows of earlier releases, all that
+    /// it answers.
     pub view: Option<String>,
 }
 

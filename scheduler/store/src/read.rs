@@ -161,7 +161,7 @@ pub(crate) fn decode_record(version: i64, body: &[u8]) -> Result<Record, Fault> 
 
 /// Makes a state of a snapshot whose checksum is right.
 pub(crate) fn decode_snapshot(version: i64, body: &[u8]) -> Result<State, Fault> {
-    if version != SNAPSHOT_VERSION {
+    if !(1..=SNAPSHOT_VERSION).contains(&version) {
         return Err(Fault::Version(version));
     }
     serde_json::from_slice(body).map_err(Fault::Content)

@@ -260,6 +260,9 @@ impl Lost {
             | Event::AttemptEnded { key, .. } => {
                 self.attempts.insert(*key);
             }
+            Event::AttemptsRan { job, ran, .. } => {
+                self.attempts.extend(ran.iter().map(|ran| ran.key(*job)));
+            }
             Event::LineMade { behind, indices } => {
                 let indices = indices.iter().flat_map(IndexRange::indices);
                 let task = |index| TaskId { index: TaskIndex(index), ..behind.task };

@@ -15,8 +15,8 @@ use crate::{steps, usage};
 pub(crate) const SCHEMA_VERSION: i64 = 2;
 /// Version of a journal record's body.
 pub(crate) const RECORD_VERSION: i64 = 1;
-/// Version of a snapshot's body.
-pub(crate) const SNAPSHOT_VERSION: i64 = 1;
+/// Version of a snapshot's body. Those of version 1 tell of each finished task by itself; they are read as well.
+pub(crate) const SNAPSHOT_VERSION: i64 = 2;
 
 /// How records and snapshots lie in the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,11 +117,12 @@ CREATE TABLE task_history (
     view              TEXT,
     PRIMARY KEY (job, task)
 ) WITHOUT ROWID;
-CREATE INDEX task_history_by_user ON task_history (user, ended_us);
 ";
 
-/// What finds the jobs that ended from some instant on. Databases of earlier releases get it at the next start.
-const INDEX_BY_END: &str = "CREATE INDEX IF NOT EXISTS job_history_by_end ON job_history (ended_us);";
+/// What finds the jobs that ended from some instant on; and an index that nothing asked for, and that each task paid for, is dropped.
+/// Databases of earlier releases have it so from the next start on.
+const INDEXES: &str = "CREATE INDEX IF NOT EXISTS job_history_by_end ON job_history (ended_us);
+DROP INDEX IF EXISTS task_history_by_user;";
 
 /// Says what was being done when SQLite refused; a full disk has an error of its own.
 pub(crate) fn failed(path: &Path, doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
@@ -160,7 +161,7 @@ pub(crate) fn ensure(connection: &mut Connection, path: &Path) -> Result<Layout,
         make(connection, path, &fresh_secret()?)?;
     }
     connection
-        .execute_batch(INDEX_BY_END)
+        .execute_batch(INDEXES)
         .and_then(|()| connection.execute_batch(steps::TABLE))
         .and_then(|()| connection.execute_batch(usage::TABLES))
         .map_err(failed(path, "make the tables"))?;
@@ -173,7 +174,7 @@ pub(crate) fn make(connection: &mut Connection, path: &Path, secret: &[u8; 32]) 
     let transaction = connection.transaction().map_err(&failed)?;
     transaction.execute_batch(TABLES).map_err(&failed)?;
     transaction.execute_batch(JOURNAL_TABLES).map_err(&failed)?;
-    transaction.execute_batch(INDEX_BY_END).map_err(&failed)?;
+    transaction.execute_batch(INDEXES).map_err(&failed)?;
     transaction.execute_batch(steps::TABLE).map_err(&failed)?;
     transaction.execute_batch(usage::TABLES).map_err(&failed)?;
     put_meta(&transaction, "schema_version", &SCHEMA_VERSION.to_string()).map_err(&failed)?;

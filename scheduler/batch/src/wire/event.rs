@@ -7,7 +7,7 @@ use muster_core::batch::{
     FoldedId, Outcome, Retries,
 };
 use muster_core::event::{Event, Record, Verdict};
-use muster_core::ids::{NodeId, Timestamp};
+use muster_core::ids::{AttemptKey, NodeId, TaskId, Timestamp};
 use muster_core::state::{BatchJob, BatchPool, BatchTask, BatchTaskState, ChoreRun, FinishedHow, State};
 use serde_json::{Value, json};
 
@@ -97,13 +97,15 @@ pub fn told_of(state: &State, before: &Before, record: &Record) -> Vec<Told> {
         Event::Batch { batch } => of_service(state, before, batch, record.at),
         Event::AttemptPlaced { key, .. } => of_attempt(state, key.task.job, |task| placed(state, task), true),
         // Of one that was the last, nobody knows any more that it stood for a task: what becomes of that is told later.
-        Event::AttemptEnded { key, verdict, .. } | Event::AttemptRan { key, verdict, .. } => {
+        Event::AttemptEnded { key: AttemptKey { task: TaskId { job, .. }, .. }, verdict, .. }
+        | Event::AttemptRan { key: AttemptKey { task: TaskId { job, .. }, .. }, verdict, .. }
+        | Event::AttemptsRan { job, verdict, .. } => {
             let cause = match verdict {
                 Verdict::Requeued { .. } => "user",
                 Verdict::Preempted { .. } => "preempted",
                 _ => "system",
             };
-            of_attempt(state, key.task.job, |task| requeued(state, task, None, cause), false)
+            of_attempt(state, *job, |task| requeued(state, task, None, cause), false)
         }
         _ => Vec::new(),
     };

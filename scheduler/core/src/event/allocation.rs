@@ -7,7 +7,7 @@ use crate::gres::ShareGres;
 use crate::ids::NodeId;
 
 /// What an attempt holds: one share for each instance; the first is the primary.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Allocation {
     /// The shares, in the order of the instances.
     pub shares: Vec<Share>,
@@ -16,7 +16,7 @@ pub struct Allocation {
 }
 
 /// What an attempt holds on one node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Share {
     /// The node.
     pub node: NodeId,
@@ -67,7 +67,7 @@ pub struct Endpoint {
 }
 
 /// What an instance used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 pub struct Usage {
     /// CPU time of all its processes, in microseconds.
     pub cpu_time_us: u64,
@@ -100,6 +100,45 @@ fn is_nothing(number: &u64) -> bool {
 }
 
 impl Usage {
+    /// What it counts, as it is written down in rows.
+    pub(crate) fn numbers(self) -> [i64; 8] {
+        [
+            self.cpu_time_us,
+            self.memory_peak_bytes,
+            self.cpu_system_us,
+            self.ran_us,
+            self.read_bytes,
+            self.write_bytes,
+            self.read_operations,
+            self.write_operations,
+        ]
+        .map(u64::cast_signed)
+    }
+
+    /// What a row tells of.
+    pub(crate) fn of(numbers: [i64; 8]) -> Self {
+        let [
+            cpu_time_us,
+            memory_peak_bytes,
+            cpu_system_us,
+            ran_us,
+            read_bytes,
+            write_bytes,
+            read_operations,
+            write_operations,
+        ] = numbers.map(i64::cast_unsigned);
+        Self {
+            cpu_time_us,
+            memory_peak_bytes,
+            cpu_system_us,
+            read_bytes,
+            write_bytes,
+            read_operations,
+            write_operations,
+            ran_us,
+        }
+    }
+
     /// What both used together; the higher one of their high-water marks, and the longer time.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

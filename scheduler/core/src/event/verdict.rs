@@ -6,7 +6,7 @@ use crate::ids::{NodeId, TaskId};
 use crate::staging::StagingFailure;
 
 /// How an attempt ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum Verdict {
     /// The script exited: 0 is success.

@@ -371,6 +371,9 @@ impl Planner {
 
     /// Lets an event happen in the state, and follows.
     pub fn follow(&mut self, state: &mut State, event: &Event, at: Timestamp) {
+        if let Event::AttemptsRan { job, verdict, ran } = event {
+            return ran.iter().for_each(|ran| self.follow(state, &ran.alone(*job, verdict), at));
+        }
         // What other jobs wait for may have come true; afterwards nobody remembers who they are.
         let dependents: Vec<JobId> =
             event.job().map(|job| state.dependents(job).collect()).unwrap_or_default();
@@ -468,7 +471,9 @@ impl Planner {
             | Event::InstanceLost { .. }
             | Event::AttemptRunning { .. }
             | Event::AttemptSignalled { .. }
-            | Event::AttemptRanFor { .. } => {}
+            | Event::AttemptRanFor { .. }
+            // Each of them was followed by itself.
+            | Event::AttemptsRan { .. } => {}
         }
     }
 

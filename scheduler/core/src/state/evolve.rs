@@ -88,7 +88,9 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
             ended(state, *key, verdict, *again_not_before, at);
         }
         // Each of them reaches what follows nodes.
-        Event::AttemptRan { .. } => return event.parts().for_each(|part| evolve(state, &part, at)),
+        Event::AttemptRan { .. } | Event::AttemptsRan { .. } => {
+            return event.parts().for_each(|part| evolve(state, &part, at));
+        }
         Event::NodeUp { node, boot_id, hardware, stale } => {
             batch::node_up(state, *node, boot_id, at);
             with_node(state, *node, |n| {

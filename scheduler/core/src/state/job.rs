@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IndexSet, JobHold, Known, TaskHold};
-use crate::event::{Allocation, Endpoint, Usage, Verdict, WaitingEnd};
+use super::{Finished, IndexSet, JobHold, Known, TaskHold};
+use crate::event::{Allocation, Endpoint, Usage, Verdict};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::JobSpec;
 
@@ -30,6 +30,7 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "IndexSet::is_empty")]
     pub returned: IndexSet,
     /// Its finished tasks.
+    #[serde(with = "super::finished")]
     pub finished: BTreeMap<TaskIndex, Finished>,
     /// When its last task finished.
     pub finished_at: Option<Timestamp>,
@@ -181,82 +182,6 @@ fn is_zero(count: &u32) -> bool {
 
 pub(super) fn is_none_preempted(count: &u64) -> bool {
     *count == 0
-}
-
-/// A finished task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finished {
-    /// How it finished.
-    pub how: FinishedHow,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// How a task finished.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum FinishedHow {
-    /// Cancelled while it waited.
-    CancelledWaiting {
-        /// Who asked.
-        by_uid: u32,
-        /// How many attempts there were before.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        attempts: u32,
-        /// How many of them were preempted.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        preempted: u32,
-    },
-    /// Ended while it waited, because it could no longer start.
-    EndedWaiting {
-        /// Why.
-        why: WaitingEnd,
-        /// How many attempts there were before.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        attempts: u32,
-        /// How many of them were preempted.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        preempted: u32,
-    },
-    /// After its last attempt.
-    Ran {
-        /// Number of attempts.
-        attempts: u32,
-        /// How many of them were preempted.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        preempted: u32,
-        /// How the last one ended.
-        verdict: Verdict,
-        /// What the last one held.
-        allocation: Arc<Allocation>,
-        /// When the last one was placed.
-        placed_at: Timestamp,
-        /// The last one's own time limit, in seconds, if that was less than its job's.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        time_limit_s: Option<u64>,
-        /// The node's clock at the script's exec, if it came to that.
-        started_at: Option<Timestamp>,
-        /// What the last one used, all instances together: CPU time is a sum, memory the largest of a node.
-        usage: Usage,
-    },
-}
-
-impl FinishedHow {
-    /// How many attempts there were, and how many of them were preempted.
-    #[must_use]
-    pub fn attempts(&self) -> (u32, u32) {
-        match self {
-            Self::CancelledWaiting { attempts, preempted, .. }
-            | Self::EndedWaiting { attempts, preempted, .. }
-            | Self::Ran { attempts, preempted, .. } => (*attempts, *preempted),
-        }
-    }
-
-    /// Whether the task did what it should.
-    #[must_use]
-    pub fn is_success(&self) -> bool {
-        matches!(self, Self::Ran { verdict, .. } if verdict.is_success())
-    }
 }
 
 impl Job {

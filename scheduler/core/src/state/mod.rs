@@ -9,7 +9,7 @@
 //! |            | `WaitingEnded`      | finished                                  |
 //! | preparing  | `AttemptGo`         | running                                   |
 //! |            | `AttemptEnding`     | ending                                    |
-//! |            | `AttemptRan`        | finished                                  |
+//! |            | `AttemptRan`, `AttemptsRan` | finished                          |
 //! | running    | `AttemptEnding`     | ending                                    |
 //! | ending     | `AttemptEnded`      | finished, or waiting for the next attempt |
 //!
@@ -21,6 +21,7 @@ mod batch;
 mod crontabs;
 mod depends;
 mod evolve;
+mod finished;
 mod holds;
 mod index;
 mod instants;
@@ -52,9 +53,10 @@ pub use self::batch::{
 };
 pub use self::crontabs::{CronId, CronRun, Standing as StandingCrontab};
 pub use self::depends::{Known, Standing, Unfulfillable};
+pub use self::finished::{Finished, FinishedHow};
 pub use self::holds::{JobHold, TaskHold};
 pub use self::invariants::Broken;
-pub use self::job::{Finished, FinishedHow, Instance, InstanceState, Job, Live, LivePhase, Taken, Tried};
+pub use self::job::{Instance, InstanceState, Job, Live, LivePhase, Taken, Tried};
 pub use self::ledger::ENTRIES_MAX as USAGE_ENTRIES_MAX;
 pub use self::node::{Held, Node, NodeStatus, Unhealthy};
 pub use self::pools::PoolState;

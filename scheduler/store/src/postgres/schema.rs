@@ -93,15 +93,16 @@ CREATE TABLE task_history (
     view              TEXT,
     PRIMARY KEY (job, task)
 );
-CREATE INDEX task_history_by_user ON task_history ("user", ended_us);
 "#;
 
-/// What finds the jobs that ended from some instant on. Databases of earlier releases get it at the next start.
-const INDEX_BY_END: &str = "CREATE INDEX IF NOT EXISTS job_history_by_end ON job_history (ended_us)";
+/// As in SQLite.
+const INDEXES: &str = "CREATE INDEX IF NOT EXISTS job_history_by_end ON job_history (ended_us);
+DROP INDEX IF EXISTS task_history_by_user;";
 
-/// Whether that index, and the last of the tables that came later, are there.
+/// Whether that is so, and the last of the tables that came later is there.
 const HAS_ADDITIONS: &str = "SELECT EXISTS (SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexname = \
-    'job_history_by_end') AND EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = \
+    'job_history_by_end') AND NOT EXISTS (SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexname = \
+    'task_history_by_user') AND EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = \
     'away_history')";
 
 /// Makes the tables in a new database; refuses one of a later version, or one that does not keep text as UTF-8.
@@ -122,7 +123,7 @@ fn make_additions(client: &mut Client, server: &Server) -> Result<(), StoreError
     }
     let mut transaction = client.transaction().map_err(&failed)?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MAKING_TABLES]).map_err(&failed)?;
-    transaction.batch_execute(INDEX_BY_END).map_err(&failed)?;
+    transaction.batch_execute(INDEXES).map_err(&failed)?;
     transaction.batch_execute(steps::TABLE).map_err(&failed)?;
     transaction.batch_execute(usage::TABLES).map_err(&failed)?;
     transaction.commit().map_err(&failed)
@@ -149,7 +150,7 @@ fn make(client: &mut Client, server: &Server) -> Result<(), StoreError> {
         return Ok(());
     }
     transaction.batch_execute(TABLES).map_err(&failed)?;
-    transaction.batch_execute(INDEX_BY_END).map_err(&failed)?;
+    transaction.batch_execute(INDEXES).map_err(&failed)?;
     transaction.batch_execute(steps::TABLE).map_err(&failed)?;
     transaction.batch_execute(usage::TABLES).map_err(&failed)?;
     for (key, value) in [

@@ -26,13 +26,17 @@ impl Story {
         self.input(Input::NodeHello { node, boot_id, hardware: Arc::new(hardware), held: Vec::new() });
         let indices = json!([{"first": 0, "last": 199, "step": 1}]);
         let job = self.submit("quick", json!({"pool": "quick", "array": {"indices": indices}}));
-        for _ in 0..20 {
-            let head = self.attempts(job, true)[0];
-            let how = GoneHow::Exited { code: 0, signal: 0, out_of_memory: false };
-            self.quick(
-                head,
-                InstancePhase::Gone { how, usage: Usage::default(), started_at: Some(self.now()) },
-            );
+        for round in 0..20 {
+            // Those of all cores end at once now and then.
+            let heads = self.attempts(job, true);
+            let ended = |key: &AttemptKey| {
+                let how = GoneHow::Exited { code: 0, signal: 0, out_of_memory: false };
+                let phase =
+                    InstancePhase::Gone { how, usage: Usage::default(), started_at: Some(self.now()) };
+                report(*key, phase)
+            };
+            let count = if round < 16 { 1 } else { heads.len() };
+            self.inputs(heads[..count].iter().map(ended).collect());
         }
         let in_line = self.attempts(job, false);
         let returned =
@@ -49,8 +53,7 @@ impl Story {
     }
 
     fn quick(&mut self, key: AttemptKey, phase: InstancePhase) {
-        let report = InstanceReport { key, instance: 0, phase };
-        self.input(Input::NodeReport { node: NODE.to_owned(), report });
+        self.input(report(key, phase));
     }
 
     /// Attempts of a job that hold their allocation, or wait for it in a line.
@@ -58,4 +61,8 @@ impl Story {
         let of_job = self.state().live().filter(|(key, ..)| key.task.job == job);
         of_job.filter(|(.., live)| live.holds_allocation() == holds).map(|(key, ..)| key).collect()
     }
+}
+
+fn report(key: AttemptKey, phase: InstancePhase) -> Input {
+    Input::NodeReport { node: NODE.to_owned(), report: InstanceReport { key, instance: 0, phase } }
 }

@@ -101,11 +101,22 @@ impl Story {
     }
 
     pub(super) fn input(&mut self, input: Input) -> Reply {
+        self.inputs(vec![input]).pop().unwrap()
+    }
+
+    /// Decides inputs together, in one instant.
+    pub(super) fn inputs(&mut self, inputs: Vec<Input>) -> Vec<Reply> {
         self.now = Timestamp(self.now.0 + 1_234);
-        let applied = self.engine.apply(&input, self.now);
-        self.records.extend(applied.records);
-        self.records.extend(self.engine.pass(self.now).records);
-        applied.reply.unwrap()
+        let mut records = Vec::new();
+        let mut decide = |input: &Input| {
+            let applied = self.engine.apply(input, self.now);
+            records.extend(applied.records);
+            applied.reply.unwrap()
+        };
+        let replies = inputs.iter().map(&mut decide).collect();
+        records.extend(self.engine.pass(self.now).records);
+        self.records.extend(Record::gathered(records));
+        replies
     }
 
     pub(super) fn after_s(&mut self, seconds: u64) {

@@ -1,0 +1,269 @@
+//! Finished tasks, and how they are written down: many are alike.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::event::{Allocation, Usage, Verdict, WaitingEnd};
+use crate::ids::{TaskIndex, Timestamp};
+use crate::rows::{Row, on_from, step};
+
+/// A finished task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// How it finished.
+    pub how: FinishedHow,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How a task finished.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FinishedHow {
+    /// Cancelled while it waited.
+    CancelledWaiting {
+        /// Who asked.
+        by_uid: u32,
+        /// How many attempts there were before.
+        #[serde(default, skip_serializing_if = "is_none")]
+        attempts: u32,
+        /// How many of them were preempted.
+        #[serde(default, skip_serializing_if = "is_none")]
+        preempted: u32,
+    },
+    /// Ended while it waited, because it could no longer start.
+    EndedWaiting {
+        /// Why.
+        why: WaitingEnd,
+        /// How many attempts there were before.
+        #[serde(default, skip_serializing_if = "is_none")]
+        attempts: u32,
+        /// How many of them were preempted.
+        #[serde(default, skip_serializing_if = "is_none")]
+        preempted: u32,
+    },
+    /// After its last attempt.
+    Ran {
+        /// Number of attempts.
+        attempts: u32,
+        /// How many of them were preempted.
+        #[serde(default, skip_serializing_if = "is_none")]
+        preempted: u32,
+        /// How the last one ended.
+        verdict: Verdict,
+        /// What the last one held.
+        allocation: Arc<Allocation>,
+        /// When the last one was placed.
+        placed_at: Timestamp,
+        /// The last one's own time limit, in seconds, if that was less than its job's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        time_limit_s: Option<u64>,
+        /// The node's clock at the script's exec, if it came to that.
+        started_at: Option<Timestamp>,
+        /// What the last one used, all instances together: CPU time is a sum, memory the largest of a node.
+        usage: Usage,
+    },
+}
+
+impl FinishedHow {
+    /// How many attempts there were, and how many of them were preempted.
+    #[must_use]
+    pub fn attempts(&self) -> (u32, u32) {
+        match self {
+            Self::CancelledWaiting { attempts, preempted, .. }
+            | Self::EndedWaiting { attempts, preempted, .. }
+            | Self::Ran { attempts, preempted, .. } => (*attempts, *preempted),
+        }
+    }
+
+    /// Whether the task did what it should.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Ran { verdict, .. } if verdict.is_success())
+    }
+}
+
+fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
+/// What is a task's own: how many indices it is from the one before, the number of what it has in common with others, and how long after
+/// the one before it finished, in microseconds; if it ran, how long before its end it was placed and started, and what it used. The
+/// first comes after index 0 and 1970.
+type Own = Row<13>;
+
+/// Takes what is a task's own from how it finished: what is left, many have in common.
+fn part(finished: &Finished) -> (FinishedHow, [i64; 10]) {
+    let (mut how, mut own) = (finished.how.clone(), [0; 10]);
+    if let FinishedHow::Ran { placed_at, started_at, usage, .. } = &mut how {
+        own[0] = step(placed_at.0, finished.at.0);
+        own[1] = started_at.map_or(0, |at| step(at.0, finished.at.0));
+        own[2..].copy_from_slice(&usage.numbers());
+        (*placed_at, *usage) = (Timestamp(0), Usage::default());
+        *started_at = started_at.map(|_| Timestamp(0));
+    }
+    (how, own)
+}
+
+/// Gives a task that finished at `at` its own again.
+fn join(common: &FinishedHow, at: Timestamp, [placed, started, used @ ..]: [i64; 10]) -> Finished {
+    let mut how = common.clone();
+    if let FinishedHow::Ran { placed_at, started_at, usage, .. } = &mut how {
+        let before = |us: i64| Timestamp(at.0.wrapping_sub(us.cast_unsigned()));
+        (*placed_at, *usage) = (before(placed), Usage::of(used));
+        *started_at = started_at.map(|_| before(started));
+    }
+    Finished { how, at }
+}
+
+/// What tasks have in common, each once, and the tasks.
+pub(super) fn serialize<S: Serializer>(
+    finished: &BTreeMap<TaskIndex, Finished>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    let mut alike: Vec<FinishedHow> = Vec::new();
+    let mut numbers: HashMap<FinishedHow, usize> = HashMap::new();
+    let (mut before, mut at_before) = (0, 0);
+    let own = |(index, finished): (&TaskIndex, &Finished)| -> Own {
+        let (common, own) = part(finished);
+        let mut row = [0; 13];
+        row[0] = step(before, index.0.into());
+        // Neighbours are most often alike.
+        row[1] = match alike.last() == Some(&common) {
+            true => alike.len() - 1,
+            false => *numbers.entry(common).or_insert_with_key(|common| {
+                alike.push(common.clone());
+                alike.len() - 1
+            }),
+        } as i64;
+        row[2] = step(at_before, finished.at.0);
+        row[3..].copy_from_slice(&own);
+        (before, at_before) = (index.0.into(), finished.at.0);
+        Row(row)
+    };
+    let rows: Vec<Own> = finished.iter().map(own).collect();
+    (alike, rows).serialize(out)
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<BTreeMap<TaskIndex, Finished>, D::Error> {
+    input.deserialize_any(Tasks)
+}
+
+struct Tasks;
+
+impl<'de> Visitor<'de> for Tasks {
+    type Value = BTreeMap<TaskIndex, Finished>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what finished tasks have in common and a row for each, or each by its index")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
+        let missing = |length| A::Error::invalid_length(length, &self);
+        let alike: Vec<FinishedHow> = parts.next_element()?.ok_or_else(|| missing(0))?;
+        let rows: Vec<Own> = parts.next_element()?.ok_or_else(|| missing(1))?;
+        let (mut before, mut at_before) = (0, 0);
+        let task = |Row([to_index, number, to_end, own @ ..]): Own| {
+            (before, at_before) = (on_from(before, to_index), on_from(at_before, to_end));
+            let alike = usize::try_from(number).ok().and_then(|number| alike.get(number));
+            let task = u32::try_from(before).ok().zip(alike);
+            let (index, alike) =
+                task.ok_or_else(|| A::Error::custom("a row of numbers tells of a task that cannot be"))?;
+            Ok((TaskIndex(index), join(alike, Timestamp(at_before), own)))
+        };
+        rows.into_iter().map(task).collect()
+    }
+
+    /// As it was before version 2 of snapshots.
+    fn visit_map<A: MapAccess<'de>>(self, mut tasks: A) -> Result<Self::Value, A::Error> {
+        let mut finished = BTreeMap::new();
+        while let Some((index, task)) = tasks.next_entry()? {
+            finished.insert(index, task);
+        }
+        Ok(finished)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cores::CoreSet;
+    use crate::event::Share;
+    use crate::ids::NodeId;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Held(#[serde(with = "super")] BTreeMap<TaskIndex, Finished>);
+
+    fn ran(core: u32, started_at: Option<Timestamp>) -> FinishedHow {
+        let mut cores = CoreSet::new();
+        cores.insert(core);
+        let share = Share { node: NodeId(1), cores, memory_bytes: 1 << 30, ranks: 1, gres: Vec::new() };
+        FinishedHow::Ran {
+            attempts: 1,
+            preempted: 0,
+            verdict: Verdict::Exited { code: 0 },
+            allocation: Arc::new(Allocation { shares: vec![share], cores_per_rank: 1 }),
+            placed_at: Timestamp(900),
+            time_limit_s: None,
+            started_at,
+            usage: Usage { cpu_time_us: 1500, memory_peak_bytes: 4096, ran_us: 80, ..Usage::default() },
+        }
+    }
+
+    fn held() -> Held {
+        let tasks = [
+            (3, 1000, ran(0, Some(Timestamp(910)))),
+            (4, 1000, ran(1, Some(Timestamp(1000)))),
+            (5, 990, ran(0, Some(Timestamp(0)))),
+            (9, 2000, ran(0, None)),
+            (10, u64::MAX, FinishedHow::CancelledWaiting { by_uid: 7, attempts: 2, preempted: 1 }),
+            (u32::MAX, 0, FinishedHow::EndedWaiting { why: WaitingEnd::Deadline, attempts: 0, preempted: 0 }),
+        ];
+        let finished = |(index, at, how)| (TaskIndex(index), Finished { how, at: Timestamp(at) });
+        Held(tasks.into_iter().map(finished).collect())
+    }
+
+    #[test]
+    fn what_tasks_have_in_common_is_written_once_and_each_is_found_again() {
+        let held = held();
+        let text = serde_json::to_string(&held).unwrap();
+        assert_eq!(text.matches("allocation").count(), 3, "{text}");
+        assert!(text.contains("[[3,0,1000,100,90,1500,4096,0,80],[1,1,0,100,0,1500,4096,0,80],"), "{text}");
+        let again: Held = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, held);
+        let allocation = |index| match &again.0[&TaskIndex(index)].how {
+            FinishedHow::Ran { allocation, .. } => allocation,
+            how => panic!("{how:?}"),
+        };
+        assert!(Arc::ptr_eq(allocation(3), allocation(5)), "what they have in common is one again");
+    }
+
+    #[test]
+    fn tasks_that_were_written_one_by_one_are_read_as_well() {
+        let held = held();
+        let one_by_one = serde_json::to_string(&held.0).unwrap();
+        assert!(one_by_one.starts_with(r#"{"3":{"how":{"kind":"ran","#), "{one_by_one}");
+        assert_eq!(serde_json::from_str::<Held>(&one_by_one).unwrap(), held);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_are_an_error() {
+        let cancelled = r#"{"kind":"cancelled_waiting","by_uid":1}"#;
+        for rows in
+            ["[[0,1]]", "[[0,-1]]", "[[-1]]", "[[4294967296]]", "[[0,0,0,0,0,0,0,0,0,0,0,0,0,1]]", "7"]
+        {
+            assert!(serde_json::from_str::<Held>(&format!("[[{cancelled}],{rows}]")).is_err(), "{rows}");
+        }
+        assert!(serde_json::from_str::<Held>(&format!("[[{cancelled}]]")).is_err(), "no rows");
+        assert!(
+            serde_json::from_str::<Held>(&format!("[[{cancelled}],[[5]],[]]")).is_err(),
+            "one part too many"
+        );
+    }
+}
