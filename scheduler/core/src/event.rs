@@ -385,14 +385,25 @@ impl Event {
         }
     }
 
+    /// The attempts of which this event tells that they ran, from their start to their end.
+    pub fn ran(&self) -> impl Iterator<Item = AttemptKey> {
+        let one = match self {
+            Self::AttemptRan { key, .. } => Some(*key),
+            _ => None,
+        };
+        let many = match self {
+            Self::AttemptsRan { job, ran, .. } => Some(ran.iter().map(|ran| ran.key(*job))),
+            _ => None,
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
     /// The events that this one stands for, in their order: itself, unless it tells of several at once. For whoever looks for
     /// events of some kind.
     pub fn parts(&self) -> impl Iterator<Item = Cow<'_, Self>> {
         let (whole, one, many) = match self {
             Self::AttemptRan { key, started_at, usage, verdict } => {
-                let (index, attempt) = (key.task.index, key.attempt);
-                let one = Ran { index, attempt, started_at: *started_at, usage: *usage };
-                (None, Some((one, key.task.job, verdict)), None)
+                (None, Some((Ran::of(*key, *started_at, *usage), key.task.job, verdict)), None)
             }
             Self::AttemptsRan { job, verdict, ran } => (None, None, Some((ran, *job, verdict))),
             other => (Some(Cow::Borrowed(other)), None, None),

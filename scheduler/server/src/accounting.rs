@@ -21,21 +21,25 @@ use crate::view;
 pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
     let mut rows = Vec::new();
     let mut ended: BTreeSet<JobId> = BTreeSet::new();
-    for (event, at) in parts(records) {
-        let job = match &*event {
-            Event::AttemptEnded { key, again_not_before: None, .. } => {
-                let Some(job) = state.jobs.get(&key.task.job) else { continue };
-                rows.extend(task_row(state, job, key.task.index));
-                job
-            }
-            Event::WaitingCancelled { job, indices, .. } | Event::WaitingEnded { job, indices, .. } => {
-                let Some(job) = state.jobs.get(job) else { continue };
+    for Record { at, event } in records {
+        let is_end = matches!(
+            event,
+            Event::AttemptEnded { again_not_before: None, .. }
+                | Event::AttemptRan { .. }
+                | Event::AttemptsRan { .. }
+                | Event::WaitingCancelled { .. }
+                | Event::WaitingEnded { .. }
+        );
+        let job = event.job().filter(|_| is_end).and_then(|id| state.jobs.get(&id));
+        let Some(job) = job else { continue };
+        match event {
+            Event::AttemptEnded { key, .. } => rows.extend(task_row(state, job, key.task.index)),
+            Event::WaitingCancelled { indices, .. } | Event::WaitingEnded { indices, .. } => {
                 let parts = indices.iter().flat_map(|range| apart(&job.finished, *range));
-                rows.extend(parts.map(|range| ended_waiting_row(state, job, range, at)));
-                job
+                rows.extend(parts.map(|range| ended_waiting_row(state, job, range, *at)));
             }
-            _ => continue,
-        };
+            ran => rows.extend(ran.ran().filter_map(|key| task_row(state, job, key.task.index))),
+        }
         if job.finished_at.is_some() && ended.insert(job.id) {
             rows.extend(job_row(state, job));
         }
@@ -47,26 +51,25 @@ pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
 #[must_use]
 pub fn follow_ups(before: &State, after: &State, records: &[Record]) -> Vec<HistoryRow> {
     let mut rows = Vec::new();
-    for (event, at) in parts(records) {
-        match &*event {
+    for Record { at, event } in records {
+        match event {
             Event::AttemptEnded { key, again_not_before: Some(_), .. } => {
-                rows.extend(attempt_row(before, *key, at));
+                rows.extend(attempt_row(before, *key, *at));
             }
             Event::Configured { .. } => {
                 let all = 0..after.nodes.len() as u32;
-                rows.extend(all.filter_map(|id| away_row(before, after, NodeId(id), at)));
+                rows.extend(all.filter_map(|id| away_row(before, after, NodeId(id), *at)));
             }
             event => {
-                rows.extend(node_of(before, event).and_then(|id| away_row(before, after, id, at)));
+                let mut nodes: Vec<NodeId> =
+                    event.ran().filter_map(|key| node_of_share(before, key, 0)).collect();
+                nodes.dedup();
+                let nodes = nodes.into_iter().chain(node_of(before, event));
+                rows.extend(nodes.filter_map(|id| away_row(before, after, id, *at)));
             }
         }
     }
     rows
-}
-
-/// What happened one by one, each with its instant.
-fn parts(records: &[Record]) -> impl Iterator<Item = (Cow<'_, Event>, Timestamp)> {
-    records.iter().flat_map(|record| record.event.parts().map(|event| (event, record.at)))
 }
 
 fn attempt_row(before: &State, key: AttemptKey, at: Timestamp) -> Option<HistoryRow> {
@@ -95,11 +98,15 @@ fn node_of(before: &State, event: &Event) -> Option<NodeId> {
         | Event::NodeHealth { node, .. }
         | Event::NodePower { node, .. } => Some(*node),
         Event::InstanceGone { key, instance, .. } | Event::InstanceLost { key, instance } => {
-            let live = before.live_attempt(key.task).filter(|live| live.attempt == key.attempt)?;
-            live.allocation.shares.get(*instance as usize).map(|share| share.node)
+            node_of_share(before, *key, *instance)
         }
         _ => None,
     }
+}
+
+fn node_of_share(before: &State, key: AttemptKey, instance: u32) -> Option<NodeId> {
+    let live = before.live_attempt(key.task).filter(|live| live.attempt == key.attempt)?;
+    live.allocation.shares.get(instance as usize).map(|share| share.node)
 }
 
 fn away_row(before: &State, after: &State, id: NodeId, at: Timestamp) -> Option<HistoryRow> {

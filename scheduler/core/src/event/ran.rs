@@ -24,6 +24,10 @@ pub struct Ran {
 }
 
 impl Ran {
+    pub(crate) fn of(key: AttemptKey, started_at: Timestamp, usage: Usage) -> Self {
+        Self { index: key.task.index, attempt: key.attempt, started_at, usage }
+    }
+
     /// Its key.
     #[must_use]
     pub fn key(&self, job: JobId) -> AttemptKey {
@@ -38,7 +42,7 @@ impl Ran {
     }
 
     /// The events that it stands for.
-    pub(super) fn parts(self, job: JobId, verdict: &Verdict) -> [Event; 5] {
+    pub(crate) fn parts(self, job: JobId, verdict: &Verdict) -> [Event; 5] {
         let key = self.key(job);
         [
             Event::AttemptGo { key },
@@ -69,13 +73,7 @@ impl Record {
         if self.at != next.at {
             return false;
         }
-        let of = |key: &AttemptKey, started_at: &Timestamp, usage: &Usage| Ran {
-            index: key.task.index,
-            attempt: key.attempt,
-            started_at: *started_at,
-            usage: *usage,
-        };
-        let ran = of(key, started_at, usage);
+        let ran = Ran::of(*key, *started_at, *usage);
         match &mut self.event {
             Event::AttemptsRan { job, verdict: theirs, ran: others }
                 if *job == key.task.job && theirs == verdict && others.len() < RAN_TOGETHER_MAX =>
@@ -85,7 +83,7 @@ impl Record {
             Event::AttemptRan { key: first, started_at, usage, verdict: theirs }
                 if first.task.job == key.task.job && theirs == verdict =>
             {
-                let ran = vec![of(first, started_at, usage), ran];
+                let ran = vec![Ran::of(*first, *started_at, *usage), ran];
                 self.event = Event::AttemptsRan { job: key.task.job, verdict: verdict.clone(), ran };
             }
             _ => return false,

@@ -77,6 +77,46 @@ fn head(bench: &Bench, job: JobId) -> AttemptKey {
 }
 
 #[test]
+fn what_ran_is_the_same_as_its_parts_one_after_another() {
+    let mut bench = cluster(2);
+    let id = with_lines(&mut bench, job(ANN).array(200, None).limit_s(60));
+    // One from within a line, one that fails, and one that others wait for.
+    let head = head(&bench, id);
+    let within = line(&bench, head)[2];
+    ran(&mut bench, key(id, within));
+    bench.now = bench.now.plus_seconds(1);
+    let started = Some(bench.now);
+    let failed = GoneHow::Exited { code: 3, signal: 0, out_of_memory: false };
+    bench.report(head, 0, gone(failed, started));
+    let waits = bench.submit(BOB, job(BOB).after(&format!("afterany:{id}"))).unwrap();
+    let next_of = |bench: &Bench| {
+        let mut live = bench.engine.state().live();
+        live.find_map(|(key, ..)| (key.task.job == id).then_some(key))
+    };
+    while let Some(next) = next_of(&bench) {
+        ran(&mut bench, next);
+    }
+    let next = bench.key(waits);
+    ran(&mut bench, next);
+    let (mut whole, mut by_parts) = (crate::state::State::new(), crate::state::State::new());
+    let mut together = 0;
+    for record in &bench.records {
+        together += u32::from(matches!(record.event, Event::AttemptRan { .. }));
+        whole.evolve(&record.event, record.at);
+        record.event.parts().for_each(|part| by_parts.evolve(&part, record.at));
+        assert_eq!(whole, by_parts, "after {record:?}");
+    }
+    assert_eq!(together, 201);
+    let mut gathered = crate::state::State::new();
+    let at_once = |record: &crate::event::Record| crate::event::Record { at: bench.now, ..record.clone() };
+    let records = crate::event::Record::gathered(bench.records.iter().map(at_once).collect());
+    let mut one_by_one = crate::state::State::new();
+    records.iter().for_each(|record| gathered.evolve(&record.event, record.at));
+    bench.records.iter().for_each(|record| one_by_one.evolve(&record.event, bench.now));
+    assert_eq!(gathered, one_by_one);
+}
+
+#[test]
 fn short_tasks_are_lined_up_and_follow_one_another() {
     let mut bench = cluster(1);
     let id = with_lines(&mut bench, job(ANN).array(1000, None));

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::cluster::ClusterConfig;
 use crate::cores::CoreSet;
-use crate::event::{Allocation, Event, Verdict};
+use crate::event::{Allocation, Event, Ran, Verdict};
 use crate::gres::NodeGres;
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::{IndexRange, JobSpec};
@@ -87,9 +87,12 @@ pub(super) fn evolve(state: &mut State, event: &Event, at: Timestamp) {
         Event::AttemptEnded { key, verdict, again_not_before } => {
             ended(state, *key, verdict, *again_not_before, at);
         }
-        // Each of them reaches what follows nodes.
-        Event::AttemptRan { .. } | Event::AttemptsRan { .. } => {
-            return event.parts().for_each(|part| evolve(state, &part, at));
+        Event::AttemptRan { key, started_at, usage, verdict } => {
+            let ran = Ran::of(*key, *started_at, *usage);
+            return ran_through(state, &ran, key.task.job, verdict, at);
+        }
+        Event::AttemptsRan { job, verdict, ran } => {
+            return ran.iter().for_each(|ran| ran_through(state, ran, *job, verdict, at));
         }
         Event::NodeUp { node, boot_id, hardware, stale } => {
             batch::node_up(state, *node, boot_id, at);
@@ -438,6 +441,26 @@ fn go(state: &mut State, key: AttemptKey, at: Timestamp) {
         LivePhase::Running { go_at: if live.is_ready() { at } else { live.placed_at }, started_at: None };
     enter_instants(state, key);
     depends::tell(state, key.task.job, News::Began { index: key.task.index }, at);
+}
+
+/// An attempt that was being prepared was started and came to its end: what its parts bring about one after another, without what each
+/// would undo of the one before. Where somebody follows each of them, they happen one by one.
+fn ran_through(state: &mut State, ran: &Ran, job: JobId, verdict: &Verdict, at: Timestamp) {
+    let key = ran.key(job);
+    let is_followed = state.dependents.contains_key(&job) || batch::follows_nodes(state);
+    let is_new = live_mut(state, key).is_some_and(|live| live.phase == LivePhase::Preparing);
+    if is_followed || !is_new {
+        return ran.parts(job, verdict).iter().for_each(|part| evolve(state, part, at));
+    }
+    drop_instants(state, key);
+    free_share(state, key, 0, at);
+    let Some(live) = live_mut(state, key) else { return };
+    if let Some(instance) = live.instances.first_mut() {
+        *instance = Instance { state: InstanceState::Gone, usage: ran.usage };
+    }
+    let started_at = Some(ran.started_at);
+    live.phase = LivePhase::Ending { since: at, verdict: verdict.clone(), started_at, taken: None };
+    ended(state, key, verdict, None, at);
 }
 
 fn ending(state: &mut State, key: AttemptKey, verdict: &Verdict, at: Timestamp) {

@@ -25,6 +25,10 @@ pub fn letters(state: &State, records: &[Record]) -> Vec<Letter> {
     let mut told = BTreeSet::new();
     let mut letters = Vec::new();
     for record in records {
+        let job = record.event.job().and_then(|id| state.jobs.get(&id));
+        if job.is_none_or(|job| job.spec.mail.is_none()) {
+            continue;
+        }
         letters.extend(record.event.parts().filter_map(|event| letter(state, &event, record.at, &mut told)));
     }
     letters

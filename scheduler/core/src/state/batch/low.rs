@@ -97,9 +97,14 @@ fn waits(state: &State, job: JobId) -> bool {
     state.jobs.get(&job).is_some_and(|job| !job.waiting.is_empty())
 }
 
+/// Whether anything of it depends on what happens to nodes.
+pub(super) fn follows_nodes(state: &State) -> bool {
+    !(state.batch.scavengers.is_empty() && state.batch.taken_back.is_empty())
+}
+
 /// Something happened by which nodes may have become idle, or needed.
 pub(super) fn happened(state: &mut State, event: &Event) {
-    if state.batch.scavengers.is_empty() && state.batch.taken_back.is_empty() {
+    if !follows_nodes(state) {
         return;
     }
     let before = state.batch.taken_back.len();

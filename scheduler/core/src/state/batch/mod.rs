@@ -44,7 +44,7 @@ use crate::ids::{JobId, NodeId, Timestamp};
 
 pub(super) use self::chore::node_up;
 pub(super) use self::happen::{attempt_ended, attempt_placed, happened, job_finished};
-pub(super) use self::moves::{configured, node_changed};
+pub(super) use self::moves::{configured, follows_nodes, node_changed};
 pub(super) use self::stats::attempt_used;
 
 /// All of the batch service.

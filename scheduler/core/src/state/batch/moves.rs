@@ -151,11 +151,20 @@ pub(super) fn refresh_pool(state: &mut State, key: &BatchPoolKey) {
     set(&mut state.batch.resizing, key, is_moving);
 }
 
+/// Whether something of the batch service follows what happens to nodes.
+pub(in crate::state) fn follows_nodes(state: &State) -> bool {
+    low::follows_nodes(state) || waits_for_nodes(state)
+}
+
+fn waits_for_nodes(state: &State) -> bool {
+    let batch = &state.batch;
+    !(batch.resizing.is_empty() && batch.preparing.is_empty() && batch.chores_open.is_empty())
+}
+
 /// Something happened to nodes that pools may wait for.
 pub(in crate::state) fn node_changed(state: &mut State, event: &Event) {
     low::happened(state, event);
-    let batch = &state.batch;
-    if batch.resizing.is_empty() && batch.preparing.is_empty() && batch.chores_open.is_empty() {
+    if !waits_for_nodes(state) {
         return;
     }
     let is_of_interest = matches!(
