@@ -27,7 +27,7 @@ pub const STAYS: &str = "stays";
 // As the real agent (`launcher/node/src/agent/link.rs`).
 const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-const ALIVE_EVERY: Duration = Duration::from_secs(2);
+const ALIVE_EVERY: Duration = Duration::from_secs(3);
 const ALIVE_WITHIN: Duration = Duration::from_secs(3);
 const OUTBOX_MAX: usize = 8192;
 /// A start that is over within this time is told with its end.

@@ -22,7 +22,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often the other side is asked whether it lives, and how long it may take to answer. A link that was cut
 /// without a word is noticed after the sum of both.
-const ALIVE_EVERY: Duration = Duration::from_secs(2);
+const ALIVE_EVERY: Duration = Duration::from_secs(3);
 const ALIVE_WITHIN: Duration = Duration::from_secs(3);
 
 /// What happens to the way to the controller.
