@@ -29,11 +29,6 @@ use crate::snapshots::{Outcome, Snapshots};
 const BATCH_MAX: usize = 1024;
 /// Inputs that may be queued before those who bring more have to wait.
 const QUEUE_MAX: usize = 4096;
-/// Records after which a snapshot is taken at the earliest.
-const RECORDS_PER_SNAPSHOT: u64 = 50_000;
-/// Bytes of the last snapshot for each record until the next: about a record's own size, so that snapshots of a
-/// large state never cost more than the journal itself.
-const SNAPSHOT_BYTES_PER_RECORD: u64 = 256;
 /// How long after a failed commit work is tried again that nobody asks for.
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The shortest sleep, so that a wake-up that brought nothing about cannot become a busy loop.
@@ -149,7 +144,7 @@ pub fn start(store: Store, outlets: Outlets, lease: Option<Lease>) -> Result<Eng
         .map_err(system("make the engine's timer"))?;
     let (orders, inbox) = mpsc::channel(QUEUE_MAX);
     let writer = store.snapshot_writer().map_err(ServerError::Store)?;
-    let snapshots = Snapshots::start(writer, Arc::clone(&outlets.shared))?;
+    let snapshots = Snapshots::start(writer, Arc::clone(&outlets.shared), store.records_since_snapshot())?;
     let mut engine_loop = Loop {
         engine: Engine::new(outlets.shared.copy()),
         store,
@@ -159,7 +154,6 @@ pub fn start(store: Store, outlets: Outlets, lease: Option<Lease>) -> Result<Eng
         now: Timestamp(0),
         failed: false,
         deposed: false,
-        snapshot_after: RECORDS_PER_SNAPSHOT,
     };
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
@@ -180,8 +174,6 @@ struct Loop {
     failed: bool,
     /// Whether the lease was found over.
     deposed: bool,
-    /// How many records after the last snapshot the next one is due.
-    snapshot_after: u64,
 }
 
 /// What a batch brought about, until it is durable.
@@ -318,22 +310,15 @@ impl Loop {
         if let Some(outcome) = self.snapshots.outcome() {
             self.note(outcome);
         }
-        if self.store.records_since_snapshot() >= self.snapshot_after && !self.failed {
-            self.snapshots.request(self.now);
+        if !self.failed {
+            self.snapshots.request_if_due(self.now);
         }
     }
 
     fn note(&mut self, outcome: Outcome) {
         match outcome {
-            Ok(snapshot) => {
-                self.store.snapshot_taken(snapshot);
-                self.snapshot_after = RECORDS_PER_SNAPSHOT.max(snapshot.bytes / SNAPSHOT_BYTES_PER_RECORD);
-            }
-            // The journal is whole without it: a failure costs time at the next start, and nothing else.
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "cannot take a snapshot");
-                self.snapshot_after = self.store.records_since_snapshot() + RECORDS_PER_SNAPSHOT;
-            }
+            Ok(snapshot) => self.store.snapshot_taken(snapshot),
+            Err(error) => tracing::warn!(error = %chain(&error), "cannot take a snapshot"),
         }
     }
 
@@ -353,6 +338,7 @@ impl Loop {
             self.failed = false;
         }
         self.outlets.shared.publish(&batch.records, self.engine.state());
+        self.snapshots.stored(&batch.records);
         self.outlets.diagnostics.happened(&batch.records);
         // What was stored is true whoever leads, but what follows from it is for the leader to say: this one may have been
         // frozen since.

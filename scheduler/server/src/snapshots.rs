@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use muster_core::event::Record;
 use muster_core::ids::Timestamp;
 use muster_core::state::State;
 use muster_store::{Snapshot, SnapshotWriter, StoreError};
@@ -18,14 +19,52 @@ use crate::error::ServerError;
 use crate::heap;
 use crate::shared::Shared;
 
-/// One snapshot of so many, the first of them, is made of what the disk holds.
+/// One snapshot of so many, the last of them, is made of what the disk holds. A start has just read all of it.
 const READ_AGAIN_EVERY: u32 = 8;
+/// Changes after which a snapshot is taken at the earliest. To replay them takes about a second.
+const CHANGES_MIN: u64 = 100_000;
+/// Bytes of the last snapshot for each change until the next: about a record's own size, so that snapshots of a large
+/// state never cost more than the journal itself.
+const BYTES_PER_CHANGE: u64 = 256;
 
 /// What became of a snapshot.
 pub(crate) type Outcome = Result<Snapshot, StoreError>;
 
+/// Says when the next snapshot is due. A record that tells of many attempts counts for each of them: it takes as long to replay.
+#[derive(Debug)]
+struct Due {
+    /// Changes since the last snapshot.
+    changes: u64,
+    /// How many of them the snapshot under way holds.
+    under_way: u64,
+    /// How many make the next one due.
+    after: u64,
+}
+
+impl Due {
+    fn stored(&mut self, records: &[Record]) {
+        self.changes += records.iter().map(|record| record.event.ran().count().max(1) as u64).sum::<u64>();
+    }
+
+    fn is_now(&self) -> bool {
+        self.changes >= self.after
+    }
+
+    fn came_to(&mut self, outcome: &Outcome) {
+        match outcome {
+            Ok(snapshot) => {
+                self.changes -= self.under_way;
+                self.after = CHANGES_MIN.max(snapshot.bytes / BYTES_PER_CHANGE);
+            }
+            // The journal is whole without it: a failure costs time at the next start, and nothing else.
+            Err(_) => self.after = self.changes + CHANGES_MIN,
+        }
+    }
+}
+
 /// Takes snapshots, one at a time.
 pub(crate) struct Snapshots {
+    due: Due,
     requests: SyncSender<Timestamp>,
     outcomes: Receiver<Outcome>,
     is_under_way: bool,
@@ -33,8 +72,8 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Starts the thread.
-    pub fn start(writer: SnapshotWriter, shared: Arc<Shared>) -> Result<Self, ServerError> {
+    /// Starts the thread. There are so many records since the last snapshot.
+    pub fn start(writer: SnapshotWriter, shared: Arc<Shared>, since: u64) -> Result<Self, ServerError> {
         let (requests, asked) = sync_channel::<Timestamp>(1);
         let (tell, outcomes) = sync_channel(1);
         let mut taker = Taker { writer, shared, taken: 0 };
@@ -48,13 +87,26 @@ impl Snapshots {
         let thread = std::thread::Builder::new().name("snapshots".to_owned()).spawn(take);
         let doing = "start the thread for snapshots";
         let thread = thread.map_err(|source| ServerError::System { doing, source })?;
-        Ok(Self { requests, outcomes, is_under_way: false, _thread: thread })
+        let due = Due { changes: since, under_way: 0, after: CHANGES_MIN };
+        Ok(Self { due, requests, outcomes, is_under_way: false, _thread: thread })
     }
 
-    /// Asks for a snapshot, unless one is under way.
-    pub fn request(&mut self, at: Timestamp) {
+    /// These records were stored, and readers know of them.
+    pub fn stored(&mut self, records: &[Record]) {
+        self.due.stored(records);
+    }
+
+    /// Asks for a snapshot if one is due and none under way.
+    pub fn request_if_due(&mut self, at: Timestamp) {
+        if self.due.is_now() {
+            self.request(at);
+        }
+    }
+
+    fn request(&mut self, at: Timestamp) {
         if !self.is_under_way {
             self.is_under_way = self.requests.try_send(at).is_ok();
+            self.due.under_way = self.due.changes;
         }
     }
 
@@ -65,31 +117,36 @@ impl Snapshots {
         }
         match self.outcomes.try_recv() {
             Err(TryRecvError::Empty) => None,
-            received => {
-                self.is_under_way = false;
-                received.ok()
-            }
+            received => self.came_to(received.ok()),
         }
     }
 
     /// Waits for the snapshot under way, if there is one.
     pub fn wait(&mut self) -> Option<Outcome> {
         let waited = if self.is_under_way { self.outcomes.recv().ok() } else { None };
+        self.came_to(waited)
+    }
+
+    fn came_to(&mut self, outcome: Option<Outcome>) -> Option<Outcome> {
         self.is_under_way = false;
-        waited
+        if let Some(outcome) = &outcome {
+            self.due.came_to(outcome);
+        }
+        outcome
     }
 }
 
 struct Taker {
     writer: SnapshotWriter,
     shared: Arc<Shared>,
-    /// How many were taken.
+    /// How many were begun.
     taken: u32,
 }
 
 impl Taker {
     fn take(&mut self, at: Timestamp) -> Outcome {
         let started = Instant::now();
+        self.taken = self.taken.wrapping_add(1);
         let reads_again = self.taken.is_multiple_of(READ_AGAIN_EVERY);
         let (state, seq) = match reads_again {
             true => self.read_again(),
@@ -101,7 +158,6 @@ impl Taker {
         heap::give_back();
         let whole_ms = started.elapsed().as_millis();
         tracing::info!(seq, bytes = snapshot.bytes, reads_again, read_ms, whole_ms, "a snapshot was taken");
-        self.taken = self.taken.wrapping_add(1);
         Ok(snapshot)
     }
 
@@ -122,7 +178,8 @@ mod tests {
     use std::sync::Arc;
 
     use muster_core::cluster::ClusterConfig;
-    use muster_core::event::{Event, Record};
+    use muster_core::event::{Event, Ran, Usage, Verdict};
+    use muster_core::ids::{JobId, TaskIndex};
     use muster_store::Store;
 
     use super::*;
@@ -151,7 +208,8 @@ mod tests {
         let path = folder.path().join("muster.db");
         let (mut store, mut state) = configured(&path);
         let shared = Arc::new(Shared::new(state.clone(), store.last_seq()));
-        let mut snapshots = Snapshots::start(store.snapshot_writer().unwrap(), Arc::clone(&shared)).unwrap();
+        let mut snapshots =
+            Snapshots::start(store.snapshot_writer().unwrap(), Arc::clone(&shared), 0).unwrap();
         let mut next = held(2);
         for taken in 0..18 {
             // Readers are one record behind the disk.
@@ -162,7 +220,7 @@ mod tests {
             state.evolve(&first.event, first.at);
             shared.publish(&[first], &state);
             snapshots.request(Timestamp(seq));
-            let behind = u64::from(!taken.is_multiple_of(8));
+            let behind = u64::from(!(taken + 1).is_multiple_of(8));
             assert_eq!(snapshots.wait().unwrap().unwrap().seq, seq - behind, "after {taken}");
             state.evolve(&second.event, second.at);
             shared.publish(&[second], &state);
@@ -185,18 +243,57 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("muster.db");
         let (mut store, mut state) = configured(&path);
-        let records: Vec<Record> = (2..6).map(held).collect();
-        store.append(&records, &[]).unwrap();
-        records.iter().for_each(|record| state.evolve(&record.event, record.at));
         let shared = Arc::new(Shared::new(state.clone(), store.last_seq()));
-        let mut snapshots = Snapshots::start(store.snapshot_writer().unwrap(), shared).unwrap();
+        let mut snapshots =
+            Snapshots::start(store.snapshot_writer().unwrap(), Arc::clone(&shared), 0).unwrap();
+        let mut happen = |records: &[Record]| {
+            store.append(records, &[]).unwrap();
+            records.iter().for_each(|record| state.evolve(&record.event, record.at));
+            shared.publish(records, &state);
+        };
+        for seq in 2..9 {
+            happen(&[held(seq)]);
+            snapshots.request(Timestamp(seq));
+            assert_eq!(snapshots.wait().unwrap().unwrap().seq, seq);
+        }
+        // The eighth reads what is behind the seventh, and finds the damage.
+        happen(&(9..13).map(held).collect::<Vec<_>>());
         let other = rusqlite::Connection::open(&path).unwrap();
-        other.execute("UPDATE journal SET at_us = 9 WHERE seq = 3", []).unwrap();
-        snapshots.request(Timestamp(7));
+        assert_eq!(other.execute("UPDATE journal SET at_us = 9 WHERE seq = 10", []).unwrap(), 1);
+        snapshots.request(Timestamp(13));
         let snapshot = snapshots.wait().unwrap().unwrap();
-        assert_eq!((snapshot.seq, snapshots.outcome().is_none()), (5, true));
+        assert_eq!((snapshot.seq, snapshots.outcome().is_none()), (12, true));
         drop((store, snapshots, other));
         let (_, recovered) = Store::open(&path).unwrap();
         assert_eq!((recovered.state, recovered.replayed), (state, 0));
+    }
+
+    #[test]
+    fn a_record_of_many_attempts_counts_for_each_of_them() {
+        let mut due = Due { changes: 10, under_way: 0, after: CHANGES_MIN };
+        let ran = |index| Ran {
+            index: TaskIndex(index),
+            attempt: 1,
+            started_at: Timestamp(1),
+            usage: Usage::default(),
+        };
+        let many = Event::AttemptsRan {
+            job: JobId(1),
+            verdict: Verdict::Exited { code: 0 },
+            ran: (0..1000).map(ran).collect(),
+        };
+        let many = Record { at: Timestamp(1), event: many };
+        due.stored(&[held(1), many.clone(), held(2)]);
+        assert_eq!((due.changes, due.is_now()), (1012, false));
+        due.stored(&vec![many; 99]);
+        assert!(due.is_now());
+        due.under_way = due.changes;
+        due.stored(&[held(3)]);
+        let bytes = 100 * BYTES_PER_CHANGE * CHANGES_MIN;
+        due.came_to(&Ok(Snapshot { seq: 1, bytes }));
+        assert_eq!((due.changes, due.after), (1, 100 * CHANGES_MIN));
+        let full = StoreError::Full { place: Path::new("/").into() };
+        due.came_to(&Err(full));
+        assert_eq!((due.changes, due.after), (1, CHANGES_MIN + 1));
     }
 }
