@@ -242,7 +242,7 @@ fn job_row(state: &State, job: &Job) -> Option<HistoryRow> {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Beyond<'a> {
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_zero")]
     preempted: u32,
     shares: Cow<'a, [ShareView]>,
     /// Left out where it is when the script started.
@@ -259,7 +259,7 @@ struct Beyond<'a> {
     stderr_path: Option<Cow<'a, str>>,
 }
 
-fn is_none(count: &u32) -> bool {
+fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 

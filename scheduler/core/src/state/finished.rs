@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::job::is_zero;
 use crate::event::{Allocation, Usage, Verdict, WaitingEnd};
 use crate::ids::{TaskIndex, Timestamp};
 use crate::rows::{Row, on_from, step};
@@ -29,10 +30,10 @@ pub enum FinishedHow {
         /// Who asked.
         by_uid: u32,
         /// How many attempts there were before.
-        #[serde(default, skip_serializing_if = "is_none")]
+        #[serde(default, skip_serializing_if = "is_zero")]
         attempts: u32,
         /// How many of them were preempted.
-        #[serde(default, skip_serializing_if = "is_none")]
+        #[serde(default, skip_serializing_if = "is_zero")]
         preempted: u32,
     },
     /// Ended while it waited, because it could no longer start.
@@ -40,10 +41,10 @@ pub enum FinishedHow {
         /// Why.
         why: WaitingEnd,
         /// How many attempts there were before.
-        #[serde(default, skip_serializing_if = "is_none")]
+        #[serde(default, skip_serializing_if = "is_zero")]
         attempts: u32,
         /// How many of them were preempted.
-        #[serde(default, skip_serializing_if = "is_none")]
+        #[serde(default, skip_serializing_if = "is_zero")]
         preempted: u32,
     },
     /// After its last attempt.
@@ -51,7 +52,7 @@ pub enum FinishedHow {
         /// Number of attempts.
         attempts: u32,
         /// How many of them were preempted.
-        #[serde(default, skip_serializing_if = "is_none")]
+        #[serde(default, skip_serializing_if = "is_zero")]
         preempted: u32,
         /// How the last one ended.
         verdict: Verdict,
@@ -85,10 +86,6 @@ impl FinishedHow {
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Ran { verdict, .. } if verdict.is_success())
     }
-}
-
-fn is_none(count: &u32) -> bool {
-    *count == 0
 }
 
 /// What is a task's own: how many indices it is from the one before, the number of what it has in common with others, and how long after

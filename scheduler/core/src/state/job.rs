@@ -176,7 +176,7 @@ fn is_untold(percent: &u8) -> bool {
     *percent == 0
 }
 
-fn is_zero(count: &u32) -> bool {
+pub(super) fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
