@@ -14,12 +14,22 @@ use common::story::Story;
 use common::{add_up, event_name};
 use muster_core::batch::BatchEvent;
 use muster_core::event::{Event, Record};
+use muster_core::state::State;
 use muster_store::Store;
 use rusqlite::Connection;
 use serde_json::Value;
 
 fn shelf() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shelf")
+}
+
+/// The state as JSON, with finished tasks one by one, as the first release wrote them, and not in rows.
+fn one_by_one(state: &State) -> Value {
+    let mut value = serde_json::to_value(state).unwrap();
+    for (id, job) in &state.jobs {
+        value["jobs"][id.0.to_string()]["finished"] = serde_json::to_value(&job.finished).unwrap();
+    }
+    value
 }
 
 /// Where `found` lacks something of `expected` or says something else, as a path.
@@ -68,11 +78,7 @@ fn every_journal_on_the_shelf_loads_to_the_state_beside_it() {
         let path = folder.path().join("muster.db");
         std::fs::copy(&kept, &path).unwrap();
         let (store, recovered) = Store::open(&path).unwrap();
-        let mut found = serde_json::to_value(&recovered.state).unwrap();
-        // The releases wrote finished tasks down one by one.
-        for (id, job) in &recovered.state.jobs {
-            found["jobs"][id.0.to_string()]["finished"] = serde_json::to_value(&job.finished).unwrap();
-        }
+        let found = one_by_one(&recovered.state);
         let difference = difference(&expected, &found, "state");
         assert_eq!(difference, None, "{}", kept.display());
         recovered.state.check_invariants().unwrap();
@@ -151,7 +157,7 @@ fn put_on_the_shelf() {
         let kept = shelf().join(format!("{name}-{kind}.db"));
         assert!(!kept.exists(), "{} is there already, and must stay as it is", kept.display());
         std::fs::copy(&path, &kept).unwrap();
-        let state = serde_json::to_string(story.state()).unwrap();
+        let state = one_by_one(story.state()).to_string();
         std::fs::write(kept.with_extension("json"), state + "\n").unwrap();
     }
 }
