@@ -21,11 +21,11 @@ use crate::shared::Shared;
 
 /// One snapshot of so many, the last of them, is made of what the disk holds. A start has just read all of it.
 const READ_AGAIN_EVERY: u32 = 8;
-/// Changes after which a snapshot is taken at the earliest. To replay them takes about a second.
+/// Changes after which a snapshot is taken at the earliest. To replay them takes less than a second.
 const CHANGES_MIN: u64 = 100_000;
-/// Bytes of the last snapshot for each change until the next: about a record's own size, so that snapshots of a large
-/// state never cost more than the journal itself.
-const BYTES_PER_CHANGE: u64 = 256;
+/// Bytes of the last snapshot for each change until the next: about half of what a change takes in the journal, so that snapshots of a
+/// large state cost less than the journal itself.
+const BYTES_PER_CHANGE: u64 = 64;
 
 /// What became of a snapshot.
 pub(crate) type Outcome = Result<Snapshot, StoreError>;

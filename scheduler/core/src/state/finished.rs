@@ -59,6 +59,7 @@ pub enum FinishedHow {
         /// What the last one held.
         allocation: Arc<Allocation>,
         /// When the last one was placed.
+        #[serde(default, skip_serializing_if = "is_default")]
         placed_at: Timestamp,
         /// The last one's own time limit, in seconds, if that was less than its job's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,8 +67,14 @@ pub enum FinishedHow {
         /// The node's clock at the script's exec, if it came to that.
         started_at: Option<Timestamp>,
         /// What the last one used, all instances together: CPU time is a sum, memory the largest of a node.
+        #[serde(default, skip_serializing_if = "is_default")]
         usage: Usage,
     },
+}
+
+/// Whether it says nothing, as where many are written down in rows.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl FinishedHow {
