@@ -387,13 +387,10 @@ impl Event {
 
     /// The attempts of which this event tells that they ran, from their start to their end.
     pub fn ran(&self) -> impl Iterator<Item = AttemptKey> {
-        let one = match self {
-            Self::AttemptRan { key, .. } => Some(*key),
-            _ => None,
-        };
-        let many = match self {
-            Self::AttemptsRan { job, ran, .. } => Some(ran.iter().map(|ran| ran.key(*job))),
-            _ => None,
+        let (one, many) = match self {
+            Self::AttemptRan { key, .. } => (Some(*key), None),
+            Self::AttemptsRan { job, ran, .. } => (None, Some(ran.iter().map(|ran| ran.key(*job)))),
+            _ => (None, None),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }

@@ -190,14 +190,17 @@ fn a_damaged_snapshot_stops_the_start_if_records_since_the_one_before_it_are_dam
 }
 
 fn later_versions_are_no_damage(databases: &Databases) {
-    let later = |statement: &str, seq: i64, version: i64, body: &str| {
-        let kept = Kept::records_only(databases);
+    let checksum = |seq: i64, version: i64, body: &str| {
         let mut crc = crc32fast::Hasher::new();
         for number in [seq, 5, version] {
             crc.update(&number.to_le_bytes());
         }
         crc.update(body.as_bytes());
-        let crc = crc.finalize();
+        crc.finalize()
+    };
+    let later = |statement: &str, seq: i64, version: i64, body: &str| {
+        let kept = Kept::records_only(databases);
+        let crc = checksum(seq, version, body);
         kept.sql(&format!("DELETE FROM journal WHERE seq = {seq}"));
         kept.sql(&statement.replace("VALUES", &format!("VALUES ({seq}, 5, {version}, '{body}', {crc})")));
         kept.database.acknowledged(1);
@@ -210,6 +213,13 @@ fn later_versions_are_no_damage(databases: &Databases) {
     let error = later(insert, 8, 1, r#"{"at":1,"event":{"type":"from_the_future"}}"#);
     assert!(matches!(error, StoreError::BrokenRecord { seq: 8, .. }), "{error}");
     assert!(error.to_string().contains("if a newer musterd wrote it"), "{error}");
+    let kept = Kept::records_only(databases);
+    kept.sql(&format!("INSERT INTO snapshot VALUES (8, 5, 3, 0, {})", checksum(8, 3, "")));
+    let error = kept.open().unwrap_err();
+    assert!(
+        matches!(error, StoreError::UnknownVersion { what: "snapshot", seq: 8, version: 3, known: 2, .. }),
+        "{error}"
+    );
     let kept = Kept::records_only(databases);
     kept.sql("UPDATE meta SET value = '9' WHERE key = 'schema_version'");
     assert!(matches!(kept.open().unwrap_err(), StoreError::NewerSchema { found: 9, .. }));

@@ -21,6 +21,7 @@ on_both!(
     what_was_appended_is_there_again,
     a_snapshot_and_the_records_after_it_give_the_same_state,
     history_can_be_read_beside_the_writer_and_with_plain_sql,
+    an_index_that_nothing_asks_for_is_dropped_at_the_next_start,
     steps_are_kept_once_each_however_often_they_are_told,
     a_killed_writer_loses_nothing_that_it_said_was_stored,
     the_state_can_be_read_beside_the_writer,
@@ -244,6 +245,21 @@ fn history_can_be_read_beside_the_writer_and_with_plain_sql(databases: &Database
     let user = if database.is_sqlite() { "user" } else { "\"user\"" };
     let hours = format!("SELECT sum(cpu_time_us) / 3600000000 FROM task_history WHERE {user} = 'ann'");
     assert_eq!(database.number(&hours), 2);
+}
+
+fn an_index_that_nothing_asks_for_is_dropped_at_the_next_start(databases: &Databases) {
+    let database = databases.fresh();
+    drop(database.open().unwrap());
+    database.execute("CREATE INDEX task_history_by_user ON task_history (\"user\", ended_us)");
+    let (table, name) = match database.is_sqlite() {
+        true => ("sqlite_master", "name"),
+        false => ("pg_indexes", "schemaname = current_schema() AND indexname"),
+    };
+    let indexes = format!("SELECT count(*) FROM {table} WHERE {name} = 'task_history_by_user'");
+    assert_eq!(database.number(&indexes), 1);
+    database.expire();
+    drop(database.open().unwrap());
+    assert_eq!(database.number(&indexes), 0);
 }
 
 const CHILD_DATABASE: &str = "MUSTER_STORE_CHILD_DATABASE";

@@ -9,7 +9,8 @@
 //! |            | `WaitingEnded`      | finished                                  |
 //! | preparing  | `AttemptGo`         | running                                   |
 //! |            | `AttemptEnding`     | ending                                    |
-//! |            | `AttemptRan`, `AttemptsRan` | finished                          |
+//! |            | `AttemptRan`        | finished                                  |
+//! |            | `AttemptsRan`       | finished                                  |
 //! | running    | `AttemptEnding`     | ending                                    |
 //! | ending     | `AttemptEnded`      | finished, or waiting for the next attempt |
 //!

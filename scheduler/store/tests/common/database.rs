@@ -114,16 +114,21 @@ impl Database {
         }
     }
 
+    /// Changes something.
     pub fn sql(&self, statement: &str) {
-        let changed = match self {
+        assert_ne!(self.execute(statement), 0, "{statement}");
+    }
+
+    /// Gives how many rows were changed.
+    pub fn execute(&self, statement: &str) -> u64 {
+        match self {
             Self::Sqlite(_) => {
                 rusqlite::Connection::open(self.path()).unwrap().execute(statement, []).unwrap() as u64
             }
             Self::Postgres { url, .. } => {
                 postgres::Client::connect(url, postgres::NoTls).unwrap().execute(statement, &[]).unwrap()
             }
-        };
-        assert_ne!(changed, 0, "{statement}");
+        }
     }
 
     pub fn number(&self, query: &str) -> i64 {
