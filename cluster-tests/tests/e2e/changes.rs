@@ -42,6 +42,20 @@ while time.time() < end and not pathlib.Path(\"enough\").exists(): time.sleep(0.
     let detail = bench.complete(job);
     assert!(text(&bench, "got").ends_with("after\n"), "the subshell went on: {:?}", bench.output(&detail));
 
+    // A script's first line may signal its own job, before anybody was told that it runs.
+    let (faces, socket) = (bench.make_faces(), bench.site.socket());
+    let first = bench.submit(
+        &["-n1", "-t5"],
+        &format!(
+            "trap 'exit 7' USR1\nMUSTER_SOCKET={} {}/scancel -b -s USR1 $SLURM_JOB_ID || exit 8\n\
+             until [ -e never ]; do sleep 0.05; done",
+            socket.display(),
+            faces.display()
+        ),
+    );
+    let detail = bench.wait(first);
+    assert_eq!(detail.task_list[0].exit_code, Some(7), "{}", bench.output(&detail));
+
     // The signal that was wished for comes before the limit.
     let wishes =
         bench.submit(&["-n1", "--signal=B:USR2@3595", "-t1:00:00"], "trap 'exit 3' USR2\nsleep 100 & wait");

@@ -392,10 +392,10 @@ impl Registry {
         None
     }
 
-    /// Signals what runs of an attempt; what does not run has nobody to hear it.
+    /// Signals what runs of an attempt, which its supervisor knows; what has ended has nobody to hear it.
     pub fn signal(&self, signal: v1::Signal) {
         let held = signal.key.and_then(|key| self.held.get(&order(&key)));
-        if let Some(held) = held.filter(|held| matches!(held.report.phase, Some(Phase::Running(_)))) {
+        if let Some(held) = held.filter(|held| !held.is_gone()) {
             Self::pass_on(held, to_node::Body::Signal(signal));
         }
     }

@@ -48,6 +48,14 @@ fn a_signal_goes_to_the_primary_of_what_runs_and_to_nothing_else() {
 }
 
 #[test]
+fn a_signal_goes_to_what_starts_at_once_before_anybody_was_told_that_it_runs() {
+    let mut bench = Bench::new(config(&[4]));
+    let id = bench.submit(ANN, job(ANN).array(2, None)).unwrap();
+    let applied = signal(&mut bench, ANN, whole(id));
+    assert_eq!((applied.reply, applied.effects.len()), (Ok(Reply::Reached(2)), 2));
+}
+
+#[test]
 fn the_signal_that_was_wished_for_comes_once_and_in_time() {
     let mut bench = Bench::new(config(&[4]));
     let wish = SignalWish { signal: 12, before_s: 40, to: SignalTo::Script };

@@ -87,7 +87,7 @@ fn started(
 }
 
 /// Whether the attempt starts as soon as its node has prepared it, and nothing was heard of its start so far.
-fn starts_now(job: &Job, live: &Live) -> bool {
+pub(super) fn starts_now(job: &Job, live: &Live) -> bool {
     live.phase == LivePhase::Preparing && job.spec.starts_at_once(live.instances.len())
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::hold::own_target;
-use super::refused;
+use super::{refused, report};
 use crate::ids::{AttemptKey, JobRef, NodeId};
 use crate::input::{Caller, Decision, Effect, Refusal, Reply, Viewer};
 use crate::spec::{SIGNAL_MAX, SignalTo};
@@ -15,7 +15,8 @@ const VIEWER_HOSTS_MAX: usize = 64;
 /// The longest key of theirs, in bytes.
 const VIEWER_KEY_BYTES_MAX: usize = 128;
 
-/// Signals the running attempts of a job or task. Nothing is stored: a node that is away does not hear of it.
+/// Signals the attempts of a job or task that run, or may: those that start at once do so before anybody is told. Nothing is
+/// stored: a node that is away does not hear of it.
 pub(super) fn signal(state: &State, caller: Caller, target: JobRef, signal: u8, to: SignalTo) -> Decision {
     reach(state, caller, target, Some(signal), |node, key| Effect::Signal { node, key, signal, to })
 }
@@ -72,7 +73,11 @@ fn reach(
         Err(refusal) => return refused(refusal),
     };
     let named = |index| target.task.is_none_or(|task| task == index);
-    let runs = |live: &Live| matches!(live.phase, LivePhase::Running { .. });
+    // Of what starts at once the first that is heard may come long after its first line, which may ask for just this.
+    let runs = |live: &Live| {
+        matches!(live.phase, LivePhase::Running { .. })
+            || (report::starts_now(job, live) && live.holds_allocation())
+    };
     let live = job.live.iter().filter(|(index, live)| named(**index) && runs(live));
     let reached = live.filter_map(|(index, live)| Some(effect(primary(live)?, live.key(job.id, *index))));
     let effects: Vec<Effect> = reached.collect();

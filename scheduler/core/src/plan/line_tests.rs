@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::lines::LINE_MAX;
 use crate::event::{Event, Hardware, HardwareCore, Usage, Verdict};
-use crate::ids::{AttemptKey, JobId, TaskId, TaskIndex, Timestamp};
-use crate::input::{Effect, GoneHow, Input, InstancePhase, InstanceReport};
-use crate::spec::JobSpec;
+use crate::ids::{AttemptKey, JobId, JobRef, TaskId, TaskIndex, Timestamp};
+use crate::input::{Effect, GoneHow, Input, InstancePhase, InstanceReport, Refusal};
+use crate::spec::{JobSpec, SignalTo};
 use crate::state::LivePhase;
 use crate::testing::{ANN, BOB, Bench, ROOT, config, job};
 
@@ -195,6 +195,21 @@ fn a_node_has_no_more_in_its_lines_than_its_agent_has_room_for() {
     }
     let waiting = bench.engine.state().nodes[0].attempts.len() - 64;
     assert!((1760..=3520).contains(&waiting), "{waiting}");
+}
+
+#[test]
+fn a_signal_passes_over_those_that_stand_behind_others() {
+    let mut bench = cluster(1);
+    let id = with_lines(&mut bench, job(ANN).array(200, None));
+    let head = head(&bench, id);
+    let (behind, signal) = (line(&bench, head)[1], 10);
+    let to =
+        |task| Input::Signal { caller: ANN, target: JobRef { job: id, task }, signal, to: SignalTo::All };
+    let refused = bench.input(to(Some(TaskIndex(behind)))).reply;
+    assert!(matches!(refused, Err(Refusal::Waits { .. })), "{refused:?}");
+    let node = bench.engine.state().live_attempt(head.task).unwrap().allocation.shares[0].node;
+    let told = Effect::Signal { node, key: head, signal, to: SignalTo::All };
+    assert_eq!(bench.input(to(None)).effects, [told]);
 }
 
 #[test]
