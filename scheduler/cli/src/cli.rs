@@ -12,6 +12,7 @@ use crate::commands::{
     shares::SharesArgs, show::ShowArgs, steps::StepsArgs, submit::SubmitArgs, update::UpdateArgs,
     wait::WaitArgs,
 };
+use crate::later::Later;
 
 /// Gathers nodes into gangs: submit work to the cluster and see what becomes of it.
 #[derive(Debug, Parser)]
@@ -26,68 +27,68 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Submit a job script, or one command with --wrap
-    Submit(Box<SubmitArgs>),
+    Submit(Later<SubmitArgs>),
     /// Start a program in parallel on the nodes and cores of this allocation, without mpirun
-    Run(Box<RunArgs>),
+    Run(Later<RunArgs>),
     /// List jobs: those that wait or run, with --all those that have ended as well
-    Queue(QueueArgs),
+    Queue(Later<QueueArgs>),
     /// Show all about a job or one task of it
-    Show(ShowArgs),
+    Show(Later<ShowArgs>),
     /// List what was launched in parallel in a job
-    Steps(StepsArgs),
+    Steps(Later<StepsArgs>),
     /// Say why a job waits and when it may start
-    Why(WhyArgs),
+    Why(Later<WhyArgs>),
     /// Show what the priority of waiting jobs is the sum of
-    Priority(PriorityArgs),
+    Priority(Later<PriorityArgs>),
     /// Show what accounts and users have used of their shares
-    Shares(SharesArgs),
+    Shares(Later<SharesArgs>),
     /// List, set, edit or remove recurring jobs
-    Cron(CronArgs),
+    Cron(Later<CronArgs>),
     /// Cancel jobs, or single tasks of them
-    Cancel(CancelArgs),
+    Cancel(Later<CancelArgs>),
     /// Signal what runs of jobs
-    Signal(SignalArgs),
+    Signal(Later<SignalArgs>),
     /// Put what runs of jobs back into the queue
-    Requeue(RequeueArgs),
+    Requeue(Later<RequeueArgs>),
     /// Change a job that was accepted
-    Update(Box<UpdateArgs>),
+    Update(Later<UpdateArgs>),
     /// Hold the waiting tasks of jobs back
-    Hold(HoldArgs),
+    Hold(Later<HoldArgs>),
     /// Let held jobs go
-    Release(ReleaseArgs),
+    Release(Later<ReleaseArgs>),
     /// Print the output of a task; -f follows it to its end
-    Logs(LogsArgs),
+    Logs(Later<LogsArgs>),
     /// List, print, copy or remove the files of a task on its node
-    Files(FilesArgs),
+    Files(Later<FilesArgs>),
     /// Wait until jobs have ended, and end as they did
-    Wait(WaitArgs),
+    Wait(Later<WaitArgs>),
     /// Draw which rank runs on which node and core
-    Layout(LayoutArgs),
+    Layout(Later<LayoutArgs>),
     /// Look on at a running step: its output here, your input there
-    Attach(AttachArgs),
+    Attach(Later<AttachArgs>),
     /// List the nodes, hold them back from new work, or release them
-    Nodes(NodesArgs),
+    Nodes(Later<NodesArgs>),
     /// Bring agents to nodes over SSH, replace them by other versions, or stop them
-    Node(NodeArgs),
+    Node(Later<NodeArgs>),
     /// List, create or delete advance reservations of nodes
-    Reservation(ReservationArgs),
+    Reservation(Later<ReservationArgs>),
     /// List the pools
-    Pools(PoolsArgs),
+    Pools(Later<PoolsArgs>),
     /// List the licences that tasks hold while they run
-    Licenses(LicensesArgs),
+    Licenses(Later<LicensesArgs>),
     /// Pools, jobs, tasks and files of the batch service, and job files with sweeps
-    Batch(Box<BatchArgs>),
+    Batch(Later<BatchArgs>),
     /// Ask whether the controller answers
-    Ping(PingArgs),
+    Ping(Later<PingArgs>),
     /// Check a configuration file
-    Config(ConfigArgs),
+    Config(Later<ConfigArgs>),
     /// Make a configuration of Slurm's
-    Migrate(MigrateArgs),
+    Migrate(Later<MigrateArgs>),
     /// Print the help of a command, or the table of exit codes
-    Help(HelpArgs),
+    Help(Later<HelpArgs>),
     /// Make man pages and completions
     #[command(hide = true)]
-    Generate(GenerateArgs),
+    Generate(Later<GenerateArgs>),
 }
 
 impl Command {

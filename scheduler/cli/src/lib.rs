@@ -10,6 +10,7 @@ pub mod commands;
 mod crontab;
 pub mod error;
 pub mod exit;
+pub mod later;
 mod look;
 mod migrate;
 mod out;
@@ -57,37 +58,37 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode, CliError> {
     match command {
-        Command::Submit(args) => commands::submit::run(*args),
-        Command::Run(args) => commands::run::run(*args),
-        Command::Queue(args) => commands::queue::run(&args),
-        Command::Show(args) => commands::show::run(&args),
-        Command::Why(args) => commands::why::run(&args),
-        Command::Priority(args) => commands::priority::run(&args),
-        Command::Steps(args) => commands::steps::run(&args),
-        Command::Shares(args) => commands::shares::run(&args),
-        Command::Cron(args) => commands::cron::run(&args),
-        Command::Cancel(args) => commands::cancel::run(&args),
-        Command::Signal(args) => commands::reach::signal(&args),
-        Command::Requeue(args) => commands::reach::requeue(&args),
-        Command::Update(args) => commands::update::run(&args),
-        Command::Hold(args) => commands::hold::hold(&args),
-        Command::Release(args) => commands::hold::release(&args),
-        Command::Files(args) => commands::files::run(&args),
-        Command::Logs(args) => commands::logs::run(&args),
-        Command::Wait(args) => commands::wait::run(&args),
-        Command::Layout(args) => commands::layout::run(&args),
-        Command::Nodes(args) => commands::nodes::run(&args),
-        Command::Node(args) => commands::node::run(&args),
-        Command::Reservation(args) => commands::reservation::run(&args),
-        Command::Pools(args) => commands::pools::run(&args),
-        Command::Licenses(args) => commands::licenses::run(&args),
-        Command::Batch(args) => commands::batch::run(&args),
-        Command::Ping(args) => commands::ping::run(&args),
-        Command::Config(args) => commands::config::run(&args.action),
-        Command::Migrate(args) => commands::migrate::run(&args),
-        Command::Attach(args) => commands::attach::run(&args),
-        Command::Help(args) => commands::help::run(&args),
-        Command::Generate(args) => commands::generate::run(&args.what),
+        Command::Submit(args) => commands::submit::run(*args.0),
+        Command::Run(args) => commands::run::run(*args.0),
+        Command::Queue(args) => commands::queue::run(&args.0),
+        Command::Show(args) => commands::show::run(&args.0),
+        Command::Why(args) => commands::why::run(&args.0),
+        Command::Priority(args) => commands::priority::run(&args.0),
+        Command::Steps(args) => commands::steps::run(&args.0),
+        Command::Shares(args) => commands::shares::run(&args.0),
+        Command::Cron(args) => commands::cron::run(&args.0),
+        Command::Cancel(args) => commands::cancel::run(&args.0),
+        Command::Signal(args) => commands::reach::signal(&args.0),
+        Command::Requeue(args) => commands::reach::requeue(&args.0),
+        Command::Update(args) => commands::update::run(&args.0),
+        Command::Hold(args) => commands::hold::hold(&args.0),
+        Command::Release(args) => commands::hold::release(&args.0),
+        Command::Files(args) => commands::files::run(&args.0),
+        Command::Logs(args) => commands::logs::run(&args.0),
+        Command::Wait(args) => commands::wait::run(&args.0),
+        Command::Layout(args) => commands::layout::run(&args.0),
+        Command::Nodes(args) => commands::nodes::run(&args.0),
+        Command::Node(args) => commands::node::run(&args.0),
+        Command::Reservation(args) => commands::reservation::run(&args.0),
+        Command::Pools(args) => commands::pools::run(&args.0),
+        Command::Licenses(args) => commands::licenses::run(&args.0),
+        Command::Batch(args) => commands::batch::run(&args.0),
+        Command::Ping(args) => commands::ping::run(&args.0),
+        Command::Config(args) => commands::config::run(&args.0.action),
+        Command::Migrate(args) => commands::migrate::run(&args.0),
+        Command::Attach(args) => commands::attach::run(&args.0),
+        Command::Help(args) => commands::help::run(&args.0),
+        Command::Generate(args) => commands::generate::run(&args.0.what),
     }
 }
 
