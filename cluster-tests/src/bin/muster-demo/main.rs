@@ -60,12 +60,15 @@ enum Command {
         json: bool,
     },
     /// Measure how many small tasks of one array a node runs in a second, beside xargs.
-    #[command(after_help = "Example:\n  muster-demo swarm --count 10000")]
+    #[command(after_help = "Example:\n  muster-demo swarm --count 10000 --rounds 5")]
     Swarm {
         /// Tasks of the array.
         #[arg(long, default_value_t = 10_000)]
         count: usize,
-        /// Tasks of a second, larger array, whose rate is to be the same.
+        /// How often they run, in turns with xargs; figures are medians.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Tasks of a last, larger array, whose rate is to be the same.
         #[arg(long, value_name = "COUNT")]
         then: Option<usize>,
         /// End with a line of JSON for `muster-demo bench`.
@@ -141,7 +144,7 @@ fn main() -> ExitCode {
         None => local::run(),
         Some(Command::Latency { samples, json }) => latency::run(samples, json),
         Some(Command::Steps { count, way, json }) => steps::run(count, way.map(usize::from), json),
-        Some(Command::Swarm { count, then, json }) => swarm::run(count, then, json),
+        Some(Command::Swarm { count, rounds, then, json }) => swarm::run(count, rounds, then, json),
         Some(Command::Agents(options)) => agents::run(&options),
         Some(Command::Batch { tasks, listed, json }) => batch::run(tasks, listed, json),
         Some(Command::Bench(args)) => bench::run(&args),

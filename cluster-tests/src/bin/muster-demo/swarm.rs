@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use muster_cluster_tests::figures::{Against, Better, Figure, Told};
+use muster_cluster_tests::figures::{self, Against, Better, Figure, Told};
 use muster_cluster_tests::site::{Site, SiteOptions};
 
 use crate::checks::{self, TICKS_PER_SECOND, controller_cpu};
@@ -17,8 +17,8 @@ const JOB_LIMIT: Duration = Duration::from_secs(3600);
 /// The part of a rate that is told apart from the same rate.
 const SAME_RATE: f64 = 0.95;
 
-pub fn run(count: usize, then: Option<usize>, json: bool) -> Result<()> {
-    ensure!(count > 0 && then != Some(0), "at least one task is needed");
+pub fn run(count: usize, rounds: usize, then: Option<usize>, json: bool) -> Result<()> {
+    ensure!(count > 0 && rounds > 0 && then != Some(0), "at least one task is needed, and one round");
     let name = format!("qsw{}", std::process::id() % 10_000);
     let policy = format!("tasks_waiting_max = {}", count.max(then.unwrap_or(0)) + 1);
     let site = Site::up(&SiteOptions { policy, ..SiteOptions::new(&name, 1, SLOTS)? })?;
@@ -29,23 +29,35 @@ pub fn run(count: usize, then: Option<usize>, json: bool) -> Result<()> {
         "", "seconds", "tasks/s", "controller, us/task", "node, us/task"
     );
     std::fs::write(work.join("nothing.sh"), "#!/bin/sh\ntrue\n")?;
-    let (floor, _) = by_xargs(&site, &work, count, "/bin/sh nothing.sh")?;
-    println!("{:24} {floor:>9.2} {:>9.0}", "xargs -P 8", count as f64 / floor);
-    // What the file system takes for the files, which no scheduler can spare.
-    let (with_files, its_cpu) = by_xargs(&site, &work, count, "/bin/sh -c '. ./nothing.sh >of-xargs/$0'")?;
-    println!("{:24} {with_files:>9.2} {:>9.0}", "the same, with files", count as f64 / with_files);
-    let first = as_array(&site, &work, "out", count)?;
-    first.print("an array");
-    println!("{:24} {:>9.2}", "of the floor's rate", floor / first.seconds);
-    println!("{:24} {:>9.2}", "of that with files", with_files / first.seconds);
-    let mut figures = first.figures(count as f64 / with_files, its_cpu * 1e6 / count as f64);
+    by_xargs(&site, &work, count, "/bin/sh nothing.sh")?.print("xargs -P 8");
+    // In turns: the machine is not as fast in one minute as in the next, nor an empty one as one that has just made files.
+    let (mut floors, mut arrays) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        // What the file system takes for the files, which no scheduler can spare.
+        let folder = format!("of-xargs-{round}");
+        std::fs::create_dir_all(work.join(&folder))?;
+        std::fs::set_permissions(work.join(&folder), std::fs::Permissions::from_mode(0o777))?;
+        let each = format!("/bin/sh -c '. ./nothing.sh >{folder}/$0'");
+        let floor = by_xargs(&site, &work, count, &each)?;
+        floor.print("the same, with files");
+        let array = as_array(&site, &work, &format!("out-{round}"), count)?;
+        array.print("an array");
+        println!("{:24} {:>9.2}", "of the rate with files", array.rate() / floor.rate());
+        floors.push(floor);
+        arrays.push(array);
+    }
+    let (floor, array) = (Swarm::median(&floors), Swarm::median(&arrays));
+    if rounds > 1 {
+        println!("{:24} {:>9.2}", "of it by the medians", array.rate() / floor.rate());
+    }
+    let mut figures = array.figures(&floor, rounds);
     if let Some(count) = then {
         let large = as_array(&site, &work, "large", count)?;
         large.print("a larger array");
         let words = format!("small tasks of an array of {count}");
         figures.push(
             Figure::new("swarm.large_rate", words, large.rate(), "1/s", Better::Higher)
-                .floor(format!("those of the array of {}", first.count), first.rate())
+                .floor(format!("those of the arrays of {}", array.count), array.rate())
                 .bar(Against::Floor, SAME_RATE),
         );
     }
@@ -56,11 +68,11 @@ pub fn run(count: usize, then: Option<usize>, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// An array that has run.
+/// So many small tasks that have run.
 struct Swarm {
     count: usize,
     seconds: f64,
-    /// CPU time of the controller for each task, in microseconds.
+    /// CPU time of the controller for each task, in microseconds; 0 without one.
     controller_us: f64,
     /// CPU time of everything else for each task, in microseconds.
     node_us: f64,
@@ -69,6 +81,19 @@ struct Swarm {
 impl Swarm {
     fn rate(&self) -> f64 {
         self.count as f64 / self.seconds
+    }
+
+    /// Of several, each of the same number of tasks, the median of each figure.
+    fn median(all: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| {
+            figures::median(&all.iter().map(figure).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        Self {
+            count: all.first().map_or(0, |swarm| swarm.count),
+            seconds: of(|swarm| swarm.seconds),
+            controller_us: of(|swarm| swarm.controller_us),
+            node_us: of(|swarm| swarm.node_us),
+        }
     }
 
     fn print(&self, what: &str) {
@@ -81,33 +106,34 @@ impl Swarm {
         );
     }
 
-    /// Beside the rate of xargs and its CPU time for each.
-    fn figures(&self, floor: f64, floor_us: f64) -> Vec<Figure> {
-        let words =
-            format!("small tasks of an array of {}, {SLOTS} at once, with an output file each", self.count);
+    /// Medians of so many rounds beside those of xargs.
+    fn figures(&self, floor: &Self, rounds: usize) -> Vec<Figure> {
+        let words = format!(
+            "small tasks of an array of {}, {SLOTS} at once, with an output file each; median of {rounds}",
+            self.count
+        );
         let used = |whose: &str| format!("CPU time of {whose} for a small task");
         vec![
             Figure::new("swarm.rate", words, self.rate(), "1/s", Better::Higher)
-                .floor(format!("xargs -P {SLOTS}, with files"), floor)
+                .floor(format!("xargs -P {SLOTS}, with files, in turns"), floor.rate())
                 .bar(Against::Floor, 0.8)
                 .bar(Against::Peers, 1.0),
             Figure::new("swarm.controller", used("the controller"), self.controller_us, "us", Better::Lower)
                 .bar(Against::Value, 30.0),
             Figure::new("swarm.node", used("everything else"), self.node_us, "us", Better::Lower)
-                .floor("all of it by xargs, with files", floor_us),
+                .floor("all of it by xargs, with files", floor.node_us),
         ]
     }
 }
 
-/// The same script, once for each number, by xargs on the same host and as the same user: how long it took, and the CPU
-/// time of the machine meanwhile, in seconds.
-fn by_xargs(site: &Site, work: &Path, count: usize, each: &str) -> Result<(f64, f64)> {
-    let command =
-        format!("cd {} && mkdir -p of-xargs && seq {count} | xargs -P {SLOTS} -n 1 {each}", work.display());
+/// The same script, once for each number, by xargs on the same host and as the same user.
+fn by_xargs(site: &Site, work: &Path, count: usize, each: &str) -> Result<Swarm> {
+    let command = format!("cd {} && seq {count} | xargs -P {SLOTS} -n 1 {each}", work.display());
     let (before, cpu) = (Instant::now(), busy_cpu()?);
     let status = site.cluster.exec("node01", Some(USER))?.args(["/bin/sh", "-c", &command]).status()?;
     ensure!(status.success(), "xargs failed: {status}");
-    Ok((before.elapsed().as_secs_f64(), busy_cpu()? - cpu))
+    let (seconds, used) = (before.elapsed().as_secs_f64(), busy_cpu()? - cpu);
+    Ok(Swarm { count, seconds, controller_us: 0.0, node_us: used * 1e6 / count as f64 })
 }
 
 /// From the submit's begin until the job's end is known.

@@ -48,10 +48,10 @@ pub const PARTS: [Part; 12] = [
     },
     Part {
         name: "swarm",
-        what: "10,000 and 100,000 small tasks of an array beside xargs",
+        what: "10,000 small tasks of an array in turns with xargs, and 100,000",
         runs: Runs::Demo {
             whole: &["swarm", "--count", "10000", "--then", "100000", "--json"],
-            quick: &["swarm", "--count", "2000", "--then", "4000", "--json"],
+            quick: &["swarm", "--count", "2000", "--rounds", "1", "--then", "4000", "--json"],
         },
     },
     Part {
