@@ -60,13 +60,13 @@ enum Command {
         json: bool,
     },
     /// Measure how many small tasks of one array a node runs in a second, beside xargs.
-    #[command(after_help = "Example:\n  muster-demo swarm --count 10000 --rounds 5")]
+    #[command(after_help = "Example:\n  muster-demo swarm --count 10000 --rounds 3")]
     Swarm {
         /// Tasks of the array.
         #[arg(long, default_value_t = 10_000)]
         count: usize,
-        /// How often they run, in turns with xargs; figures are medians.
-        #[arg(long, default_value_t = 3)]
+        /// How often they run, in turns with xargs; the round whose part of its rate is the middle one gives the figures.
+        #[arg(long, default_value_t = 5)]
         rounds: usize,
         /// Tasks of a last, larger array, whose rate is to be the same.
         #[arg(long, value_name = "COUNT")]

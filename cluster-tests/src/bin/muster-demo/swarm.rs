@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use muster_cluster_tests::figures::{self, Against, Better, Figure, Told};
+use muster_cluster_tests::figures::{Against, Better, Figure, Told};
 use muster_cluster_tests::site::{Site, SiteOptions};
 
 use crate::checks::{self, TICKS_PER_SECOND, controller_cpu};
@@ -31,7 +31,7 @@ pub fn run(count: usize, rounds: usize, then: Option<usize>, json: bool) -> Resu
     std::fs::write(work.join("nothing.sh"), "#!/bin/sh\ntrue\n")?;
     by_xargs(&site, &work, count, "/bin/sh nothing.sh")?.print("xargs -P 8");
     // In turns: the machine is not as fast in one minute as in the next, nor an empty one as one that has just made files.
-    let (mut floors, mut arrays) = (Vec::new(), Vec::new());
+    let mut pairs = Vec::new();
     for round in 1..=rounds {
         // What the file system takes for the files, which no scheduler can spare.
         let folder = format!("of-xargs-{round}");
@@ -43,13 +43,13 @@ pub fn run(count: usize, rounds: usize, then: Option<usize>, json: bool) -> Resu
         let array = as_array(&site, &work, &format!("out-{round}"), count)?;
         array.print("an array");
         println!("{:24} {:>9.2}", "of the rate with files", array.rate() / floor.rate());
-        floors.push(floor);
-        arrays.push(array);
+        pairs.push((floor, array));
     }
-    let (floor, array) = (Swarm::median(&floors), Swarm::median(&arrays));
-    if rounds > 1 {
-        println!("{:24} {:>9.2}", "of it by the medians", array.rate() / floor.rate());
-    }
+    // What ran one after the other had the same machine; of different rounds that cannot be said.
+    pairs.sort_by(|(floor, array), (other_floor, other)| {
+        (array.rate() / floor.rate()).total_cmp(&(other.rate() / other_floor.rate()))
+    });
+    let (floor, array) = pairs.swap_remove((rounds - 1) / 2);
     let mut figures = array.figures(&floor, rounds);
     if let Some(count) = then {
         let large = as_array(&site, &work, "large", count)?;
@@ -83,19 +83,6 @@ impl Swarm {
         self.count as f64 / self.seconds
     }
 
-    /// Of several, each of the same number of tasks, the median of each figure.
-    fn median(all: &[Self]) -> Self {
-        let of = |figure: fn(&Self) -> f64| {
-            figures::median(&all.iter().map(figure).collect::<Vec<_>>()).unwrap_or_default()
-        };
-        Self {
-            count: all.first().map_or(0, |swarm| swarm.count),
-            seconds: of(|swarm| swarm.seconds),
-            controller_us: of(|swarm| swarm.controller_us),
-            node_us: of(|swarm| swarm.node_us),
-        }
-    }
-
     fn print(&self, what: &str) {
         println!(
             "{what:24} {:>9.2} {:>9.0} {:>18.0} {:>14.0}",
@@ -106,10 +93,10 @@ impl Swarm {
         );
     }
 
-    /// Medians of so many rounds beside those of xargs.
+    /// Those of the round, of so many, whose part of xargs' rate was the middle one.
     fn figures(&self, floor: &Self, rounds: usize) -> Vec<Figure> {
         let words = format!(
-            "small tasks of an array of {}, {SLOTS} at once, with an output file each; median of {rounds}",
+            "small tasks of an array of {}, {SLOTS} at once, with an output file each; the middle one of {rounds} rounds",
             self.count
         );
         let used = |whose: &str| format!("CPU time of {whose} for a small task");
