@@ -250,8 +250,7 @@ async fn hold_one_attempt(free: Free, may_go_on: bool) -> Result<Option<Free>> {
     let after = if supervisor.prepare.at_once { TOLD_AFTER } else { Duration::ZERO };
     let (report, sender) = (supervisor.report.subscribe(), supervisor.sender.clone());
     let connections = control::serve(door, after, agent, report, sender)?;
-    // Of its own: the whole would be copied about, tens of kilobytes for each attempt.
-    let gone = Box::pin(supervisor.live()).await;
+    let gone = supervisor.live().await;
     supervisor.state.report.leaves_nothing = log::is_empty() && supervisor.state.report.steps_bytes == 0;
     supervisor.publish(Phase::Gone(gone))?;
     // Whoever has left a process here that cannot be ended keeps its supervisor.
