@@ -48,7 +48,7 @@ while time.time() < end and not pathlib.Path(\"enough\").exists(): time.sleep(0.
         &["-n1", "-t5"],
         &format!(
             "trap 'exit 7' USR1\nMUSTER_SOCKET={} {}/scancel -b -s USR1 $SLURM_JOB_ID || exit 8\n\
-             until [ -e never ]; do sleep 0.05; done",
+             sleep 100 & wait",
             socket.display(),
             faces.display()
         ),

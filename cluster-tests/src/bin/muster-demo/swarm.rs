@@ -30,7 +30,7 @@ pub fn run(count: usize, rounds: usize, then: Option<usize>, json: bool) -> Resu
     );
     std::fs::write(work.join("nothing.sh"), "#!/bin/sh\ntrue\n")?;
     by_xargs(&site, &work, count, "/bin/sh nothing.sh")?.print("xargs -P 8");
-    // In turns: the machine is not as fast in one minute as in the next, nor an empty one as one that has just made files.
+    // In turns: the machine is not as fast in one minute as in the next.
     let mut pairs = Vec::new();
     for round in 1..=rounds {
         // What the file system takes for the files, which no scheduler can spare.
@@ -57,7 +57,7 @@ pub fn run(count: usize, rounds: usize, then: Option<usize>, json: bool) -> Resu
         let words = format!("small tasks of an array of {count}");
         figures.push(
             Figure::new("swarm.large_rate", words, large.rate(), "1/s", Better::Higher)
-                .floor(format!("those of the arrays of {}", array.count), array.rate())
+                .floor(format!("those of the middle array of {}", array.count), array.rate())
                 .bar(Against::Floor, SAME_RATE),
         );
     }
