@@ -37,6 +37,8 @@ pub struct Planner {
     /// What leaves when at the latest.
     pub(super) ends: BTreeMap<(Timestamp, AttemptKey), Leaving>,
     pub(super) end_of: HashMap<AttemptKey, Timestamp>,
+    /// How many attempts of each job hold an allocation: as many as it has ends.
+    pub(super) holders: HashMap<JobId, usize>,
     /// Advance reservations, as of the last pass unless that is old.
     pub(super) advance: Advance,
     pub(super) advance_is_old: bool,
@@ -145,6 +147,7 @@ impl Planner {
             nodes: Vec::new(),
             ends: BTreeMap::new(),
             end_of: HashMap::default(),
+            holders: HashMap::default(),
             advance: Advance::new(state, Timestamp(0)),
             advance_is_old: false,
             rights: Rights::new(&state.config),
@@ -492,6 +495,7 @@ impl Planner {
             && (self.advance_is_old || self.advance == self.advance.anew(state))
             && self.nodes == fresh.nodes
             && self.ends == fresh.ends
+            && self.holders == fresh.holders
             && self.victims == fresh.victims
             && jobs(self) + parked == jobs(&fresh)
             && self.parked.len() == parked

@@ -3,7 +3,7 @@
 use super::index::Planner;
 use super::room::NodeRoom;
 use crate::event::{Allocation, Event, Share};
-use crate::ids::{AttemptKey, NodeId, Timestamp};
+use crate::ids::{AttemptKey, JobId, NodeId, Timestamp};
 use crate::state::{Live, State};
 
 /// What an attempt holds, in counts: close together in memory, because every reservation reads all of them.
@@ -92,7 +92,14 @@ impl Planner {
         allocation: &Allocation,
     ) {
         self.ends.insert((end, key), Leaving::of(state, allocation));
-        self.end_of.insert(key, end);
+        if self.end_of.insert(key, end).is_none() {
+            *self.holders.entry(key.task.job).or_default() += 1;
+        }
+    }
+
+    /// How many attempts of a job hold an allocation, those included that were placed in this pass.
+    pub(super) fn holders(&self, job: JobId) -> usize {
+        self.holders.get(&job).copied().unwrap_or_default()
     }
 
     /// Counts anew what the attempts on a node hold, after its cores turned out to be of other kinds.
@@ -107,6 +114,12 @@ impl Planner {
 
     pub(super) fn forget_end(&mut self, key: AttemptKey) {
         let Some(end) = self.end_of.remove(&key) else { return };
+        if let Some(holders) = self.holders.get_mut(&key.task.job) {
+            *holders -= 1;
+            if *holders == 0 {
+                self.holders.remove(&key.task.job);
+            }
+        }
         let Some(leaving) = self.ends.remove(&(end, key)) else { return };
         self.left_until(&leaving, end);
     }

@@ -212,28 +212,51 @@ fn a_signal_passes_over_those_that_stand_behind_others() {
     assert_eq!(bench.input(to(None)).effects, [told]);
 }
 
+/// All attempts that hold an allocation, with how many wait behind each.
+fn lines(bench: &Bench) -> Vec<(AttemptKey, usize)> {
+    let heads = bench.engine.state().live().filter(|(.., live)| live.holds_allocation());
+    heads.map(|(key, ..)| (key, line(bench, key).len() - 1)).collect()
+}
+
 #[test]
-fn towards_the_end_a_line_takes_no_more_than_its_part() {
-    let mut bench = cluster(1);
-    let id = with_lines(&mut bench, job(ANN).array(200, None));
-    let waiting = |bench: &Bench| usize::try_from(bench.engine.state().jobs[&id].waiting.len()).unwrap();
-    let mut grown = 0;
+fn towards_the_end_a_line_takes_half_of_its_part_and_what_is_little() {
+    let (cores, time_ms, little) = (4, 5, 2);
+    let mut bench = cluster(cores);
+    let id = bench.submit(ANN, job(ANN).array(400, None)).unwrap();
+    let mut grown = Vec::new();
     while bench.engine.state().jobs[&id].finished_at.is_none() {
-        let head = head(&bench, id);
-        let (before, left) = (line(&bench, head).len(), waiting(&bench));
-        ran(&mut bench, head);
-        let heads = bench.engine.state().live().find(|(_, _, live)| live.holds_allocation());
-        let Some(length) = heads.map(|(key, _, _)| line(&bench, key).len()) else { break };
-        if length >= before {
-            grown += 1;
-            // The head itself is one of them.
-            assert!(
-                length - 1 <= LINE_MAX.min(left.div_ceil(2)),
-                "{before} became {length} with {left} left"
-            );
+        for (head, before) in lines(&bench) {
+            let others = lines(&bench);
+            ran_for(&mut bench, head, time_ms);
+            let lines = lines(&bench);
+            let behind: usize = lines.iter().map(|(_, behind)| behind).sum();
+            let left = usize::try_from(bench.engine.state().jobs[&id].waiting.len()).unwrap() + behind;
+            let part = left.div_ceil(lines.len().max(1));
+            let next = lines.iter().find(|(key, _)| others.iter().all(|(other, _)| key != other));
+            let Some((_, now)) = next.filter(|(_, now)| *now >= before.max(1)) else { continue };
+            let longest = part.min(little).max(part / 2);
+            assert!(*now <= longest, "{before} became {now} with {left} left, of which {part} are its part");
+            grown.push((*now, part));
         }
     }
-    assert!(grown > 2, "{grown}");
+    assert!(grown.iter().any(|(now, part)| *now > little && *now == part / 2), "{grown:?}");
+    assert!(grown.iter().any(|(now, part)| *now == little && *part <= little), "{grown:?}");
+}
+
+#[test]
+fn what_is_little_is_handed_out_at_once() {
+    let mut bench = cluster(4);
+    // They take 1 ms each: those of a core make less than 10 ms.
+    let id = with_lines(&mut bench, job(ANN).array(40, None));
+    while bench.engine.state().jobs[&id].finished_at.is_none() {
+        lines(&bench).into_iter().for_each(|(head, _)| ran(&mut bench, head));
+    }
+    let lines = bench.records.iter().filter_map(|record| match &record.event {
+        Event::LineMade { indices, .. } => Some(indices.iter().map(|range| range.indices().count()).sum()),
+        _ => None,
+    });
+    let lines: Vec<usize> = lines.collect();
+    assert_eq!(lines, [7, 7, 7, 4]);
 }
 
 #[test]

@@ -26,6 +26,9 @@ pub const LINE_MAX: usize = 64;
 const LINE_TAKES: u64 = 5;
 /// The shortest line: one that waits while another one starts.
 const LINE_MIN: usize = 2;
+/// Which part of a task that is just short is so little that to share it out would take as long: towards its end, what is left of an array
+/// is handed out at once if it takes each of its places no longer.
+const LITTLE: u64 = 5;
 /// How many attempts run and wait in lines on one node at most, if each of its cores has one that runs: its agent holds 4,096, those
 /// included that it has not yet been told to forget.
 const NODE_HELD_MAX: usize = 3584;
@@ -55,9 +58,9 @@ impl Pass<'_> {
         }
         for (id, heads) in by_job {
             let Some(job) = self.state.jobs.get(&id) else { continue };
-            let Some(most) = may_line_up(self.state, job, self.now) else { continue };
+            let Some(lengths) = may_line_up(self.state, job, self.now) else { continue };
             if self.is_next(job, queues) {
-                self.line_up_job(job, &heads, most);
+                self.line_up_job(job, &heads, lengths);
             }
         }
     }
@@ -70,11 +73,12 @@ impl Pass<'_> {
         !pool.overlaps && pool.lent.is_empty() && !keeps_all(config)
     }
 
-    fn line_up_job(&mut self, job: &Job, heads: &[AttemptKey], most: usize) {
+    fn line_up_job(&mut self, job: &Job, heads: &[AttemptKey], lengths: Lengths) {
         let placed: HashMap<TaskIndex, &Allocation> = (self.plan.placements.iter())
             .filter(|placement| placement.key.task.job == job.id)
             .map(|placement| (placement.key.task.index, &*placement.allocation))
             .collect();
+        let most = lengths.now(job, placed.len(), self.planner.holders(job.id));
         let ends = heads.iter().filter_map(|head| match placed.get(&head.task.index) {
             Some(allocation) => self.takes_lines(allocation).map(|here| (*head, 0, most.min(here))),
             None => self.short_line(job, *head, most),
@@ -87,9 +91,8 @@ impl Pass<'_> {
         let is_new =
             |index: &TaskIndex| !placed.contains_key(index) && job.next_attempt(*index) == FIRST_ATTEMPT;
         let mut waiting = eligible::indices(job, self.now).filter(is_new);
-        let most = longest(job, placed.len(), most);
-        for (behind, length, here) in ends {
-            let more = most.min(here).saturating_sub(length);
+        for (behind, length, most) in ends {
+            let more = most.saturating_sub(length);
             let mut indices = IndexSet::default();
             waiting.by_ref().take(more).for_each(|index| indices.insert(index.0));
             if !indices.is_empty() {
@@ -117,19 +120,29 @@ impl Pass<'_> {
     }
 }
 
-/// How many may wait in a line of a job, of which so many tasks were placed in this pass: towards its end fewer, so that all of its
-/// places have work until then.
-fn longest(job: &Job, placed: usize, most: usize) -> usize {
-    let waiting = usize::try_from(job.waiting.len()).unwrap_or(usize::MAX).saturating_sub(placed);
-    if waiting > (job.live.len() + placed).saturating_mul(2 * most) {
-        return most;
+/// How many tasks of a job may wait in a line.
+#[derive(Debug, Clone, Copy)]
+struct Lengths {
+    /// As long as there are many.
+    most: usize,
+    /// How many take so little time together that it does not matter who has them.
+    little: usize,
+}
+
+impl Lengths {
+    /// How many may wait at present. In this pass so many tasks of the job were placed, and with them so many hold an allocation. Each of
+    /// those has the same part in what has not begun; it gets half of that part at once, or all of it if that is little, so that
+    /// all places have work until the end.
+    fn now(self, job: &Job, placed: usize, holders: usize) -> usize {
+        let waiting = usize::try_from(job.waiting.len()).unwrap_or(usize::MAX).saturating_sub(placed);
+        let lined_up = (job.live.len() + placed).saturating_sub(holders);
+        let part = waiting.saturating_add(lined_up).div_ceil(holders.max(1));
+        part.min(self.little).max(part / 2).min(self.most)
     }
-    let places = (job.live.values().filter(|live| live.holds_allocation()).count() + placed).max(1);
-    (waiting / (2 * places)).min(most)
 }
 
 /// How many tasks of a job may wait in a line; `None` if they are not short, or something else than room says when they start.
-fn may_line_up(state: &State, job: &Job, now: Timestamp) -> Option<usize> {
+fn may_line_up(state: &State, job: &Job, now: Timestamp) -> Option<Lengths> {
     let spec = &job.spec;
     let is_plain = spec.array.as_ref().is_some_and(|array| array.running_max.is_none())
         // What was in a line when its node was lost may have run.
@@ -144,10 +157,10 @@ fn may_line_up(state: &State, job: &Job, now: Timestamp) -> Option<usize> {
     if !is_plain || short_us == 0 || eligible::job(job, now).is_err() {
         return None;
     }
-    let takes_us = short_tasks_take_us(job, short_us)?;
-    let line = LINE_TAKES.saturating_mul(short_us) / takes_us.max(1);
-    let line = usize::try_from(line).unwrap_or(LINE_MAX);
-    Some(line.clamp(LINE_MIN, LINE_MAX))
+    let takes_us = short_tasks_take_us(job, short_us)?.max(1);
+    let within = |time_us: u64| usize::try_from(time_us / takes_us).unwrap_or(usize::MAX);
+    let most = within(LINE_TAKES.saturating_mul(short_us)).clamp(LINE_MIN, LINE_MAX);
+    Some(Lengths { most, little: within(short_us / LITTLE) })
 }
 
 /// How long the last tasks of a job took, in the mean, if all of them were short. Ends in lines are told late, and those of one line at
