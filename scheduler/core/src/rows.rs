@@ -1,6 +1,9 @@
-//! How what is kept in thousands is written down: in rows of numbers, in which zeros at the end are left out.
+//! How what is kept in thousands is written down: in rows of numbers, in which zeros at the end are left out, behind what the rows have in
+//! common.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
@@ -53,6 +56,44 @@ pub(crate) fn step(from: u64, to: u64) -> i64 {
 /// Where a step from a number leads to.
 pub(crate) fn on_from(from: u64, step: i64) -> u64 {
     from.wrapping_add(step.cast_unsigned())
+}
+
+/// What rows have in common, each once, in the order in which it was met.
+#[derive(Debug)]
+pub(crate) struct Alike<T> {
+    met: Vec<T>,
+    numbers: HashMap<T, usize>,
+}
+
+impl<T> Default for Alike<T> {
+    fn default() -> Self {
+        Self { met: Vec::new(), numbers: HashMap::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Alike<T> {
+    /// The number of what a row has in common with others.
+    pub fn number(&mut self, common: T) -> i64 {
+        // Neighbours are most often alike.
+        let number = match self.met.last() == Some(&common) {
+            true => self.met.len() - 1,
+            false => *self.numbers.entry(common).or_insert_with_key(|common| {
+                self.met.push(common.clone());
+                self.met.len() - 1
+            }),
+        };
+        number as i64
+    }
+
+    /// All of it, by its number.
+    pub fn met(self) -> Vec<T> {
+        self.met
+    }
+}
+
+/// What has this number in what rows have in common.
+pub(crate) fn numbered<T>(met: &[T], number: i64) -> Option<&T> {
+    usize::try_from(number).ok().and_then(|number| met.get(number))
 }
 
 #[cfg(test)]

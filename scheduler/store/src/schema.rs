@@ -15,8 +15,9 @@ use crate::{steps, usage};
 pub(crate) const SCHEMA_VERSION: i64 = 2;
 /// Version of a journal record's body.
 pub(crate) const RECORD_VERSION: i64 = 1;
-/// Version of a snapshot's body. Those of version 1 tell of each finished task by itself; they are read as well.
-pub(crate) const SNAPSHOT_VERSION: i64 = 2;
+/// Version of a snapshot's body. Those of version 2 tell of each live task by itself, and those of version 1 of each finished one as well;
+/// both are read.
+pub(crate) const SNAPSHOT_VERSION: i64 = 3;
 
 /// How records and snapshots lie in the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

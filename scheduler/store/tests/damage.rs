@@ -214,10 +214,10 @@ fn later_versions_are_no_damage(databases: &Databases) {
     assert!(matches!(error, StoreError::BrokenRecord { seq: 8, .. }), "{error}");
     assert!(error.to_string().contains("if a newer musterd wrote it"), "{error}");
     let kept = Kept::records_only(databases);
-    kept.sql(&format!("INSERT INTO snapshot VALUES (8, 5, 3, 0, {})", checksum(8, 3, "")));
+    kept.sql(&format!("INSERT INTO snapshot VALUES (8, 5, 4, 0, {})", checksum(8, 4, "")));
     let error = kept.open().unwrap_err();
     assert!(
-        matches!(error, StoreError::UnknownVersion { what: "snapshot", seq: 8, version: 3, known: 2, .. }),
+        matches!(error, StoreError::UnknownVersion { what: "snapshot", seq: 8, version: 4, known: 3, .. }),
         "{error}"
     );
     let kept = Kept::records_only(databases);

@@ -52,7 +52,7 @@ impl Allocation {
 }
 
 /// Where the other instances of a gang reach one of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 pub struct Endpoint {
     /// Host name.
     pub host: String,

@@ -1,6 +1,6 @@
 //! Finished tasks, and how they are written down: many are alike.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::job::is_zero;
 use crate::event::{Allocation, Usage, Verdict, WaitingEnd};
 use crate::ids::{TaskIndex, Timestamp};
-use crate::rows::{Row, on_from, step};
+use crate::rows::{Alike, Row, numbered, on_from, step};
 
 /// A finished task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,28 +129,20 @@ pub(super) fn serialize<S: Serializer>(
     finished: &BTreeMap<TaskIndex, Finished>,
     out: S,
 ) -> Result<S::Ok, S::Error> {
-    let mut alike: Vec<FinishedHow> = Vec::new();
-    let mut numbers: HashMap<FinishedHow, usize> = HashMap::new();
+    let mut alike = Alike::default();
     let (mut before, mut at_before) = (0, 0);
     let own = |(index, finished): (&TaskIndex, &Finished)| -> Own {
         let (common, own) = part(finished);
         let mut row = [0; 13];
         row[0] = step(before, index.0.into());
-        // Neighbours are most often alike.
-        row[1] = match alike.last() == Some(&common) {
-            true => alike.len() - 1,
-            false => *numbers.entry(common).or_insert_with_key(|common| {
-                alike.push(common.clone());
-                alike.len() - 1
-            }),
-        } as i64;
+        row[1] = alike.number(common);
         row[2] = step(at_before, finished.at.0);
         row[3..].copy_from_slice(&own);
         (before, at_before) = (index.0.into(), finished.at.0);
         Row(row)
     };
     let rows: Vec<Own> = finished.iter().map(own).collect();
-    (alike, rows).serialize(out)
+    (alike.met(), rows).serialize(out)
 }
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(
@@ -175,8 +167,7 @@ impl<'de> Visitor<'de> for Tasks {
         let (mut before, mut at_before) = (0, 0);
         let task = |Row([to_index, number, to_end, own @ ..]): Own| {
             (before, at_before) = (on_from(before, to_index), on_from(at_before, to_end));
-            let alike = usize::try_from(number).ok().and_then(|number| alike.get(number));
-            let task = u32::try_from(before).ok().zip(alike);
+            let task = u32::try_from(before).ok().zip(numbered(&alike, number));
             let (index, alike) =
                 task.ok_or_else(|| A::Error::custom("a row of numbers tells of a task that cannot be"))?;
             Ok((TaskIndex(index), join(alike, Timestamp(at_before), own)))

@@ -22,6 +22,7 @@ pub struct Job {
     /// Its waiting tasks.
     pub waiting: IndexSet,
     /// Tasks with a live attempt. Boxed, because a map's node has room for eleven values, and most jobs have one.
+    #[serde(with = "super::live")]
     pub live: BTreeMap<TaskIndex, Box<Live>>,
     /// What is remembered of tasks that were tried before and have not finished.
     pub tried: BTreeMap<TaskIndex, Tried>,
@@ -53,7 +54,7 @@ pub(super) fn job_mut(jobs: &mut BTreeMap<JobId, Arc<Job>>, id: JobId) -> Option
 }
 
 /// A task's live attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Live {
     /// Which try, from 1.
     pub attempt: u32,
@@ -86,7 +87,7 @@ pub struct Live {
 }
 
 /// The phase of a live attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum LivePhase {
     /// Its instances are being prepared.
@@ -113,7 +114,7 @@ pub enum LivePhase {
 }
 
 /// A place that is being cleared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Taken {
     /// The task that takes it.
     pub by: TaskId,
@@ -122,7 +123,7 @@ pub struct Taken {
 }
 
 /// One instance of a live attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Instance {
     /// What is known of it.
     pub state: InstanceState,
@@ -131,7 +132,7 @@ pub struct Instance {
 }
 
 /// What is known of an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InstanceState {
     /// The node was told to prepare it.

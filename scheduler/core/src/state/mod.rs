@@ -31,6 +31,7 @@ mod job;
 mod kept;
 mod ledger;
 mod line;
+mod live;
 pub use self::line::FIRST_ATTEMPT;
 mod node;
 mod pools;
