@@ -55,7 +55,7 @@ pub(super) fn serialize<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     let mut alike = Alike::default();
     let (mut before, mut placed_before) = (0, 0);
-    let own = |(index, live): (&TaskIndex, &Box<Live>)| -> Own {
+    let rows = tasks.iter().map(|(index, live)| {
         let (common, own) = part(*index, live);
         let mut row = [0; 7];
         row[0] = step(before, index.0.into());
@@ -64,8 +64,8 @@ pub(super) fn serialize<S: Serializer>(
         row[3..].copy_from_slice(&own);
         (before, placed_before) = (index.0.into(), live.placed_at.0);
         Row(row)
-    };
-    let rows: Vec<Own> = tasks.iter().map(own).collect();
+    });
+    let rows: Vec<Own> = rows.collect();
     (alike.met(), rows).serialize(out)
 }
 
