@@ -115,7 +115,8 @@ impl Pass<'_> {
         let live = job.live.get(&head.task.index).filter(|live| live.attempt == head.attempt)?;
         let most = most.min(self.takes_lines(&live.allocation).filter(|_| live.holds_allocation())?);
         let line = std::iter::successors(self.state.behind(head), |key| self.state.behind(*key));
-        let (length, end) = line.fold((0, head), |(length, _), key| (length + 1, key));
+        // One more than makes it short: how long a long one is does not matter.
+        let (length, end) = line.take(most / 2 + 1).fold((0, head), |(length, _), key| (length + 1, key));
         (length <= most / 2).then_some((end, length, most))
     }
 }

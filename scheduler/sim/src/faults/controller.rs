@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use muster_core::engine::Engine;
-use muster_core::event::Record;
-use muster_core::ids::Timestamp;
+use muster_core::event::{Event, Record};
+use muster_core::ids::{AttemptKey, Timestamp};
 use muster_core::input::{Effect, Input, Refusal, Reply};
-use muster_core::state::State;
+use muster_core::spec::IndexRange;
+use muster_core::state::{FIRST_ATTEMPT, State};
 
 use super::{Violation, claims};
 
@@ -71,6 +72,21 @@ impl Controller {
             return Err(Violation::ReplayDiffers { from, records: records.len() });
         }
         Ok(())
+    }
+
+    /// When an attempt was placed, or lined up behind another one: what it waits for from then on is not what a job waits for.
+    pub fn placed_at(&self, key: AttemptKey) -> Option<Timestamp> {
+        let placed = self.journal.iter().rev().find(|record| match &record.event {
+            Event::AttemptPlaced { key: placed, .. } => *placed == key,
+            Event::LineMade { behind, indices } => {
+                let mut indices = indices.iter().flat_map(IndexRange::indices);
+                key.attempt == FIRST_ATTEMPT
+                    && behind.task.job == key.task.job
+                    && indices.any(|index| index == key.task.index.0)
+            }
+            _ => false,
+        });
+        placed.map(|record| record.at)
     }
 
     pub fn journal_len(&self) -> usize {

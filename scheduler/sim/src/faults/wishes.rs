@@ -158,10 +158,15 @@ pub(crate) fn is_in_place(state: &State, key: AttemptKey) -> bool {
     (!request.contiguous || follow) && request.threads_per_core.is_none_or(wide)
 }
 
-/// Whether a job that has just started was free to, as far as the records of others can tell.
-pub(crate) fn was_free_to_start(state: &State, key: AttemptKey, now: Timestamp) -> bool {
+/// Whether a job of which an attempt that was placed at `placed_at` has just started was free to, as far as the records of others can
+/// tell.
+pub(crate) fn was_free_to_start(
+    state: &State,
+    key: AttemptKey,
+    placed_at: Option<Timestamp>,
+    now: Timestamp,
+) -> bool {
     let Some(job) = state.jobs.get(&key.task.job) else { return true };
-    let placed_at = state.live_attempt(key.task).map(|live| live.placed_at);
     if job.hold_of(key.task.index).is_some_and(|hold| placed_at.is_some_and(|placed| hold.since < placed)) {
         return false;
     }

@@ -413,7 +413,8 @@ impl World {
         if !wishes::is_in_place(state, key) {
             return Err(Violation::OutOfPlace { key });
         }
-        if !wishes::was_free_to_start(state, key, self.now) {
+        let placed_at = self.controller.placed_at(key);
+        if !wishes::was_free_to_start(state, key, placed_at, self.now) {
             return Err(Violation::StartedEarly { key });
         }
         if !crontabs::is_alone_and_due(state, key, self.now) {
