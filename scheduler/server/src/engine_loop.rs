@@ -337,13 +337,7 @@ impl Loop {
             tracing::info!("the controller can store again");
             self.failed = false;
         }
-        let replies = std::mem::take(&mut batch.replies);
-        let answer = || {
-            for (reply, answer) in replies {
-                let _ = reply.send(answer.map_err(InputError::Refused));
-            }
-        };
-        self.outlets.shared.publish(&batch.records, self.engine.state(), answer);
+        self.outlets.shared.publish(&batch.records, self.engine.state());
         self.snapshots.stored(&batch.records);
         self.outlets.diagnostics.happened(&batch.records);
         // What was stored is true whoever leads, but what follows from it is for the leader to say: this one may have been
@@ -355,6 +349,9 @@ impl Loop {
             self.outlets.mail.tell(self.engine.state(), &batch.records);
         }
         self.outlets.sessions.carry_out(self.engine.state(), &batch.effects);
+        for (reply, answer) in batch.replies {
+            let _ = reply.send(answer.map_err(InputError::Refused));
+        }
     }
 
     /// Lets nothing of the batch out: whether it was stored, the next leader knows.

@@ -123,18 +123,15 @@ impl Shared {
     }
 
     /// Lets durable records happen here as well, and tells those who wait for a job of theirs. `engine` is the state that they
-    /// add up to, with which jobs are kept in common. `answer` tells those who asked for what the records say, as soon as whoever
-    /// reads from then on finds that it has happened.
-    pub fn publish(&self, records: &[Record], engine: &State, answer: impl FnOnce()) {
+    /// add up to, with which jobs are kept in common.
+    pub fn publish(&self, records: &[Record], engine: &State) {
         if records.is_empty() {
-            return answer();
+            return;
         }
         let mut jobs: HashMap<JobId, u64> = HashMap::new();
         let mut following = self.feed.get().map(|feed| Following::new(feed));
         let held = {
             let mut guard = self.durable.write().expect("evolving a state does not panic");
-            // Readers wait for what follows, so that those who asked need not.
-            answer();
             let durable = &mut *guard;
             for record in records {
                 let before = following.is_some().then(|| before_event(&durable.state, record));
@@ -246,30 +243,4 @@ fn for_long<T>(durable: RwLockReadGuard<'_, Durable>, look: impl FnOnce(&State) 
 
 fn may_change_power(event: &Event) -> bool {
     matches!(event, Event::NodePower { .. } | Event::NodeUp { .. } | Event::Configured { .. })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_hears_an_answer_reads_nothing_older() {
-        let shared = Shared::new(State::new(), 0);
-        let config = Arc::default();
-        let record = Record { at: Timestamp(5), event: Event::Configured { config } };
-        let (read, heard) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            let answer = || {
-                scope.spawn(|| read.send(shared.read().seq()).unwrap());
-                // Nobody reads while the answer is given, however long that takes.
-                assert!(shared.durable.try_read().is_err());
-            };
-            shared.publish(&[record], &State::new(), answer);
-        });
-        assert_eq!(heard.recv().unwrap(), 1);
-        // Where nothing happened, there is nothing to wait for.
-        let mut is_answered = false;
-        shared.publish(&[], &State::new(), || is_answered = true);
-        assert!(is_answered);
-    }
 }

@@ -218,12 +218,12 @@ mod tests {
             next = held(seq + 1);
             store.append(&[first.clone(), second.clone()], &[]).unwrap();
             state.evolve(&first.event, first.at);
-            shared.publish(&[first], &state, || {});
+            shared.publish(&[first], &state);
             snapshots.request(Timestamp(seq));
             let behind = u64::from(!(taken + 1).is_multiple_of(8));
             assert_eq!(snapshots.wait().unwrap().unwrap().seq, seq - behind, "after {taken}");
             state.evolve(&second.event, second.at);
-            shared.publish(&[second], &state, || {});
+            shared.publish(&[second], &state);
             let (_, on_disk) = Store::open(&copy_of(&path, folder.path(), seq)).unwrap();
             assert_eq!((&on_disk.state, on_disk.replayed), (&state, behind));
         }
@@ -249,7 +249,7 @@ mod tests {
         let mut happen = |records: &[Record]| {
             store.append(records, &[]).unwrap();
             records.iter().for_each(|record| state.evolve(&record.event, record.at));
-            shared.publish(records, &state, || {});
+            shared.publish(records, &state);
         };
         for seq in 2..9 {
             happen(&[held(seq)]);
