@@ -303,6 +303,23 @@ fn what_a_node_gives_back_waits_as_before() {
 }
 
 #[test]
+fn what_stands_in_a_line_is_not_held_with_its_job_unless_it_is_given_back() {
+    let mut bench = cluster(1);
+    let id = with_lines(&mut bench, job(ANN).array(1000, None));
+    let head = head(&bench, id);
+    let tasks = line(&bench, head);
+    bench.input(Input::HoldJob { caller: ANN, target: JobRef { job: id, task: None } }).reply.unwrap();
+    ran(&mut bench, head);
+    assert_eq!(self::head(&bench, id), key(id, tasks[1]));
+    assert_eq!(line(&bench, key(id, tasks[1])), tasks[1..], "and nobody is lined up any more");
+    for index in &tasks[2..] {
+        bench.report(key(id, *index), 0, gone(GoneHow::Returned, None));
+    }
+    ran(&mut bench, key(id, tasks[1]));
+    assert_eq!(bench.engine.state().live_count(), 0);
+}
+
+#[test]
 fn one_that_leaves_its_line_closes_the_gap() {
     let mut bench = cluster(1);
     let id = with_lines(&mut bench, job(ANN).array(1000, None));

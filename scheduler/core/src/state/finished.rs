@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -176,12 +177,8 @@ impl<'de> Visitor<'de> for Tasks {
     }
 
     /// As it was before version 2 of snapshots.
-    fn visit_map<A: MapAccess<'de>>(self, mut tasks: A) -> Result<Self::Value, A::Error> {
-        let mut finished = BTreeMap::new();
-        while let Some((index, task)) = tasks.next_entry()? {
-            finished.insert(index, task);
-        }
-        Ok(finished)
+    fn visit_map<A: MapAccess<'de>>(self, tasks: A) -> Result<Self::Value, A::Error> {
+        Self::Value::deserialize(MapAccessDeserializer::new(tasks))
     }
 }
 

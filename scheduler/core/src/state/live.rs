@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Live, LivePhase};
 use crate::ids::{TaskIndex, Timestamp};
@@ -100,20 +101,14 @@ impl<'de> Visitor<'de> for Tasks {
     }
 
     /// As it was before version 3 of snapshots.
-    fn visit_map<A: MapAccess<'de>>(self, mut tasks: A) -> Result<Self::Value, A::Error> {
-        let mut live = BTreeMap::new();
-        while let Some((index, task)) = tasks.next_entry()? {
-            live.insert(index, task);
-        }
-        Ok(live)
+    fn visit_map<A: MapAccess<'de>>(self, tasks: A) -> Result<Self::Value, A::Error> {
+        Self::Value::deserialize(MapAccessDeserializer::new(tasks))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use serde::Deserialize;
 
     use super::*;
     use crate::cores::CoreSet;

@@ -74,7 +74,8 @@ impl Controller {
         Ok(())
     }
 
-    /// When an attempt was placed, or lined up behind another one: what it waits for from then on is not what a job waits for.
+    /// When an attempt was placed, or lined up behind another one. The state tells of one from a line when it came to hold something,
+    /// which is later.
     pub fn placed_at(&self, key: AttemptKey) -> Option<Timestamp> {
         let placed = self.journal.iter().rev().find(|record| match &record.event {
             Event::AttemptPlaced { key: placed, .. } => *placed == key,
