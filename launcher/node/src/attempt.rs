@@ -71,7 +71,33 @@ impl Assignment {
 
     /// Whether it is [`Self::again`] of another one.
     pub fn is_again(&self, before: &Self) -> bool {
-        self.run == before.run && self.clone().again(before.private.key) == *before
+        // All fields are named, so that none that is added is left out without a thought.
+        let Self {
+            node,
+            address,
+            private,
+            run,
+            bin_dir,
+            sshd,
+            containment,
+            cores,
+            cores_wrap,
+            withheld,
+            agent,
+            work,
+            records,
+            shared_roots,
+            stage_files_max,
+            stage_bytes_max,
+        } = self;
+        (private.is_shared, &private.path, run)
+            == (before.private.is_shared, &before.private.path, &before.run)
+            && (cores, cores_wrap, withheld) == (&before.cores, &before.cores_wrap, &before.withheld)
+            && (node, address, bin_dir, sshd)
+                == (&before.node, &before.address, &before.bin_dir, &before.sshd)
+            && (agent, work, records) == (&before.agent, &before.work, &before.records)
+            && (shared_roots, containment) == (&before.shared_roots, &before.containment)
+            && (stage_files_max, stage_bytes_max) == (&before.stage_files_max, &before.stage_bytes_max)
     }
 
     /// All CPUs of the instance, ascending.

@@ -110,6 +110,20 @@ fn notes(node: &Node) -> usize {
 }
 
 #[tokio::test]
+async fn a_task_that_is_born_in_a_place_stands_in_all_groups_that_the_first_one_has_entered() {
+    if !is_root() {
+        return;
+    }
+    let (mut controller, _node) = one_node().await;
+    let mut array = Array::new("cat /proc/self/cgroup\ngrep ^Cpus_allowed: /proc/self/status\n");
+    let (_, [told, again]) = array.run_until_again(&mut controller).await;
+    assert_eq!(told, again);
+    let place = told[0].rsplit('/').next().unwrap();
+    let groups = |told: &[String]| told.iter().filter(|line| line.ends_with(&format!("/{place}"))).count();
+    assert!(groups(&told) > 0, "{told:?}");
+}
+
+#[tokio::test]
 async fn the_next_task_of_a_job_has_the_place_of_the_one_before_and_nothing_else_of_it() {
     if !is_root() {
         return;

@@ -175,7 +175,12 @@ impl FromIterator<u32> for CoreSet {
 
 impl fmt::Display for CoreSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&notation::format_ranges(self.iter()))
+        let mut all = self.iter();
+        match (all.next(), all.next()) {
+            // Most small tasks have one core.
+            (Some(one), None) => one.fmt(f),
+            _ => f.write_str(&notation::format_ranges(self.iter())),
+        }
     }
 }
 

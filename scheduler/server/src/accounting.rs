@@ -15,11 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::view;
 
-/// The rows that follow from `records`, which have just brought `state` about. A job that has ended stays in
+/// Adds the rows that follow from `records`, which have just brought `state` about. A job that has ended stays in
 /// memory at least until the next input, so that all that is needed is still there.
-#[must_use]
-pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
-    let mut rows = Vec::new();
+pub fn add_rows(rows: &mut Vec<HistoryRow>, state: &State, records: &[Record]) {
     let mut ended: BTreeSet<JobId> = BTreeSet::new();
     for Record { at, event } in records {
         let is_end = matches!(
@@ -44,13 +42,10 @@ pub fn rows(state: &State, records: &[Record]) -> Vec<HistoryRow> {
             rows.extend(job_row(state, job));
         }
     }
-    rows
 }
 
-/// The rows of attempts after which their tasks wait again, and of nodes that came and went, between two states.
-#[must_use]
-pub fn follow_ups(before: &State, after: &State, records: &[Record]) -> Vec<HistoryRow> {
-    let mut rows = Vec::new();
+/// Adds the rows of attempts after which their tasks wait again, and of nodes that came and went, between two states.
+pub fn add_follow_ups(rows: &mut Vec<HistoryRow>, before: &State, after: &State, records: &[Record]) {
     for Record { at, event } in records {
         match event {
             Event::AttemptEnded { key, again_not_before: Some(_), .. } => {
@@ -61,15 +56,15 @@ pub fn follow_ups(before: &State, after: &State, records: &[Record]) -> Vec<Hist
                 rows.extend(all.filter_map(|id| away_row(before, after, NodeId(id), *at)));
             }
             event => {
-                let mut nodes: Vec<NodeId> =
-                    event.ran().filter_map(|key| node_of_share(before, key, 0)).collect();
-                nodes.dedup();
-                let nodes = nodes.into_iter().chain(node_of(before, event));
+                let mut last = None;
+                let ran = event.ran().filter_map(|key| node_of_share(before, key, 0));
+                // Many that ran on one node follow each other.
+                let nodes = ran.filter(|node| last.replace(*node) != Some(*node));
                 rows.extend(nodes.filter_map(|id| away_row(before, after, id, *at)));
+                rows.extend(node_of(before, event).and_then(|id| away_row(before, after, id, *at)));
             }
         }
     }
-    rows
 }
 
 fn attempt_row(before: &State, key: AttemptKey, at: Timestamp) -> Option<HistoryRow> {
@@ -113,12 +108,12 @@ fn away_row(before: &State, after: &State, id: NodeId, at: Timestamp) -> Option<
     let node = after.nodes.get(id.0 as usize)?;
     let was_away = before.nodes.get(id.0 as usize).is_some_and(Node::is_away);
     match (was_away, node.is_away()) {
-        (false, true) => Some(HistoryRow::Away(AwayRow {
+        (false, true) => Some(HistoryRow::Away(Box::new(AwayRow {
             node: node.name.clone(),
             since_us: at.0,
             until_us: None,
             reason: node.why_no_work().unwrap_or_default(),
-        })),
+        }))),
         (true, false) => Some(HistoryRow::Back { node: node.name.clone(), at_us: at.0 }),
         _ => None,
     }
@@ -151,14 +146,15 @@ fn blank(job: &Job, span: TaskSpan, state: TaskState, ended: Timestamp) -> TaskR
 fn task_row(state: &State, job: &Job, index: TaskIndex) -> Option<HistoryRow> {
     let at = job.finished.get(&index)?.at;
     let task = view::task(state, &Plan::default(), job, index)?;
-    Some(HistoryRow::Task(Box::new(row_of(job, &task, at))))
+    Some(HistoryRow::Task(Box::new(row_of(job, task, at))))
 }
 
-fn row_of(job: &Job, task: &TaskView, at: Timestamp) -> TaskRow {
+fn row_of(job: &Job, task: TaskView, at: Timestamp) -> TaskRow {
     with_view(blank(job, TaskSpan::one(TaskIndex(task.index)), task.state, at), task)
 }
 
-fn with_view(blank: TaskRow, task: &TaskView) -> TaskRow {
+fn with_view(blank: TaskRow, task: TaskView) -> TaskRow {
+    let view = Beyond::the_columns(&task);
     // Most tasks have one node and one core, of which nothing has to be counted.
     let nodes = match &task.shares[..] {
         [share] => share.node.clone(),
@@ -168,13 +164,13 @@ fn with_view(blank: TaskRow, task: &TaskView) -> TaskRow {
         attempts: task.attempt,
         exit_code: task.exit_code,
         signal: task.signal,
-        reason: task.reason.clone(),
+        reason: task.reason,
         nodes,
         cores: task.shares.iter().map(|share| count(&share.cores)).sum(),
         started_us: task.started_at_us,
         cpu_time_us: task.cpu_time_us,
         memory_peak_bytes: task.memory_peak_bytes,
-        view: Beyond::the_columns(task),
+        view,
         ..blank
     }
 }
@@ -211,9 +207,10 @@ fn apart(finished: &BTreeMap<TaskIndex, Finished>, range: IndexRange) -> Vec<Ind
 fn ended_waiting_row(state: &State, job: &Job, range: IndexRange, at: Timestamp) -> HistoryRow {
     let first = TaskIndex(range.first);
     let task = view::task(state, &Plan::default(), job, first);
-    if let (Some(task), true) = (&task, range.first == range.last) {
-        return HistoryRow::Task(Box::new(row_of(job, task, at)));
-    }
+    let task = match task {
+        Some(task) if range.first == range.last => return HistoryRow::Task(Box::new(row_of(job, task, at))),
+        task => task,
+    };
     let span = TaskSpan { first: range.first, last: range.last, step: range.step };
     let (ended, reason) =
         task.map_or((TaskState::Cancelled, String::new()), |task| (task.state, task.reason));
@@ -223,7 +220,7 @@ fn ended_waiting_row(state: &State, job: &Job, range: IndexRange, at: Timestamp)
 fn job_row(state: &State, job: &Job) -> Option<HistoryRow> {
     let detail = view::frame(state, &Plan::default(), job, 0);
     let summary = &detail.summary;
-    Some(HistoryRow::Job(JobRow {
+    Some(HistoryRow::Job(Box::new(JobRow {
         job: job.id,
         name: summary.name.clone(),
         user: summary.user.clone(),
@@ -235,7 +232,7 @@ fn job_row(state: &State, job: &Job) -> Option<HistoryRow> {
         started_us: summary.started_at_us,
         ended_us: summary.finished_at_us.unwrap_or_default(),
         detail: serde_json::to_string(&detail).ok()?,
-    }))
+    })))
 }
 
 /// What the client API answers for a task and no column tells.
@@ -394,7 +391,7 @@ mod tests {
                 memory_peak_bytes: 0,
                 view: None,
             };
-            let row = with_view(blank, &task);
+            let row = with_view(blank, task.clone());
             assert_eq!(view_of(&row, TaskIndex(7)), task, "{row:?}");
             let whole = TaskRow { view: serde_json::to_string(&task).ok(), ..row };
             assert_eq!(view_of(&whole, TaskIndex(7)), task, "a row of an earlier release");

@@ -15,102 +15,21 @@ use muster_core::ids::Timestamp;
 use muster_core::input::{Effect, Input, Refusal, Reply};
 use muster_core::plan::Impossible;
 use muster_store::{HistoryRow, Lease, Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
 
 use crate::accounting;
 use crate::diagnostics::Diagnostics;
 use crate::error::ServerError;
 use crate::mail::Mail;
+pub use crate::orders::{EngineHandle, InputError};
+use crate::orders::{Inbox, Order, ReplySender, queue};
 use crate::sessions::Sessions;
 use crate::shared::Shared;
 use crate::snapshots::{Outcome, Snapshots};
 
-/// Inputs that are decided and committed together at most.
-const BATCH_MAX: usize = 1024;
-/// Inputs that may be queued before those who bring more have to wait.
-const QUEUE_MAX: usize = 4096;
 /// How long after a failed commit work is tried again that nobody asks for.
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The shortest sleep, so that a wake-up that brought nothing about cannot become a busy loop.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
-
-/// Why an input has no reply.
-#[derive(Debug, thiserror::Error)]
-pub enum InputError {
-    /// The engine refused it.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// It could not be stored, so that it has not happened.
-    #[error("the controller cannot store anything at present, and nothing was changed: {reason}")]
-    NotStored {
-        /// Why.
-        reason: String,
-    },
-    /// The controller is stopping.
-    #[error("the controller is stopping; nothing was changed")]
-    Stopping,
-    /// Another controller leads, or may lead by now. The next leader may have found what was asked for, or not.
-    #[error("this controller leads no longer: ask the one that does, which knows what became of the request")]
-    Deposed,
-}
-
-type ReplySender = oneshot::Sender<Result<Reply, InputError>>;
-
-enum Order {
-    Input {
-        input: Input,
-        reply: Option<ReplySender>,
-    },
-    /// Rows of the accounting that follow from no record.
-    Rows(Vec<HistoryRow>),
-    Stop,
-}
-
-/// Brings inputs to the engine.
-#[derive(Clone)]
-pub struct EngineHandle {
-    orders: mpsc::Sender<Order>,
-}
-
-impl EngineHandle {
-    /// Brings an input and waits until what it brought about is durable.
-    ///
-    /// # Errors
-    /// [`InputError`].
-    pub async fn ask(&self, input: Input) -> Result<Reply, InputError> {
-        let (reply, answer) = oneshot::channel();
-        let order = Order::Input { input, reply: Some(reply) };
-        self.orders.send(order).await.map_err(|_| InputError::Stopping)?;
-        answer.await.map_err(|_| InputError::Stopping)?
-    }
-
-    /// Brings an input that nobody waits for. It is lost if it cannot be stored: for what is said again.
-    pub async fn tell(&self, input: Input) {
-        self.tell_all(vec![input]).await;
-    }
-
-    /// Brings inputs, each as [`Self::tell`] does: once there is room for all of them, so that they are
-    /// decided and stored together as far as that goes.
-    pub async fn tell_all(&self, inputs: Vec<Input>) {
-        let mut inputs = inputs.into_iter();
-        while inputs.len() > 0 {
-            let Ok(places) = self.orders.reserve_many(inputs.len().min(QUEUE_MAX)).await else { return };
-            places
-                .zip(inputs.by_ref())
-                .for_each(|(place, input)| place.send(Order::Input { input, reply: None }));
-        }
-    }
-
-    /// Brings rows of the accounting that a node has told of. What cannot be stored closes the sessions, and is said again.
-    pub async fn account(&self, rows: Vec<HistoryRow>) {
-        let _ = self.orders.send(Order::Rows(rows)).await;
-    }
-
-    /// Makes the engine stop after what is queued, with a snapshot.
-    pub async fn stop(&self) {
-        let _ = self.orders.send(Order::Stop).await;
-    }
-}
 
 /// The engine's thread, started by [`start`].
 pub struct EngineThread {
@@ -142,7 +61,7 @@ pub fn start(store: Store, outlets: Outlets, lease: Option<Lease>) -> Result<Eng
         .enable_time()
         .build()
         .map_err(system("make the engine's timer"))?;
-    let (orders, inbox) = mpsc::channel(QUEUE_MAX);
+    let (handle, inbox) = queue();
     let writer = store.snapshot_writer().map_err(ServerError::Store)?;
     let snapshots = Snapshots::start(writer, Arc::clone(&outlets.shared), store.records_since_snapshot())?;
     let mut engine_loop = Loop {
@@ -159,7 +78,7 @@ pub fn start(store: Store, outlets: Outlets, lease: Option<Lease>) -> Result<Eng
         .name("engine".to_owned())
         .spawn(move || engine_loop.run(&runtime, inbox))
         .map_err(system("start the engine's thread"))?;
-    Ok(EngineThread { handle: EngineHandle { orders }, thread })
+    Ok(EngineThread { handle, thread })
 }
 
 struct Loop {
@@ -189,9 +108,11 @@ struct Batch {
 
 impl Batch {
     fn add(&mut self, engine: &Engine, shared: &Shared, applied: &mut Applied) {
-        self.history.extend(accounting::rows(engine.state(), &applied.records));
+        accounting::add_rows(&mut self.history, engine.state(), &applied.records);
         // What ended in this batch was there before it: nothing is placed and ends in one.
-        self.history.extend(accounting::follow_ups(shared.read().state(), engine.state(), &applied.records));
+        let before = shared.read();
+        accounting::add_follow_ups(&mut self.history, before.state(), engine.state(), &applied.records);
+        drop(before);
         for record in &applied.records {
             if let Event::AttemptEnded { key, .. } | Event::AttemptRan { key, .. } = &record.event {
                 self.history.extend(shared.steps.end(*key, record.at));
@@ -204,10 +125,10 @@ impl Batch {
 
 impl Loop {
     /// Only waiting is asynchronous: the store blocks, and must not be used by what runs in a runtime.
-    fn run(&mut self, runtime: &tokio::runtime::Runtime, mut inbox: mpsc::Receiver<Order>) {
-        let mut orders = Vec::with_capacity(BATCH_MAX);
+    fn run(&mut self, runtime: &tokio::runtime::Runtime, mut inbox: Inbox) {
+        let mut orders = Vec::new();
         loop {
-            let stop = runtime.block_on(self.wait(&mut inbox, &mut orders));
+            let stop = runtime.block_on(inbox.take(self.sleep(), &mut orders));
             let stop = self.turn(&mut orders) || stop;
             if self.deposed {
                 return;
@@ -217,21 +138,6 @@ impl Loop {
             }
         }
         self.last_snapshot();
-    }
-
-    /// Waits for orders, or until the engine has something to do by itself. Says whether all senders are gone.
-    async fn wait(&self, inbox: &mut mpsc::Receiver<Order>, orders: &mut Vec<Order>) -> bool {
-        let received = match self.sleep() {
-            None => inbox.recv_many(orders, BATCH_MAX).await,
-            Some(sleep) => {
-                let receive = inbox.recv_many(orders, BATCH_MAX);
-                match tokio::time::timeout(sleep, receive).await {
-                    Ok(received) => received,
-                    Err(_) => return false,
-                }
-            }
-        };
-        received == 0
     }
 
     /// How long nothing has to be done.

@@ -25,6 +25,7 @@ pub mod mail;
 mod node_listener;
 pub mod node_uses;
 mod node_view;
+mod orders;
 pub mod packages;
 pub mod reservation_view;
 pub mod secrets;

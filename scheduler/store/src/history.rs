@@ -20,7 +20,7 @@ use crate::usage::{self, AttemptRow, AwayRow};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HistoryRow {
     /// A job ended.
-    Job(JobRow),
+    Job(Box<JobRow>),
     /// A task, or a range of an array, ended.
     Task(Box<TaskRow>),
     /// A step ended.
@@ -28,7 +28,7 @@ pub enum HistoryRow {
     /// An attempt ended, and its task waits again.
     Attempt(Box<AttemptRow>),
     /// A node takes no work any more.
-    Away(AwayRow),
+    Away(Box<AwayRow>),
     /// A node takes work again.
     Back {
         /// Its name.

@@ -68,7 +68,7 @@ fn rows(state: &State) -> Vec<HistoryRow> {
             })));
         }
         rows.extend(job.finished_at.map(|ended| {
-            HistoryRow::Job(JobRow {
+            HistoryRow::Job(Box::new(JobRow {
                 job: job.id,
                 name: job.spec.name.clone(),
                 user: job.spec.user.name.clone(),
@@ -80,7 +80,7 @@ fn rows(state: &State) -> Vec<HistoryRow> {
                 started_us: None,
                 ended_us: ended.0,
                 detail: "{}".to_owned(),
-            })
+            }))
         }));
     }
     rows

@@ -183,7 +183,7 @@ fn a_full_disk_is_said_and_gets_well_again() {
 }
 
 fn job_row(job: u64, user: &str) -> HistoryRow {
-    HistoryRow::Job(JobRow {
+    HistoryRow::Job(Box::new(JobRow {
         job: JobId(job),
         name: "j".to_owned(),
         user: user.to_owned(),
@@ -195,7 +195,7 @@ fn job_row(job: u64, user: &str) -> HistoryRow {
         started_us: Some(2),
         ended_us: 3,
         detail: "{}".to_owned(),
-    })
+    }))
 }
 
 fn task_row(job: u64, span: TaskSpan, started_us: Option<u64>) -> HistoryRow {
@@ -232,7 +232,7 @@ fn history_can_be_read_beside_the_writer_and_with_plain_sql(databases: &Database
     store.append(&[submitted(1)], &rows).unwrap();
     let reader = HistoryReader::open(database.place()).unwrap();
     let HistoryRow::Job(expected) = &rows[0] else { panic!() };
-    assert_eq!(reader.job(JobId(1)).unwrap().as_ref(), Some(expected));
+    assert_eq!(reader.job(JobId(1)).unwrap().as_ref(), Some(&**expected));
     assert_eq!(reader.job(JobId(9)).unwrap(), None);
     let ids = |rows: Vec<JobRow>| rows.iter().map(|row| row.job.0).collect::<Vec<_>>();
     assert_eq!(ids(reader.jobs(JobId(u64::MAX), None, 10).unwrap()), [2, 1]);

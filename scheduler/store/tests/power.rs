@@ -45,7 +45,7 @@ fn batch(number: usize) -> Vec<Record> {
 }
 
 fn row(number: usize) -> HistoryRow {
-    HistoryRow::Job(JobRow {
+    HistoryRow::Job(Box::new(JobRow {
         job: JobId(number as u64),
         name: "job".to_owned(),
         user: "ann".to_owned(),
@@ -57,7 +57,7 @@ fn row(number: usize) -> HistoryRow {
         started_us: None,
         ended_us: 2,
         detail: "{}".to_owned(),
-    })
+    }))
 }
 
 /// A job with a script that makes every snapshot take two parts.

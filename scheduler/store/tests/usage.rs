@@ -17,7 +17,7 @@ on_both!(
 
 fn job(job: u64, ended_us: u64, account: Option<&str>) -> HistoryRow {
     let account = account.map_or("null".to_owned(), |name| format!("\"{name}\""));
-    HistoryRow::Job(JobRow {
+    HistoryRow::Job(Box::new(JobRow {
         job: JobId(job),
         name: "a".into(),
         user: "ann".into(),
@@ -29,7 +29,7 @@ fn job(job: u64, ended_us: u64, account: Option<&str>) -> HistoryRow {
         started_us: Some(10),
         ended_us,
         detail: format!(r#"{{"account":{account}}}"#),
-    })
+    }))
 }
 
 fn task(job: u64, index: u32, cores: u64, started_us: Option<u64>) -> HistoryRow {
@@ -131,7 +131,7 @@ fn nodes_are_away_for_as_long_as_that_touches_the_period(databases: &Databases) 
     let (mut store, _) = database.open().unwrap();
     let away = |node: &str, since_us| {
         let (node, reason) = (node.to_owned(), "broken".to_owned());
-        HistoryRow::Away(AwayRow { node, since_us, until_us: None, reason })
+        HistoryRow::Away(Box::new(AwayRow { node, since_us, until_us: None, reason }))
     };
     let back = |node: &str, at_us| HistoryRow::Back { node: node.to_owned(), at_us };
     store.append(&[], &[away("n1", 100), away("n2", 150), back("n3", 160)]).unwrap();

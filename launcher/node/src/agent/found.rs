@@ -83,6 +83,7 @@ impl Registry {
             steps: Reader::new(&dir),
             dir: dir.clone(),
             shared,
+            may_have_folder: true,
             leaves_nothing: state.report.leaves_nothing,
             report: told(state.report.clone()),
             supervisor: None,

@@ -47,6 +47,8 @@ pub(super) struct Held {
     pub report: InstanceReport,
     /// Whether it is gone and has left no file of its own.
     pub leaves_nothing: bool,
+    /// Whether the task may have a folder.
+    pub may_have_folder: bool,
     /// What it tells of the attempt's steps.
     pub steps: Reader,
     /// `None` once nobody is there who could obey.
@@ -212,7 +214,7 @@ impl Registry {
     /// Begins with an attempt that is new here and waits for nobody.
     fn begin_attempt(&mut self, key: AttemptKey, mut prepare: v1::Prepare) -> Option<InstanceReport> {
         let dir = AttemptDir::own(&self.node.dir.attempts(), &key);
-        let at_once = prepare.at_once;
+        let (at_once, may_have_folder) = (prepare.at_once, prepare.staging.is_some());
         let mut state = AttemptState { at_once, ..self.unknown_state(key, prepare.instance, &dir) };
         if let Err(error) = muster_wire::unpack_members(&mut prepare) {
             return Some(self.refuse(dir, state, &NodeError::Members(error)));
@@ -226,6 +228,7 @@ impl Registry {
                     shared,
                     report: report.clone(),
                     leaves_nothing: false,
+                    may_have_folder,
                     steps,
                     supervisor: Some(supervisor),
                 };
@@ -353,8 +356,15 @@ impl Registry {
         let key = order(&state.report.key.unwrap_or_default());
         let report = state.report.clone();
         let steps = Reader::new(&dir);
-        let held =
-            Held { dir, shared: None, report: state.report, leaves_nothing: false, steps, supervisor: None };
+        let held = Held {
+            dir,
+            shared: None,
+            report: state.report,
+            leaves_nothing: false,
+            may_have_folder: true,
+            steps,
+            supervisor: None,
+        };
         self.held.insert(key, held);
         report
     }
@@ -476,7 +486,8 @@ impl Registry {
                 let leaves_nothing = report.leaves_nothing;
                 let report = told(report);
                 let key = order(&report.key?);
-                if matches!(report.phase, Some(Phase::Gone(_))) {
+                let may_have_folder = self.held.get(&key).is_none_or(|held| held.may_have_folder);
+                if may_have_folder && matches!(report.phase, Some(Phase::Gone(_))) {
                     // A supervisor that was killed could not. The task's next attempt, which may come as soon as the
                     // controller hears of this end, needs the folder.
                     Records::at(self.node.dir.folders()).note_end(key, now_us() / 1_000_000);

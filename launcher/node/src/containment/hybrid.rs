@@ -123,6 +123,11 @@ impl Group {
         std::iter::once(self.kill.procs()).chain(limits).collect()
     }
 
+    /// The files through which single threads enter the groups of the limits (cgroups.rst, "tasks").
+    pub(super) fn thread_entrances(&self) -> Vec<PathBuf> {
+        self.limits.iter().map(|(_, folder)| folder.join("tasks")).collect()
+    }
+
     fn files(&self, controller: &str) -> Option<Files<'_>> {
         let (_, folder) = self.limits.iter().find(|(name, _)| name == controller)?;
         Some(Files { folder, open: self.open.as_deref() })

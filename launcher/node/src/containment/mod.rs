@@ -70,6 +70,17 @@ pub enum Group {
     Subreaper(subreaper::Sweep),
 }
 
+/// The open entrances of a containment.
+#[derive(Debug, Default)]
+pub struct Entrances {
+    /// Where a process writes `0` to enter the group for the kill.
+    pub kill: Option<OwnedFd>,
+    /// That group's folder, if a process can be born in it.
+    pub kill_folder: Option<OwnedFd>,
+    /// Where a process writes `0` to enter the groups for the limits, if those are others.
+    pub limits: Vec<OwnedFd>,
+}
+
 impl Containment {
     /// Finds the best kind that works here. `parent` is the name of the cgroup that is to hold all others.
     pub fn detect(parent: &str) -> Self {
@@ -189,12 +200,28 @@ impl Group {
     /// # Errors
     ///
     /// [`NodeError::File`] for the first that cannot be opened.
-    pub fn open_entrances(&self) -> Result<Vec<OwnedFd>> {
+    pub fn open_entrances(&self) -> Result<Entrances> {
         let open = |path: PathBuf| match std::fs::OpenOptions::new().write(true).open(&path) {
             Ok(file) => Ok(file.into()),
             Err(error) => Err(NodeError::file("open", path)(error)),
         };
-        self.entrances().into_iter().map(open).collect()
+        let mut all: Vec<OwnedFd> = self.entrances().into_iter().map(open).collect::<Result<_>>()?;
+        let limits = all.split_off(all.len().min(1));
+        let folder = match self {
+            Self::V2(group) => Some(group),
+            Self::Hybrid(group) => Some(&group.kill),
+            Self::Subreaper(_) => None,
+        };
+        let folder = folder.and_then(|group| std::fs::File::open(group.folder()).ok());
+        Ok(Entrances { kill: all.pop(), kill_folder: folder.map(Into::into), limits })
+    }
+
+    /// The files to which a single thread writes `0` to enter all but the group for the kill, so that what it starts is born there.
+    pub fn thread_entrances(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Hybrid(group) => group.thread_entrances(),
+            Self::V2(_) | Self::Subreaper(_) => Vec::new(),
+        }
     }
 
     /// Keeps the files open that are read after each attempt, for a group that is to serve one after another.

@@ -157,6 +157,10 @@ impl Group {
         self.open = Some(open);
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn procs(&self) -> PathBuf {
         self.path.join("cgroup.procs")
     }

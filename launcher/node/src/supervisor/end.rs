@@ -193,9 +193,11 @@ impl Supervisor {
             group: prepared.group.clone(),
             limits: std::mem::take(&mut prepared.limits),
             used,
-            entrances: std::mem::take(&mut prepared.open_entrances),
+            open: prepared.open.take().unwrap_or_default(),
         });
         if kept.is_none() {
+            // A group in which a thread stands cannot be removed.
+            prepared.open = None;
             prepared.group.remove().await;
         }
         self.place = in_use.and_then(|in_use| {

@@ -9,7 +9,7 @@ use muster_wire::v1;
 use nix::errno::Errno;
 
 use super::prepare::{Prepared, Script};
-use super::spawn::{Child, Stdio, Step, c_path, c_text, resource};
+use super::spawn::{Child, Stdio, Step, WayIn, c_path, c_text, resource};
 use super::{Supervisor, gang, local_daemons};
 use crate::containers::SETTINGS_ERROR;
 use crate::error::{NodeError, Result};
@@ -100,8 +100,10 @@ impl Supervisor {
             environment: texts(&environment)?,
             common_environment: common_environment.map_or(&[], |common| &common.texts),
             account: &prepared.account,
-            entrances: if prepared.open_entrances.is_empty() { prepared.entrances()? } else { Vec::new() },
-            open_entrances: &prepared.open_entrances,
+            way_in: match &prepared.open {
+                Some(open) => WayIn::Open(open),
+                None => WayIn::Files(prepared.entrances()?),
+            },
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
             namespace: self.container.as_ref().map(|container| container.namespace.as_fd()),

@@ -1,6 +1,6 @@
 //! The process that holds one attempt on one node, from its preparation until nothing of it is left, and then the next.
 //!
-//! A supervisor has one thread and takes one event after the other. It works on without an agent and without a
+//! A supervisor takes one event after the other, in one thread; another may stand by to start processes (`starter`). It works on without an agent and without a
 //! controller; what it has to say lies in the attempt's private folder and is told to whichever agent connects.
 //!
 //! | phase | what happens | leaves by |
@@ -11,6 +11,7 @@
 //! | running | script (`go`), ranks of other nodes' launchers (`ssh_endpoint`), steps (`steps`), membership (`gang`) | the script's end, stop, a break |
 //! | gone | everything was killed, and removed or left to the next task of an array (`end`, `place`) | the agent gives the process another attempt, or it ends |
 
+mod clone;
 mod container;
 mod control;
 mod end;
@@ -31,6 +32,7 @@ mod signal;
 pub mod spawn;
 mod ssh_endpoint;
 mod stage;
+mod starter;
 mod steps;
 mod work;
 

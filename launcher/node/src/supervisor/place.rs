@@ -5,13 +5,13 @@
 //! or cgroups to which memory is still charged, are removed. The agent tells which folder an attempt has; while it waits, a place is
 //! the supervisor's, which removes it after a moment without work, or for the sake of another job, or at its own end.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use muster_wire::v1;
 
 use super::run_folder::Contents;
+use super::spawn::Open;
 use super::work::Left;
 use super::{events, steps};
 use crate::attempt::Assignment;
@@ -53,8 +53,17 @@ pub(super) struct KeptGroup {
     pub limits: Limits,
     /// What was used in them until now.
     pub used: v1::Usage,
-    /// Their entrances, open.
-    pub entrances: Vec<OwnedFd>,
+    /// How processes get into them.
+    pub open: Open,
+}
+
+impl KeptGroup {
+    /// Removes them.
+    pub async fn remove(self) {
+        // A group in which a thread stands cannot be removed.
+        drop(self.open);
+        self.group.remove().await;
+    }
 }
 
 impl Place {
@@ -79,7 +88,7 @@ impl Place {
     /// Removes it.
     pub async fn remove(self) {
         if let Some(kept) = self.group {
-            kept.group.remove().await;
+            kept.remove().await;
         }
         remove_folder(&self.run);
     }
@@ -92,7 +101,7 @@ pub(super) async fn limited(kept: Option<KeptGroup>, limits: &Limits) -> Option<
     let fits = same(&kept.limits) == same(limits)
         && (kept.limits.cpus == limits.cpus || kept.group.move_to(&limits.cpus).is_ok());
     if !fits {
-        kept.group.remove().await;
+        kept.remove().await;
         return None;
     }
     kept.limits.cpus.clone_from(&limits.cpus);

@@ -3,7 +3,6 @@
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,8 +14,9 @@ use nix::sys::stat::{Mode, umask};
 use super::gang::Membership;
 use super::place::{self, InUse, KeptGroup};
 use super::run_folder::RunFolder;
-use super::spawn::{c_path, c_text};
+use super::spawn::{Open, c_path, c_text};
 use super::ssh_endpoint::Endpoint;
+use super::starter::Starter;
 use super::{Supervisor, events, steps};
 use crate::attempt::{group, group_name};
 use crate::containment::{Group, Limits};
@@ -42,8 +42,8 @@ pub(super) struct Prepared {
     pub events: Option<events::Socket>,
     /// Until the go.
     pub steps: Option<steps::Socket>,
-    /// The containment's entrances, if they are kept open for another attempt.
-    pub open_entrances: Vec<OwnedFd>,
+    /// What is open of the containment, if it is kept for another attempt.
+    pub open: Option<Open>,
     /// What another attempt may have afterwards.
     pub in_use: Option<InUse>,
     /// What the containment was limited to.
@@ -143,17 +143,23 @@ impl Supervisor {
             true => Some(InUse { contents, events: events.clone(), steps: steps.clone() }),
             false => None,
         };
-        let (group, used_before, open_entrances) = match kept {
-            Some(kept) => (kept.group, kept.used, kept.entrances),
+        let (group, used_before, open) = match kept {
+            Some(mut kept) => {
+                // Whoever comes second is most often followed by many.
+                if kept.open.starter.is_none() {
+                    kept.open.starter = Starter::within(kept.group.thread_entrances());
+                }
+                (kept.group, kept.used, Some(kept.open))
+            }
             None => {
                 let run = &self.assignment.run;
                 let mut made = self.assignment.containment.create(&group_name(run), run.clone(), &limits)?;
-                let mut entrances = Vec::new();
+                let mut open = None;
                 if in_use.is_some() {
-                    entrances = made.open_entrances()?;
+                    open = Some(Open { entrances: made.open_entrances()?, starter: None });
                     made.keep_open();
                 }
-                (made, v1::Usage::default(), entrances)
+                (made, v1::Usage::default(), open)
             }
         };
         Ok(Prepared {
@@ -165,7 +171,7 @@ impl Supervisor {
             membership,
             events: Some(events),
             steps: Some(steps),
-            open_entrances,
+            open,
             in_use,
             limits,
             used_before,
@@ -261,13 +267,12 @@ impl Script {
         let path = run.join("script");
         let mut words: Vec<Vec<u8>> = Vec::new();
         match interpreter(&work.script) {
-            // A file system that forbids programs, as /run often does, forbids scripts to the kernel, but not
-            // to their interpreter.
-            Some((interpreter, argument)) if forbids_programs(run) => {
+            // What the kernel makes of it (execve(2)), done here: a file system that forbids programs, as /run often does, forbids scripts
+            // to the kernel, but not to their interpreter; and it is sooner done.
+            Some((interpreter, argument)) => {
                 words.push(interpreter.into_bytes());
                 words.extend(argument.map(String::into_bytes));
             }
-            Some(_) => {}
             None if work.script.starts_with(b"\x7fELF") => {}
             // What a shell does with a text that does not name its interpreter.
             None => words.push(b"/bin/sh".to_vec()),
@@ -308,14 +313,6 @@ fn interpreter(script: &[u8]) -> Option<(String, Option<String>)> {
     (!program.is_empty()).then(|| (program.to_owned(), (!argument.is_empty()).then(|| argument.to_owned())))
 }
 
-/// Whether a file system that holds the folder, or its nearest parent that exists, is mounted `noexec`.
-fn forbids_programs(folder: &Path) -> bool {
-    folder
-        .ancestors()
-        .find_map(|folder| nix::sys::statvfs::statvfs(folder).ok())
-        .is_some_and(|found| found.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,6 +335,11 @@ mod tests {
         let script = Script::of(&work, Path::new("/tmp/run")).unwrap();
         let words: Vec<_> = script.arguments.iter().map(|word| word.to_str().unwrap()).collect();
         assert_eq!(words, ["/bin/sh", "/tmp/run/script", "a b"]);
+        let named = v1::Work { script: b"#!/usr/bin/env  python3 -u \nx".to_vec(), ..work.clone() };
+        let script = Script::of(&named, Path::new("/tmp/run")).unwrap();
+        let words: Vec<_> = script.arguments.iter().map(|word| word.to_str().unwrap()).collect();
+        assert_eq!(words, ["/usr/bin/env", "python3 -u", "/tmp/run/script", "a b"]);
+        assert_eq!(script.program.to_str(), Ok("/usr/bin/env"));
         let work = v1::Work { arguments: vec!["a\0".into()], ..work };
         assert!(matches!(Script::of(&work, Path::new("/tmp")), Err(NodeError::ZeroByte { .. })));
     }

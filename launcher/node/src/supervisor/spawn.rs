@@ -1,18 +1,21 @@
 //! Starting a process inside an attempt's containment, as the attempt's user.
 //!
-//! The child enters its cgroups before it becomes the program, so no process of an attempt is ever outside. What
+//! The child enters its cgroups before it becomes the program, or is born there, so no process of an attempt is ever outside. What
 //! the child does until its exec allocates nothing and calls the system only.
 
-use std::cell::RefCell;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
+use super::clone;
+use super::starter::Starter;
+use crate::containment::Entrances;
 use crate::error::{NodeError, Result};
 use crate::user::Account;
 
@@ -86,6 +89,24 @@ pub enum Stdio {
     },
 }
 
+/// How a process gets into its containment.
+#[derive(Debug)]
+pub enum WayIn<'a> {
+    /// Through files, to each of which it writes `0`.
+    Files(Vec<CString>),
+    /// Through what is open.
+    Open(&'a Open),
+}
+
+/// What is open of a containment, for one process after another.
+#[derive(Debug, Default)]
+pub struct Open {
+    /// What a process enters by.
+    pub entrances: Entrances,
+    /// What starts processes where they need not enter all of it.
+    pub starter: Option<Starter>,
+}
+
 /// A process to be.
 #[derive(Debug)]
 pub struct Child<'a> {
@@ -99,10 +120,8 @@ pub struct Child<'a> {
     pub common_environment: &'a [CString],
     /// Who runs it.
     pub account: &'a Account,
-    /// The files to write `0` to.
-    pub entrances: Vec<CString>,
-    /// More of them, which are open.
-    pub open_entrances: &'a [OwnedFd],
+    /// How it gets into its containment.
+    pub way_in: WayIn<'a>,
     /// The mount namespace of its container, in which all other paths are; none: the node's own.
     pub namespace: Option<BorrowedFd<'a>>,
     /// The kernel's CPU numbers to bind to; none: as the supervisor.
@@ -148,45 +167,41 @@ pub fn c_path(path: &Path) -> Result<CString> {
 impl Child<'_> {
     /// Starts the process and returns its number as soon as it has become its program.
     ///
-    /// Until then the child runs in the memory of this process, which waits for it, as with vfork(2): a copy of the
-    /// memory's map, and of every page that is written meanwhile, would cost more than all else here. The calling
-    /// process must have one thread only.
+    /// Until then the child runs in the memory of this process, and whoever starts it waits for it, as with vfork(2): a copy of the
+    /// memory's map, and of every page that is written meanwhile, would cost more than all else here.
     ///
     /// # Errors
     ///
     /// [`NodeError::Spawn`] with the step that failed; nothing is left then. [`NodeError::System`] if no process
     /// could be made.
     pub fn start(&self) -> Result<i32> {
-        let mut plan = Plan::of(self);
-        let before = block_signals();
-        let pid = STACK.with_borrow_mut(|stack| {
-            stack.reserve_exact(STACK_BYTES / size_of::<u128>());
-            // SAFETY: the child has a stack of its own and gets a plan that lives until this call returns, which is when the
-            // child has become its program or ended. It only makes system calls on memory that was prepared before.
-            unsafe {
-                libc::clone(
-                    carry_out,
-                    stack.spare_capacity_mut().as_mut_ptr_range().end.cast(),
-                    libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
-                    std::ptr::from_mut(&mut plan).cast(),
-                )
+        if let WayIn::Open(Open { starter: Some(starter), .. }) = &self.way_in {
+            match starter.start(self) {
+                // What the thread makes is charged to the attempt, for which that may be too much already: it is the attempt's process
+                // that is to fail then, and be seen to.
+                Err(NodeError::System { .. }) => {}
+                started => return started,
             }
-        });
-        let made = Errno::result(pid).map_err(NodeError::system("make a process"));
+        }
+        self.start_here(false)
+    }
+
+    /// As [`Self::start`], by the calling thread, which may stand in the groups for the limits.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::start`].
+    pub(super) fn start_here(&self, is_limited: bool) -> Result<i32> {
+        let mut plan = Plan::of(self);
+        plan.is_limited = is_limited;
+        let before = block_signals();
+        let made = plan.make();
         set_signal_mask(&before);
-        let pid = made?;
+        let pid = made.map_err(NodeError::system("make a process"))?;
         let Some((step, source)) = plan.failed else { return Ok(pid) };
         let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
         Err(NodeError::Spawn { program: self.program.to_string_lossy().into_owned(), step, source })
     }
-}
-
-/// The stack of a child until it has become its program.
-const STACK_BYTES: usize = 64 << 10;
-
-thread_local! {
-    /// The stack of one child after another.
-    static STACK: RefCell<Vec<u128>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What a child does. It never returns to the caller's code.
@@ -199,20 +214,20 @@ extern "C" fn carry_out(plan: *mut libc::c_void) -> libc::c_int {
 }
 
 /// Keeps all signals back, so that no handler runs in a child with the memory of its parent. The answer is the mask before.
-fn block_signals() -> libc::sigset_t {
+pub(super) fn block_signals() -> libc::sigset_t {
     // SAFETY: both sets are plain data; the full one is made before it is used.
     unsafe {
         let (mut all, mut before): (libc::sigset_t, libc::sigset_t) =
             (std::mem::zeroed(), std::mem::zeroed());
         libc::sigfillset(&raw mut all);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
         before
     }
 }
 
-fn set_signal_mask(mask: &libc::sigset_t) {
+pub(super) fn set_signal_mask(mask: &libc::sigset_t) {
     // SAFETY: the set is valid.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
 }
 
 /// The texts of an environment, of which one part is in the order of names. What the other has too, that prevails over.
@@ -236,7 +251,13 @@ struct Plan<'a> {
     /// [`OWN_NUMBER`] with room for a number, to which the environment points.
     own_number: Vec<u8>,
     cpus: libc::cpu_set_t,
+    /// The limits that are not as wanted.
+    limits: Vec<(libc::__rlimit_resource_t, libc::rlimit)>,
     become_user: bool,
+    /// Whether it is born in the group for the kill.
+    is_in_group: bool,
+    /// Whether it is born in the groups for the limits.
+    is_limited: bool,
     /// What the child could not do, and why. It writes into this memory.
     failed: Option<(Step, Errno)>,
 }
@@ -266,9 +287,33 @@ impl<'a> Plan<'a> {
             environment: environment.chain([std::ptr::null()]).collect(),
             own_number,
             cpus,
+            limits: child
+                .limits
+                .iter()
+                .filter_map(|(resource, soft)| other_limit(*resource, *soft))
+                .collect(),
             become_user: nix::unistd::geteuid().is_root(),
+            is_in_group: false,
+            is_limited: false,
             failed: None,
         }
+    }
+
+    /// Makes the child, in its group if that is possible.
+    fn make(&mut self) -> std::result::Result<i32, Errno> {
+        if let WayIn::Open(Open { entrances: Entrances { kill_folder: Some(folder), .. }, .. }) =
+            &self.child.way_in
+        {
+            self.is_in_group = true;
+            // SAFETY: the child makes system calls only, and the plan lives until this call returns.
+            let made = unsafe { clone::make_in(folder.as_fd(), carry_out, std::ptr::from_mut(self).cast()) };
+            if made.is_ok() {
+                return made;
+            }
+            self.is_in_group = false;
+        }
+        // SAFETY: as above.
+        unsafe { clone::make(carry_out, std::ptr::from_mut(self).cast()) }
     }
 
     /// Runs in the child. Returns only if a step fails.
@@ -301,15 +346,7 @@ impl<'a> Plan<'a> {
             // SAFETY: numbers only. A kernel that refuses leaves what was.
             unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds) };
         }
-        for entrance in &self.child.entrances {
-            let fd = open(entrance, libc::O_WRONLY | libc::O_CLOEXEC, Step::Containment)?;
-            move_in(fd)?;
-            // SAFETY: the descriptor is this function's own.
-            unsafe { libc::close(fd) };
-        }
-        for entrance in self.child.open_entrances {
-            move_in(entrance.as_raw_fd())?;
-        }
+        self.enter_groups()?;
         if let Some(namespace) = self.child.namespace {
             // SAFETY: an open descriptor and a flag.
             check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) }, Step::Container)?;
@@ -322,20 +359,33 @@ impl<'a> Plan<'a> {
         check(unsafe { libc::sched_setaffinity(0, size, &raw const self.cpus) }, Step::Affinity)
     }
 
+    fn enter_groups(&self) -> Done {
+        match &self.child.way_in {
+            WayIn::Files(entrances) => {
+                for entrance in entrances {
+                    let fd = open(entrance, libc::O_WRONLY | libc::O_CLOEXEC, Step::Containment)?;
+                    move_in(fd)?;
+                    // SAFETY: the descriptor is this function's own.
+                    unsafe { libc::close(fd) };
+                }
+            }
+            WayIn::Open(Open { entrances, .. }) => {
+                let kill = entrances.kill.iter().filter(|_| !self.is_in_group);
+                let limits = entrances.limits.iter().filter(|_| !self.is_limited);
+                for entrance in kill.chain(limits) {
+                    move_in(entrance.as_raw_fd())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Soft limits, as far as the hard ones allow. It comes before the change of the user, whom a low limit on
     /// processes could otherwise stop here.
     fn limit(&self) -> Done {
-        for (resource, soft) in &self.child.limits {
-            let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: the structure is a valid place for the answer.
-            check(unsafe { libc::getrlimit(*resource, &raw mut now) }, Step::Limit)?;
-            let wanted = (*soft).min(now.rlim_max);
-            if wanted == now.rlim_cur {
-                continue;
-            }
-            now.rlim_cur = wanted;
+        for (resource, limit) in &self.limits {
             // SAFETY: the structure is valid.
-            check(unsafe { libc::setrlimit(*resource, &raw const now) }, Step::Limit)?;
+            check(unsafe { libc::setrlimit(*resource, limit) }, Step::Limit)?;
         }
         Ok(())
     }
@@ -344,7 +394,7 @@ impl<'a> Plan<'a> {
         if self.become_user {
             let account = self.child.account;
             // SAFETY: pointer and length describe a slice; the raw calls do what the C library's would do in a
-            // process with one thread.
+            // process with one thread, as the child is.
             unsafe {
                 let (count, groups) = (account.groups.len(), account.groups.as_ptr());
                 check(libc::syscall(libc::SYS_setgroups, count, groups), Step::Identity)?;
@@ -392,6 +442,23 @@ impl<'a> Plan<'a> {
             }
         }
     }
+}
+
+/// A limit with this soft one, as far as the hard one allows; `None` if that is how it is.
+fn other_limit(
+    resource: libc::__rlimit_resource_t,
+    soft: u64,
+) -> Option<(libc::__rlimit_resource_t, libc::rlimit)> {
+    // A supervisor's own limits are those that it was started with.
+    static OWN: [OnceLock<libc::rlimit>; RESOURCES] = [const { OnceLock::new() }; RESOURCES];
+    let own = OWN.get(resource as usize)?.get_or_init(|| {
+        let mut own = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the structure is a valid place for the answer.
+        unsafe { libc::getrlimit(resource, &raw mut own) };
+        own
+    });
+    let wanted = soft.min(own.rlim_max);
+    (wanted != own.rlim_cur).then_some((resource, libc::rlimit { rlim_cur: wanted, rlim_max: own.rlim_max }))
 }
 
 /// The most digits that the number of a process has.
@@ -473,6 +540,9 @@ fn reset_signals() {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
+
+/// How many resources may be limited (getrlimit(2)); those that [`resource`] knows are the first ten of them.
+const RESOURCES: usize = 16;
 
 /// The resource that a name of the wire means, such as `nofile`.
 pub fn resource(name: &str) -> Option<libc::__rlimit_resource_t> {

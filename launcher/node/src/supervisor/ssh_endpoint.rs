@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::prepare::Prepared;
 use super::run_folder::RunFolder;
-use super::spawn::{Child, Stdio, c_path};
+use super::spawn::{Child, Stdio, WayIn, c_path};
 use super::{Event, Supervisor};
 use crate::containers::tools;
 use crate::error::{NodeError, Result};
@@ -115,8 +115,7 @@ impl Supervisor {
             environment: vec![c"PATH=/usr/local/bin:/usr/bin:/bin".into()],
             common_environment: &[],
             account: &prepared.account,
-            entrances: prepared.entrances()?,
-            open_entrances: &[],
+            way_in: WayIn::Files(prepared.entrances()?),
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
             namespace: self.container.as_ref().map(|container| container.namespace.as_fd()),

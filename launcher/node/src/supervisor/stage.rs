@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::prepare::{Prepared, Script};
-use super::spawn::{Child, Stdio, c_path};
+use super::spawn::{Child, Stdio, WayIn, c_path};
 use super::{Event, Outcome, Supervisor};
 use crate::error::{NodeError, Result};
 use crate::frame;
@@ -197,8 +197,7 @@ impl Supervisor {
             environment: self.environment_texts(&prepared.account)?,
             common_environment: &[],
             account: &prepared.account,
-            entrances: prepared.entrances()?,
-            open_entrances: &[],
+            way_in: WayIn::Files(prepared.entrances()?),
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
             namespace: None,

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use self::records::{Record, Records};
 pub(super) use self::starters::{Desk, News, Socket};
 use super::prepare::Prepared;
-use super::spawn::{Child, Stdio, c_path};
+use super::spawn::{Child, Stdio, WayIn, c_path};
 use super::ssh_endpoint::listen_at;
 use super::{Event, Supervisor, gang, go};
 use crate::attempt::AttemptDir;
@@ -359,8 +359,7 @@ impl Supervisor {
             environment: vec![c"PATH=/usr/local/bin:/usr/bin:/bin".into()],
             common_environment: &[],
             account: &prepared.account,
-            entrances: prepared.entrances()?,
-            open_entrances: &[],
+            way_in: WayIn::Files(prepared.entrances()?),
             cpus: &cpus,
             shares_cores: self.assignment.cores_wrap,
             namespace: None,

@@ -42,7 +42,7 @@ impl Past {
         let instants: Vec<u64> = self.instants.iter().map(|text| at(text)).collect();
         let (submitted_us, ended_us) = (instants[0], instants[instants.len() - 1]);
         let detail = format!(r#"{{"name":"x","account":"{}"}}"#, self.account);
-        let mut rows = vec![HistoryRow::Job(JobRow {
+        let mut rows = vec![HistoryRow::Job(Box::new(JobRow {
             job: JobId(self.job),
             name: "x".into(),
             user: self.user.into(),
@@ -54,7 +54,7 @@ impl Past {
             started_us: Some(submitted_us),
             ended_us,
             detail,
-        })];
+        }))];
         for (index, span) in (0..).zip(instants.windows(2)) {
             rows.push(HistoryRow::Task(Box::new(TaskRow {
                 job: JobId(self.job),
@@ -139,12 +139,12 @@ fn controller() -> Controller {
         ended_us: at("25T09:00:00"),
         view: view("x", 0),
     })));
-    rows.push(HistoryRow::Away(AwayRow {
+    rows.push(HistoryRow::Away(Box::new(AwayRow {
         node: "n4".into(),
         since_us: at("25T03:00:00"),
         until_us: None,
         reason: "broken".into(),
-    }));
+    })));
     rows.push(HistoryRow::Back { node: "n4".into(), at_us: at("25T05:30:00") });
     std::fs::create_dir(folder.path().join("state")).unwrap();
     let (mut store, _) = Store::open(&folder.path().join("state/muster.db")).unwrap();
