@@ -198,7 +198,9 @@ pub fn run() -> Result<()> {
     for held in 0..ATTEMPTS_MAX {
         // With the set goes all that an attempt has begun and that is not over.
         let tasks = LocalSet::new();
-        match tasks.block_on(&runtime, hold_one_attempt(free, held + 1 < ATTEMPTS_MAX))? {
+        // It stays where it is made: it is large, and the runtime would copy it more than once.
+        let attempt = std::pin::pin!(hold_one_attempt(free, held + 1 < ATTEMPTS_MAX));
+        match tasks.block_on(&runtime, attempt)? {
             Some(again) => free = again,
             None => break,
         }

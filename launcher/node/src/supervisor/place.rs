@@ -68,9 +68,9 @@ impl KeptGroup {
 
 impl Place {
     /// What an attempt leaves; `None` if that is not for another one.
-    pub fn of(run: PathBuf, in_use: InUse, group: Option<KeptGroup>, left: Left) -> Option<Self> {
+    pub fn of(run: PathBuf, mut in_use: InUse, group: Option<KeptGroup>, left: Left) -> Option<Self> {
         // What is still in the sockets was meant for the attempt that is over.
-        if in_use.events.has_news() || in_use.steps.has_news() || !in_use.contents.take_back().ok()? {
+        if in_use.events.has_news() || in_use.steps.has_news() || !in_use.contents.is_as_given().ok()? {
             return None;
         }
         Some(Self { run, in_use, group, left })

@@ -13,13 +13,21 @@ const FOLDER_MODE: u32 = 0o700;
 /// Those of a file that everybody may read who comes to the folder.
 const PUBLIC_MODE: u32 = 0o644;
 
-/// The folder is root's while it is filled, so that the user cannot turn a file into a link meanwhile.
+/// How much later the clock must be than a change before a change after that is known to have another time: more than what a
+/// file system that knows of parts of a second leaves out.
+const CLOCK_BEYOND_NS: i128 = 1_000_000;
+
+/// The folder is root's while it is filled, so that the user cannot turn a file into a link meanwhile. One that an attempt before has left as it
+/// was is its user's, until something in it must become another.
 pub(super) struct RunFolder<'a> {
     pub path: PathBuf,
     account: &'a Account,
     entries: Vec<Entry>,
     /// What an attempt before has left, and this one has not asked for yet.
     left: Vec<Entry>,
+    is_users: bool,
+    /// That of [`Contents`].
+    found_changed_at_ns: Option<i128>,
 }
 
 /// What is in a folder that was filled.
@@ -27,6 +35,10 @@ pub(super) struct RunFolder<'a> {
 pub(super) struct Contents {
     path: PathBuf,
     entries: Vec<Entry>,
+    /// When the folder had last been changed, at a time when it held all this and nothing else.
+    found_changed_at_ns: Option<i128>,
+    /// Whether whatever has been changed since it was handed over has another time than that.
+    tells_changes: bool,
 }
 
 #[derive(Debug)]
@@ -72,12 +84,37 @@ impl<'a> RunFolder<'a> {
             made => made,
         };
         made.map_err(NodeError::file("create the folder", path))?;
-        Ok(Self { path: path.to_owned(), account, entries: Vec::new(), left: Vec::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            account,
+            entries: Vec::new(),
+            left: Vec::new(),
+            is_users: false,
+            found_changed_at_ns: None,
+        })
     }
 
-    /// The folder of an attempt before, which was taken back from its user.
+    /// The folder of an attempt before, which has left it as it was.
     pub fn again(contents: Contents, account: &'a Account) -> Self {
-        Self { path: contents.path, account, entries: Vec::new(), left: contents.entries }
+        Self {
+            path: contents.path,
+            account,
+            entries: Vec::new(),
+            left: contents.entries,
+            is_users: true,
+            found_changed_at_ns: contents.found_changed_at_ns,
+        }
+    }
+
+    /// Takes the folder back from its user before something in it is changed.
+    fn take_back(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.is_users) {
+            return Ok(());
+        }
+        self.found_changed_at_ns = None;
+        lchown(&self.path, Some(0), Some(0))
+            .and_then(|()| std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(FOLDER_MODE)))
+            .map_err(NodeError::file("take back the folder", &self.path))
     }
 
     /// Makes a file of the user's, with rights for nobody else.
@@ -134,6 +171,7 @@ impl<'a> RunFolder<'a> {
     ///
     /// Those of `bind`, and [`NodeError::File`] if it cannot be given to the user.
     pub fn bind<T>(&mut self, name: &str, bind: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        self.take_back()?;
         let path = self.path.join(name);
         let socket = bind(&path)?;
         self.give(&path)?;
@@ -158,16 +196,38 @@ impl<'a> RunFolder<'a> {
         for entry in std::mem::take(&mut self.left) {
             self.remove(&entry.name)?;
         }
-        self.give(&self.path)?;
-        Ok(Contents { path: self.path, entries: self.entries })
+        if !self.is_users {
+            self.give(&self.path)?;
+        }
+        let mut private = self.entries.iter().filter_map(|entry| match entry.kind {
+            Kind::Private { changed_at_ns, .. } => Some(changed_at_ns),
+            _ => None,
+        });
+        let clock = clock_of_changes_ns();
+        let is_past = |at: i128| at % NANOSECONDS != 0 && at + CLOCK_BEYOND_NS < clock;
+        let tells_changes = self.found_changed_at_ns.is_some_and(is_past) && private.all(is_past);
+        Ok(Contents {
+            path: self.path,
+            entries: self.entries,
+            found_changed_at_ns: self.found_changed_at_ns,
+            tells_changes,
+        })
     }
 
-    fn remove(&self, name: &str) -> Result<()> {
+    fn remove(&mut self, name: &str) -> Result<()> {
+        self.take_back()?;
         let path = self.path.join(name);
         std::fs::remove_file(&path).map_err(NodeError::file("remove", path))
     }
 
-    fn create(&self, name: &str, mode: u32, contents: &[u8], is_users: bool) -> Result<std::fs::Metadata> {
+    fn create(
+        &mut self,
+        name: &str,
+        mode: u32,
+        contents: &[u8],
+        is_users: bool,
+    ) -> Result<std::fs::Metadata> {
+        self.take_back()?;
         let path = self.path.join(name);
         let mut file = OpenOptions::new()
             .write(true)
@@ -194,15 +254,18 @@ impl<'a> RunFolder<'a> {
 }
 
 impl Contents {
-    /// Takes the folder back from its user. Says whether it holds what it was given with, and nothing else: what the user made there, or
+    /// Whether the folder holds what it was given with, and nothing else: what the user made there, or
     /// in the place of something, is not for another attempt.
     ///
     /// # Errors
     ///
     /// Those of the file system.
-    pub fn take_back(&self) -> std::io::Result<bool> {
-        lchown(&self.path, Some(0), Some(0))?;
-        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(FOLDER_MODE))?;
+    pub fn is_as_given(&mut self) -> std::io::Result<bool> {
+        let changed_at_ns = changed_at_ns(&std::fs::symlink_metadata(&self.path)?);
+        if self.tells_changes && self.found_changed_at_ns == Some(changed_at_ns) {
+            // Nothing came, went or took another name; what is root's, nobody else can change where it is.
+            return self.private_is_as_given();
+        }
         let mut found = 0;
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -214,7 +277,18 @@ impl Contents {
             }
             found += 1;
         }
-        Ok(found == self.entries.len())
+        let is_as_given = found == self.entries.len();
+        self.found_changed_at_ns = is_as_given.then_some(changed_at_ns);
+        Ok(is_as_given)
+    }
+
+    fn private_is_as_given(&self) -> std::io::Result<bool> {
+        for entry in self.entries.iter().filter(|entry| matches!(entry.kind, Kind::Private { .. })) {
+            if !entry.is_as_before(&std::fs::symlink_metadata(self.path.join(&entry.name))?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -231,7 +305,16 @@ impl Entry {
 
 /// When a file was last changed in any way, its rights and owner included, which nobody can set.
 fn changed_at_ns(about: &std::fs::Metadata) -> i128 {
-    i128::from(about.ctime()) * 1_000_000_000 + i128::from(about.ctime_nsec())
+    i128::from(about.ctime()) * NANOSECONDS + i128::from(about.ctime_nsec())
+}
+
+const NANOSECONDS: i128 = 1_000_000_000;
+
+/// The clock by which the kernel says when a file was changed: nothing that is changed from now on has an earlier time (clock_getres(2),
+/// `CLOCK_REALTIME_COARSE`).
+fn clock_of_changes_ns() -> i128 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE);
+    now.map_or(0, |now| i128::from(now.tv_sec()) * NANOSECONDS + i128::from(now.tv_nsec()))
 }
 
 #[cfg(test)]
@@ -267,26 +350,65 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("1_0.1");
         let number = |name: &str| std::fs::symlink_metadata(path.join(name)).unwrap().ino();
-        let contents = filled(&path, &account).hand_over().unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().uid(), account.uid);
+        let owner = || std::fs::metadata(&path).unwrap().uid();
+        let mut contents = filled(&path, &account).hand_over().unwrap();
+        assert_eq!(owner(), account.uid);
         let before = ["hostfile", "s"].map(number);
-        assert!(contents.take_back().unwrap());
-        assert_eq!(std::fs::metadata(&path).unwrap().uid(), 0);
+        assert!(contents.is_as_given().unwrap());
 
         let mut again = RunFolder::again(contents, &account);
         again.write("script", 0o700, b"#!/bin/bash\n").unwrap();
+        assert_eq!(owner(), 0, "while it is filled");
         again.publish("hostfile", b"node01\n").unwrap();
         again.keep_socket("s");
-        let contents = again.hand_over().unwrap();
+        let mut contents = again.hand_over().unwrap();
+        assert_eq!(owner(), account.uid);
         assert_eq!(["hostfile", "s"].map(number), before);
         assert_eq!(std::fs::read(path.join("script")).unwrap(), b"#!/bin/bash\n");
         assert!(!path.join("old").exists(), "nobody asked for it again");
-        assert!(contents.take_back().unwrap());
+        assert!(contents.is_as_given().unwrap());
         let mut again = RunFolder::again(contents, &account);
         again.publish("hostfile", b"node02\n").unwrap();
         again.hand_over().unwrap();
         assert_eq!(std::fs::read(path.join("hostfile")).unwrap(), b"node02\n");
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    /// What was left, for another attempt that is told the same, at a later time of the clock.
+    fn as_before(contents: Contents, account: &Account) -> Contents {
+        let now = clock_of_changes_ns();
+        while clock_of_changes_ns() < now + 2 * CLOCK_BEYOND_NS {
+            std::thread::yield_now();
+        }
+        at_once(contents, account)
+    }
+
+    fn at_once(contents: Contents, account: &Account) -> Contents {
+        let mut again = RunFolder::again(contents, account);
+        again.write("script", 0o700, b"#!/bin/sh\n").unwrap();
+        again.publish("hostfile", b"node01\n").unwrap();
+        again.publish("old", b"1\n").unwrap();
+        again.keep_socket("s");
+        again.hand_over().unwrap()
+    }
+
+    #[test]
+    fn what_nobody_has_changed_is_not_looked_through_again() {
+        let Some(account) = nobody() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1_0.1");
+        let mut contents = filled(&path, &account).hand_over().unwrap();
+        assert!(contents.is_as_given().unwrap());
+        let at = || changed_at_ns(&std::fs::metadata(&path).unwrap());
+        let before = at();
+        for _ in 0..3 {
+            contents = as_before(contents, &account);
+            assert!(contents.tells_changes && contents.is_as_given().unwrap());
+        }
+        assert_eq!(at(), before, "the folder itself was left alone");
+        // As if all this was done within one time of the clock.
+        contents.found_changed_at_ns = Some(clock_of_changes_ns());
+        assert!(!at_once(contents, &account).tells_changes);
     }
 
     #[test]
@@ -312,12 +434,16 @@ mod tests {
             |path| std::fs::rename(path.join("old"), path.join("hostfile")).unwrap(),
             |path| std::os::unix::fs::symlink("/etc/passwd", path.join("link")).unwrap(),
         ];
-        for change in changes {
+        for (change, attempt) in changes.into_iter().flat_map(|change| [(change, 1), (change, 3)]) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("1_0.1");
-            let contents = filled(&path, &account).hand_over().unwrap();
+            let mut contents = filled(&path, &account).hand_over().unwrap();
+            for _ in 1..attempt {
+                assert!(contents.is_as_given().unwrap());
+                contents = as_before(contents, &account);
+            }
             change(&path);
-            assert!(!contents.take_back().unwrap());
+            assert!(!contents.is_as_given().unwrap());
         }
     }
 }
