@@ -9,6 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Orders that are taken together at most.
 const BATCH_MAX: usize = 1024;
+/// Fewer orders than these may be the first of many. With more, the cost of a turn is shared by enough of them, and whoever brings the others is not
+/// waited for, who may have lost the processor.
+const FEW: usize = 64;
 /// Orders that may be queued before those who bring more have to wait.
 const QUEUE_MAX: usize = 4096;
 
@@ -123,11 +126,13 @@ impl Inbox {
                 Err(_) => return false,
             },
         };
-        drop(self.together.lock().unwrap_or_else(PoisonError::into_inner));
-        while orders.len() < BATCH_MAX
-            && let Ok(order) = self.orders.try_recv()
-        {
-            orders.push(order);
+        if orders.len() < FEW {
+            drop(self.together.lock().unwrap_or_else(PoisonError::into_inner));
+            while orders.len() < BATCH_MAX
+                && let Ok(order) = self.orders.try_recv()
+            {
+                orders.push(order);
+            }
         }
         received == 0
     }

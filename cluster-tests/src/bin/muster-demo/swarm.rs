@@ -45,19 +45,25 @@ pub fn run(count: usize, rounds: usize, then: Option<usize>, json: bool) -> Resu
         println!("{:24} {:>9.2}", "of the rate with files", array.rate() / floor.rate());
         pairs.push((floor, array));
     }
+    let mut rates: Vec<f64> = pairs.iter().map(|(_, array)| array.rate()).collect();
     // What ran one after the other had the same machine; of different rounds that cannot be said.
     pairs.sort_by(|(floor, array), (other_floor, other)| {
         (array.rate() / floor.rate()).total_cmp(&(other.rate() / other_floor.rate()))
     });
     let (floor, array) = pairs.swap_remove((rounds - 1) / 2);
     let mut figures = array.figures(&floor, rounds);
-    if let Some(count) = then {
-        let large = as_array(&site, &work, "large", count)?;
+    if let Some(many) = then {
+        let large = as_array(&site, &work, "large", many)?;
         large.print("a larger array");
-        let words = format!("small tasks of an array of {count}");
+        // It takes ten times as long, in which the machine becomes faster or slower: it is set beside those before and after it.
+        let after = as_array(&site, &work, "after", count)?;
+        after.print("an array after it");
+        rates.push(after.rate());
+        rates.sort_by(f64::total_cmp);
+        let words = format!("small tasks of an array of {many}");
         figures.push(
             Figure::new("swarm.large_rate", words, large.rate(), "1/s", Better::Higher)
-                .floor(format!("those of the middle array of {}", array.count), array.rate())
+                .floor(format!("arrays of {count} before and after, the middle one"), rates[rates.len() / 2])
                 .bar(Against::Floor, SAME_RATE),
         );
     }
