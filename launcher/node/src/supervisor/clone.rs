@@ -2,7 +2,7 @@
 //! their own; where the system can, they are born in a cgroup.
 
 use std::cell::RefCell;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
@@ -38,8 +38,8 @@ pub(super) unsafe fn make(begin: Begin, argument: *mut libc::c_void) -> Result<i
 #[cfg(target_arch = "x86_64")]
 const INTO_CGROUP: u64 = 1 << 33;
 
-/// As [`make`]: the process is born in a cgroup of version 2, whose folder is open (clone3(2), `CLONE_INTO_CGROUP`, Linux 5.7). To be
-/// moved there takes it several times as long as to be made.
+/// As [`make`]: the process is born in a cgroup of version 2, whose folder is open (clone3(2), `CLONE_INTO_CGROUP`, Linux 5.7), and need
+/// not be moved there.
 ///
 /// # Errors
 ///
@@ -54,6 +54,8 @@ pub(super) unsafe fn make_in(
     begin: Begin,
     argument: *mut libc::c_void,
 ) -> Result<i32, Errno> {
+    use std::os::fd::AsRawFd as _;
+
     let answer = with_stack(|stack| {
         // SAFETY: all fields are numbers, of which zero says that it is not used.
         let mut wanted: libc::clone_args = unsafe { std::mem::zeroed() };

@@ -261,10 +261,14 @@ impl Contents {
     ///
     /// Those of the file system.
     pub fn is_as_given(&mut self) -> std::io::Result<bool> {
-        let changed_at_ns = changed_at_ns(&std::fs::symlink_metadata(&self.path)?);
+        let about = std::fs::symlink_metadata(&self.path)?;
+        let changed_at_ns = changed_at_ns(&about);
         if self.tells_changes && self.found_changed_at_ns == Some(changed_at_ns) {
             // Nothing came, went or took another name; what is root's, nobody else can change where it is.
             return self.private_is_as_given();
+        }
+        if about.mode() & 0o7777 != FOLDER_MODE {
+            return Ok(false);
         }
         let mut found = 0;
         for entry in std::fs::read_dir(&self.path)? {
@@ -414,7 +418,7 @@ mod tests {
     #[test]
     fn what_its_user_has_changed_is_not_for_another_attempt() {
         let Some(account) = nobody() else { return };
-        let changes: [fn(&Path); 6] = [
+        let changes: [fn(&Path); 7] = [
             // Until the kernel's clock has gone on to the next time of a change.
             |path| {
                 let script = path.join("script");
@@ -433,6 +437,7 @@ mod tests {
             },
             |path| std::fs::rename(path.join("old"), path.join("hostfile")).unwrap(),
             |path| std::os::unix::fs::symlink("/etc/passwd", path.join("link")).unwrap(),
+            |path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap(),
         ];
         for (change, attempt) in changes.into_iter().flat_map(|change| [(change, 1), (change, 3)]) {
             let folder = tempfile::tempdir().unwrap();

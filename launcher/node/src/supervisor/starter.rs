@@ -1,10 +1,10 @@
 //! A thread that stands in an attempt's groups of v1 controllers, so that what it starts is born there.
 //!
-//! To be moved into a group takes a process, in each hierarchy, a lock that all of the machine shares, and into a cpuset's other processors
-//! another thread's help as well: in all a sixth of what a supervisor does for a small task. A v1 controller has threads of one process in different
-//! groups (Documentation/admin-guide/cgroup-v1/cgroups.rst of the kernel), and a child begins in those of the thread that made it. The thread waits all
-//! the time but for the start of a process, takes no memory, is not among the processes of the group for the kill, and goes before the
-//! groups are removed.
+//! To move a process into a group takes, for each hierarchy, a lock of the whole machine, and into a cpuset with other processors the
+//! help of another thread: a seventh of all that a supervisor did for a small task. A v1 controller allows the threads of one process
+//! to be in different groups (Documentation/admin-guide/cgroup-v1/cgroups.rst of the kernel, `tasks`), and a child begins in those of
+//! the thread that made it. This one waits all the time but for the start of a process, is not in the group for the kill, and goes
+//! before the groups are removed.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
