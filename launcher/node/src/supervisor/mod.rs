@@ -184,7 +184,7 @@ pub fn run() -> Result<()> {
     // It takes nothing from the modes of what is made for users, who get theirs with their scripts.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     crate::process::go_ahead_of_work();
-    // One thread only: a process that starts uses this one's memory until it is its program.
+    // One thread for all that happens: what it asks for, as the start of a process, it waits for.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

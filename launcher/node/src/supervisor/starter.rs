@@ -97,6 +97,7 @@ impl Drop for Starter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containment::Entrances;
     use crate::supervisor::spawn::{Open, Stdio, Step, WayIn};
     use crate::user::Account;
 
@@ -123,19 +124,16 @@ mod tests {
         }
     }
 
-    #[test]
-    fn it_starts_what_is_to_be_started_and_says_what_cannot_be() {
+    /// Whoever runs the test.
+    fn own_account() -> Account {
         let own = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap();
         let (uid, gid) = (own.uid.as_raw(), own.gid.as_raw());
-        let account = Account {
-            name: own.name,
-            uid,
-            gid,
-            group: None,
-            groups: vec![gid],
-            home: own.dir,
-            shell: own.shell,
-        };
+        Account { name: own.name, uid, gid, group: None, groups: vec![gid], home: own.dir, shell: own.shell }
+    }
+
+    #[test]
+    fn it_starts_what_is_to_be_started_and_says_what_cannot_be() {
+        let account = own_account();
         // Whatever takes what a thread writes will do.
         let entrance = tempfile::NamedTempFile::new().unwrap();
         let starter = Starter::within(vec![entrance.path().to_owned()]);
@@ -146,6 +144,30 @@ mod tests {
         assert!(matches!(ended, nix::sys::wait::WaitStatus::Exited(_, 0)), "{ended:?}");
         let error = child(c"/no/such/program", &account, &open).start().unwrap_err();
         assert!(matches!(error, NodeError::Spawn { step: Step::Exec, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_born_in_a_group_enters_it() {
+        let account = own_account();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let entrance = |name: &str| std::fs::File::create(path(name)).unwrap().into();
+        // A folder that is no group's, in which the kernel lets nothing be born.
+        let mut open = Open {
+            entrances: Entrances {
+                kill: Some(entrance("kill")),
+                kill_folder: Some(std::fs::File::open(folder.path()).unwrap().into()),
+                limits: vec![entrance("limit")],
+            },
+            starter: Starter::within(vec![tempfile::NamedTempFile::new().unwrap().path().to_owned()]),
+        };
+        let said = || ["kill", "limit"].map(|name| std::fs::read_to_string(path(name)).unwrap());
+        for (by_whom, expected) in [("the thread", ["0", ""]), ("the supervisor", ["00", "0"])] {
+            let pid = child(c"/bin/true", &account, &open).start().unwrap();
+            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+            assert_eq!(said(), expected, "started by {by_whom}");
+            open.starter = None;
+        }
     }
 
     #[test]
