@@ -50,7 +50,7 @@
 use std::collections::BTreeMap;
 
 use muster_core::eligibility::Eligibility;
-use muster_core::event::Verdict;
+use muster_core::event::{FinishedKind, Verdict};
 use muster_core::ids::JobRef;
 use muster_core::spec::{ArraySpec, IndexRange, Request};
 use serde::{Deserialize, Serialize};
@@ -167,25 +167,23 @@ pub enum TaskState {
 }
 
 impl From<&Verdict> for TaskState {
-    /// The state in which a verdict leaves a task.
+    /// The state in which a verdict leaves a task: it waits again after some.
     fn from(verdict: &Verdict) -> Self {
-        match verdict {
-            Verdict::Exited { code: 0 } => Self::Completed,
-            Verdict::Exited { .. }
-            | Verdict::Signalled { .. }
-            | Verdict::LaunchFailed { .. }
-            | Verdict::StageInFailed { .. }
-            | Verdict::StageOutFailed { .. } => Self::Failed,
-            Verdict::OutOfMemory { .. } => Self::OutOfMemory,
-            Verdict::TimedOut => Self::TimedOut,
-            Verdict::Deadline => Self::Deadline,
-            // A task is never left like that: it waits again.
-            Verdict::Requeued { .. } => Self::Waiting,
-            Verdict::Cancelled { .. } => Self::Cancelled,
-            Verdict::Preempted { .. } => Self::Preempted,
-            Verdict::PrepareFailed { .. } | Verdict::NodeFailed { .. } | Verdict::Broken { .. } => {
-                Self::NodeFailed
-            }
+        verdict.kind().map_or(Self::Waiting, Self::from)
+    }
+}
+
+impl From<FinishedKind> for TaskState {
+    fn from(kind: FinishedKind) -> Self {
+        match kind {
+            FinishedKind::Completed => Self::Completed,
+            FinishedKind::Cancelled => Self::Cancelled,
+            FinishedKind::TimedOut => Self::TimedOut,
+            FinishedKind::Deadline => Self::Deadline,
+            FinishedKind::Preempted => Self::Preempted,
+            FinishedKind::OutOfMemory => Self::OutOfMemory,
+            FinishedKind::NodeFailed => Self::NodeFailed,
+            FinishedKind::Failed => Self::Failed,
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::allocation::{Allocation, Endpoint, Share, Usage};
 pub use self::hardware::{Hardware, HardwareCore, HardwareDevice};
 pub use self::ran::{RAN_TOGETHER_MAX, Ran};
-pub use self::verdict::Verdict;
+pub use self::verdict::{FinishedKind, Verdict};
 use crate::batch::BatchEvent;
 use crate::cluster::ClusterConfig;
 use crate::cron::Crontab;

@@ -6,8 +6,8 @@ use muster_client::api::{
     EndView, HoldView, JobDetail, JobSummary, NotesView, SCHEMA, ShareView, TASKS_SHOWN_MAX, TaskState,
     TaskView,
 };
-use muster_core::event::{Allocation, Usage, Verdict, WaitingEnd};
-use muster_core::ids::{JobId, TaskIndex, Timestamp};
+use muster_core::event::{Allocation, FinishedKind, Usage, Verdict, WaitingEnd};
+use muster_core::ids::{JobId, TaskIndex};
 use muster_core::notation::{format_hosts, format_size, format_time_s};
 use muster_core::patterns::{self, Names};
 use muster_core::plan::{Plan, Reason};
@@ -85,12 +85,7 @@ pub(crate) fn live_state(live: &Live) -> TaskState {
 /// The state of a finished task.
 #[must_use]
 pub fn finished_state(how: &FinishedHow) -> TaskState {
-    match how {
-        FinishedHow::CancelledWaiting { .. }
-        | FinishedHow::EndedWaiting { why: WaitingEnd::Dependency, .. } => TaskState::Cancelled,
-        FinishedHow::EndedWaiting { why: WaitingEnd::Deadline, .. } => TaskState::Deadline,
-        FinishedHow::Ran { verdict, .. } => verdict.into(),
-    }
+    how.kind().into()
 }
 
 /// How a live task is being ended, if it is.
@@ -149,16 +144,9 @@ fn preempted_by(tried: &Tried) -> Option<JobId> {
     }
 }
 
-/// How bad an end is: of an array, the worst is shown.
-fn badness(state: TaskState) -> u32 {
-    match state {
-        TaskState::Completed => 0,
-        TaskState::Cancelled => 1,
-        TaskState::TimedOut | TaskState::Deadline | TaskState::Preempted => 2,
-        TaskState::OutOfMemory => 3,
-        TaskState::NodeFailed => 4,
-        _ => 5,
-    }
+/// How the worst of a job's finished tasks ended.
+fn worst_kind(job: &Job) -> Option<FinishedKind> {
+    job.finished.counts().map(|(kind, _)| kind).last()
 }
 
 /// Counts a job's tasks by state.
@@ -169,10 +157,11 @@ pub fn task_counts(job: &Job) -> BTreeMap<TaskState, u64> {
     if waiting > 0 {
         counts.insert(TaskState::Waiting, waiting);
     }
-    let live = job.live.values().map(|live| live_state(live));
-    for state in live.chain(job.finished.values().map(|finished| finished_state(&finished.how))) {
-        *counts.entry(state).or_insert(0) += 1;
+    for live in job.live.values() {
+        *counts.entry(live_state(live)).or_insert(0) += 1;
     }
+    let finished = job.finished.counts();
+    counts.extend(finished.map(|(kind, count)| (TaskState::from(kind), u64::from(count))));
     counts
 }
 
@@ -184,7 +173,7 @@ fn job_state(job: &Job, counts: &BTreeMap<TaskState, u64>) -> TaskState {
     if counts.contains_key(&TaskState::Waiting) {
         return TaskState::Waiting;
     }
-    counts.keys().copied().max_by_key(|state| badness(*state)).unwrap_or(TaskState::Completed)
+    worst_kind(job).map_or(TaskState::Completed, TaskState::from)
 }
 
 fn job_reason(state: &State, plan: &Plan, job: &Job, of: TaskState) -> String {
@@ -197,15 +186,10 @@ fn job_reason(state: &State, plan: &Plan, job: &Job, of: TaskState) -> String {
             _ => String::new(),
         };
     }
-    let worst = job.finished.values().max_by_key(|finished| badness(finished_state(&finished.how)));
+    // The last one that ended so.
+    let worst = worst_kind(job);
+    let worst = job.finished.values().rev().find(|finished| Some(finished.how.kind()) == worst);
     worst.map(|finished| finished_reason(state, &job.spec, &finished.how)).unwrap_or_default()
-}
-
-fn finished_start(finished: &Finished) -> Option<Timestamp> {
-    match &finished.how {
-        FinishedHow::Ran { started_at, .. } => *started_at,
-        _ => None,
-    }
 }
 
 /// The allocation that stands for a job's tasks: of its first live task, else of its last finished one.
@@ -238,7 +222,7 @@ pub fn summary(state: &State, plan: &Plan, job: &Job) -> JobSummary {
     let whole = job_state(job, &tasks);
     let allocation = typical_allocation(job);
     let started = job.live.values().filter_map(|live| live.started_at());
-    let started = started.chain(job.finished.values().filter_map(finished_start)).min();
+    let started = started.chain(job.finished.first_start()).min();
     let request = &job.spec.request;
     JobSummary {
         job: job.id.0,

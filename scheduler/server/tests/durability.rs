@@ -30,20 +30,44 @@ const CORES: u32 = 128;
 /// How long each measurement of a rate takes.
 const WHILE: Duration = Duration::from_secs(4);
 
-/// How long one small write takes that is synced, on the disk below `folder`: half of them take less.
-fn sync_ms(folder: &Path) -> f64 {
-    let file = std::fs::File::create(folder.join("syncs")).unwrap();
-    // The log of the database is overwritten in place as well, most of the time.
-    file.write_all_at(&vec![0; 1024 * 4096], 0).unwrap();
-    file.sync_all().unwrap();
-    let mut page = [0u8; 4096];
+/// Small writes that are synced, on the disk below a folder.
+struct Syncs {
+    file: std::fs::File,
+    made: u64,
+}
+
+impl Syncs {
+    /// How many pages the file has.
+    const PAGES: u64 = 1024;
+
+    fn below(folder: &Path) -> Self {
+        let file = std::fs::File::create(folder.join("syncs")).unwrap();
+        // The log of the database is overwritten in place as well, most of the time.
+        file.write_all_at(&vec![0; Self::PAGES as usize * 4096], 0).unwrap();
+        file.sync_all().unwrap();
+        Self { file, made: 0 }
+    }
+
+    fn one(&mut self) {
+        let page = [self.made as u8; 4096];
+        self.file.write_all_at(&page, self.made % Self::PAGES * 4096).unwrap();
+        self.file.sync_data().unwrap();
+        self.made += 1;
+    }
+}
+
+/// How long one small write takes that is synced: half of them take less.
+fn sync_ms(syncs: &mut Syncs) -> f64 {
+    median_ms(WHILE / 2, || syncs.one())
+}
+
+/// How long something takes that is done again and again for a time: half of the times it takes less.
+fn median_ms(time: Duration, mut work: impl FnMut()) -> f64 {
     let started = Instant::now();
     let mut took = Vec::new();
-    while started.elapsed() < WHILE / 2 {
-        page[0] = page[0].wrapping_add(1);
+    while started.elapsed() < time {
         let before = Instant::now();
-        file.write_all_at(&page, took.len() as u64 % 1024 * 4096).unwrap();
-        file.sync_data().unwrap();
+        work();
         took.push(before.elapsed());
     }
     took.sort_unstable();
@@ -80,27 +104,32 @@ fn submit_from(controller: &Controller, clients: usize, time: Duration) -> Vec<D
     all
 }
 
-/// How long a request and its answer take over a stream to a thread that only sends something back: half of them take less.
-fn echo_ms<S: Read + Write + Send + 'static>(mut near: S, mut far: S) -> f64 {
+/// How long a request and its answer take over a stream to a thread that does something in between: half of them take less.
+fn echo_ms<S: Read + Write + Send + 'static>(
+    time: Duration,
+    mut near: S,
+    mut far: S,
+    mut between: impl FnMut() + Send + 'static,
+) -> f64 {
     // As many bytes as a submit has, and its answer.
     const BYTES: (usize, usize) = (800, 150);
     let echo = std::thread::spawn(move || {
         let mut request = vec![0; BYTES.0];
-        while far.read_exact(&mut request).is_ok() && far.write_all(&request[..BYTES.1]).is_ok() {}
+        while far.read_exact(&mut request).is_ok() {
+            between();
+            if far.write_all(&request[..BYTES.1]).is_err() {
+                return;
+            }
+        }
     });
     let (request, mut answer) = (vec![1; BYTES.0], vec![0; BYTES.1]);
-    let started = Instant::now();
-    let mut took = Vec::new();
-    while started.elapsed() < WHILE / 8 {
-        let before = Instant::now();
+    let took = median_ms(time, || {
         near.write_all(&request).unwrap();
         near.read_exact(&mut answer).unwrap();
-        took.push(before.elapsed());
-    }
+    });
     drop(near);
     echo.join().unwrap();
-    took.sort_unstable();
-    percentile(&took, 50)
+    took
 }
 
 /// What nothing can be faster than: a synced write, and a round trip over a Unix socket and over TCP.
@@ -108,18 +137,26 @@ struct Floor {
     sync_ms: f64,
     unix_ms: f64,
     tcp_ms: f64,
+    /// A round trip to a thread that syncs a write before it answers. It may take longer than both by themselves: what waits for the
+    /// other's processor slows it down where two are threads of one core.
+    synced_ms: f64,
 }
 
 impl Floor {
     fn measure(folder: &Path) -> Self {
         let (near, far) = UnixStream::pair().unwrap();
-        let unix_ms = echo_ms(near, far);
+        let unix_ms = echo_ms(WHILE / 8, near, far, || {});
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let far = listener.accept().unwrap().0;
         near.set_nodelay(true).unwrap();
         far.set_nodelay(true).unwrap();
-        Self { sync_ms: sync_ms(folder), unix_ms, tcp_ms: echo_ms(near, far) }
+        let tcp_ms = echo_ms(WHILE / 8, near, far, || {});
+        let mut syncs = Syncs::below(folder);
+        let sync_ms = sync_ms(&mut syncs);
+        let (near, far) = UnixStream::pair().unwrap();
+        let synced_ms = echo_ms(WHILE / 2, near, far, move || syncs.one());
+        Self { sync_ms, unix_ms, tcp_ms, synced_ms }
     }
 }
 
@@ -153,7 +190,7 @@ fn acknowledged_submits_per_second() {
         let cpu_us = (cpu_s(&controller) - cpu_before) * 1e6 / took.len() as f64;
         println!(
             "{clients:3} {}: {rate:7.0} submits/s, median {:.3} ms, 99 % {:.2} ms, {cpu_us:.0} us of the controller's CPU each; \
-             floor {:.3} ms = one sync {:.3} + one round trip {:.3} (TCP {:.3})",
+             floor {:.3} ms = one sync {:.3} + one round trip {:.3} (TCP {:.3}); {:.3} both at once",
             if is_bare { "bare connections " } else { "clients, 1 thread each" },
             percentile(&took, 50),
             percentile(&took, 99),
@@ -161,6 +198,7 @@ fn acknowledged_submits_per_second() {
             floor.sync_ms,
             floor.unix_ms,
             floor.tcp_ms,
+            floor.synced_ms,
         );
         match alone.filter(|_| clients > 1) {
             None => {

@@ -24,19 +24,22 @@ use tokio::task::JoinHandle;
 const NODES: u32 = 32;
 /// Tasks of each array of the history.
 const IN_ARRAY: u32 = 1_000;
-/// Tasks of each array that is measured, and how many of them there are.
+/// Tasks of each array that is measured.
 const SWARM: u32 = 20_000;
-const SWARMS: usize = 5;
-/// For how long submits are counted.
-const WHILE: Duration = Duration::from_secs(4);
+/// How often each thing is measured on each of two controllers, in turns.
+const ROUNDS: u32 = 5;
+/// For how long submits are counted in each round.
+const WHILE: Duration = Duration::from_secs(1);
 /// Who submits at once.
 const CLIENTS: usize = 64;
-/// How often each list is asked for.
+/// How often each list is asked for in each round.
 const LISTS: usize = 25;
 /// Jobs that have ended in a list.
 const LISTED: usize = 20;
 /// Jobs that wait while lists are measured.
 const WAITING: usize = 200;
+/// How long a node goes without a word, and how long the tasks of one array may take, at most.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// By how much times may differ that are called the same.
 const SAME: f64 = 1.1;
 /// Elements of the array that waits.
@@ -52,7 +55,7 @@ fn scaled(whole: u32) -> u32 {
 /// Answers every order at once, as if preparing and running took no time.
 async fn play(mut node: Node) {
     let mut prepared = HashMap::new();
-    while let Ok(Some(told)) = node.next().await {
+    while let Some(told) = node.next_within(PATIENCE).await {
         match told {
             Body::Prepare(prepare) if prepare.at_once => node.report(exited(&prepare, 0, 0)).await,
             Body::Prepare(prepare) => {
@@ -89,8 +92,7 @@ fn nodes(controller: &Controller, rt: &Runtime) -> Vec<JoinHandle<()>> {
 }
 
 /// Stops the controller in good order and starts it. Gives the seconds from its start until it was ready.
-fn restart(controller: &mut Controller, playing: Vec<JoinHandle<()>>) -> f64 {
-    playing.into_iter().for_each(|node| node.abort());
+fn restart(controller: &mut Controller) -> f64 {
     assert!(controller.stop().success());
     let started = Instant::now();
     controller.run();
@@ -116,7 +118,7 @@ fn run_tasks(controller: &Controller, tasks: u32) -> f64 {
     let jobs: Vec<u64> = (0..tasks / IN_ARRAY).map(submit).collect();
     let mut span = (u64::MAX, 0);
     for job in jobs {
-        let detail = client.wait_finished(whole(job), None).unwrap().unwrap();
+        let detail = client.wait_finished(whole(job), Some(PATIENCE)).unwrap().unwrap();
         let summary = detail.summary;
         span = (span.0.min(summary.submitted_at_us), span.1.max(summary.finished_at_us.unwrap()));
     }
@@ -130,6 +132,36 @@ fn milliseconds(mut work: impl FnMut()) -> f64 {
         started.elapsed().as_secs_f64() * 1e3
     };
     median(&(0..LISTS).map(once).collect::<Vec<_>>()).unwrap()
+}
+
+/// What is measured of a controller with less behind it, and of one with more.
+#[derive(Debug)]
+struct Pair {
+    less: f64,
+    more: f64,
+}
+
+impl Pair {
+    /// Measures the two in turns, since the machine is faster or slower from one minute to the next, and each while the other rests.
+    fn in_turns(
+        less: &mut Controller,
+        more: &mut Controller,
+        mut measure: impl FnMut(&mut Controller) -> f64,
+    ) -> Self {
+        let mut of = |controller: &mut Controller| {
+            let value = measure(controller);
+            await_rest(controller);
+            value
+        };
+        let (less, more): (Vec<f64>, Vec<f64>) = (0..ROUNDS).map(|_| (of(less), of(more))).unzip();
+        Self { less: median(&less).unwrap(), more: median(&more).unwrap() }
+    }
+
+    /// As a figure that is to be as good with more as with less, which is what `floor` says.
+    fn figure(&self, name: &str, what: String, floor: &str, unit: &str, better: Better) -> Figure {
+        let limit = if better == Better::Lower { SAME } else { 1.0 / SAME };
+        Figure::new(name, what, self.more, unit, better).floor(floor, self.less).bar(Against::Floor, limit)
+    }
 }
 
 /// Submits from so many clients while time lasts, or until there were so many. Gives the milliseconds that each took.
@@ -197,47 +229,63 @@ fn disk_bytes(controller: &Controller) -> u64 {
 
 /// How long a list of the last jobs takes, which have all ended, in milliseconds.
 fn list_of_ended_ms(controller: &Controller) -> f64 {
-    await_rest(controller);
     let mut client = controller.client();
     let latest = JobFilter { all: true, limit: Some(LISTED as u64), ..JobFilter::default() };
     milliseconds(|| assert_eq!(client.jobs(&latest).unwrap().jobs.len(), LISTED))
+}
+
+/// How long a list of the jobs that wait takes, in milliseconds.
+fn list_of_waiting_ms(controller: &Controller) -> f64 {
+    let mut client = controller.client();
+    milliseconds(|| assert!(client.jobs(&JobFilter::default()).unwrap().jobs.len() >= WAITING))
 }
 
 /// Runs an array: its tasks in a second, and what each takes of the controller's CPU time, in microseconds.
 fn swarm(controller: &Controller) -> (f64, f64) {
     let (before, mut client) = (cpu_s(controller), controller.client());
     let id = client.submit(&array(SWARM)).unwrap().job.unwrap();
-    let done = client.wait_finished(whole(id), None).unwrap().unwrap().summary;
+    let done = client.wait_finished(whole(id), Some(PATIENCE)).unwrap().unwrap().summary;
     let seconds = (done.finished_at_us.unwrap() - done.submitted_at_us) as f64 / 1e6;
     let tasks = f64::from(SWARM);
     (tasks / seconds, (cpu_s(controller) - before) * 1e6 / tasks)
 }
 
-/// What is measured with and without a history: its figure, what it is, its value and unit, and which way it is good.
-type Row = (&'static str, &'static str, f64, &'static str, Better);
-
-/// Leaves a long queue behind.
-fn measure(controller: &Controller) -> Vec<Row> {
-    use Better::{Higher, Lower};
-    let mut client = controller.client();
-    for _ in 0..WAITING {
-        client.submit(&held()).unwrap();
-    }
-    await_rest(controller);
-    let queue = milliseconds(|| {
-        assert!(client.jobs(&JobFilter::default()).unwrap().jobs.len() >= WAITING);
-    });
-    let (rates, cpu): (Vec<f64>, Vec<f64>) = (0..SWARMS).map(|_| swarm(controller)).unzip();
-    let (rate, controller_us) = (median(&rates).unwrap(), median(&cpu).unwrap());
-    let one = median(&submits(controller, 1, WHILE, usize::MAX)).unwrap();
+/// Submits from so many clients for a while: how many in a second, and the milliseconds of the middle one.
+fn submits_for_a_while(controller: &Controller, clients: usize) -> (f64, f64) {
     let begun = Instant::now();
-    let many = submits(controller, CLIENTS, WHILE, usize::MAX).len() as f64 / begun.elapsed().as_secs_f64();
+    let took = submits(controller, clients, WHILE, usize::MAX);
+    (took.len() as f64 / begun.elapsed().as_secs_f64(), median(&took).unwrap())
+}
+
+/// What there is before the first task and after so many. Leaves long queues behind.
+fn before_and_after(less: &mut Controller, more: &mut Controller, tasks: u32) -> Vec<Figure> {
+    use Better::{Higher, Lower};
+    for controller in [&*less, &*more] {
+        let mut client = controller.client();
+        (0..WAITING).for_each(|_| drop(client.submit(&held()).unwrap()));
+        await_rest(controller);
+    }
+    let figure = |pair: Pair, name, what, unit, better| {
+        pair.figure(name, format!("{what}, after {tasks} tasks"), "the same before the first", unit, better)
+    };
+    let queue = Pair::in_turns(less, more, |controller| list_of_waiting_ms(controller));
+    let mut cpu = Vec::new();
+    let rate = Pair::in_turns(less, more, |controller| {
+        let (rate, us) = swarm(controller);
+        cpu.push(us);
+        rate
+    });
+    // One after the other.
+    let of = |first: usize| median(&cpu[first..].iter().copied().step_by(2).collect::<Vec<_>>()).unwrap();
+    let cpu = Pair { less: of(0), more: of(1) };
+    let one = Pair::in_turns(less, more, |controller| submits_for_a_while(controller, 1).1);
+    let many = Pair::in_turns(less, more, |controller| submits_for_a_while(controller, CLIENTS).0);
     vec![
-        ("history.submit", "one submit, answered once it is durable", one, "ms", Lower),
-        ("history.submits", "submits of 64 clients", many, "1/s", Higher),
-        ("history.rate", "small tasks on nodes that take no time", rate, "1/s", Higher),
-        ("history.controller", "CPU time of the controller for a small task", controller_us, "us", Lower),
-        ("history.queue", "the list of the jobs that wait", queue, "ms", Lower),
+        figure(one, "history.submit", "one submit, answered once it is durable", "ms", Lower),
+        figure(many, "history.submits", "submits of 64 clients", "1/s", Higher),
+        figure(rate, "history.rate", "small tasks on nodes that take no time", "1/s", Higher),
+        figure(cpu, "history.controller", "CPU time of the controller for a small task", "us", Lower),
+        figure(queue, "history.queue", "the list of the jobs that wait", "ms", Lower),
     ]
 }
 
@@ -248,74 +296,40 @@ fn finished_tasks() {
     let tasks = scaled(tasks);
     let kept = std::env::var("MUSTER_HISTORY_KEPT").map_or(tasks / 4, |text| text.parse().unwrap());
     let rt = runtime();
-    let mut empty = controller(kept);
-    empty.run();
-    let _playing = nodes(&empty, &rt);
-    let without = measure(&empty);
-    drop(empty);
-
-    let mut full = controller(kept);
-    full.run();
-    let mut playing = nodes(&full, &rt);
-    // By then the memory has all the finished tasks that it keeps.
-    let first = run_tasks(&full, tasks / 10 * 3);
-    let (few_mib, few_ms) = (memory_mib(&full), list_of_ended_ms(&full));
-    let few_s = restart(&mut full, std::mem::take(&mut playing));
-    playing = nodes(&full, &rt);
-    let between = run_tasks(&full, tasks / 10 * 4);
-    let last = run_tasks(&full, tasks / 10 * 3);
-    let (many_mib, many_ms, bytes) = (memory_mib(&full), list_of_ended_ms(&full), disk_bytes(&full));
-    let many_s = restart(&mut full, playing);
-    let _playing = nodes(&full, &rt);
-    let with = measure(&full);
-
-    let mut figures = Vec::new();
-    for (with, without) in with.into_iter().zip(without) {
-        let (name, what, value, unit, better) = with;
-        let limit = if better == Better::Lower { SAME } else { 1.0 / SAME };
-        figures.push(
-            Figure::new(name, format!("{what}, after {tasks} tasks"), value, unit, better)
-                .floor("the same before the first", without.2)
-                .bar(Against::Floor, limit),
-        );
+    let [mut empty, mut few, mut full] = [(); 3].map(|()| controller(kept));
+    let mut playing = Vec::new();
+    for controller in [&mut empty, &mut few, &mut full] {
+        controller.run();
+        playing.push(nodes(controller, &rt));
     }
-    let early = format!("the same after {} tasks", tasks / 10 * 3);
-    let grows = |name: &str, what: &str, value: f64, unit: &str, before: f64| {
-        Figure::new(name, format!("{what} after {tasks} tasks"), value, unit, Better::Lower)
-            .floor(&early, before)
-            .bar(Against::Floor, SAME)
+
+    // The first third of one history runs in turns with the last third of the other, and fills the memory with all the finished tasks
+    // that it keeps.
+    let third = tasks / 10 * 3;
+    let between = run_tasks(&full, tasks - third);
+    let rate = Pair::in_turns(&mut few, &mut full, |controller| run_tasks(controller, third / ROUNDS));
+    let memory = Pair { less: memory_mib(&few), more: memory_mib(&full) };
+    let bytes = disk_bytes(&full);
+    let ended = Pair::in_turns(&mut few, &mut full, |controller| list_of_ended_ms(controller));
+    playing.drain(1..).flatten().for_each(|node| node.abort());
+    let ready = Pair::in_turns(&mut few, &mut full, restart);
+    drop(few);
+    playing.push(nodes(&full, &rt));
+    let mut figures = before_and_after(&mut empty, &mut full, tasks);
+
+    let early = format!("the same after {third} tasks");
+    let mut late = |pair: Pair, name, what, unit| {
+        figures.push(pair.figure(name, format!("{what} after {tasks} tasks"), &early, unit, Better::Lower));
     };
-    figures.push(
-        Figure::new(
-            "history.late_rate",
-            format!("tasks of the last third of {tasks}"),
-            last,
-            "1/s",
-            Better::Higher,
-        )
-        .floor("those of the first third", first)
-        .bar(Against::Floor, 1.0 / SAME),
-    );
-    figures.push(grows("history.ended", "a list of the last jobs, which have ended,", many_ms, "ms", few_ms));
-    figures.push(grows("history.memory", "the controller's memory", many_mib, "MiB", few_mib));
-    figures.push(grows(
-        "history.restart",
-        "a controller that was stopped is ready again",
-        many_s,
-        "s",
-        few_s,
-    ));
+    late(ended, "history.ended", "a list of the last jobs, which have ended,", "ms");
+    late(memory, "history.memory", "the controller's memory", "MiB");
+    late(ready, "history.restart", "a controller that was stopped is ready again", "s");
+    let what = format!("tasks of the last third of {tasks}");
+    figures.push(rate.figure("history.late_rate", what, "those of the first third", "1/s", Better::Higher));
     let each = bytes as f64 / f64::from(tasks);
-    figures.push(Figure::new(
-        "history.disk",
-        "the disk that a finished task takes",
-        each,
-        "bytes",
-        Better::Lower,
-    ));
-    println!(
-        "{tasks} tasks have run, {first:.0}, {between:.0} and {last:.0} a second, one part after another; {kept} are kept"
-    );
+    let what = "the disk that a finished task takes";
+    figures.push(Figure::new("history.disk", what, each, "bytes", Better::Lower));
+    println!("{tasks} tasks have run, the first of them at {between:.0} a second; {kept} are kept");
     for figure in &figures {
         let beside = figure.floor.as_ref().map_or(0.0, |floor| floor.value);
         println!("{:20} {:>12.2} {:5} {:>12.2} before", figure.name, figure.value, figure.unit, beside);

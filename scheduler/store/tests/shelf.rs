@@ -28,7 +28,7 @@ fn one_by_one(state: &State) -> Value {
     let mut value = serde_json::to_value(state).unwrap();
     for (id, job) in &state.jobs {
         let shown = &mut value["jobs"][id.0.to_string()];
-        shown["finished"] = serde_json::to_value(&job.finished).unwrap();
+        shown["finished"] = serde_json::to_value(&*job.finished).unwrap();
         shown["live"] = serde_json::to_value(&job.live).unwrap();
     }
     value

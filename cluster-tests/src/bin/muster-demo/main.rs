@@ -94,9 +94,9 @@ enum Command {
     /// Run all measurements one after another and make one report of them: a table, Markdown, JSON and plots.
     #[command(
         after_help = "A part that fails is told in the report, and the others go on. Each part's own words are in NAME.out and \
-                      NAME.err beside the report.\n\nMUSTER_BENCH_HQ names a HyperQueue binary to compare with; Slurm is compared \
-                      with where Debian's slurm-wlm and munge are installed.\n\nExit codes: 0 all parts told their figures, \
-                      whether their bars hold or not, 1 a part failed, 2 wrong usage.\n\nExamples:\n  muster-demo bench\n  \
+                      NAME.err beside the report.\n\nMUSTER_BENCH_HQ names a HyperQueue binary to compare with, or a Python \
+                      with its package; Slurm is compared with where Debian's slurm-wlm and munge are installed.\n\n\
+                      Exit codes: 0 all parts told their figures, whether their bars hold or not, 1 a part failed, 2 wrong usage.\n\nExamples:\n  muster-demo bench\n  \
                       muster-demo bench --only swarm,peers --out /tmp/swarm\n  muster-demo bench --quick"
     )]
     Bench(bench::BenchArgs),

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Instant, SystemTime};
 
 use muster_cluster_tests::figures::{Measured, PeerOf, Told, median};
+use muster_cluster_tests::site::repository;
 use tempfile::TempDir;
 
 use super::slurm::{self, Slurm};
@@ -18,7 +19,7 @@ const SLURM_TASKS: usize = 300;
 const HQ_TASKS: usize = 10_000;
 const STEPS: usize = 50;
 const SAMPLES: usize = 10;
-/// The variable that names a HyperQueue binary.
+/// The variable that names a HyperQueue binary, or a Python that has its package.
 const HQ: &str = "MUSTER_BENCH_HQ";
 
 #[test]
@@ -31,8 +32,9 @@ fn the_same_by_others() {
         told.notes.push("Slurm is not installed (Debian's slurm-wlm and munge)".to_owned());
     }
     match std::env::var_os(HQ).map(PathBuf::from) {
+        Some(hq) if is_python(&hq) => by_hyperqueue_package(&hq, &mut told),
         Some(hq) => by_hyperqueue(&hq, &mut told),
-        None => told.notes.push(format!("HyperQueue is not installed: {HQ} names no binary")),
+        None => told.notes.push(format!("HyperQueue is not installed: {HQ} names no binary and no Python")),
     }
     told.print().unwrap();
 }
@@ -176,6 +178,30 @@ impl Drop for HyperQueue<'_> {
             let _ = child.wait();
         }
     }
+}
+
+fn is_python(binary: &Path) -> bool {
+    binary.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python"))
+}
+
+/// What its Python package has for such a Python.
+#[derive(serde::Deserialize)]
+struct OfPackage {
+    version: String,
+    with_files: f64,
+}
+
+/// By its Python package, which many can install who cannot have the binary. It has server and worker in the Python's process,
+/// from which a start takes longer.
+fn by_hyperqueue_package(python: &Path, told: &mut Told) {
+    let folder = folder();
+    let count = tasks(HQ_TASKS);
+    let mut command = Command::new(python);
+    command.arg(repository().join("cluster-tests/clients/hyperqueue_cluster.py")).arg(folder.path());
+    command.args([SLOTS.to_string(), count.to_string()]);
+    let of: OfPackage = serde_json::from_str(&said(command)).unwrap();
+    let what = format!("HyperQueue's Python package {}, an array of {count}", of.version);
+    beside(told, "swarm.rate", &what, of.with_files);
 }
 
 /// By its documented command line: a server with a journal, a worker, an array, and `submit --wait`.

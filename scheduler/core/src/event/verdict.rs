@@ -89,11 +89,68 @@ pub enum Verdict {
     },
 }
 
+/// How a task finished, without what is its own; from the best to the worst, of which an array shows the worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishedKind {
+    /// Exited with 0.
+    Completed,
+    /// Was cancelled, or what it waited for can no longer come true.
+    Cancelled,
+    /// Ran out of time.
+    TimedOut,
+    /// Did not, or could not, end by its deadline.
+    Deadline,
+    /// A job with a higher claim took its place, for good.
+    Preempted,
+    /// Ran out of memory.
+    OutOfMemory,
+    /// A node failed under it.
+    NodeFailed,
+    /// Exited with another code or by a signal, or could not be started.
+    Failed,
+}
+
+impl FinishedKind {
+    /// All of them, from the best to the worst.
+    pub const ALL: [Self; 8] = [
+        Self::Completed,
+        Self::Cancelled,
+        Self::TimedOut,
+        Self::Deadline,
+        Self::Preempted,
+        Self::OutOfMemory,
+        Self::NodeFailed,
+        Self::Failed,
+    ];
+}
+
 impl Verdict {
     /// Whether the task did what it should.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        matches!(self, Self::Exited { code: 0 })
+        self.kind() == Some(FinishedKind::Completed)
+    }
+
+    /// The kind of end that it is for a task; none after which the task waits again.
+    #[must_use]
+    pub fn kind(&self) -> Option<FinishedKind> {
+        Some(match self {
+            Self::Exited { code: 0 } => FinishedKind::Completed,
+            Self::Exited { .. }
+            | Self::Signalled { .. }
+            | Self::LaunchFailed { .. }
+            | Self::StageInFailed { .. }
+            | Self::StageOutFailed { .. } => FinishedKind::Failed,
+            Self::OutOfMemory { .. } => FinishedKind::OutOfMemory,
+            Self::TimedOut => FinishedKind::TimedOut,
+            Self::Deadline => FinishedKind::Deadline,
+            Self::Requeued { .. } => return None,
+            Self::Cancelled { .. } => FinishedKind::Cancelled,
+            Self::Preempted { .. } => FinishedKind::Preempted,
+            Self::PrepareFailed { .. } | Self::NodeFailed { .. } | Self::Broken { .. } => {
+                FinishedKind::NodeFailed
+            }
+        })
     }
 
     /// The node that ended the attempt, if one did.

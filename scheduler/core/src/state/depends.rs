@@ -321,7 +321,7 @@ fn one_task(on: &On) -> Option<TaskIndex> {
 fn any_failed(target: &Job, on: &On) -> bool {
     match one_task(on) {
         Some(index) => target.finished.get(&index).is_some_and(|finished| !finished.how.is_success()),
-        None => target.finished.values().any(|finished| !finished.how.is_success()),
+        None => !target.finished.are_successes(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Finished tasks, and how they are written down: many are alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::de::value::MapAccessDeserializer;
@@ -9,7 +10,7 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::job::is_zero;
-use crate::event::{Allocation, Usage, Verdict, WaitingEnd};
+use crate::event::{Allocation, FinishedKind, Usage, Verdict, WaitingEnd};
 use crate::ids::{TaskIndex, Timestamp};
 use crate::rows::{Alike, Row, numbered, on_from, step};
 
@@ -92,7 +93,99 @@ impl FinishedHow {
     /// Whether the task did what it should.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        matches!(self, Self::Ran { verdict, .. } if verdict.is_success())
+        self.kind() == FinishedKind::Completed
+    }
+
+    /// The kind of it.
+    #[must_use]
+    pub fn kind(&self) -> FinishedKind {
+        match self {
+            Self::CancelledWaiting { .. } | Self::EndedWaiting { why: WaitingEnd::Dependency, .. } => {
+                FinishedKind::Cancelled
+            }
+            Self::EndedWaiting { why: WaitingEnd::Deadline, .. } => FinishedKind::Deadline,
+            // No task is left with a verdict after which it waits again.
+            Self::Ran { verdict, .. } => verdict.kind().unwrap_or(FinishedKind::Cancelled),
+        }
+    }
+
+    /// The node's clock at the script's exec, if it came to that.
+    #[must_use]
+    pub fn started_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Ran { started_at, .. } => *started_at,
+            Self::CancelledWaiting { .. } | Self::EndedWaiting { .. } => None,
+        }
+    }
+}
+
+/// A job's finished tasks, and what is told of all of them without looking at each: there may be a million.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FinishedTasks {
+    tasks: BTreeMap<TaskIndex, Finished>,
+    /// None while nothing has finished. Boxed, because most jobs wait.
+    totals: Option<Box<Totals>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Totals {
+    /// How many there are of each kind, in the order of [`FinishedKind::ALL`].
+    counts: [u32; FinishedKind::ALL.len()],
+    first_start: Option<Timestamp>,
+}
+
+impl FinishedTasks {
+    /// Adds a task that has finished, which it does once.
+    pub(super) fn insert(&mut self, index: TaskIndex, finished: Finished) {
+        let totals = self.totals.get_or_insert_default();
+        totals.counts[finished.how.kind() as usize] += 1;
+        let starts = [totals.first_start, finished.how.started_at()];
+        totals.first_start = starts.into_iter().flatten().min();
+        let before = self.tasks.insert(index, finished);
+        debug_assert!(before.is_none(), "a task finishes once");
+    }
+
+    /// How many there are of each kind that there is, from the best to the worst.
+    pub fn counts(&self) -> impl Iterator<Item = (FinishedKind, u32)> + '_ {
+        let counts = self.totals.as_deref().map(|totals| FinishedKind::ALL.into_iter().zip(totals.counts));
+        counts.into_iter().flatten().filter(|(_, count)| *count > 0)
+    }
+
+    /// Whether all of them did what they should.
+    #[must_use]
+    pub fn are_successes(&self) -> bool {
+        self.counts().all(|(kind, _)| kind == FinishedKind::Completed)
+    }
+
+    /// When the first script of them started.
+    #[must_use]
+    pub fn first_start(&self) -> Option<Timestamp> {
+        self.totals.as_deref()?.first_start
+    }
+}
+
+impl Deref for FinishedTasks {
+    type Target = BTreeMap<TaskIndex, Finished>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.tasks
+    }
+}
+
+impl<'a> IntoIterator for &'a FinishedTasks {
+    type Item = (&'a TaskIndex, &'a Finished);
+    type IntoIter = btree_map::Iter<'a, TaskIndex, Finished>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.tasks.iter()
+    }
+}
+
+impl FromIterator<(TaskIndex, Finished)> for FinishedTasks {
+    fn from_iter<I: IntoIterator<Item = (TaskIndex, Finished)>>(tasks: I) -> Self {
+        let mut all = Self::default();
+        tasks.into_iter().for_each(|(index, finished)| all.insert(index, finished));
+        all
     }
 }
 
@@ -126,36 +219,35 @@ fn join(common: &FinishedHow, at: Timestamp, [placed, started, used @ ..]: [i64;
 }
 
 /// What tasks have in common, each once, and the tasks.
-pub(super) fn serialize<S: Serializer>(
-    finished: &BTreeMap<TaskIndex, Finished>,
-    out: S,
-) -> Result<S::Ok, S::Error> {
-    let mut alike = Alike::default();
-    let (mut before, mut at_before) = (0, 0);
-    let own = |(index, finished): (&TaskIndex, &Finished)| -> Own {
-        let (common, own) = part(finished);
-        let mut row = [0; 13];
-        row[0] = step(before, index.0.into());
-        row[1] = alike.number(common);
-        row[2] = step(at_before, finished.at.0);
-        row[3..].copy_from_slice(&own);
-        (before, at_before) = (index.0.into(), finished.at.0);
-        Row(row)
-    };
-    let rows: Vec<Own> = finished.iter().map(own).collect();
-    (alike.met(), rows).serialize(out)
+impl Serialize for FinishedTasks {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut alike = Alike::default();
+        let (mut before, mut at_before) = (0, 0);
+        let own = |(index, finished): (&TaskIndex, &Finished)| -> Own {
+            let (common, own) = part(finished);
+            let mut row = [0; 13];
+            row[0] = step(before, index.0.into());
+            row[1] = alike.number(common);
+            row[2] = step(at_before, finished.at.0);
+            row[3..].copy_from_slice(&own);
+            (before, at_before) = (index.0.into(), finished.at.0);
+            Row(row)
+        };
+        let rows: Vec<Own> = self.tasks.iter().map(own).collect();
+        (alike.met(), rows).serialize(out)
+    }
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-    input: D,
-) -> Result<BTreeMap<TaskIndex, Finished>, D::Error> {
-    input.deserialize_any(Tasks)
+impl<'de> Deserialize<'de> for FinishedTasks {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(Tasks)
+    }
 }
 
 struct Tasks;
 
 impl<'de> Visitor<'de> for Tasks {
-    type Value = BTreeMap<TaskIndex, Finished>;
+    type Value = FinishedTasks;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("what finished tasks have in common and a row for each, or each by its index")
@@ -178,7 +270,8 @@ impl<'de> Visitor<'de> for Tasks {
 
     /// As it was before version 2 of snapshots.
     fn visit_map<A: MapAccess<'de>>(self, tasks: A) -> Result<Self::Value, A::Error> {
-        Self::Value::deserialize(MapAccessDeserializer::new(tasks))
+        let tasks = BTreeMap::<TaskIndex, Finished>::deserialize(MapAccessDeserializer::new(tasks))?;
+        Ok(tasks.into_iter().collect())
     }
 }
 
@@ -188,9 +281,6 @@ mod tests {
     use crate::cores::CoreSet;
     use crate::event::Share;
     use crate::ids::NodeId;
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Held(#[serde(with = "super")] BTreeMap<TaskIndex, Finished>);
 
     fn ran(core: u32, started_at: Option<Timestamp>) -> FinishedHow {
         let mut cores = CoreSet::new();
@@ -208,7 +298,7 @@ mod tests {
         }
     }
 
-    fn held() -> Held {
+    fn held() -> FinishedTasks {
         let tasks = [
             (3, 1000, ran(0, Some(Timestamp(910)))),
             (4, 1000, ran(1, Some(Timestamp(1000)))),
@@ -218,7 +308,7 @@ mod tests {
             (u32::MAX, 0, FinishedHow::EndedWaiting { why: WaitingEnd::Deadline, attempts: 0, preempted: 0 }),
         ];
         let finished = |(index, at, how)| (TaskIndex(index), Finished { how, at: Timestamp(at) });
-        Held(tasks.into_iter().map(finished).collect())
+        tasks.into_iter().map(finished).collect()
     }
 
     #[test]
@@ -227,9 +317,9 @@ mod tests {
         let text = serde_json::to_string(&held).unwrap();
         assert_eq!(text.matches("allocation").count(), 3, "{text}");
         assert!(text.contains("[[3,0,1000,100,90,1500,4096,0,80],[1,1,0,100,0,1500,4096,0,80],"), "{text}");
-        let again: Held = serde_json::from_str(&text).unwrap();
+        let again: FinishedTasks = serde_json::from_str(&text).unwrap();
         assert_eq!(again, held);
-        let allocation = |index| match &again.0[&TaskIndex(index)].how {
+        let allocation = |index| match &again[&TaskIndex(index)].how {
             FinishedHow::Ran { allocation, .. } => allocation,
             how => panic!("{how:?}"),
         };
@@ -237,11 +327,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_of_all_is_what_each_says() {
+        let mut held = held();
+        assert_eq!(held.first_start(), Some(Timestamp(0)));
+        let mut how = ran(0, Some(Timestamp(5)));
+        if let FinishedHow::Ran { verdict, .. } = &mut how {
+            *verdict = Verdict::Exited { code: 7 };
+        }
+        held.insert(TaskIndex(20), Finished { how, at: Timestamp(6) });
+        let counts: Vec<_> = held.counts().collect();
+        use FinishedKind::{Cancelled, Completed, Deadline, Failed};
+        assert_eq!(counts, [(Completed, 4), (Cancelled, 1), (Deadline, 1), (Failed, 1)]);
+        for kind in FinishedKind::ALL {
+            let each = held.values().filter(|finished| finished.how.kind() == kind).count();
+            let of_all = counts.iter().find(|(of, _)| *of == kind).map_or(0, |(_, count)| *count);
+            assert_eq!(of_all as usize, each, "{kind:?}");
+        }
+        assert!(!held.are_successes());
+        let good =
+            FinishedTasks::from_iter([(TaskIndex(0), Finished { how: ran(0, None), at: Timestamp(1) })]);
+        assert!(good.are_successes() && good.first_start().is_none());
+        assert!(FinishedTasks::default().are_successes());
+        assert_eq!(FinishedTasks::default().counts().count(), 0);
+    }
+
+    #[test]
     fn tasks_that_were_written_one_by_one_are_read_as_well() {
         let held = held();
-        let one_by_one = serde_json::to_string(&held.0).unwrap();
+        let one_by_one = serde_json::to_string(&*held).unwrap();
         assert!(one_by_one.starts_with(r#"{"3":{"how":{"kind":"ran","#), "{one_by_one}");
-        assert_eq!(serde_json::from_str::<Held>(&one_by_one).unwrap(), held);
+        assert_eq!(serde_json::from_str::<FinishedTasks>(&one_by_one).unwrap(), held);
     }
 
     #[test]
@@ -250,11 +365,14 @@ mod tests {
         for rows in
             ["[[0,1]]", "[[0,-1]]", "[[-1]]", "[[4294967296]]", "[[0,0,0,0,0,0,0,0,0,0,0,0,0,1]]", "7"]
         {
-            assert!(serde_json::from_str::<Held>(&format!("[[{cancelled}],{rows}]")).is_err(), "{rows}");
+            assert!(
+                serde_json::from_str::<FinishedTasks>(&format!("[[{cancelled}],{rows}]")).is_err(),
+                "{rows}"
+            );
         }
-        assert!(serde_json::from_str::<Held>(&format!("[[{cancelled}]]")).is_err(), "no rows");
+        assert!(serde_json::from_str::<FinishedTasks>(&format!("[[{cancelled}]]")).is_err(), "no rows");
         assert!(
-            serde_json::from_str::<Held>(&format!("[[{cancelled}],[[5]],[]]")).is_err(),
+            serde_json::from_str::<FinishedTasks>(&format!("[[{cancelled}],[[5]],[]]")).is_err(),
             "one part too many"
         );
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Finished, IndexSet, JobHold, Known, TaskHold};
+use super::{FinishedTasks, IndexSet, JobHold, Known, TaskHold};
 use crate::event::{Allocation, Endpoint, Usage, Verdict};
 use crate::ids::{AttemptKey, JobId, NodeId, TaskId, TaskIndex, Timestamp};
 use crate::spec::JobSpec;
@@ -31,8 +31,7 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "IndexSet::is_empty")]
     pub returned: IndexSet,
     /// Its finished tasks.
-    #[serde(with = "super::finished")]
-    pub finished: BTreeMap<TaskIndex, Finished>,
+    pub finished: FinishedTasks,
     /// When its last task finished.
     pub finished_at: Option<Timestamp>,
     /// The client's key of the request that made it.

@@ -55,7 +55,7 @@ pub use self::batch::{
 };
 pub use self::crontabs::{CronId, CronRun, Standing as StandingCrontab};
 pub use self::depends::{Known, Standing, Unfulfillable};
-pub use self::finished::{Finished, FinishedHow};
+pub use self::finished::{Finished, FinishedHow, FinishedTasks};
 pub use self::holds::{JobHold, TaskHold};
 pub use self::invariants::Broken;
 pub use self::job::{Instance, InstanceState, Job, Live, LivePhase, Taken, Tried};

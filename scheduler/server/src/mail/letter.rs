@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_core::event::{Event, Record, Verdict, WaitingEnd};
+use muster_core::event::{Event, FinishedKind, Record, Verdict, WaitingEnd};
 use muster_core::ids::{JobId, TaskId, Timestamp};
 use muster_core::notation::format_time_s;
 use muster_core::spec::{MailEvent, MailWish, User};
@@ -107,13 +107,13 @@ fn ended(job: &Job, task: TaskId, wish: &MailWish, now: Timestamp) -> Option<Str
 
 /// How an array ended as a whole.
 fn all_ended(job: &Job, wish: &MailWish) -> Option<String> {
-    let good = job.finished.values().filter(|finished| finished.how.is_success()).count();
+    let some_good = job.finished.counts().any(|(kind, _)| kind == FinishedKind::Completed);
     let wants = |event: MailEvent| wish.events.contains(&event);
-    match (good == job.finished.len(), good) {
+    match (job.finished.are_successes(), some_good) {
         (true, _) => wants(MailEvent::End).then(|| "Ended, COMPLETED, ExitCode [0-0]".to_owned()),
         (false, _) if !wants(MailEvent::Fail) && !wants(MailEvent::End) => None,
-        (false, 0) => Some("Failed, FAILED".to_owned()),
-        (false, _) => Some("Ended, Mixed".to_owned()),
+        (false, false) => Some("Failed, FAILED".to_owned()),
+        (false, true) => Some("Ended, Mixed".to_owned()),
     }
 }
 
