@@ -26,18 +26,36 @@ for program in musterd muster-node; do
     perf buildid-cache --add "target/release/$program"
 done
 
-# Samples of some processes and of what they start, with whole stacks; 499 a second, so that no clock's beat is hit.
-record() { # FILE PIDS
-    perf record -q -o "$1" -F 499 --buildid-mmap --call-graph dwarf,8192 -p "$2" -- sleep "$seconds" 2>"$1.log" || {
-        cat "$1.log" >&2
-        exit 1
-    }
+# Samples of some processes and of what they start, with whole stacks; 499 a second, so that no clock's beat is hit. perf gives up if one
+# of them has ended by the time that it is there: it is given others then.
+record() { # FILE COMMAND-THAT-NAMES-PROCESSES...
+    local file=$1 pids
+    shift
+    for _ in 1 2 3 4 5; do
+        pids=$("$@")
+        if perf record -q -o "$file" -F 499 --buildid-mmap --call-graph dwarf,8192 -p "$pids" -- sleep "$seconds" 2>"$file.log"; then
+            return
+        fi
+    done
+    cat "$file.log" >&2
+    exit 1
 }
 
 draw() { # FILE TITLE SVG
     perf script -i "$1" --no-inline -F comm,tid,time,ip,sym 2>/dev/null | python3 "$here/flame.py" "$2" >"$work/graph.svg"
     mv "$work/graph.svg" "$here/$3"
     say "$here/$3"
+}
+
+# The processes of a host, with commas between, without the tasks that come and go while perf looks for them.
+lasting() { # HOST
+    local pid name
+    for pid in $(ip netns pids "$1"); do
+        name=$(cat "/proc/$pid/comm" 2>/dev/null) || continue
+        case $name in
+            muster*) echo "$pid" ;;
+        esac
+    done | paste -sd,
 }
 
 # The line of a file that says so, once it is there.
@@ -58,13 +76,10 @@ swarm() {
     until_said "$work/swarm.out" 'the same, with files'
     # The first of them start; what is measured is the middle.
     sleep 3
-    local cluster head node
-    cluster=qsw$((background % 10000))
-    head=$(ip netns pids "$cluster-head" | paste -sd,)
-    node=$(ip netns pids "$cluster-node01" | paste -sd,)
-    record "$work/head.data" "$head" &
+    local cluster=qsw$((background % 10000))
+    record "$work/head.data" lasting "$cluster-head" &
     local recording=$!
-    record "$work/node.data" "$node"
+    record "$work/node.data" lasting "$cluster-node01"
     wait "$recording"
     wait "$background"
     background=
@@ -87,7 +102,7 @@ submits() {
     sleep 1
     # All of them take some six seconds.
     seconds=3
-    record "$work/submits.data" "$controller"
+    record "$work/submits.data" echo "$controller"
     wait "$background"
     background=
     draw "$work/submits.data" 'The controller under durable submits by 64 clients' submits-64.svg

@@ -257,10 +257,13 @@ impl<'de> Visitor<'de> for Tasks {
         let missing = |length| A::Error::invalid_length(length, &self);
         let alike: Vec<FinishedHow> = parts.next_element()?.ok_or_else(|| missing(0))?;
         let rows: Vec<Own> = parts.next_element()?.ok_or_else(|| missing(1))?;
-        let (mut before, mut at_before) = (0, 0);
+        let (mut before, mut at_before) = (None, 0);
         let task = |Row([to_index, number, to_end, own @ ..]): Own| {
-            (before, at_before) = (on_from(before, to_index), on_from(at_before, to_end));
-            let task = u32::try_from(before).ok().zip(numbered(&alike, number));
+            let index = on_from(before.unwrap_or(0), to_index);
+            // They rise, so that none comes twice.
+            let rises = before.is_none_or(|before| before < index);
+            (before, at_before) = (Some(index), on_from(at_before, to_end));
+            let task = u32::try_from(index).ok().filter(|_| rises).zip(numbered(&alike, number));
             let (index, alike) =
                 task.ok_or_else(|| A::Error::custom("a row of numbers tells of a task that cannot be"))?;
             Ok((TaskIndex(index), join(alike, Timestamp(at_before), own)))
@@ -338,7 +341,8 @@ mod tests {
         let counts: Vec<_> = held.counts().collect();
         use FinishedKind::{Cancelled, Completed, Deadline, Failed};
         assert_eq!(counts, [(Completed, 4), (Cancelled, 1), (Deadline, 1), (Failed, 1)]);
-        for kind in FinishedKind::ALL {
+        for (place, kind) in FinishedKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place);
             let each = held.values().filter(|finished| finished.how.kind() == kind).count();
             let of_all = counts.iter().find(|(of, _)| *of == kind).map_or(0, |(_, count)| *count);
             assert_eq!(of_all as usize, each, "{kind:?}");
@@ -362,9 +366,16 @@ mod tests {
     #[test]
     fn rows_that_cannot_be_are_an_error() {
         let cancelled = r#"{"kind":"cancelled_waiting","by_uid":1}"#;
-        for rows in
-            ["[[0,1]]", "[[0,-1]]", "[[-1]]", "[[4294967296]]", "[[0,0,0,0,0,0,0,0,0,0,0,0,0,1]]", "7"]
-        {
+        for rows in [
+            "[[0,1]]",
+            "[[0,-1]]",
+            "[[-1]]",
+            "[[5],[0]]",
+            "[[5],[-1]]",
+            "[[4294967296]]",
+            "[[0,0,0,0,0,0,0,0,0,0,0,0,0,1]]",
+            "7",
+        ] {
             assert!(
                 serde_json::from_str::<FinishedTasks>(&format!("[[{cancelled}],{rows}]")).is_err(),
                 "{rows}"
