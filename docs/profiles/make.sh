@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=docs/profiles
-seconds=8
+seconds=4
 work=$(mktemp -d)
 background=
 trap '[ -z "$background" ] || kill "$background" 2>/dev/null || true; rm -rf "$work"' EXIT
@@ -26,14 +26,14 @@ for program in musterd muster-node; do
     perf buildid-cache --add "target/release/$program"
 done
 
-# Samples of some processes and of what they start, with whole stacks; 499 a second, so that no clock's beat is hit. perf gives up if one
-# of them has ended by the time that it is there: it is given others then.
-record() { # FILE COMMAND-THAT-NAMES-PROCESSES...
-    local file=$1 pids
-    shift
+# Samples with whole stacks, so many a second that no clock's beat is hit. perf gives up if a process that it is to look at has ended by the
+# time that it is there: it is given others then.
+record() { # FILE HERTZ COMMAND-THAT-SAYS-OF-WHAT...
+    local file=$1 hertz=$2 of
+    shift 2
     for _ in 1 2 3 4 5; do
-        pids=$("$@")
-        if perf record -q -o "$file" -F 499 --buildid-mmap --call-graph dwarf,8192 -p "$pids" -- sleep "$seconds" 2>"$file.log"; then
+        mapfile -t of < <("$@")
+        if perf record -q -o "$file" -F "$hertz" --buildid-mmap --call-graph dwarf,8192 "${of[@]}" -- sleep "$seconds" 2>"$file.log"; then
             return
         fi
     done
@@ -41,21 +41,23 @@ record() { # FILE COMMAND-THAT-NAMES-PROCESSES...
     exit 1
 }
 
-draw() { # FILE TITLE SVG
-    perf script -i "$1" --no-inline -F comm,tid,time,ip,sym 2>/dev/null | python3 "$here/flame.py" "$2" >"$work/graph.svg"
-    mv "$work/graph.svg" "$here/$3"
-    say "$here/$3"
+# Of processes that are there, and of what they start.
+processes() { # PIDS
+    printf -- '-p\n%s\n' "$1"
 }
 
-# The processes of a host, with commas between, without the tasks that come and go while perf looks for them.
-lasting() { # HOST
-    local pid name
-    for pid in $(ip netns pids "$1"); do
-        name=$(cat "/proc/$pid/comm" 2>/dev/null) || continue
-        case $name in
-            muster*) echo "$pid" ;;
-        esac
-    done | paste -sd,
+# Of all processes of a virtual host.
+host() { # NAME
+    processes "$(ip netns pids "$1" | paste -sd,)"
+}
+
+# Of the whole machine, in buffers that are large enough for it: those of single processes are not where thousands come and go.
+everything() { printf -- '-a\n-m\n64M\n'; }
+
+draw() { # FILE TITLE SVG [PERF-SCRIPT-OPTIONS...]
+    perf script -i "$1" --no-inline -F comm,tid,time,ip,sym "${@:4}" 2>/dev/null | python3 "$here/flame.py" "$2" >"$work/graph.svg"
+    mv "$work/graph.svg" "$here/$3"
+    say "$here/$3"
 }
 
 # The line of a file that says so, once it is there.
@@ -71,20 +73,19 @@ until_said() { # FILE WORDS
 }
 
 swarm() {
-    target/release/muster-demo swarm --count 20000 >"$work/swarm.out" 2>&1 &
+    target/release/muster-demo swarm --count 40000 --rounds 1 >"$work/swarm.out" 2>&1 &
     background=$!
     until_said "$work/swarm.out" 'the same, with files'
     # The first of them start; what is measured is the middle.
-    sleep 3
+    sleep 2
     local cluster=qsw$((background % 10000))
-    record "$work/head.data" lasting "$cluster-head" &
-    local recording=$!
-    record "$work/node.data" lasting "$cluster-node01"
-    wait "$recording"
+    # It is at work for a twentieth of the time.
+    record "$work/head.data" 4999 host "$cluster-head"
+    record "$work/node.data" 499 everything
     wait "$background"
     background=
     draw "$work/head.data" 'The controller under a swarm of small tasks' controller-swarm.svg
-    draw "$work/node.data" 'A node under a swarm of small tasks: agent, supervisors, and the tasks' node-swarm.svg
+    draw "$work/node.data" 'A node under a swarm of small tasks: agent, supervisors, and the tasks' node-swarm.svg --comm muster-node,muster-superv,starter,sh
 }
 
 submits() {
@@ -102,7 +103,7 @@ submits() {
     sleep 1
     # All of them take some six seconds.
     seconds=3
-    record "$work/submits.data" echo "$controller"
+    record "$work/submits.data" 499 processes "$controller"
     wait "$background"
     background=
     draw "$work/submits.data" 'The controller under durable submits by 64 clients' submits-64.svg
