@@ -1,7 +1,7 @@
 //! What many tasks change that wait, or that have finished, on a real controller with nodes that take no time.
 //!
 //! `cargo test --release --workspace --test growth -- --ignored --nocapture --test-threads=1`; `MUSTER_HISTORY_TASKS`
-//! says how many tasks have finished, a million without, and `MUSTER_HISTORY_KEPT` how many of them stay in memory, a
+//! says how many tasks have finished, a million without and 20,000 at least, and `MUSTER_HISTORY_KEPT` how many of them stay in memory, a
 //! quarter without, as is the default for a million.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
