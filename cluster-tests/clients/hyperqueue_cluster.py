@@ -10,9 +10,12 @@ import os
 import sys
 import time
 
-from hyperqueue.cluster import LocalCluster, WorkerConfig
-from hyperqueue.ffi import get_version
-from hyperqueue.job import Job
+try:
+    from hyperqueue.cluster import LocalCluster, WorkerConfig
+    from hyperqueue.ffi import get_version
+    from hyperqueue.job import Job
+except ImportError as error:
+    sys.exit(f"hyperqueue_cluster.py: {sys.executable} has no HyperQueue ({error}): `{sys.executable} -m pip install hyperqueue` brings it")
 
 
 def main():

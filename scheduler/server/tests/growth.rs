@@ -143,18 +143,21 @@ struct Pair {
 
 impl Pair {
     /// Measures the two in turns, since the machine is faster or slower from one minute to the next, and each while the other rests.
-    fn in_turns(
+    fn in_turns<const N: usize>(
         less: &mut Controller,
         more: &mut Controller,
-        mut measure: impl FnMut(&mut Controller) -> f64,
-    ) -> Self {
+        mut measure: impl FnMut(&mut Controller) -> [f64; N],
+    ) -> [Self; N] {
         let mut of = |controller: &mut Controller| {
-            let value = measure(controller);
+            let values = measure(controller);
             await_rest(controller);
-            value
+            values
         };
-        let (less, more): (Vec<f64>, Vec<f64>) = (0..ROUNDS).map(|_| (of(less), of(more))).unzip();
-        Self { less: median(&less).unwrap(), more: median(&more).unwrap() }
+        let (less, more): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| (of(less), of(more))).unzip();
+        let middle = |rounds: &[[f64; N]], number: usize| {
+            median(&rounds.iter().map(|values| values[number]).collect::<Vec<_>>()).unwrap()
+        };
+        std::array::from_fn(|number| Self { less: middle(&less, number), more: middle(&more, number) })
     }
 
     /// As a figure that is to be as good with more as with less, which is what `floor` says.
@@ -241,13 +244,13 @@ fn list_of_waiting_ms(controller: &Controller) -> f64 {
 }
 
 /// Runs an array: its tasks in a second, and what each takes of the controller's CPU time, in microseconds.
-fn swarm(controller: &Controller) -> (f64, f64) {
+fn swarm(controller: &Controller) -> [f64; 2] {
     let (before, mut client) = (cpu_s(controller), controller.client());
     let id = client.submit(&array(SWARM)).unwrap().job.unwrap();
     let done = client.wait_finished(whole(id), Some(PATIENCE)).unwrap().unwrap().summary;
     let seconds = (done.finished_at_us.unwrap() - done.submitted_at_us) as f64 / 1e6;
     let tasks = f64::from(SWARM);
-    (tasks / seconds, (cpu_s(controller) - before) * 1e6 / tasks)
+    [tasks / seconds, (cpu_s(controller) - before) * 1e6 / tasks]
 }
 
 /// Submits from so many clients for a while: how many in a second, and the milliseconds of the middle one.
@@ -268,18 +271,10 @@ fn before_and_after(less: &mut Controller, more: &mut Controller, tasks: u32) ->
     let figure = |pair: Pair, name, what, unit, better| {
         pair.figure(name, format!("{what}, after {tasks} tasks"), "the same before the first", unit, better)
     };
-    let queue = Pair::in_turns(less, more, |controller| list_of_waiting_ms(controller));
-    let mut cpu = Vec::new();
-    let rate = Pair::in_turns(less, more, |controller| {
-        let (rate, us) = swarm(controller);
-        cpu.push(us);
-        rate
-    });
-    // One after the other.
-    let of = |first: usize| median(&cpu[first..].iter().copied().step_by(2).collect::<Vec<_>>()).unwrap();
-    let cpu = Pair { less: of(0), more: of(1) };
-    let one = Pair::in_turns(less, more, |controller| submits_for_a_while(controller, 1).1);
-    let many = Pair::in_turns(less, more, |controller| submits_for_a_while(controller, CLIENTS).0);
+    let [queue] = Pair::in_turns(less, more, |controller| [list_of_waiting_ms(controller)]);
+    let [rate, cpu] = Pair::in_turns(less, more, |controller| swarm(controller));
+    let [one] = Pair::in_turns(less, more, |controller| [submits_for_a_while(controller, 1).1]);
+    let [many] = Pair::in_turns(less, more, |controller| [submits_for_a_while(controller, CLIENTS).0]);
     vec![
         figure(one, "history.submit", "one submit, answered once it is durable", "ms", Lower),
         figure(many, "history.submits", "submits of 64 clients", "1/s", Higher),
@@ -307,12 +302,12 @@ fn finished_tasks() {
     // that it keeps.
     let third = tasks / 10 * 3;
     let between = run_tasks(&full, tasks - third);
-    let rate = Pair::in_turns(&mut few, &mut full, |controller| run_tasks(controller, third / ROUNDS));
+    let [rate] = Pair::in_turns(&mut few, &mut full, |controller| [run_tasks(controller, third / ROUNDS)]);
     let memory = Pair { less: memory_mib(&few), more: memory_mib(&full) };
     let bytes = disk_bytes(&full);
-    let ended = Pair::in_turns(&mut few, &mut full, |controller| list_of_ended_ms(controller));
+    let [ended] = Pair::in_turns(&mut few, &mut full, |controller| [list_of_ended_ms(controller)]);
     playing.drain(1..).flatten().for_each(|node| node.abort());
-    let ready = Pair::in_turns(&mut few, &mut full, restart);
+    let [ready] = Pair::in_turns(&mut few, &mut full, |controller| [restart(controller)]);
     drop(few);
     playing.push(nodes(&full, &rt));
     let mut figures = before_and_after(&mut empty, &mut full, tasks);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::job::job_mut;
-use super::{Finished, FinishedHow, IndexSet, Job, Live, LivePhase, State, tally};
+use super::{Finished, IndexSet, Job, Live, LivePhase, State, tally};
 use crate::eligibility::{Dependency, Term};
 use crate::ids::{JobId, TaskIndex, Timestamp};
 use crate::on::{On, Tasks};
@@ -343,10 +343,7 @@ pub(super) fn began(live: &Live) -> Option<Timestamp> {
 
 /// When a finished task began; when it finished, if it never did.
 pub(super) fn ran(finished: &Finished) -> Timestamp {
-    match &finished.how {
-        FinishedHow::Ran { started_at: Some(started_at), .. } => *started_at,
-        _ => finished.at,
-    }
+    finished.how.started_at().unwrap_or(finished.at)
 }
 
 /// When the last of it began, or finished without; none while something of it has yet to begin.

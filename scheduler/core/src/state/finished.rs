@@ -134,15 +134,26 @@ struct Totals {
     first_start: Option<Timestamp>,
 }
 
+impl Totals {
+    fn add(&mut self, how: &FinishedHow) {
+        self.counts[how.kind() as usize] += 1;
+        self.first_start = [self.first_start, how.started_at()].into_iter().flatten().min();
+    }
+}
+
 impl FinishedTasks {
     /// Adds a task that has finished, which it does once.
     pub(super) fn insert(&mut self, index: TaskIndex, finished: Finished) {
-        let totals = self.totals.get_or_insert_default();
-        totals.counts[finished.how.kind() as usize] += 1;
-        let starts = [totals.first_start, finished.how.started_at()];
-        totals.first_start = starts.into_iter().flatten().min();
+        self.totals.get_or_insert_default().add(&finished.how);
         let before = self.tasks.insert(index, finished);
         debug_assert!(before.is_none(), "a task finishes once");
+    }
+
+    /// Whether what is told of all is what each says.
+    pub(super) fn are_counted(&self) -> bool {
+        let mut totals = Totals::default();
+        self.tasks.values().for_each(|finished| totals.add(&finished.how));
+        *self.totals.as_deref().unwrap_or(&Totals::default()) == totals
     }
 
     /// How many there are of each kind that there is, from the best to the worst.

@@ -105,6 +105,12 @@ pub enum Broken {
         /// The job's number.
         job: u64,
     },
+    /// What is kept of all finished tasks of a job is not what they say.
+    #[error("the finished tasks of job {job} are not counted as they are")]
+    Finished {
+        /// The job's number.
+        job: u64,
+    },
     /// A task is in two phases or in none.
     #[error("job {job} has {found} tasks in its phases, it was submitted with {expected}")]
     TaskLost {
@@ -244,6 +250,9 @@ impl State {
             let found = job.waiting.len() + job.live.len() as u64 + job.finished.len() as u64;
             if found != expected {
                 return Err(Broken::TaskLost { job: job.id.0, found, expected });
+            }
+            if !job.finished.are_counted() {
+                return Err(Broken::Finished { job: job.id.0 });
             }
             let is_unfinished =
                 |index: u32| job.waiting.contains(index) || job.live.contains_key(&TaskIndex(index));

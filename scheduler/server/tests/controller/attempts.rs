@@ -176,6 +176,32 @@ fn who_waits_for_an_end_is_answered_at_the_end_alone() {
 }
 
 #[test]
+fn an_array_is_shown_as_its_worst_task_and_says_why_the_last_such_one_ended() {
+    let controller = Controller::start(1);
+    let rt = runtime();
+    let mut client = controller.client();
+    let mut node = rt.block_on(controller.node("n01"));
+    let indices = vec![IndexRange { first: 0, last: 4, step: 1 }];
+    let array = Some(ArraySpec { indices, running_max: Some(1) });
+    let id = client.submit(&SubmitRequest { array, ..job("array") }).unwrap().job.unwrap();
+    for (code, out_of_memory) in [(0, false), (7, false), (0, false), (8, false), (1, true)] {
+        let prepare = rt.block_on(node.told_to_prepare());
+        rt.block_on(node.report(ready(&prepare)));
+        rt.block_on(node.told_to_go());
+        let how = v1::gone::How::Exited(v1::Exited { code, signal: 0, out_of_memory });
+        rt.block_on(node.report(gone(&prepare, how)));
+        rt.block_on(node.told_to_forget());
+    }
+    let ended = client.wait_finished(whole(id), Some(SOON)).unwrap().expect("all have ended");
+    let first = ended.task_list.iter().filter_map(|task| task.started_at_us).min();
+    let ended = ended.summary;
+    let counts = [(TaskState::Completed, 2), (TaskState::Failed, 2), (TaskState::OutOfMemory, 1)];
+    assert_eq!(ended.tasks.into_iter().collect::<Vec<_>>(), counts);
+    assert_eq!((ended.state, ended.reason.as_str()), (TaskState::Failed, "exit code 8"));
+    assert!(first.is_some() && ended.started_at_us == first, "{first:?}");
+}
+
+#[test]
 fn what_an_arrays_tasks_have_in_common_is_told_once_in_a_session_to_a_node_that_keeps_it() {
     let controller = Controller::start(1);
     let rt = runtime();
