@@ -1,9 +1,10 @@
 //! Accounting rows from records: what ended, as the client API shows it.
 
-use std::borrow::Cow;
+mod beyond;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_client::api::{EndView, ShareView, TaskState, TaskView};
+use muster_client::api::{TaskState, TaskView};
 use muster_core::event::{Event, Record};
 use muster_core::ids::{AttemptKey, JobId, NodeId, TaskIndex, Timestamp};
 use muster_core::notation::{self, format_hosts};
@@ -11,8 +12,8 @@ use muster_core::plan::Plan;
 use muster_core::spec::IndexRange;
 use muster_core::state::{Finished, Job, Node, State};
 use muster_store::{AttemptRow, AwayRow, HistoryRow, JobRow, TaskRow, TaskSpan};
-use serde::{Deserialize, Serialize};
 
+pub use self::beyond::view_of;
 use crate::view;
 
 /// Adds the rows that follow from `records`, which have just brought `state` about. A job that has ended stays in
@@ -144,9 +145,9 @@ fn blank(job: &Job, span: TaskSpan, state: TaskState, ended: Timestamp) -> TaskR
 }
 
 fn task_row(state: &State, job: &Job, index: TaskIndex) -> Option<HistoryRow> {
-    let at = job.finished.get(&index)?.at;
-    let task = view::task(state, &Plan::default(), job, index)?;
-    Some(HistoryRow::Task(Box::new(row_of(job, task, at))))
+    let finished = job.finished.get(&index)?;
+    let task = view::finished_task(state, job, index, finished);
+    Some(HistoryRow::Task(Box::new(row_of(job, task, finished.at))))
 }
 
 fn row_of(job: &Job, task: TaskView, at: Timestamp) -> TaskRow {
@@ -154,7 +155,7 @@ fn row_of(job: &Job, task: TaskView, at: Timestamp) -> TaskRow {
 }
 
 fn with_view(blank: TaskRow, task: TaskView) -> TaskRow {
-    let view = Beyond::the_columns(&task);
+    let view = beyond::the_columns(&task);
     // Most tasks have one node and one core, of which nothing has to be counted.
     let nodes = match &task.shares[..] {
         [share] => share.node.clone(),
@@ -235,168 +236,11 @@ fn job_row(state: &State, job: &Job) -> Option<HistoryRow> {
     })))
 }
 
-/// What the client API answers for a task and no column tells.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Beyond<'a> {
-    #[serde(skip_serializing_if = "is_zero")]
-    preempted: u32,
-    shares: Cow<'a, [ShareView]>,
-    /// Left out where it is when the script started.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    placed_at_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time_limit_s: Option<u64>,
-    /// Left out where the script exited.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    end: Option<Cow<'a, EndView>>,
-    stdout_path: Cow<'a, str>,
-    /// Left out where it is the other one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stderr_path: Option<Cow<'a, str>>,
-}
-
-fn is_zero(count: &u32) -> bool {
-    *count == 0
-}
-
-impl<'a> Beyond<'a> {
-    fn the_columns(task: &'a TaskView) -> Option<String> {
-        let exited = task.exit_code.map(|code| EndView::Exited { code });
-        let beyond = Beyond {
-            preempted: task.preempted,
-            shares: Cow::Borrowed(&task.shares),
-            placed_at_us: task.placed_at_us.filter(|_| task.placed_at_us != task.started_at_us),
-            time_limit_s: task.time_limit_s,
-            end: task.end.as_ref().filter(|end| Some(*end) != exited.as_ref()).map(Cow::Borrowed),
-            stdout_path: Cow::Borrowed(&task.stdout_path),
-            stderr_path: (task.stderr_path != task.stdout_path).then_some(Cow::Borrowed(&task.stderr_path)),
-        };
-        serde_json::to_string(&beyond).ok()
-    }
-}
-
-/// The task of a row.
-#[must_use]
-pub fn view_of(row: &TaskRow, index: TaskIndex) -> TaskView {
-    let text = row.view.as_deref();
-    // Rows of earlier releases hold all of it.
-    if let Some(whole) = text.and_then(|text| serde_json::from_str::<TaskView>(text).ok()) {
-        return whole;
-    }
-    let own = text.and_then(|text| serde_json::from_str::<Beyond<'_>>(text).ok());
-    let has_own = own.is_some();
-    let own = own.unwrap_or_default();
-    let stdout_path = own.stdout_path.into_owned();
-    let exited = || row.exit_code.map(|code| EndView::Exited { code }).filter(|_| has_own);
-    TaskView {
-        index: index.0,
-        state: TaskState::ALL.into_iter().find(|s| s.word() == row.state).unwrap_or(TaskState::Cancelled),
-        attempt: row.attempts,
-        preempted: own.preempted,
-        shares: own.shares.into_owned(),
-        placed_at_us: own.placed_at_us.or(row.started_us.filter(|_| has_own)),
-        started_at_us: row.started_us,
-        finished_at_us: Some(row.ended_us),
-        time_limit_s: own.time_limit_s,
-        exit_code: row.exit_code,
-        signal: row.signal,
-        reason: row.reason.clone(),
-        end: own.end.map(Cow::into_owned).or_else(exited),
-        cpu_time_us: row.cpu_time_us,
-        memory_peak_bytes: row.memory_peak_bytes,
-        stderr_path: own.stderr_path.map_or_else(|| stdout_path.clone(), Cow::into_owned),
-        stdout_path,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use muster_core::state::FinishedHow;
 
     use super::*;
-
-    #[test]
-    fn what_a_row_tells_of_a_task_is_what_was_shown() {
-        let share = ShareView {
-            node: "n1".to_owned(),
-            cores: "0-3".to_owned(),
-            ranks: 4,
-            memory_bytes: 1 << 30,
-            gres: vec!["gpu:1(IDX:0)".to_owned()],
-        };
-        let shown = TaskView {
-            index: 7,
-            state: TaskState::Completed,
-            attempt: 2,
-            preempted: 0,
-            shares: vec![share],
-            placed_at_us: Some(5),
-            started_at_us: Some(5),
-            finished_at_us: Some(9),
-            time_limit_s: None,
-            exit_code: Some(0),
-            signal: None,
-            reason: "exit code 0".to_owned(),
-            end: Some(EndView::Exited { code: 0 }),
-            cpu_time_us: 3,
-            memory_peak_bytes: 4096,
-            stdout_path: "/a".to_owned(),
-            stderr_path: "/a".to_owned(),
-        };
-        let exited = |state, code| TaskView { state, exit_code: Some(code), ..shown.clone() };
-        let tasks = [
-            shown.clone(),
-            TaskView {
-                placed_at_us: Some(4),
-                stderr_path: "/b".to_owned(),
-                time_limit_s: Some(60),
-                ..shown.clone()
-            },
-            TaskView { end: Some(EndView::Exited { code: 3 }), ..exited(TaskState::Failed, 3) },
-            TaskView { end: Some(EndView::OutOfMemory), ..exited(TaskState::OutOfMemory, 1) },
-            TaskView {
-                preempted: 1,
-                started_at_us: None,
-                exit_code: None,
-                end: Some(EndView::Cancelled { by_uid: 5 }),
-                ..exited(TaskState::Cancelled, 0)
-            },
-            TaskView {
-                exit_code: None,
-                signal: Some(9),
-                end: Some(EndView::Signalled { signal: 9 }),
-                ..exited(TaskState::Failed, 0)
-            },
-        ];
-        for task in tasks {
-            let blank = TaskRow {
-                job: JobId(1),
-                span: TaskSpan::one(TaskIndex(7)),
-                attempts: 0,
-                name: "a".to_owned(),
-                user: "ann".to_owned(),
-                uid: 1,
-                pool: "main".to_owned(),
-                state: task.state.word().to_owned(),
-                exit_code: None,
-                signal: None,
-                reason: String::new(),
-                nodes: String::new(),
-                cores: 0,
-                submitted_us: 1,
-                started_us: None,
-                ended_us: 9,
-                cpu_time_us: 0,
-                memory_peak_bytes: 0,
-                view: None,
-            };
-            let row = with_view(blank, task.clone());
-            assert_eq!(view_of(&row, TaskIndex(7)), task, "{row:?}");
-            let whole = TaskRow { view: serde_json::to_string(&task).ok(), ..row };
-            assert_eq!(view_of(&whole, TaskIndex(7)), task, "a row of an earlier release");
-        }
-    }
 
     #[test]
     fn tasks_that_had_an_attempt_stand_apart_from_those_that_never_ran() {

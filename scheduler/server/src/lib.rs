@@ -26,6 +26,7 @@ mod node_listener;
 pub mod node_uses;
 mod node_view;
 mod orders;
+mod outputs;
 pub mod packages;
 pub mod reservation_view;
 pub mod secrets;

@@ -265,7 +265,7 @@ pub fn of_history(row: &JobRow, tasks: &[TaskRow], detail: bool) -> Option<(JobD
 fn line_of_row(job: &JobDetail, id: JobId, row: &TaskRow, detail: bool) -> TaskLine {
     let (summary, request) = (&job.summary, &job.request);
     let index = TaskIndex(row.span.first);
-    let task = accounting::view_of(row, index);
+    let task = accounting::view_of(job, row, index);
     let which = match (summary.array, row.span.first == row.span.last && row.attempts > 0) {
         (false, _) => Which::Job,
         (true, true) => Which::Element(index),

@@ -21,8 +21,8 @@ use muster_wire::{Told, v1};
 use self::common::{Arrays, WHOSE_NODE};
 use self::gang::Gangs;
 use crate::batch_site::BatchSite;
+use crate::outputs::{self, Outputs};
 use crate::secrets::Secrets;
-use crate::view;
 
 /// Most devices of one node that are remembered: as many kinds, with as many devices each, as may be declared.
 const DEVICES_MAX: usize = GRES_KINDS_PER_NODE_MAX * GRES_COUNT_MAX as usize;
@@ -404,12 +404,10 @@ fn say_of_task(
     primary: &str,
     work: &mut v1::Work,
 ) {
-    let (stdout_path, stderr_path) =
-        view::output_paths(key.task.job, spec, key.task.index, attempts, primary);
-    let names = view::names(key.task.job, spec, key.task.index, attempts, primary);
+    let names = outputs::names(key.task.job, spec, key.task.index, attempts, primary);
     let stdin = spec.stdin.as_deref().map(|text| patterns::expand(text, names, &spec.working_directory));
     work.stdin_path = stdin.unwrap_or_default();
-    (work.stdout_path, work.stderr_path) = (stdout_path, stderr_path);
+    (work.stdout_path, work.stderr_path) = Outputs::from(spec).paths(names);
     work.time_limit_s = time_limit_s.unwrap_or(0);
 }
 

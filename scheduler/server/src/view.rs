@@ -9,13 +9,13 @@ use muster_client::api::{
 use muster_core::event::{Allocation, FinishedKind, Usage, Verdict, WaitingEnd};
 use muster_core::ids::{JobId, TaskIndex};
 use muster_core::notation::{format_hosts, format_size, format_time_s};
-use muster_core::patterns::{self, Names};
 use muster_core::plan::{Plan, Reason};
 use muster_core::spec::{JobSpec, Memory};
 use muster_core::state::{Finished, FinishedHow, Job, Live, LivePhase, State, Tried};
 use nix::sys::signal::Signal;
 
 use crate::node_view;
+use crate::outputs::{self, Outputs};
 use crate::task_lines::held_alone;
 
 /// Exit code and signal of a verdict.
@@ -313,10 +313,10 @@ fn shown_tasks(state: &State, plan: &Plan, job: &Job) -> Vec<TaskView> {
 #[must_use]
 pub fn task(state: &State, plan: &Plan, job: &Job, index: TaskIndex) -> Option<TaskView> {
     if let Some(live) = job.live.get(&index) {
-        return Some(live_task(state, job, index, live));
+        return Some(with_paths(live_task(state, job, index, live), job));
     }
     if let Some(finished) = job.finished.get(&index) {
-        return Some(finished_task(state, job, index, finished));
+        return Some(with_paths(finished_task(state, job, index, finished), job));
     }
     job.waiting.contains(index.0).then(|| {
         let tried = job.tried.get(&index);
@@ -388,10 +388,11 @@ fn live_task(state: &State, job: &Job, index: TaskIndex, live: &Live) -> TaskVie
         end: live_end(live),
         ..blank_task(index, live_state(live), reason)
     };
-    with_allocation(task, state, job, &live.allocation, usage)
+    with_allocation(task, state, &live.allocation, usage)
 }
 
-fn finished_task(state: &State, job: &Job, index: TaskIndex, finished: &Finished) -> TaskView {
+/// A finished task of a job, without the paths of its output.
+pub(crate) fn finished_task(state: &State, job: &Job, index: TaskIndex, finished: &Finished) -> TaskView {
     let reason = finished_reason(state, &job.spec, &finished.how);
     let (attempt, preempted) = finished.how.attempts();
     let task = TaskView {
@@ -413,22 +414,20 @@ fn finished_task(state: &State, job: &Job, index: TaskIndex, finished: &Finished
                 signal,
                 ..task
             };
-            with_allocation(task, state, job, allocation, *usage)
+            with_allocation(task, state, allocation, *usage)
         }
     }
 }
 
-fn with_allocation(
-    task: TaskView,
-    state: &State,
-    job: &Job,
-    allocation: &Allocation,
-    usage: Usage,
-) -> TaskView {
-    let primary = allocation.shares.first().map_or("", |share| state.node(share.node).name.as_str());
-    let (stdout_path, stderr_path) =
-        output_paths(job.id, &job.spec, TaskIndex(task.index), task.attempt, primary);
-    let stderr_path = if stderr_path.is_empty() { stdout_path.clone() } else { stderr_path };
+/// Adds the paths of its output to a task that was placed.
+fn with_paths(task: TaskView, job: &Job) -> TaskView {
+    let Some(primary) = task.shares.first() else { return task };
+    let names = outputs::names(job.id, &job.spec, TaskIndex(task.index), task.attempt, &primary.node);
+    let (stdout_path, stderr_path) = Outputs::from(&*job.spec).shown(names);
+    TaskView { stdout_path, stderr_path, ..task }
+}
+
+fn with_allocation(task: TaskView, state: &State, allocation: &Allocation, usage: Usage) -> TaskView {
     let shares = allocation.shares.iter().map(|share| ShareView {
         node: state.node(share.node).name.clone(),
         cores: share.cores.to_string(),
@@ -444,39 +443,6 @@ fn with_allocation(
         shares: shares.collect(),
         cpu_time_us: usage.cpu_time_us,
         memory_peak_bytes: usage.memory_peak_bytes,
-        stdout_path,
-        stderr_path,
         ..task
     }
-}
-
-/// What the patterns of a task's paths are replaced with.
-pub(crate) fn names<'a>(
-    job: muster_core::ids::JobId,
-    spec: &'a JobSpec,
-    index: TaskIndex,
-    attempt: u32,
-    primary: &'a str,
-) -> Names<'a> {
-    let task = spec.array.is_some().then_some(index);
-    let restarts = attempt.saturating_sub(1);
-    Names { job, task, restarts, job_name: &spec.name, user: &spec.user.name, host: primary }
-}
-
-/// The paths of a task's standard output and error, patterns replaced; the second is empty if they are one.
-pub(crate) fn output_paths(
-    job: muster_core::ids::JobId,
-    spec: &JobSpec,
-    index: TaskIndex,
-    attempt: u32,
-    primary: &str,
-) -> (String, String) {
-    let names = names(job, spec, index, attempt, primary);
-    let expand = |pattern: &str| patterns::expand(pattern, names, &spec.working_directory);
-    if spec.staging.is_some() && spec.stdout.is_none() {
-        // The node knows where the task's own folder is.
-        return (String::new(), spec.stderr.as_deref().map(expand).unwrap_or_default());
-    }
-    let stdout = spec.stdout.as_deref().unwrap_or(patterns::default_output(spec.array.is_some()));
-    (expand(stdout), spec.stderr.as_deref().map(expand).unwrap_or_default())
 }

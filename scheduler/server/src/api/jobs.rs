@@ -20,6 +20,7 @@ use muster_core::input::{Input, Refusal, Reply};
 use muster_core::notation::format_hosts;
 use muster_core::plan::Forecast;
 use muster_core::spec::{JobSpec, User};
+use muster_store::TaskRow;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
@@ -239,11 +240,12 @@ fn past_detail(app: &App, target: JobRef) -> Result<JobDetail, ApiError> {
     detail.task_list = match target.task {
         Some(index) => {
             let row = history.task(target.job, index).map_err(ApiError::History)?.ok_or_else(unknown)?;
-            vec![accounting::view_of(&row, index)]
+            vec![accounting::view_of(&detail, &row, index)]
         }
         None => {
             let rows = history.tasks(target.job, TASKS_SHOWN_MAX).map_err(ApiError::History)?;
-            rows.iter().map(|row| accounting::view_of(row, TaskIndex(row.span.first))).collect()
+            let view = |row: &TaskRow| accounting::view_of(&detail, row, TaskIndex(row.span.first));
+            rows.iter().map(view).collect()
         }
     };
     Ok(detail)

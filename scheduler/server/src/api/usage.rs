@@ -287,6 +287,7 @@ struct Held {
 
 #[derive(Deserialize)]
 struct HeldShare {
+    #[serde(default)]
     memory_bytes: u64,
     #[serde(default)]
     gres: Vec<String>,
