@@ -6,17 +6,15 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::FileExt as _;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::floor::{Floor, answers_per_second, percentile_ms};
 use common::{Controller, configuration, job};
 use muster_client::JobFilter;
+use muster_client::api::SubmitRequest;
+use muster_cluster_tests::figures::{Against, Better, Figure, Told};
 use muster_core::engine::Engine;
 use muster_core::event::{Endpoint, Event, Hardware, HardwareCore, Record, Usage};
 use muster_core::ids::{AttemptKey, Timestamp};
@@ -29,55 +27,6 @@ use muster_store::Store;
 const CORES: u32 = 128;
 /// How long each measurement of a rate takes.
 const WHILE: Duration = Duration::from_secs(4);
-
-/// Small writes that are synced, on the disk below a folder.
-struct Syncs {
-    file: std::fs::File,
-    made: u64,
-}
-
-impl Syncs {
-    /// How many pages the file has.
-    const PAGES: u64 = 1024;
-
-    fn below(folder: &Path) -> Self {
-        let file = std::fs::File::create(folder.join("syncs")).unwrap();
-        // The log of the database is overwritten in place as well, most of the time.
-        file.write_all_at(&vec![0; Self::PAGES as usize * 4096], 0).unwrap();
-        file.sync_all().unwrap();
-        Self { file, made: 0 }
-    }
-
-    fn one(&mut self) {
-        let page = [self.made as u8; 4096];
-        self.file.write_all_at(&page, self.made % Self::PAGES * 4096).unwrap();
-        self.file.sync_data().unwrap();
-        self.made += 1;
-    }
-}
-
-/// How long one small write takes that is synced: half of them take less.
-fn sync_ms(syncs: &mut Syncs) -> f64 {
-    median_ms(WHILE / 2, || syncs.one())
-}
-
-/// How long something takes that is done again and again for a time: half of the times it takes less.
-fn median_ms(time: Duration, mut work: impl FnMut()) -> f64 {
-    let started = Instant::now();
-    let mut took = Vec::new();
-    while started.elapsed() < time {
-        let before = Instant::now();
-        work();
-        took.push(before.elapsed());
-    }
-    took.sort_unstable();
-    percentile(&took, 50)
-}
-
-/// The part of the sorted values at which `percent` of them are smaller, in milliseconds.
-fn percentile(sorted: &[Duration], percent: usize) -> f64 {
-    sorted[(sorted.len() - 1) * percent / 100].as_secs_f64() * 1e3
-}
 
 /// Submits from so many clients until time is over. Gives how long each submit took, sorted.
 fn submit_from(controller: &Controller, clients: usize, time: Duration) -> Vec<Duration> {
@@ -104,62 +53,6 @@ fn submit_from(controller: &Controller, clients: usize, time: Duration) -> Vec<D
     all
 }
 
-/// How long a request and its answer take over a stream to a thread that does something in between: half of them take less.
-fn echo_ms<S: Read + Write + Send + 'static>(
-    time: Duration,
-    mut near: S,
-    mut far: S,
-    mut between: impl FnMut() + Send + 'static,
-) -> f64 {
-    // As many bytes as a submit has, and its answer.
-    const BYTES: (usize, usize) = (800, 150);
-    let echo = std::thread::spawn(move || {
-        let mut request = vec![0; BYTES.0];
-        while far.read_exact(&mut request).is_ok() {
-            between();
-            if far.write_all(&request[..BYTES.1]).is_err() {
-                return;
-            }
-        }
-    });
-    let (request, mut answer) = (vec![1; BYTES.0], vec![0; BYTES.1]);
-    let took = median_ms(time, || {
-        near.write_all(&request).unwrap();
-        near.read_exact(&mut answer).unwrap();
-    });
-    drop(near);
-    echo.join().unwrap();
-    took
-}
-
-/// What nothing can be faster than: a synced write, and a round trip over a Unix socket and over TCP.
-struct Floor {
-    sync_ms: f64,
-    unix_ms: f64,
-    tcp_ms: f64,
-    /// A round trip to a thread that syncs a write before it answers. It may take longer than both by themselves: what waits for the
-    /// other's processor slows it down where two are threads of one core.
-    synced_ms: f64,
-}
-
-impl Floor {
-    fn measure(folder: &Path) -> Self {
-        let (near, far) = UnixStream::pair().unwrap();
-        let unix_ms = echo_ms(WHILE / 8, near, far, || {});
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let far = listener.accept().unwrap().0;
-        near.set_nodelay(true).unwrap();
-        far.set_nodelay(true).unwrap();
-        let tcp_ms = echo_ms(WHILE / 8, near, far, || {});
-        let mut syncs = Syncs::below(folder);
-        let sync_ms = sync_ms(&mut syncs);
-        let (near, far) = UnixStream::pair().unwrap();
-        let synced_ms = echo_ms(WHILE / 2, near, far, move || syncs.one());
-        Self { sync_ms, unix_ms, tcp_ms, synced_ms }
-    }
-}
-
 /// The processor time that the controller has used, in seconds.
 fn cpu_s(controller: &Controller) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", controller.pid())).unwrap();
@@ -170,44 +63,72 @@ fn cpu_s(controller: &Controller) -> f64 {
     ticks as f64 / 100.0
 }
 
+/// Submits from so many clients of a fresh controller, after its floor. Gives how long each took, sorted, and the floor.
+fn submits_and_floor(clients: usize, is_bare: bool, request: &SubmitRequest) -> (Vec<Duration>, Floor) {
+    let mut controller = Controller::prepared(1, "");
+    more_jobs_for_each_user(&controller);
+    controller.run();
+    let floor = Floor::measure(controller.folder.path(), WHILE);
+    let cpu_before = cpu_s(&controller);
+    let took = match is_bare {
+        true => common::bare::submit(&controller.socket(), clients, WHILE, request),
+        false => submit_from(&controller, clients, WHILE),
+    };
+    println!(
+        "{clients:3} {}: {:7.0} submits/s, median {:.3} ms, 99 % {:.2} ms, {:.0} us of the controller's CPU each; \
+         floor {:.3} ms = one sync {:.3} + one round trip {:.3} (TCP {:.3}); {:.3} both at once",
+        if is_bare { "bare connections " } else { "clients, 1 thread each" },
+        took.len() as f64 / WHILE.as_secs_f64(),
+        percentile_ms(&took, 50),
+        percentile_ms(&took, 99),
+        (cpu_s(&controller) - cpu_before) * 1e6 / took.len() as f64,
+        floor.submit_ms(),
+        floor.sync_ms,
+        floor.unix_ms,
+        floor.tcp_ms,
+        floor.synced_ms,
+    );
+    (took, floor)
+}
+
 #[test]
 #[ignore = "a measurement, for a quiet machine and a release build"]
 fn acknowledged_submits_per_second() {
     let mut request = job("bench");
     request.eligibility.hold = true;
-    let mut alone = None;
-    for (clients, is_bare) in [(1, false), (64, false), (1, true), (8, true), (64, true)] {
-        let mut controller = Controller::prepared(1, "");
-        more_jobs_for_each_user(&controller);
-        controller.run();
-        let floor = Floor::measure(controller.folder.path());
-        let cpu_before = cpu_s(&controller);
-        let took = match is_bare {
-            true => common::bare::submit(&controller.socket(), clients, WHILE, &request),
-            false => submit_from(&controller, clients, WHILE),
-        };
-        let rate = took.len() as f64 / WHILE.as_secs_f64();
-        let cpu_us = (cpu_s(&controller) - cpu_before) * 1e6 / took.len() as f64;
-        println!(
-            "{clients:3} {}: {rate:7.0} submits/s, median {:.3} ms, 99 % {:.2} ms, {cpu_us:.0} us of the controller's CPU each; \
-             floor {:.3} ms = one sync {:.3} + one round trip {:.3} (TCP {:.3}); {:.3} both at once",
-            if is_bare { "bare connections " } else { "clients, 1 thread each" },
-            percentile(&took, 50),
-            percentile(&took, 99),
-            floor.sync_ms + floor.unix_ms,
-            floor.sync_ms,
-            floor.unix_ms,
-            floor.tcp_ms,
-            floor.synced_ms,
+    let mut figures = Vec::new();
+    for (is_bare, many, suffix, whose) in
+        [(false, &[64][..], "", "of the client library"), (true, &[8, 64][..], "_bare", "over bare sockets")]
+    {
+        let (took, floor) = submits_and_floor(1, is_bare, &request);
+        let alone = took.len() as f64 / WHILE.as_secs_f64();
+        let (name, what) = (format!("durable.one{suffix}"), format!("one durable submit {whose}"));
+        figures.push(
+            Figure::new(&name, what, percentile_ms(&took, 50), "ms", Better::Lower)
+                .floor("one sync and one round trip", floor.submit_ms())
+                .bar(Against::Floor, 1.5),
         );
-        match alone.filter(|_| clients > 1) {
-            None => {
-                println!("      {:.2} x the floor", percentile(&took, 50) / (floor.sync_ms + floor.unix_ms));
-                alone = Some(rate);
-            }
-            Some(alone) => println!("      {:.1} x the rate of one", rate / alone),
+        for clients in many {
+            let (took, _) = submits_and_floor(*clients, is_bare, &request);
+            let rate = took.len() as f64 / WHILE.as_secs_f64();
+            let what = format!("durable submits of {clients} clients {whose}");
+            let figure =
+                Figure::new(&format!("durable.{clients}{suffix}"), what, rate, "1/s", Better::Higher)
+                    .floor("one client", alone);
+            figures.push(if *clients == 64 { figure.bar(Against::Floor, 20.0) } else { figure });
         }
     }
+    let [one, many] = [1, 64].map(|clients| answers_per_second(clients, WHILE, &request));
+    println!(
+        "a thread that only syncs and answers: {one:.0} a second over one connection, {many:.0} over 64"
+    );
+    let what =
+        "answers to 64 bare connections by a thread that syncs once for all that came, and does nothing else";
+    figures.push(
+        Figure::new("durable.64_only_synced", what, many, "1/s", Better::Higher)
+            .floor("to one connection", one),
+    );
+    Told { figures, ..Told::default() }.print().unwrap();
 }
 
 /// How long submits take while others list a hundred thousand jobs all the time.
@@ -243,9 +164,9 @@ fn submits_while_others_list() {
         println!(
             "{listing:2} list {made} jobs: {:5.0} submits/s, median {:.2} ms, 99 % {:.2} ms, longest {:.0} ms; {:.1} lists/s; {} MiB",
             took.len() as f64 / (2 * WHILE).as_secs_f64(),
-            percentile(&took, 50),
-            percentile(&took, 99),
-            percentile(&took, 100),
+            percentile_ms(&took, 50),
+            percentile_ms(&took, 99),
+            percentile_ms(&took, 100),
             lists.load(Ordering::Relaxed) as f64 / (2 * WHILE).as_secs_f64(),
             resident_bytes(&controller) >> 20,
         );
@@ -375,9 +296,9 @@ fn the_longest_pause_while_a_snapshot_is_taken() {
         let took = submit_from(&controller, 1, Duration::from_secs(15));
         println!(
             "{live} live tasks: median {:.2} ms, 99 % {:.2} ms, longest {:.0} ms of {} submits",
-            percentile(&took, 50),
-            percentile(&took, 99),
-            percentile(&took, 100),
+            percentile_ms(&took, 50),
+            percentile_ms(&took, 99),
+            percentile_ms(&took, 100),
             took.len()
         );
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 pub mod bare;
+pub mod floor;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};

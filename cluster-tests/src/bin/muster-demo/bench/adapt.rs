@@ -1,4 +1,4 @@
-//! Figures from what programs and tests tell in a shape of their own: one object in their last line, or lines for people.
+//! Figures from what programs tell in a shape of their own: one object in their last line.
 
 use anyhow::{Context as _, Result};
 use muster_cluster_tests::figures::{Against, Better, Figure, Told};
@@ -111,57 +111,6 @@ pub fn agents(output: &str) -> Result<Told> {
     })
 }
 
-/// Of the measurement of durable submits in `scheduler/server/tests/durability.rs`, which tells a line for each number of
-/// clients: `64 clients: 14028 submits/s, median 3.8 ms, ... floor 0.15 ms ...`.
-pub fn submits(output: &str) -> Result<Told> {
-    let after = |line: &str, words: &str| {
-        let rest = line.split_once(words)?.1.trim_start();
-        rest.split([' ', ',']).next()?.parse::<f64>().ok()
-    };
-    let mut figures = Vec::new();
-    // The rate of one client, by what the clients are: those that follow are beside one of their own kind.
-    let mut alone: Vec<(String, f64)> = Vec::new();
-    for line in output.lines() {
-        // The harness of tests leaves its line open.
-        let line = line.rsplit("... ").next().unwrap_or(line);
-        let Some((who, said)) = line.split_once(':').filter(|(_, said)| said.contains(" submits/s,")) else {
-            continue;
-        };
-        let (clients, kind) =
-            who.trim().split_once(' ').context("a line begins without the number of clients")?;
-        let clients: u32 = clients.parse().with_context(|| format!("'{clients}' is no number of clients"))?;
-        let rate = said.trim_start().split(' ').next().and_then(|rate| rate.parse::<f64>().ok());
-        let rate = rate.with_context(|| format!("no rate in '{line}'"))?;
-        let bare = kind.contains("bare");
-        let name = |name: &str| if bare { format!("{name}_bare") } else { name.to_owned() };
-        let kind = if bare { "over bare sockets" } else { "of the client library" };
-        match alone.iter().find(|(known, _)| known == kind) {
-            None => {
-                let median = after(said, "median").with_context(|| format!("no median in '{line}'"))?;
-                let words = format!("one durable submit {kind}");
-                let figure = Figure::new(&name("durable.one"), words, median, "ms", Better::Lower);
-                figures.push(match (after(said, "floor"), after(said, "one sync")) {
-                    (Some(floor), _) => {
-                        figure.floor("one sync and one round trip", floor).bar(Against::Floor, 1.5)
-                    }
-                    (None, Some(sync)) => figure.floor("one sync", sync),
-                    (None, None) => figure,
-                });
-                alone.push((kind.to_owned(), rate));
-            }
-            Some((_, one)) => {
-                let words = format!("durable submits of {clients} clients {kind}");
-                let figure =
-                    Figure::new(&name(&format!("durable.{clients}")), words, rate, "1/s", Better::Higher)
-                        .floor("one client", *one);
-                figures.push(if clients == 64 { figure.bar(Against::Floor, 20.0) } else { figure });
-            }
-        }
-    }
-    anyhow::ensure!(!figures.is_empty(), "the measurement of durable submits told none");
-    Ok(Told { figures, ..Told::default() })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -191,34 +140,6 @@ mod tests {
         let ratio = told.figures.iter().find(|figure| figure.name == "agents.rate").unwrap().to_floor();
         assert_eq!(ratio, Some(0.5));
         assert_eq!(told.figures.iter().map(|figure| figure.bars.len()).sum::<usize>(), 5);
-    }
-
-    #[test]
-    fn lines_of_durable_submits_become_figures() {
-        let told = submits(
-            "test acknowledged_submits_per_second ...   1 clients:    2242 submits/s, median   0.43 ms, 99 %   0.70 ms; one sync 0.10 ms before\n\
-             64 clients:   14028 submits/s, median   3.80 ms\n\
-               1 bare connections :    3000 submits/s, median 0.300 ms, 99 % 0.50 ms; floor 0.200 ms = one sync 0.150 + more\n\
-             64 bare connections :   66000 submits/s, median 0.900 ms; floor 0.200 ms\nok\n",
-        )
-        .unwrap();
-        let found: Vec<_> = told
-            .figures
-            .iter()
-            .map(|figure| (figure.name.as_str(), figure.value, figure.bars.len()))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                ("durable.one", 0.43, 0),
-                ("durable.64", 14_028.0, 1),
-                ("durable.one_bare", 0.3, 1),
-                ("durable.64_bare", 66_000.0, 1)
-            ]
-        );
-        assert_eq!(told.figures[2].to_floor(), Some(0.3 / 0.2));
-        assert_eq!(told.figures[3].to_floor(), Some(22.0));
-        assert!(submits("nothing").is_err());
     }
 
     #[test]

@@ -27,8 +27,6 @@ enum Runs {
     Demo { whole: &'static [&'static str], quick: &'static [&'static str] },
     /// A measurement among the tests, which knows a quick run by its environment.
     Test { target: &'static str, name: &'static str },
-    /// The measurement of durable submits among the tests, which tells lines for people.
-    Submits,
     /// `muster-sim scale`, which tells a report of its own shape.
     Scale { whole: &'static [&'static str], quick: &'static [&'static str] },
 }
@@ -87,8 +85,8 @@ pub const PARTS: [Part; 12] = [
     },
     Part {
         name: "submits",
-        what: "durable submits by 1 to 64 clients beside a loop of fsync and a bare echo",
-        runs: Runs::Submits,
+        what: "durable submits by 1 to 64 clients beside a loop of fsync, a bare echo, and both at once",
+        runs: Runs::Test { target: "durability", name: "acknowledged_submits_per_second" },
     },
     Part {
         name: "agents",
@@ -143,7 +141,6 @@ impl Part {
                 command.args(["scale", "--json"]).args(if quick { *less } else { *whole });
                 command
             }
-            Runs::Submits => test("durability", "acknowledged_submits_per_second"),
             Runs::Test { target, name } => test(target, name),
         };
         command.current_dir(repository());
@@ -158,7 +155,6 @@ impl Part {
         match self.runs {
             Runs::Scale { .. } => adapt::scale(output),
             Runs::Agents { .. } => adapt::agents(output),
-            Runs::Submits => adapt::submits(output),
             Runs::Demo { .. } | Runs::Test { .. } => Ok(Told::read(output)?),
         }
     }
