@@ -192,15 +192,10 @@ fn job_reason(state: &State, plan: &Plan, job: &Job, of: TaskState) -> String {
     worst.map(|finished| finished_reason(state, &job.spec, &finished.how)).unwrap_or_default()
 }
 
-/// The allocation that stands for a job's tasks: of its first live task, else of its last finished one.
+/// The allocation that stands for a job's tasks: of its first live task, else of the last one that ran.
 fn typical_allocation(job: &Job) -> Option<&Allocation> {
-    if let Some(live) = job.live.values().next() {
-        return Some(&live.allocation);
-    }
-    job.finished.values().rev().find_map(|finished| match &finished.how {
-        FinishedHow::Ran { allocation, .. } => Some(allocation.as_ref()),
-        _ => None,
-    })
+    let live = job.live.values().next().map(|live| &*live.allocation);
+    live.or_else(|| job.finished.last_allocation())
 }
 
 /// Names of the nodes that a job's live tasks hold, or that its last finished task held.

@@ -132,19 +132,24 @@ struct Totals {
     /// How many there are of each kind, in the order of [`FinishedKind::ALL`].
     counts: [u32; FinishedKind::ALL.len()],
     first_start: Option<Timestamp>,
+    /// The last one, by its index, that ran.
+    last_ran: Option<TaskIndex>,
 }
 
 impl Totals {
-    fn add(&mut self, how: &FinishedHow) {
+    fn add(&mut self, index: TaskIndex, how: &FinishedHow) {
         self.counts[how.kind() as usize] += 1;
         self.first_start = [self.first_start, how.started_at()].into_iter().flatten().min();
+        if matches!(how, FinishedHow::Ran { .. }) {
+            self.last_ran = self.last_ran.max(Some(index));
+        }
     }
 }
 
 impl FinishedTasks {
     /// Adds a task that has finished, which it does once.
     pub(super) fn insert(&mut self, index: TaskIndex, finished: Finished) {
-        self.totals.get_or_insert_default().add(&finished.how);
+        self.totals.get_or_insert_default().add(index, &finished.how);
         let before = self.tasks.insert(index, finished);
         debug_assert!(before.is_none(), "a task finishes once");
     }
@@ -152,7 +157,7 @@ impl FinishedTasks {
     /// Whether what is told of all is what each says.
     pub(super) fn are_counted(&self) -> bool {
         let mut totals = Totals::default();
-        self.tasks.values().for_each(|finished| totals.add(&finished.how));
+        self.tasks.iter().for_each(|(index, finished)| totals.add(*index, &finished.how));
         *self.totals.as_deref().unwrap_or(&Totals::default()) == totals
     }
 
@@ -172,6 +177,15 @@ impl FinishedTasks {
     #[must_use]
     pub fn first_start(&self) -> Option<Timestamp> {
         self.totals.as_deref()?.first_start
+    }
+
+    /// What the last task held, by its index, that ran.
+    #[must_use]
+    pub fn last_allocation(&self) -> Option<&Allocation> {
+        match &self.tasks.get(&self.totals.as_deref()?.last_ran?)?.how {
+            FinishedHow::Ran { allocation, .. } => Some(allocation),
+            FinishedHow::CancelledWaiting { .. } | FinishedHow::EndedWaiting { .. } => None,
+        }
     }
 }
 
@@ -359,6 +373,17 @@ mod tests {
             assert_eq!(of_all as usize, each, "{kind:?}");
         }
         assert!(!held.are_successes());
+        let core =
+            |tasks: &FinishedTasks| tasks.last_allocation().map(|held| held.shares[0].cores.to_string());
+        assert_eq!(core(&held), Some("0".to_owned()), "of the task 20");
+        held.insert(TaskIndex(19), Finished { how: ran(3, None), at: Timestamp(7) });
+        let by_uid = FinishedHow::CancelledWaiting { by_uid: 1, attempts: 0, preempted: 0 };
+        held.insert(TaskIndex(30), Finished { how: by_uid.clone(), at: Timestamp(7) });
+        assert_eq!(core(&held), Some("0".to_owned()), "it is still the last one that ran");
+        held.insert(TaskIndex(21), Finished { how: ran(3, None), at: Timestamp(7) });
+        assert_eq!(core(&held), Some("3".to_owned()));
+        let none = FinishedTasks::from_iter([(TaskIndex(0), Finished { how: by_uid, at: Timestamp(1) })]);
+        assert_eq!(core(&none), None);
         let good =
             FinishedTasks::from_iter([(TaskIndex(0), Finished { how: ran(0, None), at: Timestamp(1) })]);
         assert!(good.are_successes() && good.first_start().is_none());
