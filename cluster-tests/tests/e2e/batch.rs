@@ -4,14 +4,19 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use muster_cluster_tests::site::repository;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::support::Bench;
 
 /// A key, in base64: of this test alone.
 const KEY: &str = "bXVzdGVyIHRlc3RzIGl0cyBiYXRjaCBzZXJ2aWNl";
 const ADDRESS: &str = "127.0.0.1:8443";
+/// How long the controller may take to read its configuration again.
+const SOON: Duration = Duration::from_secs(20);
 /// Where the other stores listen on the head.
 const AZURITE_PORT: &str = "10000";
 const S3_PORT: &str = "10001";
@@ -115,13 +120,25 @@ fn make_stores(bench: &Bench, keys: &Path, scheme: &str) -> [Server; 2] {
     [azurite, s3]
 }
 
+/// From now on nobody but admins may ask more than a few times a second.
+fn limit_requests(bench: &Bench) {
+    let path = bench.site.config_path();
+    let config = std::fs::read_to_string(&path).unwrap();
+    let limits = "[controller]\nrequests_per_user_s = 20\nrequests_per_user_burst = 5\n";
+    std::fs::write(&path, config.replace("[controller]\n", limits)).unwrap();
+    let controller = bench.site.controller_pid().unwrap();
+    kill(Pid::from_raw(controller), Signal::SIGHUP).unwrap();
+    let said = || std::fs::read_to_string(bench.site.controller_log()).unwrap_or_default();
+    bench.until("the limits are in force", SOON, || said().contains("the configuration was read again"));
+}
+
 fn run(sdk: &str, tls: bool) {
     let keys = tempfile::tempdir().unwrap();
     let Some(bench) = up(sdk.replace("sdk", "bs").as_str(), keys.path(), tls) else { return };
     let from = repository().join("cluster-tests/clients/batch");
     let clients = bench.work.join("clients");
     std::fs::create_dir(&clients).unwrap();
-    for file in ["story.py".to_owned(), format!("{sdk}.py")] {
+    for file in ["story.py".to_owned(), "often.py".to_owned(), format!("{sdk}.py")] {
         std::fs::copy(from.join(&file), clients.join(&file)).unwrap();
     }
     bench.write("key", KEY);
@@ -136,16 +153,24 @@ fn run(sdk: &str, tls: bool) {
         std::fs::copy(keys.path().join("tls.pem"), bench.work.join("tls.pem")).unwrap();
     }
     let _stores = make_stores(&bench, keys.path(), scheme);
-    let line = format!(
-        "{trust}timeout 240 {}/{sdk}/bin/python -B clients/{sdk}.py {scheme}://{ADDRESS} lab key {}",
-        programs().display(),
-        bench.work.display()
-    );
-    let output = bench.shell(&faces, &bench.work, &line).output().unwrap();
-    let log = std::fs::read_to_string(bench.site.controller_log()).unwrap_or_default();
-    let end: Vec<&str> = log.lines().rev().take(20).collect();
-    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&said), end.join("\n"));
+    let read_log = || std::fs::read_to_string(bench.site.controller_log()).unwrap_or_default();
+    let tell = |script: &str| {
+        let line = format!(
+            "{trust}timeout 240 {}/{sdk}/bin/python -B clients/{script}.py {scheme}://{ADDRESS} lab key {}",
+            programs().display(),
+            bench.work.display()
+        );
+        let output = bench.shell(&faces, &bench.work, &line).output().unwrap();
+        let log = read_log();
+        let end: Vec<&str> = log.lines().rev().take(20).collect();
+        let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+        assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&said), end.join("\n"));
+    };
+    tell(sdk);
+    limit_requests(&bench);
+    tell("often");
+    let log = read_log();
+    assert!(log.contains("a user asks too often"), "{log}");
     assert!(!log.contains(KEY) && !log.contains("sig="), "no log has a key or a signature");
     let token = std::fs::read_to_string(bench.work.join("token")).unwrap();
     assert!(token.starts_with("muster-task.") && !log.contains(token.trim()), "no log has a token");

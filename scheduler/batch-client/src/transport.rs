@@ -20,7 +20,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 const BYTES_PER_S_MIN: u64 = 256 << 10;
 /// First and longest pause before something is asked again.
 pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
-/// How long a service that says that it is busy is asked again, however patient the caller is.
+/// How long a service that says that it is busy, or asked too often, is asked again, however patient the caller is.
 const BUSY_WITHIN: Duration = Duration::from_secs(30);
 /// Longest refusal that is read, in characters.
 const REFUSAL_CHARS_MAX: usize = 2000;
@@ -85,7 +85,7 @@ impl Transport {
                 Err(failed) => failed,
             };
             let patience = match &failed {
-                BatchClientError::Refused { status: 503, .. } => self.patience.max(BUSY_WITHIN),
+                BatchClientError::Refused { status: 429 | 503, .. } => self.patience.max(BUSY_WITHIN),
                 // What was sent may have been done, and is asked again only where that does no harm.
                 BatchClientError::Unreachable { source: Some(source), .. }
                     if source.is_connect() || ask.method == Method::GET || ask.method == Method::PUT =>

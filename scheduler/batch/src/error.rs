@@ -87,6 +87,7 @@ error_codes! {
     412: ConditionNotMet;
     413: RequestBodyTooLarge, RequestEntityTooLarge;
     416: InvalidRange;
+    429: TooManyRequests;
     500: InternalError, OperationTimedOut;
     503: ServerBusy, TooManyEnableAutoScaleRequests;
 }

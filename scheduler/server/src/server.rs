@@ -165,6 +165,8 @@ async fn start_under(config: Config, lease: Option<Lease>) -> Result<Running, Se
                 forecasts: Arc::clone(&forecasts),
                 feed,
                 packages,
+                door: Arc::clone(&door),
+                admins: Arc::clone(&admins),
                 secrets,
                 stopping: stopping.clone(),
             };

@@ -269,20 +269,30 @@ fn requests(count: u32) -> String {
 }
 
 impl ApiError {
+    /// When to ask again, in milliseconds, if that alone helps.
+    fn again_ms(&self) -> Option<u64> {
+        match self {
+            Self::TooOften { again_ms, .. } | Self::UserConnections { again_ms, .. } => Some(*again_ms),
+            _ => None,
+        }
+    }
+
+    /// The same in seconds, as HTTP's `Retry-After` has it.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        let seconds = self.again_ms()?.div_ceil(1000).max(1);
+        Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+
     /// As HTTP has it.
     pub fn response(&self) -> Response {
         let (status, code) = self.code();
         if let Self::History(error) = self {
             tracing::warn!(error = %chain(error), "the accounting tables cannot be read");
         }
-        let again_ms = match self {
-            Self::TooOften { again_ms, .. } | Self::UserConnections { again_ms, .. } => Some(*again_ms),
-            _ => None,
-        };
-        let body = ErrorBody { code: code.to_owned(), message: self.to_string(), again_ms };
+        let body = ErrorBody { code: code.to_owned(), message: self.to_string(), again_ms: self.again_ms() };
         let mut response = (status, Json(body)).into_response();
-        if let Some(again_ms) = again_ms {
-            response.headers_mut().insert(RETRY_AFTER, again_ms.div_ceil(1000).max(1).into());
+        if let Some(seconds) = self.retry_after_s() {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response
     }

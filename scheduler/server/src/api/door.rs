@@ -1,4 +1,4 @@
-//! Who is let in: how many connections each user may have, and how often they may ask.
+//! Who is let in: how many connections each user may have, and how often they may ask, requests to the batch service included.
 //!
 //! Those who administer the cluster are let in always: what they do may be what ends a flood.
 

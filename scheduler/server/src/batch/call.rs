@@ -15,10 +15,12 @@ use muster_batch::{BatchError, ErrorCode, date, signature, wire};
 use muster_core::batch::{BatchCaller, BatchCommand, BatchInput, BatchReply, Condition, FoldedId};
 use muster_core::ids::{AttemptKey, Timestamp};
 use muster_core::input::{Input, Refusal, Reply};
+use muster_core::spec::User;
 use muster_core::state::State;
 use serde_json::Value;
 
 use super::{Answer, Service, accounts, allowed, native, packages};
+use crate::api::Peer;
 use crate::engine_loop::InputError;
 
 /// Largest body of a request, in bytes.
@@ -92,6 +94,7 @@ async fn call(service: &Service, request: Request) -> Result<Request, BatchError
         }
         None => (key_caller(service, &parts)?, None),
     };
+    take_turn(service, &caller)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     // The native paths have their version in themselves.
     if !native::owns(parts.uri.path()) {
@@ -112,6 +115,16 @@ async fn call(service: &Service, request: Request) -> Result<Request, BatchError
     };
     parts.extensions.insert(call);
     Ok(Request::from_parts(parts, rest))
+}
+
+/// Counts a request among those of its user.
+fn take_turn(service: &Service, caller: &BatchCaller) -> Result<(), BatchError> {
+    let User { name, uid, gid } = &caller.user;
+    let who = Peer::new(*uid, *gid, Some(name.clone()), &service.admins);
+    service.door.ask(&who, service.shared.now()).map_err(|error| {
+        let seconds = error.retry_after_s().unwrap_or(RETRY_AFTER_S);
+        BatchError::new(ErrorCode::TooManyRequests, error.to_string()).retry_after(seconds)
+    })
 }
 
 async fn whole(body: Body) -> Result<Bytes, BatchError> {

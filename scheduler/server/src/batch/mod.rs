@@ -36,6 +36,7 @@ use self::call::Refused;
 pub use self::feed::{Feed, Following};
 pub use self::store::open as open_store;
 pub use self::tls::acceptor;
+use crate::api::{Admins, Door};
 use crate::engine_loop::EngineHandle;
 use crate::error::ServerError;
 use crate::forecasts::Forecasts;
@@ -80,6 +81,10 @@ pub struct Parts {
     pub secrets: Secrets,
     /// The packages.
     pub packages: Arc<Packages>,
+    /// Who asks too often, here and by the client API.
+    pub door: Arc<Door>,
+    /// Who may ask as often as they like.
+    pub admins: Admins,
     /// Becomes true when the controller stops.
     pub stopping: watch::Receiver<bool>,
 }

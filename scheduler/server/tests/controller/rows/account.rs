@@ -27,6 +27,25 @@ fn account() {
 }
 
 #[test]
+fn rate_limit() {
+    let farm = Farm::without_nodes_and("requests_per_user_s = 1\nrequests_per_user_burst = 20");
+    let refused =
+        (0..1000).map(|_| farm.get("/pools")).find(|got| got.status != 200).expect("there is a limit");
+    assert_eq!(refused.refused(), (429, "TooManyRequests"));
+    let why = refused.json["message"]["value"].as_str().unwrap();
+    assert!(why.contains("1 request a second of each user, and 20 at once"), "{why}");
+    assert_eq!(refused.headers["retry-after"], "1");
+    // A body is read before it is refused, so that the answer is.
+    let large = json!({ "id": "p", "vmSize": "main", "displayName": "x".repeat(1 << 20) });
+    assert_eq!(farm.try_post("/pools", large).status, 429);
+    assert_eq!(
+        farm.ask_as_other("GET", "/pools", None).ids(),
+        [""; 0],
+        "the account's other user may still ask"
+    );
+}
+
+#[test]
 fn ids() {
     let farm = Farm::without_nodes();
     farm.post(

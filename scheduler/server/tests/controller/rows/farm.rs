@@ -86,7 +86,12 @@ pub struct Farm {
 impl Farm {
     /// A service whose nodes never come.
     pub fn without_nodes() -> Self {
-        Self::with(2, &[])
+        Self::with(2, &[], "")
+    }
+
+    /// The same, with something more under `[controller]`.
+    pub fn without_nodes_and(controller: &str) -> Self {
+        Self::with(2, &[], controller)
     }
 
     /// A service with nodes of 4 cores each, `n01` and so on, that do what commands say.
@@ -97,10 +102,10 @@ impl Farm {
     /// A service of so many nodes, of which only the first come.
     pub fn of_some(nodes: u32, played: u32) -> Self {
         let names: Vec<String> = (1..=played).map(|node| format!("n{node:02}")).collect();
-        Self::with(nodes, &names)
+        Self::with(nodes, &names, "")
     }
 
-    fn with(nodes: u32, played: &[String]) -> Self {
+    fn with(nodes: u32, played: &[String], more: &str) -> Self {
         let mut controller = Controller::prepared(nodes, "");
         let key = |name: &str, text: &str| {
             let path = controller.folder.path().join(name);
@@ -123,6 +128,7 @@ impl Farm {
         );
         let config = controller.config();
         let before = std::fs::read_to_string(&config).unwrap();
+        let before = before.replace("[controller]\n", &format!("[controller]\n{more}\n"));
         std::fs::write(&config, before + &section).unwrap();
         controller.run();
         let at = controller.batch_address.unwrap();
