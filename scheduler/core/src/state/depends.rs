@@ -275,13 +275,9 @@ fn index(state: &mut State, id: JobId) {
 
 fn first_look(state: &State, job: &Job, term: &Term, at: Timestamp) -> Known {
     if *term == Term::Singleton {
-        let same = |other: &&Arc<Job>| {
-            other.id < job.id
-                && other.finished_at.is_none()
-                && other.spec.user.uid == job.spec.user.uid
-                && other.spec.name == job.spec.name
-        };
-        let jobs: BTreeSet<JobId> = state.jobs.values().filter(same).map(|other| other.id).collect();
+        let same =
+            |other: &&Arc<Job>| other.spec.user.uid == job.spec.user.uid && other.spec.name == job.spec.name;
+        let jobs: BTreeSet<JobId> = state.unfinished(..job.id).filter(same).map(|other| other.id).collect();
         return if jobs.is_empty() { Known::Fulfilled { from: at } } else { Known::Earlier { jobs } };
     }
     let Some((on, target)) = term.on().and_then(|on| Some((on, state.jobs.get(&on.job)?))) else {

@@ -295,6 +295,7 @@ fn submitted(
     };
     let is_indexed = job.is_indexed();
     state.jobs.insert(id, Arc::new(job));
+    state.unfinished.submitted(id);
     if is_indexed {
         depends::enter(state, id, at);
     }
@@ -552,6 +553,7 @@ fn finish_if_done(state: &mut State, id: JobId, at: Timestamp) {
     depends::leave(state, id);
     let Some(job) = job_mut(&mut state.jobs, id) else { return };
     job.finished_at = Some(at);
+    state.unfinished.finished(id);
     batch::job_finished(state, id, at);
     let Some(job) = state.jobs.get(&id) else { return };
     state.crontabs.job_finished(id);

@@ -378,6 +378,7 @@ impl State {
             ("waiting tasks", waiting == self.waiting_count),
             ("live attempts", live == self.live.len() && self.live().count() == live),
             ("queue", queued == self.queue.len() && self.queue.iter().all(is_in_place)),
+            ("unfinished jobs", self.unfinished_are_followed()),
             ("jobs of users", unfinished == by_user as usize),
             ("finished jobs", self.jobs.len() == unfinished + self.finished.len()),
             ("tasks of finished jobs", kept::holds(self)),

@@ -40,6 +40,7 @@ mod power;
 mod reading_tests;
 mod reservations;
 mod tally;
+mod unfinished;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -134,6 +135,9 @@ pub struct State {
     /// How many attempts were ever preempted.
     #[serde(default, skip_serializing_if = "job::is_none_preempted")]
     pub preempted: u64,
+    /// Follows from the jobs.
+    #[serde(skip)]
+    unfinished: unfinished::Unfinished,
     /// Follows from the finished jobs.
     #[serde(skip)]
     kept_tasks: kept::KeptTasks,

@@ -65,9 +65,16 @@ impl Filter {
             && self.user.as_ref().is_none_or(|user| *user == summary.user)
     }
 
+    /// The jobs in memory before this one that may match, newest first.
+    fn of_memory<'a>(&self, state: &'a State, below: JobId) -> Box<dyn Iterator<Item = &'a Job> + 'a> {
+        match self.finished {
+            true => Box::new(state.jobs.range(..below).rev().map(|(_, job)| &**job)),
+            false => Box::new(state.unfinished(..below).rev().map(|job| &**job)),
+        }
+    }
+
     fn takes_job(&self, state: &State, plan: &Plan, job: &Job) -> bool {
-        (self.finished || job.finished_at.is_none())
-            && self.user.as_ref().is_none_or(|user| *user == job.spec.user.name)
+        self.user.as_ref().is_none_or(|user| *user == job.spec.user.name)
             && (self.states.is_empty() || self.takes(&view::summary(state, plan, job)))
     }
 
@@ -186,14 +193,14 @@ fn present(app: &App, filter: &Filter, plan: &Plan, most: usize) -> (Vec<JobId>,
         let reading = app.shared.read();
         let state = reading.state();
         let mut looked_at = 0;
-        for (id, job) in state.jobs.range(..below).rev().take(LOOKED_AT_ONCE) {
+        for job in filter.of_memory(state, below).take(LOOKED_AT_ONCE) {
             looked_at += 1;
-            below = *id;
+            below = job.id;
             if !filter.takes_job(state, plan, job) {
                 continue;
             }
-            ids.push(*id);
-            waiting.extend((!job.waiting.is_empty()).then_some(*id));
+            ids.push(job.id);
+            waiting.extend((!job.waiting.is_empty()).then_some(job.id));
             if ids.len() == most {
                 return (ids, waiting);
             }

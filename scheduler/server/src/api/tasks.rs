@@ -244,6 +244,9 @@ impl Cursor {
             looked_at == LOOKED_AT_ONCE || list.lines.len() - before >= PART_ENTRIES
         };
         let last = match &mut self.asked {
+            None if filter.finished_from.is_none() => {
+                state.unfinished(from..).find(|job| add(job)).map(|job| job.id)
+            }
             None => state.jobs.range(from..).find(|(_, job)| add(job)).map(|(id, _)| *id),
             Some(asked) => {
                 let ids = std::mem::take(asked);

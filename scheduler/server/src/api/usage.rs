@@ -215,7 +215,7 @@ struct Present {
 
 fn add_present(state: &State, now: Timestamp, sums: &mut Sums) -> Present {
     let mut present = Present { jobs: HashSet::new(), live: HashSet::new() };
-    for job in state.jobs.values().filter(|job| job.finished_at.is_none()) {
+    for job in state.unfinished(..) {
         present.jobs.insert(job.id);
         for (index, live) in &job.live {
             present
