@@ -28,6 +28,8 @@ const IN_ARRAY: u32 = 1_000;
 const SWARM: u32 = 20_000;
 /// How often each thing is measured on each of two controllers, in turns.
 const ROUNDS: u32 = 5;
+/// The same of what takes a moment: snapshots and the machine's own ups and downs are in some of them.
+const SHORT_ROUNDS: u32 = 11;
 /// For how long submits are counted in each round.
 const WHILE: Duration = Duration::from_secs(1);
 /// Who submits at once.
@@ -144,6 +146,7 @@ struct Pair {
 impl Pair {
     /// Measures the two in turns, since the machine is faster or slower from one minute to the next, and each while the other rests.
     fn in_turns<const N: usize>(
+        rounds: u32,
         less: &mut Controller,
         more: &mut Controller,
         mut measure: impl FnMut(&mut Controller) -> [f64; N],
@@ -153,7 +156,7 @@ impl Pair {
             await_rest(controller);
             values
         };
-        let (less, more): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| (of(less), of(more))).unzip();
+        let (less, more): (Vec<_>, Vec<_>) = (0..rounds).map(|_| (of(less), of(more))).unzip();
         let middle = |rounds: &[[f64; N]], number: usize| {
             median(&rounds.iter().map(|values| values[number]).collect::<Vec<_>>()).unwrap()
         };
@@ -271,10 +274,11 @@ fn before_and_after(less: &mut Controller, more: &mut Controller, tasks: u32) ->
     let figure = |pair: Pair, name, what, unit, better| {
         pair.figure(name, format!("{what}, after {tasks} tasks"), "the same before the first", unit, better)
     };
-    let [queue] = Pair::in_turns(less, more, |controller| [list_of_waiting_ms(controller)]);
-    let [rate, cpu] = Pair::in_turns(less, more, |controller| swarm(controller));
-    let [one] = Pair::in_turns(less, more, |controller| [submits_for_a_while(controller, 1).1]);
-    let [many] = Pair::in_turns(less, more, |controller| [submits_for_a_while(controller, CLIENTS).0]);
+    let [queue] = Pair::in_turns(SHORT_ROUNDS, less, more, |controller| [list_of_waiting_ms(controller)]);
+    let [rate, cpu] = Pair::in_turns(SHORT_ROUNDS, less, more, |controller| swarm(controller));
+    let [one] = Pair::in_turns(ROUNDS, less, more, |controller| [submits_for_a_while(controller, 1).1]);
+    let [many] =
+        Pair::in_turns(ROUNDS, less, more, |controller| [submits_for_a_while(controller, CLIENTS).0]);
     vec![
         figure(one, "history.submit", "one submit, answered once it is durable", "ms", Lower),
         figure(many, "history.submits", "submits of 64 clients", "1/s", Higher),
@@ -302,12 +306,14 @@ fn finished_tasks() {
     // that it keeps.
     let third = tasks / 10 * 3;
     let between = run_tasks(&full, tasks - third);
-    let [rate] = Pair::in_turns(&mut few, &mut full, |controller| [run_tasks(controller, third / ROUNDS)]);
+    let [rate] =
+        Pair::in_turns(ROUNDS, &mut few, &mut full, |controller| [run_tasks(controller, third / ROUNDS)]);
     let memory = Pair { less: memory_mib(&few), more: memory_mib(&full) };
     let bytes = disk_bytes(&full);
-    let [ended] = Pair::in_turns(&mut few, &mut full, |controller| [list_of_ended_ms(controller)]);
+    let [ended] =
+        Pair::in_turns(SHORT_ROUNDS, &mut few, &mut full, |controller| [list_of_ended_ms(controller)]);
     playing.drain(1..).flatten().for_each(|node| node.abort());
-    let [ready] = Pair::in_turns(&mut few, &mut full, |controller| [restart(controller)]);
+    let [ready] = Pair::in_turns(ROUNDS, &mut few, &mut full, |controller| [restart(controller)]);
     drop(few);
     playing.push(nodes(&full, &rt));
     let mut figures = before_and_after(&mut empty, &mut full, tasks);
