@@ -6,11 +6,12 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::floor::{Floor, answers_per_second, percentile_ms};
+use common::floor::{Floor, Syncs, only_committed, percentile_ms};
 use common::{Controller, configuration, job};
 use muster_client::JobFilter;
 use muster_client::api::SubmitRequest;
@@ -91,6 +92,57 @@ fn submits_and_floor(clients: usize, is_bare: bool, request: &SubmitRequest) -> 
     (took, floor)
 }
 
+/// What a thread reaches that syncs a page for all that came, or stores a record for each, and does nothing else.
+fn without_work(request: &SubmitRequest) -> Vec<Figure> {
+    let folder = tempfile::tempdir().unwrap();
+    let floor = Floor::measure(folder.path(), WHILE).submit_ms();
+    let mut syncs = Syncs::below(folder.path());
+    let (mut store, _) = Store::open(&folder.path().join("muster.db")).unwrap();
+    let record = submitted(request);
+    let synced = [1, 64].map(|clients| only_committed(clients, WHILE, request, |_| syncs.one()));
+    let stored = [1, 64].map(|clients| {
+        let store = |count| store.append(&vec![record.clone(); count], &[]).unwrap();
+        only_committed(clients, WHILE, request, store)
+    });
+    let figures = |word: &str, what: &str, [one, many]: [Vec<Duration>; 2]| {
+        let [alone, rate] = [&one, &many].map(|took| took.len() as f64 / WHILE.as_secs_f64());
+        let median = percentile_ms(&one, 50);
+        println!("a thread that only {what}: {median:.3} ms for one connection, {rate:.0} a second for 64");
+        let to = format!("to a thread that only {what}");
+        [
+            Figure::new(
+                &format!("durable.one_only_{word}"),
+                format!("one submit {to}"),
+                median,
+                "ms",
+                Better::Lower,
+            )
+            .floor("one sync and one round trip", floor),
+            Figure::new(
+                &format!("durable.64_only_{word}"),
+                format!("submits of 64 clients {to}"),
+                rate,
+                "1/s",
+                Better::Higher,
+            )
+            .floor("one client", alone),
+        ]
+    };
+    let synced = figures("synced", "syncs and answers", synced);
+    let stored = figures("stored", "stores and answers", stored);
+    synced.into_iter().chain(stored).collect()
+}
+
+/// The record of a submit.
+fn submitted(request: &SubmitRequest) -> Record {
+    let config = muster_config::parse(Path::new("muster.toml"), &configuration(Path::new("/"), 1, ""));
+    let mut seed = Seed { engine: Engine::new(State::new()), now: Timestamp(0), records: Vec::new() };
+    seed.input(&Input::Configure(Arc::new(config.unwrap().cluster)));
+    let spec = Box::new(spec(request, &[]));
+    seed.input(&Input::Submit { caller: ANN, spec, request_key: Some("x".repeat(48)) });
+    seed.records.pop().unwrap()
+}
+
 #[test]
 #[ignore = "a measurement, for a quiet machine and a release build"]
 fn acknowledged_submits_per_second() {
@@ -118,16 +170,7 @@ fn acknowledged_submits_per_second() {
             figures.push(if *clients == 64 { figure.bar(Against::Floor, 20.0) } else { figure });
         }
     }
-    let [one, many] = [1, 64].map(|clients| answers_per_second(clients, WHILE, &request));
-    println!(
-        "a thread that only syncs and answers: {one:.0} a second over one connection, {many:.0} over 64"
-    );
-    let what =
-        "answers to 64 bare connections by a thread that syncs once for all that came, and does nothing else";
-    figures.push(
-        Figure::new("durable.64_only_synced", what, many, "1/s", Better::Higher)
-            .floor("to one connection", one),
-    );
+    figures.extend(without_work(&request));
     Told { figures, ..Told::default() }.print().unwrap();
 }
 
@@ -228,6 +271,19 @@ impl Seed {
     }
 }
 
+/// Who submits in the engine.
+const ANN: Caller = Caller { uid: 1000, admin: false };
+
+/// What the engine makes of a request of hers, with other fields in it.
+fn spec(request: &SubmitRequest, fields: &[(&str, serde_json::Value)]) -> JobSpec {
+    let mut spec = serde_json::to_value(request).unwrap();
+    let all = spec.as_object_mut().unwrap();
+    all.remove("test_only");
+    all.insert("user".to_owned(), serde_json::json!({"name": "ann", "uid": 1000, "gid": 1000}));
+    all.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    serde_json::from_value(spec).unwrap()
+}
+
 fn seed(controller: &Controller, live: u32, finished: u32) -> (State, Vec<Record>) {
     let config = muster_config::load(&controller.config()).unwrap().cluster;
     let nodes: Vec<String> = config.nodes.iter().map(|node| node.name.clone()).collect();
@@ -244,15 +300,8 @@ fn seed(controller: &Controller, live: u32, finished: u32) -> (State, Vec<Record
     let array = serde_json::json!({
         "indices": [{"first": 0, "last": live + finished - 1, "step": 1}], "running_max": null
     });
-    let mut spec = serde_json::to_value(job("array")).unwrap();
-    let fields = spec.as_object_mut().unwrap();
-    fields.remove("test_only");
-    fields.insert("array".to_owned(), array);
-    fields.insert("time_limit_s".to_owned(), 86_400.into());
-    fields.insert("user".to_owned(), serde_json::json!({"name": "ann", "uid": 1000, "gid": 1000}));
-    let spec: JobSpec = serde_json::from_value(spec).unwrap();
-    let caller = Caller { uid: 1000, admin: false };
-    seed.input(&Input::Submit { caller, spec: Box::new(spec), request_key: None });
+    let spec = spec(&job("array"), &[("array", array), ("time_limit_s", 86_400.into())]);
+    seed.input(&Input::Submit { caller: ANN, spec: Box::new(spec), request_key: None });
     let mut to_end = finished;
     loop {
         let placed = seed.engine.pass(seed.now).records;

@@ -18,7 +18,7 @@ use super::bare;
 const BYTES: (usize, usize) = (800, 150);
 
 /// Small writes that are synced, on the disk below a folder.
-struct Syncs {
+pub struct Syncs {
     file: File,
     made: u64,
 }
@@ -27,7 +27,7 @@ impl Syncs {
     /// How many pages the file has.
     const PAGES: u64 = 1024;
 
-    fn below(folder: &Path) -> Self {
+    pub fn below(folder: &Path) -> Self {
         let file = File::create(folder.join("syncs")).unwrap();
         // The log of the database is overwritten in place as well, most of the time.
         file.write_all_at(&vec![0; Self::PAGES as usize * 4096], 0).unwrap();
@@ -35,7 +35,7 @@ impl Syncs {
         Self { file, made: 0 }
     }
 
-    fn one(&mut self) {
+    pub fn one(&mut self) {
         let page = [self.made as u8; 4096];
         self.file.write_all_at(&page, self.made % Self::PAGES * 4096).unwrap();
         self.file.sync_data().unwrap();
@@ -121,21 +121,25 @@ impl Floor {
     }
 }
 
-/// How many submits a second so many bare connections get answered by a thread that syncs one write for all that have come, and
-/// does nothing else.
-pub fn answers_per_second(connections: usize, time: Duration, request: &SubmitRequest) -> f64 {
+/// Submits over so many bare connections to a thread that commits once for all that have come, which it is told the number of, and
+/// does nothing else but read and answer. Gives how long each took, sorted.
+pub fn only_committed(
+    connections: usize,
+    time: Duration,
+    request: &SubmitRequest,
+    commit: impl FnMut(usize) + Send,
+) -> Vec<Duration> {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
-    let took = std::thread::scope(|scope| {
-        scope.spawn(|| answer(&listener, connections, &mut Syncs::below(folder.path())));
+    std::thread::scope(|scope| {
+        scope.spawn(|| answer(&listener, connections, commit));
         bare::submit(&socket, connections, time, request)
-    });
-    took.len() as f64 / time.as_secs_f64()
+    })
 }
 
 /// Answers submits of so many connections until the first of them is closed.
-fn answer(listener: &UnixListener, connections: usize, syncs: &mut Syncs) {
+fn answer(listener: &UnixListener, connections: usize, mut commit: impl FnMut(usize)) {
     let body = r#"{"schema":1,"job":123456}"#;
     let answer = format!(
         "HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -159,7 +163,7 @@ fn answer(listener: &UnixListener, connections: usize, syncs: &mut Syncs) {
                 return;
             }
         }
-        syncs.one();
+        commit(count);
         for number in ready {
             // One that is about to be closed may be closed already.
             let _ = streams[number].write_all(answer.as_bytes());

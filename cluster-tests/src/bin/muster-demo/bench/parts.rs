@@ -85,7 +85,7 @@ pub const PARTS: [Part; 12] = [
     },
     Part {
         name: "submits",
-        what: "durable submits by 1 to 64 clients beside a loop of fsync, a bare echo, and both at once",
+        what: "durable submits by 1 to 64 clients beside a loop of fsync, a bare echo, and services without work",
         runs: Runs::Test { target: "durability", name: "acknowledged_submits_per_second" },
     },
     Part {
