@@ -1,22 +1,17 @@
 //! The batch service, driven by both generations of its real SDK (`cluster-tests/clients/batch/`): pools, jobs, tasks and their
-//! ends, lists and errors, and an MPI program on a gang of nodes.
+//! ends, lists and errors, an MPI program on a gang of nodes, and a user who asks too often.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use muster_cluster_tests::site::repository;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-use crate::support::Bench;
+use crate::support::{Bench, TOO_OFTEN};
 
 /// A key, in base64: of this test alone.
 const KEY: &str = "bXVzdGVyIHRlc3RzIGl0cyBiYXRjaCBzZXJ2aWNl";
 const ADDRESS: &str = "127.0.0.1:8443";
-/// How long the controller may take to read its configuration again.
-const SOON: Duration = Duration::from_secs(20);
 /// Where the other stores listen on the head.
 const AZURITE_PORT: &str = "10000";
 const S3_PORT: &str = "10001";
@@ -120,18 +115,6 @@ fn make_stores(bench: &Bench, keys: &Path, scheme: &str) -> [Server; 2] {
     [azurite, s3]
 }
 
-/// From now on nobody but admins may ask more than a few times a second.
-fn limit_requests(bench: &Bench) {
-    let path = bench.site.config_path();
-    let config = std::fs::read_to_string(&path).unwrap();
-    let limits = "[controller]\nrequests_per_user_s = 20\nrequests_per_user_burst = 5\n";
-    std::fs::write(&path, config.replace("[controller]\n", limits)).unwrap();
-    let controller = bench.site.controller_pid().unwrap();
-    kill(Pid::from_raw(controller), Signal::SIGHUP).unwrap();
-    let said = || std::fs::read_to_string(bench.site.controller_log()).unwrap_or_default();
-    bench.until("the limits are in force", SOON, || said().contains("the configuration was read again"));
-}
-
 fn run(sdk: &str, tls: bool) {
     let keys = tempfile::tempdir().unwrap();
     let Some(bench) = up(sdk.replace("sdk", "bs").as_str(), keys.path(), tls) else { return };
@@ -167,10 +150,10 @@ fn run(sdk: &str, tls: bool) {
         assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&said), end.join("\n"));
     };
     tell(sdk);
-    limit_requests(&bench);
+    bench.limit_requests();
     tell("often");
     let log = read_log();
-    assert!(log.contains("a user asks too often"), "{log}");
+    assert!(log.contains(TOO_OFTEN), "{log}");
     assert!(!log.contains(KEY) && !log.contains("sig="), "no log has a key or a signature");
     let token = std::fs::read_to_string(bench.work.join("token")).unwrap();
     assert!(token.starts_with("muster-task.") && !log.contains(token.trim()), "no log has a token");

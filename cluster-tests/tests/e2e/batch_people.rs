@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::Bench;
+use crate::support::{Bench, TOO_OFTEN};
 
 /// A key, in base64: of this test alone.
 const KEY: &str = "bXVzdGVyIHRlc3RzIGl0cyBmYWNlIGZvciBwZW9wbGU=";
@@ -258,4 +258,22 @@ fn refusals(service: &Service) {
     );
     service.refused("XDG_CONFIG_HOME=/none muster batch job list", 2, "AZURE_BATCH_ACCOUNT");
     service.refused("muster batch file cat nowhere", 2, "is no place");
+}
+
+#[test]
+fn commands_wait_by_themselves_where_their_user_asks_too_often() {
+    let Some(service) = Service::up("bo", 1) else { return };
+    service.bench.limit_requests();
+    let ids: Vec<String> = (0..10).map(|number| format!("often-{number}")).collect();
+    for id in &ids {
+        service.good(&format!(
+            "for i in 1 2 3 4; do muster batch job list > list || exit; done; muster batch job create {id} --pool none"
+        ));
+    }
+    let listed = service.json("muster batch job list --json");
+    let listed: Vec<&str> =
+        listed["jobs"].as_array().unwrap().iter().filter_map(|job| job["id"].as_str()).collect();
+    assert_eq!(listed, ids);
+    let log = std::fs::read_to_string(service.bench.site.controller_log()).unwrap();
+    assert!(log.contains(TOO_OFTEN), "{log}");
 }

@@ -10,12 +10,15 @@ use muster_cluster_tests::site::{Site, SiteOptions};
 use muster_cluster_tests::{ProcessInfo, require_root};
 use muster_core::ids::JobId;
 use muster_core::notation::parse_ranges;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The user who submits; known only inside the cluster.
 pub const ANN: &str = "ann";
 /// For how long a test waits for something that takes seconds on a busy machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// What the controller's log says of a user who meets the limit of requests.
+pub const TOO_OFTEN: &str = "a user asks too often";
 /// Within which time everything of an ended attempt must be gone from every host.
 pub const CLEAN_WITHIN: Duration = Duration::from_secs(20);
 
@@ -145,6 +148,19 @@ impl Bench {
             assert!(Instant::now() < end, "after {} s still not: {what}", limit.as_secs());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Lets nobody but admins ask more than a few times a second from now on.
+    pub fn limit_requests(&self) {
+        let path = self.site.config_path();
+        let before = std::fs::read_to_string(&path).unwrap();
+        let limits = "[controller]\nrequests_per_user_s = 20\nrequests_per_user_burst = 5\n";
+        std::fs::write(&path, before.replace("[controller]\n", limits)).unwrap();
+        kill(Pid::from_raw(self.site.controller_pid().unwrap()), Signal::SIGHUP).unwrap();
+        let said = || std::fs::read_to_string(self.site.controller_log()).unwrap_or_default();
+        self.until("the limits are in force", PATIENCE, || {
+            said().contains("the configuration was read again")
+        });
     }
 
     /// Processes of ann on a host.

@@ -124,7 +124,7 @@ pub enum ApiError {
     #[error(
         "you ask more often than this cluster takes it: {} a second of each user, and {} at once after a pause \
          (requests_per_user_s under [controller]); ask again in {:.1} s, or ask for more in one request",
-        requests(.rate.per_s), .rate.burst, *.again_ms as f64 / 1000.0
+        requests(.rate.per_s), .rate.burst, (*.again_ms as f64 / 1000.0).max(0.1)
     )]
     TooOften {
         /// How often each may.

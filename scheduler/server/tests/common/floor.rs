@@ -61,17 +61,11 @@ pub fn percentile_ms(sorted: &[Duration], percent: usize) -> f64 {
     sorted[(sorted.len() - 1) * percent / 100].as_secs_f64() * 1e3
 }
 
-/// How long a request and its answer take over a stream to a thread that does something in between: half of them take less.
-fn echo_ms<S: Read + Write + Send + 'static>(
-    time: Duration,
-    mut near: S,
-    mut far: S,
-    mut between: impl FnMut() + Send + 'static,
-) -> f64 {
+/// How long a request and its answer take over a stream to another thread: half of them take less.
+fn echo_ms<S: Read + Write + Send + 'static>(time: Duration, mut near: S, mut far: S) -> f64 {
     let echo = std::thread::spawn(move || {
         let mut request = vec![0; BYTES.0];
         while far.read_exact(&mut request).is_ok() {
-            between();
             if far.write_all(&request[..BYTES.1]).is_err() {
                 return;
             }
@@ -92,27 +86,22 @@ pub struct Floor {
     pub sync_ms: f64,
     pub unix_ms: f64,
     pub tcp_ms: f64,
-    /// A round trip to a thread that syncs a write before it answers. It may take longer than both by themselves: what waits for the
-    /// other's processor slows it down where two are threads of one core.
-    pub synced_ms: f64,
 }
 
 impl Floor {
-    /// Measures it for five fourths of the time.
+    /// Measures it for three fourths of the time.
     pub fn measure(folder: &Path, time: Duration) -> Self {
         let (near, far) = UnixStream::pair().unwrap();
-        let unix_ms = echo_ms(time / 8, near, far, || {});
+        let unix_ms = echo_ms(time / 8, near, far);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let far = listener.accept().unwrap().0;
         near.set_nodelay(true).unwrap();
         far.set_nodelay(true).unwrap();
-        let tcp_ms = echo_ms(time / 8, near, far, || {});
+        let tcp_ms = echo_ms(time / 8, near, far);
         let mut syncs = Syncs::below(folder);
         let sync_ms = median_ms(time / 2, || syncs.one());
-        let (near, far) = UnixStream::pair().unwrap();
-        let synced_ms = echo_ms(time / 2, near, far, move || syncs.one());
-        Self { sync_ms, unix_ms, tcp_ms, synced_ms }
+        Self { sync_ms, unix_ms, tcp_ms }
     }
 
     /// One sync and one round trip, in milliseconds.
